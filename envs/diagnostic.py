@@ -1,0 +1,114 @@
+"""Tiny environments, each with its exact Q*: what an agent gets wrong, one of them shows.
+
+All are `TableEnv`s: a finite model in Gymnasium's own form, so that the tabular tools read it like FrozenLake. They are
+registered as `envs/NAME-v0`; `gymnasium.make("envs:envs/Chain-v0")` imports this package for you.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.envs.toy_text.utils import categorical_sample
+
+Transitions = dict[int, dict[int, list[tuple[float, int, float, bool]]]]
+
+
+class TableEnv(gym.Env[int, int]):
+    """A Gymnasium environment made from a finite model.
+
+    P[s][a] is a list of (probability, next state, reward, terminated); start is the distribution of first states [S].
+    """
+
+    metadata: dict[str, Any] = {"render_modes": []}
+
+    def __init__(self, P: Transitions, start: list[float], render_mode: str | None = None) -> None:
+        self.P = P
+        self.initial_state_distrib = np.array(start, dtype=np.float64)
+        self.observation_space = gym.spaces.Discrete(len(P))
+        self.action_space = gym.spaces.Discrete(len(P[0]))
+        self.render_mode = render_mode
+        self.s = 0
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[int, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.s = int(categorical_sample(self.initial_state_distrib, self.np_random))
+        return self.s, {}
+
+    def step(self, action: int) -> tuple[int, float, bool, bool, dict[str, Any]]:
+        outcomes = self.P[self.s][int(action)]
+        _, self.s, reward, terminated = outcomes[categorical_sample([o[0] for o in outcomes], self.np_random)]
+        return self.s, reward, terminated, False, {}
+
+
+def one_step(**kwargs: Any) -> TableEnv:
+    """One state, one action, reward 1, the end: Q* = 1. A wrong sign or a bootstrap past the end shows here."""
+    return TableEnv({0: {0: [(1.0, 0, 1.0, True)]}}, [1.0], **kwargs)
+
+
+def delay(**kwargs: Any) -> TableEnv:
+    """Reward 0, then 1 and the end: Q* = (gamma, 1). Shows whether the discount is applied once."""
+    return TableEnv({0: {0: [(1.0, 1, 0.0, False)]}, 1: {0: [(1.0, 1, 1.0, True)]}}, [1.0, 0.0], **kwargs)
+
+
+def choice(**kwargs: Any) -> TableEnv:
+    """Two states, two actions, reward 1 for the action of the state's number, else -1, and the end."""
+    P: Transitions = {s: {a: [(1.0, s, 1.0 if a == s else -1.0, True)] for a in (0, 1)} for s in (0, 1)}
+    return TableEnv(P, [0.5, 0.5], **kwargs)
+
+
+def endless(**kwargs: Any) -> TableEnv:
+    """Reward 1 at every step, cut off after 5 but never over: Q* = 1 / (1 - gamma). Shows truncation taken for an end."""
+    return TableEnv({0: {0: [(1.0, 0, 1.0, False)]}}, [1.0], **kwargs)
+
+
+def chain(**kwargs: Any) -> TableEnv:
+    """Five states in a row; right leads on and pays 1 at the end, left leads back and pays 0.1 at the start's wall."""
+    P: Transitions = {}
+    for s in range(5):
+        right = (1.0, s + 1, 0.0, False) if s < 4 else (1.0, s, 1.0, True)
+        P[s] = {0: [(1.0, max(s - 1, 0), 0.1 if s == 0 else 0.0, False)], 1: [right]}
+    return TableEnv(P, [1.0, 0, 0, 0, 0], **kwargs)
+
+
+def coin(**kwargs: Any) -> TableEnv:
+    """A fair coin (reward 2 or 0) against a sure 0.9; both end the episode: Q* = (1, 0.9). Shows a step size too large."""
+    P: Transitions = {0: {0: [(0.5, 0, 2.0, True), (0.5, 0, 0.0, True)], 1: [(1.0, 0, 0.9, True)]}}
+    return TableEnv(P, [1.0], **kwargs)
+
+
+def exact_q(name: str, gamma: float) -> np.ndarray:
+    """Q* [S, A] of a diagnostic environment, worked out by hand."""
+    g = gamma
+    # In Chain either end may be better: walking right from s pays g**(4 - s), bumping on at the wall 0.1 / (1 - g).
+    right = np.array([g**4, g**3, g**2, g, 1.0])
+    wall = 0.1 / (1 - g) if g < 1 else np.inf
+    values = np.maximum(right, np.array([wall * g**s for s in range(5)]))
+    tables = {
+        "OneStep": [[1.0]],
+        "Delay": [[g], [1.0]],
+        "Choice": [[1.0, -1.0], [-1.0, 1.0]],
+        "Endless": [[1 / (1 - g) if g < 1 else np.inf]],
+        "Chain": [[0.1 + g * values[0], g * values[1]]]
+        + [[g * values[s - 1], g * values[s + 1] if s < 4 else 1.0] for s in range(1, 5)],
+        "Coin": [[1.0, 0.9]],
+    }
+    return np.array(tables[name])
+
+
+DIAGNOSTIC = {
+    "OneStep": (one_step, None),
+    "Delay": (delay, None),
+    "Choice": (choice, None),
+    "Endless": (endless, 5),
+    "Chain": (chain, 50),
+    "Coin": (coin, None),
+}
+
+
+def register() -> None:
+    """Enter the diagnostic environments in Gymnasium's registry, once."""
+    for name, (make, limit) in DIAGNOSTIC.items():
+        if f"envs/{name}-v0" not in gym.registry:
+            gym.register(f"envs/{name}-v0", entry_point=make, max_episode_steps=limit)

@@ -1,0 +1,130 @@
+"""Where environments come from: a Gymnasium id, an `EnvSpec`, a function, or a `VectorEnv`."""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import gymnasium as gym
+from gymnasium.envs.registration import EnvSpec
+from gymnasium.vector import VectorEnv
+
+EnvLike = str | EnvSpec | Callable[[], gym.Env[Any, Any]] | VectorEnv[Any, Any, Any]
+
+
+class EnvError(ValueError):
+    """An environment could not be made or misbehaved; the message names it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """Makes environments. `description` is what a checkpoint can hold: id and kwargs, or None for code."""
+
+    name: str
+    maker: Callable[..., gym.Env[Any, Any]] | None
+    description: dict[str, Any] | None
+    vector: VectorEnv[Any, Any, Any] | None = None
+    made: list[gym.Env[Any, Any]] = field(default_factory=list)
+
+    def make(self, render_mode: str | None = None) -> gym.Env[Any, Any]:
+        """A new environment.
+
+        Raises EnvError when it cannot be made, or when a function returns an environment that it returned before.
+        """
+        if self.maker is None:
+            raise EnvError(
+                f"{self.name} was given as a VectorEnv without a spec, so no environment of its kind can be made to evaluate"
+                " in. Give an id or a function that returns one environment."
+            )
+        try:
+            env = self.maker(render_mode=render_mode) if self.description else self.maker()
+        except Exception as error:
+            raise EnvError(f"{self.name} could not be made: {type(error).__name__}: {error}") from error
+        if not isinstance(env, gym.Env):
+            raise EnvError(f"{self.name} must return a gymnasium.Env, not {type(env).__name__}.")
+        if any(env is other or env.unwrapped is other.unwrapped for other in self.made):
+            raise EnvError(f"{self.name} returned the same environment twice; it must make a new one at each call.")
+        if self.description is None:
+            self.made.append(env)
+        return env
+
+
+def source(env: EnvLike | Source, env_kwargs: Mapping[str, Any] | None = None) -> Source:
+    """Describe where environments come from. Raises EnvError for what is none, with the nearest ids for an unknown id."""
+    kwargs = dict(env_kwargs or {})
+    if isinstance(env, Source):
+        return env
+    if isinstance(env, str):
+        return _from_id(env, kwargs)
+    if isinstance(env, EnvSpec):
+        made = {**env.kwargs, **kwargs}
+        if gym.registry.get(env.id) == env:
+            return _from_id(env.id, made)
+        spec = copy.deepcopy(env)
+        spec.kwargs = made
+        return Source(env.id, lambda: gym.make(spec), None)
+    if kwargs:
+        raise EnvError("env_kwargs go with an id or an EnvSpec; a function or a VectorEnv has its settings already.")
+    if isinstance(env, VectorEnv):
+        spec_ = env.spec
+        if spec_ is None:
+            return Source(type(env).__name__, None, None, env)
+        single = copy.deepcopy(spec_)
+        return Source(spec_.id, lambda: gym.make(single), None, env)
+    if isinstance(env, gym.Env):
+        raise EnvError(
+            f"A single {type(env.unwrapped).__name__} cannot serve several seeds. Give an id, or a function that returns a new"
+            " environment at each call, for instance lambda: MyEnv()."
+        )
+    if callable(env):
+        return Source(getattr(env, "__name__", type(env).__name__), env, None)
+    raise EnvError(f"{env!r} is no environment: give a Gymnasium id, an EnvSpec, a function that returns one, or a VectorEnv.")
+
+
+def from_description(description: Mapping[str, Any]) -> Source:
+    """The source that a checkpoint describes. An id that would import a module is refused: a file runs nothing."""
+    name, kwargs = description.get("id"), description.get("kwargs", {})
+    if not isinstance(name, str) or not isinstance(kwargs, dict):
+        raise EnvError("The checkpoint's description of its environment is damaged; hand the environment over as env=...")
+    if ":" in name:
+        module = name.split(":")[0]
+        if name.split(":")[1] not in gym.registry:
+            raise EnvError(
+                f"The checkpoint names the environment {name!r}, which would import {module!r}. Loading imports nothing:"
+                f" if you trust it, import {module} yourself, or hand it over as env={name!r}."
+            )
+        name = name.split(":")[1]
+    return _from_id(name, dict(kwargs))
+
+
+def _from_id(name: str, kwargs: dict[str, Any]) -> Source:
+    _find(name)
+    try:
+        plain = json.loads(json.dumps(kwargs, allow_nan=False))
+    except (TypeError, ValueError):
+        # Settings that are not JSON cannot lie in a checkpoint; the environment is then handed to rl.load again.
+        return Source(name, lambda: gym.make(name, **kwargs), None)
+
+    def make(render_mode: str | None = None) -> gym.Env[Any, Any]:
+        return gym.make(name, **({**kwargs, "render_mode": render_mode} if render_mode else kwargs))
+
+    return Source(name, make, {"id": name, "kwargs": plain})
+
+
+def _find(name: str) -> None:
+    """Raise EnvError unless gymnasium knows `name`; "module:id" imports the module, as gymnasium.make does."""
+    try:
+        gym.spec(name)
+    except (gym.error.Error, ImportError) as error:
+        stem = re.sub(r"-v\d+$", "", name)
+        known = {re.sub(r"-v\d+$", "", key).lower(): key for key in gym.registry}
+        near = difflib.get_close_matches(stem.lower(), known, n=3, cutoff=0.6)
+        hint = f" Did you mean {', '.join(known[key] for key in near)}?" if near else ""
+        if isinstance(error, ImportError):
+            hint = f" {error}"
+        raise EnvError(f"Gymnasium knows no environment {name!r}.{hint}") from error

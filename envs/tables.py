@@ -1,0 +1,260 @@
+"""The finite model of an environment, read from it and proved to be how it behaves.
+
+Gymnasium's toy-text environments carry their whole model: `P[s][a]` is a list of (probability, next state, reward,
+terminated), `initial_state_distrib` the distribution of starts. `read` turns this into arrays, then drives the real
+environment and compares: with the same random numbers every step must come out the same, to the bit. Only then may a
+compiled loop stand in for the environment. Whatever differs is refused with a sentence.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.envs.toy_text.cliffwalking import CliffWalkingEnv
+from gymnasium.envs.toy_text.frozen_lake import FrozenLakeEnv
+from gymnasium.envs.toy_text.taxi import TaxiEnv
+from gymnasium.utils import seeding
+from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker, RecordEpisodeStatistics, TimeLimit
+
+HARMLESS = (TimeLimit, OrderEnforcing, PassiveEnvChecker, RecordEpisodeStatistics)
+CHECKED_PAIRS = 20_000  # as many (state, action) pairs are tried at most
+CHECKED_STEPS = 2_000
+
+
+class NotATable(ValueError):
+    """No finite model could be read from the environment, or it does not behave like its model; the message says why."""
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A finite Markov decision process with S states, A actions and up to K outcomes of each pair.
+
+    The outcomes keep the order that the environment lists them in, since its random number picks one by that order.
+    """
+
+    name: str
+    probability: np.ndarray  # float64 [S, A, K], 0 behind the last outcome
+    cumulative: np.ndarray  # float64 [S, A, K], the running sum; 0 behind the last outcome
+    next_state: np.ndarray  # int64 [S, A, K]
+    reward: np.ndarray  # float64 [S, A, K]
+    terminated: np.ndarray  # bool [S, A, K]
+    start: np.ndarray  # float64 [S]
+    limit: int | None  # steps after which an episode is truncated
+    success: np.ndarray | None = None  # bool [S, A, K]: the outcome reaches the goal; None: no goal is known
+    desc: tuple[str, ...] | None = None  # the map, a letter a state, where there is one
+    step_draws: bool = True  # whether a step and a reset take a number from the environment's generator
+    reset_draws: bool = True
+
+    @property
+    def states(self) -> int:
+        return int(self.next_state.shape[0])
+
+    @property
+    def actions(self) -> int:
+        return int(self.next_state.shape[1])
+
+    def same_as(self, other: Model) -> bool:
+        """Whether both are the same process, whatever they are called."""
+        mine, theirs = vars(self), vars(other)
+        return all(
+            np.array_equal(mine[name], theirs[name]) for name in mine if isinstance(mine[name], np.ndarray)
+        ) and (self.limit, self.step_draws, self.reset_draws) == (other.limit, other.step_draws, other.reset_draws)
+
+
+class World(NamedTuple):
+    """A model with E environments in it, for scalar loops: plain arrays and generators."""
+
+    cumulative: Any  # as in Model
+    next_state: Any
+    reward: Any
+    terminated: Any
+    start: Any  # float64 [S], cumulative
+    limit: int  # 0: none
+    step_draws: bool
+    reset_draws: bool
+    state: Any  # int64 [E]
+    elapsed: Any  # int64 [E]
+    generators: Any  # E generators
+
+
+def model_reset(world: Any, e: int) -> int:
+    """Begin an episode in environment e -> its first state."""
+    u = world.generators[e].random() if world.reset_draws else 0.0
+    s = 0
+    for i in range(world.start.shape[0]):
+        if world.start[i] > u:
+            s = i
+            break
+    world.state[e] = s
+    world.elapsed[e] = 0
+    return s
+
+
+def model_step(world: Any, e: int, a: int) -> tuple[int, float, bool, bool]:
+    """Take action a in environment e -> (next state, reward, terminated, truncated)."""
+    s = world.state[e]
+    u = world.generators[e].random() if world.step_draws else 0.0
+    k = 0
+    for i in range(world.cumulative.shape[2]):
+        if world.cumulative[s, a, i] > u:
+            k = i
+            break
+    s2 = world.next_state[s, a, k]
+    world.state[e] = s2
+    elapsed = world.elapsed[e] + 1
+    world.elapsed[e] = elapsed
+    return s2, world.reward[s, a, k], world.terminated[s, a, k], world.limit > 0 and elapsed >= world.limit
+
+
+def world_of(model: Model, state: np.ndarray, elapsed: np.ndarray, generators: tuple[np.random.Generator, ...]) -> World:
+    """E environments that live in `model`, with state and elapsed int64 [E] kept by the caller."""
+    return World(
+        model.cumulative,
+        model.next_state,
+        model.reward,
+        model.terminated,
+        np.cumsum(model.start),
+        model.limit or 0,
+        model.step_draws,
+        model.reset_draws,
+        state,
+        elapsed,
+        generators,
+    )
+
+
+def read(env: gym.Env[Any, Any]) -> Model:
+    """The finite model of `env`, which is driven (and so disturbed) to prove it.
+
+    Raises NotATable, with the reason, when there is no model or the environment does not behave like it.
+    """
+    limit = _limit_of(env)
+    base = env.unwrapped
+    name = env.spec.id if env.spec is not None else type(base).__name__
+    if getattr(base, "fickle_passenger", False):
+        raise NotATable(f"{name}: with fickle_passenger the passenger's mind is hidden state, so P is not the whole model.")
+    if not hasattr(base, "P") or not hasattr(base, "initial_state_distrib"):
+        raise NotATable(f"{name} has no model: it lacks P or initial_state_distrib.")
+    if not isinstance(base.observation_space, gym.spaces.Discrete) or not isinstance(base.action_space, gym.spaces.Discrete):
+        raise NotATable(f"{name} has P, but its observations or actions are not Discrete.")
+    if base.action_space.start != 0 or base.observation_space.start != 0:
+        raise NotATable(f"{name} has P, but its states or actions do not count from 0.")
+    model = _arrays(base, name, limit)
+    return _proved(base, model)
+
+
+def _limit_of(env: gym.Env[Any, Any]) -> int | None:
+    """The time limit of the wrappers around `env`; refuses wrappers that may change what a learner sees."""
+    limits = []
+    while isinstance(env, gym.Wrapper):
+        if type(env) not in HARMLESS:
+            raise NotATable(f"The wrapper {type(env).__name__} may change observations, rewards, actions or endings.")
+        if isinstance(env, TimeLimit):
+            limits.append(int(env._max_episode_steps))
+        env = env.env
+    return min(limits) if limits else None
+
+
+def _arrays(base: Any, name: str, limit: int | None) -> Model:
+    states, actions = int(base.observation_space.n), int(base.action_space.n)
+    try:
+        rows = [[list(base.P[s][a]) for a in range(actions)] for s in range(states)]
+        outcomes = max(len(outcome) for row in rows for outcome in row)
+        shape = (states, actions, outcomes)
+        probability, cumulative, reward = np.zeros(shape), np.zeros(shape), np.zeros(shape)
+        next_state, terminated = np.zeros(shape, np.int64), np.zeros(shape, np.bool_)
+        for s, row in enumerate(rows):
+            for a, outcome in enumerate(row):
+                k = len(outcome)
+                probability[s, a, :k] = [float(o[0]) for o in outcome]
+                cumulative[s, a, :k] = np.cumsum([o[0] for o in outcome])
+                next_state[s, a, :k] = [int(o[1]) for o in outcome]
+                reward[s, a, :k] = [float(o[2]) for o in outcome]
+                terminated[s, a, :k] = [bool(o[3]) for o in outcome]
+        start = np.array(base.initial_state_distrib, dtype=np.float64).ravel()
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise NotATable(f"{name} has P, but not in Gymnasium's form (probability, next state, reward, terminated).") from error
+    sums = probability.sum(-1)
+    if start.shape != (states,) or not np.isclose(start.sum(), 1) or not np.allclose(sums, 1) or (probability < 0).any():
+        raise NotATable(f"{name} has P, but its probabilities do not sum to 1 in every state and action.")
+    if (next_state < 0).any() or (next_state >= states).any() or not np.isfinite(reward).all():
+        raise NotATable(f"{name} has P, but with a next state outside 0..{states - 1} or a reward that is not finite.")
+    desc, success = _map_and_goal(base, next_state, terminated)
+    return Model(name, probability, cumulative, next_state, reward, terminated, start, limit, success, desc)
+
+
+def _map_and_goal(
+    base: Any, next_state: np.ndarray, terminated: np.ndarray
+) -> tuple[tuple[str, ...] | None, np.ndarray | None]:
+    """The map as rows of letters, and which outcomes reach the goal, for the environments whose goal is known."""
+    if type(base) is FrozenLakeEnv:
+        desc = tuple("".join(letter.decode() for letter in row) for row in base.desc)
+        goal = np.array([letter == "G" for row in desc for letter in row])
+        return desc, terminated & goal[next_state]
+    if type(base) is CliffWalkingEnv:
+        rows = [["S" if s == 36 else "F" for s in range(r * 12, r * 12 + 12)] for r in range(4)]
+        for column in range(1, 11):
+            rows[3][column] = "H"
+        rows[3][11] = "G"
+        return tuple("".join(row) for row in rows), terminated
+    return None, terminated if type(base) is TaxiEnv else None
+
+
+def _proved(base: Any, model: Model) -> Model:
+    """`model`, with its draws found out, after every step of `base` came out as the model says."""
+    base.reset(seed=0)
+    if not isinstance(getattr(base, "np_random", None), np.random.Generator):
+        raise NotATable(f"{model.name} has P, but its random generator cannot be read.")
+    twin = seeding.np_random(0)[0]
+    reset_draws = _state(base) != _state_of(twin)
+    before = _state(base)
+    base.step(0)
+    model = Model(**{**vars(model), "reset_draws": reset_draws, "step_draws": _state(base) != before})
+
+    world = world_of(model, np.zeros(1, np.int64), np.zeros(1, np.int64), (twin,))
+    actions = np.random.default_rng(0).integers(model.actions, size=CHECKED_STEPS)
+    observation, _ = base.reset(seed=0)
+    twin.bit_generator.state = seeding.np_random(0)[0].bit_generator.state
+    _compare(base, model, "reset", observation, model_reset(world, 0), twin)
+    for a in actions.tolist():
+        s = int(world.state[0])
+        terminated = _compare_step(base, model, world, s, a, twin)
+        if terminated or world.elapsed[0] >= 200:
+            observation, _ = base.reset()
+            _compare(base, model, "reset", observation, model_reset(world, 0), twin)
+    if isinstance(getattr(base, "s", None), (int, np.integer)):
+        pairs = [(s, a) for s in range(model.states) for a in range(model.actions)]
+        stride = max(1, len(pairs) // CHECKED_PAIRS)
+        for s, a in pairs[::stride]:
+            base.s = s
+            world.state[0] = s
+            _compare_step(base, model, world, s, a, twin)
+    return model
+
+
+def _compare_step(base: Any, model: Model, world: World, s: int, a: int, twin: np.random.Generator) -> bool:
+    observation, reward, terminated, truncated, _ = base.step(a)
+    s2, model_reward, model_terminated, _ = model_step(world, 0, a)
+    place = f"in state {s}, action {a}"
+    _compare(base, model, place, observation, s2, twin)
+    if float(reward) != model_reward or bool(terminated) != bool(model_terminated) or truncated:
+        raise NotATable(f"{model.name} does not behave like its P: {place} reward or ending differ.")
+    return bool(terminated)
+
+
+def _compare(base: Any, model: Model, place: str, observation: Any, state: int, twin: np.random.Generator) -> None:
+    if int(observation) != state:
+        raise NotATable(f"{model.name} does not behave like its P: {place} came observation {observation}, not {state}.")
+    if _state(base) != _state_of(twin):
+        raise NotATable(f"{model.name} draws random numbers otherwise than by P ({place}).")
+
+
+def _state(base: Any) -> Any:
+    return _state_of(base.np_random)
+
+
+def _state_of(rng: np.random.Generator) -> Any:
+    return rng.bit_generator.state

@@ -1,0 +1,175 @@
+"""How good a greedy policy is: by episodes in environments of its own, and exactly where the model is known.
+
+Evaluation touches nothing that training uses: it has its own environments and its own random numbers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from envs import tables
+from envs.member import Member
+from envs.source import Source
+from rl import planning
+from rl.agents.table import TableAgent
+from rl.runs import jit
+from rl.runs.loop import world_reset, world_step
+from rl.spaces import StateIndex
+from supervised import statistics
+from supervised.schedules import as_schedule, value_at
+
+# Where an environment has no time limit, a policy that walks in circles would never come back.
+STEP_LIMIT = 1_000
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """Returns and lengths of greedy episodes, float64 and int64 [N, episodes].
+
+    step_limit: the steps after which an episode was cut: the environment's own limit, or ours where it has none.
+    """
+
+    returns: np.ndarray
+    lengths: np.ndarray
+    step_limit: int
+    seeds: tuple[int, ...]
+
+    @property
+    def per_seed(self) -> np.ndarray:
+        """Mean return of each seed [N]."""
+        means: np.ndarray = self.returns.mean(1)
+        return means
+
+    @property
+    def mean(self) -> float:
+        """Mean return over seeds."""
+        return float(self.per_seed.mean())
+
+    def interval(self, level: float = 0.95) -> tuple[float, float]:
+        """Student's t interval of the mean over seeds; (nan, nan) with one seed, for then nothing is known of the spread."""
+        return statistics.interval(self.per_seed, level)
+
+    def __str__(self) -> str:
+        n, episodes = self.returns.shape
+        return (
+            f"mean return {statistics.describe(self.per_seed)} over {n} seed{'s' * (n > 1)} x {episodes} episodes,"
+            f" each cut after {self.step_limit:,} steps"
+        )
+
+
+def evaluation_seed(seed: int) -> int:
+    """What the evaluation environment of a seed is reset with."""
+    return int(np.random.SeedSequence(seed, spawn_key=(2,)).generate_state(1)[0])
+
+
+def rollout(episodes: int, limit: int, policy: Any, world: Any, returns: Any, lengths: Any) -> None:
+    """Greedy episodes in environment 0 of `world`: policy int64 [S] -> returns and lengths [episodes]."""
+    for i in range(episodes):
+        s = world_reset(world, 0)
+        total = 0.0
+        length = 0
+        over = False
+        while not over and length < limit:
+            s, reward, terminated, truncated = world_step(world, 0, policy[s])
+            total += reward
+            length += 1
+            over = terminated or truncated
+        returns[i] = total
+        lengths[i] = length
+
+
+def by_episodes(
+    agent: TableAgent, where: Source, model: tables.Model | None, episodes: int, step_limit: int | None = None
+) -> Evaluation:
+    """Evaluate every seed's greedy policy in `episodes` episodes of an environment of its own."""
+    for name, value in (("episodes", episodes), ("step_limit", step_limit)):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1):
+            raise ValueError(f"{name} is a whole number from 1 on, not {value!r}.")
+    returns = np.zeros((len(agent.seeds), episodes))
+    lengths = np.zeros((len(agent.seeds), episodes), np.int64)
+    own_limit = None if model is None else model.limit
+    if model is None:
+        env = where.make()
+        own_limit = env.spec.max_episode_steps if env.spec is not None else None
+    limit = min(x for x in (own_limit, step_limit, None if own_limit or step_limit else STEP_LIMIT) if x)
+    for k, seed in enumerate(agent.seeds):
+        policy = agent.table[k].argmax(-1)
+        if model is not None:
+            parts = {"world_step": tables.model_step, "world_reset": tables.model_reset}
+            fast = jit.compiled(rollout, **parts)
+            rng = np.random.Generator(np.random.PCG64(evaluation_seed(seed)))
+            world = tables.world_of(model, np.zeros(1, np.int64), np.zeros(1, np.int64), (rng,))
+            (fast or jit.specialise(rollout, **parts))(episodes, limit, policy, world, returns[k], lengths[k])
+        else:
+            member = Member(env, evaluation_seed(seed), 0, StateIndex(agent.index.space, where.name))
+            rollout(episodes, limit, policy.tolist(), [member], returns[k], lengths[k])
+    if model is None:
+        env.close()
+    return Evaluation(returns, lengths, limit, agent.seeds)
+
+
+class Exact:
+    """What a model says of the tables that learn in it.
+
+    best: the best expected return from the start, by a policy that may look at the time left. stationary: what value
+    iteration's greedy policy, at the agent's gamma, is worth; no agent that sees only the state is promised more.
+    Both over `horizon` steps: the environment's own time limit, or ours where it has none.
+    """
+
+    def __init__(self, model: tables.Model, gamma: float, horizon: int | None = None) -> None:
+        self.model, self.gamma = model, gamma
+        self.horizon = horizon or model.limit or STEP_LIMIT
+
+    @cached_property
+    def best(self) -> float:
+        return float(planning.at_start(self.model, planning.optimum_within(self.model, self.horizon).v[-1]))
+
+    @cached_property
+    def solution(self) -> planning.Solution | None:
+        """Q* at the agent's gamma; None where it does not exist."""
+        try:
+            return planning.value_iteration(self.model, self.gamma)
+        except ValueError:
+            return None
+
+    @cached_property
+    def stationary(self) -> float:
+        return float("nan") if self.solution is None else float(self.value(self.solution.policy[None])[0])
+
+    @cached_property
+    def stationary_success(self) -> float:
+        if self.solution is None or self.model.success is None:
+            return float("nan")
+        return float(self.success(self.solution.policy[None])[0])
+
+    def value(self, policies: np.ndarray) -> np.ndarray:
+        """Expected return of each policy from the start: int64 [N, S] -> [N]."""
+        return planning.at_start(self.model, planning.evaluate_policy(self.model, policies, 1.0, self.horizon))
+
+    def success(self, policies: np.ndarray) -> np.ndarray:
+        """Probability that each policy reaches the goal within the horizon: int64 [N, S] -> [N]."""
+        assert self.model.success is not None
+        reward = self.model.success.astype(np.float64)
+        return planning.at_start(self.model, planning.evaluate_policy(self.model, policies, 1.0, self.horizon, reward))
+
+    def metrics(self, agent: TableAgent) -> dict[str, np.ndarray]:
+        """The tags of `eval/` without sampling noise, each [N]."""
+        policies = agent.table.argmax(-1)
+        value = self.value(policies)
+        found = {"eval/mean_reward": value, "eval/optimality_gap": self.best - value}
+        if self.model.success is not None:
+            found["eval/success_rate"] = self.success(policies)
+        if self.solution is not None:
+            found["eval/stationary_gap"] = self.stationary - value
+            found["eval/q_error"] = np.abs(agent.table - self.solution.q).max((1, 2))
+        return found
+
+
+def exact_of(agent: TableAgent, model: tables.Model, horizon_steps: int) -> Exact:
+    """The exact reference for an agent; a gamma that is scheduled counts with its last value."""
+    gamma = as_schedule(agent.description.gamma).curve(horizon_steps)
+    return Exact(model, value_at(gamma, horizon_steps))

@@ -1,0 +1,238 @@
+"""Ways to choose actions, in three layers: scalar rules, the same over arrays, and descriptions of them.
+
+The scalar rules (`choose` and what it calls) run in the tabular loops, plain or compiled. The functions over arrays take
+q [N, E, A] and a `Streams`, and draw one number for each of the N * E environments: never one for a whole batch. Given
+the same generator, both make the same choice.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from supervised.schedules import Inverse, Linear, Schedule, as_schedule, check_range
+from supervised.streams import Streams
+
+EPSILON_GREEDY, BOLTZMANN, NOISE = 0, 1, 2
+
+
+# --- scalar rules: q [S, A], s a state, rng the seed's generator --------------------------------------------------------
+
+
+def greedy_action(q: Any, s: int, u: float, random_ties: bool) -> int:
+    """The best action in state s; of several, the one that u in [0, 1) names, or the first."""
+    best, arg, ties = q[s, 0], 0, 1
+    for a in range(1, q.shape[1]):
+        value = q[s, a]
+        if value > best:
+            best, arg, ties = value, a, 1
+        elif value == best:
+            ties += 1
+    if random_ties and ties > 1:
+        rank = min(int(u * ties), ties - 1)  # u may be 1.0 by rounding
+        for a in range(q.shape[1]):
+            if q[s, a] == best:
+                if rank == 0:
+                    arg = a
+                    break
+                rank -= 1
+    return arg
+
+
+def epsilon_greedy_action(q: Any, s: int, epsilon: float, u: float, random_ties: bool) -> int:
+    """One uniform number u decides all: below epsilon it explores, and where it lies on its side names the action."""
+    if u < epsilon:
+        a = min(int(u / epsilon * q.shape[1]), q.shape[1] - 1)  # the quotient may round to 1
+    else:
+        a = greedy_action(q, s, (u - epsilon) / (1.0 - epsilon), random_ties)
+    return a
+
+
+def boltzmann_action(q: Any, s: int, temperature: float, u: float) -> int:
+    """Action a with probability proportional to exp(Q(s, a) / temperature)."""
+    best = q[s, 0]
+    for a in range(1, q.shape[1]):
+        if q[s, a] > best:
+            best = q[s, a]
+    total = 0.0
+    for a in range(q.shape[1]):
+        total += math.exp((q[s, a] - best) / temperature)
+    chosen = q.shape[1] - 1
+    reached = 0.0
+    for a in range(q.shape[1]):
+        reached += math.exp((q[s, a] - best) / temperature)
+        if u * total < reached:
+            chosen = a
+            break
+    return chosen
+
+
+def noisy_action(q: Any, s: int, scale: float, rng: Any) -> int:
+    """argmax_a Q(s, a) + scale * n_a with standard normal n_a."""
+    chosen = 0
+    best = -math.inf
+    for a in range(q.shape[1]):
+        value = q[s, a] + scale * rng.standard_normal()
+        if value > best:
+            best, chosen = value, a
+    return chosen
+
+
+def choose(q: Any, s: int, kind: int, level: float, random_ties: bool, rng: Any) -> int:
+    """An action in state s by the rule `kind`, whose epsilon, temperature or scale is `level`."""
+    if kind == EPSILON_GREEDY:
+        a = epsilon_greedy_action(q, s, level, rng.random(), random_ties)
+    elif kind == BOLTZMANN:
+        a = boltzmann_action(q, s, level, rng.random())
+    else:
+        a = noisy_action(q, s, level, rng)
+    return a
+
+
+# --- over arrays: q [N, E, A] -> actions int64 [N, E] -------------------------------------------------------------------
+
+
+def greedy(q: Tensor, streams: Streams | None = None, mask: Tensor | None = None) -> Tensor:
+    """The best allowed action; ties are broken at random with `streams`, else the first is taken."""
+    q = _allowed(q, mask)
+    return q.argmax(-1) if streams is None else _pick(q == q.amax(-1, keepdim=True), _uniform(q, streams))
+
+
+def epsilon_greedy(
+    q: Tensor, epsilon: float | Tensor, streams: Streams, mask: Tensor | None = None, random_ties: bool = True
+) -> Tensor:
+    """A random allowed action with probability epsilon, else the best; drawn for each environment by itself.
+
+    q [N, E, A]; epsilon a number or [N, E]; mask bool [N, E, A] -> int64 [N, E].
+    """
+    if not isinstance(epsilon, Tensor) and not 0 <= epsilon <= 1:
+        raise ValueError(f"epsilon is a probability, so it must lie in [0, 1], not {epsilon}.")
+    q = _allowed(q, mask)
+    u = _uniform(q, streams)
+    epsilon = torch.as_tensor(epsilon, dtype=u.dtype, device=q.device).expand_as(u)
+    explore = u < epsilon
+    best = q == q.amax(-1, keepdim=True)
+    if not random_ties:
+        best = torch.nn.functional.one_hot(q.argmax(-1), q.shape[-1]).bool()
+    anything = torch.ones_like(best) if mask is None else mask
+    rank = torch.where(explore, u / epsilon, (u - epsilon) / (1 - epsilon))
+    return _pick(torch.where(explore[..., None], anything, best), rank)
+
+
+def boltzmann(q: Tensor, temperature: float, streams: Streams, mask: Tensor | None = None) -> Tensor:
+    """Action a with probability proportional to exp(q_a / temperature). Sutton and Barto (2018), section 13.1.
+
+    q [N, E, A]; mask bool [N, E, A] -> int64 [N, E].
+    """
+    if not temperature > 0:
+        raise ValueError(f"The temperature must be above 0, not {temperature}.")
+    q = _allowed(q, mask).double()
+    weight = ((q - q.amax(-1, keepdim=True)) / temperature).exp()
+    reached = weight.cumsum(-1)
+    u = _uniform(q, streams)[..., None] * reached[..., -1:]
+    # reached may end a rounding error below u: then the last action that has any weight is meant.
+    last = q.shape[-1] - 1 - (weight > 0).flip(-1).int().argmax(-1)
+    return torch.minimum((reached <= u).sum(-1), last)
+
+
+def noisy_greedy(q: Tensor, scale: float, streams: Streams, mask: Tensor | None = None) -> Tensor:
+    """argmax_a q_a + scale * n_a with standard normal n_a: the lectures' decaying noise. q [N, E, A] -> int64 [N, E]."""
+    noise = streams.normal(*q.shape[1:]).to(q.device)
+    return (_allowed(q, mask).double() + scale * noise).argmax(-1)
+
+
+def _uniform(q: Tensor, streams: Streams) -> Tensor:
+    return streams.uniform(*q.shape[1:-1]).to(q.device)
+
+
+def _allowed(q: Tensor, mask: Tensor | None) -> Tensor:
+    if mask is None:
+        return q
+    if not bool(mask.any(-1).all()):
+        place = (~mask.any(-1)).nonzero()[0].tolist()
+        raise ValueError(f"The action mask at {place} allows no action; at least one must be allowed.")
+    return q.masked_fill(~mask, -torch.inf)
+
+
+def _pick(candidates: Tensor, u: Tensor) -> Tensor:
+    """The candidate [..., A] whose rank among the true ones u [...] in [0, 1) names."""
+    count = candidates.sum(-1)
+    rank = (u * count).long().minimum(count - 1)
+    return (candidates.long().cumsum(-1) > rank[..., None]).int().argmax(-1)
+
+
+# --- descriptions -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class EpsilonGreedy:
+    """A random action with probability epsilon, else the best one. ties: "random" or "first"."""
+
+    epsilon: float | Schedule = field(default_factory=lambda: Linear(1.0, 0.05))
+    ties: str = "random"
+    kind: ClassVar[int] = EPSILON_GREEDY
+
+    def __post_init__(self) -> None:
+        check_range("epsilon", as_schedule(self.epsilon), 0.0, 1.0, ("steps", "episodes"))
+        if self.ties not in ("random", "first"):
+            raise ValueError(f'ties must be "random" or "first", not {self.ties!r}.')
+
+    @property
+    def level(self) -> Schedule:
+        return as_schedule(self.epsilon)
+
+
+@dataclass(frozen=True)
+class Greedy:
+    """Always the best action. ties: "random" or "first"."""
+
+    ties: str = "random"
+    kind: ClassVar[int] = EPSILON_GREEDY
+
+    def __post_init__(self) -> None:
+        EpsilonGreedy(0.0, self.ties)
+
+    @property
+    def level(self) -> Schedule:
+        return as_schedule(0.0)
+
+
+@dataclass(frozen=True)
+class Boltzmann:
+    """Action a with probability proportional to exp(Q(s, a) / temperature)."""
+
+    temperature: float | Schedule = 1.0
+    ties: ClassVar[str] = "random"
+    kind: ClassVar[int] = BOLTZMANN
+
+    def __post_init__(self) -> None:
+        check_range("temperature", as_schedule(self.temperature), 1e-12, math.inf, ("steps", "episodes"))
+
+    @property
+    def level(self) -> Schedule:
+        return as_schedule(self.temperature)
+
+
+@dataclass(frozen=True)
+class DecayingNoise:
+    """The best action after adding scale * standard normal noise to Q: the lectures' randn / (episode + 1)."""
+
+    scale: float | Schedule = field(default_factory=lambda: Inverse(1.0, unit="episodes"))
+    ties: ClassVar[str] = "first"
+    kind: ClassVar[int] = NOISE
+
+    def __post_init__(self) -> None:
+        check_range("scale", as_schedule(self.scale), 0.0, math.inf, ("steps", "episodes"))
+
+    @property
+    def level(self) -> Schedule:
+        return as_schedule(self.scale)
+
+
+Explore = EpsilonGreedy | Greedy | Boltzmann | DecayingNoise
+RULES: tuple[Callable[..., Explore], ...] = (EpsilonGreedy, Greedy, Boltzmann, DecayingNoise)

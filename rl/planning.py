@@ -1,0 +1,166 @@
+"""Exact planning in a finite model: what is best, and what a policy is worth, free of sampling noise.
+
+A model has outcomes (probability, next state, reward, terminated) for each of S states and A actions, K at most; a
+termination has no future. Policies are deterministic, int [..., S], or random, float [..., S, A].
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from envs.tables import Model
+
+MOST_SWEEPS = 1_000_000
+
+
+class Solution(NamedTuple):
+    """A solved model."""
+
+    q: np.ndarray  # [S, A]
+    v: np.ndarray  # [S]
+    policy: np.ndarray  # int64 [S], the first of the best actions
+    sweeps: int
+
+
+class FiniteSolution(NamedTuple):
+    """A model solved for a finite horizon H; index h counts the steps left."""
+
+    v: np.ndarray  # [H + 1, S]
+    policy: np.ndarray  # int64 [H, S]; policy[h - 1] is best with h steps left
+
+
+def backup(model: Model, v: np.ndarray, gamma: float, reward: np.ndarray | None = None) -> np.ndarray:
+    """q(s, a) = sum_k p_k (r_k + gamma * (1 - terminated_k) * v(s'_k)): v [..., S] -> [..., S, A]."""
+    reward = model.reward if reward is None else reward
+    future = gamma * np.where(model.terminated, 0.0, v[..., model.next_state])
+    q: np.ndarray = (model.probability * (reward + future)).sum(-1)
+    return q
+
+
+def value_iteration(model: Model, gamma: float, tolerance: float = 1e-12) -> Solution:
+    """Q* by repeated backups until no value moves by more than `tolerance`. Sutton and Barto (2018), equation 4.10.
+
+    Raises ValueError for a gamma outside [0, 1], or at gamma 1 where values grow without end.
+    """
+    _check_gamma(gamma)
+    v = np.zeros(model.states)
+    for sweep in range(1, MOST_SWEEPS + 1):
+        q = backup(model, v, gamma)
+        following = q.max(-1)
+        change = float(np.abs(following - v).max())
+        v = following
+        if change <= tolerance:
+            return Solution(q, v, q.argmax(-1), sweep)
+        if not np.isfinite(change) or change > 1e100:
+            break
+    raise ValueError(f"Value iteration does not settle at gamma {gamma}: some rewards never end. Take a gamma below 1.")
+
+
+def policy_iteration(model: Model, gamma: float) -> Solution:
+    """Q* by exact evaluation and greedy improvement in turn. Sutton and Barto (2018), section 4.3. gamma below 1.
+
+    An action changes only where another is better by more than 1e-12, so that ties cannot go round in circles.
+    """
+    _check_gamma(gamma)
+    policy = np.zeros(model.states, np.int64)
+    for sweep in range(1, MOST_SWEEPS + 1):
+        v = evaluate_policy(model, policy, gamma)
+        q = backup(model, v, gamma)
+        kept = np.take_along_axis(q, policy[:, None], -1)[:, 0]
+        better = q.max(-1) > kept + 1e-12 * np.maximum(1.0, np.abs(kept))
+        if not better.any():
+            return Solution(q, v, policy, sweep)
+        policy = np.where(better, q.argmax(-1), policy)
+    raise ValueError(f"Policy iteration does not settle at gamma {gamma}.")
+
+
+def evaluate_policy(
+    model: Model, policy: np.ndarray, gamma: float = 1.0, horizon: int | None = None, reward: np.ndarray | None = None
+) -> np.ndarray:
+    """What a policy is worth from each state: int [..., S] or float [..., S, A] -> [..., S].
+
+    With a horizon: the expected (discounted) sum over that many steps. Without: over all time, by solving the linear
+    system (gamma below 1, or a policy that surely ends; one policy at a time). reward [S, A, K] replaces the model's own,
+    for instance by 1 where the goal is reached. Raises ValueError when the value has no end.
+    """
+    _check_gamma(gamma)
+    reward = model.reward if reward is None else reward
+    weights = _weights(model, policy)
+    if horizon is None:
+        return _solve(model, weights, gamma, reward)
+    # [..., S, J]: what follows under the policy, once and for all steps.
+    if policy.dtype.kind in "iu":
+        pick = (np.arange(model.states), policy)
+        p, r = model.probability[pick], (model.probability[pick] * reward[pick]).sum(-1)
+        p, following = np.where(model.terminated[pick], 0.0, p), model.next_state[pick]
+    else:
+        joint = weights[..., None] * model.probability
+        r = (joint * reward).sum((-1, -2))
+        p = np.where(model.terminated, 0.0, joint).reshape(*weights.shape[:-1], -1)
+        following = np.broadcast_to(model.next_state.reshape(model.states, -1), p.shape)
+    v = np.zeros(weights.shape[:-1])
+    flat = following.reshape(*following.shape[:-2], -1)
+    for _ in range(horizon):
+        v = r + gamma * (p * np.take_along_axis(v, flat, -1).reshape(p.shape)).sum(-1)
+    return v
+
+
+def optimum_within(model: Model, horizon: int, gamma: float = 1.0) -> FiniteSolution:
+    """The best that can be had in `horizon` steps by a policy that may look at the time left. Puterman (1994), 4.5."""
+    _check_gamma(gamma)
+    v = np.zeros((horizon + 1, model.states))
+    policy = np.zeros((horizon, model.states), np.int64)
+    for h in range(1, horizon + 1):
+        q = backup(model, v[h - 1], gamma)
+        v[h], policy[h - 1] = q.max(-1), q.argmax(-1)
+    return FiniteSolution(v, policy)
+
+
+def at_start(model: Model, v: np.ndarray) -> np.ndarray:
+    """The expected value of the first state: v [..., S] -> [...]."""
+    return np.asarray(v @ model.start)
+
+
+def _weights(model: Model, policy: np.ndarray) -> np.ndarray:
+    policy = np.asarray(policy)
+    if policy.dtype.kind in "iu":
+        if policy.shape[-1:] != (model.states,) or policy.min() < 0 or policy.max() >= model.actions:
+            raise ValueError(f"A policy names one of {model.actions} actions for each of {model.states} states.")
+        return np.eye(model.actions)[policy]
+    if policy.shape[-2:] != (model.states, model.actions) or not np.allclose(policy.sum(-1), 1) or (policy < 0).any():
+        raise ValueError(f"A random policy is [{model.states}, {model.actions}], each row summing to 1.")
+    return policy
+
+
+def _solve(model: Model, weights: np.ndarray, gamma: float, reward: np.ndarray) -> np.ndarray:
+    from scipy.sparse import coo_array, eye_array
+    from scipy.sparse.linalg import spsolve
+
+    if weights.ndim != 2:
+        raise ValueError("Without a horizon one policy is evaluated at a time.")
+    joint = weights[..., None] * model.probability
+    going_on = np.where(model.terminated, 0.0, joint).reshape(model.states, -1)
+    rows = np.repeat(np.arange(model.states), going_on.shape[1])
+    columns = model.next_state.reshape(-1)
+    moves = coo_array((going_on.reshape(-1), (rows, columns)), shape=(model.states, model.states))
+    if gamma == 1.0 and not _ends(moves.tocsr(), going_on.sum(-1)):
+        raise ValueError("At gamma 1 this policy goes on for ever from some state, so its value has no end: give a horizon.")
+    system = (eye_array(model.states) - gamma * moves).tocsc()
+    return np.asarray(spsolve(system, (joint * reward).sum((-1, -2))))
+
+
+def _ends(moves: object, stay: np.ndarray) -> bool:
+    """Whether from every state an ending can be reached."""
+    reaches = stay < 1 - 1e-12
+    while True:
+        more = reaches | ((moves @ reaches.astype(float)) > 0)  # type: ignore[operator]  # a scipy sparse matrix
+        if (more == reaches).all():
+            return bool(reaches.all())
+        reaches = more
+
+
+def _check_gamma(gamma: float) -> None:
+    if not 0 <= gamma <= 1:
+        raise ValueError(f"gamma must lie in [0, 1], not {gamma}.")

@@ -1,0 +1,264 @@
+"""A run: N seeds of an agent in an environment, that can go on, be evaluated, saved and loaded."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+import envs
+from envs import tables, vector
+from envs.source import EnvLike, Source, from_description, source
+from rl import describe
+from rl.agents.q_learning import QLearning
+from rl.agents.table import TableAgent
+from rl.evaluate import Evaluation, Exact, by_episodes, exact_of
+from rl.policy import TablePolicy
+from rl.runs.online import Online
+from rl.spaces import SpaceError, space_to_json
+from supervised import checkpoint
+from supervised.checkpoint import CheckpointError
+from supervised.schedules import value_at
+
+DEFAULT_HORIZON = 100_000
+DEFAULT_ADVANCE = 1_000
+
+
+class Run:
+    """Made by `rl.start`, `rl.train` or `rl.load`."""
+
+    def __init__(
+        self,
+        where: Source,
+        description: QLearning,
+        seeds: tuple[int, ...],
+        envs_per_seed: int,
+        horizon_steps: int,
+        workers: int | None = None,
+        device: str = "auto",
+    ) -> None:
+        self.where, self.description = where, description
+        self.seeds, self.envs_per_seed, self.horizon_steps = seeds, envs_per_seed, horizon_steps
+        if isinstance(envs_per_seed, bool) or not isinstance(envs_per_seed, int) or envs_per_seed < 1:
+            raise ValueError(f"envs_per_seed is a whole number from 1 on, not {envs_per_seed!r}.")
+        if workers is not None and (isinstance(workers, bool) or not isinstance(workers, int) or workers < 1):
+            raise ValueError(f"workers is a whole number from 1 on, or None for a sensible one, not {workers!r}.")
+        self.model, self.no_model, spaces = _look(where)
+        try:
+            self.agent: TableAgent = description.build(*spaces, seeds=seeds, device=device)
+        except SpaceError as error:
+            raise SpaceError(str(error).replace("The environment", where.name, 1)) from None
+        self.spaces = spaces
+        self.loop = Online(self.agent, where, self.model, seeds, envs_per_seed, horizon_steps, workers)
+        self.regret = np.zeros(len(seeds))
+        self.logdir: Path | None = None
+        self.cadence: dict[str, int] = {}
+        self.steps_per_second = 0.0  # of the last call of rl.train, all seeds summed, with its logging
+        self.curves: dict[str, int] = {}  # sizes of the event files at the last checkpoint
+
+    @property
+    def step(self) -> int:
+        """Environment steps so far, per seed."""
+        return self.loop.step
+
+    def advance(self, steps: int = DEFAULT_ADVANCE) -> dict[str, Tensor]:
+        """Take `steps` more environment steps a seed, learning all the while -> metrics, each [N].
+
+        With E environments a seed, whole rounds of E steps are taken. How the steps are cut into calls changes nothing.
+        """
+        if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+            raise ValueError(f"steps is a whole number from 1 on, not {steps!r}.")
+        return self.loop.advance(steps)
+
+    def episodes(self) -> dict[str, Tensor]:
+        """Mean return and length of each seed's last 100 episodes, each [N]; NaN before one has ended."""
+        return self.loop.episodes()
+
+    @cached_property
+    def exact(self) -> Exact | None:
+        """The exact optimum and the exact value of the tables, where the environment's model is known."""
+        return None if self.model is None else exact_of(self.agent, self.model, self.horizon_steps)
+
+    def evaluate(self, episodes: int = 100, step_limit: int | None = None) -> Evaluation:
+        """Greedy episodes of each seed in an environment of its own; the same numbers at each call with the same tables."""
+        return by_episodes(self.agent, self.where, self.model, episodes, step_limit)
+
+    def policy(self, seed: int | str | None = None) -> TablePolicy:
+        """The greedy policy of a seed (its value, not its place); None: the first; "best": the best by evaluation."""
+        if seed is None:
+            seed = self.seeds[0]
+        elif seed == "best":
+            seed = self._best_seed()
+        if seed not in self.seeds:
+            raise ValueError(f"This run has the seeds {', '.join(map(str, self.seeds))}; {seed!r} is none of them.")
+        k = self.seeds.index(int(seed))
+        rules = self.loop.rules
+        level = value_at(rules.level, self.step if rules.level.unit == 0 else int(self.loop.actor.episodes[k].mean()))
+        return TablePolicy(self.agent.table[k], *self.spaces, seed=int(seed), explore=rules.explore, level=level)
+
+    def _best_seed(self) -> int:
+        if self.exact is not None:
+            values, how = self.exact.value(self.agent.table.argmax(-1)), "exact value"
+        else:
+            values, how = self.evaluate(100).per_seed, "mean return of 100 episodes"
+        k = int(values.argmax())
+        print(
+            f"Seed {self.seeds[k]} is the best of {len(self.seeds)} by {how} ({values[k]:.4f}; their mean is"
+            f" {values.mean():.4f}). The best of several flatters: report the mean.",
+            file=sys.stderr,
+        )
+        return self.seeds[k]
+
+    def config(self) -> dict[str, Any]:
+        """What the run is, as JSON values: a resumed run must have the same."""
+        return {
+            "env": self.where.description or {"name": self.where.name},
+            "agent": describe.to_json(self.description),
+            "seeds": list(self.seeds),
+            "envs_per_seed": self.envs_per_seed,
+        }
+
+    def save(self, path: str | Path) -> None:
+        """Write everything that the run needs to go on, bit for bit, to one safetensors file; data only."""
+        from rl import __version__
+
+        meta = {
+            "kind": "run",
+            "package": __version__,
+            "config": self.config(),
+            "horizon_steps": self.horizon_steps,
+            "step": self.step,
+            "spaces": [space_to_json(space) for space in self.spaces],
+            "model": None if self.model is None else model_digest(self.model),
+            "cadence": self.cadence,
+        }
+        state = {
+            "agent": self.agent.state_dict(),
+            "loop": self.loop.state_dict(),
+            "regret": self.regret,
+            "curves": self.curves,
+        }
+        checkpoint.save(path, state, meta)
+
+    def _restore(self, state: Mapping[str, Any], meta: Mapping[str, Any]) -> None:
+        mine = None if self.model is None else model_digest(self.model)
+        if meta["spaces"] != [space_to_json(space) for space in self.spaces] or meta["model"] != mine:
+            raise CheckpointError(
+                f"The checkpoint was made in another environment: {self.where.name} as it is here has other spaces, rewards or"
+                " transitions than the one that was saved."
+            )
+        self.agent.load_state_dict(state["agent"])
+        self.loop.load_state_dict(state["loop"])
+        self.regret[:] = state["regret"]
+        self.cadence = {str(k): int(v) for k, v in meta["cadence"].items()}
+        self.curves = {str(k): int(v) for k, v in state["curves"].items()}
+
+
+def start(
+    env: EnvLike | Source,
+    description: QLearning,
+    seeds: int | Iterable[int] = 1,
+    *,
+    steps: int | None = None,
+    envs_per_seed: int = 1,
+    workers: int | None = None,
+    device: str = "auto",
+    env_kwargs: Mapping[str, Any] | None = None,
+) -> Run:
+    """A run at step 0, for a loop of your own: `while run.step < n: metrics = run.advance()`.
+
+    steps: what schedules without a horizon of their own span (100 000 if not given). The rest is as in `rl.train`.
+    """
+    if type(description).__name__ not in describe.AGENTS:
+        raise TypeError(f"The agent is a description such as rl.QLearning(), not {description!r}.")
+    numbers = vector.seeds_of(seeds)
+    horizon = check_steps(DEFAULT_HORIZON if steps is None else steps)
+    return Run(source(env, env_kwargs), description, numbers, envs_per_seed, horizon, workers, device)
+
+
+def check_steps(steps: Any, name: str = "steps") -> int:
+    """`steps`, if it is a whole number from 1 on; else a ValueError."""
+    whole = isinstance(steps, (int, np.integer)) or (isinstance(steps, float) and steps.is_integer())
+    if isinstance(steps, bool) or not whole or steps < 1:
+        raise ValueError(f"{name} is a whole number from 1 on, not {steps!r}.")
+    return int(steps)
+
+
+def load(
+    path: str | Path,
+    env: EnvLike | None = None,
+    network: Any = None,
+    *,
+    env_kwargs: Mapping[str, Any] | None = None,
+    workers: int | None = None,
+    device: str = "auto",
+) -> Run:
+    """Read what `run.save` wrote -> a run that can go on.
+
+    env: needed when the run was made with a function, which no file can hold. network: likewise, for agents that have one.
+    Raises CheckpointError for a file that is cut short, foreign, of a newer format, or made in another environment. Nothing
+    in the file is run or imported.
+    """
+    state, meta = checkpoint.load(path)
+    if meta.get("kind") != "run":
+        raise CheckpointError(f"{path} holds a {meta.get('kind')}, not a run. Read a policy with rl.load_policy.")
+    try:
+        config = meta["config"]
+        if env is None and "id" not in config["env"]:
+            raise CheckpointError(
+                f"{path} was made with an environment that no file can hold ({config['env']['name']}): hand it over again as"
+                " env=..."
+            )
+        if network is not None:
+            raise CheckpointError("network=... was given, but the agent in this file is a table and has none.")
+        where = from_description(config["env"]) if env is None else source(env, env_kwargs)
+        description = describe.from_json(config["agent"])
+        if type(description).__name__ not in describe.AGENTS:
+            raise CheckpointError(f"{path} names no agent.")
+        numbers = vector.seeds_of(config["seeds"])
+        run = Run(where, description, numbers, config["envs_per_seed"], check_steps(meta["horizon_steps"]), workers, device)
+        run._restore(state, meta)
+    except (CheckpointError, envs.EnvError):
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
+        old = checkpoint.previous(path)
+        hint = f" The one before it is whole: {old}" if checkpoint.is_whole(old) else ""
+        raise CheckpointError(f"{path} is a damaged checkpoint: {error}{hint}") from error
+    return run
+
+
+def model_digest(model: tables.Model) -> str:
+    """A fingerprint of a model: the same for the same process, whatever it is called."""
+    sha = hashlib.sha256(repr((model.limit, model.step_draws, model.reset_draws)).encode())
+    for name, value in sorted(vars(model).items()):
+        if isinstance(value, np.ndarray):
+            sha.update(name.encode() + np.ascontiguousarray(value).tobytes())
+    return sha.hexdigest()[:32]
+
+
+def _look(where: Source) -> tuple[tables.Model | None, str, tuple[Any, Any]]:
+    """The model of an environment (None, with the reason, if it has none) and its spaces."""
+    if where.vector is not None:
+        spaces = where.vector.single_observation_space, where.vector.single_action_space
+        return None, "a VectorEnv is stepped as it is", spaces
+    first, second = where.make(), where.make()
+    spaces = first.observation_space, first.action_space
+    try:
+        model, other = tables.read(first), tables.read(second)
+    except tables.NotATable as reason:
+        return None, str(reason), spaces
+    finally:
+        first.close()
+        second.close()
+    if not model.same_as(other):
+        raise envs.EnvError(
+            f"{where.name} is another environment each time it is made (a random map, perhaps), so seeds could not be compared"
+            " nor policies evaluated in it. Fix it, for instance with desc=..."
+        )
+    return model, "", spaces

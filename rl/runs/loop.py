@@ -1,0 +1,133 @@
+"""The tabular loop: act, step, learn. Scalar Python that runs as it stands, or compiled (see `rl.runs.jit`).
+
+`world_step`, `world_reset` and `learn` are names that `jit` replaces: by a Gymnasium environment's or a finite model's,
+and by the rule of an algorithm. Everything that changes lies in the arrays of `Actor` and `Table`, so a loop can stop
+and go on at any step. All environments of a seed act, then each steps and learns, one after another.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from rl.explore import choose
+from supervised.schedules import EPISODES, VISITS, Curve, value_at
+
+WINDOW = 100  # episodes whose returns and lengths are kept, as Stable-Baselines3 does
+STEPS_DONE, ENDED = 0, 1  # places in Actor.counters
+
+
+class Table(NamedTuple):
+    """What one seed has learned."""
+
+    q: Any  # float64 [S, A]
+    visits: Any  # int64 [S, A]
+
+
+class Rules(NamedTuple):
+    """An agent's settings as numbers."""
+
+    gamma: Curve
+    level: Curve  # epsilon, temperature or noise scale
+    rate: Curve  # the step size
+    rates: Any  # float64 [V]: the step size at the first V visits, looked up instead of computed
+    settled: bool  # after V visits the step size stays at rate.end
+    explore: int  # EPSILON_GREEDY, BOLTZMANN or NOISE
+    random_ties: bool
+
+
+class Actor(NamedTuple):
+    """Where one seed is."""
+
+    state: Any  # int64 [E]
+    action: Any  # int64 [E]
+    total: Any  # float64 [E], return of the episode so far
+    length: Any  # int64 [E]
+    episodes: Any  # int64 [E], finished ones
+    returns: Any  # float64 [WINDOW], a ring of the last finished episodes
+    lengths: Any  # int64 [WINDOW]
+    counters: Any  # int64 [2]: environment steps, finished episodes
+    error: Any  # float64 [1]: sum of |TD error| since it was last read
+
+
+def world_step(world: Any, e: int, a: int) -> tuple[int, float, bool, bool]:
+    """One step of a Gymnasium environment."""
+    step: tuple[int, float, bool, bool] = world[e].step(a)
+    return step
+
+
+def world_reset(world: Any, e: int) -> int:
+    """A new episode of a Gymnasium environment."""
+    state: int = world[e].reset()
+    return state
+
+
+def learn(q: Any, s: int, a: int, reward: float, discount: float, s2: int, step_size: float) -> float:
+    """The rule of an algorithm stands here -> the TD error."""
+    raise TypeError("This loop was not given a rule.")
+
+
+def time_in(curve: Curve, steps: int, episodes: int, visits: int) -> int:
+    """The time that `curve` is counted in."""
+    time = steps
+    if curve.unit == EPISODES:
+        time = episodes
+    elif curve.unit == VISITS:
+        time = visits
+    return time
+
+
+def act(table: Any, rules: Any, actor: Any, e: int, rng: Any) -> int:
+    """Choose an action in environment e."""
+    level = value_at(rules.level, time_in(rules.level, actor.counters[STEPS_DONE], actor.episodes[e], 0))
+    a = choose(table.q, actor.state[e], rules.explore, level, rules.random_ties, rng)
+    actor.action[e] = a
+    return a
+
+
+def absorb(
+    table: Any, rules: Any, actor: Any, e: int, steps: int, s2: int, reward: float, terminated: bool, truncated: bool
+) -> bool:
+    """Learn from the step that environment e took -> whether its episode is over."""
+    s = actor.state[e]
+    a = actor.action[e]
+    visits = table.visits[s, a]
+    table.visits[s, a] = visits + 1
+    if rules.rate.unit == VISITS and visits < rules.rates.shape[0]:
+        step_size = rules.rates[visits]
+    elif rules.settled:
+        step_size = rules.rate.end
+    else:
+        step_size = value_at(rules.rate, time_in(rules.rate, steps, actor.episodes[e], visits))
+    discount = 0.0
+    if not terminated:
+        discount = value_at(rules.gamma, steps)
+    actor.error[0] += abs(learn(table.q, s, a, reward, discount, s2, step_size))
+    actor.state[e] = s2
+    actor.total[e] += reward
+    actor.length[e] += 1
+    over = terminated or truncated
+    if over:
+        place = actor.counters[ENDED] % WINDOW
+        actor.returns[place] = actor.total[e]
+        actor.lengths[place] = actor.length[e]
+        actor.counters[ENDED] += 1
+        actor.episodes[e] += 1
+        actor.total[e] = 0.0
+        actor.length[e] = 0
+    return over
+
+
+def loop(rounds: int, table: Any, rules: Any, actor: Any, world: Any, rng: Any) -> None:
+    """Take `rounds` steps in each of a seed's E environments."""
+    envs = actor.state.shape[0]
+    for _ in range(rounds):
+        for e in range(envs):
+            act(table, rules, actor, e, rng)
+        steps = actor.counters[STEPS_DONE]
+        for e in range(envs):
+            s2, reward, terminated, truncated = world_step(world, e, actor.action[e])
+            if absorb(table, rules, actor, e, steps, s2, reward, terminated, truncated):
+                actor.state[e] = world_reset(world, e)
+        actor.counters[STEPS_DONE] = steps + envs
+
+

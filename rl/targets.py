@@ -1,0 +1,74 @@
+"""What the value of an action should have been: pure functions of numbers, with any leading axes [...].
+
+`discount` is gamma^k * (1 - terminated): a termination is a discount of 0, and what lies behind it is never read, not
+even a NaN. A truncation keeps its discount, for the episode would have gone on.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def _behind(discount: Tensor, value: Tensor) -> Tensor:
+    """discount * value, and 0 where the discount is 0 whatever stands there."""
+    return torch.where(discount == 0, torch.zeros_like(value), discount * value)
+
+
+def q_learning(reward: Tensor, discount: Tensor, next_q: Tensor, next_mask: Tensor | None = None) -> Tensor:
+    """r + discount * max_a Q(s', a). Watkins (1989); Sutton and Barto (2018), equation 6.8.
+
+    reward, discount [...], next_q [..., A], next_mask bool [..., A] (actions allowed in s') -> [...].
+    """
+    return reward + _behind(discount, _masked(next_q, next_mask).amax(-1))
+
+
+def double_q(
+    reward: Tensor, discount: Tensor, next_q_value: Tensor, next_q_selector: Tensor, next_mask: Tensor | None = None
+) -> Tensor:
+    """r + discount * Q_value(s', argmax_a Q_selector(s', a)). Van Hasselt, Guez and Silver (2016), equation 4.
+
+    reward, discount [...], both q [..., A] -> [...].
+    """
+    best = _masked(next_q_selector, next_mask).argmax(-1, keepdim=True)
+    return reward + _behind(discount, next_q_value.gather(-1, best).squeeze(-1))
+
+
+def expected_sarsa(reward: Tensor, discount: Tensor, next_q: Tensor, probability: Tensor) -> Tensor:
+    """r + discount * sum_a pi(a|s') Q(s', a). Sutton and Barto (2018), equation 6.9.
+
+    reward, discount [...], next_q and probability [..., A] -> [...]. Actions of probability 0 are not read.
+    """
+    return reward + _behind(discount, _behind(probability, next_q).sum(-1))
+
+
+def n_step(reward: Tensor, discount: Tensor, next_value: Tensor) -> Tensor:
+    """r_0 + d_0 (r_1 + d_1 (... (r_{n-1} + d_{n-1} v))): the n-step return. Sutton and Barto (2018), equation 7.1.
+
+    reward, discount [..., T], next_value [...] (the value after the last step) -> [...]. What follows a discount of 0
+    is not read.
+    """
+    value = next_value
+    for t in reversed(range(reward.shape[-1])):
+        value = reward[..., t] + _behind(discount[..., t], value)
+    return value
+
+
+def lambda_return(reward: Tensor, discount: Tensor, ended: Tensor, next_value: Tensor, lambda_: float) -> Tensor:
+    """G_t = r_t + discount_t * ((1 - lambda) v_{t+1} + lambda G_{t+1}). Sutton and Barto (2018), equation 12.2.
+
+    reward, discount, ended, next_value [..., T] -> [..., T]. `ended` is true where an episode terminated or was
+    truncated after the step: there, and at the last step, G_t bootstraps from next_value alone.
+    """
+    returns = torch.empty_like(reward)
+    following = next_value[..., -1]
+    for t in reversed(range(reward.shape[-1])):
+        following = torch.where(ended[..., t].bool(), next_value[..., t], following)
+        mixed = (1 - lambda_) * next_value[..., t] + lambda_ * following
+        following = reward[..., t] + _behind(discount[..., t], mixed)
+        returns[..., t] = following
+    return returns
+
+
+def _masked(q: Tensor, mask: Tensor | None) -> Tensor:
+    return q if mask is None else q.masked_fill(~mask, -torch.inf)

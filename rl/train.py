@@ -1,0 +1,265 @@
+"""Training: one loop, with logging, evaluation and saving in plain sight."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import torch
+
+from envs import vector
+from envs.source import EnvLike, source
+from rl import describe, pictures
+from rl.agents.q_learning import QLearning
+from rl.progress import Progress
+from rl.run import Run, check_steps, load, start
+from supervised import checkpoint, statistics
+from supervised.checkpoint import CheckpointError
+from supervised.logger import EVENTS, Logger
+
+CHECKPOINT = "run.safetensors"
+MOST_SUBRUNS = 16  # with more seeds than this, TensorBoard shows the aggregate alone
+EVALUATION_EPISODES = 10
+BANDS = {
+    "mean return of the greedy policy": "eval/mean_reward",
+    "gap to the exact optimum": "eval/optimality_gap",
+    "success of the greedy policy": "eval/success_rate",
+    "return while exploring": "rollout/ep_rew_mean",
+}
+
+
+def train(
+    env: EnvLike | Run,
+    agent: QLearning | None = None,
+    steps: int | None = None,
+    seeds: int | Iterable[int] = 1,
+    *,
+    envs_per_seed: int = 1,
+    workers: int | None = None,
+    device: str = "auto",
+    logdir: str | Path | None = None,
+    resume: bool = False,
+    progress: bool = True,
+    env_kwargs: Mapping[str, Any] | None = None,
+    log_every_steps: int | None = None,
+    evaluate_every_steps: int | None = None,
+    save_every_steps: int | None = None,
+) -> Run:
+    """Train N seeds at once -> the run.
+
+    env: a Gymnasium id, an EnvSpec, a function that returns a new gym.Env, or a VectorEnv of N * E rows; or a run, which
+    then goes on, in place, to `steps` in all. agent: a description such as rl.QLearning(). steps: environment steps in
+    all, for each seed. seeds: a count (0..n-1), a list or a range. workers: how many seeds run side by side; None: as many
+    as there are cores where that helps. logdir: where curves and checkpoints go; None: nowhere. resume: go on from
+    logdir's newest whole checkpoint, or start if there is none; only steps, progress, workers, device and the cadences
+    may differ from what was saved. progress: a bar on the terminal. The three cadences are in environment steps a seed;
+    None: 100 points of the curves, and 10 checkpoints, over the run.
+
+    Ctrl-C (or SIGTERM) saves to logdir, says how to go on and raises KeyboardInterrupt.
+    """
+    if steps is None:
+        raise ValueError("steps is missing: how many environment steps shall each seed take, in all?")
+    steps = check_steps(steps)
+    cadences = {"log": log_every_steps, "evaluate": evaluate_every_steps, "save": save_every_steps}
+    for name, every in cadences.items():
+        if every is not None:
+            check_steps(every, f"{name}_every_steps")
+    folder = None if logdir is None else Path(logdir)
+    if isinstance(env, Run):
+        if agent is not None or env_kwargs is not None or resume:
+            raise ValueError("A run that goes on has its environment, agent and seeds already: give it steps alone.")
+        run, folder, fresh = env, folder or env.logdir, folder is not None and folder != env.logdir
+        if fresh:
+            _check_free(folder)
+    elif agent is None:
+        raise ValueError("The agent is missing: give a description such as rl.QLearning().")
+    else:
+        settings = {"envs_per_seed": envs_per_seed, "workers": workers, "device": device, "env_kwargs": env_kwargs}
+        run, fresh = _open(env, agent, steps, seeds, folder, resume, settings)
+    run.cadence |= {name: int(every) for name, every in cadences.items() if every is not None}
+    grid = _grid(run)
+    logger = None if folder is None else _logger(run, folder, fresh)
+    run.logdir = folder
+    try:
+        with _interrupts() as interrupted, Progress(run, steps, progress) as bar:
+            began, begun_at = time.perf_counter(), run.step
+            while run.step < steps and not interrupted:
+                before = run.step
+                metrics = run.advance(min(_next(before, grid), steps) - before)
+                run.steps_per_second = (run.step - begun_at) * len(run.seeds) / (time.perf_counter() - began)
+                if _due(before, run.step, grid["log"]):
+                    _log(logger, run, {**metrics, **run.episodes()}, {"time/fps": run.steps_per_second})
+                    run.loop.logged()
+                if _due(before, run.step, grid["evaluate"]) and (logger or bar.shown):
+                    bar.result = _log(logger, run, _evaluate(run))
+                if _due(before, run.step, grid["save"]) and logger is not None:
+                    _picture(logger, run)
+                    _save(logger, run)
+                bar.show()
+        if logger is not None:
+            _save(logger, run)
+    finally:
+        if logger is not None:
+            with contextlib.suppress(Exception):
+                logger.close()
+    if interrupted:
+        went = f"saved to {folder}; go on with resume=True (--resume)" if folder else "nothing was saved: no logdir was given"
+        raise KeyboardInterrupt(f"Stopped at step {run.step:,} of {steps:,}: {went}.")
+    return run
+
+
+def _open(
+    env: EnvLike, agent: QLearning, steps: int, seeds: Any, folder: Path | None, resume: bool, settings: dict[str, Any]
+) -> tuple[Run, bool]:
+    """A new run, or the one that lies in `folder` -> (run, whether it is new)."""
+    if resume and folder is None:
+        raise ValueError("resume=True needs logdir=..., the folder of the run to go on with.")
+    path = None if folder is None else folder / CHECKPOINT
+    if path is not None and not resume:
+        _check_free(folder)
+    if path is None or not resume or not (path.exists() or checkpoint.previous(path).exists()):
+        if folder is not None:
+            _check_free(folder)
+        return start(env, agent, seeds, steps=steps, **settings), True
+    if not checkpoint.is_whole(path):
+        old = checkpoint.previous(path)
+        if not checkpoint.is_whole(old):
+            checkpoint.load(path)  # says what is wrong with it
+        path = old
+    _, meta = checkpoint.load(path)
+    where = source(env, settings.pop("env_kwargs"))
+    wanted = {
+        "env": where.description or {"name": where.name},
+        "agent": describe.to_json(agent),
+        "seeds": list(vector.seeds_of(seeds)),
+        "envs_per_seed": settings.pop("envs_per_seed"),
+    }
+    changed = describe.differences(meta.get("config"), wanted)
+    if changed:
+        lines = "; ".join(f"{field} was {old!r} and is now {new!r}" for field, old, new in changed)
+        raise CheckpointError(f"The run in {folder} was made with other settings: {lines}. Start a new one in another logdir.")
+    return load(path, where, **settings), False
+
+
+def _check_free(folder: Path | None) -> None:
+    """Refuse a folder that holds another run or somebody's curves."""
+    if folder is None or not folder.exists():
+        return
+    if not folder.is_dir():
+        raise CheckpointError(f"logdir {folder} is a file; it must be a folder.")
+    if (folder / CHECKPOINT).exists() or checkpoint.previous(folder / CHECKPOINT).exists():
+        raise CheckpointError(f"{folder} already holds a run. Go on with it by resume=True (--resume), or take another logdir.")
+    if any(folder.rglob(EVENTS)):
+        raise CheckpointError(f"{folder} already holds TensorBoard curves of something else. Take another logdir.")
+
+
+def _logger(run: Run, folder: Path, fresh: bool) -> Logger:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CheckpointError(f"logdir {folder} cannot be made: {error.strerror or error}.") from error
+    if not fresh:
+        return Logger(folder, run.curves, run.step)
+    run.save(folder / CHECKPOINT)  # first of all, to see that it can be done
+    logger = Logger(folder)
+    logger.text("configuration", _markdown(run))
+    charts = {title: tag for title, tag in BANDS.items() if run.exact or not tag.startswith("eval/optim")}
+    if run.model is None or run.model.success is None:
+        charts.pop("success of the greedy policy")
+    logger.bands(charts)
+    settings = {"env": run.where.name, "agent": type(run.description).__name__, "seeds": len(run.seeds)}
+    settings |= {k: str(v) if isinstance(v, dict) else v for k, v in run.config()["agent"].items() if k != "type"}
+    logger.hparams(settings, [tag for tag in charts.values()])
+    return logger
+
+
+def _save(logger: Logger, run: Run) -> None:
+    run.curves = logger.state_dict()
+    run.save(logger.folder / CHECKPOINT)
+
+
+def _grid(run: Run) -> dict[str, int]:
+    """How many steps lie between two logs, evaluations and checkpoints."""
+    log = max(run.horizon_steps // 100, 1)
+    evaluate = log if run.exact is not None else max(run.horizon_steps // 20, 1)
+    return {"log": log, "evaluate": evaluate, "save": max(run.horizon_steps // 10, 1), **run.cadence}
+
+
+def _next(step: int, grid: dict[str, int]) -> int:
+    return min((step // every + 1) * every for every in grid.values())
+
+
+def _due(before: int, after: int, every: int) -> bool:
+    return after // every > before // every
+
+
+def _evaluate(run: Run) -> dict[str, Any]:
+    """The tags of eval/, each [N]: exact where the model is known, else by episodes."""
+    if run.exact is None:
+        evaluation = run.evaluate(EVALUATION_EPISODES)
+        return {"eval/mean_reward": evaluation.per_seed, "eval/mean_ep_length": evaluation.lengths.mean(1)}
+    found: dict[str, Any] = run.exact.metrics(run.agent)
+    run.regret += found["eval/optimality_gap"]
+    return {**found, "eval/regret": run.regret.copy()}
+
+
+def _log(logger: Logger | None, run: Run, metrics: Mapping[str, Any], extra: Mapping[str, float] | None = None) -> float:
+    """Write metrics [N] for each seed and their mean, with an interval for those drawn as bands -> mean success or return."""
+    arrays = {tag: np.asarray(v.cpu() if isinstance(v, torch.Tensor) else v, np.float64) for tag, v in metrics.items()}
+    aggregate = dict(extra or {})
+    for tag, values in arrays.items():
+        known = values[~np.isnan(values)]
+        aggregate[tag] = float(known.mean()) if known.size else float("nan")
+        if tag in BANDS.values():
+            aggregate[f"{tag}_low"], aggregate[f"{tag}_high"] = statistics.interval(known)
+    if logger is not None:
+        logger.scalars(run.step, aggregate)
+        if len(run.seeds) <= MOST_SUBRUNS:
+            for k, seed in enumerate(run.seeds):
+                logger.scalars(run.step, {tag: float(v[k]) for tag, v in arrays.items()}, f"seed_{seed}")
+    return aggregate.get("eval/success_rate", aggregate.get("eval/mean_reward", float("nan")))
+
+
+def _picture(logger: Logger, run: Run) -> None:
+    picture = pictures.table(run)
+    if picture is not None:
+        logger.image(run.step, "table", picture)
+
+
+def _markdown(run: Run) -> str:
+    rows = [("environment", run.where.name), ("seeds", ", ".join(map(str, run.seeds))), ("envs per seed", run.envs_per_seed)]
+    rows += [("steps that schedules span", f"{run.horizon_steps:,}")]
+    rows += [(f"agent.{k}", v) for k, v in run.config()["agent"].items()]
+    if run.exact is not None:
+        rows += [("best possible return", f"{run.exact.best:.6f}"), ("best stationary return", f"{run.exact.stationary:.6f}")]
+    else:
+        rows += [("no exact optimum", run.no_model)]
+    return "\n".join(["| setting | value |", "| --- | --- |", *(f"| {name} | {value} |" for name, value in rows)])
+
+
+@contextlib.contextmanager
+def _interrupts() -> Iterator[list[int]]:
+    """Collect Ctrl-C and SIGTERM, so that they are answered between two steps; a second one stops at once."""
+    received: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield received
+        return
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if received:
+            raise KeyboardInterrupt("Stopped at once; the last checkpoint is whole.")
+        received.append(number)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

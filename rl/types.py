@@ -1,0 +1,48 @@
+"""The words that every module of `rl` shares.
+
+Dimension key, used in all docstrings: `N` seeds, `E` environments a seed, `T` time, `B` sampled batch, `A` actions,
+`S` states, `Z` atoms or quantiles, `*O` observation. Every array in `rl` begins with N, also when N = 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Protocol
+
+from torch import Tensor
+
+Obs = Tensor | Mapping[str, Tensor]
+
+
+class Batch(NamedTuple):
+    """What an agent learns from, each [N, B, ...]."""
+
+    obs: Any  # a tensor, or a dict of tensors; for tables state indices, int64 [N, B]
+    action: Tensor  # int64 [N, B], counted from 0
+    reward: Tensor  # [N, B], folded over up to n steps
+    discount: Tensor  # [N, B], gamma^k * (1 - terminated): how the future counts; 0 = there is none
+    next_obs: Any
+    next_mask: Tensor | None = None  # bool [N, B, A]: actions allowed in next_obs; None: all
+    weight: Tensor | None = None  # [N, B], importance weights; None: all 1
+    index: Tensor | None = None  # int64 [N, B], where in the replay each sample lies
+
+
+class Update(NamedTuple):
+    """What an update says of itself."""
+
+    metrics: dict[str, Tensor]  # each [N]
+    td_error: Tensor  # [N, B]
+
+
+class Agent(Protocol):
+    """A live agent: N members that act and learn."""
+
+    def q(self, obs: Any) -> Tensor:
+        """[N, B, *O] -> [N, B, A], no gradient."""
+        ...
+
+    def update(self, batch: Batch) -> Update: ...
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...

@@ -1,0 +1,187 @@
+#!/usr/bin/env python
+"""Q-learning on FrozenLake: N seeds at once, judged by the exact optimum.
+
+python scripts/train_frozenlake.py                       slippery 4x4, 10 seeds, 400 000 steps each
+python scripts/train_frozenlake.py --map-name 8x8        slippery 8x8, 4 000 000 steps each
+python scripts/train_frozenlake.py --no-is-slippery --agent lecture-dummy
+tensorboard --logdir runs                                look at it
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+import sys
+import time
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+import rl
+from envs import EnvError
+from rl import pictures, results
+from rl.train import CHECKPOINT
+from supervised.logger import Logger, LoggingError
+
+Agent = Literal["q-learning", "lecture-dummy", "lecture-epsilon", "lecture-noise", "lecture-slippery"]
+
+
+@dataclass
+class Settings:
+    """Train on FrozenLake with N seeds at once and judge each greedy policy exactly."""
+
+    map_name: Literal["4x4", "8x8"] = "4x4"
+    """Which of Gymnasium's maps."""
+    is_slippery: bool = True
+    """On slippery ice a step goes where it should one time in three; --no-is-slippery makes it certain."""
+    random_map: int | None = None
+    """Instead of map-name: the side of a random map."""
+    random_map_seed: int = 0
+    """Which random map of that size."""
+    agent: Agent = "q-learning"
+    """q-learning converges; lecture-* are the lecture notes' settings: dummy (step size 1, random ties, no discount),
+    epsilon (1/(episode//100+1)), noise (randn/(episode+1), discount .99), slippery (noise, step size .85)."""
+    steps: int | None = None
+    """Environment steps a seed in all; 400 000 on 4x4, 4 000 000 on larger maps if not given."""
+    seeds: Annotated[tuple[str, ...], tyro.conf.arg(metavar="N|SEED SEED ...")] = ("10",)
+    """How many seeds (one number), or which (several numbers; for a single one write it with a comma: 7,)."""
+    gamma: float | None = None
+    """Discount; if not given the agent's own, and .999 for q-learning on maps larger than 4x4."""
+    logdir: Path | None = None
+    """The run's folder; a new one under runs/ if not given."""
+    resume: bool = False
+    """Go on with the run in logdir, or with the newest of the same kind under runs/."""
+    video: bool = False
+    """Also an animated GIF of one greedy episode, in the run's folder and in TensorBoard's Images tab."""
+
+
+def random_desc(size: int, seed: int) -> list[str]:
+    """Gymnasium's random map: 80 % ice, and a way from the start to the goal."""
+    from gymnasium.envs.toy_text.frozen_lake import generate_random_map
+
+    if size < 2:
+        raise ValueError(f"A random map has a side from 2 on, not {size}.")
+    return generate_random_map(size=size, seed=seed)
+
+
+def parse_seeds(words: tuple[str, ...]) -> int | list[int]:
+    """("10",) is a count; ("3", "5"), ("3,5",) and ("7,",) are lists."""
+    parts = ",".join(words).split(",")
+    try:
+        numbers = [int(part) for part in parts if part.strip()]
+    except ValueError:
+        raise ValueError(f"--seeds takes whole numbers, not {' '.join(words)!r}.") from None
+    return numbers[0] if len(parts) == 1 and numbers else numbers
+
+
+def newest(family: Path) -> Path | None:
+    """The newest run of a family of runs."""
+    found = [path.parent for path in family.glob(f"*/{CHECKPOINT}*")]
+    return max(found, key=lambda folder: folder.name, default=None)
+
+
+def main(settings: Settings, console: Console) -> None:
+    size = settings.random_map or int(settings.map_name[0])
+    env_kwargs: dict[str, Any] = {"is_slippery": settings.is_slippery}
+    if settings.random_map is None:
+        env_id = "FrozenLake-v1" if settings.map_name == "4x4" else "FrozenLake8x8-v1"
+        place = settings.map_name
+    else:
+        # Larger maps get Gymnasium's limit of 8x8, by area.
+        env_id, place = "FrozenLake-v1", f"random{size}-{settings.random_map_seed}"
+        env_kwargs |= {
+            "desc": random_desc(size, settings.random_map_seed),
+            "max_episode_steps": max(100, 200 * size * size // 64),
+        }
+    agent = rl.presets()[settings.agent]
+    if settings.gamma is not None:
+        agent = dataclasses.replace(agent, gamma=settings.gamma)
+    elif settings.agent == "q-learning" and size > 4:
+        agent = dataclasses.replace(agent, gamma=0.999)
+    steps = (400_000 if size <= 4 else 4_000_000) if settings.steps is None else settings.steps
+
+    ice = "slippery" if settings.is_slippery else "certain"
+    family = Path("runs") / f"frozenlake-{place}-{ice}-{settings.agent}"
+    logdir = settings.logdir or (newest(family) if settings.resume else None)
+    logdir = logdir or family / f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{random.SystemRandom().randrange(16**4):04x}"
+
+    began = time.perf_counter()
+    console.print(f"{settings.agent} on FrozenLake {place}, {ice}: {steps:,} steps a seed. The run lies in {logdir}")
+    run = rl.train(
+        env_id,
+        agent,
+        steps=steps,
+        seeds=parse_seeds(settings.seeds),
+        logdir=logdir,
+        resume=settings.resume,
+        env_kwargs=env_kwargs,
+    )
+    figures = results.result(run)
+    figures |= {"wall_seconds": time.perf_counter() - began, "steps_per_second": run.steps_per_second}
+    results.write(figures, logdir / "result.json")
+    pictures.save_policy(run, logdir / "policy.png")
+    if settings.video:
+        video(run, logdir, console)
+    report(console, run, figures, logdir)
+
+
+def video(run: rl.Run, logdir: Path, console: Console) -> None:
+    """Write one greedy episode as a GIF, beside the run and into TensorBoard."""
+    data, size, total = pictures.gif(run)
+    (logdir / "episode.gif").write_bytes(data)
+    logger = Logger(logdir)
+    logger.gif(run.step, "episode", data, size)
+    logger.close()
+    console.print(f"One greedy episode of seed {run.seeds[0]}, return {total:g}: {logdir / 'episode.gif'}")
+
+
+def report(console: Console, run: rl.Run, figures: dict[str, Any], logdir: Path) -> None:
+    """Say on the terminal what came out."""
+    success, exact = figures["success"], run.exact
+    assert exact is not None
+    console.print("\nExact success probability of each seed's greedy policy")
+    table = Table()
+    table.add_column("seed", justify="right")
+    table.add_column("success", justify="right")
+    for seed, value in success["per_seed"].items():
+        table.add_row(seed, f"{value:.6f}")
+    console.print(table)
+    low, high = success["interval_95"]
+    band = "one seed: no interval" if low is None else f"95 % interval over seeds [{low:.6f}, {high:.6f}]"
+    mean, stationary = success["mean"], exact.stationary_success
+    best = figures["best_possible"]
+    rows = [
+        ("mean", f"{mean:.6f}  ({band})"),
+        ("best possible", f"{best:.6f}  (may depend on the time left; gap {best - mean:.6f})"),
+        ("best stationary", f"{stationary:.6f}  (value iteration at gamma {exact.gamma:g}; gap {stationary - mean:.6f})"),
+        ("within 99 % of it", f"{figures['seeds_near_best_stationary']} of {len(run.seeds)} seeds"),
+        ("wall time", f"{figures['wall_seconds']:.1f} s, {figures['steps_per_second']:,.0f} steps/s"),
+    ]
+    for name, text in rows:
+        console.print(f"{name:>18}  {text}", highlight=False)
+    console.print(f"\nGreedy policy of seed {run.seeds[0]}:\n{pictures.policy_text(run)}\n", highlight=False)
+    console.print(f"The run lies in {logdir}: result.json, policy.png, {CHECKPOINT} and the curves.", soft_wrap=True)
+    console.print(f"Look at it:  tensorboard --logdir {logdir}", soft_wrap=True)
+
+
+def command() -> int:
+    """Run the script -> its exit code; whatever is wrong is said in one sentence."""
+    settings = tyro.cli(Settings)
+    try:
+        main(settings, Console(highlight=False))
+    except KeyboardInterrupt as stop:
+        print(f"\n{stop}" if str(stop) else "\nStopped.", file=sys.stderr)
+        return 130
+    except (ValueError, TypeError, EnvError, LoggingError, FloatingPointError, OSError) as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(command())

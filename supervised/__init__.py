@@ -1,0 +1,5 @@
+"""Fitting models; the floor that `rl` stands on: schedules, random streams, checkpoints, curves, statistics."""
+
+from supervised.streams import Streams
+
+__all__ = ["Streams"]

@@ -1,0 +1,36 @@
+"""What N seeds say together. The seed is the unit, never the episode."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+
+def interval(values: Any, level: float = 0.95) -> tuple[float, float]:
+    """Student's t interval for the mean of independent values [N]: mean -+ t * s / sqrt(N).
+
+    With one value nothing is known of the spread, and the answer is (nan, nan). Raises ValueError for a level that is
+    not between 0 and 1.
+    """
+    if not 0 < level < 1:
+        raise ValueError(f"The level of an interval lies between 0 and 1, not {level}.")
+    array = np.asarray(values, dtype=np.float64)
+    n = array.size
+    if n < 2:
+        return math.nan, math.nan
+    from scipy.special import stdtrit
+
+    half = float(stdtrit(n - 1, 0.5 + level / 2)) * float(array.std(ddof=1)) / math.sqrt(n)
+    mean = float(array.mean())
+    return mean - half, mean + half
+
+
+def describe(values: Any, level: float = 0.95, digits: int = 4) -> str:
+    """The mean with its interval in words; with one value, why there is no interval."""
+    array = np.asarray(values, dtype=np.float64)
+    if array.size == 1:
+        return f"{array.mean():.{digits}f} (one seed: no interval, for one value says nothing of the spread)"
+    low, high = interval(array, level)
+    return f"{array.mean():.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"

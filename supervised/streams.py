@@ -1,0 +1,54 @@
+"""One random generator a seed, and none shared.
+
+A draw for seed k comes from seed k's generator alone, so seed k draws the same numbers alone as among others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+# numpy derives independent generators from (seed, purpose): exploration never uses the numbers that an environment does.
+PURPOSES = {"agent": 0, "environment": 1, "evaluation": 2, "initial": 3}
+
+
+def generator(seed: int, purpose: str, member: int = 0) -> np.random.Generator:
+    """The generator of `seed` for one purpose; independent of every other seed, purpose and member."""
+    sequence = np.random.SeedSequence(seed, spawn_key=(PURPOSES[purpose], member))
+    return np.random.Generator(np.random.PCG64(sequence))
+
+
+class Streams:
+    """N generators, one a seed. Draws come back as tensors [N, *shape]."""
+
+    def __init__(self, seeds: Sequence[int], purpose: str = "agent") -> None:
+        self.seeds = tuple(seeds)
+        self.generators = [generator(seed, purpose) for seed in self.seeds]
+
+    def uniform(self, *shape: int) -> Tensor:
+        """Numbers in [0, 1), float64 [N, *shape]."""
+        return torch.from_numpy(np.stack([rng.random(shape) for rng in self.generators]))
+
+    def normal(self, *shape: int) -> Tensor:
+        """Standard normal numbers, float64 [N, *shape]."""
+        return torch.from_numpy(np.stack([rng.standard_normal(shape) for rng in self.generators]))
+
+    def integers(self, high: int, *shape: int) -> Tensor:
+        """Whole numbers in 0..high-1, int64 [N, *shape]."""
+        return torch.from_numpy(np.stack([rng.integers(high, size=shape) for rng in self.generators]))
+
+    def state_dict(self) -> list[dict[str, Any]]:
+        """The state of each generator, as JSON values."""
+        return [rng.bit_generator.state for rng in self.generators]
+
+    def load_state_dict(self, state: list[dict[str, Any]]) -> None:
+        """Put back what `state_dict` gave. Raises ValueError for anything else."""
+        try:
+            for rng, saved in zip(self.generators, state, strict=True):
+                rng.bit_generator.state = saved
+        except (TypeError, ValueError, KeyError, OverflowError) as error:
+            raise ValueError(f"The saved random streams are damaged: {error}") from error
