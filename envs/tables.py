@@ -8,7 +8,9 @@ compiled loop stand in for the environment. Whatever differs is refused with a s
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import gymnasium as gym
@@ -37,7 +39,7 @@ class Model:
 
     name: str
     probability: np.ndarray  # float64 [S, A, K], 0 behind the last outcome
-    cumulative: np.ndarray  # float64 [S, A, K], the running sum; 0 behind the last outcome
+    outcomes: np.ndarray  # int64 [S, A], how many there are
     next_state: np.ndarray  # int64 [S, A, K]
     reward: np.ndarray  # float64 [S, A, K]
     terminated: np.ndarray  # bool [S, A, K]
@@ -56,19 +58,37 @@ class Model:
     def actions(self) -> int:
         return int(self.next_state.shape[1])
 
+    @cached_property
+    def arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """thresholds, next_state, reward and terminated in the form of `World`.
+
+        Gymnasium takes the first outcome whose running sum is above u, or the first of all where rounding leaves none:
+        that is the outcome numbered by how many sums are not above u, with the first one again behind the last.
+        """
+        sums = np.cumsum(self.probability, -1)
+        behind = np.arange(sums.shape[2]) >= self.outcomes[..., None]
+        last = self.outcomes[..., None]
+
+        def extended(array: np.ndarray) -> np.ndarray:
+            longer = np.concatenate([array, array[..., :1]], -1)
+            np.put_along_axis(longer, last, array[..., :1], -1)
+            return longer
+
+        return np.where(behind, 2.0, sums), extended(self.next_state), extended(self.reward), extended(self.terminated)
+
     def same_as(self, other: Model) -> bool:
         """Whether both are the same process, whatever they are called."""
         mine, theirs = vars(self), vars(other)
         return all(
-            np.array_equal(mine[name], theirs[name]) for name in mine if isinstance(mine[name], np.ndarray)
+            np.array_equal(mine[name], theirs[name]) for name in mine if isinstance(theirs.get(name), np.ndarray)
         ) and (self.limit, self.step_draws, self.reset_draws) == (other.limit, other.step_draws, other.reset_draws)
 
 
 class World(NamedTuple):
     """A model with E environments in it, for scalar loops: plain arrays and generators."""
 
-    cumulative: Any  # as in Model
-    next_state: Any
+    thresholds: Any  # float64 [S, A, K], running sums of the probabilities; 2 behind the last outcome
+    next_state: Any  # [S, A, K + 1], as in Model; behind the last outcome the first one again
     reward: Any
     terminated: Any
     start: Any  # float64 [S], cumulative
@@ -98,10 +118,8 @@ def model_step(world: Any, e: int, a: int) -> tuple[int, float, bool, bool]:
     s = world.state[e]
     u = world.generators[e].random() if world.step_draws else 0.0
     k = 0
-    for i in range(world.cumulative.shape[2]):
-        if world.cumulative[s, a, i] > u:
-            k = i
-            break
+    for i in range(world.thresholds.shape[2]):
+        k += world.thresholds[s, a, i] <= u
     s2 = world.next_state[s, a, k]
     world.state[e] = s2
     elapsed = world.elapsed[e] + 1
@@ -112,10 +130,7 @@ def model_step(world: Any, e: int, a: int) -> tuple[int, float, bool, bool]:
 def world_of(model: Model, state: np.ndarray, elapsed: np.ndarray, generators: tuple[np.random.Generator, ...]) -> World:
     """E environments that live in `model`, with state and elapsed int64 [E] kept by the caller."""
     return World(
-        model.cumulative,
-        model.next_state,
-        model.reward,
-        model.terminated,
+        *model.arrays,
         np.cumsum(model.start),
         model.limit or 0,
         model.step_draws,
@@ -162,15 +177,14 @@ def _arrays(base: Any, name: str, limit: int | None) -> Model:
     states, actions = int(base.observation_space.n), int(base.action_space.n)
     try:
         rows = [[list(base.P[s][a]) for a in range(actions)] for s in range(states)]
-        outcomes = max(len(outcome) for row in rows for outcome in row)
-        shape = (states, actions, outcomes)
-        probability, cumulative, reward = np.zeros(shape), np.zeros(shape), np.zeros(shape)
+        outcomes = np.array([[len(outcome) for outcome in row] for row in rows], np.int64)
+        shape = (states, actions, int(outcomes.max()))
+        probability, reward = np.zeros(shape), np.zeros(shape)
         next_state, terminated = np.zeros(shape, np.int64), np.zeros(shape, np.bool_)
         for s, row in enumerate(rows):
             for a, outcome in enumerate(row):
                 k = len(outcome)
                 probability[s, a, :k] = [float(o[0]) for o in outcome]
-                cumulative[s, a, :k] = np.cumsum([o[0] for o in outcome])
                 next_state[s, a, :k] = [int(o[1]) for o in outcome]
                 reward[s, a, :k] = [float(o[2]) for o in outcome]
                 terminated[s, a, :k] = [bool(o[3]) for o in outcome]
@@ -183,7 +197,7 @@ def _arrays(base: Any, name: str, limit: int | None) -> Model:
     if (next_state < 0).any() or (next_state >= states).any() or not np.isfinite(reward).all():
         raise NotATable(f"{name} has P, but with a next state outside 0..{states - 1} or a reward that is not finite.")
     desc, success = _map_and_goal(base, next_state, terminated)
-    return Model(name, probability, cumulative, next_state, reward, terminated, start, limit, success, desc)
+    return Model(name, probability, outcomes, next_state, reward, terminated, start, limit, success, desc)
 
 
 def _map_and_goal(
@@ -212,7 +226,7 @@ def _proved(base: Any, model: Model) -> Model:
     reset_draws = _state(base) != _state_of(twin)
     before = _state(base)
     base.step(0)
-    model = Model(**{**vars(model), "reset_draws": reset_draws, "step_draws": _state(base) != before})
+    model = dataclasses.replace(model, reset_draws=reset_draws, step_draws=_state(base) != before)
 
     world = world_of(model, np.zeros(1, np.int64), np.zeros(1, np.int64), (twin,))
     actions = np.random.default_rng(0).integers(model.actions, size=CHECKED_STEPS)

@@ -26,13 +26,15 @@ EPSILON_GREEDY, BOLTZMANN, NOISE = 0, 1, 2
 
 def greedy_action(q: Any, s: int, u: float, random_ties: bool) -> int:
     """The best action in state s; of several, the one that u in [0, 1) names, or the first."""
-    best, arg, ties = q[s, 0], 0, 1
+    # Without branches, which a processor would often guess wrong.
+    best, arg = q[s, 0], 0
     for a in range(1, q.shape[1]):
-        value = q[s, a]
-        if value > best:
-            best, arg, ties = value, a, 1
-        elif value == best:
-            ties += 1
+        better = q[s, a] > best
+        arg = a if better else arg
+        best = q[s, a] if better else best
+    ties = 0
+    for a in range(q.shape[1]):
+        ties += q[s, a] == best
     if random_ties and ties > 1:
         rank = min(int(u * ties), ties - 1)  # u may be 1.0 by rounding
         for a in range(q.shape[1]):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +14,10 @@ from rl.run import Run
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 # Action numbers of Gymnasium's grid worlds.
 ARROWS = {"FrozenLake": "←↓→↑", "CliffWalking": "↑→↓←"}
-MOST_ROWS = 64  # a table with more states than this cannot be read as a picture
+MOST_STATES = 144
 
 
 def arrows_of(run: Run) -> str | None:
@@ -39,53 +39,80 @@ def policy_text(run: Run, k: int = 0) -> str | None:
     return "\n".join(" ".join(cells[i : i + width]) for i in range(0, len(cells), width))
 
 
-def figure(run: Run, k: int = 0) -> Figure | None:
-    """Three panels for the k-th seed: policy and value on the map, Q-values, visits. None where the table is too large."""
-    if run.agent.index.size > MOST_ROWS:
-        return None
+def panels(run: Run, k: int = 0) -> dict[str, Callable[[Axes], None]]:
+    """What can be drawn of the k-th seed's table, by name: each draws into the axes it is given.
+
+    Nothing is drawn of a table with so many states that nobody could read it.
+    """
+    if run.agent.index.size > MOST_STATES:
+        return {}
+    q, visits, arrows = run.agent.table[k], run.agent.visits[k].sum(-1), arrows_of(run)
+    states, actions = q.shape
+
+    def q_values(axes: Axes) -> None:
+        axes.imshow(q, cmap="viridis", aspect="auto")
+        axes.set_xticks(range(actions), list(arrows or map(str, range(actions))))
+        axes.set(title="Q-values", xlabel="action", ylabel="state")
+        if states <= 16:
+            for s, a in np.ndindex(q.shape):
+                _write(axes, a, s, f"{q[s, a]:.3g}", q[s, a] - q.min() > 0.6 * np.ptp(q), 8)
+
+    if run.model is None or run.model.desc is None or arrows is None:
+        return {"q_values": q_values}
+    desc = run.model.desc
+    shape, letters = (len(desc), len(desc[0])), "".join(desc)
+    size = max(5, 13 - shape[1])
+
+    def policy(axes: Axes) -> None:
+        value = q.max(-1)
+        shown = np.ma.masked_array(value, [c in "HG" for c in letters])  # type: ignore[no-untyped-call]
+        bright = shown.min() + 0.6 * (shown.max() - shown.min())
+        axes.imshow(shown.reshape(shape), cmap="viridis")
+        for s, letter in enumerate(letters):
+            text = letter if letter in "HG" else f"{arrows[q[s].argmax()]}\n{value[s]:.2f}"
+            dark = letter in "HG" or value[s] > bright
+            _write(axes, s % shape[1], s // shape[1], text, dark, size)
+        axes.set(title="greedy policy, on max Q", xticks=[], yticks=[])
+
+    def visited(axes: Axes) -> None:
+        shade = np.log10(1 + visits)
+        axes.imshow(shade.reshape(shape), cmap="cividis")
+        for s, count in enumerate(visits):
+            _write(axes, s % shape[1], s // shape[1], _short(int(count)), shade[s] > 0.6 * shade.max(), size)
+        axes.set(title="visits", xticks=[], yticks=[])
+
+    return {"policy": policy, "q_values": q_values, "visits": visited}
+
+
+def pixels(run: Run, k: int = 0) -> dict[str, np.ndarray]:
+    """Each panel of the k-th seed as a picture of its own, uint8 [height, width, 3], sized for TensorBoard."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    arrows = arrows_of(run)
-    q, visits = run.agent.table[k], run.agent.visits[k]
-    shape = (len(run.model.desc), len(run.model.desc[0])) if run.model is not None and run.model.desc else None
-    picture = Figure(figsize=(13.5, 4.6), layout="constrained")
-    left, middle, right = picture.subplots(1, 3)
-    if shape is not None and arrows is not None and run.model is not None and run.model.desc is not None:
-        letters = "".join(run.model.desc)
-        values = np.ma.masked_array(q.max(-1), [letter in "HG" for letter in letters])  # type: ignore[no-untyped-call]
-        _heat(left, values.reshape(shape), "greedy policy on max Q", "viridis")
-        best = q.argmax(-1)
-        for s, letter in enumerate(letters):
-            mark = letter if letter in "HG" else arrows[best[s]]
-            _write(left, divmod(s, shape[1]), mark, "white" if letter not in "HG" else "black", 14)
-        _heat(right, np.log10(1 + visits.sum(-1)).reshape(shape), "visits (log10)", "cividis")
-        for s, count in enumerate(visits.sum(-1)):
-            _write(right, divmod(s, shape[1]), _short(int(count)), "white", 7)
-    else:
-        _heat(left, q.max(-1)[:, None], "max Q", "viridis")
-        _heat(right, np.log10(1 + visits), "visits (log10)", "cividis")
-        for panel in (left, right):
-            panel.set_aspect("auto")
-    _heat(middle, q, "Q-values", "viridis")
-    middle.set_aspect("auto")
-    middle.set_xticks(range(q.shape[1]), list(arrows) if arrows else [str(a) for a in range(q.shape[1])])
-    middle.set_xlabel("action")
-    middle.set_ylabel("state")
-    picture.suptitle(f"{run.where.name}, seed {run.seeds[k]}, step {run.step:,}")
-    return picture
+    drawn = {}
+    for name, draw in panels(run, k).items():
+        picture = Figure(figsize=(5, 5), dpi=80)
+        axes = picture.subplots()
+        draw(axes)
+        axes.set_title(f"{axes.get_title()}: seed {run.seeds[k]}, step {run.step:,}", fontsize=10)
+        canvas = FigureCanvasAgg(picture)
+        canvas.draw()
+        drawn[name] = np.asarray(canvas.buffer_rgba())[..., :3].copy()
+    return drawn
 
 
-def table(run: Run) -> np.ndarray | None:
-    """`figure` of the first seed as pixels, uint8 [height, width, 3]."""
-    drawn = figure(run)
-    if drawn is None:
-        return None
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
+def save_policy(run: Run, path: Path, k: int = 0) -> bool:
+    """Write all panels of the k-th seed side by side as a PNG -> whether there was anything to draw."""
+    from matplotlib.figure import Figure
 
-    drawn.set_dpi(70)
-    canvas = FigureCanvasAgg(drawn)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+    draws = panels(run, k)
+    if draws:
+        picture = Figure(figsize=(4.6 * len(draws), 5), layout="constrained")
+        for axes, draw in zip(picture.subplots(1, len(draws), squeeze=False)[0], draws.values(), strict=True):
+            draw(axes)
+        picture.suptitle(f"{run.where.name}, seed {run.seeds[k]}, step {run.step:,}")
+        picture.savefig(path, dpi=110)
+    return bool(draws)
 
 
 def gif(run: Run, k: int = 0, render_mode: str = "rgb_array") -> tuple[bytes, tuple[int, int], float]:
@@ -122,14 +149,6 @@ def gif(run: Run, k: int = 0, render_mode: str = "rgb_array") -> tuple[bytes, tu
     return buffer.getvalue(), images[0].size, total
 
 
-def save_policy(run: Run, path: Path, k: int = 0) -> bool:
-    """Write `figure` as a PNG -> whether there was one to write."""
-    drawn = figure(run, k)
-    if drawn is not None:
-        drawn.savefig(path, dpi=110)
-    return drawn is not None
-
-
 def _frame(env: Any) -> np.ndarray:
     frame = env.render()
     if not isinstance(frame, np.ndarray) or frame.ndim != 3:
@@ -137,17 +156,8 @@ def _frame(env: Any) -> np.ndarray:
     return frame
 
 
-def _heat(panel: Axes, values: Any, title: str, colours: str) -> None:
-    drawn = panel.imshow(values, cmap=colours)
-    panel.set_title(title)
-    panel.set_xticks([])
-    panel.set_yticks([])
-    assert panel.figure is not None
-    panel.figure.colorbar(drawn, ax=panel, shrink=0.8)
-
-
-def _write(panel: Axes, place: tuple[int, int], text: str, colour: str, size: int) -> None:
-    panel.text(place[1], place[0], text, ha="center", va="center", color=colour, fontsize=size)
+def _write(axes: Axes, x: int, y: int, text: str, dark: bool, size: int) -> None:
+    axes.text(x, y, text, ha="center", va="center", color="black" if dark else "white", fontsize=size)
 
 
 def _short(count: int) -> str:

@@ -72,11 +72,14 @@ def _number(value: float) -> float | None:
 
 
 def _about(run: Run) -> dict[str, Any]:
+    configuration = {**run.config(), "horizon_steps": run.horizon_steps, "cadence": run.cadence}
+    return {"steps": run.step, "seeds": list(run.seeds), "configuration": configuration, **about()}
+
+
+def about() -> dict[str, Any]:
+    """What a figure was got with: versions, commit and machine."""
     packages = ("valuebased", "gymnasium", "numpy", "torch", "numba", "tensorboard")
     return {
-        "steps": run.step,
-        "seeds": list(run.seeds),
-        "configuration": {**run.config(), "horizon_steps": run.horizon_steps, "cadence": run.cadence},
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in packages}},
         "commit": commit(),
         "machine": {"system": platform.platform(), "processor": _processor(), "cores": os.cpu_count()},

@@ -100,7 +100,7 @@ def train(
                 if _due(before, run.step, grid["evaluate"]) and (logger or bar.shown):
                     bar.result = _log(logger, run, _evaluate(run))
                 if _due(before, run.step, grid["save"]) and logger is not None:
-                    _picture(logger, run)
+                    _pictures(logger, run)
                     _save(logger, run)
                 bar.show()
         if logger is not None:
@@ -227,10 +227,9 @@ def _log(logger: Logger | None, run: Run, metrics: Mapping[str, Any], extra: Map
     return aggregate.get("eval/success_rate", aggregate.get("eval/mean_reward", float("nan")))
 
 
-def _picture(logger: Logger, run: Run) -> None:
-    picture = pictures.table(run)
-    if picture is not None:
-        logger.image(run.step, "table", picture)
+def _pictures(logger: Logger, run: Run) -> None:
+    for name, picture in pictures.pixels(run).items():
+        logger.image(run.step, f"table/{name}", picture)
 
 
 def _markdown(run: Run) -> str:

@@ -10,6 +10,7 @@ tensorboard --logdir runs                                look at it
 from __future__ import annotations
 
 import dataclasses
+import os
 import random
 import sys
 import time
@@ -132,6 +133,7 @@ def main(settings: Settings, console: Console) -> None:
 
 def video(run: rl.Run, logdir: Path, console: Console) -> None:
     """Write one greedy episode as a GIF, beside the run and into TensorBoard."""
+    os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # pygame draws without a screen
     data, size, total = pictures.gif(run)
     (logdir / "episode.gif").write_bytes(data)
     logger = Logger(logdir)

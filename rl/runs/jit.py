@@ -1,6 +1,7 @@
 """One source, two executors: a plain Python function, and the same function compiled by numba.
 
-`specialise(loop, learn=rule)` makes a copy of `loop`, and of all the functions it calls, in which `learn` means `rule`;
+`specialise(loop, learn=rule)` makes a copy of `loop`, and of all the functions it calls, in which `learn` means `rule`
+(or a number);
 `compiled` compiles that copy, with those functions inlined. Nothing is written twice, and a new rule needs no change here. numba keeps machine code on disk by the function's name alone, so the name given here ends in a
 hash of all the byte code that went in: an edited rule is never answered with the machine code of the old one.
 """
@@ -11,13 +12,14 @@ import functools
 import hashlib
 import types
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 Function = Callable[..., Any]
+Replacement = Function | int  # what a global name shall mean
 
 # Without numba's run time no array or generator is counted at each use: 8 times faster. A rule may make no new array.
-OUTER = {"cache": True, "nogil": True, "_nrt": False}
+OUTER = {"cache": True, "nogil": True, "_nrt": False, "error_model": "numpy"}
 # Inlined, since numba hands tuples of arrays from call to call slowly.
 INNER = {"inline": "always"}
 
@@ -39,13 +41,13 @@ def have_numba() -> bool:
 
 
 @functools.cache
-def specialise(function: Function, **replacements: Function) -> Function:
+def specialise(function: Function, **replacements: Replacement) -> Function:
     """A copy of `function`, and of all it calls, in which the names in `replacements` mean those functions."""
     return _build(function, replacements, {}, lambda copy, outermost: copy)
 
 
 @functools.cache
-def compiled(function: Function, **replacements: Function) -> Function | None:
+def compiled(function: Function, **replacements: Replacement) -> Function | None:
     """`specialise`, compiled; None when numba is absent. The compiled function releases the interpreter's lock."""
     if not have_numba():
         return None
@@ -59,7 +61,7 @@ def compiled(function: Function, **replacements: Function) -> Function | None:
 
 
 def _build(
-    function: Function, replacements: dict[str, Function], done: dict[Any, Function], finish: Callable[[Function, bool], Function]
+    function: Function, replacements: dict[str, Replacement], done: dict[Any, Function], finish: Callable[[Function, bool], Function]
 ) -> Function:
     """Copy `function` after the functions that it calls; `finish(copy, outermost)` compiles, or leaves as it is."""
     if function not in done:
@@ -68,18 +70,19 @@ def _build(
         calls = _calls(function, replacements)
         inner = {name: _build(target, replacements, done, finish) for name, target in calls.items()}
         name = f"{function.__qualname__}_{_fingerprint(function, replacements)}"
-        done[function] = finish(_copy(function, inner, name), outermost)
+        numbers = {key: value for key, value in replacements.items() if isinstance(value, int)}
+        done[function] = finish(_copy(function, {**numbers, **inner}, name), outermost)
     return done[function]
 
 
-def _copy(function: Function, replacements: dict[str, Function], name: str) -> Function:
+def _copy(function: Function, replacements: Mapping[str, Replacement], name: str) -> Function:
     namespace = {**function.__globals__, **replacements}
     copy = types.FunctionType(function.__code__, namespace, function.__name__, function.__defaults__)
     copy.__qualname__, copy.__module__ = name, function.__module__
     return copy
 
 
-def _calls(function: Function, replacements: dict[str, Function]) -> dict[str, Function]:
+def _calls(function: Function, replacements: dict[str, Replacement]) -> dict[str, Function]:
     """The Python functions that `function` names among its globals."""
     found = {}
     for name in function.__code__.co_names:
@@ -89,7 +92,7 @@ def _calls(function: Function, replacements: dict[str, Function]) -> dict[str, F
     return found
 
 
-def _fingerprint(function: Function, replacements: dict[str, Function]) -> str:
+def _fingerprint(function: Function, replacements: dict[str, Replacement]) -> str:
     """A hash of the byte code of `function` and of all it calls, and of the constants that they read."""
     parts = [repr((OUTER, INNER))]
     waiting, seen = [function], {function}
@@ -98,7 +101,7 @@ def _fingerprint(function: Function, replacements: dict[str, Function]) -> str:
         code = current.__code__
         parts.append(f"{code.co_code.hex()} {code.co_consts!r} {code.co_names!r}")
         for name in code.co_names:
-            constant = current.__globals__.get(name)
+            constant = replacements.get(name, current.__globals__.get(name))
             if isinstance(constant, (int, float)):
                 parts.append(f"{name}={constant!r}")
         for target in _calls(current, replacements).values():

@@ -1,7 +1,7 @@
 """The tabular loop: act, step, learn. Scalar Python that runs as it stands, or compiled (see `rl.runs.jit`).
 
-`world_step`, `world_reset` and `learn` are names that `jit` replaces: by a Gymnasium environment's or a finite model's,
-and by the rule of an algorithm. Everything that changes lies in the arrays of `Actor` and `Table`, so a loop can stop
+`world_step`, `world_reset`, `learn` and `ENVS` are names that `jit` replaces: by a Gymnasium environment's or a finite
+model's, by the rule of an algorithm, and by a number. Everything that changes lies in the arrays of `Actor` and `Table`, so a loop can stop
 and go on at any step. All environments of a seed act, then each steps and learns, one after another.
 """
 
@@ -14,6 +14,7 @@ from supervised.schedules import EPISODES, VISITS, Curve, value_at
 
 WINDOW = 100  # episodes whose returns and lengths are kept, as Stable-Baselines3 does
 STEPS_DONE, ENDED = 0, 1  # places in Actor.counters
+ENVS = 1  # environments a seed; a constant of the loop, since the compiler makes much of it
 
 
 class Table(NamedTuple):
@@ -118,16 +119,15 @@ def absorb(
 
 
 def loop(rounds: int, table: Any, rules: Any, actor: Any, world: Any, rng: Any) -> None:
-    """Take `rounds` steps in each of a seed's E environments."""
-    envs = actor.state.shape[0]
+    """Take `rounds` steps in each of a seed's ENVS environments."""
     for _ in range(rounds):
-        for e in range(envs):
+        for e in range(ENVS):
             act(table, rules, actor, e, rng)
         steps = actor.counters[STEPS_DONE]
-        for e in range(envs):
+        for e in range(ENVS):
             s2, reward, terminated, truncated = world_step(world, e, actor.action[e])
             if absorb(table, rules, actor, e, steps, s2, reward, terminated, truncated):
                 actor.state[e] = world_reset(world, e)
-        actor.counters[STEPS_DONE] = steps + envs
+        actor.counters[STEPS_DONE] = steps + ENVS
 
 

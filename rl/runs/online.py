@@ -49,15 +49,15 @@ class Online:
         self.learn: Callable[..., float] = type(agent.description).rule  # type: ignore[attr-defined]  # a function, by every table's class
         n, e = len(seeds), envs_per_seed
         self.actor = Actor(
-            state=np.zeros((n, e), np.int64),
-            action=np.zeros((n, e), np.int64),
-            total=np.zeros((n, e)),
-            length=np.zeros((n, e), np.int64),
-            episodes=np.zeros((n, e), np.int64),
-            returns=np.zeros((n, WINDOW)),
-            lengths=np.zeros((n, WINDOW), np.int64),
-            counters=np.zeros((n, 2), np.int64),
-            error=np.zeros((n, 1)),
+            state=_apart(n, e, np.int64),
+            action=_apart(n, e, np.int64),
+            total=_apart(n, e, np.float64),
+            length=_apart(n, e, np.int64),
+            episodes=_apart(n, e, np.int64),
+            returns=_apart(n, WINDOW, np.float64),
+            lengths=_apart(n, WINDOW, np.int64),
+            counters=_apart(n, 2, np.int64),
+            error=_apart(n, 1, np.float64),
         )
         self.begun = False
         self.last_log = 0
@@ -180,6 +180,12 @@ def rules_of(description: TableDescription, horizon_steps: int) -> Rules:
     )
 
 
+def _apart(n: int, width: int, kind: type) -> np.ndarray:
+    """Zeros [n, width] whose rows share no cache line: threads that write to neighbouring rows would slow each other."""
+    line = 128 // np.dtype(kind).itemsize
+    return np.zeros((n, -(-width // line) * line), kind)[:, :width]
+
+
 def cores() -> int:
     """How many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -211,11 +217,10 @@ class ModelWalk(Walk):
     def __init__(self, run: Online, model: tables.Model, workers: int | None) -> None:
         self.run, self.model = run, model
         n, e = len(run.seeds), run.envs_per_seed
-        self.elapsed = np.zeros((n, e), np.int64)
-        self.state = np.zeros((n, e), np.int64)
+        self.elapsed, self.state = _apart(n, e, np.int64), _apart(n, e, np.int64)
         rows = [[member_seed(seed, i) for i in range(e)] for seed in run.seeds]
         self.generators = [tuple(np.random.Generator(np.random.PCG64(seed)) for seed in row) for row in rows]
-        parts = {"learn": run.learn, "world_step": tables.model_step, "world_reset": tables.model_reset}
+        parts = {"ENVS": e, "learn": run.learn, "world_step": tables.model_step, "world_reset": tables.model_reset}
         fast = jit.compiled(loop, **parts)
         self.loop = fast or jit.specialise(loop, **parts)
         self.wrap: Callable[[np.ndarray], Any] = (lambda array: array) if fast else memoryview
@@ -269,7 +274,7 @@ class PlainWalk(Walk):
         self.run = run
         e = run.envs_per_seed
         self.members = [members[k * e : k * e + e] for k in range(len(run.seeds))]
-        self.loop = jit.specialise(loop, learn=run.learn)
+        self.loop = jit.specialise(loop, learn=run.learn, ENVS=e)
 
     def begin(self) -> None:
         for k, row in enumerate(self.members):

@@ -1,0 +1,99 @@
+#!/usr/bin/env python
+"""Evaluate a saved run: exactly where the model is known, and by episodes; show an episode.
+
+python scripts/evaluate.py runs/.../run.safetensors
+python scripts/evaluate.py runs/.../run.safetensors --render ansi
+python scripts/evaluate.py runs/.../run.safetensors --render gif --output episode.gif
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+import rl
+from envs import EnvError
+from rl import pictures, results
+from supervised import statistics
+
+
+@dataclass
+class Settings:
+    """Evaluate the greedy policies of a saved run."""
+
+    checkpoint: Annotated[Path, tyro.conf.Positional]
+    """The run's run.safetensors, or its folder."""
+    episodes: int = 100
+    """Greedy episodes a seed."""
+    seed: int | None = None
+    """Whose policy to render (a seed's value); the first if not given."""
+    render: Literal["none", "ansi", "gif"] = "none"
+    """Show one greedy episode: as text, or as an animated GIF."""
+    output: Path = Path("episode.gif")
+    """Where the GIF goes."""
+
+
+def main(settings: Settings) -> None:
+    path = settings.checkpoint / "run.safetensors" if settings.checkpoint.is_dir() else settings.checkpoint
+    run = rl.load(path)
+    evaluation = run.evaluate(settings.episodes)
+    print(f"{run.where.name}, {type(run.description).__name__}, {len(run.seeds)} seeds, step {run.step:,}")
+    print(f"by episodes: {evaluation}")
+    if run.exact is None:
+        print(f"exactly:     not known ({run.no_model})")
+    else:
+        figures = results.result(run)
+        values = list(figures["return"]["per_seed"].values())
+        print(f"exactly:     mean return {statistics.describe(values, digits=6)} within {run.exact.horizon:,} steps")
+        if "success" in figures:
+            print(f"             success     {statistics.describe(list(figures['success']['per_seed'].values()), digits=6)}")
+        print(f"             best possible {run.exact.best:.6f}, best stationary {run.exact.stationary:.6f}")
+        for seed, value in figures["return"]["per_seed"].items():
+            print(f"             seed {seed:>4}  {value:.6f}")
+    seed = run.seeds[0] if settings.seed is None else settings.seed
+    policy = run.policy(seed)
+    if settings.render == "ansi":
+        show(run, policy, seed)
+    elif settings.render == "gif":
+        os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # pygame draws without a screen
+        data, _, total = pictures.gif(run, run.seeds.index(seed))
+        settings.output.write_bytes(data)
+        print(f"One greedy episode of seed {seed}, return {total:g}: {settings.output}")
+
+
+def show(run: rl.Run, policy: rl.TablePolicy, seed: int) -> None:
+    """Print one greedy episode."""
+    env = run.where.make(render_mode="ansi")
+    if env.render_mode != "ansi":
+        raise EnvError(f"{run.where.name} cannot be rendered as text; try --render gif.")
+    obs, _ = env.reset(seed=seed)
+    total, over, steps = 0.0, False, 0
+    print(env.render())
+    while not over and steps < 500:
+        action, _ = policy.predict(obs)
+        obs, reward, terminated, truncated, _ = env.step(int(action))
+        total, over, steps = total + float(reward), terminated or truncated, steps + 1
+        print(env.render())
+    env.close()
+    print(f"One greedy episode of seed {seed}: {steps} steps, return {total:g}")
+
+
+def command() -> int:
+    settings = tyro.cli(Settings)
+    try:
+        main(settings)
+    except KeyboardInterrupt:
+        return 130
+    except (ValueError, TypeError, EnvError, OSError) as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(command())
