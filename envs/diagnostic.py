@@ -15,13 +15,11 @@ from gymnasium.envs.toy_text.utils import categorical_sample
 Transitions = dict[int, dict[int, list[tuple[float, int, float, bool]]]]
 
 
-class TableEnv(gym.Env[int, int]):
+class TableEnv(gym.Env[Any, Any]):
     """A Gymnasium environment made from a finite model.
 
     P[s][a] is a list of (probability, next state, reward, terminated); start is the distribution of first states [S].
     """
-
-    metadata: dict[str, Any] = {"render_modes": []}
 
     def __init__(self, P: Transitions, start: list[float], render_mode: str | None = None) -> None:
         self.P = P
@@ -29,6 +27,7 @@ class TableEnv(gym.Env[int, int]):
         self.observation_space = gym.spaces.Discrete(len(P))
         self.action_space = gym.spaces.Discrete(len(P[0]))
         self.render_mode = render_mode
+        self.metadata = {"render_modes": []}
         self.s = 0
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[int, dict[str, Any]]:

@@ -28,7 +28,9 @@ def member_seed(seed: int, e: int, episode: int = 0) -> int:
 class Member:
     """Environment e of a seed. Actions count from 0; observations go through `encode` (for tables: to state numbers)."""
 
-    def __init__(self, env: gym.Env[Any, Any], seed: int, e: int = 0, encode: Callable[[Any], Any] | None = None) -> None:
+    def __init__(
+        self, env: gym.Env[Any, Any], seed: int, e: int = 0, encode: Callable[[Any], Any] | None = None
+    ) -> None:
         self.env, self.seed, self.e = env, seed, e
         self.encode = encode or (lambda observation: observation)
         self.discrete = isinstance(env.action_space, gym.spaces.Discrete)
@@ -51,7 +53,7 @@ class Member:
             self.readable = isinstance(getattr(base, "_np_random", None), np.random.Generator)
             self.generator = None
         elif self.readable:
-            self.generator = base.np_random.bit_generator.state
+            self.generator = dict(base.np_random.bit_generator.state)
             self.obs, _ = self.env.reset()
         else:
             self.obs, _ = self.env.reset(seed=member_seed(self.seed, self.e, self.episode))
@@ -61,7 +63,9 @@ class Member:
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool]:
         """-> (observation, encoded; reward; terminated; truncated). Raises EnvError for a reward that is no number."""
-        self.obs, reward, terminated, truncated, _ = self.env.step(action + self.first_action if self.discrete else action)
+        self.obs, reward, terminated, truncated, _ = self.env.step(
+            action + self.first_action if self.discrete else action
+        )
         self.actions.append(action)
         reward = float(reward)
         if not -1e300 < reward < 1e300:
@@ -98,7 +102,7 @@ class Member:
             self.env.unwrapped.np_random.bit_generator.state = state["generator"]
         self.reset()
         over = False
-        for action in (state["actions"].tolist() if self.discrete else list(state["actions"])):
+        for action in state["actions"].tolist() if self.discrete else list(state["actions"]):
             if over:
                 break
             *_, terminated, truncated = self.step(action)
@@ -130,7 +134,11 @@ def digest(observation: Any) -> str:
         else:
             array = np.asarray(part)
             sha.update(str((array.shape, array.dtype.kind)).encode())
-            sha.update(array.astype(array.dtype.newbyteorder("<")).tobytes() if array.dtype.kind in "biuf" else repr(part).encode())
+            sha.update(
+                array.astype(array.dtype.newbyteorder("<")).tobytes()
+                if array.dtype.kind in "biuf"
+                else repr(part).encode()
+            )
 
     feed(observation)
     return sha.hexdigest()[:32]

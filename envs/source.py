@@ -38,7 +38,7 @@ class Source:
         """
         if self.maker is None:
             raise EnvError(
-                f"{self.name} was given as a VectorEnv without a spec, so no environment of its kind can be made to evaluate"
+                f"{self.name} was given as a VectorEnv without a spec, or with wrappers, so no environment of its kind can be made to evaluate"
                 " in. Give an id or a function that returns one environment."
             )
         try:
@@ -71,11 +71,7 @@ def source(env: EnvLike | Source, env_kwargs: Mapping[str, Any] | None = None) -
     if kwargs:
         raise EnvError("env_kwargs go with an id or an EnvSpec; a function or a VectorEnv has its settings already.")
     if isinstance(env, VectorEnv):
-        spec_ = env.spec
-        if spec_ is None:
-            return Source(type(env).__name__, None, None, env)
-        single = copy.deepcopy(spec_)
-        return Source(spec_.id, lambda: gym.make(single), None, env)
+        return Source(env.spec.id if env.spec else type(env).__name__, _single(env), None, env)
     if isinstance(env, gym.Env):
         raise EnvError(
             f"A single {type(env.unwrapped).__name__} cannot serve several seeds. Give an id, or a function that returns a new"
@@ -83,14 +79,28 @@ def source(env: EnvLike | Source, env_kwargs: Mapping[str, Any] | None = None) -
         )
     if callable(env):
         return Source(getattr(env, "__name__", type(env).__name__), env, None)
-    raise EnvError(f"{env!r} is no environment: give a Gymnasium id, an EnvSpec, a function that returns one, or a VectorEnv.")
+    raise EnvError(
+        f"{env!r} is no environment: give a Gymnasium id, an EnvSpec, a function that returns one, or a VectorEnv."
+    )
+
+
+def _single(vector: VectorEnv[Any, Any, Any]) -> Callable[[], gym.Env[Any, Any]] | None:
+    """What makes one environment of the kind that `vector` has many of; None where that cannot be known."""
+    if vector.spec is None or vector.spec.kwargs.get("wrappers") or vector.unwrapped is not vector:
+        return None
+    single = copy.deepcopy(vector.spec)
+    for name in ("num_envs", "vectorization_mode", "vector_kwargs", "wrappers"):
+        single.kwargs.pop(name, None)
+    return lambda: gym.make(single)
 
 
 def from_description(description: Mapping[str, Any]) -> Source:
     """The source that a checkpoint describes. An id that would import a module is refused: a file runs nothing."""
     name, kwargs = description.get("id"), description.get("kwargs", {})
     if not isinstance(name, str) or not isinstance(kwargs, dict):
-        raise EnvError("The checkpoint's description of its environment is damaged; hand the environment over as env=...")
+        raise EnvError(
+            "The checkpoint's description of its environment is damaged; hand the environment over as env=..."
+        )
     if ":" in name:
         module = name.split(":")[0]
         if name.split(":")[1] not in gym.registry:

@@ -127,7 +127,9 @@ def model_step(world: Any, e: int, a: int) -> tuple[int, float, bool, bool]:
     return s2, world.reward[s, a, k], world.terminated[s, a, k], world.limit > 0 and elapsed >= world.limit
 
 
-def world_of(model: Model, state: np.ndarray, elapsed: np.ndarray, generators: tuple[np.random.Generator, ...]) -> World:
+def world_of(
+    model: Model, state: np.ndarray, elapsed: np.ndarray, generators: tuple[np.random.Generator, ...]
+) -> World:
     """E environments that live in `model`, with state and elapsed int64 [E] kept by the caller."""
     return World(
         *model.arrays,
@@ -150,10 +152,14 @@ def read(env: gym.Env[Any, Any]) -> Model:
     base = env.unwrapped
     name = env.spec.id if env.spec is not None else type(base).__name__
     if getattr(base, "fickle_passenger", False):
-        raise NotATable(f"{name}: with fickle_passenger the passenger's mind is hidden state, so P is not the whole model.")
+        raise NotATable(
+            f"{name}: with fickle_passenger the passenger's mind is hidden state, so P is not the whole model."
+        )
     if not hasattr(base, "P") or not hasattr(base, "initial_state_distrib"):
         raise NotATable(f"{name} has no model: it lacks P or initial_state_distrib.")
-    if not isinstance(base.observation_space, gym.spaces.Discrete) or not isinstance(base.action_space, gym.spaces.Discrete):
+    if not isinstance(base.observation_space, gym.spaces.Discrete) or not isinstance(
+        base.action_space, gym.spaces.Discrete
+    ):
         raise NotATable(f"{name} has P, but its observations or actions are not Discrete.")
     if base.action_space.start != 0 or base.observation_space.start != 0:
         raise NotATable(f"{name} has P, but its states or actions do not count from 0.")
@@ -190,9 +196,16 @@ def _arrays(base: Any, name: str, limit: int | None) -> Model:
                 terminated[s, a, :k] = [bool(o[3]) for o in outcome]
         start = np.array(base.initial_state_distrib, dtype=np.float64).ravel()
     except (KeyError, IndexError, TypeError, ValueError) as error:
-        raise NotATable(f"{name} has P, but not in Gymnasium's form (probability, next state, reward, terminated).") from error
+        raise NotATable(
+            f"{name} has P, but not in Gymnasium's form (probability, next state, reward, terminated)."
+        ) from error
     sums = probability.sum(-1)
-    if start.shape != (states,) or not np.isclose(start.sum(), 1) or not np.allclose(sums, 1) or (probability < 0).any():
+    if (
+        start.shape != (states,)
+        or not np.isclose(start.sum(), 1)
+        or not np.allclose(sums, 1)
+        or (probability < 0).any()
+    ):
         raise NotATable(f"{name} has P, but its probabilities do not sum to 1 in every state and action.")
     if (next_state < 0).any() or (next_state >= states).any() or not np.isfinite(reward).all():
         raise NotATable(f"{name} has P, but with a next state outside 0..{states - 1} or a reward that is not finite.")
@@ -205,7 +218,7 @@ def _map_and_goal(
 ) -> tuple[tuple[str, ...] | None, np.ndarray | None]:
     """The map as rows of letters, and which outcomes reach the goal, for the environments whose goal is known."""
     if type(base) is FrozenLakeEnv:
-        desc = tuple("".join(letter.decode() for letter in row) for row in base.desc)
+        desc = tuple("".join(letter.decode() for letter in row) for row in np.asarray(base.desc).tolist())
         goal = np.array([letter == "G" for row in desc for letter in row])
         return desc, terminated & goal[next_state]
     if type(base) is CliffWalkingEnv:
@@ -261,7 +274,9 @@ def _compare_step(base: Any, model: Model, world: World, s: int, a: int, twin: n
 
 def _compare(base: Any, model: Model, place: str, observation: Any, state: int, twin: np.random.Generator) -> None:
     if int(observation) != state:
-        raise NotATable(f"{model.name} does not behave like its P: {place} came observation {observation}, not {state}.")
+        raise NotATable(
+            f"{model.name} does not behave like its P: {place} came observation {observation}, not {state}."
+        )
     if _state(base) != _state_of(twin):
         raise NotATable(f"{model.name} draws random numbers otherwise than by P ({place}).")
 

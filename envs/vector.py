@@ -38,7 +38,7 @@ class Step(NamedTuple):
 
 def seeds_of(seeds: int | Iterable[int]) -> tuple[int, ...]:
     """A count becomes 0..n-1; a list or a range stays. Raises ValueError for none, negative or repeated seeds."""
-    if isinstance(seeds, bool) or (isinstance(seeds, float)) or isinstance(seeds, str):
+    if isinstance(seeds, (bool, float, str)):
         raise ValueError(f"seeds is a count or a list of whole numbers, not {seeds!r}.")
     try:
         numbers = tuple(range(seeds)) if isinstance(seeds, (int, np.integer)) else tuple(seeds)
@@ -65,8 +65,8 @@ class World:
         self.observation_space: gym.Space[Any] = rows.observation_space
         self.action_space: gym.Space[Any] = rows.action_space
 
-    def reset(self) -> Obs:
-        """Begin an episode in every environment -> its observation [N, E, *O]."""
+    def reset(self) -> Any:
+        """Begin an episode in every environment -> its observation [N, E, *O], a tensor or a dict of tensors."""
         return self._tensors(self._rows.reset())
 
     def step(self, actions: Tensor | np.ndarray) -> Step:
@@ -106,7 +106,7 @@ class World:
         """Where every environment is. Raises EnvError for a VectorEnv that keeps this to itself."""
         return self._rows.state_dict()
 
-    def load_state_dict(self, state: dict[str, Any]) -> Obs:
+    def load_state_dict(self, state: dict[str, Any]) -> Any:
         """Go back to a saved place -> the observations to act on."""
         return self._tensors(self._rows.load_state_dict(state))
 
@@ -157,7 +157,7 @@ class MemberRows:
         return list(actions) if self.actions is None else actions.tolist()
 
     def _stack(self, observations: list[Any]) -> Any:
-        out = create_empty_array(self.observation_space, n=len(observations))
+        out: Any = create_empty_array(self.observation_space, n=len(observations))
         return concatenate(self.observation_space, observations, out)
 
     def state_dict(self) -> dict[str, Any]:
@@ -190,12 +190,15 @@ class VectorRows:
     def reset(self) -> Any:
         # A native vector environment has one generator for all its rows and takes one number.
         many = isinstance(self.vector.unwrapped, (SyncVectorEnv, AsyncVectorEnv))
-        obs, _ = self.vector.reset(seed=self.seeds if many else self.seeds[0])
+        seed: Any = self.seeds if many else self.seeds[0]
+        obs, _ = self.vector.reset(seed=seed)
         self.over[:] = False
         return obs
 
     def step(self, actions: np.ndarray) -> RowStep:
-        obs, reward, terminated, truncated, infos = self.vector.step(actions if self.actions is None else actions + self.first_action)
+        obs, reward, terminated, truncated, infos = self.vector.step(
+            actions if self.actions is None else actions + self.first_action
+        )
         obs = _copied(obs)
         reward, terminated, truncated = (np.array(x) for x in (reward, terminated, truncated))
         if not np.isfinite(reward).all():
@@ -218,7 +221,9 @@ class VectorRows:
         """The observations with the true last ones put in where an episode is over."""
         final = infos.get("final_obs")
         if final is None:
-            raise EnvError(f"{self.name} resets in the same step but gives no infos['final_obs']: the last step is lost.")
+            raise EnvError(
+                f"{self.name} resets in the same step but gives no infos['final_obs']: the last step is lost."
+            )
         true = _copied(obs)
         for row in np.flatnonzero(over):
             _put(true, int(row), _row(final, int(row)))
@@ -261,9 +266,7 @@ def _put(batch: Any, row: int, value: Any) -> None:
         batch[row] = value
 
 
-def members_of(
-    where: Source, seeds: Sequence[int], envs_per_seed: int, encode: Any = None
-) -> list[Member] | None:
+def members_of(where: Source, seeds: Sequence[int], envs_per_seed: int, encode: Any = None) -> list[Member] | None:
     """N * E single environments of a source, or None where it is a VectorEnv that cannot be taken apart."""
     if where.vector is None:
         return [Member(where.make(), seed, e, encode) for seed in seeds for e in range(envs_per_seed)]

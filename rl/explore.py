@@ -24,7 +24,7 @@ EPSILON_GREEDY, BOLTZMANN, NOISE = 0, 1, 2
 # --- scalar rules: q [S, A], s a state, rng the seed's generator --------------------------------------------------------
 
 
-def greedy_action(q: Any, s: int, u: float, random_ties: bool) -> int:
+def greedy_action(q: Any, s: int, u: float, random_ties: bool) -> Any:
     """The best action in state s; of several, the one that u in [0, 1) names, or the first."""
     # Without branches, which a processor would often guess wrong.
     best, arg = q[s, 0], 0
@@ -46,7 +46,7 @@ def greedy_action(q: Any, s: int, u: float, random_ties: bool) -> int:
     return arg
 
 
-def epsilon_greedy_action(q: Any, s: int, epsilon: float, u: float, random_ties: bool) -> int:
+def epsilon_greedy_action(q: Any, s: int, epsilon: float, u: float, random_ties: bool) -> Any:
     """One uniform number u decides all: below epsilon it explores, and where it lies on its side names the action."""
     if u < epsilon:
         a = min(int(u / epsilon * q.shape[1]), q.shape[1] - 1)  # the quotient may round to 1
@@ -55,12 +55,11 @@ def epsilon_greedy_action(q: Any, s: int, epsilon: float, u: float, random_ties:
     return a
 
 
-def boltzmann_action(q: Any, s: int, temperature: float, u: float) -> int:
+def boltzmann_action(q: Any, s: int, temperature: float, u: float) -> Any:
     """Action a with probability proportional to exp(Q(s, a) / temperature)."""
     best = q[s, 0]
     for a in range(1, q.shape[1]):
-        if q[s, a] > best:
-            best = q[s, a]
+        best = q[s, a] if q[s, a] > best else best
     total = 0.0
     for a in range(q.shape[1]):
         total += math.exp((q[s, a] - best) / temperature)
@@ -85,7 +84,7 @@ def noisy_action(q: Any, s: int, scale: float, rng: Any) -> int:
     return chosen
 
 
-def choose(q: Any, s: int, kind: int, level: float, random_ties: bool, rng: Any) -> int:
+def choose(q: Any, s: int, kind: int, level: float, random_ties: bool, rng: Any) -> Any:
     """An action in state s by the rule `kind`, whose epsilon, temperature or scale is `level`."""
     if kind == EPSILON_GREEDY:
         a = epsilon_greedy_action(q, s, level, rng.random(), random_ties)

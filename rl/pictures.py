@@ -65,7 +65,7 @@ def panels(run: Run, k: int = 0) -> dict[str, Callable[[Axes], None]]:
 
     def policy(axes: Axes) -> None:
         value = q.max(-1)
-        shown = np.ma.masked_array(value, [c in "HG" for c in letters])  # type: ignore[no-untyped-call]
+        shown = np.ma.masked_array(value, [c in "HG" for c in letters])
         bright = shown.min() + 0.6 * (shown.max() - shown.min())
         axes.imshow(shown.reshape(shape), cmap="viridis")
         for s, letter in enumerate(letters):
@@ -96,8 +96,8 @@ def pixels(run: Run, k: int = 0) -> dict[str, np.ndarray]:
         draw(axes)
         axes.set_title(f"{axes.get_title()}: seed {run.seeds[k]}, step {run.step:,}", fontsize=10)
         canvas = FigureCanvasAgg(picture)
-        canvas.draw()
-        drawn[name] = np.asarray(canvas.buffer_rgba())[..., :3].copy()
+        canvas.draw()  # type: ignore[no-untyped-call]
+        drawn[name] = np.asarray(canvas.buffer_rgba())[..., :3].copy()  # type: ignore[no-untyped-call]
     return drawn
 
 

@@ -6,7 +6,7 @@ termination has no future. Policies are deterministic, int [..., S], or random, 
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -46,7 +46,8 @@ def value_iteration(model: Model, gamma: float, tolerance: float = 1e-12) -> Sol
     """
     _check_gamma(gamma)
     v = np.zeros(model.states)
-    for sweep in range(1, MOST_SWEEPS + 1):
+    # At gamma 1 nothing promises an end; what ends at all has ended long before.
+    for sweep in range(1, (MOST_SWEEPS if gamma < 1 else MOST_SWEEPS // 10) + 1):
         q = backup(model, v, gamma)
         following = q.max(-1)
         change = float(np.abs(following - v).max())
@@ -124,11 +125,10 @@ def at_start(model: Model, v: np.ndarray) -> np.ndarray:
 
 
 def _weights(model: Model, policy: np.ndarray) -> np.ndarray:
-    policy = np.asarray(policy)
     if policy.dtype.kind in "iu":
         if policy.shape[-1:] != (model.states,) or policy.min() < 0 or policy.max() >= model.actions:
             raise ValueError(f"A policy names one of {model.actions} actions for each of {model.states} states.")
-        return np.eye(model.actions)[policy]
+        return np.asarray(np.eye(model.actions)[policy])
     if policy.shape[-2:] != (model.states, model.actions) or not np.allclose(policy.sum(-1), 1) or (policy < 0).any():
         raise ValueError(f"A random policy is [{model.states}, {model.actions}], each row summing to 1.")
     return policy
@@ -146,16 +146,18 @@ def _solve(model: Model, weights: np.ndarray, gamma: float, reward: np.ndarray) 
     columns = model.next_state.reshape(-1)
     moves = coo_array((going_on.reshape(-1), (rows, columns)), shape=(model.states, model.states))
     if gamma == 1.0 and not _ends(moves.tocsr(), going_on.sum(-1)):
-        raise ValueError("At gamma 1 this policy goes on for ever from some state, so its value has no end: give a horizon.")
+        raise ValueError(
+            "At gamma 1 this policy goes on for ever from some state, so its value has no end: give a horizon."
+        )
     system = (eye_array(model.states) - gamma * moves).tocsc()
     return np.asarray(spsolve(system, (joint * reward).sum((-1, -2))))
 
 
-def _ends(moves: object, stay: np.ndarray) -> bool:
+def _ends(moves: Any, stay: np.ndarray) -> bool:
     """Whether from every state an ending can be reached."""
     reaches = stay < 1 - 1e-12
     while True:
-        more = reaches | ((moves @ reaches.astype(float)) > 0)  # type: ignore[operator]  # a scipy sparse matrix
+        more = reaches | ((moves @ reaches.astype(float)) > 0)
         if (more == reaches).all():
             return bool(reaches.all())
         reaches = more

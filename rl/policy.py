@@ -21,7 +21,13 @@ class TablePolicy:
     """
 
     def __init__(
-        self, q: np.ndarray, observation_space: Any, action_space: Any, seed: int = 0, explore: int = EPSILON_GREEDY, level: float = 0.0
+        self,
+        q: np.ndarray,
+        observation_space: Any,
+        action_space: Any,
+        seed: int = 0,
+        explore: int = EPSILON_GREEDY,
+        level: float = 0.0,
     ) -> None:
         self.q = np.array(q, dtype=np.float64)
         self.observation_space, self.action_space = observation_space, action_space
@@ -47,7 +53,7 @@ class TablePolicy:
         else:
             first = obs[0] if isinstance(obs, tuple) else obs
             states = self.index.many(obs, len(np.asarray(first)))
-            shape = states.shape  # type: ignore[assignment]
+            shape = states.shape
         if deterministic:
             actions = self.greedy[states]
         else:
@@ -56,7 +62,10 @@ class TablePolicy:
 
     def _is_one(self, obs: Any) -> bool:
         if isinstance(obs, tuple):
-            return all(np.ndim(part) == len(space.shape or ()) for part, space in zip(obs, self.observation_space, strict=False))
+            return all(
+                np.ndim(part) == len(space.shape or ())
+                for part, space in zip(obs, self.observation_space, strict=False)
+            )
         return np.ndim(obs) == len(self.observation_space.shape or ())
 
     def save(self, path: str | Path) -> None:

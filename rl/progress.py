@@ -29,7 +29,9 @@ class Progress:
             console = Console(stderr=True)
             if console.is_terminal:
                 text = TextColumn("{task.description}")
-                self.bar = RichProgress(text, BarColumn(), TextColumn("{task.fields[text]}"), TimeRemainingColumn(), console=console)
+                self.bar = RichProgress(
+                    text, BarColumn(), TextColumn("{task.fields[text]}"), TimeRemainingColumn(), console=console
+                )
 
     @property
     def shown(self) -> bool:
@@ -50,6 +52,8 @@ class Progress:
             text = f"{self.run.step:,}/{self.steps:,} steps  {self.run.steps_per_second:,.0f} steps/s{result}"
             self.bar.update(self.task, completed=min(self.run.step, self.steps), text=text)
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self.bar is not None:
             self.bar.stop()

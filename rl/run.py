@@ -192,7 +192,7 @@ def check_steps(steps: Any, name: str = "steps") -> int:
 
 def load(
     path: str | Path,
-    env: EnvLike | None = None,
+    env: EnvLike | Source | None = None,
     network: Any = None,
     *,
     env_kwargs: Mapping[str, Any] | None = None,
@@ -222,7 +222,9 @@ def load(
         if type(description).__name__ not in describe.AGENTS:
             raise CheckpointError(f"{path} names no agent.")
         numbers = vector.seeds_of(config["seeds"])
-        run = Run(where, description, numbers, config["envs_per_seed"], check_steps(meta["horizon_steps"]), workers, device)
+        run = Run(
+            where, description, numbers, config["envs_per_seed"], check_steps(meta["horizon_steps"]), workers, device
+        )
         run._restore(state, meta)
     except (CheckpointError, envs.EnvError):
         raise

@@ -25,7 +25,9 @@ class StateIndex:
         self.space, self.name = space, name
         self.size, self._number = _numbering(space, name)
         if self.size > MOST_STATES:
-            raise SpaceError(f"{name} has {self.size:,} states; a table holds at most {MOST_STATES:,}. Use a network agent.")
+            raise SpaceError(
+                f"{name} has {self.size:,} states; a table holds at most {MOST_STATES:,}. Use a network agent."
+            )
 
     def __call__(self, observation: Any) -> int:
         try:
@@ -33,7 +35,9 @@ class StateIndex:
         except (TypeError, ValueError, IndexError):
             number = -1
         if not 0 <= number < self.size:
-            raise SpaceError(f"{self.name} gave the observation {observation!r}, which lies outside its space {self.space}.")
+            raise SpaceError(
+                f"{self.name} gave the observation {observation!r}, which lies outside its space {self.space}."
+            )
         return number
 
     def many(self, observations: Any, count: int) -> np.ndarray:
@@ -53,7 +57,9 @@ def _numbering(space: gym.Space[Any], name: str) -> tuple[int, Callable[[Any], i
         sizes, starts = np.full(int(np.prod(space.shape)), 2), np.zeros(int(np.prod(space.shape)), int)
     elif isinstance(space, gym.spaces.Tuple):
         parts = [_numbering(part, name) for part in space.spaces]
-        return _product([size for size, _ in parts]), lambda o: _join([(s, f(x)) for (s, f), x in zip(parts, o, strict=True)])
+        return _product([size for size, _ in parts]), lambda o: _join(
+            [(s, f(x)) for (s, f), x in zip(parts, o, strict=True)]
+        )
     else:
         raise SpaceError(
             f"{name} has the observation space {space}, which is not finite, so a table cannot hold it."

@@ -110,7 +110,11 @@ def train(
             with contextlib.suppress(Exception):
                 logger.close()
     if interrupted:
-        went = f"saved to {folder}; go on with resume=True (--resume)" if folder else "nothing was saved: no logdir was given"
+        went = (
+            f"saved to {folder}; go on with resume=True (--resume)"
+            if folder
+            else "nothing was saved: no logdir was given"
+        )
         raise KeyboardInterrupt(f"Stopped at step {run.step:,} of {steps:,}: {went}.")
     return run
 
@@ -144,7 +148,9 @@ def _open(
     changed = describe.differences(meta.get("config"), wanted)
     if changed:
         lines = "; ".join(f"{field} was {old!r} and is now {new!r}" for field, old, new in changed)
-        raise CheckpointError(f"The run in {folder} was made with other settings: {lines}. Start a new one in another logdir.")
+        raise CheckpointError(
+            f"The run in {folder} was made with other settings: {lines}. Start a new one in another logdir."
+        )
     return load(path, where, **settings), False
 
 
@@ -155,7 +161,9 @@ def _check_free(folder: Path | None) -> None:
     if not folder.is_dir():
         raise CheckpointError(f"logdir {folder} is a file; it must be a folder.")
     if (folder / CHECKPOINT).exists() or checkpoint.previous(folder / CHECKPOINT).exists():
-        raise CheckpointError(f"{folder} already holds a run. Go on with it by resume=True (--resume), or take another logdir.")
+        raise CheckpointError(
+            f"{folder} already holds a run. Go on with it by resume=True (--resume), or take another logdir."
+        )
     if any(folder.rglob(EVENTS)):
         raise CheckpointError(f"{folder} already holds TensorBoard curves of something else. Take another logdir.")
 
@@ -176,7 +184,7 @@ def _logger(run: Run, folder: Path, fresh: bool) -> Logger:
     logger.bands(charts)
     settings = {"env": run.where.name, "agent": type(run.description).__name__, "seeds": len(run.seeds)}
     settings |= {k: str(v) if isinstance(v, dict) else v for k, v in run.config()["agent"].items() if k != "type"}
-    logger.hparams(settings, [tag for tag in charts.values()])
+    logger.hparams(settings, list(charts.values()))
     return logger
 
 
@@ -210,7 +218,9 @@ def _evaluate(run: Run) -> dict[str, Any]:
     return {**found, "eval/regret": run.regret.copy()}
 
 
-def _log(logger: Logger | None, run: Run, metrics: Mapping[str, Any], extra: Mapping[str, float] | None = None) -> float:
+def _log(
+    logger: Logger | None, run: Run, metrics: Mapping[str, Any], extra: Mapping[str, float] | None = None
+) -> float:
     """Write metrics [N] for each seed and their mean, with an interval for those drawn as bands -> mean success or return."""
     arrays = {tag: np.asarray(v.cpu() if isinstance(v, torch.Tensor) else v, np.float64) for tag, v in metrics.items()}
     aggregate = dict(extra or {})
@@ -233,11 +243,18 @@ def _pictures(logger: Logger, run: Run) -> None:
 
 
 def _markdown(run: Run) -> str:
-    rows = [("environment", run.where.name), ("seeds", ", ".join(map(str, run.seeds))), ("envs per seed", run.envs_per_seed)]
+    rows = [
+        ("environment", run.where.name),
+        ("seeds", ", ".join(map(str, run.seeds))),
+        ("envs per seed", run.envs_per_seed),
+    ]
     rows += [("steps that schedules span", f"{run.horizon_steps:,}")]
     rows += [(f"agent.{k}", v) for k, v in run.config()["agent"].items()]
     if run.exact is not None:
-        rows += [("best possible return", f"{run.exact.best:.6f}"), ("best stationary return", f"{run.exact.stationary:.6f}")]
+        rows += [
+            ("best possible return", f"{run.exact.best:.6f}"),
+            ("best stationary return", f"{run.exact.stationary:.6f}"),
+        ]
     else:
         rows += [("no exact optimum", run.no_model)]
     return "\n".join(["| setting | value |", "| --- | --- |", *(f"| {name} | {value} |" for name, value in rows)])

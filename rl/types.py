@@ -24,7 +24,8 @@ class Batch(NamedTuple):
     next_obs: Any
     next_mask: Tensor | None = None  # bool [N, B, A]: actions allowed in next_obs; None: all
     weight: Tensor | None = None  # [N, B], importance weights; None: all 1
-    index: Tensor | None = None  # int64 [N, B], where in the replay each sample lies
+    # int64 [N, B], where in the replay each sample lies; hides tuple.index, which nobody misses
+    index: Tensor | None = None  # type: ignore[assignment]
 
 
 class Update(NamedTuple):

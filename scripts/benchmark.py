@@ -108,7 +108,9 @@ def tables(settings: Settings, console: Console) -> dict[str, Any]:
             for name, way in ways.items():
                 times[name].append(way())
         rows[env_id] = {name: statistics.median(found) for name, found in times.items()}
-    table = Table(title=f"Q-learning, environment steps a second, medians of {settings.repeats} (ratio to the classic loop)")
+    table = Table(
+        title=f"Q-learning, environment steps a second, medians of {settings.repeats} (ratio to the classic loop)"
+    )
     for column in ("environment", "classic", "plain", "one seed", "64 seeds, summed"):
         table.add_column(column, justify="right")
     for env_id, row in rows.items():

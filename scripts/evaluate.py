@@ -51,7 +51,9 @@ def main(settings: Settings) -> None:
         values = list(figures["return"]["per_seed"].values())
         print(f"exactly:     mean return {statistics.describe(values, digits=6)} within {run.exact.horizon:,} steps")
         if "success" in figures:
-            print(f"             success     {statistics.describe(list(figures['success']['per_seed'].values()), digits=6)}")
+            print(
+                f"             success     {statistics.describe(list(figures['success']['per_seed'].values()), digits=6)}"
+            )
         print(f"             best possible {run.exact.best:.6f}, best stationary {run.exact.stationary:.6f}")
         for seed, value in figures["return"]["per_seed"].items():
             print(f"             seed {seed:>4}  {value:.6f}")

@@ -160,7 +160,10 @@ def report(console: Console, run: rl.Run, figures: dict[str, Any], logdir: Path)
     rows = [
         ("mean", f"{mean:.6f}  ({band})"),
         ("best possible", f"{best:.6f}  (may depend on the time left; gap {best - mean:.6f})"),
-        ("best stationary", f"{stationary:.6f}  (value iteration at gamma {exact.gamma:g}; gap {stationary - mean:.6f})"),
+        (
+            "best stationary",
+            f"{stationary:.6f}  (value iteration at gamma {exact.gamma:g}; gap {stationary - mean:.6f})",
+        ),
         ("within 99 % of it", f"{figures['seeds_near_best_stationary']} of {len(run.seeds)} seeds"),
         ("wall time", f"{figures['wall_seconds']:.1f} s, {figures['steps_per_second']:,.0f} steps/s"),
     ]

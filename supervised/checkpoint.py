@@ -103,7 +103,9 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
                 raise CheckpointError(f"{path} is a safetensors file, but not one of this package: it has no header.")
             meta = json.loads(header)
             if not isinstance(meta, dict) or not isinstance(meta.get("format"), int):
-                raise CheckpointError(f"{path} is a safetensors file, but not one of this package: its header is foreign.")
+                raise CheckpointError(
+                    f"{path} is a safetensors file, but not one of this package: its header is foreign."
+                )
             if meta["format"] > FORMAT:
                 raise CheckpointError(
                     f"{path} was written by a newer version of this package (format {meta['format']}, this one reads up to"
@@ -115,7 +117,9 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     except (SafetensorError, OSError, ValueError, RecursionError) as error:
         if isinstance(error, CheckpointError):
             raise
-        raise CheckpointError(f"{path} is not a whole checkpoint: it was cut short, damaged or is another kind of file.") from error
+        raise CheckpointError(
+            f"{path} is not a whole checkpoint: it was cut short, damaged or is another kind of file."
+        ) from error
     try:
         return _unpack(meta.pop("state"), arrays), meta
     except KeyError as error:

@@ -72,7 +72,7 @@ class Logger:
 
         image = Summary.Image(width=size[0], height=size[1], colorspace=3, encoded_image_string=data)
         with self._sentences():
-            writer = self.writer(run)._get_file_writer()
+            writer = self.writer(run)._get_file_writer()  # type: ignore[no-untyped-call]
             writer.add_summary(Summary(value=[Summary.Value(tag=tag, image=image)]), step)
 
     def text(self, tag: str, markdown: str) -> None:
@@ -81,7 +81,9 @@ class Logger:
 
     def bands(self, charts: Mapping[str, str]) -> None:
         """Draw each tag with its `_low` and `_high` as a band in the Custom Scalars tab: {title: tag}."""
-        layout = {"Interval over seeds": {title: ["Margin", [t, f"{t}_low", f"{t}_high"]] for title, t in charts.items()}}
+        layout = {
+            "Interval over seeds": {title: ["Margin", [t, f"{t}_low", f"{t}_high"]] for title, t in charts.items()}
+        }
         with self._sentences():
             self.writer().add_custom_scalars(layout)
 
@@ -91,8 +93,8 @@ class Logger:
 
         plain = {k: v if isinstance(v, (bool, int, float, str)) else str(v) for k, v in values.items()}
         with self._sentences():
-            writer = self.writer()._get_file_writer()
-            for summary in hparams(plain, dict.fromkeys(metrics, 0.0)):
+            writer = self.writer()._get_file_writer()  # type: ignore[no-untyped-call]
+            for summary in hparams(plain, dict.fromkeys(metrics, 0.0)):  # type: ignore[no-untyped-call]
                 writer.add_summary(summary)
 
     def state_dict(self) -> dict[str, int]:

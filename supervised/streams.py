@@ -43,7 +43,7 @@ class Streams:
 
     def state_dict(self) -> list[dict[str, Any]]:
         """The state of each generator, as JSON values."""
-        return [rng.bit_generator.state for rng in self.generators]
+        return [dict(rng.bit_generator.state) for rng in self.generators]
 
     def load_state_dict(self, state: list[dict[str, Any]]) -> None:
         """Put back what `state_dict` gave. Raises ValueError for anything else."""

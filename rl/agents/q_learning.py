@@ -22,8 +22,7 @@ def learn(q: Any, s: int, a: int, reward: float, discount: float, s2: int, step_
     if discount != 0.0:
         best = q[s2, 0]
         for b in range(1, q.shape[1]):
-            if q[s2, b] > best:
-                best = q[s2, b]
+            best = max(best, q[s2, b])
         target += discount * best
     error: float = target - q[s, a]
     q[s, a] += step_size * error
@@ -73,5 +72,3 @@ def presets() -> dict[str, QLearning]:
         # 05: the slippery lake with step size .85.
         "lecture-slippery": QLearning(gamma=0.99, step_size=0.85, explore=DecayingNoise(noise)),
     }
-
-

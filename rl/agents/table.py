@@ -83,7 +83,9 @@ class TableAgent:
         for b in range(states.shape[1]):
             s, a = torch.from_numpy(states[:, b]), action[:, b]
             mask = None if batch.next_mask is None else batch.next_mask[:, b].cpu()
-            target = targets.q_learning(reward[:, b], discount[:, b], q[members, torch.from_numpy(next_states[:, b])], mask)
+            target = targets.q_learning(
+                reward[:, b], discount[:, b], q[members, torch.from_numpy(next_states[:, b])], mask
+            )
             visits = self.visits[members, s, a]
             self.visits[members, s, a] += 1
             time = visits if rate.unit == VISITS else np.full(len(self.seeds), self.updates * (rate.unit == 0))
@@ -120,7 +122,7 @@ class TableAgent:
                 f"A table takes state indices, whole numbers [N, B] with N = {len(self.seeds)} seeds, not"
                 f" {states.dtype} {list(states.shape)}."
             )
-        if states.size and not (0 <= states.min() and states.max() < self.index.size):
+        if states.size and not (states.min() >= 0 and states.max() < self.index.size):
             raise ValueError(f"State indices lie in 0..{self.index.size - 1}; got {states.min()} to {states.max()}.")
         return states.astype(np.int64)
 

@@ -1,8 +1,8 @@
 """One source, two executors: a plain Python function, and the same function compiled by numba.
 
 `specialise(loop, learn=rule)` makes a copy of `loop`, and of all the functions it calls, in which `learn` means `rule`
-(or a number);
-`compiled` compiles that copy, with those functions inlined. Nothing is written twice, and a new rule needs no change here. numba keeps machine code on disk by the function's name alone, so the name given here ends in a
+(or a number); `compiled` compiles that copy, with those functions inlined. Nothing is written twice, and a new rule
+needs no change here. numba keeps machine code on disk by the function's name alone, so the name given here ends in a
 hash of all the byte code that went in: an edited rule is never answered with the machine code of the old one.
 """
 
@@ -61,7 +61,10 @@ def compiled(function: Function, **replacements: Replacement) -> Function | None
 
 
 def _build(
-    function: Function, replacements: dict[str, Replacement], done: dict[Any, Function], finish: Callable[[Function, bool], Function]
+    function: Function,
+    replacements: dict[str, Replacement],
+    done: dict[Any, Function],
+    finish: Callable[[Function, bool], Function],
 ) -> Function:
     """Copy `function` after the functions that it calls; `finish(copy, outermost)` compiles, or leaves as it is."""
     if function not in done:
@@ -84,7 +87,7 @@ def _copy(function: Function, replacements: Mapping[str, Replacement], name: str
 
 def _calls(function: Function, replacements: dict[str, Replacement]) -> dict[str, Function]:
     """The Python functions that `function` names among its globals."""
-    found = {}
+    found: dict[str, Function] = {}
     for name in function.__code__.co_names:
         target = replacements.get(name, function.__globals__.get(name))
         if isinstance(target, types.FunctionType):

@@ -1,8 +1,8 @@
 """The tabular loop: act, step, learn. Scalar Python that runs as it stands, or compiled (see `rl.runs.jit`).
 
 `world_step`, `world_reset`, `learn` and `ENVS` are names that `jit` replaces: by a Gymnasium environment's or a finite
-model's, by the rule of an algorithm, and by a number. Everything that changes lies in the arrays of `Actor` and `Table`, so a loop can stop
-and go on at any step. All environments of a seed act, then each steps and learns, one after another.
+model's, by the rule of an algorithm, and by a number. Everything that changes lies in the arrays of `Actor` and `Table`,
+so a loop can stop and go on at any step. All environments of a seed act, then each steps and learns, one after another.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def time_in(curve: Curve, steps: int, episodes: int, visits: int) -> int:
     return time
 
 
-def act(table: Any, rules: Any, actor: Any, e: int, rng: Any) -> int:
+def act(table: Any, rules: Any, actor: Any, e: int, rng: Any) -> Any:
     """Choose an action in environment e."""
     level = value_at(rules.level, time_in(rules.level, actor.counters[STEPS_DONE], actor.episodes[e], 0))
     a = choose(table.q, actor.state[e], rules.explore, level, rules.random_ties, rng)
@@ -129,5 +129,3 @@ def loop(rounds: int, table: Any, rules: Any, actor: Any, world: Any, rng: Any) 
             if absorb(table, rules, actor, e, steps, s2, reward, terminated, truncated):
                 actor.state[e] = world_reset(world, e)
         actor.counters[STEPS_DONE] = steps + ENVS
-
-

@@ -1,0 +1,55 @@
+"""Environments that tell on whoever handles their endings, draws or spaces wrongly."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+
+class Counting(gym.Env[Any, Any]):
+    """Its observation says (episode, step); its reward is 100 * episode + step; it ends at `length`, by either way."""
+
+    def __init__(self, length: int = 3, truncates: bool = False, box: bool = False) -> None:
+        self.observation_space = (
+            gym.spaces.Box(0, 1e6, (2,), np.float32) if box else gym.spaces.MultiDiscrete([1000, length + 1])
+        )
+        self.action_space = gym.spaces.Discrete(2)
+        self.length, self.truncates = length, truncates
+        self.episode, self.step_number = -1, 0
+
+    def _obs(self) -> np.ndarray:
+        return np.array([self.episode, self.step_number], dtype=self.observation_space.dtype)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.episode += 1
+        self.step_number = 0
+        return self._obs(), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self.step_number += 1
+        over = self.step_number == self.length
+        reward = 100.0 * self.episode + self.step_number
+        return self._obs(), reward, over and not self.truncates, over and self.truncates, {}
+
+
+class NoisyWalk(gym.Env[Any, Any]):
+    """A random walk with its own draws, no `P`, and spaces that do not count from 0: only the plain loop can run it."""
+
+    def __init__(self) -> None:
+        self.observation_space = gym.spaces.Discrete(7, start=-3)
+        self.action_space = gym.spaces.Discrete(2, start=5)
+        self.place = 0
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.place = int(self.np_random.integers(-1, 2))
+        return self.place, {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        assert action in (5, 6)
+        move = 1 if action == 6 else -1
+        self.place += move if self.np_random.random() < 0.8 else -move
+        return self.place, float(self.place == 3), abs(self.place) == 3, False, {}
