@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import VectorEnv
 
@@ -38,16 +39,17 @@ class Source:
         """
         if self.maker is None:
             raise EnvError(
-                f"{self.name} was given as a VectorEnv without a spec, or with wrappers, so no environment of its kind can be made to evaluate"
-                " in. Give an id or a function that returns one environment."
+                f"{self.name} was given as a VectorEnv without a spec, or with wrappers, so no environment of its kind can be"
+                " made to evaluate in. Give an id or a function that returns one environment."
             )
         try:
-            env = self.maker(render_mode=render_mode) if self.description else self.maker()
+            with np.errstate(invalid="ignore"):  # FrozenLake divides by zero on a map without a start
+                env = self.maker(render_mode=render_mode) if self.description else self.maker()
         except Exception as error:
             raise EnvError(f"{self.name} could not be made: {type(error).__name__}: {error}") from error
         if not isinstance(env, gym.Env):
             raise EnvError(f"{self.name} must return a gymnasium.Env, not {type(env).__name__}.")
-        if any(env is other or env.unwrapped is other.unwrapped for other in self.made):
+        if any(env.unwrapped is other.unwrapped for other in self.made):
             raise EnvError(f"{self.name} returned the same environment twice; it must make a new one at each call.")
         if self.description is None:
             self.made.append(env)

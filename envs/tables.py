@@ -21,6 +21,8 @@ from gymnasium.envs.toy_text.taxi import TaxiEnv
 from gymnasium.utils import seeding
 from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker, RecordEpisodeStatistics, TimeLimit
 
+from envs.source import EnvError
+
 HARMLESS = (TimeLimit, OrderEnforcing, PassiveEnvChecker, RecordEpisodeStatistics)
 CHECKED_PAIRS = 20_000  # as many (state, action) pairs are tried at most
 CHECKED_STEPS = 2_000
@@ -146,11 +148,14 @@ def world_of(
 def read(env: gym.Env[Any, Any]) -> Model:
     """The finite model of `env`, which is driven (and so disturbed) to prove it.
 
-    Raises NotATable, with the reason, when there is no model or the environment does not behave like it.
+    Raises NotATable, with the reason, when there is no model or the environment does not behave like it; EnvError for a
+    FrozenLake map without start or goal.
     """
-    limit = _limit_of(env)
     base = env.unwrapped
     name = env.spec.id if env.spec is not None else type(base).__name__
+    if isinstance(base, FrozenLakeEnv):
+        _check_map(base, name)
+    limit = _limit_of(env)
     if getattr(base, "fickle_passenger", False):
         raise NotATable(
             f"{name}: with fickle_passenger the passenger's mind is hidden state, so P is not the whole model."
@@ -165,6 +170,14 @@ def read(env: gym.Env[Any, Any]) -> Model:
         raise NotATable(f"{name} has P, but its states or actions do not count from 0.")
     model = _arrays(base, name, limit)
     return _proved(base, model)
+
+
+def _check_map(base: FrozenLakeEnv, name: str) -> None:
+    """Raise an EnvError for a map on which nobody can begin or win: Gymnasium itself would only divide by zero."""
+    letters = np.asarray(base.desc).astype(str)
+    for letter, what in (("S", "start"), ("G", "goal")):
+        if not (letters == letter).any():
+            raise EnvError(f"{name}: the map {[''.join(row) for row in letters]} has no {what} ({letter}).")
 
 
 def _limit_of(env: gym.Env[Any, Any]) -> int | None:

@@ -1,11 +1,15 @@
-"""Environments that tell on whoever handles their endings, draws or spaces wrongly."""
+"""Environments that tell on whoever handles their endings, draws or spaces wrongly; and what event files tell."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from supervised.logger import EVENTS
 
 
 class Counting(gym.Env[Any, Any]):
@@ -53,3 +57,18 @@ class NoisyWalk(gym.Env[Any, Any]):
         move = 1 if action == 6 else -1
         self.place += move if self.np_random.random() < 0.8 else -move
         return self.place, float(self.place == 3), abs(self.place) == 3, False, {}
+
+
+def curves(folder: Path) -> dict[tuple[str, str], list[tuple[int, Any]]]:
+    """Every scalar and picture under a run's folder, but for time/*: {(sub-run, tag): [(step, value), ...]}."""
+    found: dict[tuple[str, str], list[tuple[int, Any]]] = {}
+    for sub in sorted({path.parent for path in folder.rglob(EVENTS)}):
+        events = EventAccumulator(str(sub), size_guidance={"scalars": 0, "images": 0}, purge_orphaned_data=False)
+        events.Reload()
+        name = sub.relative_to(folder).as_posix()
+        for tag in events.Tags()["scalars"]:
+            if not tag.startswith("time/"):
+                found[name, tag] = [(e.step, e.value) for e in events.Scalars(tag)]
+        for tag in events.Tags()["images"]:
+            found[name, tag] = [(e.step, e.encoded_image_string) for e in events.Images(tag)]
+    return found

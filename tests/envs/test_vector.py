@@ -2,8 +2,8 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from told import Counting
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
+from told import Counting
 
 import envs
 

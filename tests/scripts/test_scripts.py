@@ -1,0 +1,185 @@
+"""The scripts, as a user runs them."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def script(name, *words, cwd, check=True):
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "scripts" / name), *map(str, words)],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if check:
+        assert done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def lake(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("lake")
+    out = script(
+        "train_frozenlake.py", "--steps", 30_000, "--seeds", 3, "--logdir", folder / "run", "--video", cwd=folder
+    ).stdout
+    return folder / "run", out
+
+
+def test_the_main_job_says_and_leaves_what_it_should(lake):
+    folder, out = lake
+    for words in (
+        "best possible  0.744190",
+        "best stationary  0.740165",
+        "95 % interval",
+        "of 3 seeds",
+        "steps/s",
+        "tensorboard --logdir",
+    ):
+        assert words in out
+    assert any(arrow in out for arrow in "←↓→↑")
+    result = json.loads((folder / "result.json").read_text())
+    assert list(result["success"]["per_seed"]) == ["0", "1", "2"]
+    low, high = result["success"]["interval_95"]
+    assert low <= result["success"]["mean"] <= high
+    assert result["best_possible"] == pytest.approx(0.744190, abs=1e-6)
+    assert result["gap_to_best_possible"] == pytest.approx(result["best_possible"] - result["success"]["mean"])
+    assert result["steps"] == 30_000
+    assert result["wall_seconds"] > 0
+    assert result["steps_per_second"] > 0
+    for part in ("configuration", "versions", "commit", "machine", "seeds_near_best_stationary"):
+        assert part in result
+    assert result["configuration"]["agent"]["gamma"] == 0.99
+    assert Image.open(folder / "policy.png").size[0] > 500
+    assert Image.open(folder / "episode.gif").n_frames > 1
+
+
+def test_evaluate_shows_it_again(lake, tmp_path):
+    folder, _ = lake
+    result = json.loads((folder / "result.json").read_text())
+    out = script(
+        "evaluate.py", folder / "run.safetensors", "--episodes", 20, "--render", "ansi", "--seed", 2, cwd=tmp_path
+    ).stdout
+    assert f"{result['success']['per_seed']['2']:.6f}" in out
+    assert "One greedy episode of seed 2" in out
+    script("evaluate.py", folder, "--render", "gif", "--output", "film.gif", cwd=tmp_path)
+    assert Image.open(tmp_path / "film.gif").n_frames > 1
+
+
+def test_resume_finds_the_newest_and_changes_nothing_when_done(tmp_path):
+    words = ("--steps", 20_000, "--seeds", 2)
+    script("train_frozenlake.py", *words, cwd=tmp_path)
+    (run,) = (tmp_path / "runs").glob("*/*")
+    before = (run / "run.safetensors").read_bytes()
+    script("train_frozenlake.py", *words, "--resume", cwd=tmp_path)
+    assert list((tmp_path / "runs").glob("*/*")) == [run]
+    assert len((run / "run.safetensors").read_bytes()) == len(before)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--no-is-slippery", "--agent", "lecture-dummy"),
+        ("--agent", "lecture-epsilon", "--seeds", "3", "7"),
+        ("--agent", "lecture-noise", "--seeds", "5,"),
+        ("--agent", "lecture-slippery", "--gamma", "0.9"),
+        ("--map-name", "8x8"),
+        ("--random-map", "5", "--random-map-seed", "3"),
+    ],
+)
+def test_every_flag(words, tmp_path):
+    out = script("train_frozenlake.py", *words, "--steps", 3000, "--logdir", "run", cwd=tmp_path).stdout
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    expected = {"--agent lecture-epsilon": [3, 7], "--agent lecture-noise": [5]}.get(
+        " ".join(words[:2]), list(range(10))
+    )
+    assert result["seeds"] == expected
+    if "--gamma" in words:
+        assert result["configuration"]["agent"]["gamma"] == 0.9
+    if expected == [5]:
+        assert "one seed: no interval" in out
+        assert result["success"]["interval_95"] == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("--steps", "0"), "steps is a whole number from 1 on, not 0"),
+        (("--gamma", "1.5"), "gamma must lie in [0, 1], not 1.5"),
+        (("--gamma", "nan"), "finite number"),
+        (("--seeds", "1", "1"), "more than once"),
+        (("--seeds", "x"), "--seeds takes whole numbers"),
+        (("--seeds", "0"), "At least one seed"),
+        (("--random-map", "1"), "side from 2 on"),
+        (("--logdir", "file"), "is a file"),
+        (("--logdir", "file/below"), "cannot be made"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_no_file(words, sentence, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    done = script("train_frozenlake.py", *words, cwd=tmp_path, check=False)
+    assert done.returncode == 1
+    assert sentence in done.stderr
+    assert done.stderr.startswith("Error: ")
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_evaluate_refuses_what_is_no_run(tmp_path):
+    (tmp_path / "bad.safetensors").write_bytes(b"not a checkpoint")
+    for name, words in (("bad.safetensors", "not a whole checkpoint"), ("none.safetensors", "There is no checkpoint")):
+        done = script("evaluate.py", name, cwd=tmp_path, check=False)
+        assert done.returncode == 1
+        assert words in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_help_explains_each_flag(tmp_path):
+    out = script("train_frozenlake.py", "--help", cwd=tmp_path).stdout
+    for flag in (
+        "map-name",
+        "is-slippery",
+        "random-map",
+        "agent",
+        "steps",
+        "seeds",
+        "gamma",
+        "logdir",
+        "resume",
+        "video",
+    ):
+        assert f"--{flag}" in out
+
+
+def test_ctrl_c_then_resume(tmp_path):
+    words = [
+        sys.executable,
+        str(ROOT / "scripts/train_frozenlake.py"),
+        "--steps",
+        "300000000",
+        "--seeds",
+        "2",
+        "--logdir",
+        "run",
+    ]
+    process = subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while not (tmp_path / "run/run.safetensors").exists() and process.poll() is None:
+        time.sleep(0.05)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 130, err
+    assert "go on with resume=True (--resume)" in err
+    assert "Traceback" not in err
+    assert os.path.exists(tmp_path / "run/run.safetensors")
