@@ -1,7 +1,6 @@
 """Value-based reinforcement learning on Gymnasium environments."""
 
-__version__ = "0.1.0"
-
+import rl._siblings  # noqa: F401  (first, for it explains what would otherwise fail below)
 from rl import explore, planning, targets
 from rl.agents.q_learning import QLearning, presets
 from rl.agents.table import TableAgent
@@ -11,6 +10,8 @@ from rl.run import Run, load, start
 from rl.train import train
 from rl.types import Agent, Batch, Update
 from supervised.checkpoint import CheckpointError
+
+__version__ = "0.1.0"
 
 __all__ = [
     "Agent",

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
+import socket
+import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
 
 EVENTS = "events.out.tfevents.*"
 
@@ -24,16 +24,50 @@ class LoggingError(RuntimeError):
     """The curves could not be written, for instance because the disk is full."""
 
 
+class EventFile:
+    """One event file, written as it comes: what was flushed is on the disk, and an error comes from the call it befell."""
+
+    count = 0
+
+    def __init__(self, folder: Path, purge_step: int | None) -> None:
+        from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+        from tensorboard.summary.writer.record_writer import RecordWriter
+
+        folder.mkdir(parents=True, exist_ok=True)
+        EventFile.count += 1
+        name = f"events.out.tfevents.{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}.{EventFile.count}"
+        self.file = open(folder / name, "xb")  # noqa: SIM115  (open as long as the run)
+        self.records = RecordWriter(self.file)
+        self.event = Event
+        self._write(Event(wall_time=time.time(), file_version="brain.Event:2"))
+        if purge_step is not None:  # tells a TensorBoard that is open to forget the points that were cut off
+            start = SessionLog(status=SessionLog.START)
+            self._write(Event(wall_time=time.time(), step=purge_step, session_log=start))
+
+    def _write(self, event: Any) -> None:
+        self.records.write(event.SerializeToString())
+
+    def add(self, summary: Any, step: int = 0) -> None:
+        self._write(self.event(wall_time=time.time(), step=step, summary=summary))
+
+    def flush(self) -> None:
+        self.file.flush()
+
+    def close(self) -> None:
+        self.file.close()
+
+
 class Logger:
     """Event files under `folder`: one for the aggregate, and one in each sub-run `folder/NAME` that is written to."""
 
     def __init__(self, folder: str | Path, sizes: Mapping[str, int] | None = None, step: int = 0) -> None:
         """`sizes` is the `state_dict` of the logger that is gone on from, and `step` where it was; None starts anew."""
         self.folder = Path(folder)
-        self.writers: dict[str, SummaryWriter] = {}
+        self.files: dict[str, EventFile] = {}
         self.purge_step = None if sizes is None else step + 1
         if sizes is not None:
-            self._cut_back(sizes)
+            with self._sentences():
+                self._cut_back(sizes)
 
     def _cut_back(self, sizes: Mapping[str, int]) -> None:
         for path in self.folder.rglob(EVENTS):
@@ -44,48 +78,52 @@ class Logger:
                 with open(path, "r+b") as file:
                     file.truncate(sizes[name])
 
-    def writer(self, run: str = "") -> SummaryWriter:
-        """The writer of a sub-run; "" is the aggregate."""
-        if run not in self.writers:
-            from torch.utils.tensorboard import SummaryWriter
-
-            # purge_step tells a TensorBoard that is already open to forget the points that were cut off.
-            with self._sentences():
-                self.writers[run] = SummaryWriter(str(self.folder / run), purge_step=self.purge_step)
-        return self.writers[run]
+    def _file(self, run: str = "") -> EventFile:
+        if run not in self.files:
+            self.files[run] = EventFile(self.folder / run, self.purge_step)
+        return self.files[run]
 
     def scalars(self, step: int, values: Mapping[str, float], run: str = "") -> None:
         """Write one point for each tag. A value that is NaN (nothing happened yet) is left out."""
+        from torch.utils.tensorboard.summary import scalar
+
         with self._sentences():
             for tag, value in values.items():
                 if not math.isnan(value):
-                    self.writer(run).add_scalar(tag, value, step)
+                    self._file(run).add(scalar(tag, value), step)
+            self._file(run).flush()
 
-    def image(self, step: int, tag: str, picture: np.ndarray, run: str = "") -> None:
+    def image(self, step: int, tag: str, picture: np.ndarray) -> None:
         """Write one picture, uint8 [height, width, 3]."""
-        with self._sentences():
-            self.writer(run).add_image(tag, picture, step, dataformats="HWC")
+        from torch.utils.tensorboard.summary import image
 
-    def gif(self, step: int, tag: str, data: bytes, size: tuple[int, int], run: str = "") -> None:
+        with self._sentences():
+            self._file().add(image(tag, picture, dataformats="HWC"), step)
+
+    def gif(self, step: int, tag: str, data: bytes, size: tuple[int, int]) -> None:
         """Write an animated GIF (width, height), which TensorBoard plays in its Images tab."""
         from tensorboard.compat.proto.summary_pb2 import Summary
 
         image = Summary.Image(width=size[0], height=size[1], colorspace=3, encoded_image_string=data)
         with self._sentences():
-            writer = self.writer(run)._get_file_writer()  # type: ignore[no-untyped-call]
-            writer.add_summary(Summary(value=[Summary.Value(tag=tag, image=image)]), step)
+            self._file().add(Summary(value=[Summary.Value(tag=tag, image=image)]), step)
 
     def text(self, tag: str, markdown: str) -> None:
+        """Write a text for the Text tab."""
+        from torch.utils.tensorboard.summary import text
+
         with self._sentences():
-            self.writer().add_text(tag, markdown, 0)
+            self._file().add(text(tag, markdown))
 
     def bands(self, charts: Mapping[str, str]) -> None:
         """Draw each tag with its `_low` and `_high` as a band in the Custom Scalars tab: {title: tag}."""
+        from torch.utils.tensorboard.summary import custom_scalars
+
         layout = {
             "Interval over seeds": {title: ["Margin", [t, f"{t}_low", f"{t}_high"]] for title, t in charts.items()}
         }
         with self._sentences():
-            self.writer().add_custom_scalars(layout)
+            self._file().add(custom_scalars(layout))
 
     def hparams(self, values: Mapping[str, Any], metrics: list[str]) -> None:
         """Describe the run in the HParams tab; `metrics` are tags of its curves, shown with their last value."""
@@ -93,22 +131,21 @@ class Logger:
 
         plain = {k: v if isinstance(v, (bool, int, float, str)) else str(v) for k, v in values.items()}
         with self._sentences():
-            writer = self.writer()._get_file_writer()  # type: ignore[no-untyped-call]
-            for summary in hparams(plain, dict.fromkeys(metrics, 0.0)):  # type: ignore[no-untyped-call]
-                writer.add_summary(summary)
+            for summary in hparams(plain, dict.fromkeys(metrics, 0.0)):
+                self._file().add(summary)
 
     def state_dict(self) -> dict[str, int]:
         """The size of every event file, once all that was logged is in it."""
         with self._sentences():
-            for writer in self.writers.values():
-                writer.flush()
+            for file in self.files.values():
+                file.flush()
         return {p.relative_to(self.folder).as_posix(): p.stat().st_size for p in sorted(self.folder.rglob(EVENTS))}
 
     def close(self) -> None:
         with self._sentences():
-            for writer in self.writers.values():
-                writer.close()
-            self.writers.clear()
+            for file in self.files.values():
+                file.close()
+            self.files.clear()
 
     @contextlib.contextmanager
     def _sentences(self) -> Any:

@@ -9,7 +9,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = ("supervised", "envs", "rl", "scripts", "tests")
 # Within rl, from the bottom up; a module imports those of its own layer or below.
 LAYERS = [
-    ("rl.types", "rl.targets", "rl.explore", "rl.spaces"),
+    ("rl._siblings", "rl.types", "rl.targets", "rl.explore", "rl.spaces"),
     ("rl.agents",),
     ("rl.planning",),
     ("rl.describe", "rl.policy", "rl.runs"),
@@ -86,3 +86,12 @@ def test_importing_is_cheap():
 
 def test_the_packages_are_typed():
     assert all((ROOT / package / "py.typed").exists() for package in PACKAGES[:3])
+
+
+def test_another_package_of_the_same_name_is_told_of(tmp_path):
+    (tmp_path / "envs.py").write_text("x = 1\n")
+    done = subprocess.run(
+        [sys.executable, "-c", "import rl"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith(f"ImportError: `import envs` finds {tmp_path / 'envs.py'}, which is somebody else's")

@@ -88,7 +88,7 @@ def test_a_full_disk_ends_the_run_with_a_sentence_and_a_whole_checkpoint(tmp_pat
     import resource, signal, sys
     sys.argv = ["train_frozenlake.py", "--logdir", {str(tmp_path / "run")!r}, "--steps", "2000000", "--seeds", "2"]
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
     import runpy
     runpy.run_path("scripts/train_frozenlake.py", run_name="__main__")
     """

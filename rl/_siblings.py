@@ -1,0 +1,14 @@
+"""`envs` and `supervised` are common names: imported first of all, this says so when Python finds somebody else's."""
+
+import importlib.util
+from pathlib import Path
+
+for name in ("supervised", "envs"):
+    spec = importlib.util.find_spec(name)
+    ours = Path(__file__).resolve().parent.parent / name
+    found = Path(spec.origin).resolve() if spec is not None and spec.origin else None
+    if found != ours / "__init__.py":
+        raise ImportError(
+            f"`import {name}` finds {found or 'nothing'}, which is somebody else's; `rl` needs its own, {ours}."
+            " Move or rename the other one, or take its folder off the path."
+        )
