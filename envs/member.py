@@ -8,6 +8,7 @@ comes out compared with what was saved.
 from __future__ import annotations
 
 import hashlib
+import math
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -48,18 +49,24 @@ class Member:
         self.episode += 1
         base = self.env.unwrapped
         if self.episode == 0:
-            self.obs, _ = self.env.reset(seed=member_seed(self.seed, self.e))
+            self._reset(seed=member_seed(self.seed, self.e))
             # An environment that does not hand the seed to gym.Env.reset keeps its generator where we cannot see it.
             self.readable = isinstance(getattr(base, "_np_random", None), np.random.Generator)
             self.generator = None
         elif self.readable:
             self.generator = dict(base.np_random.bit_generator.state)
-            self.obs, _ = self.env.reset()
+            self._reset()
         else:
-            self.obs, _ = self.env.reset(seed=member_seed(self.seed, self.e, self.episode))
+            self._reset(seed=member_seed(self.seed, self.e, self.episode))
         self.actions = []
         self.total = 0.0
         return self._encoded()
+
+    def _reset(self, seed: int | None = None) -> None:
+        answer: Any = self.env.reset(seed=seed)
+        if not isinstance(answer, tuple) or len(answer) != 2:
+            raise EnvError(f"{self.name}: reset must return (observation, info), not {answer!r}.")
+        self.obs = answer[0]
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool]:
         """-> (observation, encoded; reward; terminated; truncated). Raises EnvError for a reward that is no number."""
@@ -67,14 +74,17 @@ class Member:
             action + self.first_action if self.discrete else action
         )
         self.actions.append(action)
-        reward = float(reward)
-        if not -1e300 < reward < 1e300:
+        try:
+            value = float(reward)
+        except (TypeError, ValueError):
+            value = math.nan
+        if not -1e300 < value < 1e300:
             raise EnvError(
-                f"{self.name} (seed {self.seed}) gave the reward {reward} at step {len(self.actions)} of episode"
+                f"{self.name} (seed {self.seed}) gave the reward {reward!r} at step {len(self.actions)} of episode"
                 f" {self.episode}; rewards must be finite numbers."
             )
-        self.total += reward
-        return self._encoded(), reward, bool(terminated), bool(truncated)
+        self.total += value
+        return self._encoded(), value, bool(terminated), bool(truncated)
 
     def _encoded(self) -> Any:
         try:

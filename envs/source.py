@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import difflib
+import importlib
 import json
 import re
 from collections.abc import Callable, Mapping
@@ -58,6 +59,8 @@ class Source:
 
 def source(env: EnvLike | Source, env_kwargs: Mapping[str, Any] | None = None) -> Source:
     """Describe where environments come from. Raises EnvError for what is none, with the nearest ids for an unknown id."""
+    if env_kwargs is not None and not isinstance(env_kwargs, Mapping):
+        raise EnvError(f"env_kwargs is a dict of the environment's settings, not {env_kwargs!r}.")
     kwargs = dict(env_kwargs or {})
     if isinstance(env, Source):
         return env
@@ -131,7 +134,9 @@ def _from_id(name: str, kwargs: dict[str, Any]) -> Source:
 def _find(name: str) -> None:
     """Raise EnvError unless gymnasium knows `name`; "module:id" imports the module, as gymnasium.make does."""
     try:
-        gym.spec(name)
+        if ":" in name:  # as gymnasium.make does
+            importlib.import_module(name.split(":", maxsplit=1)[0])
+        gym.spec(name.rsplit(":", maxsplit=1)[-1])
     except (gym.error.Error, ImportError) as error:
         stem = re.sub(r"-v\d+$", "", name)
         known = {re.sub(r"-v\d+$", "", key).lower(): key for key in gym.registry}

@@ -6,6 +6,7 @@ says it in one way: `next_obs` is the true successor of the action, also at the 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -24,6 +25,9 @@ Obs = Tensor | dict[str, Any]
 RowStep = tuple[Any, Any, np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]
 
 
+MOST_SEEDS = 100_000
+
+
 class Step(NamedTuple):
     """What a world answers; N seeds, E environments a seed, A actions."""
 
@@ -40,6 +44,8 @@ def seeds_of(seeds: int | Iterable[int]) -> tuple[int, ...]:
     """A count becomes 0..n-1; a list or a range stays. Raises ValueError for none, negative or repeated seeds."""
     if isinstance(seeds, (bool, float, str)):
         raise ValueError(f"seeds is a count or a list of whole numbers, not {seeds!r}.")
+    if isinstance(seeds, (int, np.integer)) and seeds > MOST_SEEDS:
+        raise ValueError(f"At most {MOST_SEEDS:,} seeds can run at once, not {seeds:,}.")
     try:
         numbers = tuple(range(seeds)) if isinstance(seeds, (int, np.integer)) else tuple(seeds)
     except TypeError:
@@ -49,7 +55,7 @@ def seeds_of(seeds: int | Iterable[int]) -> tuple[int, ...]:
     for seed in numbers:
         if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**63:
             raise ValueError(f"A seed is a whole number from 0 on, not {seed!r}.")
-    double = sorted({seed for seed in numbers if numbers.count(seed) > 1})
+    double = sorted(seed for seed, count in Counter(numbers).items() if count > 1)
     if double:
         raise ValueError(f"Each seed can run once; {', '.join(map(str, double))} was given more than once.")
     return tuple(int(seed) for seed in numbers)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 
 from rl.explore import EPSILON_GREEDY, choose
@@ -51,6 +52,8 @@ class TablePolicy:
         if self._is_one(obs):
             states, shape = np.array([self.index(obs)]), ()
         else:
+            if not isinstance(self.observation_space, gym.spaces.Tuple):
+                obs = np.asarray(obs)
             first = obs[0] if isinstance(obs, tuple) else obs
             states = self.index.many(obs, len(np.asarray(first)))
             shape = states.shape
@@ -61,7 +64,7 @@ class TablePolicy:
         return (actions + self.first_action).reshape(shape).astype(np.int64), state
 
     def _is_one(self, obs: Any) -> bool:
-        if isinstance(obs, tuple):
+        if isinstance(self.observation_space, gym.spaces.Tuple):
             return all(
                 np.ndim(part) == len(space.shape or ())
                 for part, space in zip(obs, self.observation_space, strict=False)

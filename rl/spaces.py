@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -50,7 +51,7 @@ class StateIndex:
 def _numbering(space: gym.Space[Any], name: str) -> tuple[int, Callable[[Any], int]]:
     if isinstance(space, gym.spaces.Discrete):
         start, n = int(space.start), int(space.n)
-        return n, lambda o: int(o) - start
+        return n, lambda o: operator.index(o) - start
     if isinstance(space, gym.spaces.MultiDiscrete):
         sizes, starts = space.nvec.ravel(), space.start.ravel()
     elif isinstance(space, gym.spaces.MultiBinary):
@@ -69,7 +70,7 @@ def _numbering(space: gym.Space[Any], name: str) -> tuple[int, Callable[[Any], i
 
     def number(observation: Any) -> int:
         values = np.asarray(observation).ravel().tolist()
-        return _join([(n, int(v) - start) for (n, start), v in zip(pairs, values, strict=True)])
+        return _join([(n, operator.index(v) - start) for (n, start), v in zip(pairs, values, strict=True)])
 
     return _product([n for n, _ in pairs]), number
 

@@ -71,6 +71,8 @@ def train(
     for name, every in cadences.items():
         if every is not None:
             check_steps(every, f"{name}_every_steps")
+    if logdir is not None and (not isinstance(logdir, (str, Path)) or str(logdir) == ""):
+        raise ValueError(f"logdir is the path of a folder, or None, not {logdir!r}.")
     folder = None if logdir is None else Path(logdir)
     if isinstance(env, Run):
         if agent is not None or env_kwargs is not None or resume:

@@ -39,6 +39,8 @@ def save(path: str | Path, state: Mapping[str, Any], meta: Mapping[str, Any], *,
     arrays: dict[str, np.ndarray] = {}
     tree = _pack(state, "", arrays)
     path = Path(path)
+    if path.is_dir():
+        raise CheckpointError(f"The checkpoint {path} could not be written: that is a folder. Name a file in it.")
     try:
         header = json.dumps({"format": FORMAT, **meta, "state": tree}, allow_nan=False)
     except (TypeError, ValueError) as error:

@@ -17,6 +17,7 @@ from supervised.schedules import VISITS, Curve, Schedule, as_schedule, check_ran
 from supervised.streams import generator
 
 LONGEST_LOOKUP = 65_536
+MOST_BYTES = 16_000_000_000
 
 
 class TableDescription(Protocol):
@@ -56,9 +57,17 @@ class TableAgent:
             raise ValueError(f'A table lives on the CPU; device must be "cpu" or "auto", not {device!r}.')
         self.description = description
         self.seeds = tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds)
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"An agent has at least one seed, and each once, not {list(self.seeds)}.")
         self.index = StateIndex(observation_space)
         self.actions, self.first_action = actions_of(action_space)
         shape = (self.index.size, self.actions)
+        needed = len(self.seeds) * shape[0] * shape[1] * 16
+        if needed > MOST_BYTES:
+            raise ValueError(
+                f"{len(self.seeds)} tables of {shape[0]:,} states and {shape[1]} actions take {needed / 1e9:.1f} GB, more than"
+                f" the {MOST_BYTES / 1e9:.0f} GB that are allowed. Take fewer seeds, or an agent with a network."
+            )
         self.table = np.stack([_initial(description.initial_q, shape, seed) for seed in self.seeds])
         self.visits = np.zeros((len(self.seeds), *shape), np.int64)
         self.updates = 0

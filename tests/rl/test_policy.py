@@ -47,7 +47,7 @@ def test_a_policy_file_is_small(tmp_path):
     assert (tmp_path / "p").stat().st_size < 2000
 
 
-@pytest.mark.parametrize("obs", [16, -1, np.array([0, 99]), "x", None])
+@pytest.mark.parametrize("obs", [16, -1, 3.7, "3", (1, 99), np.array([0, 99]), np.array([[1], [2]]), "x", None, {}])
 def test_observations_outside_the_space_are_sentences(obs):
     with pytest.raises(SpaceError, match="lies outside its space"):
         policy_of("FrozenLake-v1", 10).predict(obs)

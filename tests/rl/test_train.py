@@ -165,6 +165,10 @@ def test_a_folder_that_holds_something_else_is_left_alone(tmp_path):
         ({"steps": -5}, "not -5"),
         ({"steps": 2.5}, "not 2.5"),
         ({"steps": None}, "steps is missing"),
+        ({"logdir": ""}, "logdir is the path of a folder"),
+        ({"logdir": 3}, "logdir is the path of a folder"),
+        ({"env_kwargs": [1]}, "env_kwargs is a dict"),
+        ({"seeds": 10**9}, "At most 100,000 seeds"),
         ({"steps": "10"}, "not '10'"),
         ({"steps": float("nan")}, "not nan"),
         ({"seeds": [1, 1]}, "more than once"),
@@ -247,3 +251,33 @@ def test_the_readme_loop():
     assert run.step == 3000
     assert metrics["train/td_error"].shape == (8,)
     assert metrics["train/q_mean"].isfinite().all()
+
+
+class Odd(NoisyWalk):
+    """Answers in a form that Gymnasium does not allow."""
+
+    def __init__(self, reset=(0, {}), obs=0, reward=0.0):
+        super().__init__()
+        self.answers = reset, obs, reward
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return self.answers[0]
+
+    def step(self, action):
+        return self.answers[1], self.answers[2], False, False, {}
+
+
+@pytest.mark.parametrize(
+    ("odd", "words"),
+    [
+        ({"reset": 0}, "reset must return"),
+        ({"obs": 1.7}, "observation 1.7, which lies outside"),
+        ({"obs": None}, "observation None, which lies outside"),
+        ({"reward": "x"}, "gave the reward 'x'"),
+        ({"reward": [1.0]}, r"gave the reward \[1.0\]"),
+    ],
+)
+def test_odd_answers_are_sentences(odd, words):
+    with pytest.raises(envs.EnvError, match=words):
+        train(lambda: Odd(**odd), steps=10)

@@ -107,6 +107,14 @@ def test_a_full_disk_leaves_the_good_one(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["c.safetensors"]
 
 
+def test_a_folder_is_not_replaced(tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "mine").write_text("x")
+    with pytest.raises(CheckpointError, match="that is a folder"):
+        checkpoint.save(tmp_path / "folder", {}, {})
+    assert (tmp_path / "folder" / "mine").read_text() == "x"
+
+
 def test_a_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(CheckpointError, match="could not be written"):
