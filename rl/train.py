@@ -74,22 +74,29 @@ def train(
     if logdir is not None and (not isinstance(logdir, (str, Path)) or str(logdir) == ""):
         raise ValueError(f"logdir is the path of a folder, or None, not {logdir!r}.")
     folder = None if logdir is None else Path(logdir)
-    if isinstance(env, Run):
-        if agent is not None or env_kwargs is not None or resume:
-            raise ValueError("A run that goes on has its environment, agent and seeds already: give it steps alone.")
-        run, folder, fresh = env, folder or env.logdir, folder is not None and folder != env.logdir
-        if fresh:
-            _check_free(folder)
-    elif agent is None:
-        raise ValueError("The agent is missing: give a description such as rl.QLearning().")
-    else:
-        settings = {"envs_per_seed": envs_per_seed, "workers": workers, "device": device, "env_kwargs": env_kwargs}
-        run, fresh = _open(env, agent, steps, seeds, folder, resume, settings)
-    run.cadence |= {name: int(every) for name, every in cadences.items() if every is not None}
-    grid = _grid(run)
-    logger = None if folder is None else _logger(run, folder, fresh)
-    run.logdir = folder
-    try:
+    with contextlib.ExitStack() as stack:
+        if folder is not None and folder.is_dir():
+            stack.enter_context(checkpoint.alone_in(folder))
+        if isinstance(env, Run):
+            if agent is not None or env_kwargs is not None or resume:
+                raise ValueError(
+                    "A run that goes on has its environment, agent and seeds already: give it steps alone."
+                )
+            run, fresh = env, folder is not None and folder != env.logdir
+            folder = folder or env.logdir
+            if fresh:
+                _check_free(folder)
+        elif agent is None:
+            raise ValueError("The agent is missing: give a description such as rl.QLearning().")
+        else:
+            settings = {"envs_per_seed": envs_per_seed, "workers": workers, "device": device, "env_kwargs": env_kwargs}
+            run, fresh = _open(env, agent, steps, seeds, folder, resume, settings)
+        run.cadence |= {name: int(every) for name, every in cadences.items() if every is not None}
+        grid = _grid(run)
+        logger = None if folder is None else _logger(run, folder, fresh)
+        if logger is not None:
+            stack.callback(logger.close)
+        run.logdir = folder
         with _interrupts() as interrupted, Progress(run, steps, progress) as bar:
             began, begun_at = time.perf_counter(), run.step
             while run.step < steps and not interrupted:
@@ -107,17 +114,9 @@ def train(
                 bar.show()
         if logger is not None:
             _save(logger, run)
-    finally:
-        if logger is not None:
-            with contextlib.suppress(Exception):
-                logger.close()
     if interrupted:
-        went = (
-            f"saved to {folder}; go on with resume=True (--resume)"
-            if folder
-            else "nothing was saved: no logdir was given"
-        )
-        raise KeyboardInterrupt(f"Stopped at step {run.step:,} of {steps:,}: {went}.")
+        saved = f"saved to {folder}; go on with resume=True (--resume)" if folder else "not saved, for want of a logdir"
+        raise KeyboardInterrupt(f"Stopped at step {run.step:,} of {steps:,}: {saved}.")
     return run
 
 

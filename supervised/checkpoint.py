@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +93,26 @@ def is_whole(path: str | Path) -> bool:
     except CheckpointError:
         return False
     return True
+
+
+@contextlib.contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Hold a folder against other processes, as long as this one lives. Raises CheckpointError when it is held already."""
+    try:
+        import fcntl
+    except ImportError:  # Windows has other locks; there nobody is held off
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError as error:
+        raise CheckpointError(
+            f"Another process is training in {folder} now. Wait for it, or take another one."
+        ) from error
+    finally:
+        os.close(descriptor)
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:

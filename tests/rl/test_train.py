@@ -137,6 +137,13 @@ def test_resume_with_changed_settings_names_them(changed, words, tmp_path):
         train(**{"steps": 100, "logdir": tmp_path, "resume": True, **changed})
 
 
+def test_two_processes_cannot_train_in_one_folder(tmp_path):
+    train(steps=100, logdir=tmp_path)
+    with checkpoint.alone_in(tmp_path), pytest.raises(rl.CheckpointError, match="Another process is training"):
+        train(steps=200, logdir=tmp_path, resume=True)
+    assert train(steps=200, logdir=tmp_path, resume=True).step == 200
+
+
 def test_steps_and_cadences_may_change(tmp_path):
     train(steps=100, logdir=tmp_path)
     assert train(steps=300, logdir=tmp_path, resume=True, log_every_steps=50, workers=2).step == 300
