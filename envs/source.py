@@ -7,6 +7,7 @@ import difflib
 import importlib
 import json
 import re
+import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -31,7 +32,7 @@ class Source:
     maker: Callable[..., gym.Env[Any, Any]] | None
     description: dict[str, Any] | None
     vector: VectorEnv[Any, Any, Any] | None = None
-    made: list[gym.Env[Any, Any]] = field(default_factory=list)
+    made: weakref.WeakSet[gym.Env[Any, Any]] = field(default_factory=weakref.WeakSet)
 
     def make(self, render_mode: str | None = None) -> gym.Env[Any, Any]:
         """A new environment.
@@ -50,10 +51,10 @@ class Source:
             raise EnvError(f"{self.name} could not be made: {type(error).__name__}: {error}") from error
         if not isinstance(env, gym.Env):
             raise EnvError(f"{self.name} must return a gymnasium.Env, not {type(env).__name__}.")
-        if any(env.unwrapped is other.unwrapped for other in self.made):
+        if any(env.unwrapped is other for other in self.made):
             raise EnvError(f"{self.name} returned the same environment twice; it must make a new one at each call.")
         if self.description is None:
-            self.made.append(env)
+            self.made.add(env.unwrapped)
         return env
 
 

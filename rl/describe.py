@@ -10,7 +10,7 @@ from rl.explore import RULES
 from supervised.schedules import Constant, Exponential, Inverse, Linear
 
 AGENTS: dict[str, type] = {"QLearning": QLearning}
-TYPES: dict[str, Any] = {**AGENTS, **{t.__name__: t for t in (*RULES, Constant, Linear, Exponential, Inverse)}}  # type: ignore[attr-defined]
+TYPES: dict[str, Any] = {**AGENTS, **{t.__name__: t for t in (*RULES, Constant, Linear, Exponential, Inverse)}}
 
 
 def to_json(value: Any) -> Any:

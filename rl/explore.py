@@ -8,7 +8,6 @@ the same generator, both make the same choice.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -236,4 +235,4 @@ class DecayingNoise:
 
 
 Explore = EpsilonGreedy | Greedy | Boltzmann | DecayingNoise
-RULES: tuple[Callable[..., Explore], ...] = (EpsilonGreedy, Greedy, Boltzmann, DecayingNoise)
+RULES: tuple[type, ...] = (EpsilonGreedy, Greedy, Boltzmann, DecayingNoise)

@@ -38,7 +38,7 @@ class TablePolicy:
         if self.q.shape != (self.index.size, self.actions) or not np.isfinite(self.q).all():
             raise ValueError(f"The table must be finite and [{self.index.size}, {self.actions}].")
         self.greedy = self.q.argmax(-1)
-        self.rng = generator(seed, "agent", member=1)
+        self.rng = generator(seed, "policy")
 
     def predict(
         self, obs: Any, state: Any = None, episode_start: Any = None, deterministic: bool = True

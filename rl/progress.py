@@ -30,7 +30,7 @@ class Progress:
             if console.is_terminal:
                 text = TextColumn("{task.description}")
                 self.bar = RichProgress(
-                    text, BarColumn(), TextColumn("{task.fields[text]}"), TimeRemainingColumn(), console=console
+                    text, BarColumn(20), TextColumn("{task.fields[text]}"), TimeRemainingColumn(), console=console
                 )
 
     @property
@@ -41,15 +41,16 @@ class Progress:
         if self.bar is not None:
             n = len(self.run.seeds)
             self.bar.start()
-            name = f"{self.run.where.name}, {n} seed{'s' * (n > 1)}"
-            self.task = self.bar.add_task(name, total=self.steps, completed=self.run.step, text="")
+            self.task = self.bar.add_task(
+                f"{n} seed{'s' * (n > 1)}", total=self.steps, completed=self.run.step, text=""
+            )
         return self
 
     def show(self) -> None:
         if self.bar is not None and self.task is not None:
             known = self.run.model is not None and self.run.model.success is not None
             result = "" if math.isnan(self.result) else f"  {'success' if known else 'return'} {self.result:.3f}"
-            text = f"{self.run.step:,}/{self.steps:,} steps  {self.run.steps_per_second:,.0f} steps/s{result}"
+            text = f"{self.run.step / self.steps:.0%}  {self.run.steps_per_second:,.0f} steps/s{result}"
             self.bar.update(self.task, completed=min(self.run.step, self.steps), text=text)
 
     def __exit__(

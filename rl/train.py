@@ -57,10 +57,10 @@ def train(
     env: a Gymnasium id, an EnvSpec, a function that returns a new gym.Env, or a VectorEnv of N * E rows; or a run, which
     then goes on, in place, to `steps` in all. agent: a description such as rl.QLearning(). steps: environment steps in
     all, for each seed. seeds: a count (0..n-1), a list or a range. workers: how many seeds run side by side; None: as many
-    as there are cores where that helps. logdir: where curves and checkpoints go; None: nowhere. resume: go on from
-    logdir's newest whole checkpoint, or start if there is none; only steps, progress, workers, device and the cadences
-    may differ from what was saved. progress: a bar on the terminal. The three cadences are in environment steps a seed;
-    None: 100 points of the curves, and 10 checkpoints, over the run.
+    as there are cores, where the environment's model is known (others are stepped by one worker). logdir: where curves and
+    checkpoints go; None: nowhere. resume: go on from logdir's newest whole checkpoint, or start if there is none; only
+    steps, progress, workers, device and the cadences may differ from what was saved. progress: a bar on the terminal. The
+    three cadences are in environment steps a seed; None: 100 points of the curves, and 10 checkpoints, over the run.
 
     Ctrl-C (or SIGTERM) saves to logdir, says how to go on and raises KeyboardInterrupt.
     """
@@ -184,8 +184,7 @@ def _logger(run: Run, folder: Path, fresh: bool) -> Logger:
         charts.pop("success of the greedy policy")
     logger.bands(charts)
     settings = {"env": run.where.name, "agent": type(run.description).__name__, "seeds": len(run.seeds)}
-    settings |= {k: str(v) if isinstance(v, dict) else v for k, v in run.config()["agent"].items() if k != "type"}
-    logger.hparams(settings, list(charts.values()))
+    logger.hparams(settings | vars(run.description), list(charts.values()))
     return logger
 
 
@@ -250,7 +249,7 @@ def _markdown(run: Run) -> str:
         ("envs per seed", run.envs_per_seed),
     ]
     rows += [("steps that schedules span", f"{run.horizon_steps:,}")]
-    rows += [(f"agent.{k}", v) for k, v in run.config()["agent"].items()]
+    rows += [("agent", type(run.description).__name__), *vars(run.description).items()]
     if run.exact is not None:
         rows += [
             ("best possible return", f"{run.exact.best:.6f}"),

@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 
 # numpy derives independent generators from (seed, purpose): exploration never uses the numbers that an environment does.
-PURPOSES = {"agent": 0, "environment": 1, "evaluation": 2, "initial": 3}
+PURPOSES = {"agent": 0, "initial": 1, "policy": 2}
 
 
-def generator(seed: int, purpose: str, member: int = 0) -> np.random.Generator:
-    """The generator of `seed` for one purpose; independent of every other seed, purpose and member."""
-    sequence = np.random.SeedSequence(seed, spawn_key=(PURPOSES[purpose], member))
+def generator(seed: int, purpose: str) -> np.random.Generator:
+    """The generator of `seed` for one purpose; independent of every other seed and purpose."""
+    sequence = np.random.SeedSequence(seed, spawn_key=(PURPOSES[purpose],))
     return np.random.Generator(np.random.PCG64(sequence))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
@@ -21,7 +22,7 @@ MOST_BYTES = 16_000_000_000
 
 
 class TableDescription(Protocol):
-    """The settings that every tabular agent has."""
+    """What every tabular agent's description has: settings and a rule."""
 
     @property
     def gamma(self) -> float | Schedule: ...
@@ -31,6 +32,10 @@ class TableDescription(Protocol):
     def explore(self) -> Explore: ...
     @property
     def initial_q(self) -> float | tuple[float, float]: ...
+    @property
+    def rule(self) -> Callable[..., float]:
+        """(q, s, a, reward, discount, s2, step_size) -> TD error; see CONTRIBUTING."""
+        ...
 
 
 def check_table_settings(description: TableDescription) -> None:

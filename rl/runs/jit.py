@@ -31,8 +31,8 @@ def have_numba() -> bool:
         import numba  # noqa: F401
     except ImportError:
         warnings.warn(
-            "numba is not installed: tables are trained by the same functions uncompiled, about 20 times slower."
-            " `pip install numba` makes them fast.",
+            "numba is not installed: tables are trained by the same functions uncompiled, no faster than a usual"
+            " loop. `pip install numba` makes them hundreds of times faster.",
             RuntimeWarning,
             stacklevel=3,
         )

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from supervised import Streams
-from supervised.streams import generator
+from supervised.streams import PURPOSES, generator
 
 
 def test_a_seed_draws_the_same_alone_and_among_others():
@@ -19,9 +19,9 @@ def test_shapes_and_ranges():
     assert set(streams.integers(2, 50).unique().tolist()) == {0, 1}
 
 
-def test_purposes_and_members_are_independent():
-    draws = {generator(0, purpose, m).random() for purpose in ("agent", "initial", "evaluation") for m in (0, 1)}
-    assert len(draws) == 6
+def test_purposes_and_seeds_are_independent():
+    draws = {generator(seed, purpose).random() for purpose in PURPOSES for seed in (0, 1)}
+    assert len(draws) == 2 * len(PURPOSES)
 
 
 def test_state_goes_through_json():
