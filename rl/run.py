@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 from torch import Tensor
 
@@ -28,6 +29,17 @@ from supervised.schedules import value_at
 
 DEFAULT_HORIZON = 100_000
 DEFAULT_ADVANCE = 1_000
+# What putting back a state that does not fit may raise, an environment's own complaints about a replayed action included.
+DAMAGE = (
+    KeyError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    IndexError,
+    OverflowError,
+    AssertionError,
+    gym.error.Error,
+)
 
 
 class Run:
@@ -228,7 +240,7 @@ def load(
         run._restore(state, meta)
     except (CheckpointError, envs.EnvError):
         raise
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
+    except DAMAGE as error:
         old = checkpoint.previous(path)
         hint = f" The one before it is whole: {old}" if checkpoint.is_whole(old) else ""
         raise CheckpointError(f"{path} is a damaged checkpoint: {error}{hint}") from error

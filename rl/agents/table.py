@@ -85,8 +85,8 @@ class TableAgent:
     def update(self, batch: Batch) -> Update:
         """Learn from a batch of transitions [N, B], one after another; obs and next_obs are state indices.
 
-        For loops of your own. A schedule in steps counts the transitions, one in visits the visits; episodes are not
-        known here, and such a schedule stays at its start.
+        For loops of your own. A schedule in steps counts the transitions (one without a horizon spans 100 000 of them),
+        one in visits the visits; episodes are not known here, and such a schedule stays at its start.
         """
         states, next_states = self._states(batch.obs), self._states(batch.next_obs)
         q = torch.from_numpy(self.table)

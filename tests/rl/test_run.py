@@ -60,6 +60,18 @@ def test_another_environment_is_refused(tmp_path):
             rl.load(tmp_path / "r", env=other, env_kwargs=kwargs)
 
 
+def test_replayed_actions_that_the_environment_refuses(tmp_path):
+    path = tmp_path / "run.safetensors"
+    run = rl.start("Blackjack-v1", rl.QLearning(), 2, steps=100)
+    run.advance(1)
+    while not run.loop.walk.members[0][0].actions:
+        run.advance(1)
+    run.save(path)
+    rewrite(path, change_state=lambda s: s["loop"]["walk"]["members"][0]["actions"].__setitem__(0, 77))
+    with pytest.raises(rl.CheckpointError, match="damaged"):
+        rl.load(path)
+
+
 def rewrite(path, change_meta=None, change_state=None):
     state, meta = checkpoint.load(path)
     if change_state:
