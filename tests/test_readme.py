@@ -1,4 +1,4 @@
-"""What the README shows runs as it stands there."""
+"""What the README and the guide show runs as it stands there."""
 
 import re
 from pathlib import Path
@@ -6,13 +6,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-EXAMPLES = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+PAGES = ("README.md", "docs/guide.md")
+EXAMPLES = [code for page in PAGES for code in re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.S)]
 
 
 @pytest.mark.parametrize("number", range(len(EXAMPLES)))
 def test_the_examples_run(number, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    exec(compile(EXAMPLES[number], f"README example {number}", "exec"), {})
+    exec(compile(EXAMPLES[number], f"example {number}", "exec"), {})
 
 
 def test_every_file_that_it_names_is_there():
