@@ -12,7 +12,7 @@ def model_of(name, **kwargs):
     return tables.read(gym.make(name, **kwargs))
 
 
-# FACTS: dynamic programming on env.unwrapped.P
+# Dynamic programming on env.unwrapped.P, done independently of this package
 @pytest.mark.parametrize(
     ("name", "gamma", "best", "stationary"),
     [
