@@ -36,13 +36,3 @@ def from_json(data: Any) -> Any:
         return TYPES[kind](**{name: from_json(value) for name, value in data.items() if name != "type"})
     except TypeError as error:
         raise ValueError(f"The settings of {kind} are damaged: {error}") from error
-
-
-def differences(old: Any, new: Any, place: str = "") -> list[tuple[str, Any, Any]]:
-    """Where two JSON values differ: (field, old, new)."""
-    if isinstance(old, dict) and isinstance(new, dict) and old.get("type") == new.get("type"):
-        found = []
-        for key in {**old, **new}:
-            found += differences(old.get(key), new.get(key), f"{place}.{key}" if place else key)
-        return found
-    return [] if old == new else [(place, old, new)]

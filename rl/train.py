@@ -3,29 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-import signal
-import threading
+import math
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from types import FrameType
 from typing import Any
-
-import numpy as np
-import torch
 
 from envs import vector
 from envs.source import EnvLike, source
 from rl import describe, pictures
 from rl.agents.q_learning import QLearning
-from rl.progress import Progress
 from rl.run import Run, check_steps, load, start
-from supervised import checkpoint, statistics
+from supervised import checkpoint, session
 from supervised.checkpoint import CheckpointError
-from supervised.logger import EVENTS, Logger
+from supervised.logger import Logger
+from supervised.statistics import aggregate
 
 CHECKPOINT = "run.safetensors"
-MOST_SUBRUNS = 16  # with more seeds than this, TensorBoard shows the aggregate alone
 EVALUATION_EPISODES = 10
 BANDS = {
     "mean return of the greedy policy": "eval/mean_reward",
@@ -71,9 +65,7 @@ def train(
     for name, every in cadences.items():
         if every is not None:
             check_steps(every, f"{name}_every_steps")
-    if logdir is not None and (not isinstance(logdir, (str, Path)) or str(logdir) == ""):
-        raise ValueError(f"logdir is the path of a folder, or None, not {logdir!r}.")
-    folder = None if logdir is None else Path(logdir)
+    folder = session.folder_of(logdir)
     with contextlib.ExitStack() as stack:
         if folder is not None and folder.is_dir():
             stack.enter_context(checkpoint.alone_in(folder))
@@ -85,7 +77,7 @@ def train(
             run, fresh = env, folder is not None and folder != env.logdir
             folder = folder or env.logdir
             if fresh:
-                _check_free(folder)
+                session.check_free(folder, CHECKPOINT)
         elif agent is None:
             raise ValueError("The agent is missing: give a description such as rl.QLearning().")
         else:
@@ -97,7 +89,10 @@ def train(
         if logger is not None:
             stack.callback(logger.close)
         run.logdir = folder
-        with _interrupts() as interrupted, Progress(run, steps, progress) as bar:
+        label = f"{len(run.seeds)} seed{'s' * (len(run.seeds) > 1)}"
+        bar = session.Progress(label, steps, run.step, progress)
+        with session.interrupts() as interrupted, bar:
+            result = math.nan
             began, begun_at = time.perf_counter(), run.step
             while run.step < steps and not interrupted:
                 before = run.step
@@ -107,11 +102,11 @@ def train(
                     _log(logger, run, {**metrics, **run.episodes()}, {"time/fps": run.steps_per_second})
                     run.loop.logged()
                 if _due(before, run.step, grid["evaluate"]) and (logger or bar.shown):
-                    bar.result = _log(logger, run, _evaluate(run))
+                    result = _log(logger, run, _evaluate(run))
                 if _due(before, run.step, grid["save"]) and logger is not None:
                     _pictures(logger, run)
                     _save(logger, run)
-                bar.show()
+                bar.show(run.step, _said(run, result))
         if logger is not None:
             _save(logger, run)
     if interrupted:
@@ -126,18 +121,10 @@ def _open(
     """A new run, or the one that lies in `folder` -> (run, whether it is new)."""
     if resume and folder is None:
         raise ValueError("resume=True needs logdir=..., the folder of the run to go on with.")
-    path = None if folder is None else folder / CHECKPOINT
-    if path is not None and not resume:
-        _check_free(folder)
-    if path is None or not resume or not (path.exists() or checkpoint.previous(path).exists()):
-        if folder is not None:
-            _check_free(folder)
+    path = None if folder is None or not resume else session.newest_whole(folder, CHECKPOINT)
+    if path is None:
+        session.check_free(folder, CHECKPOINT)
         return start(env, agent, seeds, steps=steps, **settings), True
-    if not checkpoint.is_whole(path):
-        old = checkpoint.previous(path)
-        if not checkpoint.is_whole(old):
-            checkpoint.load(path)  # says what is wrong with it
-        path = old
     _, meta = checkpoint.load(path)
     where = source(env, settings.pop("env_kwargs"))
     wanted = {
@@ -146,27 +133,13 @@ def _open(
         "seeds": list(vector.seeds_of(seeds)),
         "envs_per_seed": settings.pop("envs_per_seed"),
     }
-    changed = describe.differences(meta.get("config"), wanted)
+    changed = checkpoint.differences(meta.get("config"), wanted)
     if changed:
         lines = "; ".join(f"{field} was {old!r} and is now {new!r}" for field, old, new in changed)
         raise CheckpointError(
             f"The run in {folder} was made with other settings: {lines}. Start a new one in another logdir."
         )
     return load(path, where, **settings), False
-
-
-def _check_free(folder: Path | None) -> None:
-    """Refuse a folder that holds another run or somebody's curves."""
-    if folder is None or not folder.exists():
-        return
-    if not folder.is_dir():
-        raise CheckpointError(f"logdir {folder} is a file; it must be a folder.")
-    if (folder / CHECKPOINT).exists() or checkpoint.previous(folder / CHECKPOINT).exists():
-        raise CheckpointError(
-            f"{folder} already holds a run. Go on with it by resume=True (--resume), or take another logdir."
-        )
-    if any(folder.rglob(EVENTS)):
-        raise CheckpointError(f"{folder} already holds TensorBoard curves of something else. Take another logdir.")
 
 
 def _logger(run: Run, folder: Path, fresh: bool) -> Logger:
@@ -222,19 +195,19 @@ def _log(
     logger: Logger | None, run: Run, metrics: Mapping[str, Any], extra: Mapping[str, float] | None = None
 ) -> float:
     """Write metrics [N] for each seed and their mean, with an interval for those drawn as bands -> mean success or return."""
-    arrays = {tag: np.asarray(v.cpu() if isinstance(v, torch.Tensor) else v, np.float64) for tag, v in metrics.items()}
-    aggregate = dict(extra or {})
-    for tag, values in arrays.items():
-        known = values[~np.isnan(values)]
-        aggregate[tag] = float(known.mean()) if known.size else float("nan")
-        if tag in BANDS.values():
-            aggregate[f"{tag}_low"], aggregate[f"{tag}_high"] = statistics.interval(known)
+    arrays, together = aggregate(metrics, BANDS.values())
+    together |= extra or {}
     if logger is not None:
-        logger.scalars(run.step, aggregate)
-        if len(run.seeds) <= MOST_SUBRUNS:
-            for k, seed in enumerate(run.seeds):
-                logger.scalars(run.step, {tag: float(v[k]) for tag, v in arrays.items()}, f"seed_{seed}")
-    return aggregate.get("eval/success_rate", aggregate.get("eval/mean_reward", float("nan")))
+        logger.scalars(run.step, together)
+        logger.seeds(run.step, arrays, run.seeds)
+    return together.get("eval/success_rate", together.get("eval/mean_reward", math.nan))
+
+
+def _said(run: Run, result: float) -> str:
+    """What stands behind the progress bar."""
+    known = run.model is not None and run.model.success is not None
+    judged = "" if math.isnan(result) else f"  {'success' if known else 'return'} {result:.3f}"
+    return f"{run.steps_per_second:,.0f} steps/s{judged}"
 
 
 def _pictures(logger: Logger, run: Run) -> None:
@@ -258,24 +231,3 @@ def _markdown(run: Run) -> str:
     else:
         rows += [("no exact optimum", run.no_model)]
     return "\n".join(["| setting | value |", "| --- | --- |", *(f"| {name} | {value} |" for name, value in rows)])
-
-
-@contextlib.contextmanager
-def _interrupts() -> Iterator[list[int]]:
-    """Collect Ctrl-C and SIGTERM, so that they are answered between two steps; a second one stops at once."""
-    received: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield received
-        return
-
-    def note(number: int, frame: FrameType | None) -> None:
-        if received:
-            raise KeyboardInterrupt("Stopped at once; the last checkpoint is whole.")
-        received.append(number)
-
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

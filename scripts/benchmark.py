@@ -24,7 +24,7 @@ from rich.table import Table
 
 import rl
 from envs import tables as models
-from rl import results
+from supervised import results
 
 ENVIRONMENTS = ("FrozenLake-v1", "FrozenLake8x8-v1", "CliffWalking-v1", "Taxi-v4")
 

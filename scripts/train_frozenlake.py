@@ -28,6 +28,7 @@ from envs import EnvError
 from rl import pictures, results
 from rl.train import CHECKPOINT
 from supervised.logger import Logger, LoggingError
+from supervised.results import write
 
 Agent = Literal["q-learning", "lecture-dummy", "lecture-epsilon", "lecture-noise", "lecture-slippery"]
 
@@ -124,7 +125,7 @@ def main(settings: Settings, console: Console) -> None:
     )
     figures = results.result(run)
     figures |= {"wall_seconds": time.perf_counter() - began, "steps_per_second": run.steps_per_second}
-    results.write(figures, logdir / "result.json")
+    write(figures, logdir / "result.json")
     pictures.save_policy(run, logdir / "policy.png")
     if settings.video:
         video(run, logdir, console)

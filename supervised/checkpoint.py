@@ -115,6 +115,16 @@ def alone_in(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+def differences(old: Any, new: Any, place: str = "") -> list[tuple[str, Any, Any]]:
+    """Where two JSON values differ: (field, old, new)."""
+    if isinstance(old, dict) and isinstance(new, dict) and old.get("type") == new.get("type"):
+        found = []
+        for key in {**old, **new}:
+            found += differences(old.get(key), new.get(key), f"{place}.{key}" if place else key)
+        return found
+    return [] if old == new else [(place, old, new)]
+
+
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     from safetensors import SafetensorError, safe_open
 

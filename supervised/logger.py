@@ -11,13 +11,15 @@ import math
 import os
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 EVENTS = "events.out.tfevents.*"
+MOST_SUBRUNS = 16  # with more seeds than this, TensorBoard shows the aggregate alone
+MOST_VALUES = 20_000  # of which a histogram is drawn; of more, evenly spaced ones are taken
 
 
 class LoggingError(RuntimeError):
@@ -49,6 +51,9 @@ class EventFile:
 
     def add(self, summary: Any, step: int = 0) -> None:
         self._write(self.event(wall_time=time.time(), step=step, summary=summary))
+
+    def add_graph(self, graph: bytes) -> None:
+        self._write(self.event(wall_time=time.time(), graph_def=graph))
 
     def flush(self) -> None:
         self.file.flush()
@@ -92,6 +97,30 @@ class Logger:
                 if not math.isnan(value):
                     self._file(run).add(scalar(tag, value), step)
             self._file(run).flush()
+
+    def seeds(self, step: int, metrics: Mapping[str, np.ndarray], seeds: Sequence[int]) -> None:
+        """Write each seed's part of metrics [N] into a sub-run of its own, unless there are too many to look at."""
+        if len(seeds) <= MOST_SUBRUNS:
+            for k, seed in enumerate(seeds):
+                self.scalars(step, {tag: float(values[k]) for tag, values in metrics.items()}, f"seed_{seed}")
+
+    def histogram(self, step: int, tag: str, values: np.ndarray) -> None:
+        """Write how values are spread. Those that are no finite numbers are left out."""
+        from torch.utils.tensorboard.summary import histogram
+
+        values = values.ravel()[:: max(1, values.size // MOST_VALUES)]
+        values = values[np.isfinite(values)]
+        if values.size:
+            with self._sentences():
+                self._file().add(histogram(tag, values, bins="auto" if values.size < 100 else 60), step)
+
+    def graph(self, model: Any, example: Any) -> None:
+        """Write what a model does with an example, for the Graphs tab."""
+        from torch.utils.tensorboard._pytorch_graph import graph
+
+        drawn, _ = graph(model, example)
+        with self._sentences():
+            self._file().add_graph(drawn.SerializeToString())
 
     def image(self, step: int, tag: str, picture: np.ndarray) -> None:
         """Write one picture, uint8 [height, width, 3]."""

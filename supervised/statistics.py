@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -34,3 +35,18 @@ def describe(values: Any, level: float = 0.95, digits: int = 4) -> str:
         return f"{array.mean():.{digits}f} (one seed: no interval, for one value says nothing of the spread)"
     low, high = interval(array, level)
     return f"{array.mean():.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+
+
+def aggregate(metrics: Mapping[str, Any], bands: Collection[str]) -> tuple[dict[str, np.ndarray], dict[str, float]]:
+    """Metrics, each [N], as (float64 arrays [N], their means over the seeds that have a value).
+
+    For tags in `bands` the mean comes with TAG_low and TAG_high, its interval.
+    """
+    arrays = {tag: np.asarray(v.cpu() if hasattr(v, "cpu") else v, np.float64) for tag, v in metrics.items()}
+    together: dict[str, float] = {}
+    for tag, values in arrays.items():
+        known = values[~np.isnan(values)]
+        together[tag] = float(known.mean()) if known.size else math.nan
+        if tag in bands:
+            together[f"{tag}_low"], together[f"{tag}_high"] = interval(known)
+    return arrays, together

@@ -15,7 +15,7 @@ LAYERS = [
     ("rl.describe", "rl.policy", "rl.runs"),
     ("rl.evaluate",),
     ("rl.run",),
-    ("rl.pictures", "rl.progress", "rl.results"),
+    ("rl.pictures", "rl.results"),
     ("rl.train",),
     ("rl",),
 ]

@@ -1,0 +1,95 @@
+"""Pictures altered at random, a batch at a time and on the device, so that a model sees none twice.
+
+Each is a frozen description; called with pictures [B, ..., H, W] in 0..1 and a generator it gives new ones.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Shift:
+    """Move each picture by up to `pixels` whole pixels along both axes; what comes in from outside is 0."""
+
+    pixels: int = 2
+
+    def __post_init__(self) -> None:
+        _check(self, "pixels", self.pixels, 0)
+
+    def __call__(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """[B, ..., H, W] -> the same shape."""
+        by = torch.randint(2 * self.pixels + 1, (2, len(x)), generator=generator, device=x.device)
+        h, w = x.shape[-2:]
+        wide = F.pad(x.reshape(len(x), -1, h, w), (self.pixels,) * 4)
+        example, channel = (
+            torch.arange(n, device=x.device).view(s) for n, s in ((len(x), (-1, 1, 1, 1)), (wide.shape[1], (-1, 1, 1)))
+        )
+        rows = (by[0][:, None] + torch.arange(h, device=x.device))[:, None, :, None]
+        columns = (by[1][:, None] + torch.arange(w, device=x.device))[:, None, None, :]
+        return wide[example, channel, rows, columns].view_as(x)
+
+
+@dataclass(frozen=True)
+class Affine:
+    """Turn by up to `degrees`, enlarge or shrink by up to the share `scale`, slant by up to `shear` degrees and move by up
+    to the share `shift` of the side; all drawn evenly. Bilinear; what comes in from outside is 0."""
+
+    degrees: float = 10.0
+    scale: float = 0.1
+    shear: float = 0.0
+    shift: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("degrees", "scale", "shear", "shift"):
+            _check(self, name, getattr(self, name), 0)
+        if self.scale >= 1 or self.shear >= 90:
+            raise ValueError(f"Affine: scale is below 1 and shear below 90 degrees, not {self.scale} and {self.shear}.")
+
+    def __call__(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """[B, ..., H, W] -> the same shape."""
+        h, w = x.shape[-2:]
+        draw = torch.rand(6, len(x), generator=generator, device=x.device) * 2 - 1
+        angle, slant = draw[0] * math.radians(self.degrees), torch.tan(draw[1] * math.radians(self.shear))
+        wide, high = 1 + draw[2] * self.scale, 1 + draw[3] * self.scale
+        cos, sin = torch.cos(angle), torch.sin(angle)
+        # Where each pixel comes from: turned, slanted, scaled, moved; in units of half the side.
+        matrix = torch.stack(
+            [
+                torch.stack([cos / wide, (-sin + cos * slant) / wide, draw[4] * 2 * self.shift], 1),
+                torch.stack([sin / high, (cos + sin * slant) / high, draw[5] * 2 * self.shift], 1),
+            ],
+            1,
+        )
+        pictures = x.reshape(len(x), -1, h, w)
+        grid = F.affine_grid(matrix.to(x.dtype), list(pictures.shape), align_corners=False)
+        return F.grid_sample(pictures, grid, align_corners=False).view_as(x)
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Add normal noise of this standard deviation to each pixel; the sum is kept in 0..1."""
+
+    std: float = 0.1
+
+    def __post_init__(self) -> None:
+        _check(self, "std", self.std, 0)
+
+    def __call__(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """[B, ..., H, W] -> the same shape."""
+        return (x + self.std * torch.randn(x.shape, generator=generator, device=x.device)).clamp(0, 1)
+
+
+Augmentation = Shift | Affine | Noise
+
+
+def _check(augmentation: object, name: str, value: object, low: float) -> None:
+    kind = int if name == "pixels" else (int, float)
+    if isinstance(value, bool) or not isinstance(value, kind) or not low <= value < math.inf:
+        what = "whole number" if kind is int else "number"
+        raise ValueError(f"{type(augmentation).__name__}: {name} is a {what} from {low} on, not {value!r}.")

@@ -1,0 +1,79 @@
+"""What makes a sum come out the same to the bit however many members are computed at once.
+
+Imported before anything else of this package: MKL reads `MKL_CBWR` at its first product, never again. With the default
+its batched product takes another path for another number of matrices, and the last bits differ (section "Seeds are an
+axis" of docs/guide.md has the measurements); "AVX2" was measured to cost nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import warnings
+from collections.abc import Callable, Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+os.environ.setdefault("MKL_CBWR", "AVX2")
+
+LANES = 32  # no vector unit of a CPU takes more floats at once, loops unrolled
+
+
+@contextlib.contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Let torch use `count` threads meanwhile. Two threads split a loop at places that depend on its length."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def elementwise(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """`function` of each number of x [N, ...], in which no number's place decides its last bit.
+
+    Torch computes exp and its kin by vectors, and what is left over at the end one by one with another rounding. So each
+    member's numbers are filled up to whole vectors.
+    """
+    spare = -x[0].numel() % LANES
+    if not spare or not x.is_cpu:
+        return function(x)
+    n = x.shape[0]
+    return function(F.pad(x.reshape(n, -1), (0, spare)))[:, :-spare].reshape(x.shape)
+
+
+def product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """x [N, B, I] times weight [N, O, I] transposed, plus bias [N, O] -> [N, B, O].
+
+    A product with one column is computed by another routine for one matrix than for several, so it gets a second column of
+    zeros, forward (O = 1) and backward (I = 1).
+    """
+    outputs, inputs = weight.shape[1:]
+    if inputs == 1:
+        x, weight = F.pad(x, (0, 1)), F.pad(weight, (0, 1))
+    if outputs == 1:
+        weight = F.pad(weight, (0, 0, 0, 1))
+    if bias is None or outputs == 1:
+        y = torch.bmm(x, weight.mT)[..., :outputs]
+        return y if bias is None else y + bias[:, None]
+    return torch.baddbmm(bias[:, None], x, weight.mT)
+
+
+@functools.cache
+def check() -> None:
+    """Warn when a product came before this package was imported, so that MKL keeps its default."""
+    generator = torch.Generator().manual_seed(0)
+    x, weight = torch.randn(2, 10, 32, generator=generator), torch.randn(2, 32, 51, generator=generator)
+    with threads(1):
+        together, alone = torch.bmm(x, weight), torch.bmm(x[1:], weight[1:])
+    if not torch.equal(together[1:], alone):
+        warnings.warn(
+            "A member of a stack may differ in the last bit from the same member alone: torch multiplied matrices before"
+            " `supervised` was imported. Import `supervised` (or `rl`) first, or set MKL_CBWR=AVX2 in the environment.",
+            RuntimeWarning,
+            stacklevel=3,
+        )

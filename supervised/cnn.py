@@ -1,0 +1,173 @@
+"""Convolutional networks for pictures and game frames."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from supervised import layers
+from supervised.layers import Model, check_share, check_size, initialise, named
+from supervised.mlp import dense
+from supervised.names import nearest
+from supervised.shapes import ShapeError, conv_output, pool_output
+
+BLOCKS = ("plain", "vgg", "residual")
+POOLS = ("max", "average", "fractional")
+FRACTION = 0.7  # of the side that fractional pooling keeps
+
+
+class Image(nn.Module):
+    """[B, ...] -> [B, C, H, W], so that pictures may come with or without an axis of channels."""
+
+    def __init__(self, shape: tuple[int, int, int]) -> None:
+        super().__init__()
+        self.shape = shape
+        self.channels_last = False  # the order in memory that is faster on some devices; `fit` decides
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, ...] with C * H * W numbers each -> [B, C, H, W]."""
+        x = x if x.shape[1:] == self.shape else x.reshape(-1, *self.shape)
+        return x.to(memory_format=torch.channels_last) if self.channels_last else x
+
+
+class Residual(nn.Module):
+    """Two convolutions and a way past them: activation(x + f(x)) (He et al. 2016, figure 2).
+
+    Where the number of channels or the size changes, the way past is a convolution with a 1x1 filter.
+    """
+
+    def __init__(self, inputs: int, channels: int, kernel: int, stride: int, activation_name: str, norm: bool) -> None:
+        super().__init__()
+        self.inner = named(
+            [
+                *_conv("1", inputs, channels, kernel, stride, norm),
+                (f"{activation_name}1", layers.activation(activation_name)),
+                *_conv("2", channels, channels, kernel, 1, norm),
+            ]
+        )
+        same = inputs == channels and stride == 1
+        self.past = nn.Identity() if same else named(_conv("", inputs, channels, 1, stride, norm))
+        self.out = layers.activation(activation_name)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, inputs, H, W] -> [B, channels, H / stride, W / stride]."""
+        y: Tensor = self.out(self.past(x) + self.inner(x))
+        return y
+
+
+def _conv(
+    name: str, inputs: int, channels: int, kernel: int, stride: int, norm: bool, padding: int | None = None
+) -> list[tuple[str, nn.Module]]:
+    same = (kernel - 1) // 2 if padding is None else padding
+    conv = nn.Conv2d(inputs, channels, kernel, stride, same, bias=not norm)
+    return [(f"conv{name}", conv), *([(f"norm{name}", nn.BatchNorm2d(channels))] if norm else [])]
+
+
+class CNN(Model):
+    """Pictures [B, C, H, W] (or [B, H, W] with one channel) -> [B, outputs].
+
+    A stage for each of `channels`: a block, pooling, dropout. Then global pooling or all pixels, dense layers of `widths`,
+    and the head.
+    shape: (C, H, W). block: "plain" (one convolution), "vgg" (two: Simonyan and Zisserman 2015) or "residual" (two and a
+    way past them). kernel, stride, padding: for all stages, or one for each; padding None keeps the size at stride 1. pool:
+    "max", "average", "fractional" (Graham 2014) or None; windows of 2x2 that may stick out, as the lectures' "SAME".
+    norm: batch-norm after each convolution. global_pool: None, "max" or "average" over what is left of the picture.
+    dropout, dense_dropout: shares put to zero in training, after each stage and each dense layer.
+    Raises ShapeError where a filter does not fit.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, int, int],
+        outputs: int,
+        channels: Sequence[int] = (32, 64),
+        *,
+        block: str = "plain",
+        kernel: int | Sequence[int] = 3,
+        stride: int | Sequence[int] = 1,
+        padding: int | Sequence[int] | None = None,
+        pool: str | None = "max",
+        global_pool: str | None = None,
+        widths: Sequence[int] = (),
+        activation: str = "relu",
+        init: str = "torch",
+        norm: bool = False,
+        dropout: float = 0.0,
+        dense_dropout: float = 0.0,
+        loss: str = "cross_entropy",
+    ) -> None:
+        _check(shape, block, pool, global_pool, dropout)
+        kernels, strides = _each(kernel, channels, "kernel"), _each(stride, channels, "stride")
+        paddings = _each(padding, channels, "padding")
+        c, h, w = shape
+        parts: list[tuple[str, nn.Module]] = [("image", Image(shape))]
+        for i, (k, s, p, out) in enumerate(zip(kernels, strides, paddings, channels, strict=True), 1):
+            check_size(out, "A number of channels")
+            if block != "plain" and (p is not None or k % 2 == 0):
+                raise ShapeError(
+                    f"A {block} block keeps its size: its kernel is odd and its padding None, not {k} and {p}."
+                )
+            pad = (k - 1) // 2 if p is None else p
+            try:
+                h, w = (conv_output(n, k, s, pad) for n in (h, w))
+            except ShapeError as error:
+                raise ShapeError(f"Stage {i} of the CNN: {error}") from error
+            if block == "residual":
+                parts.append((f"residual{i}", Residual(c, out, k, s, activation, norm)))
+            else:
+                for j in "ab" if block == "vgg" else ("",):
+                    last = s if j in ("", "b") else 1
+                    parts += _conv(f"{i}{j}", c, out, k, last, norm, pad)
+                    parts.append((f"{activation}{i}{j}", layers.activation(activation)))
+                    c = out
+            c = out
+            if pool is not None:
+                layer, h, w = _pool(pool, h, w)
+                parts.append((f"pool{i}", layer))
+            if dropout:
+                parts.append((f"dropout{i}", nn.Dropout(dropout)))
+        if global_pool is not None:
+            parts.append(("global", nn.AdaptiveMaxPool2d(1) if global_pool == "max" else nn.AdaptiveAvgPool2d(1)))
+            h = w = 1
+        parts.append(("flatten", nn.Flatten()))
+        dense_layers = [
+            (f"dense_{name}", layer) for name, layer in dense(c * h * w, widths, activation, None, dense_dropout)
+        ]
+        trunk = initialise(named([*parts, *dense_layers]), init)
+        head = initialise(nn.Linear(widths[-1] if len(widths) else c * h * w, check_size(outputs, "outputs")), init)
+        super().__init__(trunk, head, loss)
+
+
+def _check(shape: Any, block: str, pool: str | None, global_pool: str | None, dropout: float) -> None:
+    if not isinstance(shape, (tuple, list)) or len(shape) != 3:
+        raise ShapeError(f"The shape of a picture is (channels, height, width), not {shape!r}.")
+    for size, name in zip(shape, ("channels", "height", "width"), strict=True):
+        check_size(size, f"The {name} of a picture")
+    nearest(block, BLOCKS, "block")
+    if pool is not None:
+        nearest(pool, POOLS, "pooling")
+    if global_pool is not None:
+        nearest(global_pool, POOLS[:2], "global pooling")
+    check_share(dropout, "dropout")
+
+
+def _each(value: Any, channels: Sequence[int], name: str) -> list[Any]:
+    if not isinstance(value, Sequence):
+        return [value] * len(channels)
+    if len(value) != len(channels):
+        raise ValueError(
+            f"There are {len(value)} values of {name} for {len(channels)} stages: give one, or one a stage."
+        )
+    return list(value)
+
+
+def _pool(name: str, h: int, w: int) -> tuple[nn.Module, int, int]:
+    if min(h, w) < 2:
+        raise ShapeError(f"A picture of {h}x{w} is too small to be pooled by windows of 2x2: leave out a stage.")
+    if name == "fractional":
+        return nn.FractionalMaxPool2d(2, output_ratio=FRACTION), int(h * FRACTION), int(w * FRACTION)
+    kind = nn.MaxPool2d if name == "max" else nn.AvgPool2d
+    return kind(2, ceil_mode=True), pool_output(h, 2, ceil=True), pool_output(w, 2, ceil=True)

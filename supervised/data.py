@@ -1,0 +1,253 @@
+"""Data in memory: pairs of tensors, splits, scaling, tables from CSV files, windows of a series, characters.
+
+What is read from a file and wrong is told in a sentence with its place, by a DataError.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from supervised import streams
+from supervised.names import nearest
+
+if TYPE_CHECKING:
+    from sklearn.base import TransformerMixin
+
+
+class DataError(ValueError):
+    """Data are missing, damaged or of the wrong kind; the message says which and where."""
+
+
+class Data(NamedTuple):
+    """Examples: x [M, ...] and their targets y [M, ...]. Pictures may stay uint8: a model reads them as 0..1."""
+
+    x: Tensor
+    y: Tensor
+
+
+def as_data(data: Any, name: str = "The data") -> Data:
+    """A pair of arrays, tensors or nested lists as `Data`, checked.
+
+    float64 becomes float32; bool becomes whole numbers. Raises DataError for no examples, for x and y of different
+    lengths, for what is not numbers, and for NaN or infinite values, with the place of the first.
+    """
+    if not isinstance(data, (tuple, list)) or len(data) != 2:
+        raise DataError(f"{name} must be a pair (x, y), not {type(data).__name__}.")
+    x, y = _tensor(data[0], f"{name}: x"), _tensor(data[1], f"{name}: y")
+    if len(x) != len(y):
+        raise DataError(f"{name}: x has {len(x)} examples and y has {len(y)}; they must be as many.")
+    if len(x) == 0:
+        raise DataError(f"{name} is empty: there is no example in it.")
+    return Data(x, y)
+
+
+def _tensor(values: Any, name: str) -> Tensor:
+    try:
+        tensor = values.detach() if isinstance(values, Tensor) else torch.from_numpy(np.array(values))
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{name} must be numbers in a regular array: {error}.") from error
+    if tensor.ndim == 0:
+        raise DataError(f"{name} is a single number; its first axis must be that of the examples.")
+    if tensor.is_complex():
+        raise DataError(f"{name} is complex; a model takes real numbers.")
+    if tensor.dtype == torch.bool:
+        return tensor.long()
+    if tensor.is_floating_point():
+        found = torch.isfinite(tensor)
+        if not found.all():
+            place = tuple(int(i) for i in (~found).nonzero()[0])
+            raise DataError(
+                f"{name}[{', '.join(map(str, place))}] is {tensor[place].item()}; all must be finite numbers."
+            )
+        narrow = tensor.float()
+        if not torch.isfinite(narrow).all():
+            raise DataError(f"{name} has numbers beyond float32 (up to {tensor.abs().max().item():.3g}): scale them.")
+        return narrow
+    return tensor if tensor.dtype == torch.uint8 else tensor.long()
+
+
+def split(data: Any, *shares: float, seed: int = 0, shuffle: bool = True) -> tuple[Data, ...]:
+    """Cut data into parts: first the rest, then one part for each share. `split(data, 0.1, 0.2)` -> 70, 10 and 20 %.
+
+    The parts are drawn at random by `seed`; shuffle=False leaves the order, as a series wants it. Raises DataError where
+    a part would be empty.
+    """
+    whole = as_data(data)
+    for share in shares:
+        if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 < share < 1:
+            raise DataError(f"A share of the data lies between 0 and 1, not {share!r}.")
+    m = len(whole.x)
+    sizes = [round(share * m) for share in shares]
+    sizes.insert(0, m - sum(sizes))
+    if min(sizes) < 1:
+        raise DataError(f"{m} examples cannot be cut into parts of {', '.join(map(str, sizes))}.")
+    order = np.arange(m)
+    if shuffle:
+        streams.generator(seed, "data").shuffle(order)
+    parts, begin = [], 0
+    for size in sizes:
+        chosen = torch.from_numpy(order[begin : begin + size])
+        parts.append(Data(whole.x[chosen], whole.y[chosen]))
+        begin += size
+    return tuple(parts)
+
+
+def scale(how: str, train: Any, *others: Any) -> tuple[TransformerMixin, list[np.ndarray]]:
+    """Scale columns: how is "standard" (mean 0, deviation 1) or "min_max" (0 to 1), found on `train` [M, ...] alone.
+
+    -> (scikit-learn's fitted scaler, whose inverse_transform goes back, [train, *others] scaled as float32). What is not
+    training data may land outside 0..1: to look at it while fitting would be to peep.
+    """
+    from sklearn.preprocessing import MinMaxScaler, StandardScaler
+
+    kinds = {"standard": StandardScaler, "min_max": MinMaxScaler}
+    nearest(how, kinds, "scaling")
+    arrays = [_tensor(part, "The data to scale").numpy() for part in (train, *others)]
+    for array in arrays:
+        if array.ndim < 2 or array.shape[1:] != arrays[0].shape[1:]:
+            raise DataError(
+                f"The data to scale are rows with the same columns, [M, ...], not {list(array.shape)} beside"
+                f" {list(arrays[0].shape)}."
+            )
+    scaler = kinds[how]().fit(arrays[0].reshape(len(arrays[0]), -1).astype(np.float64))
+    scaled = [scaler.transform(a.reshape(len(a), -1)).reshape(a.shape).astype(np.float32) for a in arrays]
+    return scaler, scaled
+
+
+@dataclass(frozen=True)
+class Table:
+    """Named columns of numbers: `values` float64 [rows, columns]."""
+
+    names: tuple[str, ...]
+    values: np.ndarray
+
+    def columns(self, *names: str) -> np.ndarray:
+        """The columns of these names, [rows, len(names)]. Raises ValueError for an unknown name, with the nearest."""
+        for name in names:
+            nearest(name, self.names, "column")
+        return self.values[:, [self.names.index(name) for name in names]]
+
+
+def read_csv(path: str | Path, names: Sequence[str] | None = None) -> Table:
+    """Read a CSV file of numbers. Lines that begin with # and empty ones are passed over.
+
+    names: of the columns; None: the first row, when nothing in it is a number, else column0, column1, ... Raises DataError
+    with line and column for text, for gaps and for NaN, with the line for rows of another length, and for no row at all.
+    """
+    path = Path(path)
+    rows: list[list[float]] = []
+    width, header = None if names is None else len(names), None if names is None else tuple(names)
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file)
+            for cells in reader:
+                line = reader.line_num
+                if not any(cell.strip() for cell in cells) or cells[0].lstrip().startswith("#"):
+                    continue
+                if header is None and not rows and not any(_is_number(cell) for cell in cells):
+                    header, width = tuple(cell.strip() for cell in cells), len(cells)
+                    continue
+                width = len(cells) if width is None else width
+                if len(cells) != width:
+                    raise DataError(f"{path}, line {line}: it has {len(cells)} columns where {width} are expected.")
+                rows.append([_number(cell, path, line, i, header) for i, cell in enumerate(cells)])
+    except FileNotFoundError as error:
+        raise DataError(f"There is no file {path}.") from error
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path} cannot be read as CSV: {error}.") from error
+    if not rows:
+        raise DataError(f"{path} holds no row of numbers.")
+    header = header or tuple(f"column{i}" for i in range(len(rows[0])))
+    if len(set(header)) < len(header):
+        twice = next(name for name in header if header.count(name) > 1)
+        raise DataError(f"{path}: two columns are named {twice!r}.")
+    return Table(header, np.array(rows))
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def _number(cell: str, path: Path, line: int, i: int, header: tuple[str, ...] | None) -> float:
+    place = f"{path}, line {line}, column {header[i] if header else i}"
+    if not _is_number(cell):
+        raise DataError(f"{place}: {cell.strip()!r} is no number." if cell.strip() else f"{place} is empty.")
+    if not math.isfinite(float(cell)):
+        raise DataError(f"{place}: {cell.strip()} is not a finite number.")
+    return float(cell)
+
+
+def windows(series: Any, length: int, target: Any = None, ahead: int = 1) -> Data:
+    """Sliding windows of a series [T, ...]: x [M, length, ...] and what came `ahead` steps after each, y [M, ...].
+
+    target: another series [T, ...] to take y from (None: the same). M = T - length - ahead + 1. Raises DataError when the
+    series is too short for one window.
+    """
+    values = _tensor(series, "The series")
+    goal = values if target is None else _tensor(target, "The target series")
+    if len(goal) != len(values):
+        raise DataError(f"The series has {len(values)} steps and its target {len(goal)}; they must be as many.")
+    if length < 1 or ahead < 1:
+        raise DataError(f"length and ahead are whole numbers from 1 on, not {length} and {ahead}.")
+    count = len(values) - length - ahead + 1
+    if count < 1:
+        raise DataError(
+            f"A series of {len(values)} steps is too short for a window of {length} and {ahead} ahead: it takes"
+            f" {length + ahead} or more."
+        )
+    x = values.unfold(0, length, 1)[:count].movedim(-1, 1).contiguous()
+    return Data(x, goal[length + ahead - 1 :].contiguous())
+
+
+class Characters:
+    """The characters of a text, numbered in alphabetical order."""
+
+    def __init__(self, text: str) -> None:
+        if not text:
+            raise DataError("An empty text has no characters.")
+        self.all = "".join(sorted(set(text)))
+
+    def __len__(self) -> int:
+        return len(self.all)
+
+    def encode(self, text: str) -> Tensor:
+        """The numbers of a text's characters, int64 [T]. Raises DataError for a character that is not among them."""
+        for place, character in enumerate(text):
+            if character not in self.all:
+                raise DataError(
+                    f"Character {place}, {character!r}, of the text is not among the {len(self)} known ones."
+                )
+        return torch.tensor([self.all.index(character) for character in text])
+
+    def decode(self, numbers: Tensor) -> str:
+        """The text of numbers [T]."""
+        return "".join(self.all[int(number)] for number in numbers)
+
+    def one_hot(self, text: str) -> Tensor:
+        """A text as one-hot vectors, float32 [T, characters]."""
+        return torch.nn.functional.one_hot(self.encode(text), len(self)).float()
+
+
+def next_characters(text: str, length: int | None = None) -> tuple[Characters, Data]:
+    """Learn to say the next character: windows x [M, length] and the same one further, y [M, length]. length None: all."""
+    characters = Characters(text)
+    numbers = characters.encode(text)
+    length = len(text) - 1 if length is None else length
+    if not 1 <= length < len(text):
+        raise DataError(
+            f"A text of {len(text)} characters has windows of 1 to {len(text) - 1} characters, not {length}."
+        )
+    return characters, Data(numbers[:-1].unfold(0, length, 1).clone(), numbers[1:].unfold(0, length, 1).clone())

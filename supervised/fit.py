@@ -1,0 +1,241 @@
+"""Fitting a model: one loop, with logging and saving in plain sight."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from supervised import checkpoint, device, session, watch
+from supervised.checkpoint import CheckpointError
+from supervised.data import Data, as_data, split
+from supervised.fitting import Fit, freeze, from_tree
+from supervised.logger import Logger
+from supervised.recipe import BY_STEP, Recipe
+from supervised.stack import Stack
+from supervised.statistics import aggregate
+from supervised.streams import seeds_of
+
+CHECKPOINT = "fit.safetensors"
+BANDS = ("train/loss", "train/accuracy", "validation/loss", "validation/accuracy")
+
+
+def fit(
+    model: nn.Module | Callable[[], nn.Module],
+    data: Any,
+    recipe: Recipe | None = None,
+    *,
+    validation: Any = None,
+    seeds: int | Iterable[int] = 1,
+    device: str = "auto",
+    threads: int | None = None,
+    logdir: str | Path | None = None,
+    resume: bool = False,
+    progress: bool = True,
+    log_every_epochs: int | None = None,
+    look_every_epochs: int | None = None,
+    save_every_epochs: int | None = None,
+) -> Fit:
+    """Fit N members of a model to the same data at once -> the fit.
+
+    model: a function () -> nn.Module, called once for each seed; or a module, which is fitted in place (one seed then).
+    data: a pair (x, y) of arrays or tensors [M, ...]; bytes are read as pictures from 0 to 1 and stay bytes in memory.
+    recipe: how (see `Recipe`). validation: a pair too, or a share of the data, drawn the same for every seed; None: none.
+    seeds: a count (0..n-1), a list or a range; each has first weights, an order of the data and dropout of its own, and
+    comes out the same, to the bit on the CPU, as it does alone. threads: of torch; None: one, but all cores for
+    convolutions. logdir: where curves and checkpoints go; None: nowhere. resume: go on from logdir's newest whole
+    checkpoint, or start if there is none; the model and the data are given again, and only epochs, device, progress and the
+    cadences may differ. The three cadences are in epochs; None: 100 points, 10 looks inside and 20 checkpoints at most.
+
+    Raises DataError for data that do not go with the model, ValueError for settings, `Diverged` when the loss runs away.
+    Ctrl-C (or SIGTERM) saves to logdir, says how to go on and raises KeyboardInterrupt.
+    """
+    recipe = Recipe() if recipe is None else recipe
+    folder = session.folder_of(logdir)
+    if resume and folder is None:
+        raise ValueError("resume=True needs logdir=..., the folder of the fit to go on with.")
+    if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
+        raise ValueError(f"threads is a whole number from 1 on, or None for what is fastest, not {threads!r}.")
+    cadence = {
+        "log": _every(log_every_epochs, recipe, 100, "log_every_epochs"),
+        "look": _every(look_every_epochs, recipe, 10, "look_every_epochs"),
+        "save": _every(save_every_epochs, recipe, 20, "save_every_epochs"),
+    }
+    train, held_out = _parts(data, validation)
+    with contextlib.ExitStack() as closing:
+        if folder is not None and folder.is_dir():
+            closing.enter_context(checkpoint.alone_in(folder))
+        path = None if folder is None or not resume else session.newest_whole(folder, CHECKPOINT)
+        if path is None:
+            session.check_free(folder, CHECKPOINT)
+        fitted = Fit(_stack(model, seeds_of(seeds), recipe, device), train, held_out, recipe, threads)
+        sizes = None if path is None else _go_on(fitted, path)
+        logger = None if folder is None else _logger(fitted, folder, sizes)
+        if logger is not None:
+            closing.callback(logger.close)
+        bar = session.Progress(_label(fitted), recipe.epochs, fitted.epoch, progress)
+        with session.interrupts() as interrupted, bar:
+            began, begun_at = time.perf_counter(), fitted.step
+            while not fitted.finished and not interrupted:
+                metrics = fitted.advance()
+                seconds = time.perf_counter() - began
+                last = fitted.finished
+                if logger is not None and (last or fitted.epoch % cadence["look"] == 0):
+                    metrics |= watch.look(fitted, logger)
+                    _wrong(fitted, logger)
+                if logger is not None and (last or fitted.epoch % cadence["log"] == 0):
+                    speed = (fitted.step - begun_at) * fitted.batch_size * len(fitted.stack.seeds) / seconds
+                    _log(fitted, logger, metrics, {"time/examples_per_second": speed})
+                if logger is not None and (last or fitted.epoch % cadence["save"] == 0):
+                    _save(fitted, logger)
+                bar.show(fitted.epoch, _said(fitted, metrics))
+        if interrupted and not fitted.finished:
+            if logger is not None:
+                _save(fitted, logger)
+            saved = (
+                f"saved to {folder}; go on with resume=True (--resume)" if folder else "not saved, for want of a logdir"
+            )
+            raise KeyboardInterrupt(f"Stopped after epoch {fitted.epoch:,} of {recipe.epochs:,}: {saved}.")
+        fitted.take_best()
+    return fitted
+
+
+def load(path: str | Path, model: nn.Module | Callable[[], nn.Module], device: str = "auto") -> Stack:
+    """The members of a fit that was saved, on weights alone: the best ones where those were kept.
+
+    path: a checkpoint, or the folder of a fit. model: the one that was fitted; a file holds no code.
+    Raises CheckpointError for a file that is damaged, foreign or of another model.
+    """
+    path = Path(path) / CHECKPOINT if Path(path).is_dir() else Path(path)
+    state, meta = checkpoint.load(path)
+    try:
+        if meta["kind"] != "fit":
+            raise CheckpointError(f"{path} is no fit, but a checkpoint of another kind: {meta['kind']}.")
+        stack = _stack(model, tuple(meta["seeds"]), Recipe(), device)
+        stack.load_state_dict(from_tree(state["best"] if state["best"] is not None else state["weights"]))
+    except CheckpointError:
+        raise
+    except (KeyError, TypeError, AttributeError, RuntimeError, ValueError) as error:
+        raise CheckpointError(f"{path} is damaged or does not fit this model: {error}") from error
+    return stack.train(False)
+
+
+def _stack(model: Any, seeds: tuple[int, ...], recipe: Recipe, name: str) -> Stack:
+    where = device.choose(name)
+    if isinstance(model, nn.Module):
+        if len(seeds) != 1:
+            raise ValueError(
+                f"A module is fitted in place, so with one seed, not {len(seeds)}: give a function that makes one instead."
+            )
+        return Stack.of([freeze(model, recipe.freeze)], seeds, where)
+    if not callable(model):
+        raise TypeError(f"The model is a torch.nn.Module or a function that makes one, not {type(model).__name__}.")
+
+    def make() -> nn.Module:
+        made = model()
+        return freeze(made, recipe.freeze) if isinstance(made, nn.Module) else made
+
+    return Stack(make, seeds, where)
+
+
+def _parts(data: Any, validation: Any) -> tuple[Data, Data | None]:
+    train = as_data(data, "The training data")
+    if validation is None:
+        return train, None
+    if isinstance(validation, (int, float)):
+        first, second = split(train, validation)
+        return first, second
+    return train, as_data(validation, "The validation data")
+
+
+def _every(given: int | None, recipe: Recipe, times: int, name: str) -> int:
+    if given is None:
+        return max(1, recipe.epochs // times)
+    if isinstance(given, bool) or not isinstance(given, int) or given < 1:
+        raise ValueError(f"{name} is a whole number from 1 on, or None, not {given!r}.")
+    return given
+
+
+def _configuration(fitted: Fit) -> dict[str, Any]:
+    return {
+        "recipe": fitted.recipe.to_json(),
+        "seeds": list(fitted.stack.seeds),
+        "data": fitted.fingerprint(),
+        "loss": fitted.loss,
+    }
+
+
+def _go_on(fitted: Fit, path: Path) -> Mapping[str, int]:
+    """Put a fit where the saved one was -> the sizes of its event files."""
+    state, meta = checkpoint.load(path)
+    if meta.get("kind") != "fit":
+        raise CheckpointError(f"{path} is no fit, but a checkpoint of another kind: {meta.get('kind')}.")
+    saved, wanted = meta.get("config"), _configuration(fitted)
+    changed = checkpoint.differences(saved, wanted)
+    horizon = fitted.recipe.schedule in BY_STEP
+    changed = [c for c in changed if c[0] not in ("recipe.stop_if_diverging", *([] if horizon else ["recipe.epochs"]))]
+    if changed:
+        lines = "; ".join(
+            "the data are others" if field == "data" else f"{field} was {old!r} and is now {new!r}"
+            for field, old, new in changed
+        )
+        raise CheckpointError(f"The fit in {path.parent} was made with other settings: {lines}. Take another logdir.")
+    try:
+        fitted.load_state_dict(state)
+        sizes = {str(name): int(size) for name, size in meta["curves"].items()}
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    return sizes
+
+
+def _save(fitted: Fit, logger: Logger) -> None:
+    meta = {"kind": "fit", "config": _configuration(fitted), "seeds": list(fitted.stack.seeds)}
+    meta |= {"manner": str(fitted.manner), "curves": logger.state_dict()}
+    checkpoint.save(logger.folder / CHECKPOINT, fitted.state_dict(), meta)
+
+
+def _logger(fitted: Fit, folder: Path, sizes: Mapping[str, int] | None) -> Logger:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CheckpointError(f"logdir {folder} cannot be made: {error.strerror or error}.") from error
+    if sizes is not None:
+        return Logger(folder, sizes, fitted.step)
+    logger = Logger(folder)
+    _save(fitted, logger)  # first of all, to see that it can be done
+    name = type(fitted.stack.modules[0]).__name__
+    tags = [tag for tag in BANDS if fitted.validation is not None or tag.startswith("train")]
+    tags = [tag for tag in tags if fitted.loss in ("cross_entropy", "binary_cross_entropy") or "accuracy" not in tag]
+    logger.text("configuration", watch.markdown(fitted, name))
+    logger.bands({tag: tag for tag in tags})
+    logger.hparams({"model": name, "seeds": len(fitted.stack.seeds), **fitted.recipe.to_json()}, tags)
+    watch.graph(fitted, logger)
+    return logger
+
+
+def _log(fitted: Fit, logger: Logger, metrics: Mapping[str, Any], extra: Mapping[str, float]) -> None:
+    arrays, together = aggregate(metrics, BANDS)
+    logger.scalars(fitted.step, {**together, **extra})
+    logger.seeds(fitted.step, arrays, fitted.stack.seeds)
+
+
+def _wrong(fitted: Fit, logger: Logger) -> None:
+    picture = watch.wrong_pictures(fitted)
+    if picture is not None:
+        logger.image(fitted.step, "wrong", picture)
+
+
+def _label(fitted: Fit) -> str:
+    n = len(fitted.stack.seeds)
+    return f"{n} seed{'s' * (n > 1)}"
+
+
+def _said(fitted: Fit, metrics: Mapping[str, Any]) -> str:
+    """What stands behind the progress bar."""
+    tag = next((t for t in ("validation/accuracy", "validation/loss", "train/accuracy") if t in metrics), "train/loss")
+    return f"{tag.replace('/', ' ')} {float(np.mean(metrics[tag])):.4f}"

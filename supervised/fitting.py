@@ -1,0 +1,490 @@
+"""A fit that is under way: N members of a model, their optimizers and random streams, and one epoch after another."""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from supervised import bits, losses, metrics, optimize
+from supervised.cnn import Image
+from supervised.data import Data, DataError
+from supervised.device import keep_memory, manner
+from supervised.divergence import Watchman
+from supervised.names import nearest
+from supervised.recipe import BY_STEP, Recipe
+from supervised.stack import Stack, clip_per_seed, norms, torch_seed
+from supervised.streams import Streams
+
+CHUNK = 1000  # examples a member sees at once when it is only judged
+
+
+class Fit:
+    """N members being fitted to the same data, each in an order of its own. `advance()` is one epoch.
+
+    `stack` holds the members, `epoch` and `step` count what was done, `history` has a row of metrics for each epoch.
+    """
+
+    def __init__(
+        self,
+        stack: Stack,
+        train: Data,
+        validation: Data | None,
+        recipe: Recipe,
+        threads: int | None = None,
+    ) -> None:
+        keep_memory()
+        device = stack.device
+        self.stack, self.recipe = stack, recipe
+        self.train, self.validation = _to(train, device), None if validation is None else _to(validation, device)
+        loss = recipe.loss or getattr(stack.modules[0], "loss", None)
+        if loss is None:
+            raise ValueError("The loss is missing: the model names none, so the recipe must.")
+        nearest(loss, losses.LOSSES, "loss")
+        self.loss: str = loss
+        self.manner = manner(stack.modules[0], device, stack.batched, recipe.precision, threads)
+        for module in stack.modules:
+            for part in module.modules():
+                if isinstance(part, Image):
+                    part.channels_last = self.manner.channels_last
+        self.train, self.classes, self.recurrent = self._check(self.train, "The training data")
+        if self.validation is not None:
+            self.validation, *_ = self._check(self.validation, "The validation data")
+        m = len(self.train.x)
+        self.batch_size = m if recipe.batch_size is None else recipe.batch_size
+        if self.batch_size > m:
+            raise DataError(f"A batch of {self.batch_size} is larger than the data: there are {m} examples.")
+        self.pieces = self._time_pieces()
+        steps_per_epoch = math.ceil(m / self.batch_size) * len(self.pieces)
+        self.optimizers, self.schedulers = self._optimizers(steps_per_epoch)
+        n = len(stack.seeds)
+        self.order = Streams(stack.seeds, "data")
+        self.augmenters = [torch.Generator(device).manual_seed(torch_seed(s, "augment")) for s in stack.seeds]
+        self.epoch = self.step = 0
+        self.history: list[dict[str, Any]] = []
+        self.best: dict[str, Tensor] | None = None
+        self.lowest, self.best_epoch = np.full(n, math.inf), np.zeros(n, np.int64)
+        self.stopped = np.zeros(n, bool)
+        self.watchman = Watchman(self)
+        keep = recipe.keep_best if recipe.keep_best is not None else recipe.patience_epochs is not None
+        if (keep or recipe.patience_epochs is not None) and validation is None:
+            raise ValueError("patience_epochs and keep_best go by the validation loss: give validation data.")
+        self.keeps_best = keep
+
+    # -- learning ------------------------------------------------------------------------------------------------------
+
+    def advance(self) -> dict[str, Any]:
+        """One epoch -> its metrics, each float64 [N]. Raises Diverged when the loss runs away."""
+        with bits.threads(self.manner.threads):
+            self.stack.train()
+            m, n = len(self.train.x), len(self.stack.seeds)
+            shuffled = self.batch_size < m
+            order = torch.from_numpy(
+                np.stack([g.permutation(m) if shuffled else np.arange(m) for g in self.order.generators])
+            )
+            order = order.to(self.stack.device)
+            total = torch.zeros(2, n, dtype=torch.float64, device=self.stack.device)  # loss, right answers
+            found: dict[str, Any] = {}
+            for begin in range(0, m, self.batch_size):
+                index = order[:, begin : begin + self.batch_size]
+                last = begin + self.batch_size >= m
+                x, y = self._batch(index, augment=True)
+                state = None
+                for i, (piece_x, piece_y) in enumerate(self._cut(x, y)):
+                    rate = self.learning_rates()
+                    measured = last and i == len(self.pieces) - 1
+                    loss, right, state, measures = self._learn(piece_x, piece_y, state, measured)
+                    share = index.shape[1] / m / len(self.pieces)
+                    total[0] += loss.double() * share
+                    total[1] += right.double() * share
+                    self.step += 1
+                    self.watchman.look(loss)
+                    for scheduler in self.schedulers if self.recipe.schedule in BY_STEP else []:
+                        scheduler.step()
+            self.epoch += 1
+            for scheduler in self.schedulers if self.recipe.schedule not in BY_STEP else []:
+                scheduler.step()
+            self.watchman.report()
+            found = {"train/loss": total[0], "train/learning_rate": rate, **measures}
+            if metrics.correct(torch.zeros(1, 1), torch.zeros(1), self.loss) is not None:
+                found["train/accuracy"] = total[1]
+            found = {tag: np.asarray(v.cpu() if isinstance(v, Tensor) else v, np.float64) for tag, v in found.items()}
+            if self.validation is not None:
+                found |= {f"validation/{tag}": value for tag, value in self.evaluate(self.validation).items()}
+                self._keep(found["validation/loss"])
+            self.history.append({"epoch": self.epoch, "step": self.step, **found})
+            return found
+
+    @property
+    def finished(self) -> bool:
+        """Whether all epochs are done, or every seed has stopped early."""
+        return self.epoch >= self.recipe.epochs or bool(self.stopped.all())
+
+    def _batch(self, index: Tensor, augment: bool) -> tuple[Tensor, Tensor]:
+        """The examples of index [N, B]: x [N, B, ...] and y [N, B, ...]."""
+        flat = index.flatten()
+        x, y = (part.index_select(0, flat).unflatten(0, index.shape) for part in self.train)
+        x = as_input(x)
+        if augment and self.recipe.augment:
+            members = []
+            for member, generator in zip(x, self.augmenters, strict=True):
+                altered = member
+                for augmentation in self.recipe.augment:
+                    altered = augmentation(altered, generator)
+                members.append(altered)
+            x = torch.stack(members)
+        return x, y
+
+    def _learn(self, x: Tensor, y: Tensor, state: Any, measured: bool) -> tuple[Tensor, Tensor, Any, dict[str, Tensor]]:
+        """One step of each optimizer -> loss [N], share of right answers [N], the state after, measures [N]."""
+        if self.recipe.optimizer == "LBFGS":
+            return (*self._learn_by_lbfgs(x, y), None, {})
+        prediction, state = self._predict(x, state)
+        loss = losses.per_seed(*self._losses(prediction, y))
+        self.stack.zero_grad()
+        loss.sum().backward()
+        found: dict[str, Tensor] = {}
+        if self.recipe.clip_norm is not None:
+            found["train/gradient_norm"] = clip_per_seed(self.stack, self.recipe.clip_norm)
+        elif measured:
+            found["train/gradient_norm"] = norms(self.stack, self.stack.gradients.values())
+        before = [self.stack.weights[name].detach().clone() for name in self.stack.gradients] if measured else []
+        for optimizer in self.optimizers:
+            optimizer.step()
+        if measured:
+            after = [self.stack.weights[name].detach() for name in self.stack.gradients]
+            moved = norms(self.stack, [a - b for a, b in zip(after, before, strict=True)])
+            found["train/update_to_weight"] = moved / norms(self.stack, before).clamp(min=1e-30)
+        return loss.detach(), self._right(prediction.detach(), y), detached(state), found
+
+    def _learn_by_lbfgs(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        found: list[Tensor] = []
+        right: list[Tensor] = []
+        for k, optimizer in enumerate(self.optimizers):
+
+            def closure(k: int = k) -> Tensor:
+                self.stack.zero_grad()
+                prediction = first(self.stack.run(k, x[k]))[None]
+                loss = losses.per_seed(*self._losses(prediction, y[k][None]))[0]
+                loss.backward()
+                found[k:] = [loss.detach()]
+                right[k:] = [self._right(prediction.detach(), y[k][None])[0]]
+                return loss
+
+            optimizer.step(closure)  # type: ignore[arg-type]
+        return torch.stack(found), torch.stack(right)
+
+    def _predict(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
+        with torch.autocast(self.stack.device.type, torch.bfloat16, enabled=self.manner.bf16):
+            output = self.stack(x, state) if self.recipe.bptt_steps is not None else self.stack(x)
+        prediction, state = output if self.recurrent else (output, None)
+        return prediction.float() if self.manner.bf16 else prediction, state
+
+    def _losses(self, prediction: Tensor, y: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The loss of each example [N, B, ...], and which of them count."""
+        if self.loss != "cross_entropy":
+            return losses.LOSSES[self.loss](prediction, y), None
+        counts = None if self.all_count else y != losses.IGNORED
+        return losses.cross_entropy(prediction, y, self.recipe.label_smoothing), counts
+
+    def _right(self, prediction: Tensor, y: Tensor) -> Tensor:
+        """The share of right answers of each seed, [N]; zeros for a regression."""
+        right = metrics.correct(prediction, y, self.loss)
+        if right is None:
+            return torch.zeros(len(y), device=y.device)
+        return losses.per_seed(right.float(), None if self.all_count else y != losses.IGNORED)
+
+    def _keep(self, loss: np.ndarray) -> None:
+        better = (loss < self.lowest) & ~self.stopped
+        self.lowest, self.best_epoch = (
+            np.where(better, loss, self.lowest),
+            np.where(better, self.epoch, self.best_epoch),
+        )
+        if self.keeps_best and better.any():
+            now = self.stack.state_dict()
+            if self.best is None:
+                self.best = {name: value.clone() for name, value in now.items()}
+            for name, value in now.items():
+                for k in np.flatnonzero(better):
+                    self.best[name][k].copy_(value[k])
+        if self.recipe.patience_epochs is not None:
+            self.stopped |= self.epoch - self.best_epoch >= self.recipe.patience_epochs
+
+    def take_best(self) -> None:
+        """Put each member back to the weights of its lowest validation loss, if they were kept."""
+        if self.best is not None:
+            self.stack.load_state_dict(self.best)
+
+    def learning_rates(self) -> list[float]:
+        """The learning rate of each seed now."""
+        groups = [group for optimizer in self.optimizers for group in optimizer.param_groups]
+        rates = [float(group["lr"]) for group in groups]
+        return rates if len(rates) == len(self.stack.seeds) else rates * len(self.stack.seeds)
+
+    # -- judging -------------------------------------------------------------------------------------------------------
+
+    def predict(self, x: Any) -> Tensor:
+        """What each member answers to the same x [M, ...]: [N, M, ...], in evaluation mode and without a gradient."""
+        inputs = x if isinstance(x, Tensor) else torch.as_tensor(np.asarray(x))
+        inputs = inputs.float() if inputs.dtype == torch.float64 else inputs
+        with bits.threads(self.manner.threads):
+            parts = [self._answer(part.to(self.stack.device)) for part in inputs.split(CHUNK)]
+        return torch.cat(parts, 1)
+
+    def probabilities(self, x: Any) -> Tensor:
+        """What each member holds for likely, [N, M, ...]: softmax or sigmoid of `predict`, as the loss has it."""
+        return metrics.probabilities(self.predict(x), self.loss)
+
+    def ensemble(self, x: Any) -> Tensor:
+        """The members' probabilities on average, [M, ...]."""
+        return self.probabilities(x).mean(0)
+
+    def evaluate(self, data: Data) -> dict[str, np.ndarray]:
+        """Loss, and accuracy or root mean squared error, of each member on the same data: each float64 [N]."""
+        n = len(self.stack.seeds)
+        sums = torch.zeros(3, n, dtype=torch.float64, device=self.stack.device)  # losses, right answers, how many
+        data = _to(data, self.stack.device)
+        with bits.threads(self.manner.threads):
+            for x, y in zip(data.x.split(CHUNK), data.y.split(CHUNK), strict=True):
+                prediction, target = self._answer(x), y.expand(n, *y.shape)
+                loss, right = (
+                    losses.LOSSES[self.loss](prediction, target),
+                    metrics.correct(prediction, target, self.loss),
+                )
+                sums[0] += loss.double().flatten(1).sum(1)
+                sums[1] += 0 if right is None else right.flatten(1).sum(1)
+                sums[2] += (target != losses.IGNORED).flatten(1).sum(1) if right is not None else loss[0].numel()
+        total, right_answers, count = sums.cpu().numpy()
+        found = {"loss": total / np.maximum(count, 1)}
+        if self.loss in ("cross_entropy", "binary_cross_entropy"):
+            return {**found, "accuracy": right_answers / np.maximum(count, 1)}
+        return {**found, "rmse": np.sqrt(found["loss"])} if self.loss == "mse" else found
+
+    @torch.no_grad()
+    def _answer(self, x: Tensor) -> Tensor:
+        modes = [module.training for module in self.stack.modules]
+        self.stack.train(False)
+        random = self.stack.random_state()  # to be judged changes nothing, even where the model draws then
+        x = as_input(x)
+        with torch.autocast(self.stack.device.type, torch.bfloat16, enabled=self.manner.bf16):
+            prediction: Tensor = first(self.stack(x.expand(len(self.stack.seeds), *x.shape)))
+        self.stack.load_random_state(random)
+        for module, mode in zip(self.stack.modules, modes, strict=True):
+            module.train(mode)
+        return prediction.float()
+
+    # -- what it is made of ----------------------------------------------------------------------------------------------
+
+    def _optimizers(self, steps_per_epoch: int) -> tuple[list[torch.optim.Optimizer], list[Any]]:
+        recipe = self.recipe
+        options = dict(recipe.optimizer_options)
+        if recipe.weight_decay:
+            options["weight_decay"] = recipe.weight_decay
+        rate = recipe.learning_rate
+        if recipe.optimizer == "LBFGS":
+            if not self.stack.gradients:
+                raise ValueError("The model has nothing to train: no parameter of it needs a gradient.")
+            options = {"line_search_fn": "strong_wolfe", **options}
+            groups = self.stack.groups(rate if isinstance(rate, tuple) else (rate,) * len(self.stack.seeds))
+            try:
+                return [torch.optim.LBFGS(group["params"], lr=group["lr"], **options) for group in groups], []
+            except TypeError as error:
+                raise ValueError(f"LBFGS cannot be made: {error}.") from error
+        made = optimize.optimizer(self.stack, recipe.optimizer, rate, **options)
+        if recipe.schedule is None:
+            return [made], []
+        total = recipe.epochs * steps_per_epoch
+        rates = [group["lr"] for group in made.param_groups]
+        given: dict[str, dict[str, Any]] = {
+            "OneCycleLR": {"max_lr": rates, "total_steps": total + 1},
+            "CosineAnnealingLR": {"T_max": total},
+            "LinearLR": {"start_factor": 1.0, "end_factor": 0.0, "total_iters": total},
+            "PolynomialLR": {"total_iters": total},
+        }
+        options = {**given.get(recipe.schedule, {}), **recipe.schedule_options}
+        try:
+            return [made], [getattr(torch.optim.lr_scheduler, recipe.schedule)(made, **options)]
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"The schedule {recipe.schedule} cannot be made: {error}.") from error
+
+    def _time_pieces(self) -> list[slice]:
+        """Where sequences are cut for truncated back-propagation: one piece if they are not."""
+        length = self.recipe.bptt_steps
+        if length is None:
+            return [slice(None)]
+        if not self.recurrent:
+            raise ValueError("bptt_steps cuts sequences for a recurrent model, and this one answers no state.")
+        if self.train.y.ndim < 2 or self.train.x.ndim < 2 or self.train.x.shape[1] != self.train.y.shape[1]:
+            raise ValueError(
+                "bptt_steps cuts x [M, T, ...] and y [M, T, ...] alike, so there must be a target at each time:"
+                f" x is {list(self.train.x.shape)} and y {list(self.train.y.shape)}."
+            )
+        return [slice(t, t + length) for t in range(0, self.train.x.shape[1], length)]
+
+    def _cut(self, x: Tensor, y: Tensor) -> list[tuple[Tensor, Tensor]]:
+        return [(x, y)] if len(self.pieces) == 1 else [(x[:, :, piece], y[:, :, piece]) for piece in self.pieces]
+
+    def _check(self, data: Data, name: str) -> tuple[Data, int | None, bool]:
+        """Try the model on two examples -> (data with y as the loss wants it, classes if any, whether it is recurrent)."""
+        few = data.x[:2].expand(len(self.stack.seeds), *data.x[:2].shape)
+        try:
+            with torch.no_grad():
+                self.stack.train(False)
+                random = self.stack.random_state()
+                output = self.stack(as_input(few))
+                self.stack.load_random_state(random)
+                self.stack.train(True)
+        except (RuntimeError, IndexError, ValueError, TypeError) as error:
+            said = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise DataError(f"{name} do not go into the model: an x is {list(data.x.shape[1:])}. {said}") from error
+        answer = first(output)
+        if not isinstance(answer, Tensor):
+            raise ValueError(
+                f"The model must answer a tensor, or a tuple that begins with one, not {type(answer).__name__}."
+            )
+        shape, y = list(answer.shape[2:]), data.y
+        if self.loss == "cross_entropy":
+            self.all_count = bool((y != losses.IGNORED).all())
+            if y.is_floating_point() or list(y.shape[1:]) != shape[:-1]:
+                raise DataError(
+                    f"{name}: cross_entropy takes whole numbers y of shape {['M', *shape[:-1]]}, one for each answer of the"
+                    f" model, not {y.dtype} of {['M', *y.shape[1:]]}."
+                )
+            wrong = ((y < 0) | (y >= shape[-1])) & (y != losses.IGNORED)
+            if wrong.any():
+                place = tuple(int(i) for i in wrong.nonzero()[0])
+                raise DataError(
+                    f"{name}: y[{', '.join(map(str, place))}] is {int(y[place])}, but the model knows the classes 0 to"
+                    f" {shape[-1] - 1}."
+                )
+            return Data(data.x, y.long()), shape[-1], isinstance(output, tuple)
+        self.all_count = True
+        y = y.float()
+        if [*y.shape[1:], 1] == shape:
+            y = y[..., None]
+        if list(y.shape[1:]) != shape:
+            raise DataError(f"{name}: the model answers {shape} to each example, and y is {list(y.shape[1:])}.")
+        if self.loss == "binary_cross_entropy" and not ((y >= 0) & (y <= 1)).all():
+            wrong = (y < 0) | (y > 1)
+            place = tuple(int(i) for i in wrong.nonzero()[0])
+            raise DataError(f"{name}: y[{', '.join(map(str, place))}] is {y[place].item():g}; yes and no are 1 and 0.")
+        return Data(data.x, y), None, isinstance(output, tuple)
+
+    # -- saving ----------------------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that a resumed fit needs, as arrays and JSON values."""
+        return {
+            "weights": to_tree(self.stack.state_dict()),
+            "best": to_tree(self.best),
+            "forward": to_tree(self.stack.random_state()),
+            "augment": to_tree(torch.stack([generator.get_state() for generator in self.augmenters])),
+            "order": self.order.state_dict(),
+            "optimizers": [to_tree(optimizer.state_dict()) for optimizer in self.optimizers],
+            "schedulers": [to_tree(scheduler.state_dict()) for scheduler in self.schedulers],
+            "lowest": self.lowest,
+            "best_epoch": self.best_epoch,
+            "stopped": self.stopped,
+            "watchman": self.watchman.state_dict(),
+            "epoch": self.epoch,
+            "step": self.step,
+            "history": to_tree(self.history),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Put back what `state_dict` gave. Raises ValueError when it is of another fit or damaged."""
+        try:
+            self.stack.load_state_dict(from_tree(state["weights"]))
+            self.stack.load_random_state(from_tree(state["forward"]))
+            for generator, saved in zip(self.augmenters, from_tree(state["augment"]), strict=True):
+                generator.set_state(saved.contiguous())
+            self.order.load_state_dict(state["order"])
+            for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+                optimizer.load_state_dict(optimizer_state(saved))
+            for scheduler, saved in zip(self.schedulers, state["schedulers"], strict=True):
+                scheduler.load_state_dict(from_tree(saved))
+            best = from_tree(state["best"])
+            self.best = None if best is None else {name: v.to(self.stack.device) for name, v in best.items()}
+            n = len(self.stack.seeds)
+            self.lowest, self.best_epoch = state["lowest"].reshape(n).copy(), state["best_epoch"].reshape(n).copy()
+            self.stopped = state["stopped"].reshape(n).copy()
+            self.watchman.load_state_dict(state["watchman"])
+            self.epoch, self.step = int(state["epoch"]), int(state["step"])
+            self.history = [
+                {k: v if isinstance(v, int) else np.asarray(v) for k, v in row.items()} for row in state["history"]
+            ]
+        except (KeyError, TypeError, AttributeError, IndexError, RuntimeError, ValueError) as error:
+            raise ValueError(f"The saved fit is damaged or of another model: {error}") from error
+
+    def fingerprint(self) -> str:
+        """A short name of the training and validation data, to know them again."""
+        parts = [self.train, *([] if self.validation is None else [self.validation])]
+        sums = [zlib.crc32(t.contiguous().cpu().numpy().tobytes()) for part in parts for t in part]
+        return "-".join(f"{value:08x}" for value in sums)
+
+
+def as_input(x: Tensor) -> Tensor:
+    """Pictures of bytes as numbers from 0 to 1; anything else as it is."""
+    return x.float().div_(255) if x.dtype == torch.uint8 else x
+
+
+def first(output: Any) -> Any:
+    """A model's answer, without its state."""
+    return output[0] if isinstance(output, tuple) else output
+
+
+def detached(state: Any) -> Any:
+    """A state through which no gradient goes back."""
+    if isinstance(state, tuple):
+        return tuple(detached(part) for part in state)
+    return state.detach() if isinstance(state, Tensor) else state
+
+
+def to_tree(value: Any) -> Any:
+    """Tensors as arrays, NaN as None, dict keys as strings: what a checkpoint can hold."""
+    if isinstance(value, Tensor):
+        return value.detach().cpu().numpy()
+    if isinstance(value, Mapping):
+        return {str(key): to_tree(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [to_tree(part) for part in value]
+    return value
+
+
+def from_tree(tree: Any) -> Any:
+    """Arrays as tensors again."""
+    if isinstance(tree, np.ndarray):
+        return torch.from_numpy(tree.copy())
+    if isinstance(tree, dict):
+        return {key: from_tree(part) for key, part in tree.items()}
+    return [from_tree(part) for part in tree] if isinstance(tree, list) else tree
+
+
+def optimizer_state(tree: Any) -> dict[str, Any]:
+    """What an optimizer's state_dict was before `to_tree`: its parameters are numbered."""
+    found = from_tree(tree)
+    return {"state": {int(key): part for key, part in found["state"].items()}, "param_groups": found["param_groups"]}
+
+
+def _to(data: Data, device: torch.device) -> Data:
+    return Data(data.x.to(device), data.y.to(device))
+
+
+def freeze(module: nn.Module, names: Sequence[str]) -> nn.Module:
+    """Take the layers of these names (or that lie below them) out of training -> the module.
+
+    Raises ValueError for a name that no parameter has.
+    """
+    for name in names:
+        found = [p for key, p in module.named_parameters() if key == name or key.startswith(f"{name}.")]
+        if not found:
+            known = ", ".join(key for key, _ in module.named_parameters())
+            raise ValueError(f"freeze names {name!r}, but the model's parameters are {known}.")
+        for parameter in found:
+            parameter.requires_grad_(False)
+    return module

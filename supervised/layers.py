@@ -1,0 +1,117 @@
+"""What models are made of: activations and initialisers by name, and a model as a trunk and a head.
+
+A trunk maps inputs to features [B, features], a head features to outputs; another head on the same trunk is another model:
+a Q-network is one of these with a head of Q-values.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from supervised.names import nearest
+from supervised.stack import Op, Stack, rule
+
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "identity": nn.Identity,
+    "sigmoid": nn.Sigmoid,
+    "tanh": nn.Tanh,
+    "relu": nn.ReLU,
+    "leaky_relu": nn.LeakyReLU,
+    "elu": nn.ELU,
+    "selu": nn.SELU,
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+}
+INITIALISERS = ("torch", "zeros", "normal", "truncated_normal", "xavier", "he")
+
+
+def activation(name: str) -> nn.Module:
+    """The activation of that name. Raises ValueError, with the nearest name, for an unknown one."""
+    nearest(name, ACTIVATIONS, "activation")
+    return ACTIVATIONS[name]()
+
+
+def initialise(module: nn.Module, how: str) -> nn.Module:
+    """Draw every weight of `module` anew, and put its biases to zero -> the module.
+
+    how: "torch" (leave what PyTorch drew), "zeros", "normal" or "truncated_normal" with a standard deviation as in
+    "normal(0.01)" (1 if none is given; truncated at two of them), "xavier" (uniform: Glorot and Bengio 2010, equation 16),
+    "he" (normal: He et al. 2015, equation 10). The scales of normalising layers stay at 1.
+    """
+    found = re.fullmatch(r"([a-z_]+)(?:\(([-+.\de]+)\))?", how) if isinstance(how, str) else None
+    name, written = (found[1], found[2]) if found else (how, None)
+    nearest(name, INITIALISERS, "initialiser")
+    std = 1.0
+    if written is not None:
+        if name not in ("normal", "truncated_normal"):
+            raise ValueError(f"The initialiser {name} takes no number: write {name!r}, not {how!r}.")
+        try:
+            std = float(written)
+        except ValueError:
+            std = math.nan
+        if not (math.isfinite(std) and std > 0):
+            raise ValueError(
+                f"The standard deviation of an initialiser is a number above 0, not {written} (in {how!r})."
+            )
+    if name == "torch":
+        return module
+    with torch.no_grad():
+        for key, parameter in module.named_parameters():
+            if parameter.ndim < 2:
+                if "bias" in key:
+                    parameter.zero_()
+            elif name == "zeros":
+                parameter.zero_()
+            elif name == "normal":
+                nn.init.normal_(parameter, std=std)
+            elif name == "truncated_normal":
+                nn.init.trunc_normal_(parameter, std=std, a=-2 * std, b=2 * std)
+            elif name == "xavier":
+                nn.init.xavier_uniform_(parameter)
+            else:
+                nn.init.kaiming_normal_(parameter)
+    return module
+
+
+class Model(nn.Module):
+    """A trunk (inputs -> features) and a head (features -> outputs); `loss` is the name of the loss that fits its outputs."""
+
+    def __init__(self, trunk: nn.Module, head: nn.Module, loss: str) -> None:
+        super().__init__()
+        self.trunk, self.head, self.loss = trunk, head, loss
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, ...] -> [B, outputs]."""
+        y: Tensor = self.head(self.trunk(x))
+        return y
+
+
+@rule(Model)
+def _model(stack: Stack, modules: Sequence[Model]) -> Op | None:
+    trunk, head = stack.lift([m.trunk for m in modules]), stack.lift([m.head for m in modules])
+    return None if trunk is None or head is None else lambda x: head(trunk(x))
+
+
+def named(parts: Sequence[tuple[str, nn.Module]]) -> nn.Sequential:
+    """Layers one after another under readable names, which TensorBoard and checkpoints show."""
+    return nn.Sequential(OrderedDict(parts))
+
+
+def check_size(value: object, name: str, low: int = 1) -> int:
+    """The value as a whole number from `low` on. Raises ValueError for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < low:
+        raise ValueError(f"{name} is a whole number from {low} on, not {value!r}.")
+    return value
+
+
+def check_share(value: object, name: str) -> float:
+    """The value as a number in [0, 1). Raises ValueError for anything else."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1:
+        raise ValueError(f"{name} lies in [0, 1), not {value!r}.")
+    return float(value)

@@ -1,0 +1,136 @@
+"""Handwritten digits: MNIST from its idx files, and scikit-learn's small ones, which need no download."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import hashlib
+import os
+import struct
+import tempfile
+import urllib.error
+import urllib.request
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from supervised.data import Data, DataError
+
+MIRRORS = (
+    "https://storage.googleapis.com/cvdf-datasets/mnist",
+    "https://ossci-datasets.s3.amazonaws.com/mnist",
+)
+# SHA-256 of the files as they are unpacked: packers differ.
+FILES = {
+    "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+    "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+    "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+    "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+}
+SECONDS = 30  # that a mirror may be silent
+
+
+class Digits(NamedTuple):
+    """Pictures of digits, uint8 [M, height, width], and which digit each is, int64 [M]; to learn from and to be judged by."""
+
+    name: str
+    train: Data
+    test: Data
+
+
+def mnist(directory: str | Path | None = None, mirrors: Sequence[str] = MIRRORS) -> Digits:
+    """MNIST: 60 000 pictures to learn from and 10 000 for the test, uint8 [M, 28, 28].
+
+    directory: where its four idx files lie, packed (.gz) or not; None: a folder of this user's cache, into which they are
+    downloaded from the first mirror that has them. Raises DataError for a file that is missing, cut short or another one.
+    """
+    folder = cache() if directory is None else Path(directory)
+    if directory is None:
+        for name in FILES:
+            _download(folder, name, mirrors)
+    parts = [read_idx(_find(folder, name), FILES[name]) for name in FILES]
+    x, y, test_x, test_y = (torch.from_numpy(part) for part in parts)
+    return Digits("MNIST", Data(x, y.long()), Data(test_x, test_y.long()))
+
+
+def digits() -> Digits:
+    """scikit-learn's 1 797 digits of 8x8 pixels, uint8 0..255: every fifth is for the test. They come with the package."""
+    from sklearn.datasets import load_digits
+
+    found = load_digits()
+    x = torch.from_numpy((found.images * (255 / 16)).round().astype(np.uint8))
+    y = torch.from_numpy(found.target.astype(np.int64))
+    test = torch.arange(len(x)) % 5 == 4
+    return Digits("digits", Data(x[~test], y[~test]), Data(x[test], y[test]))
+
+
+def cache() -> Path:
+    """Where downloaded data are kept: $XDG_CACHE_HOME/valuebased, by default ~/.cache/valuebased."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "valuebased"
+
+
+def read_idx(path: Path, checksum: str | None = None) -> np.ndarray:
+    """An idx file of bytes, packed or not, as an array. Raises DataError when it is damaged, or not the one of `checksum`."""
+    try:
+        raw = path.read_bytes()
+        raw = gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path} cannot be read: {error}. It was cut short or damaged; fetch it again.") from error
+    if len(raw) < 4 or raw[:3] != b"\x00\x00\x08":
+        raise DataError(f"{path} is no idx file of bytes: it begins with {raw[:4].hex() or 'nothing'}.")
+    axes = raw[3]
+    begin = 4 + 4 * axes
+    shape = struct.unpack(f">{axes}I", raw[4:begin]) if len(raw) >= begin else ()
+    if len(raw) < begin or len(raw) != begin + int(np.prod(shape, dtype=np.int64)):
+        raise DataError(
+            f"{path} was cut short or has something added: its head announces {' x '.join(map(str, shape)) or 'more axes'}"
+            f" bytes, and {max(len(raw) - begin, 0)} follow."
+        )
+    if checksum is not None and hashlib.sha256(raw).hexdigest() != checksum:
+        raise DataError(f"{path} is a whole idx file, but not MNIST's: its SHA-256 is another one.")
+    return np.frombuffer(raw, np.uint8, offset=begin).reshape(shape).copy()
+
+
+def _find(folder: Path, name: str) -> Path:
+    for path in (folder / name, folder / f"{name}.gz"):
+        if path.is_file():
+            return path
+    said = "is no folder" if not folder.is_dir() else f"holds neither {name} nor {name}.gz"
+    raise DataError(f"MNIST is not at hand: {folder} {said}.")
+
+
+def _download(folder: Path, name: str, mirrors: Sequence[str]) -> None:
+    with contextlib.suppress(DataError):
+        read_idx(_find(folder, name), FILES[name])
+        return
+    said = []
+    for mirror in mirrors:
+        try:
+            with urllib.request.urlopen(f"{mirror}/{name}.gz", timeout=SECONDS) as answer:
+                data = answer.read()
+        except (urllib.error.URLError, OSError, ValueError) as error:
+            said.append(f"{mirror}: {error}")
+            continue
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile(dir=folder, prefix=f"{name}.", delete=False) as file:
+                file.write(data)
+        except OSError as error:
+            raise DataError(f"MNIST cannot be kept in {folder}: {error.strerror or error}.") from error
+        temporary = Path(file.name)
+        try:
+            read_idx(temporary, FILES[name])
+            os.replace(temporary, folder / f"{name}.gz")
+            return
+        except DataError as error:
+            said.append(f"{mirror}: {str(error).replace(str(temporary), name)}")
+        finally:
+            temporary.unlink(missing_ok=True)
+    raise DataError(
+        f"{name} could not be downloaded. {'; '.join(said) or 'No mirror was named.'} Give the directory of the four idx"
+        " files, or use the embedded digits."
+    )

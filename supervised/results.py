@@ -1,0 +1,84 @@
+"""What a run came to, as one JSON file that says how to get it again."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+import subprocess
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from supervised import statistics
+from supervised.checkpoint import CheckpointError
+
+
+def summary(values: np.ndarray, seeds: Sequence[int]) -> dict[str, Any]:
+    """Per-seed values, their mean, and its 95 % interval."""
+    interval = [number(bound) for bound in statistics.interval(values)]
+    return {
+        "per_seed": {str(seed): float(v) for seed, v in zip(seeds, values, strict=True)},
+        "mean": float(values.mean()),
+        "interval_95": interval,
+    }
+
+
+def write(figures: dict[str, Any], path: Path) -> None:
+    """Write the figures as JSON. Raises CheckpointError when that is impossible."""
+    try:
+        path.write_text(json.dumps(figures, indent=2) + "\n")
+    except OSError as error:
+        raise CheckpointError(f"The result {path} could not be written: {error.strerror or error}.") from error
+
+
+def number(value: float) -> float | None:
+    """A number for JSON, which knows no NaN."""
+    return None if math.isnan(value) else float(value)
+
+
+def about() -> dict[str, Any]:
+    """What a figure was got with: versions, commit and machine."""
+    packages = ("valuebased", "gymnasium", "numpy", "torch", "numba", "scikit-learn", "tensorboard")
+    return {
+        "versions": {"python": platform.python_version(), **{name: _version(name) for name in packages}},
+        "commit": commit(),
+        "machine": {"system": platform.platform(), "processor": _processor(), "cores": os.cpu_count()},
+    }
+
+
+def commit() -> str | None:
+    """The commit of this package's checkout, with "+changes" if files differ from it; None outside a checkout."""
+    here = Path(__file__).parent
+
+    def git(*words: str) -> str:
+        return subprocess.run(
+            ["git", *words], cwd=here, capture_output=True, text=True, check=True, timeout=10
+        ).stdout.strip()
+
+    try:
+        tracked = git("ls-files", "--error-unmatch", Path(__file__).name)
+        return (
+            git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", "-uno") else "") if tracked else None
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()

@@ -1,0 +1,125 @@
+"""Shape arithmetic, and what each layer of a model costs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class ShapeError(ValueError):
+    """A filter does not fit its input, or a model not its data."""
+
+
+def conv_output(size: int, filter: int, stride: int = 1, padding: int = 0, dilation: int = 1) -> int:
+    """The output size of a convolution along one axis, (size - filter + 2 padding) / stride + 1.
+
+    Raises ShapeError where the filter does not fit: torch rounds down in silence, and the last rows are never looked at.
+    """
+    return _fit("filter", size, filter, stride, padding, dilation, ceil=False)
+
+
+def pool_output(size: int, window: int, stride: int | None = None, padding: int = 0, *, ceil: bool = False) -> int:
+    """The output size of pooling along one axis (stride None: the window); with `ceil` a last window may stick out.
+
+    Raises ShapeError where the window does not fit and may not stick out.
+    """
+    return _fit("window", size, window, window if stride is None else stride, padding, 1, ceil)
+
+
+def _fit(what: str, size: int, filter: int, stride: int, padding: int, dilation: int, ceil: bool) -> int:
+    for name, value, low in (("size", size, 1), (what, filter, 1), ("stride", stride, 1), ("dilation", dilation, 1)):
+        if value < low:
+            raise ShapeError(f"The {name} is a whole number from {low} on, not {value}.")
+    if padding < 0:
+        raise ShapeError(f"The padding is a whole number from 0 on, not {padding}.")
+    reach = dilation * (filter - 1) + 1
+    room = size + 2 * padding - reach
+    said = f"A {what} of {filter}" + (f" (dilated to {reach})" if dilation > 1 else "")
+    if room < 0:
+        raise ShapeError(f"{said} does not fit into {size} with padding {padding}: it is larger.")
+    rest = room % stride
+    if rest and not ceil:
+        raise ShapeError(
+            f"{said} with stride {stride} and padding {padding} does not fit into {size}: ({size} - {reach} +"
+            f" {2 * padding}) / {stride} + 1 = {room / stride + 1:.3g} is no whole number. The last {rest} would never be"
+            " looked at: change stride or padding, or crop the input."
+        )
+    return room // stride + 1 + (1 if rest else 0)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One row of a layer table: shapes without the batch axis, bytes for one example."""
+
+    name: str
+    kind: str
+    output: tuple[int, ...]
+    parameters: int
+    activation_bytes: int
+
+
+def layer_table(model: nn.Module, shape: Sequence[int], dtype: torch.dtype = torch.float32) -> list[Layer]:
+    """Shape, parameters and activation memory of each layer of `model` for one input of `shape` (no batch axis).
+
+    The first row is the input. Parameters that layers share count once. The model is run once, in evaluation mode and
+    without a gradient. Raises ShapeError when the model does not take such an input.
+    """
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    example = torch.zeros(1, *shape, dtype=dtype, device=device)
+    rows = [Layer("input", "", tuple(shape), 0, example.numel() * example.element_size())]
+    counted: set[int] = set()
+    handles = []
+    was_training = {module: module.training for module in model.modules()}
+
+    def listen(name: str, module: nn.Module) -> Callable[..., None]:
+        def hear(_: nn.Module, __: Any, output: Any) -> None:
+            first = output
+            while isinstance(first, (tuple, list)):
+                first = first[0]
+            own = [p for p in module.parameters() if id(p) not in counted]
+            counted.update(id(p) for p in own)
+            size = first.numel() * first.element_size() if isinstance(first, Tensor) else 0
+            found = tuple(first.shape[1:]) if isinstance(first, Tensor) else ()
+            rows.append(Layer(name, type(module).__name__, found, sum(p.numel() for p in own), size))
+
+        return hear
+
+    for name, module in model.named_modules():
+        if not any(True for _ in module.children()):
+            handles.append(module.register_forward_hook(listen(name, module)))
+    try:
+        model.eval()
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            model(example)
+    except (RuntimeError, ValueError, IndexError) as error:
+        raise ShapeError(f"The model does not take an input of shape {tuple(shape)}: {_first_line(error)}") from error
+    finally:
+        for handle in handles:
+            handle.remove()
+        for module, mode in was_training.items():
+            module.training = mode
+    return rows
+
+
+def table_text(rows: Sequence[Layer]) -> str:
+    """A layer table as text, with its sums."""
+    cells = [("layer", "kind", "output", "parameters", "activations")]
+    cells += [
+        (r.name, r.kind, "x".join(map(str, r.output)) or "-", f"{r.parameters:,}", f"{r.activation_bytes:,} B")
+        for r in rows
+    ]
+    total = (sum(r.parameters for r in rows), sum(r.activation_bytes for r in rows))
+    cells.append(("total", "", "", f"{total[0]:,}", f"{total[1]:,} B"))
+    width = [max(len(row[i]) for row in cells) for i in range(5)]
+    return "\n".join(
+        "  ".join(c.ljust(w) if i < 2 else c.rjust(w) for i, (c, w) in enumerate(zip(row, width, strict=True)))
+        for row in cells
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

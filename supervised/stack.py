@@ -1,0 +1,409 @@
+"""N copies of a module as one: weights [N, ...], inputs [N, B, ...] -> outputs [N, B, ...].
+
+The members are ordinary modules, but parameter i of all of them lies in one block [N, ...], the blocks one after another
+in one vector, and the gradients in another. A model made of layers that have a rule below is computed for all members at
+once, from the same memory; any other member by member. Either way member k of N is member k alone, to the bit, on the CPU
+with one torch thread (member by member: with any number of them). tests/supervised/test_stack.py sweeps that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from supervised import bits, streams
+
+Op = Callable[[Tensor], Tensor]
+Rule = Callable[["Stack", Sequence[Any]], Op | None]
+R = TypeVar("R", bound=Rule)
+
+RULES: dict[type[nn.Module], Rule] = {}
+
+
+def rule(*kinds: type[nn.Module]) -> Callable[[R], R]:
+    """Enter how modules of these types (not of their subclasses) are computed for all members at once.
+
+    The rule takes the stack and the N modules, and answers with a function [N, B, ...] -> [N, B, ...], or None where it
+    has no way that is the same to the bit.
+    """
+
+    def enter(function: R) -> R:
+        RULES.update(dict.fromkeys(kinds, function))
+        return function
+
+    return enter
+
+
+class Stack:
+    """N copies of what `make` makes, each initialised from its own seed; called, it maps [N, B, ...] -> [N, B, ...].
+
+    make: a function () -> nn.Module. Its random numbers come from the seed's own stream, and so do those drawn in a
+    forward pass (dropout). `batched` says whether all members are computed at once. The modules stay usable:
+    `member(seed)` is one of them, on the live weights. Parameters that need no gradient stay as they are.
+    Raises ValueError when the members differ, when trainable parameters are not all of one type, or for no seed at all.
+    """
+
+    def __init__(self, make: Callable[[], nn.Module], seeds: Sequence[int], device: str | torch.device = "cpu") -> None:
+        self._adopt([make_member(make, seed) for seed in seeds], seeds, device)
+
+    @classmethod
+    def of(cls, modules: Sequence[nn.Module], seeds: Sequence[int], device: str | torch.device = "cpu") -> Stack:
+        """A stack of modules that exist: their parameters keep their values and move into the stack's memory."""
+        stack = cls.__new__(cls)
+        stack._adopt(modules, seeds, device)
+        return stack
+
+    def _adopt(self, modules: Sequence[nn.Module], seeds: Sequence[int], device: str | torch.device) -> None:
+        if not modules:
+            raise ValueError("A stack needs at least one seed.")
+        self.seeds = tuple(seeds)
+        self.device = torch.device(device)
+        self.modules = [module.to(self.device) for module in modules]
+        _check_alike(self.modules, self.seeds)
+        self.generators = [torch.Generator(self.device).manual_seed(torch_seed(s, "forward")) for s in self.seeds]
+        members = [dict(module.named_parameters()) for module in self.modules]
+        trained = [name for name, p in members[0].items() if p.requires_grad]
+        # All trained numbers in one vector, whole vector units long, so that a fused optimizer treats each number alike.
+        sizes = [len(members) * members[0][name].numel() for name in trained]
+        total = math.ceil(sum(sizes) / bits.LANES) * bits.LANES
+        like = members[0][trained[0]] if trained else torch.zeros(0, device=self.device)
+        self.flat = nn.Parameter(torch.zeros(total, dtype=like.dtype, device=self.device))
+        self.flat.grad = torch.zeros_like(self.flat)
+        self.weights: dict[str, nn.Parameter] = {}  # by the member's name of it, each [N, ...]
+        self.gradients: dict[str, Tensor] = {}  # of those that are trained, each [N, ...]
+        self._gradients: list[tuple[nn.Parameter, Tensor]] = []
+        begin = 0
+        for name, size in zip(trained, sizes, strict=True):
+            shape, place = (len(members), *members[0][name].shape), slice(begin, begin + size)
+            values, gradients = self.flat.detach()[place].view(shape), self.flat.grad[place].view(shape)
+            torch.stack([parameters[name].detach() for parameters in members], out=values)
+            self.weights[name], self.gradients[name] = nn.Parameter(values), gradients
+            self._gradients.append((self.weights[name], gradients))
+            for k, parameters in enumerate(members):
+                parameters[name].data = values[k]
+                self._gradients.append((parameters[name], gradients[k]))
+            begin += size
+        for name in members[0].keys() - set(trained):
+            values = torch.stack([parameters[name].detach() for parameters in members])
+            self.weights[name] = nn.Parameter(values, requires_grad=False)
+            for k, parameters in enumerate(members):
+                parameters[name].data = values[k]
+        self._names = {id(p): name for name, p in members[0].items()}
+        self.zero_grad()
+        op = self.lift(self.modules)
+        self.batched = op is not None
+        self._op = op
+        if self.batched and self.device.type == "cpu":
+            bits.check()
+
+    def __call__(self, x: Tensor, *more: Any) -> Any:
+        """x [N, B, ...] -> [N, B, ...]; further arguments (a recurrent state) [N, ...] or None go to each member too."""
+        if len(x) != len(self.seeds):
+            raise ValueError(f"The stack has {len(self.seeds)} members, so its input begins so, not {list(x.shape)}.")
+        return self._one_by_one(x, *more) if self._op is None or more else self._op(x)
+
+    def lift(self, modules: Sequence[nn.Module]) -> Op | None:
+        """How the N modules are computed at once; None where some layer has no rule."""
+        kind = type(modules[0])
+        # A subclass that computes as its base does has the base's rule; torch's own are left alone by their subclasses.
+        bases = [b for b in kind.__mro__ if b in RULES and kind.forward is b.forward]
+        if not bases or _hooked(modules) or (bases[0] is not kind and bases[0].__module__.startswith("torch.")):
+            return None
+        return RULES[bases[0]](self, modules)
+
+    def of_all(self, parameter: Tensor | None) -> Tensor | None:
+        """The first member's parameter -> that of all members, [N, ...]."""
+        return None if parameter is None else self.weights[self._names[id(parameter)]]
+
+    def _one_by_one(self, *arguments: Any) -> Any:
+        return _together([self.run(k, *(_member(a, k) for a in arguments)) for k in range(len(self.modules))])
+
+    def run(self, k: int, *arguments: Any) -> Any:
+        """Call the k-th member alone, its random draws taken from its own stream."""
+        with _random_state_of(self.generators[k]):
+            return self.modules[k](*arguments)
+
+    def member(self, seed: int) -> nn.Module:
+        """The module of a seed, on the live weights. Raises ValueError for a seed that is not here."""
+        if seed not in self.seeds:
+            raise ValueError(f"Seed {seed} is not in this stack; its seeds are {', '.join(map(str, self.seeds))}.")
+        return self.modules[self.seeds.index(seed)]
+
+    def train(self, mode: bool = True) -> Stack:
+        """Training mode (dropout drops, batch-norm counts), or with False evaluation mode."""
+        for module in self.modules:
+            module.train(mode)
+        return self
+
+    def zero_grad(self) -> None:
+        """Put every gradient to zero, and back into the stack's memory should somebody have taken it out."""
+        assert self.flat.grad is not None
+        self.flat.grad.zero_()
+        for parameter, gradient in self._gradients:
+            if parameter.grad is not gradient:
+                parameter.grad = gradient
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Parameters and buffers by the names they have in a member, each [N, ...]: views or copies."""
+        buffers = [dict(module.named_buffers()) for module in self.modules]
+        stacked = {name: torch.stack([member[name] for member in buffers]) for name in buffers[0]}
+        return {**{name: weight.detach() for name, weight in self.weights.items()}, **stacked}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Put back what `state_dict` gave. Raises ValueError, and changes nothing, when names or shapes are others."""
+        mine = self.state_dict()
+        missing, foreign = mine.keys() - state.keys(), state.keys() - mine.keys()
+        if missing or foreign:
+            said = [f"lacks {', '.join(sorted(missing))}"] * bool(missing)
+            said += [f"has {', '.join(sorted(foreign))}, which the model has not"] * bool(foreign)
+            raise ValueError(f"The saved weights are of another model: what was saved {' and '.join(said)}.")
+        for name, value in mine.items():
+            if state[name].shape != value.shape:
+                raise ValueError(
+                    f"The saved weights are of another model: {name} is {list(state[name].shape)} there and"
+                    f" {list(value.shape)} here."
+                )
+        with torch.no_grad():
+            for name, weight in self.weights.items():
+                weight.copy_(state[name])
+            for k, module in enumerate(self.modules):
+                for name, buffer in module.named_buffers():
+                    buffer.copy_(state[name][k])
+
+    def random_state(self) -> Tensor:
+        """The state of each member's generator for draws in a forward pass, uint8 [N, bytes]."""
+        return torch.stack([generator.get_state() for generator in self.generators])
+
+    def load_random_state(self, state: Tensor) -> None:
+        """Put back what `random_state` gave."""
+        for generator, saved in zip(self.generators, state, strict=True):
+            generator.set_state(saved.contiguous())
+
+    def groups(self, learning_rate: float | Sequence[float]) -> list[dict[str, Any]]:
+        """Parameter groups for an optimizer of torch that treats each number by itself (Adam, SGD, ...).
+
+        One group with all members where they are computed at once and one learning rate is given; otherwise a group for
+        each member, so that rates and schedules may differ and several threads change no bit.
+        """
+        if isinstance(learning_rate, Sequence):
+            if len(learning_rate) != len(self.seeds):
+                raise ValueError(
+                    f"There are {len(learning_rate)} learning rates for {len(self.seeds)} seeds: give one, or one a seed."
+                )
+        elif self.batched:
+            return [{"params": [self.flat], "lr": learning_rate}]
+        else:
+            learning_rate = [learning_rate] * len(self.seeds)
+        return [
+            {"params": [p for p in module.parameters() if p.requires_grad], "lr": rate}
+            for module, rate in zip(self.modules, learning_rate, strict=True)
+        ]
+
+
+def make_member(make: Callable[[], nn.Module], seed: int) -> nn.Module:
+    """What `make` makes with the random numbers of `seed`; torch's own generator is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(torch_seed(seed, "weights"))
+        module = make()
+    if not isinstance(module, nn.Module):
+        raise TypeError(
+            f"The function that makes the model must return a torch.nn.Module, not {type(module).__name__}."
+        )
+    return module
+
+
+def torch_seed(seed: int, purpose: str) -> int:
+    """A seed for a torch generator, drawn from the stream of `seed` for this purpose."""
+    return int(streams.generator(seed, purpose).integers(2**63))
+
+
+def norms(stack: Stack, tensors: Iterable[Tensor]) -> Tensor:
+    """The norm of each member's part of [N, ...] tensors, taken together: [N]."""
+    # Added one by one: a sum over the list would add up in another order for another number of members. And where several
+    # threads may be at work, member by member: they would share out a single sum, but not several.
+    total = torch.zeros(len(stack.seeds), device=stack.device)
+    for tensor in tensors:
+        square = tensor.flatten(1).square()
+        total = total + (square.sum(1) if stack.batched else torch.stack([row.sum() for row in square]))
+    return total.sqrt()
+
+
+def clip_per_seed(stack: Stack, max_norm: float) -> Tensor:
+    """Scale each member's gradient down to `max_norm` where it is longer -> the norms before, [N].
+
+    Each member by its own norm (Pascanu et al. 2013, section 3.2), never by that of all of them.
+    """
+    found = norms(stack, stack.gradients.values())
+    scale = (max_norm / (found + 1e-6)).clamp(max=1.0)
+    for gradient in stack.gradients.values():
+        gradient.mul_(scale.view(-1, *[1] * (gradient.ndim - 1)))
+    return found
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# The rules
+
+
+@rule(nn.Identity, nn.ReLU, nn.LeakyReLU, nn.Hardtanh, nn.ReLU6)
+def _arithmetic(stack: Stack, modules: Sequence[nn.Module]) -> Op:
+    return modules[0]
+
+
+@rule(nn.Sigmoid, nn.Tanh, nn.ELU, nn.SELU, nn.CELU, nn.SiLU, nn.GELU, nn.Softplus, nn.Mish, nn.LogSigmoid)
+def _transcendental(stack: Stack, modules: Sequence[nn.Module]) -> Op:
+    return lambda x: bits.elementwise(modules[0], x)
+
+
+@rule(nn.Linear)
+def _linear(stack: Stack, modules: Sequence[nn.Linear]) -> Op:
+    weight, bias = stack.of_all(modules[0].weight), stack.of_all(modules[0].bias)
+    assert weight is not None
+
+    def op(x: Tensor) -> Tensor:
+        if x.ndim == 3:
+            return bits.product(x, weight, bias)
+        return bits.product(x.flatten(1, -2), weight, bias).view(*x.shape[:-1], -1)
+
+    return op
+
+
+@rule(nn.LayerNorm)
+def _layer_norm(stack: Stack, modules: Sequence[nn.LayerNorm]) -> Op:
+    first = modules[0]
+    weight, bias = stack.of_all(first.weight), stack.of_all(first.bias)
+    shape = list(first.normalized_shape)
+
+    def op(x: Tensor) -> Tensor:
+        y = F.layer_norm(x, shape, eps=first.eps)
+        aligned = [len(x), *[1] * (x.ndim - 1 - len(shape)), *shape]
+        y = y if weight is None else y * weight.view(aligned)
+        return y if bias is None else y + bias.view(aligned)
+
+    return op
+
+
+@rule(nn.BatchNorm1d)
+def _batch_norm(stack: Stack, modules: Sequence[nn.BatchNorm1d]) -> Op:
+    # Torch adds up its averages in another order for another number of columns: so one member at a time.
+    return lambda x: torch.stack([module(part) for module, part in zip(modules, x.unbind(), strict=True)])
+
+
+@rule(nn.Dropout)
+def _dropout(stack: Stack, modules: Sequence[nn.Dropout]) -> Op:
+    first = modules[0]
+
+    def op(x: Tensor) -> Tensor:
+        if not first.training or first.p == 0:
+            return x
+        kept = torch.empty_like(x)
+        for part, generator in zip(kept, stack.generators, strict=True):
+            part.bernoulli_(1 - first.p, generator=generator)
+        return x * kept.div_(max(1 - first.p, 1e-38))
+
+    return op
+
+
+@rule(nn.Flatten)
+def _flatten(stack: Stack, modules: Sequence[nn.Flatten]) -> Op | None:
+    first = modules[0]
+    return (lambda x: x.flatten(2)) if (first.start_dim, first.end_dim) == (1, -1) else None
+
+
+@rule(nn.Embedding)
+def _embedding(stack: Stack, modules: Sequence[nn.Embedding]) -> Op | None:
+    first = modules[0]
+    weight = stack.of_all(first.weight)
+    if (
+        weight is None
+        or first.max_norm is not None
+        or first.scale_grad_by_freq
+        or first.sparse
+        or first.padding_idx is not None
+    ):
+        return None
+    n, size = len(stack.seeds), first.num_embeddings
+    begin = torch.arange(0, n * size, size, device=stack.device)
+    return lambda x: F.embedding(x + begin.view(n, *[1] * (x.ndim - 1)), weight.flatten(0, 1))
+
+
+@rule(nn.Sequential)
+def _sequential(stack: Stack, modules: Sequence[nn.Sequential]) -> Op | None:
+    ops = [stack.lift(parts) for parts in zip(*modules, strict=True)]
+    if any(op is None for op in ops):
+        return None
+
+    def run(x: Tensor) -> Tensor:
+        for op in ops:
+            assert op is not None
+            x = op(x)
+        return x
+
+    return run
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+def _check_alike(modules: Sequence[nn.Module], seeds: Sequence[int]) -> None:
+    for name, parameter in modules[0].named_parameters():
+        if nn.parameter.is_lazy(parameter):
+            raise ValueError(f"{name} of the model has no shape yet: a lazy module must see one input first.")
+    shapes = [{n: (p.shape, p.dtype, p.requires_grad) for n, p in m.named_parameters()} for m in modules]
+    shapes = [
+        s | {n: (b.shape, b.dtype, False) for n, b in m.named_buffers()} for s, m in zip(shapes, modules, strict=True)
+    ]
+    for seed, found in zip(seeds, shapes, strict=True):
+        for name in {**shapes[0], **found}:
+            if found.get(name) != shapes[0].get(name):
+                raise ValueError(
+                    f"The models of seeds {seeds[0]} and {seed} differ in {name}: all members must be alike."
+                )
+    kinds = {kind for shape, kind, trained in shapes[0].values() if trained}
+    if len(kinds) > 1 or not all(kind.is_floating_point for kind in kinds):
+        names = ", ".join(sorted(str(kind) for kind in kinds))
+        raise ValueError(f"All trainable parameters of a model must be of one floating type; these are {names}.")
+
+
+def _hooked(modules: Sequence[nn.Module]) -> bool:
+    # A rule goes past Module.__call__, so whoever listens there would hear nothing.
+    return any(module._forward_hooks or module._forward_pre_hooks or module._backward_hooks for module in modules)
+
+
+def _member(argument: Any, k: int) -> Any:
+    if isinstance(argument, tuple):
+        return tuple(_member(part, k) for part in argument)
+    return argument[k] if isinstance(argument, Tensor) else argument
+
+
+def _together(outputs: list[Any]) -> Any:
+    if isinstance(outputs[0], tuple):
+        return tuple(_together(list(parts)) for parts in zip(*outputs, strict=True))
+    return torch.stack(outputs) if isinstance(outputs[0], Tensor) else outputs[0]
+
+
+@contextlib.contextmanager
+def _random_state_of(generator: torch.Generator) -> Iterator[None]:
+    """Have torch's global generator of the device go on from `generator` meanwhile, and `generator` from where it came to."""
+    device = generator.device
+    if device.type == "cpu":
+        get, put = torch.get_rng_state, torch.set_rng_state
+    else:
+        module = getattr(torch, device.type)
+        get, put = (
+            functools.partial(module.get_rng_state, device),
+            functools.partial(module.set_rng_state, device=device),
+        )
+    before = get()
+    put(generator.get_state())
+    try:
+        yield
+    finally:
+        generator.set_state(get())
+        put(before)

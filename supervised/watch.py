@@ -1,0 +1,158 @@
+"""What can be seen inside a model: activations, dead units, weights, and the pictures it gets wrong."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from supervised.logger import Logger
+
+if TYPE_CHECKING:
+    from supervised.fitting import Fit
+
+EXAMPLES = 256  # from the head of the data, to look at activations with
+DULL = (nn.Dropout, nn.Flatten, nn.Identity)  # layers that compute nothing worth a histogram
+MOST_WRONG = 20
+
+
+def activations(model: nn.Module, x: Tensor) -> dict[str, Tensor]:
+    """What each layer of a model answers to x [B, ...], by the layer's name, in evaluation mode and without a gradient."""
+    found: dict[str, Tensor] = {}
+
+    def hear(name: str) -> Any:
+        def keep(module: nn.Module, inputs: Any, output: Any) -> None:
+            answer = output[0] if isinstance(output, tuple) else output
+            if isinstance(answer, Tensor):
+                found[name] = answer
+
+        return keep
+
+    modes = {module: module.training for module in model.modules()}
+    handles = [
+        module.register_forward_hook(hear(name))
+        for name, module in model.named_modules()
+        if not any(True for _ in module.children()) and not isinstance(module, DULL)
+    ]
+    try:
+        model.eval()
+        with torch.no_grad():
+            model(x)
+    finally:
+        for handle in handles:
+            handle.remove()
+        for module, mode in modes.items():
+            module.training = mode
+    return found
+
+
+def dead_units(model: nn.Module, answers: dict[str, Tensor]) -> float | None:
+    """The share of ReLU units (channels, after a convolution) that are 0 for every example; None without a ReLU.
+
+    answers: of `activations`.
+    """
+    kinds = dict(model.named_modules())
+    dead = [
+        (answer.transpose(0, 1).flatten(1) == 0).all(1).float()
+        for name, answer in answers.items()
+        if isinstance(kinds[name], nn.ReLU) and answer.ndim > 1
+    ]
+    return float(torch.cat(dead).mean()) if dead else None
+
+
+def look(fit: Fit, logger: Logger) -> dict[str, np.ndarray]:
+    """Write histograms of the first seed's weights and activations -> metrics of all seeds, each [N]."""
+    from supervised.fitting import as_input
+
+    x = as_input(fit.train.x[:EXAMPLES])
+    shares = []
+    for k, module in enumerate(fit.stack.modules):
+        random = fit.stack.generators[k].get_state()
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=fit.manner.bf16), torch.random.fork_rng(devices=[]):
+            answers = activations(module, x)
+        fit.stack.generators[k].set_state(random)
+        shares.append(dead_units(module, answers))
+        if k == 0:
+            for name, weight in module.named_parameters():
+                logger.histogram(fit.step, f"weights/{name}", weight.detach().float().cpu().numpy())
+            for name, answer in answers.items():
+                logger.histogram(fit.step, f"activations/{name}", answer.float().cpu().numpy())
+    return {} if None in shares else {"train/dead_units": np.array(shares, np.float64)}
+
+
+def graph(fit: Fit, logger: Logger) -> None:
+    """Write the model's graph for the Graphs tab, where torch can trace it."""
+    from supervised.fitting import as_input
+
+    model = copy.deepcopy(fit.stack.modules[0]).cpu().eval()
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            logger.graph(model, as_input(fit.train.x[:1].cpu()))
+    except (RuntimeError, TypeError, ValueError, AttributeError) as error:
+        logger.text("graph", f"The model's graph could not be drawn: {str(error).splitlines()[0]}")
+
+
+def wrong_pictures(fit: Fit, k: int = 0, names: Sequence[str] | None = None) -> np.ndarray | None:
+    """The pictures that the k-th seed is wrong about, the surest first, with what they are and what it said.
+
+    Of the validation data, or else of the training data: uint8 [height, width, 3]; None where examples are no pictures or
+    nothing is wrong. names: of the classes.
+    """
+    data = fit.validation or fit.train
+    shape = [n for n in data.x.shape[1:] if n != 1]
+    if fit.classes is None or len(shape) != 2 or min(shape) < 4 or data.y.ndim != 1:
+        return None
+    sure, said = fit.probabilities(data.x)[k].max(-1)
+    wrong = (said != data.y).nonzero()[:, 0]
+    if not len(wrong):
+        return None
+    wrong = wrong[sure[wrong].argsort(descending=True)]
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 7), dpi=80, layout="constrained")
+    for axes, i in zip(figure.subplots(4, 5).flat, [*wrong[:MOST_WRONG].tolist(), *[None] * MOST_WRONG], strict=False):
+        axes.axis("off")
+        if i is not None:
+            is_, was = (names[int(c)] if names else int(c) for c in (data.y[i], said[i]))
+            axes.imshow(data.x[i].reshape(shape).cpu(), cmap="gray_r")
+            axes.set_title(f"is {is_}, said {was}\n{sure[i]:.1%} sure", fontsize=9)
+    where = "validation" if fit.validation else "training"
+    figure.suptitle(f"{len(wrong)} of {len(data.x):,} {where} pictures wrong, seed {fit.stack.seeds[k]}", fontsize=11)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()  # type: ignore[no-untyped-call]
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()  # type: ignore[no-untyped-call]
+
+
+def markdown(fit: Fit, name: str) -> str:
+    """The settings of a fit as a table for the Text tab."""
+    from supervised.shapes import ShapeError, layer_table, table_text
+
+    rows = [
+        ("model", name),
+        ("seeds", ", ".join(map(str, fit.stack.seeds))),
+        (
+            "computed",
+            f"{fit.manner}, on {fit.stack.device}, member{'s all at once' if fit.stack.batched else ' by member'}",
+        ),
+        ("examples", f"{len(fit.train.x):,}" + (f", validation {len(fit.validation.x):,}" if fit.validation else "")),
+    ]
+    rows += list(fit.recipe.to_json().items())
+    text = "\n".join(["| setting | value |", "| --- | --- |", *(f"| {key} | {value} |" for key, value in rows)])
+    try:
+        layers = layer_table(fit.stack.modules[0], list(fit.train.x.shape[1:]), _input_type(fit))
+    except ShapeError:
+        return text
+    return f"{text}\n\n```\n{table_text(layers)}\n```"
+
+
+def _input_type(fit: Fit) -> torch.dtype:
+    from supervised.fitting import as_input
+
+    return as_input(fit.train.x[:1]).dtype
