@@ -6,13 +6,17 @@ import ctypes
 import functools
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 
+from supervised.shapes import ShapeError, layer_table
+
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 PRECISIONS = ("auto", "fp32", "bf16")
+HEAVY = 100_000  # bytes of activations an example, from which on threads gain more than they wait for each other
 
 
 def choose(device: str | torch.device = "auto") -> torch.device:
@@ -44,18 +48,25 @@ class Manner:
         return f"{'bf16' if self.bf16 else 'float32'}{order}, {self.threads} thread{'s' * (self.threads > 1)}"
 
 
-def manner(model: nn.Module, device: torch.device, batched: bool, precision: str, threads: int | None) -> Manner:
-    """What pays for this model on this device.
+def manner(model: nn.Module, shape: Sequence[int], device: torch.device, precision: str, threads: int | None) -> Manner:
+    """What pays for this model on this device, for examples of `shape`.
 
     Convolutions: bf16 where the processor has it (0.4 to 0.5 of float32's time with channels last, at the same accuracy),
-    and all cores, unless members are computed at once. Small dense layers gain from neither (bf16 costs them conversions, two
+    and all cores where there is enough to share out. Dense layers gain from neither (bf16 costs them conversions, two
     threads wait for each other), and stay in float32 on one.
     """
     convolutional = any(isinstance(module, CONVOLUTIONS) for module in model.modules())
     bf16 = convolutional and has_bf16(device) if precision == "auto" else precision == "bf16"
     if threads is None:
-        threads = cores() if convolutional and not batched and device.type == "cpu" else 1
+        threads = cores() if convolutional and device.type == "cpu" and _heavy(model, shape) else 1
     return Manner(bf16, convolutional and (bf16 or device.type == "cpu"), threads)
+
+
+def _heavy(model: nn.Module, shape: Sequence[int]) -> bool:
+    try:
+        return sum(layer.activation_bytes for layer in layer_table(model, shape)) > HEAVY
+    except ShapeError:  # it is told of where the data are tried
+        return False
 
 
 def has_bf16(device: torch.device) -> bool:

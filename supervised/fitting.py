@@ -47,7 +47,7 @@ class Fit:
             raise ValueError("The loss is missing: the model names none, so the recipe must.")
         nearest(loss, losses.LOSSES, "loss")
         self.loss: str = loss
-        self.manner = manner(stack.modules[0], device, stack.batched, recipe.precision, threads)
+        self.manner = manner(stack.modules[0], train.x.shape[1:], device, recipe.precision, threads)
         for module in stack.modules:
             for part in module.modules():
                 if isinstance(part, Image):
@@ -402,7 +402,7 @@ class Fit:
             self.stack.load_state_dict(from_tree(state["weights"]))
             self.stack.load_random_state(from_tree(state["forward"]))
             for generator, saved in zip(self.augmenters, from_tree(state["augment"]), strict=True):
-                generator.set_state(saved.contiguous())
+                generator.set_state(saved.cpu().clone())  # torch crashes on a view
             self.order.load_state_dict(state["order"])
             for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
                 optimizer.load_state_dict(optimizer_state(saved))

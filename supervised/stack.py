@@ -184,7 +184,7 @@ class Stack:
     def load_random_state(self, state: Tensor) -> None:
         """Put back what `random_state` gave."""
         for generator, saved in zip(self.generators, state, strict=True):
-            generator.set_state(saved.contiguous())
+            generator.set_state(saved.cpu().clone())  # torch crashes on a view
 
     def groups(self, learning_rate: float | Sequence[float]) -> list[dict[str, Any]]:
         """Parameter groups for an optimizer of torch that treats each number by itself (Adam, SGD, ...).

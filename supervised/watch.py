@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -92,7 +93,8 @@ def graph(fit: Fit, logger: Logger) -> None:
     for parameter in model.parameters():
         parameter.requires_grad_(False)
     try:
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that a trace holds for one shape of input is as it should be
             logger.graph(model, as_input(fit.train.x[:1].cpu()))
     except (RuntimeError, TypeError, ValueError, AttributeError) as error:
         logger.text("graph", f"The model's graph could not be drawn: {str(error).splitlines()[0]}")
