@@ -236,8 +236,6 @@ def report(console: Console, figures: dict[str, Any]) -> None:
             took = f"{min(steps)} to {max(steps)}" if steps else "never"
             said = ", ".join(sorted(set(found["free_running"].values()))[:4])
             table.add_row(cell, f"{found['accuracy']['mean']:.4f}", f"{took} ({len(steps)} of {total} seeds)", said)
-                cell, f"{found['accuracy']['mean']:.4f}", f"{took} ({len(steps)} of {total} seeds)", ", ".join(said[:4])
-            )
     else:
         for column in ("experiment", "test accuracy", "95 % over seeds", "the notes"):
             table.add_column(column)
