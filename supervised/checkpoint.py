@@ -45,7 +45,7 @@ def save(path: str | Path, state: Mapping[str, Any], meta: Mapping[str, Any], *,
         header = json.dumps({"format": FORMAT, **meta, "state": tree}, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"The checkpoint {path} could not be written: {error}.") from error
-    data = to_bytes({name: np.ascontiguousarray(array) for name, array in arrays.items()}, {"header": header})
+    data = to_bytes({name: np.asarray(array, order="C") for name, array in arrays.items()}, {"header": header})
     temporary = path.with_name(path.name + ".writing")
     try:
         with open(temporary, "wb") as file:

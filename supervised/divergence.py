@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from supervised.fitting import Fit
 
 EVERY = 20  # steps between two looks: each waits for the device
-WORSE = 3.0  # a loss this many times that of the best constant answer, and growing, has run away
+LOOKS = 2  # so many in a row must find the loss far off: it may leap once, and come back
+WORSE = 3.0  # far off: this many times the loss of the best constant answer,
+GROWN = 1.5  # and this many times the loss of the first step
 LARGE = 50.0  # numbers beyond this want scaling
 
 
@@ -30,12 +32,14 @@ class Watchman:
         self.bad_loss = torch.zeros(n, device=device)
         self.sum = torch.zeros(n, device=device)  # of the losses since the last look
         self.count = 0
-        self.start: Tensor | None = None  # the mean of the first few
+        self.start: Tensor | None = None  # the loss of the first step
+        self.far = torch.zeros(n, dtype=torch.int64, device=device)  # looks in a row that found it far off
 
     def look(self, loss: Tensor) -> None:
         """Take in the loss [N] of the step that was just done. Raises Diverged at every 20th if it has run away."""
         if not self.fit.recipe.stop_if_diverging:
             return
+        self.start = loss if self.start is None else self.start
         new = ~torch.isfinite(loss) & (self.bad_step == 0)
         self.bad_loss = torch.where(new, loss.to(self.bad_loss.dtype), self.bad_loss)
         self.bad_step = torch.where(new, self.fit.step, self.bad_step)
@@ -44,12 +48,11 @@ class Watchman:
         if self.count == EVERY:
             self.report()
             mean = self.sum / self.count
-            if self.start is None:
-                self.start = mean
-            far = (mean > WORSE * self._constant()) & (mean > 1.5 * self.start)
+            far = (mean > WORSE * self._constant()) & (mean > GROWN * self.start)
+            self.far = torch.where(far, self.far + 1, 0)
             self.sum, self.count = torch.zeros_like(self.sum), 0
-            if far.any():
-                k = int(far.nonzero()[0])
+            if (self.far == LOOKS).any():
+                k = int((self.far == LOOKS).nonzero()[0])
                 self._stop(k, self.fit.step, float(mean[k]), "grew to")
 
     def report(self) -> None:
@@ -93,11 +96,12 @@ class Watchman:
     def state_dict(self) -> dict[str, Any]:
         """What a resumed fit needs to notice the same at the same step."""
         start = None if self.start is None else self.start.cpu().numpy()
-        return {"sum": self.sum.cpu().numpy(), "count": self.count, "start": start}
+        return {"sum": self.sum.cpu().numpy(), "count": self.count, "start": start, "far": self.far.cpu().numpy()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Put back what `state_dict` gave."""
         self.sum = torch.from_numpy(state["sum"].copy()).to(self.sum.device)
+        self.far = torch.from_numpy(state["far"].copy()).to(self.far.device)
         self.count = int(state["count"])
         start = state["start"]
         self.start = None if start is None else torch.from_numpy(start.copy()).to(self.sum.device)

@@ -50,7 +50,8 @@ def fit(
     comes out the same, to the bit on the CPU, as it does alone. threads: of torch; None: one, but all cores for
     convolutions. logdir: where curves and checkpoints go; None: nowhere. resume: go on from logdir's newest whole
     checkpoint, or start if there is none; the model and the data are given again, and only epochs, device, progress and the
-    cadences may differ. The three cadences are in epochs; None: 100 points, 10 looks inside and 20 checkpoints at most.
+    cadences may differ. The three cadences are in epochs; None: about 100 points, 5 looks
+    inside (histograms, pictures) and 20 checkpoints.
 
     Raises DataError for data that do not go with the model, ValueError for settings, `Diverged` when the loss runs away.
     Ctrl-C (or SIGTERM) saves to logdir, says how to go on and raises KeyboardInterrupt.
@@ -63,7 +64,7 @@ def fit(
         raise ValueError(f"threads is a whole number from 1 on, or None for what is fastest, not {threads!r}.")
     cadence = {
         "log": _every(log_every_epochs, recipe, 100, "log_every_epochs"),
-        "look": _every(look_every_epochs, recipe, 10, "look_every_epochs"),
+        "look": _every(look_every_epochs, recipe, 5, "look_every_epochs"),
         "save": _every(save_every_epochs, recipe, 20, "save_every_epochs"),
     }
     train, held_out = _parts(data, validation)

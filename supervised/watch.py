@@ -123,7 +123,7 @@ def wrong_pictures(fit: Fit, k: int = 0, names: Sequence[str] | None = None) -> 
         axes.axis("off")
         if i is not None:
             is_, was = (names[int(c)] if names else int(c) for c in (data.y[i], said[i]))
-            axes.imshow(data.x[i].reshape(shape).cpu(), cmap="gray_r")
+            axes.imshow(data.x[i].reshape(shape).cpu().numpy(), cmap="gray_r")
             axes.set_title(f"is {is_}, said {was}\n{sure[i]:.1%} sure", fontsize=9)
     where = "validation" if fit.validation else "training"
     figure.suptitle(f"{len(wrong)} of {len(data.x):,} {where} pictures wrong, seed {fit.stack.seeds[k]}", fontsize=11)

@@ -137,3 +137,10 @@ def test_no_moment_without_a_whole_file(tmp_path, monkeypatch):
             checkpoint.save(path, {"n": 3}, {})
         monkeypatch.setattr(os, name, real)
         assert checkpoint.load(path)[0]["n"] in (2, 3)
+
+
+def test_a_single_number_stays_one(tmp_path):
+    checkpoint.save(tmp_path / "a", {"x": np.array(3.0), "y": np.arange(6).reshape(2, 3).T}, {})
+    state, _ = checkpoint.load(tmp_path / "a")
+    assert state["x"].shape == ()
+    assert state["y"].tolist() == [[0, 3], [1, 4], [2, 5]]

@@ -35,9 +35,7 @@ def test_output_sizes_of_the_notes(size, filter_, stride, padding, expected):
 
 
 def test_a_filter_that_does_not_fit_is_told_of():
-    with pytest.raises(
-        ShapeError, match=r"A filter of 3 with stride 3 and padding 0 does not fit into 7: .* = 2\.33 is no whole"
-    ):
+    with pytest.raises(ShapeError, match=r"A filter of 3 with stride 3 .* does not fit into 7: .* = 2\.33 is no whole"):
         conv_output(7, 3, 3)
     with pytest.raises(ShapeError, match=r"A filter of 5 does not fit into 3 with padding 0: it is larger"):
         conv_output(3, 5)
