@@ -2,10 +2,12 @@
 """Speed, as ratios to a baseline timed in turn in the same process.
 
 python scripts/benchmark.py tables
+python scripts/benchmark.py supervised --data-dir DIR
 """
 
 from __future__ import annotations
 
+import copy
 import json
 import resource
 import statistics
@@ -18,13 +20,16 @@ from typing import Annotated, Any, Literal
 
 import gymnasium as gym
 import numpy as np
+import peers
+import torch
 import tyro
 from rich.console import Console
 from rich.table import Table
 
 import rl
 from envs import tables as models
-from supervised import results
+from supervised import CNN, MLP, Data, Fit, Recipe, Stack, bits, losses, mnist, optimizer, results
+from supervised.cnn import Image
 
 ENVIRONMENTS = ("FrozenLake-v1", "FrozenLake8x8-v1", "CliffWalking-v1", "Taxi-v4")
 
@@ -33,10 +38,13 @@ ENVIRONMENTS = ("FrozenLake-v1", "FrozenLake8x8-v1", "CliffWalking-v1", "Taxi-v4
 class Settings:
     """Measure speed."""
 
-    what: Annotated[Literal["tables"], tyro.conf.Positional] = "tables"
-    """tables: Q-learning compiled and in the plain loop, against the classic numpy loop."""
+    what: Annotated[Literal["tables", "supervised"], tyro.conf.Positional] = "tables"
+    """tables: Q-learning compiled and in the plain loop, against the classic numpy loop. supervised: epochs of an MLP and a
+    CNN against the usual loop, Keras and Lightning (pip install '.[benchmark]'), and 32 members at once against one by one."""
     repeats: int = 5
     """How often each is timed, in turn; medians are shown."""
+    data_dir: Path | None = None
+    """For supervised: the folder of MNIST's idx files; without it pictures of noise, which take the same time."""
     output: Path | None = None
     """Also write the figures as JSON."""
 
@@ -123,13 +131,127 @@ def tables(settings: Settings, console: Console) -> dict[str, Any]:
     return {"compile_seconds": ready, "steps_per_second": rows, "peak_memory_mb": peak}
 
 
+def pictures(settings: Settings, console: Console) -> tuple[Data, Data | None]:
+    """MNIST if it was named, else noise of the same shape -> (to learn from, to be judged by)."""
+    if settings.data_dir is not None:
+        found = mnist.mnist(settings.data_dir)
+        return found.train, found.test
+    console.print("No --data-dir: pictures of noise, so times alone and no accuracy.")
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randint(256, (60_000, 28, 28), generator=generator, dtype=torch.uint8)
+    return Data(x, torch.randint(10, (60_000,), generator=generator)), None
+
+
+def in_turn(ways: dict[str, Callable[[], float]], repeats: int) -> dict[str, float]:
+    """Time each way in turn, so that what else the machine does falls on all of them -> the median of each."""
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(repeats):
+        for name, way in ways.items():
+            times[name].append(way())
+    return {name: statistics.median(found) for name, found in times.items()}
+
+
+def seconds(step: Callable[[], object], count: int) -> float:
+    """How long one of `count` steps takes."""
+    began = time.perf_counter()
+    for _ in range(count):
+        step()
+    return (time.perf_counter() - began) / count
+
+
+def mlp_epoch(train: Data, settings: Settings, console: Console) -> dict[str, float]:
+    fit = Fit(Stack(lambda: MLP(784, 10, (256, 256)), [0]), train, None, Recipe(batch_size=peers.BATCH))
+    ways: dict[str, Callable[[], float]] = {"ours": lambda: seconds(fit.advance, 1)}
+    for name, peer in {"DataLoader": peers.data_loader, "Keras": peers.keras, "Lightning": peers.lightning}.items():
+        try:
+            ways[name] = peer(*train)
+        except ImportError as error:
+            console.print(f"{name} is left out: {error}. Install the benchmark extra to see it.")
+    return in_turn(ways, settings.repeats)
+
+
+def cnn_epoch(train: Data, test: Data | None, settings: Settings) -> tuple[dict[str, float], dict[str, float]]:
+    few = Data(train.x[:12_000], train.y[:12_000])
+
+    def make() -> CNN:
+        return CNN((1, 28, 28), 10, (32, 64, 128), widths=(625,), dropout=0.3, dense_dropout=0.5)
+
+    fit = Fit(Stack(make, [0]), few, None, Recipe(batch_size=peers.BATCH))
+    plain = copy.deepcopy(fit.stack.modules[0])
+    for part in plain.modules():
+        if isinstance(part, Image):
+            part.channels_last = False
+    usual = peers.plain_cnn(plain, *few)
+
+    def plain_epoch() -> float:
+        with bits.threads(fit.manner.threads):
+            return usual()
+
+    medians = in_turn(
+        {f"ours ({fit.manner})": lambda: seconds(fit.advance, 1), "plain float32": plain_epoch}, settings.repeats
+    )
+    if test is None:
+        return medians, {}
+    plain.eval()
+    with torch.no_grad():
+        right = torch.cat([plain(x.float() / 255).argmax(-1) for x in test.x.split(1000)]) == test.y
+    return medians, {"ours": float(fit.evaluate(test)["accuracy"][0]), "plain float32": float(right.float().mean())}
+
+
+def stacked(settings: Settings) -> dict[str, float]:
+    """One step of 32 members of 4-64-64-2, batch 64."""
+    n = 32
+    stack = Stack(lambda: MLP(4, 2, (64, 64)), list(range(n)))
+    optimiser = optimizer(stack, "Adam", 1e-3)
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.randn(n, 64, 4, generator=generator), torch.randint(2, (n, 64), generator=generator)
+
+    def step() -> None:
+        loss = losses.per_seed(losses.cross_entropy(stack(x), y)).sum()
+        stack.zero_grad()
+        loss.backward()
+        optimiser.step()
+
+    nets = [copy.deepcopy(module) for module in stack.modules]
+    one_by_one = {fused: peers.one_after_another(copy.deepcopy(nets), x, y, fused) for fused in (False, True)}
+    ways = {
+        "stacked": lambda: seconds(step, 200),
+        "one after another": lambda: seconds(one_by_one[False], 20),
+        "the same, fused Adam": lambda: seconds(one_by_one[True], 20),
+    }
+    return in_turn(ways, settings.repeats)
+
+
+def fitting(settings: Settings, console: Console) -> dict[str, Any]:
+    train, test = pictures(settings, console)
+    torch.set_num_threads(1)
+    found: dict[str, Any] = {
+        "MLP 784-256-256-10, epoch of 60 000, batch 100": mlp_epoch(train, settings, console),
+        "32 members of 4-64-64-2, batch 64, a step": stacked(settings),
+    }
+    name = "CNN 32-64-128, epoch of 12 000, batch 100"
+    found[name], accuracy = cnn_epoch(train, test, settings)
+    table = Table(title=f"Fitting, seconds, medians of {settings.repeats} in turn (ratio to ours)")
+    for column in ("what", "who", "seconds", "ratio", f"accuracy after {settings.repeats} epochs"):
+        table.add_column(column)
+    for what, row in found.items():
+        ours = next(iter(row.values()))
+        for i, (who, time_) in enumerate(row.items()):
+            right = accuracy.get(who.split(" (")[0]) if what == name else None
+            table.add_row(
+                "" if i else what, who, f"{time_:.4g}", f"{time_ / ours:.2f}x", "" if right is None else f"{right:.4f}"
+            )
+    console.print(table)
+    return {"seconds": found, "cnn_accuracy": accuracy}
+
+
 def command() -> int:
     settings = tyro.cli(Settings)
     if settings.repeats < 1:
         print(f"Error: --repeats is a whole number from 1 on, not {settings.repeats}.", file=sys.stderr)
         return 1
     console = Console()
-    figures = tables(settings, console)
+    figures = tables(settings, console) if settings.what == "tables" else fitting(settings, console)
     if settings.output is not None:
         machine = results.about()
         settings.output.write_text(json.dumps(figures | machine, indent=2) + "\n")

@@ -12,6 +12,7 @@ import functools
 import os
 import warnings
 from collections.abc import Callable, Iterator
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -52,15 +53,35 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     A product with one column is computed by another routine for one matrix than for several, so it gets a second column of
     zeros, forward (O = 1) and backward (I = 1).
     """
+    if torch.is_autocast_enabled(x.device.type):
+        kind = torch.get_autocast_dtype(x.device.type)
+        x, weight, bias = x.to(kind), weight.to(kind), None if bias is None else bias.to(kind)
     outputs, inputs = weight.shape[1:]
     if inputs == 1:
         x, weight = F.pad(x, (0, 1)), F.pad(weight, (0, 1))
-    if outputs == 1:
-        weight = F.pad(weight, (0, 0, 0, 1))
-    if bias is None or outputs == 1:
-        y = torch.bmm(x, weight.mT)[..., :outputs]
-        return y if bias is None else y + bias[:, None]
-    return torch.baddbmm(bias[:, None], x, weight.mT)
+    if outputs > 1:
+        return cast(Tensor, _Product.apply(x, weight, bias))
+    y = cast(Tensor, _Product.apply(x, F.pad(weight, (0, 0, 0, 1)), None))[..., :1]
+    return y if bias is None else y + bias[:, None]
+
+
+class _Product(torch.autograd.Function):
+    """Torch's own gradient of a batched product comes transposed, and adding it to the weight's costs a tenth of a step."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return torch.bmm(x, weight.mT) if bias is None else torch.baddbmm(bias[:, None], x, weight.mT)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (y,), (x, weight) = gradients, ctx.saved_tensors
+        wanted = ctx.needs_input_grad
+        return (
+            torch.bmm(y, weight) if wanted[0] else None,
+            torch.bmm(y.mT, x) if wanted[1] else None,
+            y.sum(1) if wanted[2] else None,
+        )
 
 
 @functools.cache

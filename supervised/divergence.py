@@ -23,43 +23,39 @@ class Diverged(FloatingPointError):
 
 
 class Watchman:
-    """Looks at the loss of every step; NaN is noticed at once, a loss that grows after some steps."""
+    """Looks at the losses of the last steps, now and then, and stops a fit that has run away."""
 
     def __init__(self, fit: Fit) -> None:
         self.fit = fit
-        n, device = len(fit.stack.seeds), fit.stack.device
-        self.bad_step = torch.zeros(n, dtype=torch.int64, device=device)  # the first step with a loss that is no number
-        self.bad_loss = torch.zeros(n, device=device)
-        self.sum = torch.zeros(n, device=device)  # of the losses since the last look
-        self.count = 0
+        self.recent: list[Tensor] = []  # the losses [N] since the last look
         self.start: Tensor | None = None  # the loss of the first step
-        self.far = torch.zeros(n, dtype=torch.int64, device=device)  # looks in a row that found it far off
+        self.far = torch.zeros(
+            len(fit.stack.seeds), dtype=torch.int64, device=fit.stack.device
+        )  # looks that found it far off
 
     def look(self, loss: Tensor) -> None:
-        """Take in the loss [N] of the step that was just done. Raises Diverged at every 20th if it has run away."""
-        if not self.fit.recipe.stop_if_diverging:
-            return
+        """Take in the loss [N] of the step that was just done. Raises Diverged, at every 20th, if it has run away."""
         self.start = loss if self.start is None else self.start
-        new = ~torch.isfinite(loss) & (self.bad_step == 0)
-        self.bad_loss = torch.where(new, loss.to(self.bad_loss.dtype), self.bad_loss)
-        self.bad_step = torch.where(new, self.fit.step, self.bad_step)
-        self.sum = self.sum + loss
-        self.count += 1
-        if self.count == EVERY:
+        self.recent.append(loss)
+        if len(self.recent) == EVERY:
             self.report()
-            mean = self.sum / self.count
+            mean = torch.stack(self.recent).mean(0)
+            self.recent = []
             far = (mean > WORSE * self._constant()) & (mean > GROWN * self.start)
             self.far = torch.where(far, self.far + 1, 0)
-            self.sum, self.count = torch.zeros_like(self.sum), 0
-            if (self.far == LOOKS).any():
+            if self.fit.recipe.stop_if_diverging and (self.far == LOOKS).any():
                 k = int((self.far == LOOKS).nonzero()[0])
                 self._stop(k, self.fit.step, float(mean[k]), "grew to")
 
     def report(self) -> None:
-        """Raise Diverged if some loss was no number."""
-        if self.bad_step.any():
-            k = int(self.bad_step.nonzero()[0])
-            self._stop(k, int(self.bad_step[k]), float(self.bad_loss[k]), "became")
+        """Raise Diverged if some loss since the last look is no number."""
+        if not self.fit.recipe.stop_if_diverging or not self.recent:
+            return
+        recent = torch.stack(self.recent)
+        wrong = (~torch.isfinite(recent)).nonzero()
+        if len(wrong):
+            i, k = (int(n) for n in wrong[0])
+            self._stop(k, self.fit.step - len(recent) + 1 + i, float(recent[i, k]), "became")
 
     def _constant(self) -> float:
         """The loss of the best answer that is the same for all examples."""
@@ -95,13 +91,16 @@ class Watchman:
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed fit needs to notice the same at the same step."""
+        recent = torch.stack(self.recent).cpu().numpy() if self.recent else None
         start = None if self.start is None else self.start.cpu().numpy()
-        return {"sum": self.sum.cpu().numpy(), "count": self.count, "start": start, "far": self.far.cpu().numpy()}
+        return {"recent": recent, "start": start, "far": self.far.cpu().numpy()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Put back what `state_dict` gave."""
-        self.sum = torch.from_numpy(state["sum"].copy()).to(self.sum.device)
-        self.far = torch.from_numpy(state["far"].copy()).to(self.far.device)
-        self.count = int(state["count"])
-        start = state["start"]
-        self.start = None if start is None else torch.from_numpy(start.copy()).to(self.sum.device)
+        recent, start, far = (
+            None if part is None else torch.from_numpy(part.copy()).to(self.far.device)
+            for part in (state["recent"], state["start"], state["far"])
+        )
+        assert far is not None
+        self.recent = [] if recent is None else list(recent)
+        self.start, self.far = start, far

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import zlib
 from collections.abc import Mapping, Sequence
@@ -82,26 +83,22 @@ class Fit:
         """One epoch -> its metrics, each float64 [N]. Raises Diverged when the loss runs away."""
         with bits.threads(self.manner.threads):
             self.stack.train()
-            m, n = len(self.train.x), len(self.stack.seeds)
+            m = len(self.train.x)
             shuffled = self.batch_size < m
             order = torch.from_numpy(
                 np.stack([g.permutation(m) if shuffled else np.arange(m) for g in self.order.generators])
             )
             order = order.to(self.stack.device)
-            total = torch.zeros(2, n, dtype=torch.float64, device=self.stack.device)  # loss, right answers
-            found: dict[str, Any] = {}
+            steps: list[tuple[float, Tensor, Tensor]] = []  # share of the epoch, loss [N], share of right answers [N]
             for begin in range(0, m, self.batch_size):
                 index = order[:, begin : begin + self.batch_size]
-                last = begin + self.batch_size >= m
                 x, y = self._batch(index, augment=True)
                 state = None
                 for i, (piece_x, piece_y) in enumerate(self._cut(x, y)):
-                    rate = self.learning_rates()
-                    measured = last and i == len(self.pieces) - 1
+                    measured = begin + self.batch_size >= m and i == len(self.pieces) - 1
+                    rates = self.learning_rates() if measured else []
                     loss, right, state, measures = self._learn(piece_x, piece_y, state, measured)
-                    share = index.shape[1] / m / len(self.pieces)
-                    total[0] += loss.double() * share
-                    total[1] += right.double() * share
+                    steps.append((index.shape[1] / m / len(self.pieces), loss, right))
                     self.step += 1
                     self.watchman.look(loss)
                     for scheduler in self.schedulers if self.recipe.schedule in BY_STEP else []:
@@ -110,9 +107,14 @@ class Fit:
             for scheduler in self.schedulers if self.recipe.schedule not in BY_STEP else []:
                 scheduler.step()
             self.watchman.report()
-            found = {"train/loss": total[0], "train/learning_rate": rate, **measures}
+            share = torch.tensor([s for s, _, _ in steps], dtype=torch.float64, device=self.stack.device)[:, None]
+            found = {
+                "train/loss": (share * torch.stack([loss for _, loss, _ in steps]).double()).sum(0),
+                "train/learning_rate": rates,
+                **measures,
+            }
             if metrics.correct(torch.zeros(1, 1), torch.zeros(1), self.loss) is not None:
-                found["train/accuracy"] = total[1]
+                found["train/accuracy"] = (share * torch.stack([right for _, _, right in steps]).double()).sum(0)
             found = {tag: np.asarray(v.cpu() if isinstance(v, Tensor) else v, np.float64) for tag, v in found.items()}
             if self.validation is not None:
                 found |= {f"validation/{tag}": value for tag, value in self.evaluate(self.validation).items()}
@@ -180,10 +182,13 @@ class Fit:
         return torch.stack(found), torch.stack(right)
 
     def _predict(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
-        with torch.autocast(self.stack.device.type, torch.bfloat16, enabled=self.manner.bf16):
+        with self._precision():
             output = self.stack(x, state) if self.recipe.bptt_steps is not None else self.stack(x)
         prediction, state = output if self.recurrent else (output, None)
         return prediction.float() if self.manner.bf16 else prediction, state
+
+    def _precision(self) -> contextlib.AbstractContextManager[Any]:
+        return torch.autocast(self.stack.device.type, torch.bfloat16) if self.manner.bf16 else contextlib.nullcontext()
 
     def _losses(self, prediction: Tensor, y: Tensor) -> tuple[Tensor, Tensor | None]:
         """The loss of each example [N, B, ...], and which of them count."""
@@ -271,7 +276,7 @@ class Fit:
         self.stack.train(False)
         random = self.stack.random_state()  # to be judged changes nothing, even where the model draws then
         x = as_input(x)
-        with torch.autocast(self.stack.device.type, torch.bfloat16, enabled=self.manner.bf16):
+        with self._precision():
             prediction: Tensor = first(self.stack(x.expand(len(self.stack.seeds), *x.shape)))
         self.stack.load_random_state(random)
         for module, mode in zip(self.stack.modules, modes, strict=True):

@@ -352,6 +352,7 @@ def test_products_and_activations_by_gradcheck():
             for s in ((4, inputs), (outputs, inputs), (outputs,))
         )
         assert torch.autograd.gradcheck(bits.product, (x, w, b))
+        assert torch.autograd.gradgradcheck(bits.product, (x, w, b))
         assert torch.autograd.gradcheck(lambda x, w: bits.product(x, w, None), (x, w))
     x = torch.randn(2, 5, 3, dtype=torch.float64, generator=generator, requires_grad=True)
     for activation in (torch.sigmoid, torch.tanh, nn.functional.elu):

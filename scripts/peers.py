@@ -1,0 +1,149 @@
+"""What others do with the same model and the same data, for `benchmark.py supervised`: each a function -> seconds an epoch.
+
+Keras and Lightning come with the `benchmark` extra; where one is missing it is left out, aloud.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+BATCH = 100
+Epoch = Callable[[], float]
+
+
+class Pictures(torch.utils.data.Dataset[Any]):
+    """The usual data set: each picture by way of PIL, then to a tensor and divided by 255, as ToTensor does."""
+
+    def __init__(self, x: Tensor, y: Tensor) -> None:
+        self.x, self.y = x, y
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def __getitem__(self, i: int) -> tuple[Tensor, int]:
+        from PIL import Image
+
+        picture = Image.fromarray(self.x[i].numpy())
+        return torch.from_numpy(np.array(picture, copy=True))[None].float().div(255), int(self.y[i])
+
+
+def mlp() -> nn.Sequential:
+    return nn.Sequential(
+        nn.Flatten(), nn.Linear(784, 256), nn.ReLU(), nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, 10)
+    )
+
+
+def data_loader(x: Tensor, y: Tensor) -> Epoch:
+    """The tutorial's loop: a DataLoader over `Pictures`, Adam."""
+    net = mlp()
+    optimiser = torch.optim.Adam(net.parameters(), 1e-3)
+    loader = torch.utils.data.DataLoader(Pictures(x, y), batch_size=BATCH, shuffle=True)
+
+    def epoch() -> float:
+        began = time.perf_counter()
+        for a, b in loader:
+            loss = F.cross_entropy(net(a), b)
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+        return time.perf_counter() - began
+
+    return epoch
+
+
+def keras(x: Tensor, y: Tensor) -> Epoch:
+    """Keras on torch, the data in memory. Raises ImportError when it is not installed."""
+    os.environ.setdefault("KERAS_BACKEND", "torch")
+    import keras as k
+
+    layers = [k.layers.Flatten(), *(k.layers.Dense(256, activation="relu") for _ in range(2)), k.layers.Dense(10)]
+    net = k.Sequential([k.layers.Input((28, 28)), *layers])
+    net.compile("adam", k.losses.SparseCategoricalCrossentropy(from_logits=True))
+    pixels, labels = x.float().div(255).numpy(), y.numpy()
+
+    def epoch() -> float:
+        began = time.perf_counter()
+        net.fit(pixels, labels, batch_size=BATCH, epochs=1, verbose=0)
+        return time.perf_counter() - began
+
+    return epoch
+
+
+def lightning(x: Tensor, y: Tensor) -> Epoch:
+    """Lightning over tensors in memory. Raises ImportError when it is not installed."""
+    import logging
+
+    import lightning as lit
+
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+
+    class Lit(lit.LightningModule):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = mlp()
+
+        def training_step(self, batch: Any, _: int) -> Tensor:
+            return F.cross_entropy(self.net(batch[0]), batch[1])
+
+        def configure_optimizers(self) -> torch.optim.Optimizer:
+            return torch.optim.Adam(self.parameters(), 1e-3)
+
+    pairs = torch.utils.data.TensorDataset(x.float().div(255), y)
+    loader = torch.utils.data.DataLoader(pairs, batch_size=BATCH, shuffle=True)
+    net = Lit()
+    quiet = {
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+    }
+
+    def epoch() -> float:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            trainer = lit.Trainer(max_epochs=1, accelerator="cpu", **quiet)
+            began = time.perf_counter()
+            trainer.fit(net, loader)
+        return time.perf_counter() - began
+
+    return epoch
+
+
+def plain_cnn(net: nn.Module, x: Tensor, y: Tensor) -> Epoch:
+    """The usual loop in float32 over tensors in memory, torch's own order of memory, Adam."""
+    optimiser = torch.optim.Adam(net.parameters(), 1e-3)
+
+    def epoch() -> float:
+        began = time.perf_counter()
+        net.train()
+        for index in torch.randperm(len(x)).split(BATCH):
+            loss = F.cross_entropy(net(x[index].float().div(255)), y[index])
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+        return time.perf_counter() - began
+
+    return epoch
+
+
+def one_after_another(nets: list[nn.Module], x: Tensor, y: Tensor, fused: bool) -> Callable[[], None]:
+    """One step of each net in turn, with an Adam each: x [N, B, ...], y [N, B]."""
+    optimisers = [torch.optim.Adam(net.parameters(), 1e-3, fused=fused) for net in nets]
+
+    def step() -> None:
+        for net, optimiser, a, b in zip(nets, optimisers, x, y, strict=True):
+            loss = F.cross_entropy(net(a), b)
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+
+    return step
