@@ -11,13 +11,15 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from supervised import checkpoint, device, session, watch
+from supervised import checkpoint, metrics, session, watch
 from supervised.checkpoint import CheckpointError
 from supervised.data import Data, as_data, split
-from supervised.fitting import Fit, freeze, from_tree
+from supervised.device import choose
+from supervised.fitting import Fit, freeze
 from supervised.logger import Logger
 from supervised.recipe import BY_STEP, Recipe
 from supervised.stack import Stack
+from supervised.state import from_tree
 from supervised.statistics import aggregate
 from supervised.streams import seeds_of
 
@@ -127,7 +129,7 @@ def load(path: str | Path, model: nn.Module | Callable[[], nn.Module], device: s
 
 
 def _stack(model: Any, seeds: tuple[int, ...], recipe: Recipe, name: str) -> Stack:
-    where = device.choose(name)
+    where = choose(name)
     if isinstance(model, nn.Module):
         if len(seeds) != 1:
             raise ValueError(
@@ -211,7 +213,7 @@ def _logger(fitted: Fit, folder: Path, sizes: Mapping[str, int] | None) -> Logge
     _save(fitted, logger)  # first of all, to see that it can be done
     name = type(fitted.stack.modules[0]).__name__
     tags = [tag for tag in BANDS if fitted.validation is not None or tag.startswith("train")]
-    tags = [tag for tag in tags if fitted.loss in ("cross_entropy", "binary_cross_entropy") or "accuracy" not in tag]
+    tags = [tag for tag in tags if fitted.loss in metrics.CLASSIFYING or "accuracy" not in tag]
     logger.text("configuration", watch.markdown(fitted, name))
     logger.bands({tag: tag for tag in tags})
     logger.hparams({"model": name, "seeds": len(fitted.stack.seeds), **fitted.recipe.to_json()}, tags)

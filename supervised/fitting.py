@@ -20,7 +20,9 @@ from supervised.divergence import Watchman
 from supervised.names import nearest
 from supervised.recipe import BY_STEP, Recipe
 from supervised.stack import Stack, clip_per_seed, norms, torch_seed
+from supervised.state import detached, from_tree, optimizer_state, to_tree
 from supervised.streams import Streams
+from supervised.trial import as_input, first, try_out
 
 CHUNK = 1000  # examples a member sees at once when it is only judged
 
@@ -53,9 +55,9 @@ class Fit:
             for part in module.modules():
                 if isinstance(part, Image):
                     part.channels_last = self.manner.channels_last
-        self.train, self.classes, self.recurrent = self._check(self.train, "The training data")
+        self.train, self.classes, self.recurrent, self.all_count = try_out(stack, self.train, loss, "The training data")
         if self.validation is not None:
-            self.validation, *_ = self._check(self.validation, "The validation data")
+            self.validation = try_out(stack, self.validation, loss, "The validation data").data
         m = len(self.train.x)
         self.batch_size = m if recipe.batch_size is None else recipe.batch_size
         if self.batch_size > m:
@@ -107,20 +109,22 @@ class Fit:
             for scheduler in self.schedulers if self.recipe.schedule not in BY_STEP else []:
                 scheduler.step()
             self.watchman.report()
-            share = torch.tensor([s for s, _, _ in steps], dtype=torch.float64, device=self.stack.device)[:, None]
-            found = {
-                "train/loss": (share * torch.stack([loss for _, loss, _ in steps]).double()).sum(0),
-                "train/learning_rate": rates,
-                **measures,
-            }
-            if metrics.correct(torch.zeros(1, 1), torch.zeros(1), self.loss) is not None:
-                found["train/accuracy"] = (share * torch.stack([right for _, _, right in steps]).double()).sum(0)
-            found = {tag: np.asarray(v.cpu() if isinstance(v, Tensor) else v, np.float64) for tag, v in found.items()}
+            found = {"train/learning_rate": rates, **measures, **self._means(steps)}
             if self.validation is not None:
                 found |= {f"validation/{tag}": value for tag, value in self.evaluate(self.validation).items()}
-                self._keep(found["validation/loss"])
-            self.history.append({"epoch": self.epoch, "step": self.step, **found})
-            return found
+            row = {tag: np.asarray(v.cpu() if isinstance(v, Tensor) else v, np.float64) for tag, v in found.items()}
+            if self.validation is not None:
+                self._keep(row["validation/loss"])
+            self.history.append({"epoch": self.epoch, "step": self.step, **row})
+            return row
+
+    def _means(self, steps: list[tuple[float, Tensor, Tensor]]) -> dict[str, Tensor]:
+        """Loss and accuracy [N] over an epoch, each step counted by its share of it."""
+        share = torch.tensor([s for s, _, _ in steps], dtype=torch.float64, device=self.stack.device)[:, None]
+        found = {"train/loss": (share * torch.stack([loss for _, loss, _ in steps]).double()).sum(0)}
+        if self.loss in metrics.CLASSIFYING:
+            found["train/accuracy"] = (share * torch.stack([right for _, _, right in steps]).double()).sum(0)
+        return found
 
     @property
     def finished(self) -> bool:
@@ -266,7 +270,7 @@ class Fit:
                 sums[2] += (target != losses.IGNORED).flatten(1).sum(1) if right is not None else loss[0].numel()
         total, right_answers, count = sums.cpu().numpy()
         found = {"loss": total / np.maximum(count, 1)}
-        if self.loss in ("cross_entropy", "binary_cross_entropy"):
+        if self.loss in metrics.CLASSIFYING:
             return {**found, "accuracy": right_answers / np.maximum(count, 1)}
         return {**found, "rmse": np.sqrt(found["loss"])} if self.loss == "mse" else found
 
@@ -287,35 +291,16 @@ class Fit:
 
     def _optimizers(self, steps_per_epoch: int) -> tuple[list[torch.optim.Optimizer], list[Any]]:
         recipe = self.recipe
+        if recipe.optimizer == "LBFGS":
+            return optimize.lbfgs(self.stack, recipe.learning_rate, **recipe.optimizer_options), []
         options = dict(recipe.optimizer_options)
         if recipe.weight_decay:
             options["weight_decay"] = recipe.weight_decay
-        rate = recipe.learning_rate
-        if recipe.optimizer == "LBFGS":
-            if not self.stack.gradients:
-                raise ValueError("The model has nothing to train: no parameter of it needs a gradient.")
-            options = {"line_search_fn": "strong_wolfe", **options}
-            groups = self.stack.groups(rate if isinstance(rate, tuple) else (rate,) * len(self.stack.seeds))
-            try:
-                return [torch.optim.LBFGS(group["params"], lr=group["lr"], **options) for group in groups], []
-            except TypeError as error:
-                raise ValueError(f"LBFGS cannot be made: {error}.") from error
-        made = optimize.optimizer(self.stack, recipe.optimizer, rate, **options)
+        made = optimize.optimizer(self.stack, recipe.optimizer, recipe.learning_rate, **options)
         if recipe.schedule is None:
             return [made], []
         total = recipe.epochs * steps_per_epoch
-        rates = [group["lr"] for group in made.param_groups]
-        given: dict[str, dict[str, Any]] = {
-            "OneCycleLR": {"max_lr": rates, "total_steps": total + 1},
-            "CosineAnnealingLR": {"T_max": total},
-            "LinearLR": {"start_factor": 1.0, "end_factor": 0.0, "total_iters": total},
-            "PolynomialLR": {"total_iters": total},
-        }
-        options = {**given.get(recipe.schedule, {}), **recipe.schedule_options}
-        try:
-            return [made], [getattr(torch.optim.lr_scheduler, recipe.schedule)(made, **options)]
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"The schedule {recipe.schedule} cannot be made: {error}.") from error
+        return [made], [optimize.schedule(made, recipe.schedule, total, **recipe.schedule_options)]
 
     def _time_pieces(self) -> list[slice]:
         """Where sequences are cut for truncated back-propagation: one piece if they are not."""
@@ -333,52 +318,6 @@ class Fit:
 
     def _cut(self, x: Tensor, y: Tensor) -> list[tuple[Tensor, Tensor]]:
         return [(x, y)] if len(self.pieces) == 1 else [(x[:, :, piece], y[:, :, piece]) for piece in self.pieces]
-
-    def _check(self, data: Data, name: str) -> tuple[Data, int | None, bool]:
-        """Try the model on two examples -> (data with y as the loss wants it, classes if any, whether it is recurrent)."""
-        few = data.x[:2].expand(len(self.stack.seeds), *data.x[:2].shape)
-        try:
-            with torch.no_grad():
-                self.stack.train(False)
-                random = self.stack.random_state()
-                output = self.stack(as_input(few))
-                self.stack.load_random_state(random)
-                self.stack.train(True)
-        except (RuntimeError, IndexError, ValueError, TypeError) as error:
-            said = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise DataError(f"{name} do not go into the model: an x is {list(data.x.shape[1:])}. {said}") from error
-        answer = first(output)
-        if not isinstance(answer, Tensor):
-            raise ValueError(
-                f"The model must answer a tensor, or a tuple that begins with one, not {type(answer).__name__}."
-            )
-        shape, y = list(answer.shape[2:]), data.y
-        if self.loss == "cross_entropy":
-            self.all_count = bool((y != losses.IGNORED).all())
-            if y.is_floating_point() or list(y.shape[1:]) != shape[:-1]:
-                raise DataError(
-                    f"{name}: cross_entropy takes whole numbers y of shape {['M', *shape[:-1]]}, one for each answer of the"
-                    f" model, not {y.dtype} of {['M', *y.shape[1:]]}."
-                )
-            wrong = ((y < 0) | (y >= shape[-1])) & (y != losses.IGNORED)
-            if wrong.any():
-                place = tuple(int(i) for i in wrong.nonzero()[0])
-                raise DataError(
-                    f"{name}: y[{', '.join(map(str, place))}] is {int(y[place])}, but the model knows the classes 0 to"
-                    f" {shape[-1] - 1}."
-                )
-            return Data(data.x, y.long()), shape[-1], isinstance(output, tuple)
-        self.all_count = True
-        y = y.float()
-        if [*y.shape[1:], 1] == shape:
-            y = y[..., None]
-        if list(y.shape[1:]) != shape:
-            raise DataError(f"{name}: the model answers {shape} to each example, and y is {list(y.shape[1:])}.")
-        if self.loss == "binary_cross_entropy" and not ((y >= 0) & (y <= 1)).all():
-            wrong = (y < 0) | (y > 1)
-            place = tuple(int(i) for i in wrong.nonzero()[0])
-            raise DataError(f"{name}: y[{', '.join(map(str, place))}] is {y[place].item():g}; yes and no are 1 and 0.")
-        return Data(data.x, y), None, isinstance(output, tuple)
 
     # -- saving ----------------------------------------------------------------------------------------------------------
 
@@ -431,49 +370,6 @@ class Fit:
         parts = [self.train, *([] if self.validation is None else [self.validation])]
         sums = [zlib.crc32(t.contiguous().cpu().numpy().tobytes()) for part in parts for t in part]
         return "-".join(f"{value:08x}" for value in sums)
-
-
-def as_input(x: Tensor) -> Tensor:
-    """Pictures of bytes as numbers from 0 to 1; anything else as it is."""
-    return x.float().div_(255) if x.dtype == torch.uint8 else x
-
-
-def first(output: Any) -> Any:
-    """A model's answer, without its state."""
-    return output[0] if isinstance(output, tuple) else output
-
-
-def detached(state: Any) -> Any:
-    """A state through which no gradient goes back."""
-    if isinstance(state, tuple):
-        return tuple(detached(part) for part in state)
-    return state.detach() if isinstance(state, Tensor) else state
-
-
-def to_tree(value: Any) -> Any:
-    """Tensors as arrays, NaN as None, dict keys as strings: what a checkpoint can hold."""
-    if isinstance(value, Tensor):
-        return value.detach().cpu().numpy()
-    if isinstance(value, Mapping):
-        return {str(key): to_tree(part) for key, part in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [to_tree(part) for part in value]
-    return value
-
-
-def from_tree(tree: Any) -> Any:
-    """Arrays as tensors again."""
-    if isinstance(tree, np.ndarray):
-        return torch.from_numpy(tree.copy())
-    if isinstance(tree, dict):
-        return {key: from_tree(part) for key, part in tree.items()}
-    return [from_tree(part) for part in tree] if isinstance(tree, list) else tree
-
-
-def optimizer_state(tree: Any) -> dict[str, Any]:
-    """What an optimizer's state_dict was before `to_tree`: its parameters are numbered."""
-    found = from_tree(tree)
-    return {"state": {int(key): part for key, part in found["state"].items()}, "param_groups": found["param_groups"]}
 
 
 def _to(data: Data, device: torch.device) -> Data:

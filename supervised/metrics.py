@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
+CLASSIFYING = ("cross_entropy", "binary_cross_entropy")  # losses whose predictions are right or wrong
+
 
 def correct(prediction: Tensor, target: Tensor, loss: str) -> Tensor | None:
     """Which predictions are right, bool [N, B, ...]; None where the loss is that of a regression.

@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from supervised import bits, streams
@@ -245,110 +244,6 @@ def clip_per_seed(stack: Stack, max_norm: float) -> Tensor:
     for gradient in stack.gradients.values():
         gradient.mul_(scale.view(-1, *[1] * (gradient.ndim - 1)))
     return found
-
-
-# ----------------------------------------------------------------------------------------------------------------------
-# The rules
-
-
-@rule(nn.Identity, nn.ReLU, nn.LeakyReLU, nn.Hardtanh, nn.ReLU6)
-def _arithmetic(stack: Stack, modules: Sequence[nn.Module]) -> Op:
-    return modules[0]
-
-
-@rule(nn.Sigmoid, nn.Tanh, nn.ELU, nn.SELU, nn.CELU, nn.SiLU, nn.GELU, nn.Softplus, nn.Mish, nn.LogSigmoid)
-def _transcendental(stack: Stack, modules: Sequence[nn.Module]) -> Op:
-    return lambda x: bits.elementwise(modules[0], x)
-
-
-@rule(nn.Linear)
-def _linear(stack: Stack, modules: Sequence[nn.Linear]) -> Op:
-    weight, bias = stack.of_all(modules[0].weight), stack.of_all(modules[0].bias)
-    assert weight is not None
-
-    def op(x: Tensor) -> Tensor:
-        if x.ndim == 3:
-            return bits.product(x, weight, bias)
-        return bits.product(x.flatten(1, -2), weight, bias).view(*x.shape[:-1], -1)
-
-    return op
-
-
-@rule(nn.LayerNorm)
-def _layer_norm(stack: Stack, modules: Sequence[nn.LayerNorm]) -> Op:
-    first = modules[0]
-    weight, bias = stack.of_all(first.weight), stack.of_all(first.bias)
-    shape = list(first.normalized_shape)
-
-    def op(x: Tensor) -> Tensor:
-        y = F.layer_norm(x, shape, eps=first.eps)
-        aligned = [len(x), *[1] * (x.ndim - 1 - len(shape)), *shape]
-        y = y if weight is None else y * weight.view(aligned)
-        return y if bias is None else y + bias.view(aligned)
-
-    return op
-
-
-@rule(nn.BatchNorm1d)
-def _batch_norm(stack: Stack, modules: Sequence[nn.BatchNorm1d]) -> Op:
-    # Torch adds up its averages in another order for another number of columns: so one member at a time.
-    return lambda x: torch.stack([module(part) for module, part in zip(modules, x.unbind(), strict=True)])
-
-
-@rule(nn.Dropout)
-def _dropout(stack: Stack, modules: Sequence[nn.Dropout]) -> Op:
-    first = modules[0]
-
-    def op(x: Tensor) -> Tensor:
-        if not first.training or first.p == 0:
-            return x
-        kept = torch.empty_like(x)
-        for part, generator in zip(kept, stack.generators, strict=True):
-            part.bernoulli_(1 - first.p, generator=generator)
-        return x * kept.div_(max(1 - first.p, 1e-38))
-
-    return op
-
-
-@rule(nn.Flatten)
-def _flatten(stack: Stack, modules: Sequence[nn.Flatten]) -> Op | None:
-    first = modules[0]
-    return (lambda x: x.flatten(2)) if (first.start_dim, first.end_dim) == (1, -1) else None
-
-
-@rule(nn.Embedding)
-def _embedding(stack: Stack, modules: Sequence[nn.Embedding]) -> Op | None:
-    first = modules[0]
-    weight = stack.of_all(first.weight)
-    if (
-        weight is None
-        or first.max_norm is not None
-        or first.scale_grad_by_freq
-        or first.sparse
-        or first.padding_idx is not None
-    ):
-        return None
-    n, size = len(stack.seeds), first.num_embeddings
-    begin = torch.arange(0, n * size, size, device=stack.device)
-    return lambda x: F.embedding(x + begin.view(n, *[1] * (x.ndim - 1)), weight.flatten(0, 1))
-
-
-@rule(nn.Sequential)
-def _sequential(stack: Stack, modules: Sequence[nn.Sequential]) -> Op | None:
-    ops = [stack.lift(parts) for parts in zip(*modules, strict=True)]
-    if any(op is None for op in ops):
-        return None
-
-    def run(x: Tensor) -> Tensor:
-        for op in ops:
-            assert op is not None
-            x = op(x)
-        return x
-
-    return run
-
-
-# ----------------------------------------------------------------------------------------------------------------------
 
 
 def _check_alike(modules: Sequence[nn.Module], seeds: Sequence[int]) -> None:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from supervised.logger import Logger
+from supervised.trial import as_input
 
 if TYPE_CHECKING:
     from supervised.fitting import Fit
@@ -67,8 +68,6 @@ def dead_units(model: nn.Module, answers: dict[str, Tensor]) -> float | None:
 
 def look(fit: Fit, logger: Logger) -> dict[str, np.ndarray]:
     """Write histograms of the first seed's weights and activations -> metrics of all seeds, each [N]."""
-    from supervised.fitting import as_input
-
     x = as_input(fit.train.x[:EXAMPLES])
     shares = []
     for k, module in enumerate(fit.stack.modules):
@@ -87,8 +86,6 @@ def look(fit: Fit, logger: Logger) -> dict[str, np.ndarray]:
 
 def graph(fit: Fit, logger: Logger) -> None:
     """Write the model's graph for the Graphs tab, where torch can trace it."""
-    from supervised.fitting import as_input
-
     model = copy.deepcopy(fit.stack.modules[0]).cpu().eval()
     for parameter in model.parameters():
         parameter.requires_grad_(False)
@@ -148,13 +145,11 @@ def markdown(fit: Fit, name: str) -> str:
     rows += list(fit.recipe.to_json().items())
     text = "\n".join(["| setting | value |", "| --- | --- |", *(f"| {key} | {value} |" for key, value in rows)])
     try:
-        layers = layer_table(fit.stack.modules[0], list(fit.train.x.shape[1:]), _input_type(fit))
+        layers = layer_table(fit.stack.modules[0], list(fit.train.x.shape[1:]), as_input(fit.train.x[:1]).dtype)
     except ShapeError:
         return text
     return f"{text}\n\n```\n{table_text(layers)}\n```"
 
 
 def _input_type(fit: Fit) -> torch.dtype:
-    from supervised.fitting import as_input
-
     return as_input(fit.train.x[:1]).dtype

@@ -1,0 +1,84 @@
+"""Does the model take these data? Tried on two examples, before anything is trained."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from supervised import losses
+from supervised.data import Data, DataError
+from supervised.stack import Stack
+
+
+class Trial(NamedTuple):
+    """What came out: the data with y as the loss wants it, and what the model is."""
+
+    data: Data
+    classes: int | None  # of cross_entropy
+    recurrent: bool  # whether the model answers a state too
+    all_count: bool  # whether no target is losses.IGNORED
+
+
+def as_input(x: Tensor) -> Tensor:
+    """Pictures of bytes as numbers from 0 to 1; anything else as it is."""
+    return x.float().div_(255) if x.dtype == torch.uint8 else x
+
+
+def first(output: Any) -> Any:
+    """A model's answer, without its state."""
+    return output[0] if isinstance(output, tuple) else output
+
+
+def try_out(stack: Stack, data: Data, loss: str, name: str) -> Trial:
+    """Put two examples through the members, and hold their answers against y. Raises DataError where they do not go together."""
+    few = data.x[:2].expand(len(stack.seeds), *data.x[:2].shape)
+    random = stack.random_state()
+    try:
+        with torch.no_grad():
+            output = stack.train(False)(as_input(few))
+    except (RuntimeError, IndexError, ValueError, TypeError) as error:
+        said = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise DataError(f"{name} do not go into the model: an x is {list(data.x.shape[1:])}. {said}") from error
+    finally:
+        stack.train(True).load_random_state(random)
+    answer = first(output)
+    if not isinstance(answer, Tensor):
+        raise ValueError(
+            f"The model must answer a tensor, or a tuple that begins with one, not {type(answer).__name__}."
+        )
+    recurrent, shape = isinstance(output, tuple), list(answer.shape[2:])
+    if loss == "cross_entropy":
+        y = _classes(data.y, shape, name)
+        return Trial(Data(data.x, y), shape[-1], recurrent, bool((y != losses.IGNORED).all()))
+    return Trial(Data(data.x, _numbers(data.y, shape, loss, name)), None, recurrent, True)
+
+
+def _classes(y: Tensor, shape: list[int], name: str) -> Tensor:
+    if y.is_floating_point() or not shape or list(y.shape[1:]) != shape[:-1]:
+        raise DataError(
+            f"{name}: cross_entropy takes whole numbers y of shape {['M', *shape[:-1]]}, one for each answer of the model,"
+            f" not {y.dtype} of {['M', *y.shape[1:]]}."
+        )
+    y = y.long()
+    wrong = ((y < 0) | (y >= shape[-1])) & (y != losses.IGNORED)
+    if wrong.any():
+        place = tuple(int(i) for i in wrong.nonzero()[0])
+        raise DataError(
+            f"{name}: y[{', '.join(map(str, place))}] is {int(y[place])}, but the model knows the classes 0 to {shape[-1] - 1}."
+        )
+    return y
+
+
+def _numbers(y: Tensor, shape: list[int], loss: str, name: str) -> Tensor:
+    y = y.float()
+    if [*y.shape[1:], 1] == shape:  # [M] for [M, 1]
+        y = y[..., None]
+    if list(y.shape[1:]) != shape:
+        raise DataError(f"{name}: the model answers {shape} to each example, and y is {list(y.shape[1:])}.")
+    wrong = (y < 0) | (y > 1)
+    if loss == "binary_cross_entropy" and wrong.any():
+        place = tuple(int(i) for i in wrong.nonzero()[0])
+        raise DataError(f"{name}: y[{', '.join(map(str, place))}] is {y[place].item():g}; yes and no are 1 and 0.")
+    return y
