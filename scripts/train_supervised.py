@@ -64,7 +64,7 @@ class Settings:
     logdir: Path | None = None
     """The folder of this run; a new one under runs/ if not given."""
     resume: bool = False
-    """Go on with the run in logdir."""
+    """Go on with the run in logdir, or with the newest of the same experiment under runs/."""
 
 
 @dataclass(frozen=True)
@@ -259,10 +259,10 @@ def main(settings: Settings, console: Console) -> None:
         raise ValueError(f"--seeds is a whole number from 1 on, not {settings.seeds}.")
     if settings.epochs is not None and settings.epochs < 1:
         raise ValueError(f"--epochs is a whole number from 1 on, not {settings.epochs}.")
-    if settings.resume and settings.logdir is None:
-        raise ValueError("--resume needs --logdir, the folder of the run to go on with.")
+    family = Path("runs") / settings.experiment
     stamp = f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{random.SystemRandom().randrange(16**4):04x}"
-    logdir = settings.logdir or Path("runs") / settings.experiment / stamp
+    newest = max(family.glob("*"), key=lambda folder: folder.name, default=None) if settings.resume else None
+    logdir = settings.logdir or newest or family / stamp
     began = time.perf_counter()
     train = hihello if settings.experiment == "hihello" else pictures
     figures = train(settings, console, logdir)

@@ -1,7 +1,9 @@
-"""Environments that tell on whoever handles their endings, draws or spaces wrongly; and what event files tell."""
+"""Environments that tell on whoever handles their endings, draws or spaces wrongly; what event files and scripts tell."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,8 @@ import numpy as np
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from supervised.logger import EVENTS
+
+ROOT = Path(__file__).parent.parent
 
 
 class Counting(gym.Env[Any, Any]):
@@ -72,3 +76,17 @@ def curves(folder: Path) -> dict[tuple[str, str], list[tuple[int, Any]]]:
         for tag in events.Tags()["images"]:
             found[name, tag] = [(e.step, e.encoded_image_string) for e in events.Images(tag)]
     return found
+
+
+def script(name: str, *words: object, cwd: Path, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """Run a script as a user does -> what `subprocess.run` gives."""
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "scripts" / name), *map(str, words)],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if check:
+        assert done.returncode == 0, done.stdout + done.stderr
+    return done

@@ -6,25 +6,10 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 from PIL import Image
-
-ROOT = Path(__file__).parent.parent.parent
-
-
-def script(name, *words, cwd, check=True):
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "scripts" / name), *map(str, words)],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if check:
-        assert done.returncode == 0, done.stdout + done.stderr
-    return done
+from told import ROOT, script
 
 
 @pytest.fixture(scope="module")
