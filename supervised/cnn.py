@@ -39,17 +39,19 @@ class Residual(nn.Module):
     Where the number of channels or the size changes, the way past is a convolution with a 1x1 filter.
     """
 
-    def __init__(self, inputs: int, channels: int, kernel: int, stride: int, activation_name: str, norm: bool) -> None:
+    def __init__(
+        self, inputs: int, channels: int, kernel: int, stride: int, activation_name: str, norm: bool, bias: bool = True
+    ) -> None:
         super().__init__()
         self.inner = named(
             [
-                *_conv("1", inputs, channels, kernel, stride, norm),
+                *_conv("1", inputs, channels, kernel, stride, norm, bias),
                 (f"{activation_name}1", layers.activation(activation_name)),
-                *_conv("2", channels, channels, kernel, 1, norm),
+                *_conv("2", channels, channels, kernel, 1, norm, bias),
             ]
         )
         same = inputs == channels and stride == 1
-        self.past = nn.Identity() if same else named(_conv("", inputs, channels, 1, stride, norm))
+        self.past = nn.Identity() if same else named(_conv("", inputs, channels, 1, stride, norm, bias))
         self.out = layers.activation(activation_name)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -59,10 +61,10 @@ class Residual(nn.Module):
 
 
 def _conv(
-    name: str, inputs: int, channels: int, kernel: int, stride: int, norm: bool, padding: int | None = None
+    name: str, inputs: int, channels: int, kernel: int, stride: int, norm: bool, bias: bool, padding: int | None = None
 ) -> list[tuple[str, nn.Module]]:
     same = (kernel - 1) // 2 if padding is None else padding
-    conv = nn.Conv2d(inputs, channels, kernel, stride, same, bias=not norm)
+    conv = nn.Conv2d(inputs, channels, kernel, stride, same, bias=bias and not norm)
     return [(f"conv{name}", conv), *([(f"norm{name}", nn.BatchNorm2d(channels))] if norm else [])]
 
 
@@ -74,7 +76,7 @@ class CNN(Model):
     shape: (C, H, W). block: "plain" (one convolution), "vgg" (two: Simonyan and Zisserman 2015) or "residual" (two and a
     way past them). kernel, stride, padding: for all stages, or one for each; padding None keeps the size at stride 1. pool:
     "max", "average", "fractional" (Graham 2014) or None; windows of 2x2 that may stick out, as the lectures' "SAME".
-    norm: batch-norm after each convolution. global_pool: None, "max" or "average" over what is left of the picture.
+    norm: batch-norm after each convolution. bias: of the convolutions; batch-norm takes its place. global_pool: None, "max" or "average" over what is left of the picture.
     dropout, dense_dropout: shares put to zero in training, after each stage and each dense layer.
     Raises ShapeError where a filter does not fit.
     """
@@ -95,6 +97,7 @@ class CNN(Model):
         activation: str = "relu",
         init: str = "torch",
         norm: bool = False,
+        bias: bool = True,
         dropout: float = 0.0,
         dense_dropout: float = 0.0,
         loss: str = "cross_entropy",
@@ -116,11 +119,11 @@ class CNN(Model):
             except ShapeError as error:
                 raise ShapeError(f"Stage {i} of the CNN: {error}") from error
             if block == "residual":
-                parts.append((f"residual{i}", Residual(c, out, k, s, activation, norm)))
+                parts.append((f"residual{i}", Residual(c, out, k, s, activation, norm, bias)))
             else:
                 for j in "ab" if block == "vgg" else ("",):
                     last = s if j in ("", "b") else 1
-                    parts += _conv(f"{i}{j}", c, out, k, last, norm, pad)
+                    parts += _conv(f"{i}{j}", c, out, k, last, norm, bias, pad)
                     parts.append((f"{activation}{i}{j}", layers.activation(activation)))
                     c = out
             c = out

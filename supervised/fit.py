@@ -216,7 +216,10 @@ def _logger(fitted: Fit, folder: Path, sizes: Mapping[str, int] | None) -> Logge
     tags = [tag for tag in tags if fitted.loss in metrics.CLASSIFYING or "accuracy" not in tag]
     logger.text("configuration", watch.markdown(fitted, name))
     logger.bands({tag: tag for tag in tags})
-    logger.hparams({"model": name, "seeds": len(fitted.stack.seeds), **fitted.recipe.to_json()}, tags)
+    usual = Recipe().to_json()
+    always = ("epochs", "batch_size", "optimizer", "learning_rate")
+    chosen = {k: v for k, v in fitted.recipe.to_json().items() if k in always or v != usual[k]}
+    logger.hparams({"model": name, "seeds": len(fitted.stack.seeds), **chosen}, tags)
     watch.graph(fitted, logger)
     return logger
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = 256  # from the head of the data, to look at activations with
 DULL = (nn.Dropout, nn.Flatten, nn.Identity)  # layers that compute nothing worth a histogram
-MOST_WRONG = 20
+MOST_WRONG = 16
 
 
 def activations(model: nn.Module, x: Tensor) -> dict[str, Tensor]:
@@ -115,15 +115,15 @@ def wrong_pictures(fit: Fit, k: int = 0, names: Sequence[str] | None = None) -> 
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8, 7), dpi=80, layout="constrained")
-    for axes, i in zip(figure.subplots(4, 5).flat, [*wrong[:MOST_WRONG].tolist(), *[None] * MOST_WRONG], strict=False):
+    figure = Figure(figsize=(6.4, 8), dpi=80, layout="constrained")
+    for axes, i in zip(figure.subplots(4, 4).flat, [*wrong[:MOST_WRONG].tolist(), *[None] * MOST_WRONG], strict=False):
         axes.axis("off")
         if i is not None:
             is_, was = (names[int(c)] if names else int(c) for c in (data.y[i], said[i]))
             axes.imshow(data.x[i].reshape(shape).cpu().numpy(), cmap="gray_r")
-            axes.set_title(f"is {is_}, said {was}\n{sure[i]:.1%} sure", fontsize=9)
+            axes.set_title(f"is {is_}, said {was}\n{sure[i]:.1%} sure", fontsize=12)
     where = "validation" if fit.validation else "training"
-    figure.suptitle(f"{len(wrong)} of {len(data.x):,} {where} pictures wrong, seed {fit.stack.seeds[k]}", fontsize=11)
+    figure.suptitle(f"{len(wrong)} of {len(data.x):,} {where} pictures wrong, seed {fit.stack.seeds[k]}", fontsize=13)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()  # type: ignore[no-untyped-call]
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()  # type: ignore[no-untyped-call]
@@ -142,7 +142,7 @@ def markdown(fit: Fit, name: str) -> str:
         ),
         ("examples", f"{len(fit.train.x):,}" + (f", validation {len(fit.validation.x):,}" if fit.validation else "")),
     ]
-    rows += list(fit.recipe.to_json().items())
+    rows += list((fit.recipe.to_json() | {"loss": fit.loss}).items())
     text = "\n".join(["| setting | value |", "| --- | --- |", *(f"| {key} | {value} |" for key, value in rows)])
     try:
         layers = layer_table(fit.stack.modules[0], list(fit.train.x.shape[1:]), as_input(fit.train.x[:1]).dtype)

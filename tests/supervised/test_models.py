@@ -82,6 +82,9 @@ def test_parameter_counts():
     assert rows["input"].activation_bytes == 784 * 4
     text = table_text(list(rows.values()))
     assert "1,379,557" in text.splitlines()[-1]
+    assert (
+        parameters(CNN((1, 28, 28), 10, (32, 64, 128), widths=(625,), bias=False)) == 1_379_333
+    )  # the notes' own code
     simple = CNN((1, 28, 28), 10, (32, 64))
     assert {r.name: r.output for r in layer_table(simple, (28, 28))}["trunk.flatten"] == (3136,)
 
