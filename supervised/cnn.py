@@ -76,7 +76,8 @@ class CNN(Model):
     shape: (C, H, W). block: "plain" (one convolution), "vgg" (two: Simonyan and Zisserman 2015) or "residual" (two and a
     way past them). kernel, stride, padding: for all stages, or one for each; padding None keeps the size at stride 1. pool:
     "max", "average", "fractional" (Graham 2014) or None; windows of 2x2 that may stick out, as the lectures' "SAME".
-    norm: batch-norm after each convolution. bias: of the convolutions; batch-norm takes its place. global_pool: None, "max" or "average" over what is left of the picture.
+    norm: batch-norm after each convolution. bias: of the convolutions; batch-norm takes its place. global_pool: None,
+    "max" or "average" over what is left of the picture.
     dropout, dense_dropout: shares put to zero in training, after each stage and each dense layer.
     Raises ShapeError where a filter does not fit.
     """
