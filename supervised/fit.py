@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -188,6 +189,9 @@ def _go_on(fitted: Fit, path: Path) -> Mapping[str, int]:
             for field, old, new in changed
         )
         raise CheckpointError(f"The fit in {path.parent} was made with other settings: {lines}. Take another logdir.")
+    if meta.get("manner") != str(fitted.manner):
+        said = f"was computed in {meta.get('manner')}, and goes on in {fitted.manner}"
+        warnings.warn(f"The fit in {path.parent} {said}: it will not be equal to the bit.", stacklevel=3)
     try:
         fitted.load_state_dict(state)
         sizes = {str(name): int(size) for name, size in meta["curves"].items()}

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from supervised import bits, losses, metrics, optimize
 from supervised.cnn import Image
-from supervised.data import Data, DataError
+from supervised.data import Data, DataError, as_data
 from supervised.device import keep_memory, manner
 from supervised.divergence import Watchman
 from supervised.names import nearest
@@ -22,7 +22,7 @@ from supervised.recipe import BY_STEP, Recipe
 from supervised.stack import Stack, clip_per_seed, norms, torch_seed
 from supervised.state import detached, from_tree, optimizer_state, to_tree
 from supervised.streams import Streams
-from supervised.trial import as_input, first, try_out
+from supervised.trial import as_input, check_recipe, first, first_line, try_out
 
 CHUNK = 1000  # examples a member sees at once when it is only judged
 
@@ -60,8 +60,7 @@ class Fit:
             self.validation = try_out(stack, self.validation, loss, "The validation data").data
         m = len(self.train.x)
         self.batch_size = m if recipe.batch_size is None else recipe.batch_size
-        if self.batch_size > m:
-            raise DataError(f"A batch of {self.batch_size} is larger than the data: there are {m} examples.")
+        check_recipe(stack, self.train, recipe)
         self.pieces = self._time_pieces()
         steps_per_epoch = math.ceil(m / self.batch_size) * len(self.pieces)
         self.optimizers, self.schedulers = self._optimizers(steps_per_epoch)
@@ -111,7 +110,7 @@ class Fit:
             self.watchman.report()
             found = {"train/learning_rate": rates, **measures, **self._means(steps)}
             if self.validation is not None:
-                found |= {f"validation/{tag}": value for tag, value in self.evaluate(self.validation).items()}
+                found |= {f"validation/{tag}": value for tag, value in self._judge(self.validation).items()}
             row = {tag: np.asarray(v.cpu() if isinstance(v, Tensor) else v, np.float64) for tag, v in found.items()}
             if self.validation is not None:
                 self._keep(row["validation/loss"])
@@ -240,9 +239,13 @@ class Fit:
     def predict(self, x: Any) -> Tensor:
         """What each member answers to the same x [M, ...]: [N, M, ...], in evaluation mode and without a gradient."""
         inputs = x if isinstance(x, Tensor) else torch.as_tensor(np.asarray(x))
-        inputs = inputs.float() if inputs.dtype == torch.float64 else inputs
+        if inputs.dtype != torch.uint8 and self.train.x.is_floating_point():
+            inputs = inputs.float()
         with bits.threads(self.manner.threads):
-            parts = [self._answer(part.to(self.stack.device)) for part in inputs.split(CHUNK)]
+            try:
+                parts = [self._answer(part.to(self.stack.device)) for part in inputs.split(CHUNK)]
+            except RuntimeError as error:
+                raise DataError(f"x {list(inputs.shape)} does not go into the model: {first_line(error)}") from error
         return torch.cat(parts, 1)
 
     def probabilities(self, x: Any) -> Tensor:
@@ -253,11 +256,16 @@ class Fit:
         """The members' probabilities on average, [M, ...]."""
         return self.probabilities(x).mean(0)
 
-    def evaluate(self, data: Data) -> dict[str, np.ndarray]:
-        """Loss, and accuracy or root mean squared error, of each member on the same data: each float64 [N]."""
+    def evaluate(self, data: Any) -> dict[str, np.ndarray]:
+        """Loss, and accuracy or root mean squared error, of each member on the same pair (x, y): each float64 [N].
+
+        Raises DataError for data that do not go with the model.
+        """
+        return self._judge(try_out(self.stack, _to(as_data(data), self.stack.device), self.loss, "The data").data)
+
+    def _judge(self, data: Data) -> dict[str, np.ndarray]:
         n = len(self.stack.seeds)
         sums = torch.zeros(3, n, dtype=torch.float64, device=self.stack.device)  # losses, right answers, how many
-        data = _to(data, self.stack.device)
         with bits.threads(self.manner.threads):
             for x, y in zip(data.x.split(CHUNK), data.y.split(CHUNK), strict=True):
                 prediction, target = self._answer(x), y.expand(n, *y.shape)
@@ -337,7 +345,7 @@ class Fit:
             "watchman": self.watchman.state_dict(),
             "epoch": self.epoch,
             "step": self.step,
-            "history": to_tree(self.history),
+            "history": {tag: np.array([row[tag] for row in self.history]) for tag in (self.history or [{}])[0]},
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -359,11 +367,24 @@ class Fit:
             self.stopped = state["stopped"].reshape(n).copy()
             self.watchman.load_state_dict(state["watchman"])
             self.epoch, self.step = int(state["epoch"]), int(state["step"])
-            self.history = [
-                {k: v if isinstance(v, int) else np.asarray(v) for k, v in row.items()} for row in state["history"]
-            ]
+            columns = {tag: list(np.asarray(column)) for tag, column in state["history"].items()}
+            self.history = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+            self._check_loaded()
         except (KeyError, TypeError, AttributeError, IndexError, RuntimeError, ValueError) as error:
             raise ValueError(f"The saved fit is damaged or of another model: {error}") from error
+
+    def _check_loaded(self) -> None:
+        """A damaged optimizer would be noticed only steps later, or never: its numbers must have the parameters' shapes."""
+        for optimizer in self.optimizers if self.recipe.optimizer != "LBFGS" else []:
+            for parameter, state in optimizer.state.items():
+                for name, value in state.items():
+                    if isinstance(value, Tensor) and value.ndim and value.shape != parameter.shape:
+                        raise ValueError(f"{name} of the optimizer is {list(value.shape)}, not {list(parameter.shape)}")
+        n = len(self.stack.seeds)
+        if self.epoch < 0 or self.step < 0 or len(self.history) != self.epoch:
+            raise ValueError("its counters contradict each other")
+        if self.watchman.far.shape != (n,) or any(loss.shape != (n,) for loss in self.watchman.recent):
+            raise ValueError("its losses are of another number of seeds")
 
     def fingerprint(self) -> str:
         """A short name of the training and validation data, to know them again."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -65,6 +66,7 @@ def interrupts() -> Iterator[list[int]]:
         if received:
             raise KeyboardInterrupt("Stopped at once; the last checkpoint is whole.")
         received.append(number)
+        os.write(2, b"\nStopping when what is under way is done; once more stops at once.\n")
 
     before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

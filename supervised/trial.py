@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from supervised import losses
+from supervised.augment import Noise
 from supervised.data import Data, DataError
+from supervised.recipe import Recipe
 from supervised.stack import Stack
 
 
@@ -33,14 +35,20 @@ def first(output: Any) -> Any:
 
 def try_out(stack: Stack, data: Data, loss: str, name: str) -> Trial:
     """Put two examples through the members, and hold their answers against y. Raises DataError where they do not go together."""
-    few = data.x[:2].expand(len(stack.seeds), *data.x[:2].shape)
     random = stack.random_state()
     try:
-        with torch.no_grad():
-            output = stack.train(False)(as_input(few))
+        try:
+            output = _answer(stack, data.x)
+        except (RuntimeError, TypeError):
+            if data.x.is_floating_point() or data.x.dtype == torch.uint8:
+                raise
+            # Whole numbers are indices where the model takes them, and numbers elsewhere.
+            data = Data(data.x.float(), data.y)
+            output = _answer(stack, data.x)
     except (RuntimeError, IndexError, ValueError, TypeError) as error:
-        said = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise DataError(f"{name} do not go into the model: an x is {list(data.x.shape[1:])}. {said}") from error
+        raise DataError(
+            f"{name} do not go into the model: an x is {list(data.x.shape[1:])}. {first_line(error)}"
+        ) from error
     finally:
         stack.train(True).load_random_state(random)
     answer = first(output)
@@ -53,6 +61,34 @@ def try_out(stack: Stack, data: Data, loss: str, name: str) -> Trial:
         y = _classes(data.y, shape, name)
         return Trial(Data(data.x, y), shape[-1], recurrent, bool((y != losses.IGNORED).all()))
     return Trial(Data(data.x, _numbers(data.y, shape, loss, name)), None, recurrent, True)
+
+
+@torch.no_grad()
+def _answer(stack: Stack, x: Tensor) -> Any:
+    return stack.train(False)(as_input(x[:2]).expand(len(stack.seeds), *x[:2].shape))
+
+
+def first_line(error: Exception) -> str:
+    """What torch says, without the trace that it may add."""
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+
+
+def check_recipe(stack: Stack, data: Data, recipe: Recipe) -> None:
+    """Raise DataError where the recipe asks of the data what they cannot give."""
+    m = len(data.x)
+    if recipe.batch_size is not None and recipe.batch_size > m:
+        raise DataError(f"A batch of {recipe.batch_size} is larger than the data: there are {m} examples.")
+    single = m % (recipe.batch_size or m) == 1 or recipe.batch_size == 1
+    if single and any(isinstance(part, nn.BatchNorm1d) for part in stack.modules[0].modules()):
+        raise DataError(
+            f"The last batch would hold a single example ({m} in batches of {recipe.batch_size}), of which batch-norm knows"
+            " no spread: take another batch_size."
+        )
+    if recipe.augment and data.x.ndim < 3:
+        raise DataError(f"augment alters pictures [M, ..., height, width], and x is {list(data.x.shape)}.")
+    noisy = any(isinstance(augmentation, Noise) for augmentation in recipe.augment)
+    if noisy and data.x.is_floating_point() and (data.x.min() < 0 or data.x.max() > 1):
+        raise DataError("Noise keeps pixels in 0..1, and x goes beyond: give bytes or numbers from 0 to 1.")
 
 
 def _classes(y: Tensor, shape: list[int], name: str) -> Tensor:

@@ -569,3 +569,38 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
     assert "saved to run; go on with resume=True" in said
     state, _ = checkpoint.load(tmp_path / "run" / CHECKPOINT)
     assert state["epoch"] > 0
+
+
+def test_what_the_recipe_asks_of_the_data():
+    with pytest.raises(DataError, match=r"single example \(33 in batches of 16\), of which batch-norm knows no spread"):
+        quick(lambda: MLP(64, 10, (8,), norm="batch"), (FEW.x[:33], FEW.y[:33]), Recipe(batch_size=16))
+    with pytest.raises(DataError, match=r"augment alters pictures \[M, \.\.\., height, width\], and x is \[20, 64\]"):
+        quick(MLP_, (X, Y), Recipe(batch_size=5, augment=(augment.Shift(1),)))
+    with pytest.raises(DataError, match=r"Noise keeps pixels in 0\.\.1, and x goes beyond"):
+        quick(MLP_, (FEW.x.float(), FEW.y), Recipe(augment=(augment.Noise(),)))
+
+
+def test_whole_numbers_are_numbers_where_the_model_takes_no_indices():
+    fitted = quick(
+        lambda: LinearRegression(1),
+        ([[1], [2], [3]], [1, 2, 3]),
+        Recipe(epochs=300, batch_size=None, learning_rate=0.1),
+    )
+    assert fitted.predict([[4]]).item() == pytest.approx(4, abs=0.05)
+
+
+def test_judging_what_does_not_fit():
+    fitted = quick(MLP_, FEW, Recipe(epochs=1))
+    with pytest.raises(DataError, match=r"x \[5, 63\] does not go into the model"):
+        fitted.predict(np.zeros((5, 63)))
+    with pytest.raises(DataError, match=r"The data: y\[0\] is 10"):
+        fitted.evaluate((X, Y + 10))
+    assert fitted.evaluate((X, Y))["accuracy"].shape == (1,)
+
+
+def test_another_way_of_computing_is_told_of(tmp_path):
+    quick(CNN_, FEW, Recipe(epochs=2), logdir=tmp_path, threads=1)
+    with pytest.warns(
+        UserWarning, match=r"was computed in .*1 thread, and goes on in .*2 threads: it will not be equal"
+    ):
+        quick(CNN_, FEW, Recipe(epochs=3), logdir=tmp_path, threads=2, resume=True)
