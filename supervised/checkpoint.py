@@ -154,7 +154,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         ) from error
     try:
         return _unpack(meta.pop("state"), arrays), meta
-    except KeyError as error:
+    except (KeyError, TypeError) as error:
         raise CheckpointError(f"{path} is damaged: it lacks {error}.") from error
 
 

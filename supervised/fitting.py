@@ -20,10 +20,11 @@ from supervised.divergence import Watchman
 from supervised.names import nearest
 from supervised.recipe import BY_STEP, Recipe
 from supervised.stack import Stack, clip_per_seed, norms, torch_seed
-from supervised.state import detached, from_tree, optimizer_state, to_tree
+from supervised.state import check_alike, detached, from_tree, load_optimizer, to_tree
 from supervised.streams import Streams
 from supervised.trial import as_input, check_recipe, first, first_line, try_out
 
+COUNTERS = ("last_epoch", "_step_count", "_last_lr")  # what moves in a schedule of torch; all else is its settings
 CHUNK = 1000  # examples a member sees at once when it is only judged
 
 
@@ -338,7 +339,7 @@ class Fit:
             "augment": to_tree(torch.stack([generator.get_state() for generator in self.augmenters])),
             "order": self.order.state_dict(),
             "optimizers": [to_tree(optimizer.state_dict()) for optimizer in self.optimizers],
-            "schedulers": [to_tree(scheduler.state_dict()) for scheduler in self.schedulers],
+            "schedulers": [{name: getattr(scheduler, name) for name in COUNTERS} for scheduler in self.schedulers],
             "lowest": self.lowest,
             "best_epoch": self.best_epoch,
             "stopped": self.stopped,
@@ -357,9 +358,10 @@ class Fit:
                 generator.set_state(saved.cpu().clone())  # torch crashes on a view
             self.order.load_state_dict(state["order"])
             for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
-                optimizer.load_state_dict(optimizer_state(saved))
+                load_optimizer(optimizer, saved)
             for scheduler, saved in zip(self.schedulers, state["schedulers"], strict=True):
-                scheduler.load_state_dict(from_tree(saved))
+                check_alike(saved, {name: getattr(scheduler, name) for name in COUNTERS}, "the schedule")
+                scheduler.load_state_dict(saved)
             best = from_tree(state["best"])
             self.best = None if best is None else {name: v.to(self.stack.device) for name, v in best.items()}
             n = len(self.stack.seeds)
@@ -374,14 +376,9 @@ class Fit:
             raise ValueError(f"The saved fit is damaged or of another model: {error}") from error
 
     def _check_loaded(self) -> None:
-        """A damaged optimizer would be noticed only steps later, or never: its numbers must have the parameters' shapes."""
-        for optimizer in self.optimizers if self.recipe.optimizer != "LBFGS" else []:
-            for parameter, state in optimizer.state.items():
-                for name, value in state.items():
-                    if isinstance(value, Tensor) and value.ndim and value.shape != parameter.shape:
-                        raise ValueError(f"{name} of the optimizer is {list(value.shape)}, not {list(parameter.shape)}")
+        """Damage that would be noticed only an epoch later, or never."""
         n = len(self.stack.seeds)
-        if self.epoch < 0 or self.step < 0 or len(self.history) != self.epoch:
+        if not (0 <= self.epoch <= self.step < 2**62 and len(self.history) == self.epoch):
             raise ValueError("its counters contradict each other")
         if self.watchman.far.shape != (n,) or any(loss.shape != (n,) for loss in self.watchman.recent):
             raise ValueError("its losses are of another number of seeds")

@@ -37,7 +37,7 @@ class EventFile:
 
         folder.mkdir(parents=True, exist_ok=True)
         EventFile.count += 1
-        name = f"events.out.tfevents.{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}.{EventFile.count}"
+        name = f"events.out.tfevents.{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}.{EventFile.count:06d}"
         self.file = open(folder / name, "xb")  # noqa: SIM115  (open as long as the run)
         self.records = RecordWriter(self.file)
         self.event = Event

@@ -1,7 +1,8 @@
-"""States as checkpoints hold them: tensors as arrays, and back."""
+"""States as checkpoints hold them: tensors as arrays, and back; and whether what comes back is of the kind that went in."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -37,7 +38,70 @@ def from_tree(tree: Any) -> Any:
     return [from_tree(part) for part in tree] if isinstance(tree, list) else tree
 
 
-def optimizer_state(tree: Any) -> dict[str, Any]:
-    """What an optimizer's state_dict was before `to_tree`: its parameters are numbered."""
-    found = from_tree(tree)
-    return {"state": {int(key): part for key, part in found["state"].items()}, "param_groups": found["param_groups"]}
+def check_alike(saved: Any, fresh: Any, name: str) -> None:
+    """Raise ValueError where a saved tree is not of the kind of a fresh one: keys, lengths, types. Numbers are not looked at."""
+    if isinstance(fresh, Mapping):
+        good = isinstance(saved, Mapping) and saved.keys() == fresh.keys()
+        for key in fresh if good else ():
+            check_alike(saved[key], fresh[key], f"{name}.{key}")
+    elif isinstance(fresh, list):
+        good = isinstance(saved, list) and len(saved) == len(fresh)
+        for i in range(len(fresh) if good else 0):
+            check_alike(saved[i], fresh[i], f"{name}.{i}")
+    elif isinstance(fresh, (int, float)) and not isinstance(fresh, bool):
+        good = isinstance(saved, (int, float)) and not isinstance(saved, bool) and abs(saved) < 2**63
+    else:
+        good = type(saved) is type(fresh)
+    if not good:
+        raise ValueError(f"{name} is {saved!r}")
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, tree: Any) -> None:
+    """Put back what `to_tree(optimizer.state_dict())` gave. Raises ValueError when it is of another one, or damaged.
+
+    Torch takes whatever it is given, and stumbles over it, if at all, at the next step.
+    """
+    fresh = to_tree(optimizer.state_dict())
+    check_alike(tree["param_groups"], fresh["param_groups"], "param_groups")
+    found = {int(key): from_tree(part) for key, part in tree["state"].items()}
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    if found and found.keys() != set(range(1 if isinstance(optimizer, torch.optim.LBFGS) else len(parameters))):
+        raise ValueError("the optimizer is of other parameters")
+    for key, state in found.items():
+        if isinstance(optimizer, torch.optim.LBFGS):
+            _check_lbfgs(state, sum(p.numel() for p in parameters))
+            continue
+        if not isinstance(state, dict) or state.keys() != found[0].keys() or state.keys() != _names(optimizer):
+            raise ValueError(f"the optimizer's state of parameter {key} is incomplete")
+        for name, value in state.items():
+            if not isinstance(value, Tensor) or value.shape not in ((), parameters[key].shape):
+                raise ValueError(f"{name} of the optimizer does not fit parameter {key}")
+    optimizer.load_state_dict({"state": found, "param_groups": from_tree(tree["param_groups"])})
+
+
+def _names(optimizer: torch.optim.Optimizer) -> set[str]:
+    """What an optimizer keeps of each parameter: one of its kind is asked."""
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    parameter.grad = torch.zeros(1)
+    taken = inspect.signature(type(optimizer)).parameters
+    twin = type(optimizer)(
+        [parameter], **{k: v for k, v in optimizer.param_groups[0].items() if k in taken and k != "params"}
+    )
+    twin.step()
+    return set(twin.state[parameter])
+
+
+def _check_lbfgs(state: Any, size: int) -> None:
+    vectors = [state.get(name) for name in ("d", "prev_flat_grad")] + state["old_dirs"] + state["old_stps"]
+    numbers = [
+        *state["ro"],
+        *(n for n in state.get("al", []) if n is not None),
+        state["t"],
+        state["H_diag"],
+        state["prev_loss"],
+    ]
+    good = all(isinstance(v, Tensor) and v.shape == (size,) for v in vectors)
+    good &= all(isinstance(n, (int, float)) or (isinstance(n, Tensor) and n.ndim == 0) for n in numbers)
+    good &= all(type(state[name]) is int for name in ("func_evals", "n_iter"))
+    if not good or not len(state["old_dirs"]) == len(state["old_stps"]) == len(state["ro"]):
+        raise ValueError("the state of LBFGS is damaged")

@@ -1,11 +1,15 @@
 """Fitting: what it learns, that seeds do not feel each other, that nothing is lost, and what it refuses."""
 
 import copy
+import json
+import random
+import shutil
 import signal
 import subprocess
 import sys
 import textwrap
 import time
+import warnings
 
 import numpy as np
 import pytest
@@ -33,6 +37,7 @@ from supervised import (
 )
 from supervised.data import next_characters
 from supervised.fit import CHECKPOINT
+from supervised.optimize import OPTIMIZERS
 from supervised.rnn import free_running
 
 DIGITS = mnist.digits()
@@ -320,6 +325,17 @@ RESUMED = {
 }
 
 
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_optimizer_goes_on(name, tmp_path):
+    model = lambda: MLP(64, 10, (3,))
+    whole = quick(model, FEW, Recipe(epochs=4, optimizer=name), seeds=2)
+    quick(model, FEW, Recipe(epochs=2, optimizer=name), seeds=2, logdir=tmp_path)
+    assert_same(
+        weights(whole),
+        weights(quick(model, FEW, Recipe(epochs=4, optimizer=name), seeds=2, logdir=tmp_path, resume=True)),
+    )
+
+
 @pytest.mark.parametrize("name", RESUMED)
 def test_resumed_is_uninterrupted(name, tmp_path, monkeypatch):
     model, settings = RESUMED[name]
@@ -604,3 +620,42 @@ def test_another_way_of_computing_is_told_of(tmp_path):
         UserWarning, match=r"was computed in .*1 thread, and goes on in .*2 threads: it will not be equal"
     ):
         quick(CNN_, FEW, Recipe(epochs=3), logdir=tmp_path, threads=2, resume=True)
+
+
+def test_damage_of_any_kind_is_one_sentence(tmp_path):
+    """Each leaf of the header in turn is something else: refused, or harmless, but never another exception."""
+    recipe = Recipe(epochs=3, batch_size=50, schedule="OneCycleLR", keep_best=True)
+    quick(MLP_, FEW, recipe, validation=0.2, logdir=tmp_path / "whole", save_every_epochs=1)
+    raw = checkpoint.previous(tmp_path / "whole" / CHECKPOINT).read_bytes()
+    size = int.from_bytes(raw[:8], "little")
+    head = json.loads(raw[8 : 8 + size])
+    meta = json.loads(head["__metadata__"]["header"])
+
+    def leaves(tree, path=()):
+        if isinstance(tree, (dict, list)) and tree:
+            for key in tree if isinstance(tree, dict) else range(len(tree)):
+                yield from leaves(tree[key], (*path, key))
+        else:
+            yield path
+
+    rng, refused = random.Random(0), 0
+    for path in list(leaves(meta)):
+        damaged = copy.deepcopy(meta)
+        place = damaged
+        for key in path[:-1]:
+            place = place[key]
+        place[path[-1]] = rng.choice((None, -1, "x", [], {}, True, 10**30, {"$array": "nothing"}))
+        header = json.dumps({**head, "__metadata__": {"header": json.dumps(damaged)}}).encode()
+        folder = tmp_path / "damaged"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        (folder / CHECKPOINT).write_bytes(len(header).to_bytes(8, "little") + header + raw[8 + size :])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                quick(MLP_, FEW, recipe, validation=0.2, logdir=folder, resume=True)
+            except checkpoint.CheckpointError:
+                refused += 1
+            except Diverged:  # a number that is one, but a wild one
+                pass
+    assert refused > 50
