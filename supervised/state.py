@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+MOVED = {"lr", "betas", "momentum"}  # settings of an optimizer that a schedule moves; the others stay as they were made
+
 
 def detached(state: Any) -> Any:
     """A state through which no gradient goes back."""
@@ -19,7 +21,7 @@ def detached(state: Any) -> Any:
 
 
 def to_tree(value: Any) -> Any:
-    """Tensors as arrays, NaN as None, dict keys as strings: what a checkpoint can hold."""
+    """Tensors as arrays, dict keys as strings: what a checkpoint can hold."""
     if isinstance(value, Tensor):
         return value.detach().cpu().numpy()
     if isinstance(value, Mapping):
@@ -63,6 +65,10 @@ def load_optimizer(optimizer: torch.optim.Optimizer, tree: Any) -> None:
     """
     fresh = to_tree(optimizer.state_dict())
     check_alike(tree["param_groups"], fresh["param_groups"], "param_groups")
+    for mine, theirs in zip(fresh["param_groups"], tree["param_groups"], strict=True):
+        for name in mine.keys() - MOVED:
+            if mine[name] != theirs[name]:
+                raise ValueError(f"{name} of the optimizer was {theirs[name]!r} and is now {mine[name]!r}")
     found = {int(key): from_tree(part) for key, part in tree["state"].items()}
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     if found and found.keys() != set(range(1 if isinstance(optimizer, torch.optim.LBFGS) else len(parameters))):
