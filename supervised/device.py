@@ -51,7 +51,7 @@ class Manner:
 def manner(model: nn.Module, shape: Sequence[int], device: torch.device, precision: str, threads: int | None) -> Manner:
     """What pays for this model on this device, for examples of `shape`.
 
-    Convolutions: bf16 where the processor has it (0.4 to 0.5 of float32's time with channels last, at the same accuracy),
+    Convolutions: bf16 where the processor has it (about half of float32's time with channels last, at the same accuracy),
     and all cores where there is enough to share out. Dense layers gain from neither (bf16 costs them conversions, two
     threads wait for each other), and stay in float32 on one.
     """

@@ -56,8 +56,9 @@ def fit(
     cadences may differ. The three cadences are in epochs; None: about 100 points, 5 looks
     inside (histograms, pictures) and 20 checkpoints.
 
-    Raises DataError for data that do not go with the model, ValueError for settings, `Diverged` when the loss runs away.
-    Ctrl-C (or SIGTERM) saves to logdir, says how to go on and raises KeyboardInterrupt.
+    The members come back in evaluation mode. Raises DataError for data that do not go with the model, ValueError for
+    settings, `Diverged` when the loss runs away. Ctrl-C (or SIGTERM) ends the epoch, saves to logdir, says how to go on and
+    raises KeyboardInterrupt.
     """
     recipe = Recipe() if recipe is None else recipe
     folder = session.folder_of(logdir)
@@ -106,6 +107,7 @@ def fit(
             )
             raise KeyboardInterrupt(f"Stopped after epoch {fitted.epoch:,} of {recipe.epochs:,}: {saved}.")
         fitted.take_best()
+        fitted.stack.train(False)
     return fitted
 
 

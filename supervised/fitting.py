@@ -47,11 +47,12 @@ class Fit:
         self.stack, self.recipe = stack, recipe
         self.train, self.validation = _to(train, device), None if validation is None else _to(validation, device)
         loss = recipe.loss or getattr(stack.modules[0], "loss", None)
-        if loss is None:
+        if not isinstance(loss, str):
             raise ValueError("The loss is missing: the model names none, so the recipe must.")
         nearest(loss, losses.LOSSES, "loss")
         self.loss: str = loss
-        self.manner = manner(stack.modules[0], train.x.shape[1:], device, recipe.precision, threads)
+        precision = "fp32" if recipe.optimizer == "LBFGS" else recipe.precision  # its line search needs every digit
+        self.manner = manner(stack.modules[0], train.x.shape[1:], device, precision, threads)
         for module in stack.modules:
             for part in module.modules():
                 if isinstance(part, Image):
@@ -85,6 +86,11 @@ class Fit:
         """One epoch -> its metrics, each float64 [N]. Raises Diverged when the loss runs away."""
         with bits.threads(self.manner.threads):
             self.stack.train()
+            for module in self.stack.modules:
+                for name in self.recipe.freeze:  # what is frozen computes as if judged: batch-norm does not count on
+                    part = dict(module.named_modules()).get(name)
+                    if part is not None:
+                        part.eval()
             m = len(self.train.x)
             shuffled = self.batch_size < m
             order = torch.from_numpy(
@@ -283,17 +289,10 @@ class Fit:
             return {**found, "accuracy": right_answers / np.maximum(count, 1)}
         return {**found, "rmse": np.sqrt(found["loss"])} if self.loss == "mse" else found
 
-    @torch.no_grad()
     def _answer(self, x: Tensor) -> Tensor:
-        modes = [module.training for module in self.stack.modules]
-        self.stack.train(False)
-        random = self.stack.random_state()  # to be judged changes nothing, even where the model draws then
         x = as_input(x)
-        with self._precision():
+        with self.stack.judged(), self._precision():
             prediction: Tensor = first(self.stack(x.expand(len(self.stack.seeds), *x.shape)))
-        self.stack.load_random_state(random)
-        for module, mode in zip(self.stack.modules, modes, strict=True):
-            module.train(mode)
         return prediction.float()
 
     # -- what it is made of ----------------------------------------------------------------------------------------------

@@ -60,8 +60,10 @@ class Stack:
         return stack
 
     def _adopt(self, modules: Sequence[nn.Module], seeds: Sequence[int], device: str | torch.device) -> None:
-        if not modules:
-            raise ValueError("A stack needs at least one seed.")
+        if not modules or len(modules) != len(seeds):
+            raise ValueError(
+                f"A stack needs at least one seed, and a module for each: {len(modules)} for {len(seeds)} seeds."
+            )
         self.seeds = tuple(seeds)
         self.device = torch.device(device)
         self.modules = [module.to(self.device) for module in modules]
@@ -69,7 +71,17 @@ class Stack:
         self.generators = [torch.Generator(self.device).manual_seed(torch_seed(s, "forward")) for s in self.seeds]
         members = [dict(module.named_parameters()) for module in self.modules]
         trained = [name for name, p in members[0].items() if p.requires_grad]
-        # All trained numbers in one vector, whole vector units long, so that a fused optimizer treats each number alike.
+        self._side_by_side(members, trained)
+        self._names = {id(p): name for name, p in members[0].items()}
+        self.zero_grad()
+        op = self.lift(self.modules)
+        self.batched = op is not None
+        self._op = op
+        if self.batched and self.device.type == "cpu":
+            bits.check()
+
+    def _side_by_side(self, members: Sequence[Mapping[str, nn.Parameter]], trained: Sequence[str]) -> None:
+        """Move all trained numbers into one vector, whole vector units long, so that a fused optimizer treats each alike."""
         sizes = [len(members) * members[0][name].numel() for name in trained]
         total = math.ceil(sum(sizes) / bits.LANES) * bits.LANES
         like = members[0][trained[0]] if trained else torch.zeros(0, device=self.device)
@@ -94,13 +106,6 @@ class Stack:
             self.weights[name] = nn.Parameter(values, requires_grad=False)
             for k, parameters in enumerate(members):
                 parameters[name].data = values[k]
-        self._names = {id(p): name for name, p in members[0].items()}
-        self.zero_grad()
-        op = self.lift(self.modules)
-        self.batched = op is not None
-        self._op = op
-        if self.batched and self.device.type == "cpu":
-            bits.check()
 
     def __call__(self, x: Tensor, *more: Any) -> Any:
         """x [N, B, ...] -> [N, B, ...]; further arguments (a recurrent state) [N, ...] or None go to each member too."""
@@ -140,6 +145,20 @@ class Stack:
         for module in self.modules:
             module.train(mode)
         return self
+
+    @contextlib.contextmanager
+    def judged(self) -> Iterator[None]:
+        """Evaluation mode and no gradient meanwhile; afterwards nothing is changed, even where a model draws when judged."""
+        modes = [(part, part.training) for module in self.modules for part in module.modules()]
+        random = self.random_state()
+        self.train(False)
+        try:
+            with torch.no_grad():
+                yield
+        finally:
+            self.load_random_state(random)
+            for part, mode in modes:
+                part.training = mode
 
     def zero_grad(self) -> None:
         """Put every gradient to zero, and back into the stack's memory should somebody have taken it out."""
@@ -247,6 +266,10 @@ def clip_per_seed(stack: Stack, max_norm: float) -> Tensor:
 
 
 def _check_alike(modules: Sequence[nn.Module], seeds: Sequence[int]) -> None:
+    if len({id(module) for module in modules}) < len(modules):
+        raise ValueError(
+            "The function that makes the model returned the same module twice; it must make a new one each time."
+        )
     for name, parameter in modules[0].named_parameters():
         if nn.parameter.is_lazy(parameter):
             raise ValueError(f"{name} of the model has no shape yet: a lazy module must see one input first.")

@@ -35,7 +35,6 @@ def first(output: Any) -> Any:
 
 def try_out(stack: Stack, data: Data, loss: str, name: str) -> Trial:
     """Put two examples through the members, and hold their answers against y. Raises DataError where they do not go together."""
-    random = stack.random_state()
     try:
         try:
             output = _answer(stack, data.x)
@@ -49,8 +48,6 @@ def try_out(stack: Stack, data: Data, loss: str, name: str) -> Trial:
         raise DataError(
             f"{name} do not go into the model: an x is {list(data.x.shape[1:])}. {first_line(error)}"
         ) from error
-    finally:
-        stack.train(True).load_random_state(random)
     answer = first(output)
     if not isinstance(answer, Tensor):
         raise ValueError(
@@ -63,9 +60,9 @@ def try_out(stack: Stack, data: Data, loss: str, name: str) -> Trial:
     return Trial(Data(data.x, _numbers(data.y, shape, loss, name)), None, recurrent, True)
 
 
-@torch.no_grad()
 def _answer(stack: Stack, x: Tensor) -> Any:
-    return stack.train(False)(as_input(x[:2]).expand(len(stack.seeds), *x[:2].shape))
+    with stack.judged():
+        return stack(as_input(x[:2]).expand(len(stack.seeds), *x[:2].shape))
 
 
 def first_line(error: Exception) -> str:

@@ -217,6 +217,8 @@ def test_to_be_judged_changes_nothing():
     plain = quick(fractional, FEW, recipe)
     judged = quick(fractional, FEW, Recipe(epochs=1, batch_size=30))
     judged.recipe = recipe
+    assert not any(module.training for module in judged.stack.modules)
+    judged.stack.train()
     for _ in range(3):
         judged.evaluate(DIGITS.test)
         judged.predict(DIGITS.test.x)
@@ -232,6 +234,9 @@ def test_a_module_is_fitted_in_place_and_frozen_layers_stay():
     assert fitted.stack.modules[0] is net
     assert torch.equal(net.trunk.linear1.weight, before["trunk.linear1.weight"])
     assert not torch.equal(net.head.weight, before["head.weight"])
+    normed = MLP(64, 10, (24,), norm="batch")
+    quick(normed, FEW, Recipe(epochs=1, freeze=("trunk",)))
+    assert (normed.trunk.norm1.running_mean == 0).all()
     with pytest.raises(ValueError, match="fitted in place, so with one seed, not 2"):
         quick(net, FEW, seeds=2)
     with pytest.raises(ValueError, match=r"freeze names 'body', but the model's parameters are trunk\.linear1\.weight"):

@@ -319,6 +319,11 @@ def test_what_cannot_be_stacked_is_told_of():
         Stack(lambda: nn.Linear(2, next(widths)), [0, 1])
     with pytest.raises(ValueError, match="at least one seed"):
         Stack(lambda: nn.Linear(2, 2), [])
+    with pytest.raises(ValueError, match="a module for each: 1 for 2 seeds"):
+        Stack.of([nn.Linear(2, 2)], [0, 1])
+    one = nn.Linear(2, 2)
+    with pytest.raises(ValueError, match="the same module twice"):
+        Stack(lambda: one, [0, 1])
     with pytest.raises(ValueError, match="a lazy module must see one input first"):
         Stack(lambda: nn.LazyLinear(2), [0])
     with pytest.raises(TypeError, match=r"must return a torch\.nn\.Module, not int"):
