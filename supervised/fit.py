@@ -83,11 +83,12 @@ def fit(
         logger = None if folder is None else _logger(fitted, folder, sizes)
         if logger is not None:
             closing.callback(logger.close)
-        bar = session.Progress(_label(fitted), recipe.epochs, fitted.epoch, progress)
+        bar = session.Progress(_label(fitted), recipe.epochs * fitted.steps_per_epoch, fitted.step, progress)
         with session.interrupts() as interrupted, bar:
-            began, begun_at = time.perf_counter(), fitted.step
+            began, begun_at, said = time.perf_counter(), fitted.step, ""
             while not fitted.finished and not interrupted:
-                metrics = fitted.advance()
+                metrics = fitted.advance(lambda: bar.show(fitted.step, said))  # noqa: B023  (called at once)
+                said = _said(fitted, metrics)
                 seconds = time.perf_counter() - began
                 last = fitted.finished
                 if logger is not None and (last or fitted.epoch % cadence["look"] == 0):
@@ -98,7 +99,7 @@ def fit(
                     _log(fitted, logger, metrics, {"time/examples_per_second": speed})
                 if logger is not None and (last or fitted.epoch % cadence["save"] == 0):
                     _save(fitted, logger)
-                bar.show(fitted.epoch, _said(fitted, metrics))
+                bar.show(fitted.step, said)
         if interrupted and not fitted.finished:
             if logger is not None:
                 _save(fitted, logger)

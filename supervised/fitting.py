@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -64,8 +64,8 @@ class Fit:
         self.batch_size = m if recipe.batch_size is None else recipe.batch_size
         check_recipe(stack, self.train, recipe)
         self.pieces = self._time_pieces()
-        steps_per_epoch = math.ceil(m / self.batch_size) * len(self.pieces)
-        self.optimizers, self.schedulers = self._optimizers(steps_per_epoch)
+        self.steps_per_epoch = math.ceil(m / self.batch_size) * len(self.pieces)
+        self.optimizers, self.schedulers = self._optimizers()
         n = len(stack.seeds)
         self.order = Streams(stack.seeds, "data")
         self.augmenters = [torch.Generator(device).manual_seed(torch_seed(s, "augment")) for s in stack.seeds]
@@ -82,8 +82,8 @@ class Fit:
 
     # -- learning ------------------------------------------------------------------------------------------------------
 
-    def advance(self) -> dict[str, Any]:
-        """One epoch -> its metrics, each float64 [N]. Raises Diverged when the loss runs away."""
+    def advance(self, tick: Callable[[], None] | None = None) -> dict[str, Any]:
+        """One epoch -> its metrics, each float64 [N]. tick: called after each step. Raises Diverged when the loss runs away."""
         with bits.threads(self.manner.threads):
             self.stack.train()
             for module in self.stack.modules:
@@ -111,6 +111,8 @@ class Fit:
                     self.watchman.look(loss)
                     for scheduler in self.schedulers if self.recipe.schedule in BY_STEP else []:
                         scheduler.step()
+                    if tick is not None:
+                        tick()
             self.epoch += 1
             for scheduler in self.schedulers if self.recipe.schedule not in BY_STEP else []:
                 scheduler.step()
@@ -297,7 +299,7 @@ class Fit:
 
     # -- what it is made of ----------------------------------------------------------------------------------------------
 
-    def _optimizers(self, steps_per_epoch: int) -> tuple[list[torch.optim.Optimizer], list[Any]]:
+    def _optimizers(self) -> tuple[list[torch.optim.Optimizer], list[Any]]:
         recipe = self.recipe
         if recipe.optimizer == "LBFGS":
             return optimize.lbfgs(self.stack, recipe.learning_rate, **recipe.optimizer_options), []
@@ -307,7 +309,7 @@ class Fit:
         made = optimize.optimizer(self.stack, recipe.optimizer, recipe.learning_rate, **options)
         if recipe.schedule is None:
             return [made], []
-        total = recipe.epochs * steps_per_epoch
+        total = recipe.epochs * self.steps_per_epoch
         return [made], [optimize.schedule(made, recipe.schedule, total, **recipe.schedule_options)]
 
     def _time_pieces(self) -> list[slice]:

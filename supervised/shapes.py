@@ -80,7 +80,7 @@ def layer_table(model: nn.Module, shape: Sequence[int], dtype: torch.dtype = tor
             first = output
             while isinstance(first, (tuple, list)):
                 first = first[0]
-            own = [p for p in module.parameters() if id(p) not in counted]
+            own = [p for p in module.parameters(recurse=False) if id(p) not in counted]
             counted.update(id(p) for p in own)
             size = first.numel() * first.element_size() if isinstance(first, Tensor) else 0
             found = tuple(first.shape[1:]) if isinstance(first, Tensor) else ()
@@ -89,7 +89,7 @@ def layer_table(model: nn.Module, shape: Sequence[int], dtype: torch.dtype = tor
         return hear
 
     for name, module in model.named_modules():
-        if not any(True for _ in module.children()):
+        if not any(True for _ in module.children()) or any(True for _ in module.parameters(recurse=False)):
             handles.append(module.register_forward_hook(listen(name, module)))
     try:
         model.eval()

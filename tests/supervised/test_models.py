@@ -101,6 +101,18 @@ def test_a_layer_table_leaves_the_model_as_it_was():
         layer_table(model, (5, 5))
 
 
+def test_parameters_of_a_module_with_children_count_too():
+    class Scaled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale, self.layer = nn.Parameter(torch.ones(3)), nn.Linear(3, 3)
+
+        def forward(self, x):
+            return self.layer(x) * self.scale
+
+    assert [(row.name, row.parameters) for row in layer_table(Scaled(), (3,))] == [("input", 0), ("layer", 12), ("", 3)]
+
+
 @pytest.mark.parametrize("pool", ["max", "average", "fractional", None])
 @pytest.mark.parametrize("block", ["plain", "vgg", "residual"])
 @pytest.mark.parametrize("end", [None, "max", "average"])
