@@ -29,7 +29,7 @@ class Image(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, ...] with C * H * W numbers each -> [B, C, H, W]."""
-        x = x if x.shape[1:] == self.shape else x.reshape(-1, *self.shape)
+        x = x if x.shape[1:] == self.shape else x.reshape(len(x), *self.shape)
         return x.to(memory_format=torch.channels_last) if self.channels_last else x
 
 

@@ -50,6 +50,8 @@ class Fit:
         if not isinstance(loss, str):
             raise ValueError("The loss is missing: the model names none, so the recipe must.")
         nearest(loss, losses.LOSSES, "loss")
+        if recipe.label_smoothing and loss != "cross_entropy":
+            raise ValueError(f"label_smoothing belongs to cross_entropy, and the loss is {loss}.")
         self.loss: str = loss
         precision = "fp32" if recipe.optimizer == "LBFGS" else recipe.precision  # its line search needs every digit
         self.manner = manner(stack.modules[0], train.x.shape[1:], device, precision, threads)

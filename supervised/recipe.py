@@ -81,12 +81,16 @@ class Recipe:
         if self.clip_norm is not None:
             _number("clip_norm", self.clip_norm, 1e-30)
         _number("label_smoothing", self.label_smoothing, 0, 1)
+        if self.schedule_options and self.schedule is None:
+            raise ValueError("schedule_options are given, but no schedule.")
         if self.optimizer == "LBFGS":
             for name in ("batch_size", "clip_norm", "bptt_steps", "schedule"):
                 if getattr(self, name) is not None:
                     raise ValueError(f"LBFGS takes all data at each step and finds its own way: {name} must be None.")
             if self.weight_decay or self.augment:
                 raise ValueError("LBFGS minimises one fixed function: weight_decay and augment have no place in it.")
+            if self.precision == "bf16":
+                raise ValueError("The line search of LBFGS needs every digit: precision must be auto or fp32.")
         for name in ("optimizer_options", "schedule_options"):
             if not isinstance(getattr(self, name), Mapping):
                 raise ValueError(f"{name} is a mapping from names to values, not {getattr(self, name)!r}.")

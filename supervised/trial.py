@@ -53,6 +53,10 @@ def try_out(stack: Stack, data: Data, loss: str, name: str) -> Trial:
         raise ValueError(
             f"The model must answer a tensor, or a tuple that begins with one, not {type(answer).__name__}."
         )
+    if answer.shape[:2] != (len(stack.seeds), min(2, len(data.x))):
+        raise DataError(
+            f"{name}: to {min(2, len(data.x))} examples a member answers {list(answer.shape[1:])}; it must answer one by one."
+        )
     recurrent, shape = isinstance(output, tuple), list(answer.shape[2:])
     if loss == "cross_entropy":
         y = _classes(data.y, shape, name)

@@ -569,6 +569,8 @@ def test_bad_targets_of_other_losses():
         ({"label_smoothing": 1.0}, r"label_smoothing is a number in \[0, 1\)"),
         ({"optimizer": "LBFGS"}, "LBFGS takes all data at each step .* batch_size must be None"),
         ({"optimizer": "LBFGS", "batch_size": None, "weight_decay": 1}, "one fixed function"),
+        ({"optimizer": "LBFGS", "batch_size": None, "precision": "bf16"}, "needs every digit"),
+        ({"schedule_options": {"gamma": 0.1}}, "no schedule"),
         ({"augment": (3,)}, "augment holds Shift, Affine, Noise, not 3"),
         ({"freeze": "trunk"}, "freeze holds names"),
         ({"optimizer_options": 3}, "optimizer_options is a mapping"),
@@ -593,6 +595,12 @@ def test_bad_arguments(tmp_path):
         ({"recipe": Recipe(learning_rate=(0.1, 0.2), batch_size=5)}, "2 learning rates for 1 seeds"),
         ({"recipe": Recipe(optimizer_options={"nesterov": True}, batch_size=5)}, "Adam cannot be made"),
         ({"recipe": Recipe(schedule="StepLR", batch_size=5)}, "The schedule StepLR cannot be made: .*step_size"),
+        ({"model": lambda: MLP(64, 10, loss="mse"), "recipe": Recipe(label_smoothing=0.1)}, "belongs to cross_entropy"),
+        (
+            {"model": lambda: nn.Flatten(0), "recipe": Recipe(batch_size=5, loss="mse")},
+            "must answer one by one",
+        ),
+        ({"model": lambda: CNN((1, 4, 4), 10), "recipe": Recipe(batch_size=5)}, "do not go into the model"),
         ({"model": lambda: nn.Linear(64, 10), "recipe": Recipe(batch_size=5)}, "The loss is missing"),
     ):
         with pytest.raises(ValueError, match=said):

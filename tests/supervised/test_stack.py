@@ -106,7 +106,14 @@ def test_cnn_sweep(settings, threads):
         x, y = torch.rand(n, 9, 1, 12, 12, generator=generator), torch.randint(10, (n, 9), generator=generator)
         with bits.threads(threads):
             batched = assert_alone_is_stacked(
-                lambda: CNN((1, 12, 12), 10, **settings), n, x, y, loss="cross_entropy", clip=0.01, name="AdamW", steps=2
+                lambda: CNN((1, 12, 12), 10, **settings),
+                n,
+                x,
+                y,
+                loss="cross_entropy",
+                clip=0.01,
+                name="AdamW",
+                steps=2,
             )
         assert not batched
 
