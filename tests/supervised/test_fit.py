@@ -127,6 +127,27 @@ def test_a_sequence_is_written_backwards():
     assert (fitted.evaluate(Data(x, x.flip(1)))["accuracy"] > 0.95).all()
 
 
+def test_a_digit_is_spelled():
+    """One to many: a one-hot digit -> the letters of its word, shorter words ignored at their ends."""
+    words = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+    characters = supervised.data.Characters("".join(words))
+    y = torch.full((10, 5), -100)
+    for i, word in enumerate(words):
+        y[i, : len(word)] = characters.encode(word)
+    net = lambda: RNN(10, len(characters), 32, cell="gru", shape="one-to-many", steps=5)
+    fitted = quick(net, (torch.eye(10), y), Recipe(epochs=200, batch_size=10, learning_rate=0.01), seeds=3)
+    assert (fitted.evaluate((torch.eye(10), y))["accuracy"] == 1).all()
+
+
+@pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
+def test_the_first_of_a_sequence_is_remembered(cell):
+    """Many to one."""
+    x = torch.randint(4, (200, 6), generator=torch.Generator().manual_seed(0))
+    net = lambda: RNN(4, 4, 24, cell=cell, shape="many-to-one", embedding=5)
+    fitted = quick(net, (x, x[:, 0]), Recipe(epochs=40, batch_size=20, learning_rate=0.01, clip_norm=1.0), seeds=3)
+    assert (fitted.evaluate((x, x[:, 0]))["accuracy"] > 0.95).all()
+
+
 def test_it_is_what_torchs_own_loop_computes():
     recipe = Recipe(
         epochs=3, batch_size=64, optimizer="SGD", learning_rate=0.1, weight_decay=0.01, optimizer_options={"momentum": 0.9},
