@@ -213,9 +213,11 @@ def test_ignored_targets_change_nothing():
         (MLP_, {"clip_norm": 0.5, "patience_epochs": 1}),
         (MLP_, {"learning_rate": (0.1, 0.001, 0.01), "schedule": "OneCycleLR"}),
         (CNN_, {"augment": (augment.Shift(1), augment.Noise(0.1)), "clip_norm": 1.0}),
+        (CNN_, {"precision": "fp32"}),
+        (CNN_, {"precision": "bf16"}),
         (lambda: MLP(64, 10, (8,)), {"optimizer": "LBFGS", "batch_size": None, "learning_rate": 1.0}),
     ],
-    ids=["mlp", "rates", "cnn", "lbfgs"],
+    ids=["mlp", "rates", "cnn", "fp32", "bf16", "lbfgs"],
 )
 def test_alone_is_stacked(model, settings):
     recipe = Recipe(**{"epochs": 3, "batch_size": 30, **settings})
