@@ -85,7 +85,7 @@ def fit(
             closing.callback(logger.close)
         bar = session.Progress(_label(fitted), recipe.epochs * fitted.steps_per_epoch, fitted.step, progress)
         with session.interrupts() as interrupted, bar:
-            began, begun_at, said = time.perf_counter(), fitted.step, ""
+            began, begun_at, said = time.perf_counter(), fitted.epoch, ""
             while not fitted.finished and not interrupted:
                 metrics = fitted.advance(lambda: bar.show(fitted.step, said))  # noqa: B023  (called at once)
                 said = _said(fitted, metrics)
@@ -95,7 +95,7 @@ def fit(
                     metrics |= watch.look(fitted, logger)
                     _wrong(fitted, logger)
                 if logger is not None and (last or fitted.epoch % cadence["log"] == 0):
-                    speed = (fitted.step - begun_at) * fitted.batch_size * len(fitted.stack.seeds) / seconds
+                    speed = (fitted.epoch - begun_at) * len(fitted.train.x) * len(fitted.stack.seeds) / seconds
                     _log(fitted, logger, metrics, {"time/examples_per_second": speed})
                 if logger is not None and (last or fitted.epoch % cadence["save"] == 0):
                     _save(fitted, logger)
