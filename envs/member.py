@@ -43,6 +43,7 @@ class Member:
         self.actions: list[Any] = []
         self.total = 0.0
         self.obs: Any = None
+        self.mask: Any = None  # the actions allowed now, info["action_mask"]; None: all
 
     def reset(self) -> Any:
         """Begin an episode -> its first observation, encoded."""
@@ -66,13 +67,14 @@ class Member:
         answer: Any = self.env.reset(seed=seed)
         if not isinstance(answer, tuple) or len(answer) != 2:
             raise EnvError(f"{self.name}: reset must return (observation, info), not {answer!r}.")
-        self.obs = answer[0]
+        self.obs, self.mask = answer[0], answer[1].get("action_mask")
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool]:
         """-> (observation, encoded; reward; terminated; truncated). Raises EnvError for a reward that is no number."""
-        self.obs, reward, terminated, truncated, _ = self.env.step(
+        self.obs, reward, terminated, truncated, info = self.env.step(
             action + self.first_action if self.discrete else action
         )
+        self.mask = info.get("action_mask")
         self.actions.append(action)
         try:
             value = float(reward)

@@ -21,8 +21,29 @@ from envs.member import Member, member_seed
 from envs.source import EnvError, EnvLike, Source, source
 
 Obs = Tensor | dict[str, Any]
-# next_obs, obs, reward, terminated, truncated, valid (None: all)
-RowStep = tuple[Any, Any, np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]
+# Wrappers that hand observations on as they come.
+TRANSPARENT = (
+    gym.wrappers.TimeLimit,
+    gym.wrappers.OrderEnforcing,
+    gym.wrappers.PassiveEnvChecker,
+    gym.wrappers.RecordEpisodeStatistics,
+    gym.wrappers.TransformReward,
+    gym.wrappers.RecordVideo,
+)
+PLAIN = (gym.spaces.Box, gym.spaces.Discrete, gym.spaces.MultiDiscrete, gym.spaces.MultiBinary)
+
+
+class RowStep(NamedTuple):
+    """What rows of environments answer, without the seed axis."""
+
+    next_obs: Any
+    obs: Any
+    reward: np.ndarray
+    terminated: np.ndarray
+    truncated: np.ndarray
+    valid: np.ndarray | None  # None: all
+    next_mask: np.ndarray | None  # bool [rows, A], from info["action_mask"]; None: there is none
+    mask: np.ndarray | None
 
 
 MOST_SEEDS = 100_000
@@ -38,6 +59,7 @@ class Step(NamedTuple):
     obs: Obs  # [N, E, *O], what to act on next (after a reset, if one happened)
     next_mask: Tensor | None = None  # bool [N, E, A], actions allowed in next_obs; None: all
     valid: Tensor | None = None  # bool [N, E], false where NEXT_STEP mode spent the call on a reset; None: all true
+    mask: Tensor | None = None  # bool [N, E, A], actions allowed in obs; None: all
 
 
 def seeds_of(seeds: int | Iterable[int]) -> tuple[int, ...]:
@@ -70,15 +92,20 @@ class World:
         self.name = rows.name
         self.observation_space: gym.Space[Any] = rows.observation_space
         self.action_space: gym.Space[Any] = rows.action_space
+        self.frames = rows.frames  # how many of the newest frames each observation repeats; 1: none are stacked
+        self.mask: Tensor | None = None  # bool [N, E, A], the actions allowed now; None: all
+        self.calls = 0  # of step, since the environments were made
 
     def reset(self) -> Any:
         """Begin an episode in every environment -> its observation [N, E, *O], a tensor or a dict of tensors."""
-        return self._tensors(self._rows.reset())
+        obs, mask = self._rows.reset()
+        self.mask = self._mask(mask)
+        return self._tensors(obs)
 
     def step(self, actions: Tensor | np.ndarray) -> Step:
         """Take actions int64 [N, E], counted from 0; those that are not Discrete [N, E, *A] as they are.
 
-        Raises EnvError for a bad shape, a NaN reward or observation.
+        Raises EnvError for a bad shape, a NaN reward or observation, a mask that allows nothing.
         """
         shape = (len(self.seeds), self.envs_per_seed)
         taken = actions.cpu().numpy() if isinstance(actions, Tensor) else np.asarray(actions)
@@ -87,15 +114,19 @@ class World:
             raise EnvError(f"step takes actions [seeds, environments a seed] = {list(shape)}, not {list(taken.shape)}.")
         if count is not None and (taken.dtype.kind not in "iu" or taken.min() < 0 or taken.max() >= count):
             raise EnvError(f"Actions are whole numbers from 0 to {count - 1}; got {taken.dtype} {taken.tolist()}.")
-        next_obs, obs, reward, terminated, truncated, valid = self._rows.step(taken.reshape(-1, *taken.shape[2:]))
+        self.calls += 1
+        row = self._rows.step(taken.reshape(-1, *taken.shape[2:]))
+        next_obs = self._tensors(row.next_obs)
+        self.mask = self._mask(row.mask)
         return Step(
-            torch.from_numpy(reward.astype(np.float32).reshape(shape)),
-            torch.from_numpy(terminated.reshape(shape)),
-            torch.from_numpy(truncated.reshape(shape)),
-            self._tensors(next_obs),
-            self._tensors(obs),
-            None,
-            None if valid is None else torch.from_numpy(valid.reshape(shape)),
+            torch.from_numpy(row.reward.astype(np.float32).reshape(shape)),
+            torch.from_numpy(row.terminated.reshape(shape)),
+            torch.from_numpy(row.truncated.reshape(shape)),
+            next_obs,
+            next_obs if row.obs is row.next_obs else self._tensors(row.obs),
+            self.mask if row.next_mask is row.mask else self._mask(row.next_mask, row.terminated),
+            None if row.valid is None else torch.from_numpy(row.valid.reshape(shape)),
+            self.mask,
         )
 
     def _tensors(self, obs: Any) -> Any:
@@ -105,16 +136,46 @@ class World:
             return {str(i): self._tensors(part) for i, part in enumerate(obs)}
         array = np.array(obs)  # a copy: nobody writes into what was given
         if array.dtype.kind == "f" and np.isnan(array).any():
-            raise EnvError(f"{self.name} gave an observation with NaN in it: {array!r}.")
+            row = int(np.isnan(array).reshape(len(array), -1).any(1).argmax())
+            raise EnvError(
+                f"{self.name} (seed {self.seeds[row // self.envs_per_seed]}) gave an observation with NaN in it, after"
+                f" {self.calls} steps: {array[row]!r}."
+            )
         return torch.from_numpy(array.reshape(len(self.seeds), self.envs_per_seed, *array.shape[1:]))
+
+    def _mask(self, mask: np.ndarray | None, over: np.ndarray | None = None) -> Tensor | None:
+        """Actions allowed, bool [N, E, A]; where the episode is over nothing needs to be."""
+        if mask is None:
+            return None
+        if mask.ndim != 2 or mask.shape[1] != self._rows.actions:
+            raise EnvError(
+                f"{self.name}: info['action_mask'] must have {self._rows.actions} entries, one an action, not {list(mask.shape[1:])}."
+            )
+        allowed = mask.astype(np.bool_)
+        stuck = ~allowed.any(1) & (True if over is None else ~over)
+        if stuck.any():
+            seed = self.seeds[int(stuck.argmax()) // self.envs_per_seed]
+            raise EnvError(
+                f"{self.name} (seed {seed}) gave an action mask that allows no action, after {self.calls} steps; at least one"
+                " must be allowed, or the episode be over."
+            )
+        return torch.from_numpy(allowed.reshape(len(self.seeds), self.envs_per_seed, -1))
+
+    @property
+    def resumable(self) -> bool:
+        """Whether the environments can be gone on with, in the middle of an episode."""
+        return isinstance(self._rows, MemberRows)
 
     def state_dict(self) -> dict[str, Any]:
         """Where every environment is. Raises EnvError for a VectorEnv that keeps this to itself."""
-        return self._rows.state_dict()
+        return {"calls": self.calls, **self._rows.state_dict()}
 
-    def load_state_dict(self, state: dict[str, Any]) -> Any:
-        """Go back to a saved place -> the observations to act on."""
-        return self._tensors(self._rows.load_state_dict(state))
+    def load_state_dict(self, state: dict[str, Any]) -> tuple[Any, np.ndarray]:
+        """Go back to a saved place -> the observations to act on, and bool [N, E]: which are in a fresh episode instead."""
+        self.calls = int(state.get("calls", 0))
+        obs, mask, fresh = self._rows.load_state_dict(state)
+        self.mask = self._mask(mask)
+        return self._tensors(obs), fresh.reshape(len(self.seeds), self.envs_per_seed)
 
     def close(self) -> None:
         self._rows.close()
@@ -127,14 +188,15 @@ class Rows(Protocol):
     observation_space: gym.Space[Any]
     action_space: gym.Space[Any]
     actions: int | None  # None: not Discrete, and handed on as they are
+    frames: int
 
-    def reset(self) -> Any: ...
+    def reset(self) -> tuple[Any, np.ndarray | None]: ...
 
     def step(self, actions: np.ndarray) -> RowStep: ...
 
     def state_dict(self) -> dict[str, Any]: ...
 
-    def load_state_dict(self, state: dict[str, Any]) -> Any: ...
+    def load_state_dict(self, state: dict[str, Any]) -> tuple[Any, np.ndarray | None, np.ndarray]: ...
 
     def close(self) -> None: ...
 
@@ -148,31 +210,47 @@ class MemberRows:
         self.observation_space = members[0].env.observation_space
         self.action_space = members[0].env.action_space
         self.actions = _discrete(self.action_space)
+        self.frames = _frames(members[0].env)
 
-    def reset(self) -> Any:
-        return self._stack([member.reset() for member in self.members])
+    def reset(self) -> tuple[Any, np.ndarray | None]:
+        return self._stack([member.reset() for member in self.members]), self._masks()
 
     def step(self, actions: np.ndarray) -> RowStep:
         results = [member.step(a) for member, a in zip(self.members, self._each(actions), strict=True)]
-        next_obs = [result[0] for result in results]
-        obs = [m.reset() if r[2] or r[3] else r[0] for m, r in zip(self.members, results, strict=True)]
-        reward, terminated, truncated = (np.array([r[i] for r in results]) for i in (1, 2, 3))
-        return self._stack(next_obs), self._stack(obs), reward, terminated, truncated, None
+        observations, reward, terminated, truncated = zip(*results, strict=True)
+        next_obs, next_mask = self._stack(observations), self._masks()
+        obs, mask = next_obs, next_mask
+        if any(terminated) or any(truncated):
+            obs = self._stack([m.reset() if r[2] or r[3] else r[0] for m, r in zip(self.members, results, strict=True)])
+            mask = self._masks()
+        return RowStep(
+            next_obs, obs, np.array(reward), np.array(terminated), np.array(truncated), None, next_mask, mask
+        )
 
     def _each(self, actions: np.ndarray) -> list[Any]:
         return list(actions) if self.actions is None else actions.tolist()
 
-    def _stack(self, observations: list[Any]) -> Any:
-        out: Any = create_empty_array(self.observation_space, n=len(observations))
-        return concatenate(self.observation_space, observations, out)
+    def _stack(self, observations: Sequence[Any]) -> Any:
+        space = self.observation_space
+        if isinstance(space, PLAIN):
+            rows = np.array(observations, dtype=space.dtype)
+            if rows.shape[1:] == space.shape:
+                return rows
+            raise EnvError(f"{self.name} gave an observation of shape {list(rows.shape[1:])}; its space is {space}.")
+        out: Any = create_empty_array(space, n=len(observations))
+        return concatenate(space, observations, out)
+
+    def _masks(self) -> np.ndarray | None:
+        if self.members[0].mask is None:
+            return None
+        return np.array([member.mask for member in self.members])
 
     def state_dict(self) -> dict[str, Any]:
         return {"members": [member.state_dict() for member in self.members]}
 
-    def load_state_dict(self, state: dict[str, Any]) -> Any:
-        for member, saved in zip(self.members, state["members"], strict=True):
-            member.load_state_dict(saved)
-        return self._stack([member.obs for member in self.members])
+    def load_state_dict(self, state: dict[str, Any]) -> tuple[Any, np.ndarray | None, np.ndarray]:
+        fresh = [not m.load_state_dict(saved) for m, saved in zip(self.members, state["members"], strict=True)]
+        return self._stack([member.obs for member in self.members]), self._masks(), np.array(fresh)
 
     def close(self) -> None:
         for member in self.members:
@@ -192,14 +270,15 @@ class VectorRows:
         mode = vector.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP)
         self.mode = mode if isinstance(mode, AutoresetMode) else AutoresetMode(mode)
         self.over = np.zeros(vector.num_envs, dtype=np.bool_)
+        self.frames = 1
 
-    def reset(self) -> Any:
+    def reset(self) -> tuple[Any, np.ndarray | None]:
         # A native vector environment has one generator for all its rows and takes one number.
         many = isinstance(self.vector.unwrapped, (SyncVectorEnv, AsyncVectorEnv))
         seed: Any = self.seeds if many else self.seeds[0]
-        obs, _ = self.vector.reset(seed=seed)
+        obs, infos = self.vector.reset(seed=seed)
         self.over[:] = False
-        return obs
+        return obs, infos.get("action_mask")
 
     def step(self, actions: np.ndarray) -> RowStep:
         obs, reward, terminated, truncated, infos = self.vector.step(
@@ -211,17 +290,33 @@ class VectorRows:
             row = int(np.flatnonzero(~np.isfinite(reward))[0])
             raise EnvError(f"{self.name} gave the reward {reward[row]} in row {row}; rewards must be finite numbers.")
         over = terminated | truncated
+        mask = infos.get("action_mask")
+        mask = None if mask is None else np.array(mask)
         if self.mode == AutoresetMode.NEXT_STEP:
             # A row that was over spent this call on its reset: what it answers belongs to no action.
             valid = ~self.over
             self.over = over
-            return obs, obs, reward, terminated, truncated, None if valid.all() else valid
+            if mask is not None:
+                mask[over] = True  # what is answered to an action after the end counts for nothing
+            return RowStep(obs, obs, reward, terminated, truncated, None if valid.all() else valid, mask, mask)
         if not over.any():
-            return obs, obs, reward, terminated, truncated, None
+            return RowStep(obs, obs, reward, terminated, truncated, None, mask, mask)
         if self.mode == AutoresetMode.SAME_STEP:
-            return self._with_final(obs, infos, over), obs, reward, terminated, truncated, None
-        fresh, _ = self.vector.reset(options={"reset_mask": over})
-        return obs, _copied(fresh), reward, terminated, truncated, None
+            next_mask = None if mask is None else self._final_mask(mask, infos, over)
+            return RowStep(
+                self._with_final(obs, infos, over), obs, reward, terminated, truncated, None, next_mask, mask
+            )
+        fresh, infos = self.vector.reset(options={"reset_mask": over})
+        later = mask
+        if mask is not None:
+            later = np.where(over[:, None], infos.get("action_mask", mask), mask)
+        return RowStep(obs, _copied(fresh), reward, terminated, truncated, None, mask, later)
+
+    @staticmethod
+    def _final_mask(mask: np.ndarray, infos: dict[str, Any], over: np.ndarray) -> np.ndarray:
+        """The masks with the true last ones put in where an episode is over."""
+        final = infos.get("final_info", {}).get("action_mask")
+        return np.where(over[:, None], True if final is None else final, mask)
 
     def _with_final(self, obs: Any, infos: dict[str, Any], over: np.ndarray) -> Any:
         """The observations with the true last ones put in where an episode is over."""
@@ -238,7 +333,7 @@ class VectorRows:
     def state_dict(self) -> dict[str, Any]:
         raise EnvError(f"{self.name} is a VectorEnv, which keeps its state to itself: it cannot be saved mid-episode.")
 
-    def load_state_dict(self, state: dict[str, Any]) -> Any:
+    def load_state_dict(self, state: dict[str, Any]) -> tuple[Any, np.ndarray | None, np.ndarray]:
         raise EnvError(f"{self.name} is a VectorEnv, whose state cannot be set.")
 
     def close(self) -> None:
@@ -247,6 +342,17 @@ class VectorRows:
 
 def _discrete(space: gym.Space[Any]) -> int | None:
     return int(space.n) if isinstance(space, gym.spaces.Discrete) else None
+
+
+def _frames(env: gym.Env[Any, Any]) -> int:
+    """How many frames FrameStackObservation puts into each observation, where no wrapper around it alters them; else 1."""
+    while isinstance(env, gym.Wrapper):
+        if isinstance(env, gym.wrappers.FrameStackObservation):
+            return int(env.stack_size)
+        if not isinstance(env, TRANSPARENT):
+            return 1
+        env = env.env
+    return 1
 
 
 def _copied(obs: Any) -> Any:

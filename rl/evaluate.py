@@ -16,7 +16,7 @@ from envs.member import Member
 from envs.source import Source
 from rl import planning
 from rl.agents.table import TableAgent
-from rl.runs import jit
+from rl import jit
 from rl.runs.loop import world_reset, world_step
 from rl.spaces import StateIndex
 from supervised import statistics

@@ -11,9 +11,11 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from rl import jit
 from supervised.schedules import Inverse, Linear, Schedule, as_schedule, check_range
 from supervised.streams import Streams
 
@@ -94,13 +96,15 @@ def choose(q: Any, s: int, kind: int, level: float, random_ties: bool, rng: Any)
     return a
 
 
-# --- over arrays: q [N, E, A] -> actions int64 [N, E] -------------------------------------------------------------------
+# --- over arrays: q [N, E, A] -> actions int64 [N, E], on the CPU, where environments are --------------------------------
 
 
 def greedy(q: Tensor, streams: Streams | None = None, mask: Tensor | None = None) -> Tensor:
     """The best allowed action; ties are broken at random with `streams`, else the first is taken."""
-    q = _allowed(q, mask)
-    return q.argmax(-1) if streams is None else _pick(q == q.amax(-1, keepdim=True), _uniform(q, streams))
+    values, _ = _allowed(q, mask)
+    if streams is None:
+        return torch.from_numpy(values.argmax(-1))
+    return _pick(values == values.max(-1, keepdims=True), _uniform(values, streams))
 
 
 def epsilon_greedy(
@@ -110,60 +114,98 @@ def epsilon_greedy(
 
     q [N, E, A]; epsilon a number or [N, E]; mask bool [N, E, A] -> int64 [N, E].
     """
-    if not isinstance(epsilon, Tensor) and not 0 <= epsilon <= 1:
+    if isinstance(epsilon, Tensor):
+        epsilon = epsilon.cpu().numpy()
+    elif not 0 <= epsilon <= 1:
         raise ValueError(f"epsilon is a probability, so it must lie in [0, 1], not {epsilon}.")
-    q = _allowed(q, mask)
-    u = _uniform(q, streams)
-    epsilon = torch.as_tensor(epsilon, dtype=u.dtype, device=q.device).expand_as(u)
+    values, allowed = _allowed(q, mask)
+    u = _uniform(values, streams)
     explore = u < epsilon
-    best = q == q.amax(-1, keepdim=True)
-    if not random_ties:
-        best = torch.nn.functional.one_hot(q.argmax(-1), q.shape[-1]).bool()
-    anything = torch.ones_like(best) if mask is None else mask
-    rank = torch.where(explore, u / epsilon, (u - epsilon) / (1 - epsilon))
-    return _pick(torch.where(explore[..., None], anything, best), rank)
+    if random_ties:
+        candidates = values == values.max(-1, keepdims=True)
+    else:
+        candidates = np.arange(values.shape[-1]) == values.argmax(-1)[..., None]
+    rank = np.empty_like(u)
+    np.divide(u, epsilon, out=rank, where=explore)
+    np.divide(u - epsilon, 1.0 - np.asarray(epsilon), out=rank, where=~explore)
+    if explore.any():
+        anything = np.ones_like(candidates) if allowed is None else allowed
+        candidates[explore] = anything[explore]
+    return _pick(candidates, rank)
 
 
-def boltzmann(q: Tensor, temperature: float, streams: Streams, mask: Tensor | None = None) -> Tensor:
+def boltzmann(q: Tensor, temperature: float | Tensor, streams: Streams, mask: Tensor | None = None) -> Tensor:
     """Action a with probability proportional to exp(q_a / temperature). Sutton and Barto (2018), section 13.1.
 
-    q [N, E, A]; mask bool [N, E, A] -> int64 [N, E].
+    q [N, E, A]; temperature a number or [N, E]; mask bool [N, E, A] -> int64 [N, E].
     """
-    if not temperature > 0:
+    if isinstance(temperature, Tensor):
+        temperature = temperature.cpu().numpy()[..., None]
+    elif not temperature > 0:
         raise ValueError(f"The temperature must be above 0, not {temperature}.")
-    q = _allowed(q, mask).double()
-    weight = ((q - q.amax(-1, keepdim=True)) / temperature).exp()
+    values, _ = _allowed(q, mask)
+    weight = np.exp((values - values.max(-1, keepdims=True)).astype(np.float64) / temperature)
     reached = weight.cumsum(-1)
-    u = _uniform(q, streams)[..., None] * reached[..., -1:]
+    u = _uniform(values, streams)[..., None] * reached[..., -1:]
     # reached may end a rounding error below u: then the last action that has any weight is meant.
-    last = q.shape[-1] - 1 - (weight > 0).flip(-1).int().argmax(-1)
-    return torch.minimum((reached <= u).sum(-1), last)
+    last = values.shape[-1] - 1 - (weight > 0)[..., ::-1].argmax(-1)
+    return torch.from_numpy(np.minimum((reached <= u).sum(-1), last))
 
 
-def noisy_greedy(q: Tensor, scale: float, streams: Streams, mask: Tensor | None = None) -> Tensor:
+def noisy_greedy(q: Tensor, scale: float | Tensor, streams: Streams, mask: Tensor | None = None) -> Tensor:
     """argmax_a q_a + scale * n_a with standard normal n_a: the lectures' decaying noise. q [N, E, A] -> int64 [N, E]."""
-    noise = streams.normal(*q.shape[1:]).to(q.device)
-    return (_allowed(q, mask).double() + scale * noise).argmax(-1)
+    factor = scale.cpu().numpy()[..., None] if isinstance(scale, Tensor) else scale
+    values, _ = _allowed(q, mask)
+    return torch.from_numpy((values + factor * streams.normal(*values.shape[1:]).numpy()).argmax(-1))
 
 
-def _uniform(q: Tensor, streams: Streams) -> Tensor:
-    return streams.uniform(*q.shape[1:-1]).to(q.device)
+def choose_each(q: Any, kind: int, level: Any, random_ties: bool, u: Any, actions: Any) -> None:
+    """The scalar rules in each row of q [R, A], with level and u [R] -> actions int64 [R]."""
+    for r in range(q.shape[0]):
+        if kind == BOLTZMANN:
+            actions[r] = boltzmann_action(q, r, level[r], u[r])
+        else:
+            actions[r] = epsilon_greedy_action(q, r, level[r], u[r], random_ties)
 
 
-def _allowed(q: Tensor, mask: Tensor | None) -> Tensor:
+def by_rule(kind: int, q: Tensor, level: Tensor, streams: Streams, mask: Tensor | None, random_ties: bool) -> Tensor:
+    """An action by the rule `kind`, whose epsilon, temperature or scale is `level` float64 [N, E]; compiled where it can be."""
+    fast = jit.compiled(choose_each) if mask is None and kind != NOISE else None
+    if fast is not None:
+        values = q.detach().cpu().numpy()
+        n, e, a = values.shape
+        actions = np.empty((n, e), np.int64)
+        u = streams.uniform(e).numpy().reshape(-1)
+        fast(values.reshape(-1, a), kind, level.numpy().reshape(-1), random_ties, u, actions.reshape(-1))
+        return torch.from_numpy(actions)
+    if kind == EPSILON_GREEDY:
+        return epsilon_greedy(q, level, streams, mask, random_ties)
+    return (boltzmann if kind == BOLTZMANN else noisy_greedy)(q, level, streams, mask)
+
+
+def _uniform(values: np.ndarray, streams: Streams) -> np.ndarray:
+    numbers: np.ndarray = streams.uniform(*values.shape[1:-1]).numpy()
+    return numbers
+
+
+def _allowed(q: Tensor, mask: Tensor | None) -> tuple[np.ndarray, np.ndarray | None]:
+    """q with -infinity where an action is not allowed, and which are (None: all)."""
+    values: np.ndarray = q.detach().cpu().numpy()
     if mask is None:
-        return q
-    if not bool(mask.any(-1).all()):
-        place = (~mask.any(-1)).nonzero()[0].tolist()
+        return values, None
+    allowed: np.ndarray = mask.cpu().numpy()
+    if not allowed.any(-1).all():
+        place = np.argwhere(~allowed.any(-1))[0].tolist()
         raise ValueError(f"The action mask at {place} allows no action; at least one must be allowed.")
-    return q.masked_fill(~mask, -torch.inf)
+    return np.where(allowed, values, -np.inf), allowed
 
 
-def _pick(candidates: Tensor, u: Tensor) -> Tensor:
+def _pick(candidates: np.ndarray, u: np.ndarray) -> Tensor:
     """The candidate [..., A] whose rank among the true ones u [...] in [0, 1) names."""
-    count = candidates.sum(-1)
-    rank = (u * count).long().minimum(count - 1)
-    return (candidates.long().cumsum(-1) > rank[..., None]).int().argmax(-1)
+    reached = candidates.cumsum(-1)
+    count = reached[..., -1]
+    rank = np.minimum((u * count).astype(np.int64), count - 1)
+    return torch.from_numpy((reached > rank[..., None]).argmax(-1))
 
 
 # --- descriptions -------------------------------------------------------------------------------------------------------

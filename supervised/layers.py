@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from supervised.chain import PARTS
 from supervised.names import nearest
 from supervised.stack import Op, Stack, rule
 
@@ -90,6 +91,9 @@ class Model(nn.Module):
         """[B, ...] -> [B, outputs]."""
         y: Tensor = self.head(self.trunk(x))
         return y
+
+
+PARTS[Model] = lambda model: [model.trunk, model.head]
 
 
 @rule(Model)

@@ -85,20 +85,22 @@ class Constant:
 class Linear:
     """From `start` to `end` in a straight line over `horizon` units, then `end`.
 
-    horizon=None: over all the steps that the run was made for.
+    horizon=None: over `fraction` of the steps that the run was made for.
     """
 
     start: float
     end: float
     horizon: int | None = None
     unit: Unit = "steps"
+    fraction: float = 1.0
 
     def __post_init__(self) -> None:
         _check_numbers(self, "start", "end")
         _check_horizon(self, self.horizon, self.unit)
+        _check_fraction(self, self.horizon, self.fraction)
 
     def curve(self, horizon_steps: int) -> Curve:
-        horizon = float(self.horizon or horizon_steps)
+        horizon = float(self.horizon or max(horizon_steps * self.fraction, 1.0))
         return Curve(LINEAR, UNITS.index(self.unit), float(self.start), float(self.end), horizon, 0.0, 1.0, False)
 
     def bounds(self) -> tuple[float, float]:
@@ -109,24 +111,26 @@ class Linear:
 class Exponential:
     """From `start` to `end` by a constant factor a unit over `horizon` units, then `end`; both above zero.
 
-    horizon=None: over all the steps that the run was made for.
+    horizon=None: over `fraction` of the steps that the run was made for.
     """
 
     start: float
     end: float
     horizon: int | None = None
     unit: Unit = "steps"
+    fraction: float = 1.0
 
     def __post_init__(self) -> None:
         _check_numbers(self, "start", "end")
         _check_horizon(self, self.horizon, self.unit)
+        _check_fraction(self, self.horizon, self.fraction)
         if self.start <= 0 or self.end <= 0:
             raise ValueError(
                 f"Exponential goes by a constant factor, so start and end must be above 0, not {self.start} and {self.end}."
             )
 
     def curve(self, horizon_steps: int) -> Curve:
-        horizon = float(self.horizon or horizon_steps)
+        horizon = float(self.horizon or max(horizon_steps * self.fraction, 1.0))
         return Curve(EXPONENTIAL, UNITS.index(self.unit), float(self.start), float(self.end), horizon, 0.0, 1.0, False)
 
     def bounds(self) -> tuple[float, float]:
@@ -206,3 +210,11 @@ def _check_horizon(schedule: object, horizon: int | None, unit: str) -> None:
         raise ValueError(f"{name} in {unit} needs a horizon: only a run's steps are known beforehand.")
     if horizon is not None and (isinstance(horizon, bool) or not isinstance(horizon, int) or horizon < 1):
         raise ValueError(f"{name}: the horizon must be a whole number of {unit} from 1 on, not {horizon!r}.")
+
+
+def _check_fraction(schedule: object, horizon: int | None, fraction: float) -> None:
+    name = type(schedule).__name__
+    if isinstance(fraction, bool) or not isinstance(fraction, (int, float)) or not 0 < fraction <= 1:
+        raise ValueError(f"{name}: fraction, the share of the run that it spans, lies in (0, 1], not {fraction!r}.")
+    if horizon is not None and fraction != 1.0:
+        raise ValueError(f"{name} spans either {horizon} units or a fraction of the run: give horizon or fraction, not both.")

@@ -14,10 +14,11 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from supervised import bits, streams
+from supervised import bits, chain, fused, streams
 
 Op = Callable[[Tensor], Tensor]
 Rule = Callable[["Stack", Sequence[Any]], Op | None]
@@ -43,14 +44,22 @@ def rule(*kinds: type[nn.Module]) -> Callable[[R], R]:
 class Stack:
     """N copies of what `make` makes, each initialised from its own seed; called, it maps [N, B, ...] -> [N, B, ...].
 
+    compiled: compute chains of linear layers and ReLUs by machine code of our own (`supervised.fused`), where that is
+    possible; outputs and gradients by `vjp` then equal torch's to rounding, not to the bit.
     make: a function () -> nn.Module. Its random numbers come from the seed's own stream, and so do those drawn in a
     forward pass (dropout). `batched` says whether all members are computed at once. The modules stay usable:
     `member(seed)` is one of them, on the live weights. Parameters that need no gradient stay as they are.
     Raises ValueError when the members differ, when trainable parameters are not all of one type, or for no seed at all.
     """
 
-    def __init__(self, make: Callable[[], nn.Module], seeds: Sequence[int], device: str | torch.device = "cpu") -> None:
-        self._adopt([make_member(make, seed) for seed in seeds], seeds, device)
+    def __init__(
+        self,
+        make: Callable[[], nn.Module],
+        seeds: Sequence[int],
+        device: str | torch.device = "cpu",
+        compiled: bool = False,
+    ) -> None:
+        self._adopt([make_member(make, seed) for seed in seeds], seeds, device, compiled)
 
     @classmethod
     def of(cls, modules: Sequence[nn.Module], seeds: Sequence[int], device: str | torch.device = "cpu") -> Stack:
@@ -59,7 +68,9 @@ class Stack:
         stack._adopt(modules, seeds, device)
         return stack
 
-    def _adopt(self, modules: Sequence[nn.Module], seeds: Sequence[int], device: str | torch.device) -> None:
+    def _adopt(
+        self, modules: Sequence[nn.Module], seeds: Sequence[int], device: str | torch.device, compiled: bool = False
+    ) -> None:
         if not modules or len(modules) != len(seeds):
             raise ValueError(
                 f"A stack needs at least one seed, and a module for each: {len(modules)} for {len(seeds)} seeds."
@@ -77,6 +88,9 @@ class Stack:
         op = self.lift(self.modules)
         self.batched = op is not None
         self._op = op
+        compiled = compiled and self.device.type == "cpu" and self.flat.dtype == torch.float32 and fused.possible()
+        self._chain = chain.chain(self, self.modules, compiled) if self.batched else None
+        self.compiled = self._chain is not None and any(isinstance(one, fused.Layers) for one in self._chain.links)
         if self.batched and self.device.type == "cpu":
             bits.check()
 
@@ -90,6 +104,7 @@ class Stack:
         self.weights: dict[str, nn.Parameter] = {}  # by the member's name of it, each [N, ...]
         self.gradients: dict[str, Tensor] = {}  # of those that are trained, each [N, ...]
         self._gradients: list[tuple[nn.Parameter, Tensor]] = []
+        self._places: dict[str, tuple[int, tuple[int, ...]]] = {}  # where each block begins in `flat`, and its shape
         begin = 0
         for name, size in zip(trained, sizes, strict=True):
             shape, place = (len(members), *members[0][name].shape), slice(begin, begin + size)
@@ -97,21 +112,37 @@ class Stack:
             torch.stack([parameters[name].detach() for parameters in members], out=values)
             self.weights[name], self.gradients[name] = nn.Parameter(values), gradients
             self._gradients.append((self.weights[name], gradients))
+            self._places[name] = begin, shape
             for k, parameters in enumerate(members):
                 parameters[name].data = values[k]
                 self._gradients.append((parameters[name], gradients[k]))
             begin += size
+        self.used = begin  # of `flat`; the rest fills up the last vector unit
+        self.starts = np.array(
+            [
+                at + k * math.prod(shape[1:])
+                for at, shape in self._places.values()
+                for k in range(len(members))
+            ],
+            dtype=np.int64,
+        )  # of each member's part of each block
         for name in members[0].keys() - set(trained):
             values = torch.stack([parameters[name].detach() for parameters in members])
             self.weights[name] = nn.Parameter(values, requires_grad=False)
             for k, parameters in enumerate(members):
                 parameters[name].data = values[k]
 
-    def __call__(self, x: Tensor, *more: Any) -> Any:
-        """x [N, B, ...] -> [N, B, ...]; further arguments (a recurrent state) [N, ...] or None go to each member too."""
-        if len(x) != len(self.seeds):
-            raise ValueError(f"The stack has {len(self.seeds)} members, so its input begins so, not {list(x.shape)}.")
-        return self._one_by_one(x, *more) if self._op is None or more else self._op(x)
+    def __call__(self, x: Any, *more: Any) -> Any:
+        """x [N, B, ...], or a dict of such, -> [N, B, ...]; further arguments (a recurrent state) [N, ...] or None go to each member too."""
+        first = next(iter(x.values())) if isinstance(x, Mapping) else x
+        if len(first) != len(self.seeds):
+            raise ValueError(f"The stack has {len(self.seeds)} members, so its input begins so, not {list(first.shape)}.")
+        if self._op is None or more:
+            return self._one_by_one(x, *more)
+        return self._chain(x) if self._chain is not None and not torch.is_grad_enabled() and self._chains(x) else self._op(x)
+
+    def _chains(self, x: Any) -> bool:
+        return self._chain is not None and self._chain.fits(x) and not torch.is_autocast_enabled(self.device.type)
 
     def lift(self, modules: Sequence[nn.Module]) -> Op | None:
         """How the N modules are computed at once; None where some layer has no rule."""
@@ -121,6 +152,33 @@ class Stack:
         if not bases or _hooked(modules) or (bases[0] is not kind and bases[0].__module__.startswith("torch.")):
             return None
         return RULES[bases[0]](self, modules)
+
+    def vjp(self, x: Any) -> tuple[Tensor, Callable[[Tensor], None]]:
+        """The outputs y for x, and a function that takes the gradient by y (of y's shape) back to the weights.
+
+        That function puts the gradient of every weight into `gradients`, in place of what was there. Without a detour by
+        autograd where the model is a chain of simple layers (`supervised.chain`), with the same bits.
+        """
+        if self._chain is not None and self._chains(x):
+            with torch.no_grad():
+                return self._chain.vjp(x)
+        y = self(x)
+
+        def pull_back(gradient: Tensor) -> None:
+            self.zero_grad()
+            torch.autograd.backward(y, gradient)
+
+        return y.detach(), pull_back
+
+    def blocks(self, vector: Tensor) -> dict[str, Tensor]:
+        """A vector of the length of `flat`, an optimizer's memory for instance, as each weight's part [N, ...]: views."""
+        return {
+            name: vector[begin : begin + math.prod(shape)].view(shape) for name, (begin, shape) in self._places.items()
+        }
+
+    def gradient_of(self, parameter: Tensor) -> Tensor | None:
+        """The first member's parameter -> where the gradient of all members' lies, [N, ...]; None if it is not trained."""
+        return self.gradients.get(self._names[id(parameter)])
 
     def of_all(self, parameter: Tensor | None) -> Tensor | None:
         """The first member's parameter -> that of all members, [N, ...]."""
@@ -258,11 +316,27 @@ def clip_per_seed(stack: Stack, max_norm: float) -> Tensor:
 
     Each member by its own norm (Pascanu et al. 2013, section 3.2), never by that of all of them.
     """
-    found = norms(stack, stack.gradients.values())
-    scale = (max_norm / (found + 1e-6)).clamp(max=1.0)
+    found = gradient_norms(stack)
+    if stack.device.type == "cpu" and not (found > max_norm).any():
+        return found
+    scale = (max_norm / (found + 1e-6)).clamp(max=1.0)[:, None]
     for gradient in stack.gradients.values():
-        gradient.mul_(scale.view(-1, *[1] * (gradient.ndim - 1)))
+        gradient.view(len(scale), -1).mul_(scale)
     return found
+
+
+def gradient_norms(stack: Stack) -> Tensor:
+    """The norm of each member's gradient, [N]."""
+    if stack.device.type != "cpu" or not stack.gradients or stack.flat.dtype != torch.float32:
+        return norms(stack, stack.gradients.values())
+    # One sum for each member of each weight, in one call; the weights are then added up one after another.
+    assert stack.flat.grad is not None
+    squares = np.square(stack.flat.grad.numpy()[: stack.used])
+    sums = np.add.reduceat(squares, stack.starts).reshape(-1, len(stack.seeds))
+    total = sums[0].copy()
+    for row in sums[1:]:
+        total += row
+    return torch.from_numpy(np.sqrt(total))
 
 
 def _check_alike(modules: Sequence[nn.Module], seeds: Sequence[int]) -> None:
@@ -297,6 +371,8 @@ def _hooked(modules: Sequence[nn.Module]) -> bool:
 def _member(argument: Any, k: int) -> Any:
     if isinstance(argument, tuple):
         return tuple(_member(part, k) for part in argument)
+    if isinstance(argument, Mapping):
+        return {name: _member(part, k) for name, part in argument.items()}
     return argument[k] if isinstance(argument, Tensor) else argument
 
 

@@ -5,6 +5,7 @@ A draw for seed k comes from seed k's generator alone, so seed k draws the same 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 
 # numpy derives independent generators from (seed, purpose): exploration never uses the numbers that an environment does.
-PURPOSES = {"agent": 0, "initial": 1, "policy": 2, "weights": 3, "forward": 4, "data": 5, "augment": 6}
+PURPOSES = {"agent": 0, "initial": 1, "policy": 2, "weights": 3, "forward": 4, "data": 5, "augment": 6, "replay": 7}
 
 
 def seeds_of(seeds: int | Iterable[int]) -> tuple[int, ...]:
@@ -53,14 +54,42 @@ class Streams:
         """Whole numbers in 0..high-1, int64 [N, *shape]."""
         return torch.from_numpy(np.stack([rng.integers(high, size=shape) for rng in self.generators]))
 
-    def state_dict(self) -> list[dict[str, Any]]:
+    def state_dict(self) -> Any:
         """The state of each generator, as JSON values."""
         return [dict(rng.bit_generator.state) for rng in self.generators]
 
-    def load_state_dict(self, state: list[dict[str, Any]]) -> None:
+    def load_state_dict(self, state: Any) -> None:
         """Put back what `state_dict` gave. Raises ValueError for anything else."""
         try:
             for rng, saved in zip(self.generators, state, strict=True):
                 rng.bit_generator.state = saved
         except (TypeError, ValueError, KeyError, OverflowError) as error:
             raise ValueError(f"The saved random streams are damaged: {error}") from error
+
+
+class Ahead(Streams):
+    """The same streams, with uniform numbers drawn in blocks: for loops in which a draw for each of N seeds would take long."""
+
+    BLOCK = 1024
+
+    def __init__(self, seeds: Sequence[int], purpose: str = "agent") -> None:
+        super().__init__(seeds, purpose)
+        self.drawn = np.zeros((len(self.seeds), 0))  # not yet handed out
+
+    def uniform(self, *shape: int) -> Tensor:
+        size = math.prod(shape)
+        if self.drawn.shape[1] < size:
+            block = np.stack([rng.random(max(size, self.BLOCK)) for rng in self.generators])
+            self.drawn = np.concatenate([self.drawn, block], axis=1)
+        numbers, self.drawn = self.drawn[:, :size], self.drawn[:, size:]
+        return torch.from_numpy(numbers.reshape(len(self.seeds), *shape))
+
+    def state_dict(self) -> Any:
+        return {"generators": super().state_dict(), "drawn": self.drawn}
+
+    def load_state_dict(self, state: Any) -> None:
+        super().load_state_dict(state["generators"])
+        drawn = state["drawn"]
+        if drawn.ndim != 2 or len(drawn) != len(self.seeds) or drawn.dtype != np.float64:
+            raise ValueError("The saved random streams are damaged.")
+        self.drawn = drawn.copy()

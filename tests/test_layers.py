@@ -9,9 +9,11 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = ("supervised", "envs", "rl", "scripts", "tests")
 # Within rl, from the bottom up; a module imports those of its own layer or below.
 LAYERS = [
-    ("rl._siblings", "rl.types", "rl.targets", "rl.explore", "rl.spaces"),
+    ("rl._siblings", "rl.types", "rl.targets", "rl.losses", "rl.explore", "rl.spaces", "rl.jit"),
+    ("rl.observations", "rl.priority"),
+    ("rl.replay", "rl.networks"),
     ("rl.agents",),
-    ("rl.planning",),
+    ("rl.planning", "rl.settings"),
     ("rl.describe", "rl.policy", "rl.runs"),
     ("rl.evaluate",),
     ("rl.run",),

@@ -1,4 +1,4 @@
-"""The tabular loop: act, step, learn. Scalar Python that runs as it stands, or compiled (see `rl.runs.jit`).
+"""The tabular loop: act, step, learn. Scalar Python that runs as it stands, or compiled (see `rl.jit`).
 
 `world_step`, `world_reset`, `learn` and `ENVS` are names that `jit` replaces: by a Gymnasium environment's or a finite
 model's, by the rule of an algorithm, and by a number. Everything that changes lies in the arrays of `Actor` and `Table`,

@@ -13,7 +13,7 @@ import numpy as np
 from envs import tables, vector
 from envs.member import Member, member_seed
 from envs.source import Source
-from rl.runs import jit
+from rl import jit
 from rl.runs.loop import STEPS_DONE, absorb, act, loop
 from rl.spaces import StateIndex
 
@@ -165,7 +165,7 @@ class LockstepWalk(Walk):
         return self.index.many(obs, shape[0] * shape[1]).reshape(shape)
 
     def begin(self) -> None:
-        self.run.actor.state[:] = self._states(self.rows.reset())
+        self.run.actor.state[:] = self._states(self.rows.reset()[0])
 
     def take(self, rounds: int) -> None:
         run = self.run
@@ -175,10 +175,11 @@ class LockstepWalk(Walk):
             for table, rules, actor, rng in parts:
                 for e in range(run.envs_per_seed):
                     act(table, rules, actor, e, rng)
-            next_obs, obs, *rest, valid = self.rows.step(run.actor.action.reshape(-1))
-            following, going_on = self._states(next_obs).tolist(), self._states(obs).tolist()
-            reward, terminated, truncated = (array.reshape(shape).tolist() for array in rest)
-            real = np.ones(shape, bool) if valid is None else valid.reshape(shape)
+            row = self.rows.step(run.actor.action.reshape(-1))
+            following, going_on = self._states(row.next_obs).tolist(), self._states(row.obs).tolist()
+            flags = row.reward, row.terminated, row.truncated
+            reward, terminated, truncated = (array.reshape(shape).tolist() for array in flags)
+            real = np.ones(shape, bool) if row.valid is None else row.valid.reshape(shape)
             for k, (table, rules, actor, _) in enumerate(parts):
                 steps = actor.counters[STEPS_DONE]
                 for e in range(run.envs_per_seed):

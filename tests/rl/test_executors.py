@@ -11,7 +11,7 @@ from told import Counting, NoisyWalk
 import rl
 from envs import tables
 from rl.explore import Boltzmann, DecayingNoise, EpsilonGreedy, Greedy
-from rl.runs import jit
+from rl import jit
 from rl.runs.loop import loop
 from supervised.schedules import Exponential, Inverse, Linear
 
@@ -100,7 +100,7 @@ def test_lockstep_equals_plain(env):
     stepped = rl.start(Opaque(vector), rl.QLearning(), [1, 5], steps=3000, envs_per_seed=2)
     assert stepped.loop.walk.kind == "a VectorEnv"
     assert stepped.loop.walk.rows.seeds == [member_seed(s, e) for s in (1, 5) for e in (0, 1)]
-    stepped.loop.walk.rows.reset = lambda: vector.reset(seed=stepped.loop.walk.rows.seeds)[0]
+    stepped.loop.walk.rows.reset = lambda: (vector.reset(seed=stepped.loop.walk.rows.seeds)[0], None)
     single.advance(3000), stepped.advance(3000)
     if env == "FrozenLake-v1":  # compiled on one side, stepped on the other
         assert single.model is not None

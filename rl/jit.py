@@ -31,8 +31,8 @@ def have_numba() -> bool:
         import numba  # noqa: F401
     except ImportError:
         warnings.warn(
-            "numba is not installed: tables are trained by the same functions uncompiled, no faster than a usual"
-            " loop. `pip install numba` makes them hundreds of times faster.",
+            "numba is not installed: tables are trained, and replays read, by the same functions uncompiled: tables no faster than a usual"
+            " loop, networks slower than need be. `pip install numba` helps.",
             RuntimeWarning,
             stacklevel=3,
         )

@@ -1,0 +1,296 @@
+"""What all Q-networks share: N members in a stack, their target networks, one optimiser.
+
+An algorithm is a description with a function `learn(agent, batch, measured) -> Learned` (see `rl.agents.dqn`); what is
+here carries it out: target networks, clipping for each seed by itself, the optimiser's step, state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from rl import networks
+from rl.observations import encode, leaves, parts_of
+from rl.spaces import actions_of
+from rl.types import Batch, Update
+from supervised import Stack, optimizer, state
+from supervised.device import choose
+from supervised.fused import Adam
+from supervised.schedules import Curve, Schedule, as_schedule, value_at
+from supervised.stack import clip_per_seed
+from supervised.streams import seeds_of
+
+MOODY = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.BatchNorm1d, nn.BatchNorm2d)  # that act otherwise when judged
+
+
+class NotFinite(FloatingPointError):
+    """A number that learning needs is NaN or infinite. `batch` is what was learned from."""
+
+    def __init__(self, message: str, batch: Batch) -> None:
+        super().__init__(message)
+        self.batch = batch
+
+
+class Learned(NamedTuple):
+    """What an algorithm makes of a batch."""
+
+    pull_back: Callable[[Tensor], None]  # of `Stack.vjp`
+    slope: Tensor  # the gradient of each seed's mean loss by the network's outputs
+    td_error: Tensor  # [N, B]
+    metrics: dict[str, Tensor]  # each [N]; empty unless measured
+
+
+class DeepDescription(Protocol):
+    """What every Q-network's description has."""
+
+    @property
+    def network(self) -> networks.Network: ...
+    @property
+    def optimizer(self) -> str: ...
+    @property
+    def learning_rate(self) -> float | Schedule: ...
+    @property
+    def max_grad_norm(self) -> float | None: ...
+    @property
+    def target_every_updates(self) -> int | None: ...
+    @property
+    def target_rate(self) -> float: ...
+    @property
+    def compiled(self) -> bool: ...
+    @property
+    def mask(self) -> Callable[[Any], Tensor] | None: ...
+    @property
+    def learn(self) -> Callable[[DeepAgent, Batch, bool], Learned]: ...
+    def outputs(self, actions: int) -> int:
+        """How many numbers the network puts out."""
+        ...
+
+    def head(self, network: nn.Module) -> nn.Module:
+        """The network with what the algorithm puts behind it."""
+        ...
+
+
+class DeepAgent:
+    """N Q-networks that learn at once. `online` and `target` are `supervised.Stack`s; target is None without one."""
+
+    def __init__(
+        self, description: DeepDescription, observation_space: Any, action_space: Any, seeds: Any, device: str = "cpu"
+    ) -> None:
+        self.description, self.seeds = description, seeds_of(seeds)
+        self.observation_space = observation_space
+        self.parts = parts_of(observation_space)
+        self.actions, self.first_action = actions_of(action_space)
+        self.device = choose(device)
+
+        def make() -> nn.Module:
+            outputs = description.outputs(self.actions)
+            return description.head(networks.make(description.network, observation_space, outputs))
+
+        self.online = Stack(make, self.seeds, self.device, description.compiled)
+        self.target: Stack | None = None
+        self._check_outputs()
+        if description.target_every_updates is not None:
+            self.target = Stack(make, self.seeds, self.device, description.compiled)
+            self.target.load_state_dict(self.online.state_dict())
+        self.rate = as_schedule(description.learning_rate)
+        self.optimizer = optimizer(self.online, description.optimizer, self.rate.bounds()[1])
+        self.adam = Adam(self.online, self.optimizer) if self.online.compiled and description.optimizer == "Adam" else None
+        self.updates = 0
+        self.moody = any(isinstance(part, MOODY) for part in self.online.modules[0].modules())
+
+    def _check_outputs(self) -> None:
+        example = {part.name: torch.zeros(len(self.seeds), 2, *part.shape) for part in self.parts}
+        try:
+            with self.online.judged():
+                values = self.online(encode(self.parts, example, self.device))
+            shape = list(values.shape)
+        except (RuntimeError, TypeError, AttributeError, KeyError, IndexError) as error:
+            said = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise ValueError(f"The network cannot read observations of {self.observation_space}: {said}") from error
+        if shape[:2] != [len(self.seeds), 2] or shape[2:] != [self.actions]:
+            raise ValueError(
+                f"The network must map observations [B, ...] to values [B, {self.actions}], one for each action; of a batch of"
+                f" 2 it makes {shape[1:]}."
+            )
+
+    def encode(self, obs: Any) -> Any:
+        """Observations [N, B, *O] as the networks take them, on the device."""
+        return encode(self.parts, obs, self.device)
+
+    def q(self, obs: Any) -> Tensor:
+        """Observations [N, B, *O] as the environment gives them -> values [N, B, A], no gradient."""
+        return self.values(self.online, self.encode(obs))
+
+    def values(self, stack: Stack, x: Any) -> Tensor:
+        """What a stack says of encoded observations, no gradient, dropout and batch-norm as when judged."""
+        with stack.judged() if self.moody else torch.no_grad():
+            values: Tensor = stack(x)
+        return values
+
+    def next_values(self, x: Any) -> Tensor:
+        """The value of what comes next by the target network, or by the online one where there is none."""
+        return self.values(self.target or self.online, x)
+
+    def allowed(self, obs: Any, mask: Tensor | None) -> Tensor | None:
+        """The mask [N, B, A] that came with observations, or what the description's function says of them; None: all."""
+        if self.description.mask is None:
+            return None if mask is None else mask.to(self.device)
+        found = self.description.mask(obs)
+        if not isinstance(found, Tensor) or found.dtype != torch.bool or found.shape[-1] != self.actions:
+            what = f"{found.dtype} {list(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
+            raise ValueError(f"mask must return a bool tensor [..., {self.actions}], one for each action, not {what}.")
+        found = found.to(self.device)
+        return found if mask is None else found & mask.to(self.device)
+
+    def update(self, batch: Batch, measured: bool = True) -> Update:
+        """One step of the optimiser from a batch [N, B, ...] -> metrics each [N] (none unless measured), TD errors [N, B].
+
+        Raises NotFinite, and leaves the networks as they are, where a gradient is NaN or infinite.
+        """
+        batch = self._on_device(batch)
+        learned = self.description.learn(self, batch, measured)
+        learned.pull_back(learned.slope)
+        clip = float("inf") if self.description.max_grad_norm is None else self.description.max_grad_norm
+        metrics = learned.metrics
+        if self.adam is not None:
+            norm, good = self.adam.step(clip)
+        else:
+            norm = clip_per_seed(self.online, clip)
+            # Elsewhere than on the CPU a look makes the device wait.
+            good = bool(np.isfinite(norm.numpy()).all()) if self.device.type == "cpu" else not measured
+        if not good:
+            self._check(norm, batch, learned)
+        if self.adam is None:
+            self.optimizer.step()
+        self.updates += 1
+        self._renew_target()
+        if measured:
+            metrics = metrics | {"train/gradient_norm": norm}
+        return Update(metrics, learned.td_error)
+
+    def set_learning_rate(self, curve: Curve, step: int) -> None:
+        """Put the learning rate to what a schedule says at an environment step."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = value_at(curve, step)
+
+    def _renew_target(self) -> None:
+        every, rate = self.description.target_every_updates, self.description.target_rate
+        if self.target is None or every is None or self.updates % every:
+            return
+        with torch.no_grad():
+            if rate == 1.0:
+                self.target.flat.copy_(self.online.flat)
+            else:
+                self.target.flat.lerp_(self.online.flat, rate)
+            for mine, theirs in zip(self.target.modules, self.online.modules, strict=True):
+                for buffer, other in zip(mine.buffers(), theirs.buffers(), strict=True):
+                    buffer.copy_(other)
+
+    def _on_device(self, batch: Batch) -> Batch:
+        if self.device.type == "cpu":
+            return batch
+        moved = [part.to(self.device, non_blocking=True) if isinstance(part, Tensor) else part for part in batch]
+        return Batch(*moved)._replace(index=batch.index)
+
+    def _check(self, norm: Tensor, batch: Batch, learned: Learned) -> None:
+        """Raise NotFinite, naming the seed and the first tensor that is not finite."""
+        finite = torch.isfinite(norm)
+        if finite.all():
+            return
+        k = int((~finite).nonzero()[0])
+        named = {f"observation {n}".strip(): part for n, part in leaves(batch.obs).items()}
+        named |= {f"next observation {n}".strip(): part for n, part in leaves(batch.next_obs).items()}
+        named = {"reward": batch.reward, "discount": batch.discount, **named}
+        named |= {f"weight {name}": weight.detach() for name, weight in self.online.weights.items()}
+        named |= {"TD error (so the loss)": learned.td_error}
+        found = [name for name, t in named.items() if t.is_floating_point() and not torch.isfinite(t[k]).all()]
+        what = found[0] if found else "gradient"
+        raise NotFinite(
+            f"Seed {self.seeds[k]}: the {what} of update {self.updates + 1:,} is NaN or infinite, so the gradient is. The"
+            " networks are as they were before it.",
+            batch,
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Weights, target weights, the optimiser's memory and every stream, arrays [N, ...]."""
+        saved: dict[str, Any] = {
+            "online": _numpy(self.online.state_dict()),
+            "optimizer": self._optimizer_state(),
+            "updates": np.full(len(self.seeds), self.updates),
+            "streams": self.online.random_state().numpy(),
+        }
+        if self.target is not None:
+            saved["target"] = _numpy(self.target.state_dict())
+        return saved
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Take over what `state_dict` gave. Raises ValueError for another network, or for NaN or infinite weights."""
+        names = ("online", "target") if self.target is not None else ("online",)
+        for name in names:
+            for key, value in saved[name].items():
+                if not np.isfinite(value).all():
+                    raise ValueError(f"The saved {key} of the {name} network has values that are NaN or infinite.")
+        self.online.load_state_dict(_tensors(saved["online"]))
+        if self.target is not None:
+            self.target.load_state_dict(_tensors(saved["target"]))
+        self._load_optimizer(saved["optimizer"])
+        self.updates = int(saved["updates"][0])
+        self.online.load_random_state(torch.from_numpy(saved["streams"]))
+
+    def _optimizer_state(self) -> dict[str, Any]:
+        """What the optimiser keeps: of the vector of all weights cut into each weight's [N, ...]; of a member's, as it is."""
+        if not self.online.batched:
+            return {"members": [state.to_tree(part) for part in self._by_member()]}
+        if self.adam is not None:
+            self.adam.close()
+        kept = self.optimizer.state.get(self.online.flat, {})
+        found: dict[str, Any] = {}
+        for name, value in kept.items():
+            whole = value.shape == self.online.flat.shape
+            found[name] = (
+                _numpy(self.online.blocks(value)) if whole else np.full(len(self.seeds), float(value), np.float32)
+            )
+        return found
+
+    def _by_member(self) -> list[list[dict[str, Any]]]:
+        return [[dict(self.optimizer.state.get(p, {})) for p in group["params"]] for group in self.optimizer.param_groups]
+
+    def _load_optimizer(self, saved: dict[str, Any]) -> None:
+        if not self.online.batched:
+            for group, parts in zip(self.optimizer.param_groups, saved["members"], strict=True):
+                for parameter, part in zip(group["params"], parts, strict=True):
+                    found = state.from_tree(part)
+                    if any(v.shape not in ((), parameter.shape) for v in found.values()):
+                        raise ValueError("The saved state of the optimiser does not fit the network.")
+                    self.optimizer.state[parameter] = {k: v.to(self.device) for k, v in found.items()}
+            return
+        if self.adam is not None:
+            self.adam.close()
+        flat = self.online.flat
+        kept = self.optimizer.state[flat]
+        kept.clear()
+        for name, value in saved.items():
+            if isinstance(value, dict):
+                whole = torch.zeros_like(flat)
+                blocks = self.online.blocks(whole)
+                if value.keys() != blocks.keys() or any(value[n].shape != b.shape for n, b in blocks.items()):
+                    raise ValueError("The saved state of the optimiser does not fit the network.")
+                for key, block in blocks.items():
+                    block.copy_(torch.from_numpy(value[key]))
+                kept[name] = whole
+            else:
+                kept[name] = torch.tensor(float(value[0]), device=self.device)
+
+
+def _numpy(tensors: dict[str, Tensor]) -> dict[str, np.ndarray]:
+    return {name: tensor.detach().cpu().numpy().copy() for name, tensor in tensors.items()}
+
+
+def _tensors(arrays: dict[str, np.ndarray]) -> dict[str, Tensor]:
+    return {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
+
+

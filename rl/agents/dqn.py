@@ -1,0 +1,242 @@
+"""Deep Q-networks: a network learns what the table learned, from a replay, towards a target network that stands still.
+
+Mnih et al. (2013), "Playing Atari with Deep Reinforcement Learning", and (2015), "Human-level control", equation 1. Options that
+combine: double (van Hasselt, Guez and Silver 2016), dueling (Wang et al. 2016), prioritised replay (Schaul et al. 2016),
+n-step returns (Sutton and Barto 2018, section 7.1), soft targets (Lillicrap et al. 2016, section 3).
+
+Deviations: Adam instead of RMSProp; the gradient's norm is clipped; of the dueling network's two streams each is one linear
+layer on the common trunk; an importance weight is scaled by the largest of the replay, not of the batch, which keeps the
+mean unbiased.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from rl import jit, losses, networks, targets
+from rl.agents.deep import DeepAgent, Learned
+from rl.explore import EpsilonGreedy, Explore
+from rl.types import Batch
+from supervised.names import nearest
+from supervised.optimize import OPTIMIZERS
+from supervised.schedules import Linear, Schedule, as_schedule, check_range
+
+
+_NO_WEIGHT = torch.zeros(1, 0)
+HUBER = 0  # a constant of `errors`, which `jit` replaces
+
+
+def errors(
+    next_q: Any, chooser: Any, q: Any, action: Any, reward: Any, discount: Any, weight: Any, error: Any, gradient: Any
+) -> None:
+    """What `learn` does with values [N, B, A], as a scalar loop to be compiled, with the same bits.
+
+    -> error [N, B] and, into zeros [N, B, A], the gradient of the mean loss. weight [N, B], or [N, 0]: all 1.
+    """
+    share = np.float32(-1.0 / q.shape[1])
+    for k in range(q.shape[0]):
+        for b in range(q.shape[1]):
+            target = reward[k, b]
+            if discount[k, b] != 0:
+                best = 0
+                for a in range(1, q.shape[2]):
+                    if not chooser[k, b, best] >= chooser[k, b, a]:  # so that a NaN is chosen, and seen
+                        best = a
+                target = target + discount[k, b] * next_q[k, b, best]
+            found = target - q[k, b, action[k, b]]
+            error[k, b] = found
+            slope = min(max(found, np.float32(-1)), np.float32(1)) if HUBER else np.float32(2) * found
+            scale = weight[k, b] * share if weight.shape[1] else share
+            gradient[k, b, action[k, b]] = slope * scale
+
+
+def learn(agent: DeepAgent, batch: Batch, measured: bool) -> Learned:
+    """Pull Q(s, a) towards r + discount * Q_target(s', b), where Q_target chooses b itself, or with `double` Q does."""
+    settings: DQN = agent.description  # type: ignore[assignment]
+    x, next_x = agent.encode(batch.obs), agent.encode(batch.next_obs)
+    next_mask = agent.allowed(batch.next_obs, batch.next_mask)
+    next_q = agent.next_values(next_x)
+    chooser = agent.values(agent.online, next_x) if settings.double else next_q
+    q, pull_back = agent.online.vjp(x)
+    loss, slope = losses.LOSSES[settings.loss]
+    fast = jit.compiled(errors, HUBER=int(settings.loss == "huber")) if agent.online.compiled else None
+    if fast is not None and next_mask is None:
+        error, gradient = torch.empty_like(batch.reward), torch.zeros_like(q)
+        weight = _NO_WEIGHT if batch.weight is None else batch.weight
+        given = next_q, chooser, q, batch.action, batch.reward, batch.discount, weight, error, gradient
+        fast(*(tensor.numpy() for tensor in given))
+    else:
+        target = targets.double_q(batch.reward, batch.discount, next_q, chooser, next_mask)
+        error = target - losses.taken(q, batch.action)
+        share = -1.0 / error.shape[1]
+        scale = share if batch.weight is None else batch.weight * share
+        gradient = losses.at_taken(slope(error) * scale, q, batch.action)
+    metrics = {}
+    if measured:
+        cost = loss(error) if batch.weight is None else loss(error) * batch.weight
+        metrics = {
+            "train/loss": cost.mean(1),
+            "train/td_error": error.abs().mean(1),
+            "train/q_mean": q.mean((1, 2)),
+            "train/q_max": q.amax((1, 2)),
+        }
+    return Learned(pull_back, gradient, error, metrics)
+
+
+@dataclass(frozen=True)
+class DQN:
+    """Deep Q-learning.
+
+    gamma: discount in [0, 1]. network: a name with sizes ("auto", "linear", "mlp(64,64)", "cnn(16,32)", "nature") or a function
+    (observation_space, outputs) -> nn.Module. learning_rate: a number or a schedule in steps. loss: "huber" or "squared".
+    max_grad_norm: a seed's gradient is scaled down to it; None: never. batch_size, capacity_steps, learn_after_steps: of the
+    replay, for each seed; capacity_steps=None: none, learn from each step as it comes. Every update_every_steps environment
+    steps of a seed, `updates` updates. target_every_updates: how often the target network is renewed, by the share
+    target_rate of the way (1: copied); None: no target network. double, dueling, n_step, prioritised: see the module.
+    priority_exponent: alpha; importance_exponent: beta, a number or a schedule in steps. explore: one of rl.explore's
+    EpsilonGreedy, Greedy, Boltzmann and DecayingNoise; the default goes from epsilon 1 to 0.05 over a tenth of the run.
+    mask: a function of observations [..., *O] -> bool [..., A], the actions allowed; info["action_mask"] is heeded without it.
+    compiled: compute networks of linear layers and ReLUs by machine code of our own, where numba is at hand and on the CPU;
+    False: by torch alone. Both learn the same but for rounding.
+    Raises ValueError or TypeError, in a sentence, for settings out of range or in contradiction.
+    """
+
+    gamma: float = 0.99
+    network: networks.Network = "auto"
+    learning_rate: float | Schedule = 1e-3
+    loss: str = "huber"
+    max_grad_norm: float | None = 10.0
+    optimizer: str = "Adam"
+    batch_size: int = 64
+    capacity_steps: int | None = 100_000
+    learn_after_steps: int = 1_000
+    update_every_steps: int = 1
+    updates: int = 1
+    target_every_updates: int | None = 500
+    target_rate: float = 1.0
+    double: bool = False
+    dueling: bool = False
+    n_step: int = 1
+    prioritised: bool = False
+    priority_exponent: float = 0.6
+    importance_exponent: float | Schedule = field(default_factory=lambda: Linear(0.4, 1.0))
+    explore: Explore = field(default_factory=lambda: EpsilonGreedy(Linear(1.0, 0.05, fraction=0.1)))
+    mask: Callable[[Any], Tensor] | None = None
+    compiled: bool = True
+
+    loop: ClassVar[str] = "off_policy"
+    learn = staticmethod(learn)
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+
+    def outputs(self, actions: int) -> int:
+        return actions + 1 if self.dueling else actions
+
+    def head(self, network: nn.Module) -> nn.Module:
+        return nn.Sequential(network, networks.Dueling()) if self.dueling else network
+
+    def build(self, observation_space: Any, action_space: Any, seeds: Any = 1, device: str = "cpu") -> DeepAgent:
+        """The live agent: N networks, each with first weights of its own. Raises SpaceError for spaces not supported."""
+        return DeepAgent(self, observation_space, action_space, seeds, device)
+
+
+def check_settings(d: DQN) -> None:
+    """Raise a ValueError or TypeError, in a sentence, for settings that make no sense or contradict each other."""
+    for name in ("gamma", "target_rate", "priority_exponent"):
+        _number(name, getattr(d, name), 0.0, 1.0)
+    if d.target_rate == 0:
+        raise ValueError("target_rate must be above 0: at 0 the target network would never change.")
+    if d.max_grad_norm is not None:
+        _number("max_grad_norm", d.max_grad_norm, 1e-12, math.inf)
+    for name in ("batch_size", "update_every_steps", "updates", "n_step"):
+        _whole(name, getattr(d, name), 1)
+    _whole("learn_after_steps", d.learn_after_steps, 0)
+    for name in ("capacity_steps", "target_every_updates"):
+        if getattr(d, name) is not None:
+            _whole(name, getattr(d, name), 1)
+    for name in ("double", "dueling", "prioritised", "compiled"):
+        if not isinstance(getattr(d, name), bool):
+            raise TypeError(f"{name} is True or False, not {getattr(d, name)!r}.")
+    networks.check(d.network)
+    nearest(d.loss, losses.LOSSES, "loss")
+    nearest(d.optimizer, OPTIMIZERS, "optimizer")
+    check_range("learning_rate", as_schedule(d.learning_rate), 0.0, math.inf, ("steps",))
+    check_range("importance_exponent", as_schedule(d.importance_exponent), 0.0, 1.0, ("steps",))
+    if not isinstance(d.explore, Explore):
+        raise TypeError(
+            f"explore must be one of rl.explore's EpsilonGreedy, Greedy, Boltzmann or DecayingNoise, not {d.explore!r}."
+        )
+    if d.mask is not None and not callable(d.mask):
+        raise TypeError(f"mask is a function of observations -> bool [..., A], or None, not {d.mask!r}.")
+    _check_together(d)
+
+
+def _check_together(d: DQN) -> None:
+    if d.target_every_updates is None:
+        if d.double:
+            raise ValueError(
+                "double=True contradicts target_every_updates=None: without a target network the one that chooses is the one"
+                " that values, and nothing is double."
+            )
+        if d.target_rate != 1.0:
+            raise ValueError(
+                f"target_rate={d.target_rate} contradicts target_every_updates=None: there is no target network."
+            )
+    if d.capacity_steps is None:
+        for name in ("prioritised", "n_step"):
+            if getattr(d, name) not in (False, 1):
+                raise ValueError(f"{name}={getattr(d, name)} contradicts capacity_steps=None: it needs a replay.")
+        if d.updates > 1 or d.update_every_steps > 1 or d.learn_after_steps > 0:
+            raise ValueError(
+                "Without a replay (capacity_steps=None) each step is learned from once, as it comes: updates and"
+                " update_every_steps must be 1 and learn_after_steps 0."
+            )
+    elif d.batch_size > d.capacity_steps:
+        raise ValueError(f"batch_size={d.batch_size} is larger than capacity_steps={d.capacity_steps}.")
+    elif d.learn_after_steps > d.capacity_steps:
+        raise ValueError(
+            f"learn_after_steps={d.learn_after_steps:,} is larger than capacity_steps={d.capacity_steps:,}: what came first"
+            " would be forgotten before anything is learned."
+        )
+
+
+def _whole(name: str, value: Any, low: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < low:
+        raise ValueError(f"{name} is a whole number from {low} on, not {value!r}.")
+
+
+def _number(name: str, value: Any, low: float, high: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
+        raise ValueError(f"{name} must lie in [{low:g}, {high:g}], not {value!r}.")
+
+
+def presets() -> dict[str, DQN]:
+    """The lectures' ladder (L 06 to 07_3) and the usual variants, by name."""
+    every_step: dict[str, Any] = {"capacity_steps": None, "batch_size": 1, "learn_after_steps": 0}
+    return {
+        # L 06, 07_1: a linear network, no replay, no target network. SGD at .1 on the squared error is a table's step .2.
+        "q-network": DQN(
+            network="linear",
+            optimizer="SGD",
+            learning_rate=0.1,
+            loss="squared",
+            max_grad_norm=None,
+            target_every_updates=None,
+            **every_step,
+        ),
+        "dqn-2013": DQN(capacity_steps=50_000, target_every_updates=None),
+        "dqn-2015": DQN(capacity_steps=50_000),
+        "dqn": DQN(),
+        "double-dqn": DQN(double=True),
+        "dueling-dqn": DQN(dueling=True),
+        "prioritised-dqn": DQN(prioritised=True),
+        "n-step-dqn": DQN(n_step=3),
+    }

@@ -1,0 +1,179 @@
+"""Networks that value actions: `supervised`'s models, chosen by the observation space.
+
+A network is a name with sizes, as in "mlp(64,64)", or a function (observation_space, outputs) -> torch.nn.Module.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import gymnasium as gym
+import torch
+from torch import Tensor, nn
+
+from rl.observations import Part, encode, parts_of
+from rl.spaces import SpaceError
+from supervised import CNN, MLP, LinearRegression
+from supervised.chain import Link, link
+from supervised.layers import Model
+from supervised.names import nearest
+from supervised.stack import Op, Stack, rule
+
+Network = str | Callable[[gym.Space[Any], int], nn.Module]
+NAMES = ("auto", "linear", "mlp", "cnn", "nature")
+WIDTHS = (64, 64)
+LARGE_IMAGE = 36  # pixels a side, from which on the network of Mnih et al. (2015) has enough to look at
+
+
+def parse(network: str) -> tuple[str, tuple[int, ...]]:
+    """ "mlp(64,64)" -> ("mlp", (64, 64)). Raises ValueError for an unknown name, with the nearest, or sizes it does not take."""
+    found = re.fullmatch(r"([a-z]+)(?:\(([\d,\s]*)\))?", network)
+    name = found[1] if found else network
+    nearest(name, NAMES, "network")
+    assert found is not None
+    sizes = tuple(int(size) for size in (found[2] or "").split(",") if size.strip())
+    if (sizes and name not in ("mlp", "cnn")) or 0 in sizes:
+        raise ValueError(f"The network {network!r} is no name with sizes such as mlp(64,64) or cnn(16,32).")
+    return name, sizes
+
+
+def check(network: Any) -> None:
+    """Raise ValueError or TypeError for what is neither a name nor a function."""
+    if isinstance(network, str):
+        parse(network)
+    elif not callable(network):
+        raise TypeError(
+            f"network is a name such as 'mlp(64,64)' or a function (observation_space, outputs) -> nn.Module, not {network!r}."
+        )
+
+
+def make(network: Network, space: gym.Space[Any], outputs: int) -> nn.Module:
+    """The network of that name for observations of `space`, or what the function makes -> [B, *O] to [B, outputs].
+
+    Raises ValueError where the name does not fit the space, and TypeError where the function returns no module.
+    """
+    if not isinstance(network, str):
+        module = network(space, outputs)
+        if not isinstance(module, nn.Module):
+            raise TypeError(f"The network function must return a torch.nn.Module, not {type(module).__name__}.")
+        return module
+    name, sizes = parse(network)
+    parts = parts_of(space)
+    if len(parts) > 1:
+        if name not in ("auto", "mlp", "cnn"):
+            raise SpaceError(f"The network {network!r} reads one observation; this space has {len(parts)} parts. Use 'auto'.")
+        trunks = {part.name: _single("auto", sizes if name == "mlp" else (), part, 1) for part in parts}
+        return Joined({key: model.trunk for key, model in trunks.items()}, _features(trunks), outputs)
+    return _single(name, sizes, parts[0], outputs)
+
+
+def _single(name: str, sizes: tuple[int, ...], part: Part, outputs: int) -> Model:
+    if part.kind != "image":
+        if name in ("cnn", "nature"):
+            raise SpaceError(f"The network {name!r} reads images; this observation has the shape {list(part.shape)}.")
+        if name == "linear":  # on one-hot states a Q-table; zeros, as a table begins
+            return LinearRegression(part.features[0], outputs, bias=False, init="zeros")
+        return MLP(part.features[0], outputs, sizes or WIDTHS, loss="huber")
+    if name in ("mlp", "linear"):
+        size = part.features[0] * part.features[1] * part.features[2]
+        if name == "linear":
+            return LinearRegression(size, outputs, bias=False, init="zeros")
+        return MLP(size, outputs, sizes or WIDTHS, loss="huber")
+    if name == "nature" or (name == "auto" and min(part.features[1:]) >= LARGE_IMAGE):
+        return nature(part.features, outputs)  # type: ignore[arg-type]
+    channels = sizes or (16,)
+    return CNN(part.features, outputs, channels, pool=None, widths=(128,), loss="huber")  # type: ignore[arg-type]
+
+
+def nature(shape: tuple[int, int, int], outputs: int) -> CNN:
+    """The network of Mnih et al. (2015), "Human-level control", methods: three convolutions and 512 units."""
+    return CNN(
+        shape, outputs, (32, 64, 64), kernel=(8, 4, 3), stride=(4, 2, 1), padding=0, pool=None, widths=(512,), loss="huber"
+    )
+
+
+def _features(trunks: dict[str, Model]) -> int:
+    return sum(model.head.in_features for model in trunks.values())  # type: ignore[misc]
+
+
+class Joined(nn.Module):
+    """A trunk for each part of the observation, their features side by side, a hidden layer, and a head."""
+
+    def __init__(self, trunks: dict[str, nn.Module], features: int, outputs: int) -> None:
+        super().__init__()
+        self.names = list(trunks)
+        self.trunks = nn.ModuleList(trunks.values())
+        self.hidden = nn.Sequential(nn.Linear(features, WIDTHS[-1]), nn.ReLU())
+        self.head = nn.Linear(WIDTHS[-1], outputs)
+
+    def forward(self, x: dict[str, Tensor]) -> Tensor:
+        """{name: [B, ...]} -> [B, outputs]."""
+        found = [trunk(x[name]) for name, trunk in zip(self.names, self.trunks, strict=True)]
+        y: Tensor = self.head(self.hidden(torch.cat(found, -1)))
+        return y
+
+
+@rule(Joined)
+def _joined(stack: Stack, modules: Sequence[Joined]) -> Op | None:
+    names = modules[0].names
+    trunks = [stack.lift(parts) for parts in zip(*(m.trunks for m in modules), strict=True)]
+    hidden, head = stack.lift([m.hidden for m in modules]), stack.lift([m.head for m in modules])
+    if hidden is None or head is None or any(trunk is None for trunk in trunks):
+        return None
+
+    def run(x: Any) -> Tensor:
+        found = [trunk(x[name]) for name, trunk in zip(names, trunks, strict=True)]  # type: ignore[misc]
+        return head(hidden(torch.cat(found, -1)))
+
+    return run
+
+
+class Dueling(nn.Module):
+    """1 + A numbers -> A values: V + advantage - mean advantage (Wang et al. 2016, equation 9)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., 1 + A] -> [..., A]."""
+        advantage = x[..., 1:]
+        return x[..., :1] + advantage - advantage.mean(-1, keepdim=True)
+
+
+@rule(Dueling)
+def _dueling(stack: Stack, modules: Sequence[Dueling]) -> Op:
+    return modules[0]
+
+
+class _Dueling:
+    def __init__(self, module: Dueling) -> None:
+        self.module = module
+
+    def forward(self, x: Tensor, keep: bool) -> Tensor:
+        return self.module.forward(x)
+
+    def backward(self, gradient: Tensor, x: Tensor, y: Tensor, needed: bool) -> Tensor:
+        value = gradient.sum(-1, keepdim=True)
+        return torch.cat([value, gradient - value / gradient.shape[-1]], -1)
+
+
+@link(Dueling)
+def _dueling_link(stack: Stack, modules: Sequence[Dueling]) -> Link:
+    return _Dueling(modules[0])
+
+
+def on_trunk(trunk: nn.Module) -> Callable[[gym.Space[Any], int], nn.Module]:
+    """A network that starts from a fitted trunk (inputs -> features): its own copy of it under a new head.
+
+    For instance `rl.DQN(network=rl.networks.on_trunk(fit.stack.member(0).trunk))`.
+    """
+
+    def network(space: gym.Space[Any], outputs: int) -> nn.Module:
+        own = copy.deepcopy(trunk)
+        parts = parts_of(space)
+        example = encode(parts, {p.name: torch.zeros(1, *p.shape) for p in parts}, torch.device("cpu"))
+        with torch.no_grad():
+            features = own(example)
+        return Model(own, nn.Linear(features.shape[-1], outputs), "huber")
+
+    return network

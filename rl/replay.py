@@ -1,0 +1,434 @@
+"""Replay: a ring of raw steps, from which n-step transitions are folded when they are sampled.
+
+Each of the R = N * E environments has a lane of L entries, one for each observation: with the action that was taken at it
+and what came of that, or, at an episode's end, with nothing. So each observation is kept once, of stacked frames each frame
+once, and what lies behind an ending is never read. A step can be a sample once its n-step window is complete: n steps on,
+or an ending within. The window stops there; the last starts before an ending have shorter ones.
+
+The book-keeping is scalar functions that `rl.jit` compiles.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import gymnasium as gym
+import numpy as np
+import torch
+from torch import Tensor
+
+from rl import jit, priority
+from rl.observations import leaves, parts_of
+from rl.types import Batch
+from supervised.device import available_memory
+from supervised.streams import Streams
+
+NO_STEP, GOES_ON, TERMINATED, TRUNCATED = 0, 1, 2, 3  # what an entry is
+PRIORITISED = 0  # a constant of `append`, which `jit` replaces
+GB = 1e9
+
+
+# --- scalar functions ---------------------------------------------------------------------------------------------------
+
+
+def begin(newest: Any, fresh: Any, kind: Any, length: int, frames: int, at: Any) -> None:
+    """Make room for the first observation of a new episode -> at int64 [R, frames], where its frames go.
+
+    Lanes in the middle of an episode are told to write into the spare entry at the end, which nobody reads.
+    """
+    for r in range(newest.shape[0]):
+        for f in range(frames):
+            at[r, f] = kind.shape[0] - 1
+            if fresh[r]:
+                newest[r] += 1
+                at[r, f] = r * length + newest[r] % length
+                kind[at[r, f]] = NO_STEP
+        fresh[r] = False
+
+
+def append(
+    newest: Any,
+    since: Any,
+    fresh: Any,
+    kind: Any,
+    starts: Any,
+    head: Any,
+    tail: Any,
+    total: Any,
+    least: Any,
+    highest: Any,
+    terminated: Any,
+    truncated: Any,
+    valid: Any,
+    length: int,
+    frames: int,
+    n_step: int,
+    at: Any,
+    following: Any,
+) -> None:
+    """Enter a step of each lane -> at and following int64 [R], the entries of its observation and of its successor's."""
+    per_tree = newest.shape[0] // total.shape[0]
+    for r in range(newest.shape[0]):
+        at[r] = kind.shape[0] - 1
+        following[r] = kind.shape[0] - 1
+        if not valid[r]:
+            fresh[r] = True
+            since[r] = 0
+            continue
+        base = r * length
+        now = newest[r]
+        at[r] = base + now % length
+        following[r] = base + (now + 1) % length
+        kind[at[r]] = TERMINATED if terminated[r] else (TRUNCATED if truncated[r] else GOES_ON)
+        kind[following[r]] = NO_STEP
+        newest[r] = now + 1
+        since[r] += 1
+        over = terminated[r] or truncated[r]
+        first = now - n_step + 1 if since[r] >= n_step else now - since[r] + 1
+        last = now if over else now - n_step
+        if not over and since[r] >= n_step:
+            last = first
+        for start in range(first, last + 1):
+            starts[base + tail[r] % length] = start
+            tail[r] += 1
+            if PRIORITISED:
+                put(total, least, r // per_tree, r % per_tree * length + start % length, highest[r // per_tree])
+        if over:
+            fresh[r] = True
+            since[r] = 0
+        # What a sample reads begins with its oldest frame; from where that is overwritten on, the sample is gone.
+        while head[r] < tail[r] and starts[base + head[r] % length] - frames + 1 <= newest[r] - length:
+            if PRIORITISED:
+                gone = starts[base + head[r] % length]
+                put(total, least, r // per_tree, r % per_tree * length + gone % length, 0.0)
+            head[r] += 1
+
+
+put = priority.put
+
+
+def draw(u: Any, starts: Any, head: Any, tail: Any, length: int, index: Any) -> None:
+    """Uniform numbers u [N, B] in [0, 1) -> index int64 [N, B], the entries of steps, each as likely as any other."""
+    envs = head.shape[0] // u.shape[0]
+    for k in range(u.shape[0]):
+        count = 0
+        for lane in range(k * envs, k * envs + envs):
+            count += tail[lane] - head[lane]
+        for b in range(u.shape[1]):
+            rank = min(int(u[k, b] * count), count - 1)
+            lane = k * envs
+            while rank >= tail[lane] - head[lane]:
+                rank -= tail[lane] - head[lane]
+                lane += 1
+            index[k, b] = lane * length + starts[lane * length + (head[lane] + rank) % length] % length
+
+
+def fold(
+    index: Any, reward: Any, kind: Any, length: int, n_step: int, gamma: float, returns: Any, discount: Any, end: Any
+) -> None:
+    """Fold up to n steps from each entry [N, B] -> the return, how the future counts, and the entry that it begins at."""
+    for k in range(index.shape[0]):
+        for b in range(index.shape[1]):
+            base = index[k, b] // length * length
+            place = index[k, b] - base
+            total = 0.0
+            factor = 1.0
+            for _ in range(n_step):
+                entry = base + place
+                total += factor * reward[entry]
+                factor *= gamma
+                place = (place + 1) % length
+                if kind[entry] == TERMINATED:
+                    factor = 0.0
+                    break
+                if kind[entry] == TRUNCATED:
+                    break
+            returns[k, b] = total
+            discount[k, b] = factor
+            end[k, b] = base + place
+
+
+# --- the ring -----------------------------------------------------------------------------------------------------------
+
+
+class Steps(Protocol):
+    """What `Replay.add` reads of an answer of a world; `envs.Step` has it."""
+
+    @property
+    def reward(self) -> Tensor: ...
+    @property
+    def terminated(self) -> Tensor: ...
+    @property
+    def truncated(self) -> Tensor: ...
+    @property
+    def next_obs(self) -> Any: ...
+    @property
+    def next_mask(self) -> Tensor | None: ...
+    @property
+    def valid(self) -> Tensor | None: ...
+
+
+class Where(Protocol):
+    """What `Replay` asks of a world; `envs.World` has it."""
+
+    observation_space: gym.Space[Any]
+    action_space: gym.Space[Any]
+    seeds: tuple[int, ...]
+    envs_per_seed: int
+    frames: int
+
+
+class Replay:
+    """The last `capacity_steps` steps of each seed, its environments together.
+
+    world: what steps come from (its spaces, seeds and stacked frames). n_step, gamma: how many steps a sample folds, and the
+    discount between them. priority_exponent: alpha of prioritised replay, in [0, 1] (Schaul et al. 2016); None: uniform.
+    An episode's last observation takes a place too. Raises ValueError for settings out of range, and before any memory is
+    taken when it would not fit.
+    """
+
+    SMALLEST = 1e-6  # added to each |TD error|, so that none is never drawn again
+
+    def __init__(
+        self,
+        world: Where,
+        capacity_steps: int = 100_000,
+        n_step: int = 1,
+        gamma: float = 0.99,
+        priority_exponent: float | None = None,
+    ) -> None:
+        for name, value in (("capacity_steps", capacity_steps), ("n_step", n_step)):
+            if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+                raise ValueError(f"{name} is a whole number from 1 on, not {value!r}.")
+        if not 0 <= gamma <= 1:
+            raise ValueError(f"gamma lies in [0, 1], not {gamma!r}.")
+        if priority_exponent is not None and not 0 <= priority_exponent <= 1:
+            raise ValueError(f"priority_exponent lies in [0, 1], not {priority_exponent!r}.")
+        self.n, self.envs = len(world.seeds), world.envs_per_seed
+        self.n_step, self.gamma, self.alpha = int(n_step), float(gamma), priority_exponent
+        self.parts = parts_of(world.observation_space)
+        self.frames = world.frames if len(self.parts) == 1 and self.parts[0].kind == "image" else 1
+        self.actions = int(getattr(world.action_space, "n", 0))
+        self.length = -(-int(capacity_steps) // self.envs) + self.n_step + self.frames
+        lanes = self.n * self.envs
+        entries = lanes * self.length + 1  # and one that nobody reads
+        self.shapes = {part.name: part.shape[1:] if self.frames > 1 else part.shape for part in self.parts}
+        self.bytes = self._check_memory(entries)
+        self.obs = {part.name: np.zeros((entries, *self.shapes[part.name]), part.dtype) for part in self.parts}
+        self.masks: np.ndarray | None = None  # bool [entries, A], from the first mask on
+        self.action = np.zeros(entries, np.int16 if self.actions < 2**15 else np.int32)
+        self.reward = np.zeros(entries, np.float32)
+        self.kind = np.zeros(entries, np.uint8)
+        self.starts = np.zeros(lanes * self.length, np.int64)
+        self.newest, self.since = np.full(lanes, -1), np.zeros(lanes, np.int64)
+        self.head, self.tail = np.zeros(lanes, np.int64), np.zeros(lanes, np.int64)
+        self.fresh = np.ones(lanes, np.bool_)
+        leaves_ = self.envs * self.length if self.alpha is not None else 1
+        self.total, self.least = priority.trees(self.n, leaves_)
+        self.highest = np.ones(self.n)
+        self._begin_at = np.zeros((lanes, self.frames), np.int64)
+        self._at, self._following = np.zeros(lanes, np.int64), np.zeros(lanes, np.int64)
+        self._all_valid = np.ones(lanes, np.bool_)
+        self._begin = _fast(begin)
+        self._append = _fast(append, PRIORITISED=int(self.alpha is not None))
+        self._draw, self._fold = _fast(draw), _fast(fold)
+        self._draw_by_priority, self._renew = _fast(priority.draw), _fast(priority.renew)
+
+    def _check_memory(self, entries: int) -> int:
+        """The bytes that the ring takes when it is full. Raises ValueError when there are not so many."""
+        each = sum(math.prod(self.shapes[part.name]) * part.dtype.itemsize for part in self.parts)
+        trees = 2 * 2 * 8 if self.alpha is not None else 0
+        needed = entries * (each + 2 + 4 + 1 + 8 + trees)
+        free = available_memory()
+        if free is not None and needed > free:
+            raise ValueError(
+                f"A replay of {self.length:,} steps in each of {self.n * self.envs} environments takes {needed / GB:.1f} GB,"
+                f" and {free / GB:.1f} GB are free. Take a smaller capacity_steps, or fewer seeds."
+            )
+        return needed
+
+    def __len__(self) -> int:
+        """How many steps of each seed can be sampled now; of the seed that has the fewest."""
+        return int((self.tail - self.head).reshape(self.n, -1).sum(1).min())
+
+    def add(self, obs: Any, action: Tensor | np.ndarray, step: Steps) -> None:
+        """Enter a step of every environment: obs [N, E, *O] and action [N, E] that it was taken at and with."""
+        if self.fresh.any():
+            self._begin(self.newest, self.fresh, self.kind, self.length, self.frames, self._begin_at)
+            self._write(obs, self._begin_at)
+        valid = self._all_valid if step.valid is None else np.asarray(step.valid).reshape(-1)
+        terminated, truncated = np.asarray(step.terminated).reshape(-1), np.asarray(step.truncated).reshape(-1)
+        self._append(
+            *(self.newest, self.since, self.fresh, self.kind, self.starts, self.head, self.tail),
+            *(self.total, self.least, self.highest, terminated, truncated, valid),
+            *(self.length, self.frames, self.n_step, self._at, self._following),
+        )
+        self.action[self._at] = np.asarray(action).reshape(-1)
+        self.reward[self._at] = np.asarray(step.reward).reshape(-1)
+        self._write(step.next_obs, self._following[:, None])
+        if step.next_mask is not None:
+            if self.masks is None:
+                self.masks = np.ones((len(self.kind), step.next_mask.shape[-1]), np.bool_)
+            self.masks[self._following] = np.asarray(step.next_mask).reshape(-1, step.next_mask.shape[-1])
+
+    def _write(self, obs: Any, at: np.ndarray) -> None:
+        for name, value in leaves(obs).items():
+            rows = np.asarray(value)
+            rows = rows.reshape(len(at), *rows.shape[2:])
+            if self.frames > 1:
+                self.obs[name][at] = rows[:, -at.shape[1] :]
+            else:
+                self.obs[name][at[:, 0]] = rows
+
+    def sample(self, batch_size: int, streams: Streams, exponent: float = 1.0) -> Batch:
+        """batch_size steps of each seed, drawn with replacement -> a Batch [N, B, ...].
+
+        Uniformly, or by priority: then with importance weights of this exponent (beta), and `update_priorities` to tell
+        what came of it. Raises ValueError while some seed has nothing to sample.
+        """
+        if isinstance(batch_size, bool) or not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
+            raise ValueError(f"batch_size is a whole number from 1 on, not {batch_size!r}.")
+        counts = (self.tail - self.head).reshape(self.n, self.envs).sum(1)
+        if counts.min() < 1:
+            raise ValueError(
+                "There is nothing to sample yet: no step is in the replay, or none whose window of"
+                f" {self.n_step} step{'s' * (self.n_step > 1)} is complete."
+            )
+        u = streams.uniform(batch_size).numpy()
+        index = np.empty(u.shape, np.int64)
+        weight = None
+        if self.alpha is None:
+            self._draw(u, self.starts, self.head, self.tail, self.length, index)
+        else:
+            importance = np.empty(u.shape)
+            self._draw_by_priority(self.total, self.least, u, counts, exponent, index, importance)
+            index += np.arange(self.n)[:, None] * self.envs * self.length
+            weight = torch.from_numpy(importance.astype(np.float32))
+        returns, discount = np.empty(u.shape, np.float32), np.empty(u.shape, np.float32)
+        end = np.empty(u.shape, np.int64)
+        self._fold(index, self.reward, self.kind, self.length, self.n_step, self.gamma, returns, discount, end)
+        return Batch(
+            self._read(index),
+            torch.from_numpy(self.action[index].astype(np.int64)),
+            torch.from_numpy(returns),
+            torch.from_numpy(discount),
+            self._read(end),
+            None if self.masks is None else torch.from_numpy(self.masks[end] | (discount == 0)[..., None]),
+            weight,
+            torch.from_numpy(index),
+        )
+
+    def _read(self, index: np.ndarray) -> Any:
+        """The observations at entries [N, B] -> [N, B, *O]."""
+        if self.frames > 1:
+            base = index // self.length * self.length
+            back = np.arange(self.frames - 1, -1, -1)
+            index = base[..., None] + (index - base)[..., None] - back
+            index = np.where(index < base[..., None], index + self.length, index)
+        found = {name: torch.from_numpy(store.take(index, 0)) for name, store in self.obs.items()}
+        return found[""] if "" in found else found
+
+    def update_priorities(self, index: Tensor | None, td_error: Tensor) -> None:
+        """Tell the TD errors [N, B] of a sample. Raises ValueError where the replay is uniform."""
+        if self.alpha is None or index is None:
+            raise ValueError("This replay is uniform and keeps no priorities: give it a priority_exponent.")
+        leaf = index.numpy() - np.arange(self.n)[:, None] * self.envs * self.length
+        error = td_error.detach().cpu().numpy()
+        self._renew(self.total, self.least, self.highest, leaf, error, self.alpha, self.SMALLEST)
+
+    def priorities(self, k: int = 0) -> np.ndarray:
+        """The priorities of the k-th seed's steps that can be sampled, float64."""
+        values: np.ndarray = self.total[k, self.total.shape[1] // 2 :]
+        return values[values > 0]
+
+    def age(self, index: Tensor) -> np.ndarray:
+        """How many observations ago the entries [N, B] of a sample were made, on average: [N]."""
+        lane, place = index.numpy() // self.length, index.numpy() % self.length
+        ages: np.ndarray = ((self.newest[lane] - place) % self.length).mean(1)
+        return ages
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that was entered, arrays [N, E * used, ...]: only the entries that hold something."""
+        lanes, used = self.n * self.envs, min(self.length, int(self.newest.max()) + 1)
+
+        def part(array: np.ndarray) -> np.ndarray:
+            rows = array[: lanes * self.length].reshape(lanes, self.length, *array.shape[1:])[:, :used]
+            return np.ascontiguousarray(rows.reshape(self.n, self.envs, used, *array.shape[1:]))
+
+        stores = {"action": self.action, "reward": self.reward, "kind": self.kind, "starts": self.starts}
+        if self.masks is not None:
+            stores["masks"] = self.masks
+        counters = {name: getattr(self, name).reshape(self.n, self.envs) for name in COUNTERS}
+        state: dict[str, Any] = {name: part(array) for name, array in stores.items()} | counters
+        state["obs"] = {name: part(array) for name, array in self.obs.items()}
+        if self.alpha is not None:
+            leaves_ = self.total[:, self.total.shape[1] // 2 :][:, : self.envs * self.length]
+            state["priority"] = np.ascontiguousarray(leaves_.reshape(self.n, self.envs, self.length)[:, :, :used])
+            state["highest"] = self.highest
+        return state
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Put back what `state_dict` gave. Raises ValueError for what does not fit, or contradicts itself."""
+        lanes = self.n * self.envs
+        used = state["kind"].shape[2]
+
+        def put_back(name: str, array: np.ndarray, saved: np.ndarray) -> None:
+            shape = (self.n, self.envs, used, *array.shape[1:])
+            if saved.shape != shape or saved.dtype != array.dtype or used > self.length:
+                raise ValueError(f"The saved {name!r} of the replay is {saved.dtype} {list(saved.shape)}, not {list(shape)}.")
+            rows = array[: lanes * self.length].reshape(lanes, self.length, *array.shape[1:])
+            rows[:, :used] = saved.reshape(lanes, used, *array.shape[1:])
+
+        if state["obs"].keys() != self.obs.keys():
+            raise ValueError("The saved replay holds other parts of observations.")
+        for name in COUNTERS:
+            mine = getattr(self, name)
+            if state[name].shape != (self.n, self.envs) or state[name].dtype != mine.dtype:
+                raise ValueError(f"The saved {name!r} of the replay is damaged.")
+        newest, head, tail = (state[name].reshape(-1) for name in ("newest", "head", "tail"))
+        if (newest < -1).any() or (head < 0).any() or (tail < head).any() or (tail - head > self.length).any():
+            raise ValueError("The counters of the saved replay contradict each other.")
+        for name, array in self.obs.items():
+            put_back(name, array, state["obs"][name])
+        for name in ("action", "reward", "kind", "starts"):
+            put_back(name, getattr(self, name), state[name])
+        if "masks" in state:
+            self.masks = np.ones((len(self.kind), self.actions), np.bool_)
+            put_back("masks", self.masks, state["masks"])
+        for name in COUNTERS:
+            getattr(self, name)[:] = state[name].reshape(-1)
+        self._check_starts()
+        if self.alpha is not None:
+            put_priority = _fast(_fill)
+            values = np.zeros((self.n, self.envs, self.length))
+            values[:, :, :used] = state["priority"]
+            if not (np.isfinite(values).all() and (values >= 0).all() and np.isfinite(state["highest"]).all()):
+                raise ValueError("The priorities of the saved replay are damaged.")
+            put_priority(self.total, self.least, values.reshape(self.n, -1))
+            self.highest[:] = state["highest"]
+
+    def _check_starts(self) -> None:
+        """Raise ValueError where a step that can be sampled is none, or lies outside its lane."""
+        for r in range(self.n * self.envs):
+            rows = slice(r * self.length, (r + 1) * self.length)
+            ranks = np.arange(self.head[r], self.tail[r]) % self.length
+            found = self.starts[rows][ranks]
+            good = (found >= 0) & (found < self.newest[r]) & (found > self.newest[r] - self.length)
+            if not good.all() or (self.kind[rows][found % self.length] == NO_STEP).any():
+                raise ValueError("The saved replay names steps that it does not hold.")
+
+
+COUNTERS = ("newest", "since", "fresh", "head", "tail")
+
+
+def _fill(total: Any, least: Any, values: Any) -> None:
+    for k in range(values.shape[0]):
+        for leaf in range(values.shape[1]):
+            if values[k, leaf] > 0.0:
+                put(total, least, k, leaf, values[k, leaf])
+
+
+def _fast(function: Any, **replacements: Any) -> Any:
+    return jit.compiled(function, **replacements) or jit.specialise(function, **replacements)

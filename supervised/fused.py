@@ -1,0 +1,239 @@
+"""A run of linear layers and ReLUs as one compiled function: for small networks several times faster than torch.
+
+Member after member, each layer by BLAS, in memory that is taken once; the same numbers as torch's to rounding, and for each
+member the same bits whatever others there are. The arrays are those of the stack, so that weights, gradients and the
+optimizer's memory are where they always are. Needs numba; without it, and off the CPU, torch computes.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from supervised.stack import Stack
+
+
+def forward(flat: Any, weights: Any, biases: Any, sizes: Any, relus: Any, x: Any, kept: Any, keep: bool, y: Any) -> None:
+    """x [N, B, I] -> y [N, B, O]. kept [N or 1, layers, B * widest] takes what each layer but the last makes."""
+    layers = weights.shape[0]
+    rows = x.shape[1]
+    for k in range(x.shape[0]):
+        at = k if keep else 0
+        before = x[k]
+        for layer in range(layers):
+            i, o = sizes[layer], sizes[layer + 1]
+            begin = weights[layer] + k * i * o
+            after = y[k] if layer == layers - 1 else kept[at, layer, : rows * o].reshape((rows, o))
+            np.dot(before, flat[begin : begin + i * o].reshape((o, i)).T, after)
+            if biases[layer] >= 0:
+                bias = flat[biases[layer] + k * o : biases[layer] + k * o + o]
+                for r in range(rows):
+                    for c in range(o):
+                        after[r, c] += bias[c]
+            if relus[layer]:
+                for r in range(rows):
+                    for c in range(o):
+                        # Written so that a NaN stays one.
+                        after[r, c] = np.float32(0) if after[r, c] < 0 else after[r, c]
+            before = after
+
+
+def backward(
+    flat: Any, grad: Any, weights: Any, biases: Any, sizes: Any, relus: Any, x: Any, kept: Any, dy: Any, spare: Any
+) -> None:
+    """dy [N, B, O] -> the gradients of all weights, in place of what stood in grad."""
+    layers = weights.shape[0]
+    rows = x.shape[1]
+    for k in range(x.shape[0]):
+        after = dy[k]
+        for layer in range(layers - 1, -1, -1):
+            i, o = sizes[layer], sizes[layer + 1]
+            begin = weights[layer] + k * i * o
+            before = x[k] if layer == 0 else kept[k, layer - 1, : rows * i].reshape((rows, i))
+            np.dot(after.T, before, grad[begin : begin + i * o].reshape((o, i)))
+            if biases[layer] >= 0:
+                bias = grad[biases[layer] + k * o : biases[layer] + k * o + o]
+                bias[:] = np.float32(0)
+                for r in range(rows):
+                    for c in range(o):
+                        bias[c] += after[r, c]
+            if layer > 0:
+                down = spare[layer % 2, : rows * i].reshape((rows, i))
+                np.dot(after, flat[begin : begin + i * o].reshape((o, i)), down)
+                if relus[layer - 1]:
+                    for r in range(rows):
+                        for c in range(i):
+                            # Without a branch, which a processor would often guess wrong.
+                            down[r, c] = down[r, c] if before[r, c] > 0 else np.float32(0)
+                after = down
+
+
+def clip_and_adam(
+    flat: Any,
+    grad: Any,
+    first: Any,
+    second: Any,
+    begins: Any,
+    lengths: Any,
+    norms: Any,
+    max_norm: float,
+    rates: Any,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    step: float,
+) -> bool:
+    """Each member's gradient norm into norms [N], its gradient clipped, and a step of Adam (Kingma and Ba 2015, algorithm 1).
+
+    begins int64 [weights, N] and lengths [weights]: where each member's part of each weight lies. rates: the learning rate
+    of each member. -> False, and nothing is changed, where a norm is NaN or infinite.
+    """
+    for k in range(norms.shape[0]):
+        total = np.float32(0)
+        for w in range(lengths.shape[0]):
+            part = np.float32(0)
+            for j in range(begins[w, k], begins[w, k] + lengths[w]):
+                part += grad[j] * grad[j]
+            total += part
+        norms[k] = np.sqrt(total)
+    for k in range(norms.shape[0]):
+        if not np.isfinite(norms[k]):
+            return False
+    b1, b2 = np.float32(beta1), np.float32(beta2)
+    a1, a2 = np.float32(1 - beta1), np.float32(1 - beta2)
+    correction = np.float32(1.0 / np.sqrt(1.0 - beta2**step))
+    e = np.float32(eps)
+    for k in range(norms.shape[0]):
+        size = np.float32(rates[k] / (1.0 - beta1**step))
+        scale = np.float32(1)
+        if norms[k] > max_norm:
+            scale = np.float32(max_norm / (norms[k] + 1e-6))
+        for w in range(lengths.shape[0]):
+            begin = begins[w, k]
+            for j in range(begin, begin + lengths[w]):
+                g = grad[j] * scale
+                first[j] = b1 * first[j] + a1 * g
+                second[j] = b2 * second[j] + a2 * g * g
+                flat[j] -= size * first[j] / (np.sqrt(second[j]) * correction + e)
+    return True
+
+
+@functools.cache
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function as machine code, kept on disk. Raises ImportError without numba."""
+    import numba
+
+    # "reassoc" lets a sum be taken by vectors; its order depends on the length alone.
+    fast = {"reassoc", "nsz"} if function is clip_and_adam else False
+    found: Callable[..., Any] = numba.njit(function, cache=True, nogil=True, error_model="numpy", fastmath=fast)
+    return found
+
+
+@functools.cache
+def possible() -> bool:
+    """Whether numba and the BLAS that it calls are there; the BLAS is told to use one thread, for good."""
+    try:
+        import numba  # noqa: F401
+        import scipy.linalg.cython_blas  # noqa: F401
+        import threadpoolctl
+    except ImportError:
+        return False
+    # Only scipy's own copy, which numba calls: not that of torch, nor of numpy.
+    found = threadpoolctl.ThreadpoolController().lib_controllers
+    for library in found:
+        if library.user_api == "blas" and "scipy" in library.filepath:
+            library.set_num_threads(1)
+    return True
+
+
+class Layers:
+    """A link (see `supervised.chain`) for linear layers, each with or without a ReLU behind it."""
+
+    def __init__(
+        self, flat: Tensor, gradient: Tensor, weights: Sequence[int], biases: Sequence[int], sizes: Sequence[int], relus: Sequence[bool]
+    ) -> None:
+        """flat, gradient: of the stack. weights, biases: where each layer's begin in them (-1: no bias). sizes: of what goes
+        in, between and out."""
+        self.flat, self.gradient = flat.detach().numpy(), gradient.numpy()
+        self.weights, self.biases = np.array(weights), np.array(biases)
+        self.sizes, self.relus = np.array(sizes), np.array(relus)
+        self.layout = self.weights, self.biases, self.sizes, self.relus
+        self._forward, self._backward = compiled(forward), compiled(backward)
+        self._scratch = {True: np.zeros((0, 0, 0), np.float32), False: np.zeros((0, 0, 0), np.float32)}
+        self._kept_for: np.ndarray | None = None  # the input that what is kept belongs to
+        self._spare = np.zeros((2, 0), np.float32)
+
+    def forward(self, x: Tensor, keep: bool) -> Tensor:
+        inputs = x.contiguous().numpy()
+        y = np.empty((*inputs.shape[:2], self.sizes[-1]), np.float32)
+        self._run(inputs, keep, y)
+        return torch.from_numpy(y)
+
+    def _run(self, inputs: np.ndarray, keep: bool, y: np.ndarray) -> None:
+        members, widest = len(inputs) if keep else 1, inputs.shape[1] * self.sizes.max()
+        if self._scratch[keep].shape != (members, len(self.weights), widest):
+            self._scratch[keep] = np.zeros((members, len(self.weights), widest), np.float32)
+        self._forward(self.flat, *self.layout, inputs, self._scratch[keep], keep, y)
+        if keep:
+            self._kept_for = inputs
+
+    def backward(self, gradient: Tensor, x: Tensor, y: Tensor, needed: bool) -> Tensor:
+        inputs = x.contiguous().numpy()
+        if self._kept_for is None or self._kept_for.ctypes.data != inputs.ctypes.data:  # another was computed meanwhile
+            self._run(inputs, True, np.empty(tuple(y.shape), np.float32))
+        if self._spare.shape[1] != self._scratch[True].shape[2]:
+            self._spare = np.zeros((2, self._scratch[True].shape[2]), np.float32)
+        slope = gradient.contiguous().numpy()
+        self._backward(self.flat, self.gradient, *self.layout, inputs, self._scratch[True], slope, self._spare)
+        return gradient
+
+
+class Adam:
+    """Clipping for each member and a step of torch's Adam, compiled: on the very memory of a torch optimizer of a stack."""
+
+    def __init__(self, stack: Stack, optimizer: torch.optim.Optimizer) -> None:
+        assert stack.flat.grad is not None
+        self.stack, self.optimizer = stack, optimizer
+        self.flat, self.gradient = stack.flat.detach().numpy(), stack.flat.grad.numpy()
+        n = len(stack.seeds)
+        self.begins = stack.starts.reshape(-1, n)
+        self.lengths = np.array([block[0].numel() for block in stack.gradients.values()])
+        self.norms = np.zeros(n, np.float32)
+        self.rates = np.zeros(n)
+        self.kernel = compiled(clip_and_adam)
+        self.moments: tuple[np.ndarray, np.ndarray] | None = None
+        self.steps = 0.0
+
+    def step(self, max_norm: float) -> tuple[Tensor, bool]:
+        """-> each member's gradient norm before, [N], and whether they are finite; if not, nothing was changed."""
+        if self.moments is None:
+            self.moments = self._memory()
+        group = self.optimizer.param_groups[0]
+        self.rates[:] = group["lr"]
+        good = self.kernel(
+            *(self.flat, self.gradient, *self.moments, self.begins, self.lengths, self.norms, max_norm, self.rates),
+            *(*group["betas"], group["eps"], self.steps + 1.0),
+        )
+        self.steps += bool(good)
+        return torch.from_numpy(self.norms.copy()), bool(good)
+
+    def _memory(self) -> tuple[np.ndarray, np.ndarray]:
+        """The moments as torch's Adam keeps them; they are made if it has not yet made them."""
+        state = self.optimizer.state[self.stack.flat]
+        if not state:
+            zeros = torch.zeros_like(self.stack.flat.detach())
+            state.update(step=torch.tensor(0.0), exp_avg=zeros, exp_avg_sq=zeros.clone())
+        self.steps = float(state["step"])
+        return state["exp_avg"].numpy(), state["exp_avg_sq"].numpy()
+
+    def close(self) -> None:
+        """Tell the torch optimizer how many steps were taken, and look for its memory anew at the next."""
+        if self.moments is not None:
+            self.optimizer.state[self.stack.flat]["step"].fill_(self.steps)
+            self.moments = None
