@@ -129,6 +129,10 @@ class World:
             self.mask,
         )
 
+    def as_tensors(self, obs: Any, mask: np.ndarray | None) -> tuple[Any, Tensor | None]:
+        """Rows of observations and masks as `step` gives them: [N, E, ...]."""
+        return self._tensors(obs), self._mask(mask)
+
     def _tensors(self, obs: Any) -> Any:
         if isinstance(obs, Mapping):
             return {key: self._tensors(part) for key, part in obs.items()}
@@ -149,7 +153,8 @@ class World:
             return None
         if mask.ndim != 2 or mask.shape[1] != self._rows.actions:
             raise EnvError(
-                f"{self.name}: info['action_mask'] must have {self._rows.actions} entries, one an action, not {list(mask.shape[1:])}."
+                f"{self.name}: info['action_mask'] must have {self._rows.actions} entries, one an action, not"
+                f" {list(mask.shape[1:])}."
             )
         allowed = mask.astype(np.bool_)
         stuck = ~allowed.any(1) & (True if over is None else ~over)
@@ -213,16 +218,16 @@ class MemberRows:
         self.frames = _frames(members[0].env)
 
     def reset(self) -> tuple[Any, np.ndarray | None]:
-        return self._stack([member.reset() for member in self.members]), self._masks()
+        return self.stack([member.reset() for member in self.members]), self.masks()
 
     def step(self, actions: np.ndarray) -> RowStep:
         results = [member.step(a) for member, a in zip(self.members, self._each(actions), strict=True)]
         observations, reward, terminated, truncated = zip(*results, strict=True)
-        next_obs, next_mask = self._stack(observations), self._masks()
+        next_obs, next_mask = self.stack(observations), self.masks()
         obs, mask = next_obs, next_mask
         if any(terminated) or any(truncated):
-            obs = self._stack([m.reset() if r[2] or r[3] else r[0] for m, r in zip(self.members, results, strict=True)])
-            mask = self._masks()
+            obs = self.stack([m.reset() if r[2] or r[3] else r[0] for m, r in zip(self.members, results, strict=True)])
+            mask = self.masks()
         return RowStep(
             next_obs, obs, np.array(reward), np.array(terminated), np.array(truncated), None, next_mask, mask
         )
@@ -230,7 +235,7 @@ class MemberRows:
     def _each(self, actions: np.ndarray) -> list[Any]:
         return list(actions) if self.actions is None else actions.tolist()
 
-    def _stack(self, observations: Sequence[Any]) -> Any:
+    def stack(self, observations: Sequence[Any]) -> Any:
         space = self.observation_space
         if isinstance(space, PLAIN):
             rows = np.array(observations, dtype=space.dtype)
@@ -240,7 +245,7 @@ class MemberRows:
         out: Any = create_empty_array(space, n=len(observations))
         return concatenate(space, observations, out)
 
-    def _masks(self) -> np.ndarray | None:
+    def masks(self) -> np.ndarray | None:
         if self.members[0].mask is None:
             return None
         return np.array([member.mask for member in self.members])
@@ -250,7 +255,7 @@ class MemberRows:
 
     def load_state_dict(self, state: dict[str, Any]) -> tuple[Any, np.ndarray | None, np.ndarray]:
         fresh = [not m.load_state_dict(saved) for m, saved in zip(self.members, state["members"], strict=True)]
-        return self._stack([member.obs for member in self.members]), self._masks(), np.array(fresh)
+        return self.stack([member.obs for member in self.members]), self.masks(), np.array(fresh)
 
     def close(self) -> None:
         for member in self.members:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from rl.agents.dqn import DQN
 from rl.agents.q_learning import QLearning
 from rl.explore import RULES
 from supervised.schedules import Constant, Exponential, Inverse, Linear
 
-AGENTS: dict[str, type] = {"QLearning": QLearning}
+AGENTS: dict[str, type] = {"QLearning": QLearning, "DQN": DQN}
+FUNCTION = "function"  # the type that stands for code, which no file can hold
 TYPES: dict[str, Any] = {**AGENTS, **{t.__name__: t for t in (*RULES, Constant, Linear, Exponential, Inverse)}}
 
 
@@ -20,19 +22,34 @@ def to_json(value: Any) -> Any:
             raise TypeError(f"{type(value).__name__} is not one of this package's descriptions: {', '.join(TYPES)}.")
         fields = {f.name: to_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
         return {"type": type(value).__name__, **fields}
+    if callable(value):
+        return {"type": FUNCTION, "name": getattr(value, "__qualname__", type(value).__name__)}
     return list(value) if isinstance(value, tuple) else value
 
 
-def from_json(data: Any) -> Any:
-    """The description that `to_json` wrote. Raises ValueError for an unknown type or unknown settings."""
+def from_json(data: Any, **functions: Any) -> Any:
+    """The description that `to_json` wrote. functions: what stands in for code, by the name of the setting.
+
+    Raises ValueError for an unknown type or unknown settings, and where a function is missing.
+    """
     if isinstance(data, list):
         return tuple(from_json(item) for item in data)
     if not isinstance(data, dict):
         return data
     kind = data.get("type")
+    for setting, value in data.items():
+        if isinstance(value, dict) and value.get("type") == FUNCTION:
+            if functions.get(setting) is None:
+                raise ValueError(
+                    f"{kind} was made with {setting}={value.get('name')}, a function, which no file can hold: hand it over"
+                    f" again as {setting}=..."
+                )
+            data = {**data, setting: functions[setting]}
     if kind not in TYPES:
         raise ValueError(f"{kind!r} is not one of this package's descriptions: {', '.join(TYPES)}.")
     try:
-        return TYPES[kind](**{name: from_json(value) for name, value in data.items() if name != "type"})
+        return TYPES[kind](
+            **{name: value if callable(value) else from_json(value) for name, value in data.items() if name != "type"}
+        )
     except TypeError as error:
         raise ValueError(f"The settings of {kind} are damaged: {error}") from error

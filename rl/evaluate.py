@@ -14,16 +14,18 @@ import numpy as np
 from envs import tables
 from envs.member import Member
 from envs.source import Source
-from rl import planning
+from envs.vector import MemberRows, World
+from rl import explore, jit, planning
+from rl.agents.deep import DeepAgent
 from rl.agents.table import TableAgent
-from rl import jit
 from rl.runs.loop import world_reset, world_step
 from rl.spaces import StateIndex
-from supervised import statistics
+from supervised import bits, statistics
 from supervised.schedules import as_schedule, value_at
 
 # Where an environment has no time limit, a policy that walks in circles would never come back.
 STEP_LIMIT = 1_000
+LANES = 10  # episodes of a seed side by side, where a network plays
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +85,11 @@ def rollout(episodes: int, limit: int, policy: Any, world: Any, returns: Any, le
 
 
 def by_episodes(
-    agent: TableAgent, where: Source, model: tables.Model | None, episodes: int, step_limit: int | None = None
+    agent: TableAgent | DeepAgent,
+    where: Source,
+    model: tables.Model | None,
+    episodes: int,
+    step_limit: int | None = None,
 ) -> Evaluation:
     """Evaluate every seed's greedy policy in `episodes` episodes of an environment of its own."""
     for name, value in (("episodes", episodes), ("step_limit", step_limit)):
@@ -96,8 +102,13 @@ def by_episodes(
         env = where.make()
         own_limit = env.spec.max_episode_steps if env.spec is not None else None
     limit = min(x for x in (own_limit, step_limit, None if own_limit or step_limit else STEP_LIMIT) if x)
+    if model is None and isinstance(agent, DeepAgent):
+        env.close()
+        _by_network(agent, where, limit, returns, lengths)
+        return Evaluation(returns, lengths, limit, agent.seeds)
+    table = agent.table
     for k, seed in enumerate(agent.seeds):
-        policy = agent.table[k].argmax(-1)
+        policy = table[k].argmax(-1)
         if model is not None:
             parts = {"world_step": tables.model_step, "world_reset": tables.model_reset}
             fast = jit.compiled(rollout, **parts)
@@ -105,11 +116,40 @@ def by_episodes(
             world = tables.world_of(model, np.zeros(1, np.int64), np.zeros(1, np.int64), (rng,))
             (fast or jit.specialise(rollout, **parts))(episodes, limit, policy, world, returns[k], lengths[k])
         else:
+            assert isinstance(agent, TableAgent)
             member = Member(env, evaluation_seed(seed), 0, StateIndex(agent.index.space, where.name))
             rollout(episodes, limit, policy.tolist(), [member], returns[k], lengths[k])
     if model is None:
         env.close()
     return Evaluation(returns, lengths, limit, agent.seeds)
+
+
+def _by_network(agent: DeepAgent, where: Source, limit: int, returns: np.ndarray, lengths: np.ndarray) -> None:
+    """Greedy episodes of all seeds at once, up to LANES side by side; episode i of a seed is played in its lane i % lanes."""
+    n, episodes = returns.shape
+    lanes = min(episodes, LANES)
+    members = [Member(where.make(), evaluation_seed(seed), e) for seed in agent.seeds for e in range(lanes)]
+    rows = MemberRows(members)
+    world = World(rows, agent.seeds, lanes)
+    obs = [member.reset() for member in members]
+    playing = np.tile(np.arange(lanes), n)  # which episode each plays
+    with bits.threads(1):
+        while (playing < episodes).any():
+            batch, masks = world.as_tensors(rows.stack(obs), rows.masks())
+            q = agent.q(batch)
+            mask = agent.allowed(batch, masks)
+            actions = explore.greedy(q, mask=mask).reshape(-1).tolist()
+            for r, member in enumerate(members):
+                if playing[r] >= episodes:
+                    continue
+                k, i = r // lanes, playing[r]
+                obs[r], reward, terminated, truncated = member.step(actions[r])
+                returns[k, i] += reward
+                lengths[k, i] += 1
+                if terminated or truncated or lengths[k, i] >= limit:
+                    playing[r] += lanes
+                    obs[r] = member.reset()
+    world.close()
 
 
 class Exact:
@@ -156,20 +196,21 @@ class Exact:
         reward = self.model.success.astype(np.float64)
         return planning.at_start(self.model, planning.evaluate_policy(self.model, policies, 1.0, self.horizon, reward))
 
-    def metrics(self, agent: TableAgent) -> dict[str, np.ndarray]:
+    def metrics(self, agent: TableAgent | DeepAgent) -> dict[str, np.ndarray]:
         """The tags of `eval/` without sampling noise, each [N]."""
-        policies = agent.table.argmax(-1)
+        table = agent.table
+        policies = table.argmax(-1)
         value = self.value(policies)
         found = {"eval/mean_reward": value, "eval/optimality_gap": self.best - value}
         if self.model.success is not None:
             found["eval/success_rate"] = self.success(policies)
         if self.solution is not None:
             found["eval/stationary_gap"] = self.stationary - value
-            found["eval/q_error"] = np.abs(agent.table - self.solution.q).max((1, 2))
+            found["eval/q_error"] = np.abs(table - self.solution.q).max((1, 2))
         return found
 
 
-def exact_of(agent: TableAgent, model: tables.Model, horizon_steps: int) -> Exact:
+def exact_of(agent: TableAgent | DeepAgent, model: tables.Model, horizon_steps: int) -> Exact:
     """The exact reference for an agent; a gamma that is scheduled counts with its last value."""
     gamma = as_schedule(agent.description.gamma).curve(horizon_steps)
     return Exact(model, value_at(gamma, horizon_steps))

@@ -64,7 +64,9 @@ def make(network: Network, space: gym.Space[Any], outputs: int) -> nn.Module:
     parts = parts_of(space)
     if len(parts) > 1:
         if name not in ("auto", "mlp", "cnn"):
-            raise SpaceError(f"The network {network!r} reads one observation; this space has {len(parts)} parts. Use 'auto'.")
+            raise SpaceError(
+                f"The network {network!r} reads one observation; this space has {len(parts)} parts. Use 'auto'."
+            )
         trunks = {part.name: _single("auto", sizes if name == "mlp" else (), part, 1) for part in parts}
         return Joined({key: model.trunk for key, model in trunks.items()}, _features(trunks), outputs)
     return _single(name, sizes, parts[0], outputs)
@@ -91,7 +93,15 @@ def _single(name: str, sizes: tuple[int, ...], part: Part, outputs: int) -> Mode
 def nature(shape: tuple[int, int, int], outputs: int) -> CNN:
     """The network of Mnih et al. (2015), "Human-level control", methods: three convolutions and 512 units."""
     return CNN(
-        shape, outputs, (32, 64, 64), kernel=(8, 4, 3), stride=(4, 2, 1), padding=0, pool=None, widths=(512,), loss="huber"
+        shape,
+        outputs,
+        (32, 64, 64),
+        kernel=(8, 4, 3),
+        stride=(4, 2, 1),
+        padding=0,
+        pool=None,
+        widths=(512,),
+        loss="huber",
     )
 
 

@@ -7,9 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import gymnasium as gym
 import numpy as np
 
 from envs.source import EnvError
+from rl.agents.table import TableAgent
 from rl.run import Run
 
 if TYPE_CHECKING:
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 # Action numbers of Gymnasium's grid worlds.
 ARROWS = {"FrozenLake": "←↓→↑", "CliffWalking": "↑→↓←"}
 MOST_STATES = 144
+MOST_FRAMES = 150  # of a longer episode every second, third ... frame is shown
 
 
 def arrows_of(run: Run) -> str | None:
@@ -44,9 +47,14 @@ def panels(run: Run, k: int = 0) -> dict[str, Callable[[Axes], None]]:
 
     Nothing is drawn of a table with so many states that nobody could read it.
     """
-    if run.agent.index.size > MOST_STATES:
+    space = run.spaces[0]
+    if isinstance(run.agent, TableAgent):
+        size, visits = run.agent.index.size, run.agent.visits[k].sum(-1)
+    else:
+        size, visits = int(space.n) if isinstance(space, gym.spaces.Discrete) else MOST_STATES + 1, None
+    if size > MOST_STATES:
         return {}
-    q, visits, arrows = run.agent.table[k], run.agent.visits[k].sum(-1), arrows_of(run)
+    q, arrows = run.agent.table[k], arrows_of(run)
     states, actions = q.shape
 
     def q_values(axes: Axes) -> None:
@@ -142,6 +150,7 @@ def gif(run: Run, k: int = 0, render_mode: str = "rgb_array") -> tuple[bytes, tu
         raise EnvError(f"{run.where.name} could not be rendered: {error}") from error
     finally:
         env.close()
+    frames = frames[:: max(len(frames) // MOST_FRAMES, 1)]
     images = [Image.fromarray(frame).resize((256, 256 * frame.shape[0] // frame.shape[1])) for frame in frames]
     buffer = io.BytesIO()
     rate = int(env.metadata.get("render_fps", 4) or 4)

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
+import torch
 
-from rl.explore import EPSILON_GREEDY, choose
+from rl.agents.dqn import DQN
+from rl.describe import from_json, to_json
+from rl.explore import EPSILON_GREEDY, by_rule, choose, greedy
+from rl.observations import leaves
 from rl.spaces import SpaceError, StateIndex, actions_of, space_from_json, space_to_json
 from supervised import checkpoint
 from supervised.checkpoint import CheckpointError
-from supervised.streams import generator
+from supervised.streams import Streams, generator
 
 
 class TablePolicy:
@@ -84,13 +89,119 @@ class TablePolicy:
         checkpoint.save(path, {"q": self.q}, meta, keep=False)
 
 
-def load_policy(path: str | Path) -> TablePolicy:
-    """Read what `policy.save` wrote. Raises CheckpointError for anything else; nothing in the file is run."""
+class NetworkPolicy:
+    """The policy of one seed's Q-network.
+
+    description: of the agent. weights: by the names they have in the network. explore and level: as of `TablePolicy`.
+    Raises ValueError where the weights are of another network.
+    """
+
+    def __init__(
+        self,
+        description: DQN,
+        weights: dict[str, np.ndarray],
+        observation_space: Any,
+        action_space: Any,
+        seed: int = 0,
+        explore: int = EPSILON_GREEDY,
+        level: float = 0.0,
+    ) -> None:
+        self.description = description
+        self.observation_space, self.action_space = observation_space, action_space
+        self.seed, self.explore, self.level = seed, explore, level
+        # A policy learns no more, so it needs no second network.
+        alone = dataclasses.replace(description, double=False, target_every_updates=None, target_rate=1.0)
+        self.agent = alone.build(observation_space, action_space, [seed])
+        if not all(np.isfinite(weight).all() for weight in weights.values()):
+            raise ValueError("The weights have values that are NaN or infinite.")
+        self.agent.online.load_state_dict({k: torch.from_numpy(np.array(w))[None] for k, w in weights.items()})
+        self.streams = Streams([seed], "policy")
+
+    def predict(
+        self,
+        obs: Any,
+        state: Any = None,
+        episode_start: Any = None,
+        deterministic: bool = True,
+        action_masks: Any = None,
+    ) -> tuple[np.ndarray, Any]:
+        """Observation(s) as the environment gives them -> (action(s) as it takes them, state).
+
+        One observation gives an int64 array of shape [], a batch [B] of them gives [B]. action_masks: bool [A] or [B, A], the
+        actions allowed; None: all. Raises SpaceError for an observation that is not of the space.
+        """
+        tensors, shape = self._tensors(obs)
+        mask = (
+            None
+            if action_masks is None
+            else torch.as_tensor(np.asarray(action_masks, bool)).reshape(1, *shape or (1,), -1)
+        )
+        q = self.agent.q(tensors)
+        mask = self.agent.allowed(tensors, mask)
+        if deterministic:
+            actions = greedy(q, mask=mask)
+        else:
+            level = torch.full(q.shape[:2], self.level, dtype=torch.float64)
+            actions = by_rule(self.explore, q, level, self.streams, mask, True)
+        return (actions.numpy() + self.agent.first_action).reshape(shape), state
+
+    def _tensors(self, obs: Any) -> tuple[Any, tuple[int, ...]]:
+        """Observation(s) -> tensors [1, B, *O] by part, and the shape of the answer: () of one, (B,) of several."""
+        found = {name: np.asarray(part) for name, part in leaves(obs).items()}
+        shapes: set[tuple[int, ...]] = set()
+        for part in self.agent.parts:
+            given = found.get(part.name)
+            axes = -1 if given is None else given.ndim - len(part.shape)
+            if given is None or axes not in (0, 1) or given.shape[axes:] != part.shape:
+                raise SpaceError(f"{obs!r} is no observation of {self.observation_space}, nor a batch of them.")
+            if given.dtype.kind == "f" and np.isnan(given).any():
+                raise SpaceError(f"The observation has NaN in it: {obs!r}.")
+            outside = (
+                given < np.min(part.starts or 0),
+                given > np.max(np.add(part.starts, part.sizes) - 1, initial=-np.inf),
+            )
+            if part.kind == "discrete" and part.shape == () and (outside[0].any() or outside[1].any()):
+                raise SpaceError(f"{obs!r} is no observation of {self.observation_space}, nor a batch of them.")
+            shapes.add(given.shape[:axes])
+            found[part.name] = given if axes else given[None]
+        if len(shapes) > 1:
+            raise SpaceError("The parts of the observation are not of one number.")
+        tensors = {name: torch.from_numpy(np.array(part))[None] for name, part in found.items()}
+        return tensors.get("", tensors), shapes.pop()
+
+    def save(self, path: str | Path) -> None:
+        """Write the policy to a safetensors file."""
+        meta = {
+            "kind": "network policy",
+            "agent": to_json(self.description),
+            "observation_space": space_to_json(self.observation_space),
+            "action_space": space_to_json(self.action_space),
+            "seed": self.seed,
+            "explore": self.explore,
+            "level": self.level,
+        }
+        weights = {name: value[0].numpy() for name, value in self.agent.online.state_dict().items()}
+        checkpoint.save(path, {"weights": weights}, meta, keep=False)
+
+
+def load_policy(path: str | Path, network: Any = None, mask: Any = None) -> TablePolicy | NetworkPolicy:
+    """Read what `policy.save` wrote. Nothing in the file is run.
+
+    network, mask: the functions that the agent was made with, if it was. Raises CheckpointError for anything else.
+    """
     state, meta = checkpoint.load(path)
-    if meta.get("kind") != "policy":
+    if meta.get("kind") not in ("policy", "network policy"):
         raise CheckpointError(f"{path} holds a {meta.get('kind')}, not a policy. Read a run with rl.load.")
     try:
         spaces = space_from_json(meta["observation_space"]), space_from_json(meta["action_space"])
-        return TablePolicy(state["q"], *spaces, int(meta["seed"]), int(meta["explore"]), float(meta["level"]))
-    except (KeyError, TypeError, ValueError, SpaceError) as error:
+        rest = int(meta["seed"]), int(meta["explore"]), float(meta["level"])
+        if meta["kind"] == "policy":
+            return TablePolicy(state["q"], *spaces, *rest)
+        description = from_json(meta["agent"], network=network, mask=mask)
+        if not isinstance(description, DQN):
+            raise CheckpointError(f"{path} names no agent with a network.")
+        return NetworkPolicy(description, state["weights"], *spaces, *rest)
+    except CheckpointError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, SpaceError) as error:
         raise CheckpointError(f"{path} is a damaged policy: {error}") from error

@@ -1,8 +1,8 @@
 """Sum trees: draw with a probability proportional to priority, in the time of a tree's height.
 
-Schaul et al. (2016), "Prioritized Experience Replay", appendix B.2.1. N trees lie in two arrays float64 [N, 2 P] with P leaves each, a
-power of two: node i has the children 2 i and 2 i + 1, node 1 is the root, the leaves begin at P. Beside the sums stands
-the least of the priorities above 0. Scalar functions, which `rl.jit` compiles.
+Schaul et al. (2016), "Prioritized Experience Replay", appendix B.2.1. N trees lie in two arrays float64 [N, 2 P] with P
+leaves each, a power of two: node i has the children 2 i and 2 i + 1, node 1 is the root, the leaves begin at P. Beside
+the sums stands the least of the priorities above 0. Scalar functions, which `rl.jit` compiles.
 """
 
 from __future__ import annotations

@@ -328,7 +328,7 @@ class Replay:
             index = base[..., None] + (index - base)[..., None] - back
             index = np.where(index < base[..., None], index + self.length, index)
         found = {name: torch.from_numpy(store.take(index, 0)) for name, store in self.obs.items()}
-        return found[""] if "" in found else found
+        return found.get("", found)
 
     def update_priorities(self, index: Tensor | None, td_error: Tensor) -> None:
         """Tell the TD errors [N, B] of a sample. Raises ValueError where the replay is uniform."""
@@ -338,10 +338,22 @@ class Replay:
         error = td_error.detach().cpu().numpy()
         self._renew(self.total, self.least, self.highest, leaf, error, self.alpha, self.SMALLEST)
 
+    def begin_anew(self, lanes: np.ndarray) -> None:
+        """New episodes begin in the lanes [N * E] where this is true, without an ending before them."""
+        self.fresh[lanes], self.since[lanes] = True, 0
+
     def priorities(self, k: int = 0) -> np.ndarray:
         """The priorities of the k-th seed's steps that can be sampled, float64."""
         values: np.ndarray = self.total[k, self.total.shape[1] // 2 :]
         return values[values > 0]
+
+    def latest(self, count: int) -> Any:
+        """The observations of each seed's last `count` steps that can be sampled (fewer if there are fewer) -> [N, B, *O]."""
+        lane = np.arange(self.n) * self.envs  # of each seed's first environment
+        count = min(count, int((self.tail - self.head)[lane].min()))
+        ranks = (self.tail[lane, None] - 1 - np.arange(count)) % self.length
+        begin = lane[:, None] * self.length
+        return self._read(begin + self.starts[begin + ranks] % self.length)
 
     def age(self, index: Tensor) -> np.ndarray:
         """How many observations ago the entries [N, B] of a sample were made, on average: [N]."""
@@ -377,7 +389,9 @@ class Replay:
         def put_back(name: str, array: np.ndarray, saved: np.ndarray) -> None:
             shape = (self.n, self.envs, used, *array.shape[1:])
             if saved.shape != shape or saved.dtype != array.dtype or used > self.length:
-                raise ValueError(f"The saved {name!r} of the replay is {saved.dtype} {list(saved.shape)}, not {list(shape)}.")
+                raise ValueError(
+                    f"The saved {name!r} of the replay is {saved.dtype} {list(saved.shape)}, not {list(shape)}."
+                )
             rows = array[: lanes * self.length].reshape(lanes, self.length, *array.shape[1:])
             rows[:, :used] = saved.reshape(lanes, used, *array.shape[1:])
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import gymnasium as gym
 import numpy as np
@@ -17,15 +17,17 @@ import envs
 from envs import tables, vector
 from envs.source import EnvLike, Source, from_description, source
 from rl import describe
+from rl.agents.deep import DeepAgent
+from rl.agents.dqn import DQN
 from rl.agents.q_learning import QLearning
 from rl.agents.table import TableAgent
 from rl.evaluate import Evaluation, Exact, by_episodes, exact_of
-from rl.policy import TablePolicy
+from rl.policy import NetworkPolicy, TablePolicy
+from rl.runs.off_policy import OffPolicy
 from rl.runs.online import Online
 from rl.spaces import SpaceError, space_to_json
 from supervised import checkpoint
 from supervised.checkpoint import CheckpointError
-from supervised.schedules import value_at
 
 DEFAULT_HORIZON = 100_000
 DEFAULT_ADVANCE = 1_000
@@ -36,10 +38,24 @@ DAMAGE = (
     ValueError,
     AttributeError,
     IndexError,
+    RuntimeError,
     OverflowError,
     AssertionError,
     gym.error.Error,
 )
+
+
+@runtime_checkable
+class Shared(Protocol):
+    """A loop whose seeds are in other processes (`rl.workers`)."""
+
+    def state(self) -> dict[str, Any]: ...
+
+    def saved(self, path: Path) -> None: ...
+
+    def evaluate(self, episodes: int, step_limit: int | None) -> Evaluation: ...
+
+    def fetch_agent(self) -> None: ...
 
 
 class Run:
@@ -48,7 +64,7 @@ class Run:
     def __init__(
         self,
         where: Source,
-        description: QLearning,
+        description: QLearning | DQN,
         seeds: tuple[int, ...],
         envs_per_seed: int,
         horizon_steps: int,
@@ -63,11 +79,15 @@ class Run:
             raise ValueError(f"workers is a whole number from 1 on, or None for a sensible one, not {workers!r}.")
         self.model, self.no_model, spaces = _look(where)
         try:
-            self.agent: TableAgent = description.build(*spaces, seeds=seeds, device=device)
+            self.agent: TableAgent | DeepAgent = description.build(*spaces, seeds=seeds, device=device)
         except SpaceError as error:
             raise SpaceError(str(error).replace("The environment", where.name, 1)) from None
         self.spaces = spaces
-        self.loop = Online(self.agent, where, self.model, seeds, envs_per_seed, horizon_steps, workers)
+        self.loop: Online | OffPolicy
+        if isinstance(self.agent, TableAgent):
+            self.loop = Online(self.agent, where, self.model, seeds, envs_per_seed, horizon_steps, workers)
+        else:
+            self.loop = OffPolicy(self.agent, where, seeds, envs_per_seed, horizon_steps)
         self.regret = np.zeros(len(seeds))
         self.logdir: Path | None = None
         self.cadence: dict[str, int] = {}
@@ -94,14 +114,18 @@ class Run:
 
     @cached_property
     def exact(self) -> Exact | None:
-        """The exact optimum and the exact value of the tables, where the environment's model is known."""
+        """The exact optimum and the exact value of the policies, where the environment's model is known."""
+        if isinstance(self.agent, DeepAgent) and not isinstance(self.spaces[0], gym.spaces.Discrete):
+            return None
         return None if self.model is None else exact_of(self.agent, self.model, self.horizon_steps)
 
     def evaluate(self, episodes: int = 100, step_limit: int | None = None) -> Evaluation:
-        """Greedy episodes of each seed in an environment of its own; the same numbers at each call with the same tables."""
+        """Greedy episodes of each seed in environments of its own; the same numbers at each call with the same values."""
+        if isinstance(self.loop, Shared):
+            return self.loop.evaluate(episodes, step_limit)
         return by_episodes(self.agent, self.where, self.model, episodes, step_limit)
 
-    def policy(self, seed: int | str | None = None) -> TablePolicy:
+    def policy(self, seed: int | str | None = None) -> TablePolicy | NetworkPolicy:
         """The greedy policy of a seed (its value, not its place); None: the first; "best": the best by evaluation."""
         if seed is None:
             seed = self.seeds[0]
@@ -110,9 +134,14 @@ class Run:
         if seed not in self.seeds:
             raise ValueError(f"This run has the seeds {', '.join(map(str, self.seeds))}; {seed!r} is none of them.")
         k = self.seeds.index(int(seed))
-        rules = self.loop.rules
-        level = value_at(rules.level, self.step if rules.level.unit == 0 else int(self.loop.actor.episodes[k].mean()))
-        return TablePolicy(self.agent.table[k], *self.spaces, seed=int(seed), explore=rules.explore, level=level)
+        explore: Any = self.description.explore
+        level = float(self.loop.metrics()["rollout/exploration_rate"][k])
+        rest = {"seed": int(seed), "explore": explore.kind, "level": level}
+        if isinstance(self.agent, TableAgent):
+            return TablePolicy(self.agent.table[k], *self.spaces, **rest)
+        weights = {name: value[k].cpu().numpy() for name, value in self.agent.online.state_dict().items()}
+        assert isinstance(self.description, DQN)
+        return NetworkPolicy(self.description, weights, *self.spaces, **rest)
 
     def _best_seed(self) -> int:
         if self.exact is not None:
@@ -150,13 +179,15 @@ class Run:
             "model": None if self.model is None else model_digest(self.model),
             "cadence": self.cadence,
         }
-        state = {
-            "agent": self.agent.state_dict(),
-            "loop": self.loop.state_dict(),
-            "regret": self.regret,
-            "curves": self.curves,
-        }
-        checkpoint.save(path, state, meta)
+        checkpoint.save(path, {**self.state(), "regret": self.regret, "curves": self.curves}, meta)
+        if isinstance(self.loop, Shared):
+            self.loop.saved(Path(path))
+
+    def state(self) -> dict[str, Any]:
+        """Where the agent and the loop are: arrays and lists begin with the seeds."""
+        if isinstance(self.loop, Shared):
+            return self.loop.state()
+        return {"agent": self.agent.state_dict(), "loop": self.loop.state_dict()}
 
     def _restore(self, state: Mapping[str, Any], meta: Mapping[str, Any]) -> None:
         mine = None if self.model is None else model_digest(self.model)
@@ -174,7 +205,7 @@ class Run:
 
 def start(
     env: EnvLike | Source,
-    description: QLearning,
+    description: QLearning | DQN,
     seeds: int | Iterable[int] = 1,
     *,
     steps: int | None = None,
@@ -207,13 +238,14 @@ def load(
     env: EnvLike | Source | None = None,
     network: Any = None,
     *,
+    mask: Any = None,
     env_kwargs: Mapping[str, Any] | None = None,
     workers: int | None = None,
     device: str = "auto",
 ) -> Run:
     """Read what `run.save` wrote -> a run that can go on.
 
-    env: needed when the run was made with a function, which no file can hold. network: likewise, for agents that have one.
+    env: needed when the run was made with a function, which no file can hold; network and mask likewise.
     Raises CheckpointError for a file that is cut short, foreign, of a newer format, or made in another environment. Nothing
     in the file is run or imported.
     """
@@ -227,10 +259,12 @@ def load(
                 f"{path} was made with an environment that no file can hold ({config['env']['name']}): hand it over again as"
                 " env=..."
             )
-        if network is not None:
-            raise CheckpointError("network=... was given, but the agent in this file is a table and has none.")
         where = from_description(config["env"]) if env is None else source(env, env_kwargs)
-        description = describe.from_json(config["agent"])
+        description = describe.from_json(config["agent"], network=network, mask=mask)
+        if network is not None and not callable(getattr(description, "network", None)):
+            raise CheckpointError(
+                "network=... was given, but the agent in this file was made without a function for it."
+            )
         if type(description).__name__ not in describe.AGENTS:
             raise CheckpointError(f"{path} names no agent.")
         numbers = vector.seeds_of(config["seeds"])

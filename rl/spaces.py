@@ -105,7 +105,7 @@ def actions_of(space: gym.Space[Any], name: str = "The environment") -> tuple[in
 
 
 def space_to_json(space: gym.Space[Any]) -> dict[str, Any]:
-    """A finite space as JSON values, for a file."""
+    """A space as JSON values, for a file."""
     if isinstance(space, gym.spaces.Discrete):
         return {"type": "Discrete", "n": int(space.n), "start": int(space.start)}
     if isinstance(space, gym.spaces.MultiDiscrete):
@@ -114,7 +114,12 @@ def space_to_json(space: gym.Space[Any]) -> dict[str, Any]:
         return {"type": "MultiBinary", "n": space.n if isinstance(space.n, int) else list(space.n)}
     if isinstance(space, gym.spaces.Tuple):
         return {"type": "Tuple", "spaces": [space_to_json(part) for part in space.spaces]}
-    raise SpaceError(f"The space {space} is not finite.")
+    if isinstance(space, gym.spaces.Dict):
+        return {"type": "Dict", "spaces": {key: space_to_json(part) for key, part in space.spaces.items()}}
+    if isinstance(space, gym.spaces.Box):
+        low, high = (_bounds(bound) for bound in (space.low, space.high))
+        return {"type": "Box", "low": low, "high": high, "shape": list(space.shape), "dtype": str(space.dtype)}
+    raise SpaceError(f"The space {space} cannot be written to a file.")
 
 
 def space_from_json(data: Any) -> gym.Space[Any]:
@@ -129,6 +134,28 @@ def space_from_json(data: Any) -> gym.Space[Any]:
             return gym.spaces.MultiBinary(data["n"])
         if kind == "Tuple":
             return gym.spaces.Tuple([space_from_json(part) for part in data["spaces"]])
+        if kind == "Dict":
+            return gym.spaces.Dict({key: space_from_json(part) for key, part in data["spaces"].items()})
+        if kind == "Box":
+            dtype = np.dtype(data["dtype"])
+            low, high = (
+                np.broadcast_to(np.array(data[k], float), data["shape"]).astype(dtype) for k in ("low", "high")
+            )
+            return gym.spaces.Box(low, high, tuple(data["shape"]), dtype)  # type: ignore[arg-type]
     except (KeyError, TypeError, ValueError, AssertionError, gym.error.Error) as error:
-        raise SpaceError(f"{data!r} describes no finite space: {error}") from error
-    raise SpaceError(f"{data!r} describes no finite space.")
+        raise SpaceError(f"{data!r} describes no space: {error}") from error
+    raise SpaceError(f"{data!r} describes no space.")
+
+
+def _bounds(bound: np.ndarray) -> Any:
+    """The bounds of a Box: one where all are the same; infinity as text, for JSON has none."""
+    values = bound.astype(float)
+    if values.size and (values == values.flat[0]).all():
+        values = values.flat[0]
+    return _plain(np.asarray(values).tolist())
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return value if np.isfinite(value) else str(value)

@@ -5,21 +5,27 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from envs import vector
 from envs.source import EnvLike, source
 from rl import describe, pictures
+from rl.agents.deep import DeepAgent, NotFinite
+from rl.agents.dqn import DQN
 from rl.agents.q_learning import QLearning
-from rl.run import Run, check_steps, load, start
-from supervised import checkpoint, session
+from rl.run import Run, Shared, check_steps, load, start
+from rl.workers import shared
+from supervised import checkpoint, session, watch
 from supervised.checkpoint import CheckpointError
 from supervised.logger import Logger
 from supervised.statistics import aggregate
 
 CHECKPOINT = "run.safetensors"
+BATCH = "not_finite.safetensors"
 EVALUATION_EPISODES = 10
 BANDS = {
     "mean return of the greedy policy": "eval/mean_reward",
@@ -31,7 +37,7 @@ BANDS = {
 
 def train(
     env: EnvLike | Run,
-    agent: QLearning | None = None,
+    agent: QLearning | DQN | None = None,
     steps: int | None = None,
     seeds: int | Iterable[int] = 1,
     *,
@@ -45,16 +51,19 @@ def train(
     log_every_steps: int | None = None,
     evaluate_every_steps: int | None = None,
     save_every_steps: int | None = None,
+    videos: bool = False,
 ) -> Run:
     """Train N seeds at once -> the run.
 
     env: a Gymnasium id, an EnvSpec, a function that returns a new gym.Env, or a VectorEnv of N * E rows; or a run, which
     then goes on, in place, to `steps` in all. agent: a description such as rl.QLearning(). steps: environment steps in
-    all, for each seed. seeds: a count (0..n-1), a list or a range. workers: how many seeds run side by side; None: as many
-    as there are cores, where the environment's model is known (others are stepped by one worker). logdir: where curves and
-    checkpoints go; None: nowhere. resume: go on from logdir's newest whole checkpoint, or start if there is none; only
-    steps, progress, workers, device and the cadences may differ from what was saved. progress: a bar on the terminal. The
-    three cadences are in environment steps a seed; None: 100 points of the curves, and 10 checkpoints, over the run.
+    all, for each seed. seeds: a count (0..n-1), a list or a range. workers: how many threads (tables, where the
+    environment's model is known; None: as many as there are cores) or processes (networks; None: one) share out the
+    seeds. logdir: where curves and checkpoints go; None: nowhere. resume: go on from logdir's newest whole checkpoint, or
+    start if there is none; only steps, progress, workers, device and the cadences may differ from what was saved.
+    progress: a bar on the terminal. The three cadences are in environment steps a seed; None: 100 points of the curves,
+    and 10 checkpoints, over the run. videos: with each checkpoint an animated GIF of one greedy episode, in TensorBoard's
+    Images tab.
 
     Ctrl-C (or SIGTERM) saves to logdir, says how to go on and raises KeyboardInterrupt.
     """
@@ -91,12 +100,13 @@ def train(
         run.logdir = folder
         label = f"{len(run.seeds)} seed{'s' * (len(run.seeds) > 1)}"
         bar = session.Progress(label, steps, run.step, progress)
-        with session.interrupts() as interrupted, bar:
+        with session.interrupts() as interrupted, shared(run, workers), bar:
             result = math.nan
             began, begun_at = time.perf_counter(), run.step
             while run.step < steps and not interrupted:
                 before = run.step
-                metrics = run.advance(min(_next(before, grid), steps) - before)
+                with _keeping_batches(folder):
+                    metrics = run.advance(min(_next(before, grid), steps) - before)
                 run.steps_per_second = (run.step - begun_at) * len(run.seeds) / (time.perf_counter() - began)
                 if _due(before, run.step, grid["log"]):
                     _log(logger, run, {**metrics, **run.episodes()}, {"time/fps": run.steps_per_second})
@@ -104,7 +114,7 @@ def train(
                 if _due(before, run.step, grid["evaluate"]) and (logger or bar.shown):
                     result = _log(logger, run, _evaluate(run))
                 if _due(before, run.step, grid["save"]) and logger is not None:
-                    _pictures(logger, run)
+                    _look(logger, run, videos)
                     _save(logger, run)
                 bar.show(run.step, _said(run, result))
         if logger is not None:
@@ -116,7 +126,13 @@ def train(
 
 
 def _open(
-    env: EnvLike, agent: QLearning, steps: int, seeds: Any, folder: Path | None, resume: bool, settings: dict[str, Any]
+    env: EnvLike,
+    agent: QLearning | DQN,
+    steps: int,
+    seeds: Any,
+    folder: Path | None,
+    resume: bool,
+    settings: dict[str, Any],
 ) -> tuple[Run, bool]:
     """A new run, or the one that lies in `folder` -> (run, whether it is new)."""
     if resume and folder is None:
@@ -139,7 +155,25 @@ def _open(
         raise CheckpointError(
             f"The run in {folder} was made with other settings: {lines}. Start a new one in another logdir."
         )
-    return load(path, where, **settings), False
+    functions = {name: getattr(agent, name, None) for name in ("network", "mask")}
+    return load(path, where, **{name: f for name, f in functions.items() if callable(f)}, **settings), False
+
+
+@contextlib.contextmanager
+def _keeping_batches(folder: Path | None) -> Iterator[None]:
+    """Where a number is NaN or infinite, keep the batch that it came from in the run's folder."""
+    try:
+        yield
+    except NotFinite as error:
+        if folder is None:
+            raise
+        arrays = {name: _arrays(part) for name, part in error.batch._asdict().items() if part is not None}
+        checkpoint.save(folder / BATCH, arrays, {"kind": "batch"}, keep=False)
+        raise NotFinite(f"{error} The batch lies in {folder / BATCH}.", error.batch) from None
+
+
+def _arrays(part: Any) -> Any:
+    return {key: _arrays(item) for key, item in part.items()} if isinstance(part, dict) else part.detach().cpu().numpy()
 
 
 def _logger(run: Run, folder: Path, fresh: bool) -> Logger:
@@ -158,6 +192,10 @@ def _logger(run: Run, folder: Path, fresh: bool) -> Logger:
     logger.bands(charts)
     settings = {"env": run.where.name, "agent": type(run.description).__name__, "seeds": len(run.seeds)}
     logger.hparams(settings | vars(run.description), list(charts.values()))
+    if isinstance(run.agent, DeepAgent):
+        example = run.agent.encode({part.name: torch.zeros(1, 1, *part.shape) for part in run.agent.parts})
+        one = {name: part[0].cpu() for name, part in example.items()} if isinstance(example, dict) else example[0].cpu()
+        watch.draw_graph(run.agent.online.modules[0], one, logger)
     return logger
 
 
@@ -186,6 +224,8 @@ def _evaluate(run: Run) -> dict[str, Any]:
     if run.exact is None:
         evaluation = run.evaluate(EVALUATION_EPISODES)
         return {"eval/mean_reward": evaluation.per_seed, "eval/mean_ep_length": evaluation.lengths.mean(1)}
+    if isinstance(run.loop, Shared):
+        run.loop.fetch_agent()
     found: dict[str, Any] = run.exact.metrics(run.agent)
     run.regret += found["eval/optimality_gap"]
     return {**found, "eval/regret": run.regret.copy()}
@@ -210,9 +250,20 @@ def _said(run: Run, result: float) -> str:
     return f"{run.steps_per_second:,.0f} steps/s{judged}"
 
 
-def _pictures(logger: Logger, run: Run) -> None:
+def _look(logger: Logger, run: Run, videos: bool) -> None:
+    """Pictures of tables; of networks what can be seen inside; and one greedy episode of the first seed if that is wanted."""
+    if isinstance(run.loop, Shared):
+        run.loop.fetch_agent()
     for name, picture in pictures.pixels(run).items():
         logger.image(run.step, f"table/{name}", picture)
+    if isinstance(run.agent, DeepAgent):
+        found, spread = run.loop.look()  # type: ignore[union-attr]
+        _log(logger, run, found)
+        for name, values in spread.items():
+            logger.histogram(run.step, name, values)
+    if videos:
+        data, size, _ = pictures.gif(run)
+        logger.gif(run.step, "episode", data, size)
 
 
 def _markdown(run: Run) -> str:

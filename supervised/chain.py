@@ -56,7 +56,9 @@ class Chain:
 
     def fits(self, x: Any) -> bool:
         """Whether x has the axes that the links are written for, [N, B, features] or what is flattened to that."""
-        return isinstance(x, Tensor) and x.dtype.is_floating_point and (x.ndim == 3 or isinstance(self.links[0], _Flatten))
+        return (
+            isinstance(x, Tensor) and x.dtype.is_floating_point and (x.ndim == 3 or isinstance(self.links[0], _Flatten))
+        )
 
     def __call__(self, x: Tensor) -> Tensor:
         for each in self.links:
@@ -94,7 +96,11 @@ def _fused(stack: Stack, links: list[Link]) -> list[Link]:
     end, run = first, []
     while end < len(links):
         one = links[end]
-        if not isinstance(one, _Linear) or one.weight_gradient is None or (one.bias is not None and one.bias_gradient is None):
+        if (
+            not isinstance(one, _Linear)
+            or one.weight_gradient is None
+            or (one.bias is not None and one.bias_gradient is None)
+        ):
             break
         relu = end + 1 < len(links) and isinstance(links[end + 1], _ReLU)
         run.append((one, relu))

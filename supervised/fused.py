@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from supervised.stack import Stack
 
 
-def forward(flat: Any, weights: Any, biases: Any, sizes: Any, relus: Any, x: Any, kept: Any, keep: bool, y: Any) -> None:
+def forward(
+    flat: Any, weights: Any, biases: Any, sizes: Any, relus: Any, x: Any, kept: Any, keep: bool, y: Any
+) -> None:
     """x [N, B, I] -> y [N, B, O]. kept [N or 1, layers, B * widest] takes what each layer but the last makes."""
     layers = weights.shape[0]
     rows = x.shape[1]
@@ -156,7 +158,13 @@ class Layers:
     """A link (see `supervised.chain`) for linear layers, each with or without a ReLU behind it."""
 
     def __init__(
-        self, flat: Tensor, gradient: Tensor, weights: Sequence[int], biases: Sequence[int], sizes: Sequence[int], relus: Sequence[bool]
+        self,
+        flat: Tensor,
+        gradient: Tensor,
+        weights: Sequence[int],
+        biases: Sequence[int],
+        sizes: Sequence[int],
+        relus: Sequence[bool],
     ) -> None:
         """flat, gradient: of the stack. weights, biases: where each layer's begin in them (-1: no bias). sizes: of what goes
         in, between and out."""

@@ -217,4 +217,6 @@ def _check_fraction(schedule: object, horizon: int | None, fraction: float) -> N
     if isinstance(fraction, bool) or not isinstance(fraction, (int, float)) or not 0 < fraction <= 1:
         raise ValueError(f"{name}: fraction, the share of the run that it spans, lies in (0, 1], not {fraction!r}.")
     if horizon is not None and fraction != 1.0:
-        raise ValueError(f"{name} spans either {horizon} units or a fraction of the run: give horizon or fraction, not both.")
+        raise ValueError(
+            f"{name} spans either {horizon} units or a fraction of the run: give horizon or fraction, not both."
+        )

@@ -119,11 +119,7 @@ class Stack:
             begin += size
         self.used = begin  # of `flat`; the rest fills up the last vector unit
         self.starts = np.array(
-            [
-                at + k * math.prod(shape[1:])
-                for at, shape in self._places.values()
-                for k in range(len(members))
-            ],
+            [at + k * math.prod(shape[1:]) for at, shape in self._places.values() for k in range(len(members))],
             dtype=np.int64,
         )  # of each member's part of each block
         for name in members[0].keys() - set(trained):
@@ -133,13 +129,19 @@ class Stack:
                 parameters[name].data = values[k]
 
     def __call__(self, x: Any, *more: Any) -> Any:
-        """x [N, B, ...], or a dict of such, -> [N, B, ...]; further arguments (a recurrent state) [N, ...] or None go to each member too."""
+        """x [N, B, ...], or a dict of such, -> [N, B, ...]; further arguments (a recurrent state) go to each member too."""
         first = next(iter(x.values())) if isinstance(x, Mapping) else x
         if len(first) != len(self.seeds):
-            raise ValueError(f"The stack has {len(self.seeds)} members, so its input begins so, not {list(first.shape)}.")
+            raise ValueError(
+                f"The stack has {len(self.seeds)} members, so its input begins so, not {list(first.shape)}."
+            )
         if self._op is None or more:
             return self._one_by_one(x, *more)
-        return self._chain(x) if self._chain is not None and not torch.is_grad_enabled() and self._chains(x) else self._op(x)
+        return (
+            self._chain(x)
+            if self._chain is not None and not torch.is_grad_enabled() and self._chains(x)
+            else self._op(x)
+        )
 
     def _chains(self, x: Any) -> bool:
         return self._chain is not None and self._chain.fits(x) and not torch.is_autocast_enabled(self.device.type)

@@ -86,13 +86,18 @@ def look(fit: Fit, logger: Logger) -> dict[str, np.ndarray]:
 
 def graph(fit: Fit, logger: Logger) -> None:
     """Write the model's graph for the Graphs tab, where torch can trace it."""
-    model = copy.deepcopy(fit.stack.modules[0]).cpu().eval()
+    draw_graph(fit.stack.modules[0], as_input(fit.train.x[:1].cpu()), logger)
+
+
+def draw_graph(model: nn.Module, example: Any, logger: Logger) -> None:
+    """Write the graph of a model for the Graphs tab, or into the Text tab why torch cannot trace it."""
+    model = copy.deepcopy(model).cpu().eval()
     for parameter in model.parameters():
         parameter.requires_grad_(False)
     try:
         with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that a trace holds for one shape of input is as it should be
-            logger.graph(model, as_input(fit.train.x[:1].cpu()))
+            logger.graph(model, example)
     except (RuntimeError, TypeError, ValueError, AttributeError) as error:
         logger.text("graph", f"The model's graph could not be drawn: {str(error).splitlines()[0]}")
 

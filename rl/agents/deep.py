@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
+import gymnasium as gym
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -33,6 +34,9 @@ class NotFinite(FloatingPointError):
     def __init__(self, message: str, batch: Batch) -> None:
         super().__init__(message)
         self.batch = batch
+
+    def __reduce__(self) -> Any:
+        return NotFinite, (str(self), self.batch)
 
 
 class Learned(NamedTuple):
@@ -98,7 +102,9 @@ class DeepAgent:
             self.target.load_state_dict(self.online.state_dict())
         self.rate = as_schedule(description.learning_rate)
         self.optimizer = optimizer(self.online, description.optimizer, self.rate.bounds()[1])
-        self.adam = Adam(self.online, self.optimizer) if self.online.compiled and description.optimizer == "Adam" else None
+        self.adam = (
+            Adam(self.online, self.optimizer) if self.online.compiled and description.optimizer == "Adam" else None
+        )
         self.updates = 0
         self.moody = any(isinstance(part, MOODY) for part in self.online.modules[0].modules())
 
@@ -124,6 +130,16 @@ class DeepAgent:
     def q(self, obs: Any) -> Tensor:
         """Observations [N, B, *O] as the environment gives them -> values [N, B, A], no gradient."""
         return self.values(self.online, self.encode(obs))
+
+    @property
+    def table(self) -> np.ndarray:
+        """The values of all states of a Discrete observation space, float64 [N, S, A]. Raises ValueError for other spaces."""
+        space = self.observation_space
+        if not isinstance(space, gym.spaces.Discrete):
+            raise ValueError(f"Only Discrete observations make a table; these are {space}.")
+        states = torch.arange(int(space.start), int(space.start + space.n)).expand(len(self.seeds), -1)
+        found: np.ndarray = self.q(states).double().cpu().numpy()
+        return found
 
     def values(self, stack: Stack, x: Any) -> Tensor:
         """What a stack says of encoded observations, no gradient, dropout and batch-norm as when judged."""
@@ -257,7 +273,9 @@ class DeepAgent:
         return found
 
     def _by_member(self) -> list[list[dict[str, Any]]]:
-        return [[dict(self.optimizer.state.get(p, {})) for p in group["params"]] for group in self.optimizer.param_groups]
+        return [
+            [dict(self.optimizer.state.get(p, {})) for p in group["params"]] for group in self.optimizer.param_groups
+        ]
 
     def _load_optimizer(self, saved: dict[str, Any]) -> None:
         if not self.online.batched:
@@ -292,5 +310,3 @@ def _numpy(tensors: dict[str, Tensor]) -> dict[str, np.ndarray]:
 
 def _tensors(arrays: dict[str, np.ndarray]) -> dict[str, Tensor]:
     return {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
-
-

@@ -28,7 +28,6 @@ from supervised.names import nearest
 from supervised.optimize import OPTIMIZERS
 from supervised.schedules import Linear, Schedule, as_schedule, check_range
 
-
 _NO_WEIGHT = torch.zeros(1, 0)
 HUBER = 0  # a constant of `errors`, which `jit` replaces
 

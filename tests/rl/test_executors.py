@@ -10,8 +10,8 @@ from told import Counting, NoisyWalk
 
 import rl
 from envs import tables
-from rl.explore import Boltzmann, DecayingNoise, EpsilonGreedy, Greedy
 from rl import jit
+from rl.explore import Boltzmann, DecayingNoise, EpsilonGreedy, Greedy
 from rl.runs.loop import loop
 from supervised.schedules import Exponential, Inverse, Linear
 

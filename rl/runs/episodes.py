@@ -1,0 +1,105 @@
+"""What episodes came to: returns, lengths, and what the agent had promised at their start."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from rl import jit
+from rl.runs.loop import WINDOW
+
+
+def tally(
+    reward: Any,
+    over: Any,
+    valid: Any,
+    promise: Any,
+    gamma: float,
+    total: Any,
+    discounted: Any,
+    factor: Any,
+    promised: Any,
+    length: Any,
+    episodes: Any,
+    ended: Any,
+    windows: Any,
+) -> None:
+    """Count a step of R environments, R / N of each seed. promise [R]: the value of the best action at the step's start."""
+    envs = reward.shape[0] // ended.shape[0]
+    for r in range(reward.shape[0]):
+        if not valid[r]:
+            continue
+        k = r // envs
+        if length[r] == 0:
+            promised[r] = promise[r]
+        total[r] += reward[r]
+        discounted[r] += factor[r] * reward[r]
+        factor[r] *= gamma
+        length[r] += 1
+        if over[r]:
+            place = ended[k] % windows.shape[2]
+            windows[k, 0, place] = total[r]
+            windows[k, 1, place] = length[r]
+            windows[k, 2, place] = discounted[r]
+            windows[k, 3, place] = promised[r]
+            ended[k] += 1
+            episodes[r] += 1
+            total[r] = 0.0
+            discounted[r] = 0.0
+            factor[r] = 1.0
+            length[r] = 0
+
+
+# Of each ended episode: its return, its length, its discounted return, and the value promised at its start.
+TAGS = ("rollout/ep_rew_mean", "rollout/ep_len_mean", "rollout/discounted_return", "rollout/promised_return")
+
+
+class Episodes:
+    """The episodes of N * E environments; the last 100 of each seed are kept."""
+
+    def __init__(self, n: int, envs: int, gamma: float) -> None:
+        self.gamma, rows = gamma, n * envs
+        self.arrays = {
+            "total": np.zeros(rows),
+            "discounted": np.zeros(rows),
+            "factor": np.ones(rows),
+            "promised": np.zeros(rows),
+            "length": np.zeros(rows, np.int64),
+            "episodes": np.zeros(rows, np.int64),
+            "ended": np.zeros(n, np.int64),
+            "windows": np.zeros((n, len(TAGS), WINDOW)),
+        }
+        self._all = np.ones(rows, np.bool_)
+        self._tally = jit.compiled(tally) or tally
+
+    def add(self, reward: np.ndarray, over: np.ndarray, valid: np.ndarray | None, promise: np.ndarray) -> None:
+        """A step of every environment, each array [N * E]."""
+        known = self._all if valid is None else valid
+        self._tally(reward, over, known, promise, self.gamma, *self.arrays.values())
+
+    def begin_anew(self, rows: np.ndarray) -> None:
+        """Forget the episodes under way in the environments where rows [N * E] is true."""
+        for name, value in (("total", 0), ("discounted", 0), ("factor", 1), ("length", 0)):
+            self.arrays[name][rows] = value
+
+    def means(self) -> dict[str, torch.Tensor]:
+        """The means of each seed's last episodes, each [N]; NaN before one has ended."""
+        found = np.full((len(self.arrays["ended"]), len(TAGS)), np.nan)
+        for k, ended in enumerate(self.arrays["ended"]):
+            if ended:
+                found[k] = self.arrays["windows"][k, :, : min(int(ended), WINDOW)].mean(1)
+        return {tag: torch.from_numpy(found[:, i].copy()) for i, tag in enumerate(TAGS)}
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        return self.arrays
+
+    def load_state_dict(self, state: dict[str, np.ndarray]) -> None:
+        """Put back what `state_dict` gave. Raises ValueError for what does not fit."""
+        for name, array in self.arrays.items():
+            if state[name].shape != array.shape or state[name].dtype != array.dtype:
+                raise ValueError(f"The saved {name!r} of the episodes must be {array.dtype} {list(array.shape)}.")
+            array[:] = state[name]
+        if (self.arrays["ended"] < 0).any() or (self.arrays["length"] < 0).any():
+            raise ValueError("The saved counts of episodes are negative.")
