@@ -44,6 +44,7 @@ def presets(env: str | None = None) -> dict[str, QLearning | DQN]:
                 if not (field == "target_every_updates" and name == "dqn-2013")
             }
             found[name] = dataclasses.replace(agent, **own)
+    found["best"] = dataclasses.replace(found["double-dqn"], **tuned)  # type: ignore[arg-type]
     if env is not None and _stem(env) == "CartPole":
         # L 07_1: Adam at .1, epsilon 1 / (episode // 10 + 1).
         found["q-network"] = dataclasses.replace(

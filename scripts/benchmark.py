@@ -3,6 +3,8 @@
 
 python scripts/benchmark.py tables
 python scripts/benchmark.py supervised --data-dir DIR
+python scripts/benchmark.py deep                          Q-networks beside Stable-Baselines3, and their memory
+python scripts/benchmark.py learning CartPole-v1          what the tuned agent reaches: 10 seeds, with an interval
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import benchmark_deep
 import gymnasium as gym
 import numpy as np
 import peers
@@ -38,9 +41,20 @@ ENVIRONMENTS = ("FrozenLake-v1", "FrozenLake8x8-v1", "CliffWalking-v1", "Taxi-v4
 class Settings:
     """Measure speed."""
 
-    what: Annotated[Literal["tables", "supervised"], tyro.conf.Positional] = "tables"
+    what: Annotated[Literal["tables", "supervised", "deep", "learning"], tyro.conf.Positional] = "tables"
     """tables: Q-learning compiled and in the plain loop, against the classic numpy loop. supervised: epochs of an MLP and a
-    CNN against the usual loop, Keras and Lightning (pip install '.[benchmark]'), and 32 members at once against one by one."""
+    CNN against the usual loop, Keras and Lightning (pip install '.[benchmark]'), and 32 members at once against one by one. deep:
+    Q-networks in CartPole. learning: no speed, but what an agent learns in ENV."""
+    env: Annotated[str, tyro.conf.Positional] = "CartPole-v1"
+    """For learning: where."""
+    agent: str = "best"
+    """For learning: who; best is the agent that was tuned for the environment."""
+    seeds: int = 10
+    """For learning: how many."""
+    workers: int = 2
+    """For learning: how many processes share out the seeds."""
+    episodes: int = 100
+    """For learning: greedy episodes a seed at the end."""
     repeats: int = 5
     """How often each is timed, in turn; medians are shown."""
     data_dir: Path | None = None
@@ -251,7 +265,18 @@ def command() -> int:
         print(f"Error: --repeats is a whole number from 1 on, not {settings.repeats}.", file=sys.stderr)
         return 1
     console = Console()
-    figures = tables(settings, console) if settings.what == "tables" else fitting(settings, console)
+    s = settings
+    ways: dict[str, Callable[[], dict[str, Any]]] = {
+        "tables": lambda: tables(s, console),
+        "supervised": lambda: fitting(s, console),
+        "deep": lambda: benchmark_deep.deep(s.repeats, console),
+        "learning": lambda: benchmark_deep.learning(s.env, s.agent, s.seeds, s.workers, s.episodes, console),
+    }
+    try:
+        figures = ways[settings.what]()
+    except ValueError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return 1
     if settings.output is not None:
         machine = results.about()
         settings.output.write_text(json.dumps(figures | machine, indent=2) + "\n")

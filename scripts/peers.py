@@ -147,3 +147,43 @@ def one_after_another(nets: list[nn.Module], x: Tensor, y: Tensor, fused: bool) 
             optimiser.step()
 
     return step
+
+
+def stable_baselines3(
+    widths: tuple[int, ...],
+    steps: int,
+    *,
+    batch_size: int = 64,
+    learn_after_steps: int = 1_000,
+    update_every_steps: int = 1,
+    updates: int = 1,
+    target_every_steps: int = 500,
+    learning_rate: float = 1e-3,
+) -> Callable[[], float]:
+    """Stable-Baselines3's DQN in CartPole -> a function that takes `steps` more steps and gives steps a second."""
+    from stable_baselines3 import DQN
+
+    model = DQN(
+        "MlpPolicy",
+        "CartPole-v1",
+        learning_rate=learning_rate,
+        batch_size=batch_size,
+        buffer_size=100_000,
+        learning_starts=learn_after_steps,
+        train_freq=update_every_steps,
+        gradient_steps=updates,
+        target_update_interval=target_every_steps,
+        exploration_fraction=0.1,
+        policy_kwargs={"net_arch": list(widths)},
+        device="cpu",
+        seed=0,
+    )
+    if learn_after_steps:
+        model.learn(learn_after_steps + 100)
+
+    def time_it() -> float:
+        began = time.perf_counter()
+        model.learn(steps, reset_num_timesteps=False)
+        return steps / (time.perf_counter() - began)
+
+    return time_it

@@ -11,26 +11,27 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import random
 import sys
 import time
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import common
 import tyro
 from rich.console import Console
 from rich.table import Table
 
 import rl
-from envs import EnvError
 from rl import pictures, results
 from rl.train import CHECKPOINT
-from supervised.logger import Logger, LoggingError
+from supervised.logger import Logger
 from supervised.results import write
 
-Agent = Literal["q-learning", "lecture-dummy", "lecture-epsilon", "lecture-noise", "lecture-slippery"]
+Agent = Literal[
+    *("q-learning", "lecture-dummy", "lecture-epsilon", "lecture-noise", "lecture-slippery"),
+    *("q-network", "dqn-2013", "dqn-2015", "dqn", "double-dqn"),
+]
 
 
 @dataclass
@@ -47,9 +48,12 @@ class Settings:
     """Which random map of that size."""
     agent: Agent = "q-learning"
     """q-learning converges; lecture-* are the lecture notes' settings: dummy (step size 1, random ties, no discount),
-    epsilon (1/(episode//100+1)), noise (randn/(episode+1), discount .99), slippery (noise, step size .85)."""
+    epsilon (1/(episode//100+1)), noise (randn/(episode+1), discount .99), slippery (noise, step size .85). q-network is a
+    linear network on the state's number, without replay; dqn-2013 adds replay, dqn-2015 and the rest a target network."""
     steps: int | None = None
-    """Environment steps a seed in all; 400 000 on 4x4, 4 000 000 on larger maps if not given."""
+    """Environment steps a seed in all; 400 000 on 4x4, 4 000 000 on larger maps if not given, 50 000 with a network."""
+    workers: int | None = None
+    """How many threads (tables) or processes (networks) share out the seeds; a sensible number if not given."""
     seeds: Annotated[tuple[str, ...], tyro.conf.arg(metavar="N|SEED SEED ...")] = ("10",)
     """How many seeds (one number), or which (several numbers; for a single one write it with a comma: 7,)."""
     gamma: float | None = None
@@ -71,22 +75,6 @@ def random_desc(size: int, seed: int) -> list[str]:
     return generate_random_map(size=size, seed=seed)
 
 
-def parse_seeds(words: tuple[str, ...]) -> int | list[int]:
-    """("10",) is a count; ("3", "5"), ("3,5",) and ("7,",) are lists."""
-    parts = ",".join(words).split(",")
-    try:
-        numbers = [int(part) for part in parts if part.strip()]
-    except ValueError:
-        raise ValueError(f"--seeds takes whole numbers, not {' '.join(words)!r}.") from None
-    return numbers[0] if len(parts) == 1 and numbers else numbers
-
-
-def newest(family: Path) -> Path | None:
-    """The newest run of a family of runs."""
-    found = [path.parent for path in family.glob(f"*/{CHECKPOINT}*")]
-    return max(found, key=lambda folder: folder.name, default=None)
-
-
 def main(settings: Settings, console: Console) -> None:
     size = settings.random_map or int(settings.map_name[0])
     env_kwargs: dict[str, Any] = {"is_slippery": settings.is_slippery}
@@ -100,17 +88,17 @@ def main(settings: Settings, console: Console) -> None:
             "desc": random_desc(size, settings.random_map_seed),
             "max_episode_steps": max(100, 200 * size * size // 64),
         }
-    agent = rl.presets()[settings.agent]
+    agent = rl.presets(env_id)[settings.agent]
     if settings.gamma is not None:
         agent = dataclasses.replace(agent, gamma=settings.gamma)
     elif settings.agent == "q-learning" and size > 4:
         agent = dataclasses.replace(agent, gamma=0.999)
-    steps = (400_000 if size <= 4 else 4_000_000) if settings.steps is None else settings.steps
+    usual = 50_000 if isinstance(agent, rl.DQN) else 400_000 if size <= 4 else 4_000_000
+    steps = usual if settings.steps is None else settings.steps
 
     ice = "slippery" if settings.is_slippery else "certain"
     family = Path("runs") / f"frozenlake-{place}-{ice}-{settings.agent}"
-    logdir = settings.logdir or (newest(family) if settings.resume else None)
-    logdir = logdir or family / f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{random.SystemRandom().randrange(16**4):04x}"
+    logdir = common.folder(settings.logdir, family, settings.resume)
 
     began = time.perf_counter()
     console.print(f"{settings.agent} on FrozenLake {place}, {ice}: {steps:,} steps a seed. The run lies in {logdir}")
@@ -118,9 +106,10 @@ def main(settings: Settings, console: Console) -> None:
         env_id,
         agent,
         steps=steps,
-        seeds=parse_seeds(settings.seeds),
+        seeds=common.parse_seeds(settings.seeds),
         logdir=logdir,
         resume=settings.resume,
+        workers=settings.workers,
         env_kwargs=env_kwargs,
     )
     figures = results.result(run)
@@ -175,19 +164,5 @@ def report(console: Console, run: rl.Run, figures: dict[str, Any], logdir: Path)
     console.print(f"Look at it:  tensorboard --logdir {logdir}", soft_wrap=True)
 
 
-def command() -> int:
-    """Run the script -> its exit code; whatever is wrong is said in one sentence."""
-    settings = tyro.cli(Settings)
-    try:
-        main(settings, Console(highlight=False))
-    except KeyboardInterrupt as stop:
-        print(f"\n{stop}" if str(stop) else "\nStopped.", file=sys.stderr)
-        return 130
-    except (ValueError, TypeError, EnvError, LoggingError, FloatingPointError, OSError) as error:
-        print(f"Error: {error}", file=sys.stderr)
-        return 1
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(command())
+    sys.exit(common.command(Settings, main))

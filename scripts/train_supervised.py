@@ -11,15 +11,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import random
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import common
 import numpy as np
 import tyro
 from rich.console import Console
@@ -30,7 +29,6 @@ import supervised
 from supervised import CNN, MLP, RNN, Fit, Recipe, SoftmaxRegression, data, mnist, results
 from supervised.augment import Affine
 from supervised.data import DataError
-from supervised.logger import LoggingError
 from supervised.rnn import free_running
 
 Shape = tuple[int, ...]
@@ -266,10 +264,7 @@ def main(settings: Settings, console: Console) -> None:
         raise ValueError(f"--seeds is a whole number from 1 on, not {settings.seeds}.")
     if settings.epochs is not None and settings.epochs < 1:
         raise ValueError(f"--epochs is a whole number from 1 on, not {settings.epochs}.")
-    family = Path("runs") / settings.experiment
-    stamp = f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{random.SystemRandom().randrange(16**4):04x}"
-    newest = max(family.glob("*"), key=lambda folder: folder.name, default=None) if settings.resume else None
-    logdir = settings.logdir or newest or family / stamp
+    logdir = common.folder(settings.logdir, Path("runs") / settings.experiment, settings.resume)
     began = time.perf_counter()
     train = hihello if settings.experiment == "hihello" else pictures
     figures = train(settings, console, logdir)
@@ -281,19 +276,5 @@ def main(settings: Settings, console: Console) -> None:
     console.print(f"Look at it:  tensorboard --logdir {logdir}", soft_wrap=True)
 
 
-def command() -> int:
-    """Run the script -> its exit code; whatever is wrong is said in one sentence."""
-    settings = tyro.cli(Settings)
-    try:
-        main(settings, Console(highlight=False))
-    except KeyboardInterrupt as stop:
-        print(f"\n{stop}" if str(stop) else "\nStopped.", file=sys.stderr)
-        return 130
-    except (ValueError, TypeError, LoggingError, FloatingPointError, OSError) as error:
-        print(f"Error: {error}", file=sys.stderr)
-        return 1
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(command())
+    sys.exit(common.command(Settings, main))

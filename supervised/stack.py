@@ -322,8 +322,8 @@ def clip_per_seed(stack: Stack, max_norm: float) -> Tensor:
     if stack.device.type == "cpu" and not (found > max_norm).any():
         return found
     scale = (max_norm / (found + 1e-6)).clamp(max=1.0)[:, None]
-    for gradient in stack.gradients.values():
-        gradient.view(len(scale), -1).mul_(scale)
+    rows = [gradient.view(len(scale), -1) for gradient in stack.gradients.values()]
+    torch._foreach_mul_(rows, [scale] * len(rows))  # in one call
     return found
 
 

@@ -65,7 +65,7 @@ def learn(agent: DeepAgent, batch: Batch, measured: bool) -> Learned:
     chooser = agent.values(agent.online, next_x) if settings.double else next_q
     q, pull_back = agent.online.vjp(x)
     loss, slope = losses.LOSSES[settings.loss]
-    fast = jit.compiled(errors, HUBER=int(settings.loss == "huber")) if agent.online.compiled else None
+    fast = jit.compiled(errors, HUBER=int(settings.loss == "huber")) if agent.device.type == "cpu" else None
     if fast is not None and next_mask is None:
         error, gradient = torch.empty_like(batch.reward), torch.zeros_like(q)
         weight = _NO_WEIGHT if batch.weight is None else batch.weight

@@ -7,15 +7,17 @@ from typing import Any
 import numpy as np
 import torch
 
+from envs.vector import Step
 from rl import jit
 from rl.runs.loop import WINDOW
 
 
 def tally(
     reward: Any,
-    over: Any,
+    terminated: Any,
+    truncated: Any,
     valid: Any,
-    promise: Any,
+    q: Any,
     gamma: float,
     total: Any,
     discounted: Any,
@@ -26,19 +28,21 @@ def tally(
     ended: Any,
     windows: Any,
 ) -> None:
-    """Count a step of R environments, R / N of each seed. promise [R]: the value of the best action at the step's start."""
+    """Count a step of R environments, R / N of each seed. q [R, A]: the values at the step's start."""
     envs = reward.shape[0] // ended.shape[0]
     for r in range(reward.shape[0]):
         if not valid[r]:
             continue
         k = r // envs
         if length[r] == 0:
-            promised[r] = promise[r]
+            promised[r] = q[r, 0]
+            for a in range(1, q.shape[1]):
+                promised[r] = max(promised[r], q[r, a])
         total[r] += reward[r]
         discounted[r] += factor[r] * reward[r]
         factor[r] *= gamma
         length[r] += 1
-        if over[r]:
+        if terminated[r] or truncated[r]:
             place = ended[k] % windows.shape[2]
             windows[k, 0, place] = total[r]
             windows[k, 1, place] = length[r]
@@ -74,10 +78,13 @@ class Episodes:
         self._all = np.ones(rows, np.bool_)
         self._tally = jit.compiled(tally) or tally
 
-    def add(self, reward: np.ndarray, over: np.ndarray, valid: np.ndarray | None, promise: np.ndarray) -> None:
-        """A step of every environment, each array [N * E]."""
-        known = self._all if valid is None else valid
-        self._tally(reward, over, known, promise, self.gamma, *self.arrays.values())
+    def add(self, step: Step, q: torch.Tensor) -> None:
+        """A step of every environment, and the values [N, E, A] that the agent saw at its start (-infinity: not allowed)."""
+        rows = len(self._all)
+        reward, terminated, truncated = (x.numpy().reshape(-1) for x in (step.reward, step.terminated, step.truncated))
+        known = self._all if step.valid is None else step.valid.numpy().reshape(-1)
+        values = q.cpu().numpy().reshape(rows, -1)
+        self._tally(reward, terminated, truncated, known, values, self.gamma, *self.arrays.values())
 
     def begin_anew(self, rows: np.ndarray) -> None:
         """Forget the episodes under way in the environments where rows [N * E] is true."""

@@ -46,7 +46,9 @@ class OffPolicy:
         self.last_log = 0, 0  # step and updates
         self.sums: dict[str, torch.Tensor] = {}  # of the metrics [N] since the last log
         self.measured = 0
+        self.ready = False  # whether the replay has something to sample
         self._levels = torch.zeros(len(seeds), envs_per_seed, dtype=torch.float64)
+        self._level_array = self._levels.numpy()  # the same memory
 
     def advance(self, steps: int) -> dict[str, torch.Tensor]:
         """Take at least `steps` more steps a seed (whole rounds of its E environments) -> metrics, each [N]."""
@@ -68,13 +70,7 @@ class OffPolicy:
         mask = self.agent.allowed(obs, self.world.mask)
         action = explore.by_rule(d.explore.kind, q, self._level(), self.explorer, mask, d.explore.ties == "random")
         answer = self.world.step(action)
-        promise = q if mask is None else q.masked_fill(~mask, -torch.inf)
-        self.episode_log.add(
-            answer.reward.numpy().reshape(-1),
-            (answer.terminated | answer.truncated).numpy().reshape(-1),
-            None if answer.valid is None else answer.valid.numpy().reshape(-1),
-            promise.cpu().numpy().max(-1).reshape(-1),
-        )
+        self.episode_log.add(answer, q if mask is None else q.masked_fill(~mask, -torch.inf))
         self.obs = answer.obs
         self.step += self.envs_per_seed
         if self.replay is None:
@@ -83,16 +79,16 @@ class OffPolicy:
         self.replay.add(obs, action, answer)
         if self.step < d.learn_after_steps or self.step // d.update_every_steps == before // d.update_every_steps:
             return
-        if not len(self.replay):
-            return
-        for _ in range(d.updates):
+        self.ready = self.ready or len(self.replay) > 0
+        for _ in range(d.updates if self.ready else 0):
             beta = value_at(self.importance, self.step)
             self._learn(self.replay.sample(d.batch_size, self.sampler, beta))
 
     def _level(self) -> torch.Tensor:
         """Epsilon, temperature or scale of each environment, float64 [N, E]."""
         if self.level.unit == STEPS:
-            return self._levels.fill_(value_at(self.level, self.step))
+            self._level_array.fill(value_at(self.level, self.step))
+            return self._levels
         episodes = self.episode_log.arrays["episodes"].tolist()
         levels = [value_at(self.level, time_in(self.level, self.step, count, 0)) for count in episodes]
         return torch.tensor(levels, dtype=torch.float64).view(self._levels.shape)

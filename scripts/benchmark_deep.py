@@ -1,0 +1,205 @@
+"""Q-networks: speed beside Stable-Baselines3 and memory (`benchmark.py deep`), what is learned (`benchmark.py learning`)."""
+
+from __future__ import annotations
+
+import dataclasses
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import peers
+import torch
+from rich.console import Console
+from rich.table import Table
+
+import envs
+import rl
+from rl import settings as tuned
+from supervised import statistics as intervals
+from supervised.results import summary
+from supervised.schedules import Linear
+
+EXPLORE = rl.explore.EpsilonGreedy(Linear(1.0, 0.05, 5_000))
+# One update a step: batch 64, 64-64, Huber loss, gradients clipped at 10, Adam, a target network copied every 500 updates.
+EVERY_STEP = rl.DQN(explore=EXPLORE)
+# rl-zoo's settings of CartPole: its target network is in fact renewed once in each phase of 128 updates.
+ZOO = rl.DQN(
+    network="mlp(256,256)",
+    learning_rate=2.3e-3,
+    update_every_steps=256,
+    updates=128,
+    target_every_updates=128,
+    explore=rl.explore.EpsilonGreedy(Linear(1.0, 0.04, fraction=0.16)),
+)
+# Published: rl-zoo's DQN, one run each. The bar is this project's own.
+LEARNING: dict[str, tuple[str, float]] = {
+    "CartPole-v1": ("500", 490.0),
+    "Acrobot-v1": ("-76.6", -85.0),
+    "MountainCar-v0": ("-100.8", -110.0),
+    "LunarLander-v3": ("154 (v2)", 200.0),
+}
+
+
+def ours(description: rl.DQN, seeds: int, steps: int) -> Callable[[], float]:
+    """A run past its first steps -> a function that takes `steps` more a seed and gives steps a second, all summed."""
+    run = rl.start("CartPole-v1", description, seeds, steps=100_000)
+    run.advance(description.learn_after_steps + 200)
+
+    def time_it() -> float:
+        began = time.perf_counter()
+        run.advance(steps)
+        return steps * seeds / (time.perf_counter() - began)
+
+    return time_it
+
+
+def shared_out(description: rl.DQN, seeds: int, steps: int, workers: int) -> Callable[[], float]:
+    """The same with the seeds shared out over processes."""
+    run = rl.start("CartPole-v1", description, seeds, steps=100_000)
+    from rl.workers import Workers
+
+    pool = Workers(run, workers)
+    pool.advance(description.learn_after_steps + 200)
+
+    def time_it() -> float:
+        began = time.perf_counter()
+        pool.advance(steps)
+        return steps * seeds / (time.perf_counter() - began)
+
+    return time_it
+
+
+def speed(repeats: int, console: Console) -> dict[str, float]:
+    began = time.perf_counter()
+    compiled = ours(EVERY_STEP, 1, 4_000)
+    ready = time.perf_counter() - began
+    ways: dict[str, Callable[[], float]] = {}
+    try:
+        ways["Stable-Baselines3"] = peers.stable_baselines3((64, 64), 2_000)
+    except ImportError as error:
+        console.print(f"Stable-Baselines3 is left out: {error}. pip install '.[benchmark]' brings it.")
+    ways["ours, one seed, torch alone"] = ours(dataclasses.replace(EVERY_STEP, compiled=False), 1, 4_000)
+    ways["ours, one seed, compiled"] = compiled
+    ways["ours, 32 seeds on 2 workers, summed"] = shared_out(EVERY_STEP, 32, 1_000, 2)
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(repeats):
+        for name, way in ways.items():
+            times[name].append(way())
+    medians = {name: statistics.median(found) for name, found in times.items()}
+    table = Table(title=f"CartPole, an update each step, batch 64, 64-64: medians of {repeats} in turn")
+    for column in ("who", "steps a second", "ratio", "lowest to highest"):
+        table.add_column(column, justify="right")
+    base = next(iter(medians.values()))
+    for name, median in medians.items():
+        table.add_row(
+            name, f"{median:,.0f}", f"{median / base:.2f}x", f"{min(times[name]):,.0f} to {max(times[name]):,.0f}"
+        )
+    console.print(table)
+    console.print(
+        f"Compiled code and the first {EVERY_STEP.learn_after_steps + 200:,} steps: {ready:.1f} s (not counted above)."
+    )
+    return medians | {"compile_and_first_steps_seconds": ready}
+
+
+def zoo(console: Console) -> dict[str, float]:
+    """rl-zoo's setting, 50 000 steps: ten seeds of ours on two workers against one run of Stable-Baselines3, times ten."""
+    found = {}
+    try:
+        peer = peers.stable_baselines3(
+            (256, 256),
+            50_000,
+            learn_after_steps=1_000,
+            update_every_steps=256,
+            updates=128,
+            target_every_steps=10,
+            learning_rate=2.3e-3,
+        )
+        found["Stable-Baselines3, one run"] = 50_000 / peer()
+    except ImportError as error:
+        console.print(f"Stable-Baselines3 is left out: {error}. pip install '.[benchmark]' brings it.")
+    began = time.perf_counter()
+    rl.train("CartPole-v1", ZOO, steps=50_000, seeds=10, workers=2, progress=False)
+    found["ours, 10 seeds on 2 workers"] = time.perf_counter() - began
+    one = found.get("Stable-Baselines3, one run")
+    ratio = "" if one is None else f"; {found['ours, 10 seeds on 2 workers'] / (10 * one):.2f} of ten runs"
+    console.print(
+        "rl-zoo's CartPole setting, 50 000 steps: "
+        + ", ".join(f"{name} {seconds:.1f} s" for name, seconds in found.items())
+        + ratio,
+        highlight=False,
+    )
+    return found
+
+
+def memory(console: Console) -> dict[str, float]:
+    """What a full replay takes: ten seeds of a million CartPole steps, and stacked pictures."""
+    world = envs.make("CartPole-v1", seeds=10)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    replay = rl.Replay(world, capacity_steps=1_000_000)
+    for array in (*replay.obs.values(), replay.action, replay.reward, replay.kind, replay.starts):
+        array.fill(0)  # so that the memory is really taken
+    taken = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
+    frames = rl.Replay(_Pictures(), capacity_steps=100_000)
+    pixels = 84 * 84 * 100_000
+    found = {
+        "CartPole, 10 seeds of 1 M steps, GB": replay.bytes / 1e9,
+        "the same, measured, GB": taken / 1e9,
+        "stacked pictures, bytes a stored pixel": frames.bytes / pixels,
+    }
+    console.print(", ".join(f"{name}: {value:.3f}" for name, value in found.items()), highlight=False)
+    return found
+
+
+class _Pictures:
+    """What a replay asks of a world, with four stacked frames of 84 x 84."""
+
+    observation_space: gym.Space[Any] = gym.spaces.Box(0, 255, (4, 84, 84), np.uint8)
+    action_space: gym.Space[Any] = gym.spaces.Discrete(4)
+    seeds, envs_per_seed, frames = (0,), 1, 4
+
+
+def deep(repeats: int, console: Console) -> dict[str, Any]:
+    torch.set_num_threads(1)
+    return {"steps_per_second": speed(repeats, console), "zoo_seconds": zoo(console), "memory": memory(console)}
+
+
+def learning(env: str, agent: str, seeds: int, workers: int, episodes: int, console: Console) -> dict[str, Any]:
+    """Train `seeds` seeds of the tuned agent; the parameters at the end, greedy, `episodes` episodes a seed."""
+    presets = rl.presets(env)
+    if agent not in presets:
+        raise ValueError(f"There is no agent {agent!r}; there are {', '.join(presets)}.")
+    description, steps = presets[agent], tuned.steps_for(env)
+    console.print(
+        f"{agent} in {env}, {steps:,} steps, {seeds} seeds on {workers} workers: {description}", highlight=False
+    )
+    began = time.perf_counter()
+    run = rl.train(env, description, steps=steps, seeds=seeds, workers=workers, progress=sys.stderr.isatty())
+    trained = time.perf_counter() - began
+    values = run.evaluate(episodes).per_seed
+    published, bar = LEARNING.get(env, ("-", float("nan")))
+    table = Table(title=f"{env}: final parameters, greedy, {episodes} episodes a seed")
+    for column in ("mean over seeds", "lowest seed", "highest", "published", "bar"):
+        table.add_column(column, justify="right")
+    table.add_row(
+        intervals.describe(values, digits=2), f"{values.min():.2f}", f"{values.max():.2f}", published, f"{bar:g}"
+    )
+    console.print(table)
+    console.print("each seed: " + ", ".join(f"{value:.2f}" for value in values), highlight=False)
+    console.print(
+        f"trained in {trained:.0f} s, evaluated in {time.perf_counter() - began - trained:.0f} s", highlight=False
+    )
+    return {
+        "env": env,
+        "agent": agent,
+        "settings": run.config()["agent"],
+        "steps": steps,
+        "return": summary(values, run.seeds),
+        "published": published,
+        "bar": bar,
+        "train_seconds": trained,
+    }

@@ -1,0 +1,50 @@
+"""What the training scripts share: seeds from words, a folder for the run, errors as sentences."""
+
+from __future__ import annotations
+
+import random
+import sys
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import TypeVar
+
+import tyro
+from rich.console import Console
+
+from supervised.logger import LoggingError
+
+S = TypeVar("S")
+
+
+def parse_seeds(words: tuple[str, ...]) -> int | list[int]:
+    """("10",) is a count; ("3", "5"), ("3,5",) and ("7,",) are lists."""
+    parts = ",".join(words).split(",")
+    try:
+        numbers = [int(part) for part in parts if part.strip()]
+    except ValueError:
+        raise ValueError(f"--seeds takes whole numbers, not {' '.join(words)!r}.") from None
+    return numbers[0] if len(parts) == 1 and numbers else numbers
+
+
+def folder(logdir: Path | None, family: Path, resume: bool) -> Path:
+    """The run's folder: the one that was named, with `resume` the newest of its family, else a new one."""
+    if logdir is not None:
+        return logdir
+    runs = {path.parent for path in family.glob("*/*.safetensors*")} if resume else set()
+    stamp = f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{random.SystemRandom().randrange(16**4):04x}"
+    return max(runs, key=lambda run: run.name, default=family / stamp)
+
+
+def command(settings: type[S], main: Callable[[S, Console], None]) -> int:
+    """Run a script -> its exit code; whatever is wrong is said in one sentence."""
+    chosen = tyro.cli(settings)
+    try:
+        main(chosen, Console(highlight=False))
+    except KeyboardInterrupt as stop:
+        print(f"\n{stop}" if str(stop) else "\nStopped.", file=sys.stderr)
+        return 130
+    except (ValueError, TypeError, LoggingError, FloatingPointError, OSError) as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return 1
+    return 0
