@@ -21,6 +21,7 @@ from torch import Tensor
 
 from rl import jit, priority
 from rl.observations import leaves, parts_of
+from rl.priority import put
 from rl.types import Batch
 from supervised.device import available_memory
 from supervised.streams import Streams
@@ -85,11 +86,17 @@ def append(
         kind[following[r]] = NO_STEP
         newest[r] = now + 1
         since[r] += 1
+        # What a sample reads begins with its oldest frame; from where that is overwritten on, the sample is gone.
+        # Before new ones are entered, for these may take the place of the old.
+        while head[r] < tail[r] and starts[base + head[r] % length] - frames + 1 <= newest[r] - length:
+            if PRIORITISED:
+                gone = starts[base + head[r] % length]
+                put(total, least, r // per_tree, r % per_tree * length + gone % length, 0.0)
+            head[r] += 1
         over = terminated[r] or truncated[r]
-        first = now - n_step + 1 if since[r] >= n_step else now - since[r] + 1
-        last = now if over else now - n_step
-        if not over and since[r] >= n_step:
-            last = first
+        count = min(since[r], n_step)  # steps whose window was open until now, this one among them
+        first = now - count + 1
+        last = now if over else (first if count == n_step else first - 1)
         for start in range(first, last + 1):
             starts[base + tail[r] % length] = start
             tail[r] += 1
@@ -98,15 +105,6 @@ def append(
         if over:
             fresh[r] = True
             since[r] = 0
-        # What a sample reads begins with its oldest frame; from where that is overwritten on, the sample is gone.
-        while head[r] < tail[r] and starts[base + head[r] % length] - frames + 1 <= newest[r] - length:
-            if PRIORITISED:
-                gone = starts[base + head[r] % length]
-                put(total, least, r // per_tree, r % per_tree * length + gone % length, 0.0)
-            head[r] += 1
-
-
-put = priority.put
 
 
 def draw(u: Any, starts: Any, head: Any, tail: Any, length: int, index: Any) -> None:

@@ -46,7 +46,8 @@ def errors(
             if discount[k, b] != 0:
                 best = 0
                 for a in range(1, q.shape[2]):
-                    if not chooser[k, b, best] >= chooser[k, b, a]:  # so that a NaN is chosen, and seen
+                    value = chooser[k, b, a]
+                    if value > chooser[k, b, best] or math.isnan(value):  # so that a NaN is chosen, and seen
                         best = a
                 target = target + discount[k, b] * next_q[k, b, best]
             found = target - q[k, b, action[k, b]]
@@ -190,8 +191,8 @@ def _check_together(d: DQN) -> None:
                 f"target_rate={d.target_rate} contradicts target_every_updates=None: there is no target network."
             )
     if d.capacity_steps is None:
-        for name in ("prioritised", "n_step"):
-            if getattr(d, name) not in (False, 1):
+        for name, wanted in (("prioritised", d.prioritised), ("n_step", d.n_step > 1)):
+            if wanted:
                 raise ValueError(f"{name}={getattr(d, name)} contradicts capacity_steps=None: it needs a replay.")
         if d.updates > 1 or d.update_every_steps > 1 or d.learn_after_steps > 0:
             raise ValueError(

@@ -1,0 +1,384 @@
+"""Q-networks: what they learn against exact solutions, each option and each pair; settings that contradict each other."""
+
+import itertools
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import envs
+import rl
+from envs.diagnostic import exact_q
+from rl.explore import Boltzmann, EpsilonGreedy
+from supervised import MLP, Recipe, Streams, fit
+from supervised.schedules import Linear
+
+BASE = {
+    "network": "mlp(32)",
+    "learning_rate": Linear(5e-3, 0.0),
+    "loss": "squared",
+    "batch_size": 32,
+    "learn_after_steps": 50,
+    "target_every_updates": 20,
+    "gamma": 0.9,
+    "explore": EpsilonGreedy(0.5),
+}
+OPTIONS = {
+    "double": {"double": True},
+    "dueling": {"dueling": True},
+    "n_step": {"n_step": 3},
+    "prioritised": {"prioritised": True},
+    "soft": {"target_every_updates": 1, "target_rate": 0.05},
+    "no target": {"target_every_updates": None},
+    "huber": {"loss": "huber"},
+    "Boltzmann": {"explore": Boltzmann(1.0)},
+    "several updates": {"updates": 2, "update_every_steps": 2},
+    "linear": {"network": "linear", "learning_rate": Linear(2e-2, 0.0)},
+    "torch alone": {"compiled": False},
+}
+PAIRS = [
+    (a, b)
+    for a, b in itertools.combinations(OPTIONS, 2)
+    if {a, b} not in ({"double", "no target"}, {"soft", "no target"})  # these contradict each other
+]
+# Where the fixed point of n-step returns is Q* whatever is tried: one action only, or one step only.
+SETTLED = ("Delay", "Choice", "Endless")
+
+
+def learned(name, agent, steps=1200, seeds=3):
+    return rl.train(f"envs:envs/{name}-v0", agent, steps=steps, seeds=seeds, progress=False).agent.table
+
+
+def assert_exact(name, table, gamma=0.9):
+    np.testing.assert_allclose(table, np.broadcast_to(exact_q(name, gamma), table.shape), atol=0.01)
+
+
+@pytest.mark.parametrize(("first", "second"), PAIRS)
+def test_every_pair_of_options_finds_the_fixed_point(first, second):
+    agent = rl.DQN(**{**BASE, **OPTIONS[first], **OPTIONS[second]})
+    for name in ("Delay", "Choice"):
+        assert_exact(name, learned(name, agent))
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_every_option_alone_bootstraps_through_truncations(option):
+    settings = {**BASE, "gamma": 0.7, **OPTIONS[option]}
+    assert_exact("Endless", learned("Endless", rl.DQN(**settings), 2000), 0.7)
+
+
+PRESETS = ["dqn-2013", "dqn-2015", "dqn", "double-dqn", "dueling-dqn", "prioritised-dqn"]
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_finds_the_fixed_point(name):
+    import dataclasses
+
+    agent = dataclasses.replace(
+        rl.presets()[name], gamma=0.9, explore=EpsilonGreedy(0.5), learning_rate=Linear(5e-3, 0.0), learn_after_steps=50
+    )
+    if agent.target_every_updates is not None:
+        agent = dataclasses.replace(agent, target_every_updates=20)
+    for where, steps in (("Chain", 3000), ("Delay", 1200)):
+        assert_exact(where, learned(where, agent, steps))
+
+
+def test_the_n_step_preset_finds_the_fixed_point():
+    import dataclasses
+
+    agent = dataclasses.replace(
+        rl.presets()["n-step-dqn"],
+        gamma=0.9,
+        learning_rate=Linear(5e-3, 0.0),
+        learn_after_steps=50,
+        target_every_updates=20,
+    )
+    for where in ("Delay", "Choice"):
+        assert_exact(where, learned(where, agent))
+
+
+def test_the_q_network_does_what_the_table_does():
+    """SGD at .1 on the squared error moves a one-hot linear network as step size .2 moves a table; the draws are the same."""
+    explore = EpsilonGreedy(Linear(1.0, 0.1))
+    network = rl.presets()["q-network"]
+    import dataclasses
+
+    network = dataclasses.replace(network, explore=explore, gamma=0.9)
+    table = rl.QLearning(gamma=0.9, step_size=0.2, explore=explore)
+    for env, steps in (("FrozenLake-v1", 4000), ("envs:envs/Chain-v0", 2000)):
+        one, two = (rl.train(env, agent, steps=steps, seeds=[0, 5], progress=False) for agent in (network, table))
+        np.testing.assert_allclose(one.agent.table, two.agent.table, atol=1e-5)
+        assert one.episodes()["rollout/ep_len_mean"].tolist() == two.episodes()["rollout/ep_len_mean"].tolist()
+
+
+def test_targets_and_gradient_by_hand():
+    """One update of a linear network with SGD: Q(s, a) += 2 * rate * (r + discount * max Q' - Q) / batch."""
+    space = gym.spaces.Discrete(3)
+    settings = {
+        "network": "linear",
+        "optimizer": "SGD",
+        "learning_rate": 0.25,
+        "max_grad_norm": None,
+        "loss": "squared",
+    }
+    agent = rl.DQN(**settings, target_every_updates=1000).build(space, gym.spaces.Discrete(2), seeds=1)
+    weight = agent.online.weights["head.weight"]
+    with torch.no_grad():
+        weight.copy_(torch.tensor([[[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]]))
+        agent.target.weights["head.weight"].copy_(torch.tensor([[[10.0, 20.0, 99.0], [0.0, 30.0, 99.0]]]))
+    batch = rl.Batch(
+        obs=torch.tensor([[0, 1]]),
+        action=torch.tensor([[1, 0]]),
+        reward=torch.tensor([[1.0, -1.0]]),
+        discount=torch.tensor([[0.5, 0.0]]),
+        next_obs=torch.tensor([[1, 2]]),  # the second has ended: its 99s are not read
+    )
+    update = agent.update(batch)
+    assert update.td_error.tolist() == [[1 + 0.5 * 30 - 4, -1 - 2]]
+    assert update.metrics["train/loss"].tolist() == [(12**2 + 3**2) / 2]
+    assert weight.tolist() == [[[1.0, 2 - 0.25 * 3, 3.0], [4 + 0.25 * 12, 5.0, 6.0]]]
+    masked = batch._replace(next_mask=torch.tensor([[[True, False], [True, True]]]))
+    agent.load_state_dict({**agent.state_dict()})
+    assert agent.update(masked).td_error[0, 0].item() == 1 + 0.5 * 20 - 7
+    double = rl.DQN(**settings, double=True).build(space, gym.spaces.Discrete(2), seeds=1)
+    with torch.no_grad():
+        double.online.weights["head.weight"].copy_(torch.tensor([[[1.0, 9.0, 3.0], [4.0, 5.0, 6.0]]]))
+        double.target.weights["head.weight"].copy_(torch.tensor([[[10.0, 20.0, 99.0], [0.0, 30.0, 99.0]]]))
+    assert double.update(batch).td_error[0, 0].item() == 1 + 0.5 * 20 - 4  # Q chooses action 0, the target values it
+
+
+@pytest.mark.parametrize("rate", [1.0, 0.25])
+def test_the_target_network_follows(rate):
+    agent = rl.DQN(target_every_updates=3, target_rate=rate, network="mlp(8)").build(
+        gym.spaces.Box(-1, 1, (2,)), gym.spaces.Discrete(2), seeds=2
+    )
+    batch = random_batch(2)
+    for update in range(1, 7):
+        before = agent.target.flat.clone()
+        agent.update(batch)
+        if update % 3:
+            assert torch.equal(agent.target.flat, before)
+        else:
+            torch.testing.assert_close(agent.target.flat, before + rate * (agent.online.flat - before))
+
+
+def random_batch(n, size=16, inputs=2, actions=2):
+    generator = torch.Generator().manual_seed(3)
+    obs, next_obs = torch.randn(2, n, size, inputs, generator=generator)
+    action = torch.randint(actions, (n, size), generator=generator)
+    discount = 0.9 * (torch.rand(n, size, generator=generator) < 0.8).float()
+    return rl.Batch(obs, action, torch.randn(n, size, generator=generator), discount, next_obs)
+
+
+@pytest.mark.parametrize("settings", [{}, {"double": True, "dueling": True}, {"loss": "squared", "max_grad_norm": 0.1}])
+def test_compiled_and_torch_learn_the_same(settings):
+    """To rounding: 1e-5 of each update."""
+    spaces = gym.spaces.Box(-1, 1, (2,)), gym.spaces.Discrete(2)
+    one, two = (rl.DQN(**settings, compiled=c).build(*spaces, seeds=3) for c in (True, False))
+    assert one.online.compiled
+    assert not two.online.compiled
+    batch = random_batch(3)
+    for _ in range(20):
+        before = two.online.flat.clone()
+        mine, theirs = one.update(batch), two.update(batch)
+        torch.testing.assert_close(mine.td_error, theirs.td_error, rtol=1e-4, atol=1e-5)
+        moved = (two.online.flat - before).abs().max()
+        assert (one.online.flat - two.online.flat).abs().max() < 1e-2 * moved
+        for name, value in theirs.metrics.items():
+            torch.testing.assert_close(mine.metrics[name], value, rtol=1e-4, atol=1e-5)
+        with torch.no_grad():
+            one.online.flat.copy_(two.online.flat)
+            one.target.flat.copy_(two.target.flat)
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+@pytest.mark.parametrize(
+    "settings", [{}, {"double": True, "dueling": True}, {"max_grad_norm": 0.01, "target_rate": 0.1}]
+)
+@pytest.mark.parametrize("network", ["auto", "mlp(7,33,5)", "linear", "mlp(1)"])
+def test_alone_is_stacked(settings, network, compiled):
+    spaces = gym.spaces.Box(-1, 1, (2,)), gym.spaces.Discrete(3)
+    description = rl.DQN(**settings, network=network, compiled=compiled, target_every_updates=2)
+    seeds = [4, 0, 9, 2, 7, 1, 3, 8]
+    batch = random_batch(len(seeds), actions=3)
+    many = description.build(*spaces, seeds=seeds)
+    updates = [many.update(batch) for _ in range(5)]
+    for k in (0, 3, 7):
+        alone = description.build(*spaces, seeds=[seeds[k]])
+        part = rl.Batch(*(None if x is None else x[k : k + 1] for x in batch))
+        for update in updates:
+            own = alone.update(part)
+            assert torch.equal(own.td_error[0], update.td_error[k])
+            assert all(torch.equal(own.metrics[name][0], value[k]) for name, value in update.metrics.items())
+        for mine, theirs in ((alone.online, many.online), (alone.target, many.target)):
+            assert all(torch.equal(w[0], theirs.weights[name][k]) for name, w in mine.weights.items())
+
+
+@pytest.mark.parametrize("poison", ["reward", "obs", "weight"])
+def test_nan_is_told_and_changes_nothing(poison):
+    for compiled in (True, False):
+        agent = rl.DQN(compiled=compiled).build(gym.spaces.Box(-1, 1, (2,)), gym.spaces.Discrete(2), seeds=[3, 6])
+        batch = random_batch(2)
+        agent.update(batch)
+        batch = batch._replace(weight=torch.ones(2, 16))
+        getattr(batch, poison)[1, 5] = torch.nan
+        before = agent.online.flat.clone()
+        with pytest.raises(FloatingPointError, match=r"Seed 6: the .* of update 2 is NaN or infinite") as caught:
+            agent.update(batch)
+        assert torch.equal(agent.online.flat, before)
+        assert caught.value.batch is batch
+        assert {"reward": "reward", "obs": "observation", "weight": "TD error|gradient|importance"}[poison].split("|")[
+            0
+        ] in str(caught.value) or poison == "weight"
+
+
+def test_masked_actions_are_never_taken_nor_believed():
+    class Trap(gym.Env):
+        """Action 0 is never allowed in state 1 and would pay 100."""
+
+        def __init__(self):
+            self.observation_space, self.action_space = gym.spaces.Discrete(2), gym.spaces.Discrete(2)
+
+        def _info(self):
+            return {"action_mask": np.array([self.s == 0, True])}
+
+        def reset(self, *, seed=None, options=None):
+            super().reset(seed=seed)
+            self.s = 0
+            return 0, self._info()
+
+        def step(self, action):
+            assert self._info()["action_mask"][action]
+            reward, over = float(self.s), self.s == 1
+            self.s = 1
+            return 1, reward, over, False, self._info()
+
+    agent = rl.DQN(**{**BASE, "explore": EpsilonGreedy(1.0)}, double=True)
+    run = rl.train(Trap, agent, steps=1200, seeds=2, progress=False)
+    np.testing.assert_allclose(run.agent.table[:, 0], 0.9, atol=0.01)
+    np.testing.assert_allclose(run.agent.table[:, 1, 1], 1.0, atol=0.01)
+    with torch.no_grad():
+        run.agent.online.weights["head.bias"][:, 0] += 100
+    assert run.evaluate(3).mean == 1.0  # the mask holds in evaluation
+    assert run.policy().predict(1, action_masks=[False, True])[0] == 1
+
+    def allowed(obs):
+        return torch.stack([obs == 0, torch.ones_like(obs, dtype=torch.bool)], -1)
+
+    class Silent(Trap):
+        def reset(self, **settings):
+            return super().reset(**settings)[0], {}
+
+        def step(self, action):
+            return *super().step(action)[:4], {}
+
+    told = rl.train(
+        Silent, rl.DQN(**{**BASE, "explore": EpsilonGreedy(1.0)}, mask=allowed), steps=600, seeds=2, progress=False
+    )
+    np.testing.assert_allclose(told.agent.table[:, 0], 0.9, atol=0.02)
+    policy = told.policy()
+    assert policy.predict(np.array([1, 1]))[0].tolist() == [1, 1]
+
+    def nothing(obs):
+        return torch.zeros(*obs.shape, 2, dtype=torch.bool)
+
+    with pytest.raises(ValueError, match="allows no action"):
+        rl.train(Silent, rl.DQN(mask=nothing), steps=10, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"double": True, "target_every_updates": None}, "double=True contradicts target_every_updates=None"),
+        ({"target_rate": 0.5, "target_every_updates": None}, "there is no target network"),
+        ({"capacity_steps": None, "prioritised": True, "learn_after_steps": 0}, "needs a replay"),
+        ({"capacity_steps": None, "n_step": 3, "learn_after_steps": 0}, "needs a replay"),
+        ({"capacity_steps": None, "learn_after_steps": 5}, "Without a replay"),
+        ({"batch_size": 64, "capacity_steps": 10}, "batch_size=64 is larger than capacity_steps=10"),
+        ({"capacity_steps": 100}, "would be forgotten"),
+        ({"gamma": 1.5}, r"gamma must lie in \[0, 1\], not 1.5"),
+        ({"gamma": float("nan")}, "gamma must lie"),
+        ({"target_rate": 0}, "target_rate must be above 0"),
+        ({"batch_size": 0}, "batch_size is a whole number from 1 on"),
+        ({"n_step": True}, "n_step is a whole number"),
+        ({"loss": "hubert"}, "huber"),
+        ({"optimizer": "adam"}, "Adam"),
+        ({"network": "mpl"}, "mlp"),
+        ({"network": "mlp(0)"}, "is no name with sizes"),
+        ({"network": "linear(3)"}, "is no name with sizes"),
+        ({"learning_rate": -1.0}, "learning_rate must lie"),
+        ({"max_grad_norm": 0}, "max_grad_norm must lie"),
+    ],
+)
+def test_contradictions_and_nonsense_are_told(settings, said):
+    with pytest.raises(ValueError, match=said):
+        rl.DQN(**settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"double": 1}, "double is True or False"),
+        ({"explore": 0.1}, "explore must be"),
+        ({"network": 5}, "network is a name"),
+        ({"mask": 3}, "mask is a function"),
+    ],
+)
+def test_wrong_types_are_told(settings, said):
+    with pytest.raises(TypeError, match=said):
+        rl.DQN(**settings)
+
+
+def test_networks_that_do_not_fit_are_told():
+    spaces = gym.spaces.Box(-1, 1, (2,)), gym.spaces.Discrete(3)
+    for network, said in (
+        (lambda space, outputs: nn.Linear(2, outputs + 1), r"values \[B, 3\].*it makes \[2, 4\]"),
+        (lambda space, outputs: nn.Linear(5, outputs), "cannot read observations"),
+        ("cnn", "reads images"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            rl.DQN(network=network).build(*spaces)
+    with pytest.raises(TypeError, match=r"must return a torch.nn.Module, not int"):
+        rl.DQN(network=lambda space, outputs: 3).build(*spaces)
+    with pytest.raises(ValueError, match="Discrete actions"):
+        rl.DQN().build(gym.spaces.Box(-1, 1, (2,)), gym.spaces.Box(-1, 1, (2,)))
+    with pytest.raises(ValueError, match="no network here reads"):
+        rl.DQN().build(gym.spaces.Text(5), gym.spaces.Discrete(2))
+
+
+def test_a_fitted_trunk_starts_a_q_network_and_goes_back():
+    digits = torch.rand(60, 4), torch.randint(3, (60,))
+    fitted = fit(lambda: MLP(4, 3, (16,)), digits, Recipe(epochs=1, batch_size=20), seeds=1).stack.member(0)
+    agent = rl.DQN(network=rl.networks.on_trunk(fitted.trunk)).build(
+        gym.spaces.Box(0, 1, (4,)), gym.spaces.Discrete(2), seeds=2
+    )
+    own = agent.online.member(1).trunk
+    assert all(torch.equal(a, b) for a, b in zip(own.parameters(), fitted.trunk.parameters(), strict=True))
+    agent.update(random_batch(2, inputs=4))
+    fitted.trunk.load_state_dict(own.state_dict())
+    fit(fitted, digits, Recipe(epochs=1, batch_size=20))  # the Q-network's trunk goes on as a classifier's
+    own.load_state_dict(fitted.trunk.state_dict())
+    assert torch.equal(agent.online.weights["trunk.linear1.weight"][1], fitted.trunk.linear1.weight)
+
+
+def test_a_loop_of_ones_own():
+    def my_net(space, outputs):
+        return MLP(space.shape[0], outputs, (16,))
+
+    world = envs.make("CartPole-v1", seeds=[0, 1], envs_per_seed=4)
+    agent = rl.DQN(double=True, network=my_net).build(
+        world.observation_space, world.action_space, seeds=world.seeds, device="cpu"
+    )
+    replay, streams = rl.Replay(world, capacity_steps=100_000, n_step=3, gamma=0.99), Streams(world.seeds)
+    obs = world.reset()
+    for t in range(100):
+        action = rl.explore.epsilon_greedy(agent.q(obs), epsilon=0.1, streams=streams)  # [N, E]
+        step = world.step(action)
+        replay.add(obs, action, step)
+        obs = step.obs
+        if t > 20:
+            update = agent.update(replay.sample(64, streams))
+    assert update.td_error.shape == (2, 64)
+    assert {value.shape for value in update.metrics.values()} == {(2,)}
+    assert agent.q(obs).shape == (2, 4, 2)
