@@ -37,6 +37,11 @@ class Part:
     starts: tuple[int, ...] = ()
     channels_last: bool = False
 
+    def holds(self, values: np.ndarray) -> bool:
+        """Whether values [..., *shape] of a discrete part lie in it."""
+        digits = values.reshape(-1, len(self.sizes))
+        return bool(((digits >= self.starts) & (digits < np.add(self.starts, self.sizes))).all())
+
     def encode(self, x: Tensor) -> Tensor:
         """[..., *shape] -> float32 [..., *features]: one-hot codes, numbers, or an image with its bytes as 0..1."""
         if self.kind == "vector":

@@ -156,11 +156,7 @@ class NetworkPolicy:
                 raise SpaceError(f"{obs!r} is no observation of {self.observation_space}, nor a batch of them.")
             if given.dtype.kind == "f" and np.isnan(given).any():
                 raise SpaceError(f"The observation has NaN in it: {obs!r}.")
-            outside = (
-                given < np.min(part.starts or 0),
-                given > np.max(np.add(part.starts, part.sizes) - 1, initial=-np.inf),
-            )
-            if part.kind == "discrete" and part.shape == () and (outside[0].any() or outside[1].any()):
+            if part.kind == "discrete" and not part.holds(given):
                 raise SpaceError(f"{obs!r} is no observation of {self.observation_space}, nor a batch of them.")
             shapes.add(given.shape[:axes])
             found[part.name] = given if axes else given[None]

@@ -178,6 +178,8 @@ class Layers:
         self._spare = np.zeros((2, 0), np.float32)
 
     def forward(self, x: Tensor, keep: bool) -> Tensor:
+        if x.shape[2] != self.sizes[0]:
+            raise ValueError(f"The network takes {self.sizes[0]} numbers, not {x.shape[2]}.")
         inputs = x.contiguous().numpy()
         y = np.empty((*inputs.shape[:2], self.sizes[-1]), np.float32)
         self._run(inputs, keep, y)

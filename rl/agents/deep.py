@@ -114,7 +114,7 @@ class DeepAgent:
             with self.online.judged():
                 values = self.online(encode(self.parts, example, self.device))
             shape = list(values.shape)
-        except (RuntimeError, TypeError, AttributeError, KeyError, IndexError) as error:
+        except (RuntimeError, TypeError, ValueError, AttributeError, KeyError, IndexError) as error:
             said = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise ValueError(f"The network cannot read observations of {self.observation_space}: {said}") from error
         if shape[:2] != [len(self.seeds), 2] or shape[2:] != [self.actions]:
