@@ -181,7 +181,7 @@ def on_trunk(trunk: nn.Module) -> Callable[[gym.Space[Any], int], nn.Module]:
     def network(space: gym.Space[Any], outputs: int) -> nn.Module:
         own = copy.deepcopy(trunk)
         parts = parts_of(space)
-        example = encode(parts, {p.name: torch.zeros(1, *p.shape) for p in parts}, torch.device("cpu"))
+        example = encode(parts, {p.name: p.example(1) for p in parts}, torch.device("cpu"))
         with torch.no_grad():
             features = own(example)
         return Model(own, nn.Linear(features.shape[-1], outputs), "huber")

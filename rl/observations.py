@@ -42,6 +42,11 @@ class Part:
         digits = values.reshape(-1, len(self.sizes))
         return bool(((digits >= self.starts) & (digits < np.add(self.starts, self.sizes))).all())
 
+    def example(self, *lead: int) -> Tensor:
+        """An observation that the part could hold, [*lead, *shape]: zeros, or the lowest number of each."""
+        lowest = torch.tensor(self.starts).reshape(self.shape) if self.kind == "discrete" else torch.zeros(self.shape)
+        return lowest.expand(*lead, *self.shape)
+
     def encode(self, x: Tensor) -> Tensor:
         """[..., *shape] -> float32 [..., *features]: one-hot codes, numbers, or an image with its bytes as 0..1."""
         if self.kind == "vector":
@@ -54,7 +59,7 @@ class Part:
                 for i, (size, start) in enumerate(zip(self.sizes, self.starts, strict=True))
             ]
             return (codes[0] if len(codes) == 1 else torch.cat(codes, -1)).float()
-        scaled = x.float().div_(255) if self.dtype == np.uint8 else x.float()
+        scaled = x.float() / 255 if self.dtype == np.uint8 else x.float()
         scaled = scaled.movedim(-1, -3) if self.channels_last else scaled
         return scaled.reshape(*x.shape[: x.ndim - len(self.shape)], *self.features)
 

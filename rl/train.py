@@ -9,8 +9,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from envs import vector
 from envs.source import EnvLike, source
 from rl import describe, pictures
@@ -193,7 +191,7 @@ def _logger(run: Run, folder: Path, fresh: bool) -> Logger:
     settings = {"env": run.where.name, "agent": type(run.description).__name__, "seeds": len(run.seeds)}
     logger.hparams(settings | vars(run.description), list(charts.values()))
     if isinstance(run.agent, DeepAgent):
-        example = run.agent.encode({part.name: torch.zeros(1, 1, *part.shape) for part in run.agent.parts})
+        example = run.agent.encode({part.name: part.example(1, 1) for part in run.agent.parts})
         one = {name: part[0].cpu() for name, part in example.items()} if isinstance(example, dict) else example[0].cpu()
         watch.draw_graph(run.agent.online.modules[0], one, logger)
     return logger

@@ -109,7 +109,7 @@ class DeepAgent:
         self.moody = any(isinstance(part, MOODY) for part in self.online.modules[0].modules())
 
     def _check_outputs(self) -> None:
-        example = {part.name: torch.zeros(len(self.seeds), 2, *part.shape) for part in self.parts}
+        example = {part.name: part.example(len(self.seeds), 2) for part in self.parts}
         try:
             with self.online.judged():
                 values = self.online(encode(self.parts, example, self.device))
