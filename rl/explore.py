@@ -114,20 +114,19 @@ def epsilon_greedy(
 
     q [N, E, A]; epsilon a number or [N, E]; mask bool [N, E, A] -> int64 [N, E].
     """
-    if isinstance(epsilon, Tensor):
-        epsilon = epsilon.cpu().numpy()
-    elif not 0 <= epsilon <= 1:
+    level: Any = epsilon.cpu().numpy() if isinstance(epsilon, Tensor) else epsilon
+    if not isinstance(epsilon, Tensor) and not 0 <= epsilon <= 1:
         raise ValueError(f"epsilon is a probability, so it must lie in [0, 1], not {epsilon}.")
     values, allowed = _allowed(q, mask)
     u = _uniform(values, streams)
-    explore = u < epsilon
+    explore = u < level
     if random_ties:
         candidates = values == values.max(-1, keepdims=True)
     else:
         candidates = np.arange(values.shape[-1]) == values.argmax(-1)[..., None]
     rank = np.empty_like(u)
-    np.divide(u, epsilon, out=rank, where=explore)
-    np.divide(u - epsilon, 1.0 - np.asarray(epsilon), out=rank, where=~explore)
+    np.divide(u, level, out=rank, where=explore)
+    np.divide(u - level, 1.0 - np.asarray(level), out=rank, where=~explore)
     if explore.any():
         anything = np.ones_like(candidates) if allowed is None else allowed
         candidates[explore] = anything[explore]
@@ -139,12 +138,11 @@ def boltzmann(q: Tensor, temperature: float | Tensor, streams: Streams, mask: Te
 
     q [N, E, A]; temperature a number or [N, E]; mask bool [N, E, A] -> int64 [N, E].
     """
-    if isinstance(temperature, Tensor):
-        temperature = temperature.cpu().numpy()[..., None]
-    elif not temperature > 0:
+    level: Any = temperature.cpu().numpy()[..., None] if isinstance(temperature, Tensor) else temperature
+    if not isinstance(temperature, Tensor) and not temperature > 0:
         raise ValueError(f"The temperature must be above 0, not {temperature}.")
     values, _ = _allowed(q, mask)
-    weight = np.exp((values - values.max(-1, keepdims=True)).astype(np.float64) / temperature)
+    weight = np.exp((values - values.max(-1, keepdims=True)).astype(np.float64) / level)
     reached = weight.cumsum(-1)
     u = _uniform(values, streams)[..., None] * reached[..., -1:]
     # reached may end a rounding error below u: then the last action that has any weight is meant.

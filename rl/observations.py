@@ -77,7 +77,7 @@ def parts_of(space: gym.Space[Any], name: str = "") -> tuple[Part, ...]:
     """The parts of an observation space. Raises SpaceError, with the way out, for what no network here reads."""
     if isinstance(space, (gym.spaces.Dict, gym.spaces.Tuple)):
         inner = space.spaces.items() if isinstance(space, gym.spaces.Dict) else enumerate(space.spaces)
-        found = [part for key, part in inner for part in parts_of(part, f"{name}.{key}" if name else str(key))]
+        found = [part for key, own in inner for part in parts_of(own, f"{name}.{key}" if name else str(key))]
         if not found or len({part.name for part in found}) < len(found):
             raise SpaceError(f"The observation space {space} is empty, or two of its parts have one name.")
         return tuple(found)

@@ -83,13 +83,15 @@ def panels(run: Run, k: int = 0) -> dict[str, Callable[[Axes], None]]:
         axes.set(title="greedy policy, on max Q", xticks=[], yticks=[])
 
     def visited(axes: Axes) -> None:
+        assert visits is not None
         shade = np.log10(1 + visits)
         axes.imshow(shade.reshape(shape), cmap="cividis")
         for s, count in enumerate(visits):
             _write(axes, s % shape[1], s // shape[1], _short(int(count)), shade[s] > 0.6 * shade.max(), size)
         axes.set(title="visits", xticks=[], yticks=[])
 
-    return {"policy": policy, "q_values": q_values, "visits": visited}
+    drawn = {"policy": policy, "q_values": q_values}
+    return drawn if visits is None else {**drawn, "visits": visited}
 
 
 def pixels(run: Run, k: int = 0) -> dict[str, np.ndarray]:

@@ -190,7 +190,7 @@ def load_policy(path: str | Path, network: Any = None, mask: Any = None) -> Tabl
         raise CheckpointError(f"{path} holds a {meta.get('kind')}, not a policy. Read a run with rl.load.")
     try:
         spaces = space_from_json(meta["observation_space"]), space_from_json(meta["action_space"])
-        rest = int(meta["seed"]), int(meta["explore"]), float(meta["level"])
+        rest: Any = int(meta["seed"]), int(meta["explore"]), float(meta["level"])
         if meta["kind"] == "policy":
             return TablePolicy(state["q"], *spaces, *rest)
         description = from_json(meta["agent"], network=network, mask=mask)

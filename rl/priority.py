@@ -43,7 +43,8 @@ def find(total: Any, k: int, mass: float) -> int:
         if mass >= total[k, i] and total[k, i + 1] > 0.0:
             mass -= total[k, i]
             i += 1
-    return i - size
+    leaf: int = i - size
+    return leaf
 
 
 def draw(total: Any, least: Any, u: Any, count: Any, exponent: float, leaf: Any, weight: Any) -> None:

@@ -1,13 +1,14 @@
 """Agents by name, with settings for an environment where they were tuned.
 
-`presets()` has each agent as it comes; `presets("CartPole-v1")` as it was tuned there. What is tuned is the same for all
-variants of an agent but for what is said; `scripts/benchmark.py learning` shows what it reaches.
+`presets()` has each agent as it comes; `presets("CartPole-v1")` with settings for that environment.
+`scripts/benchmark.py learning` shows what they reach.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import re
+from dataclasses import dataclass
 from typing import Any
 
 from rl.agents import dqn, q_learning
@@ -16,42 +17,146 @@ from rl.agents.q_learning import QLearning
 from rl.explore import EpsilonGreedy
 from supervised.schedules import Inverse, Linear
 
-# For environments by the name without its version: how many steps, and the settings of the replay agents.
-STEPS = {"CartPole": 50_000, "Acrobot": 100_000, "MountainCar": 120_000, "LunarLander": 100_000}
-
 
 def _falling(end: float, fraction: float) -> EpsilonGreedy:
     return EpsilonGreedy(Linear(1.0, end, fraction=fraction))
 
 
-TUNED: dict[str, dict[str, Any]] = {}
+@dataclass(frozen=True)
+class Tuned:
+    """For one environment: how many steps, what rl-zoo published for DQN there, and the settings of our best agent.
+
+    rl-zoo renews its target network every so many environment steps, which is put into updates here.
+    """
+
+    steps: int
+    zoo: dict[str, Any]
+    best: dict[str, Any]
+
+
+# By the environment's name without its version.
+TUNED = {
+    "CartPole": Tuned(
+        50_000,
+        {
+            "network": "mlp(256,256)",
+            "learning_rate": 2.3e-3,
+            "update_every_steps": 256,
+            "updates": 128,
+            "target_every_updates": 128,
+            "explore": _falling(0.04, 0.16),
+        },
+        {
+            "learning_rate": Linear(1e-3, 0.0),
+            "double": True,
+            "n_step": 3,
+            "target_every_updates": 1,
+            "target_rate": 0.005,
+            "explore": _falling(0.05, 0.2),
+        },
+    ),
+    "Acrobot": Tuned(
+        100_000,
+        {
+            "network": "mlp(256,256)",
+            "learning_rate": 6.3e-4,
+            "batch_size": 128,
+            "capacity_steps": 50_000,
+            "update_every_steps": 4,
+            "updates": 4,
+            "target_every_updates": 250,
+            "explore": _falling(0.1, 0.12),
+        },
+        {
+            "learning_rate": Linear(1e-3, 0.0),
+            "update_every_steps": 2,
+            "double": True,
+            "n_step": 3,
+            "target_every_updates": 1,
+            "target_rate": 0.005,
+            "explore": _falling(0.05, 0.15),
+        },
+    ),
+    "MountainCar": Tuned(
+        120_000,
+        {
+            "network": "mlp(256,256)",
+            "learning_rate": 4e-3,
+            "batch_size": 128,
+            "capacity_steps": 10_000,
+            "gamma": 0.98,
+            "update_every_steps": 16,
+            "updates": 8,
+            "target_every_updates": 300,
+            "explore": _falling(0.07, 0.2),
+        },
+        {
+            "network": "mlp(128,128)",
+            "learning_rate": Linear(4e-3, 0.0),
+            "batch_size": 128,
+            "gamma": 0.98,
+            "update_every_steps": 16,
+            "updates": 8,
+            "double": True,
+            "n_step": 3,
+            "target_every_updates": 300,
+            "explore": _falling(0.07, 0.3),
+        },
+    ),
+    "LunarLander": Tuned(
+        100_000,
+        {
+            "network": "mlp(256,256)",
+            "learning_rate": 6.3e-4,
+            "batch_size": 128,
+            "capacity_steps": 50_000,
+            "update_every_steps": 4,
+            "updates": 4,
+            "target_every_updates": 250,
+            "explore": _falling(0.1, 0.12),
+        },
+        {
+            "network": "mlp(256,256)",
+            "learning_rate": Linear(6.3e-4, 0.0),
+            "batch_size": 128,
+            "capacity_steps": 50_000,
+            "double": True,
+            "target_every_updates": 250,
+            "explore": _falling(0.05, 0.12),
+        },
+    ),
+}
 
 
 def steps_for(env: str) -> int:
-    """How many steps the settings for an environment were tuned for; 100 000 where none were."""
-    return STEPS.get(_stem(env), 100_000)
+    """How many steps the settings for an environment are made for; 100 000 where there are none."""
+    tuned = TUNED.get(_stem(env))
+    return 100_000 if tuned is None else tuned.steps
 
 
 def presets(env: str | None = None) -> dict[str, QLearning | DQN]:
-    """Every agent by name. env: an environment's id; where settings were tuned for it, the agents with a replay have them."""
-    found: dict[str, QLearning | DQN] = {**q_learning.presets(), **dqn.presets()}
-    tuned = {} if env is None else TUNED.get(_stem(env), {})
-    for name, agent in found.items():
-        if isinstance(agent, DQN) and agent.capacity_steps is not None:
-            own = {
-                field: value
-                for field, value in tuned.items()
-                if not (field == "target_every_updates" and name == "dqn-2013")
-            }
-            found[name] = dataclasses.replace(agent, **own)
-    found["best"] = dataclasses.replace(found["double-dqn"], **tuned)  # type: ignore[arg-type]
+    """Every agent by name. env: an environment's id.
+
+    Where there are settings for it, the agents with a replay have rl-zoo's, and "best" our own; elsewhere "best" is double
+    DQN as it comes.
+    """
+    found: dict[str, Any] = {**q_learning.presets(), **dqn.presets()}
+    found["best"] = found["double-dqn"]
+    tuned = None if env is None else TUNED.get(_stem(env))
+    if tuned is not None:
+        for name, agent in found.items():
+            if isinstance(agent, DQN) and agent.capacity_steps is not None:
+                alone = agent.target_every_updates is None  # DQN of 2013 has no target network
+                own = {
+                    field: value for field, value in tuned.zoo.items() if not alone or field != "target_every_updates"
+                }
+                found[name] = dataclasses.replace(agent, **own)
+        found["best"] = dataclasses.replace(DQN(), **tuned.best)
     if env is not None and _stem(env) == "CartPole":
         # L 07_1: Adam at .1, epsilon 1 / (episode // 10 + 1).
+        explore = EpsilonGreedy(Inverse(1.0, every=10, stairs=True, unit="episodes"))
         found["q-network"] = dataclasses.replace(
-            found["q-network"],  # type: ignore[arg-type]
-            optimizer="Adam",
-            learning_rate=0.1,
-            explore=EpsilonGreedy(Inverse(1.0, every=10, stairs=True, unit="episodes")),
+            found["q-network"], optimizer="Adam", learning_rate=0.1, explore=explore
         )
     return found
 

@@ -141,7 +141,7 @@ def space_from_json(data: Any) -> gym.Space[Any]:
             low, high = (
                 np.broadcast_to(np.array(data[k], float), data["shape"]).astype(dtype) for k in ("low", "high")
             )
-            return gym.spaces.Box(low, high, tuple(data["shape"]), dtype)  # type: ignore[arg-type]
+            return gym.spaces.Box(low, high, tuple(data["shape"]), dtype)
     except (KeyError, TypeError, ValueError, AssertionError, gym.error.Error) as error:
         raise SpaceError(f"{data!r} describes no space: {error}") from error
     raise SpaceError(f"{data!r} describes no space.")

@@ -22,7 +22,7 @@ DULL = (nn.Dropout, nn.Flatten, nn.Identity)  # layers that compute nothing wort
 MOST_WRONG = 16
 
 
-def activations(model: nn.Module, x: Tensor) -> dict[str, Tensor]:
+def activations(model: nn.Module, x: Any) -> dict[str, Tensor]:
     """What each layer of a model answers to x [B, ...], by the layer's name, in evaluation mode and without a gradient."""
     found: dict[str, Tensor] = {}
 

@@ -52,6 +52,8 @@ class DeepDescription(Protocol):
     """What every Q-network's description has."""
 
     @property
+    def gamma(self) -> float: ...
+    @property
     def network(self) -> networks.Network: ...
     @property
     def optimizer(self) -> str: ...
@@ -209,7 +211,9 @@ class DeepAgent:
     def _on_device(self, batch: Batch) -> Batch:
         if self.device.type == "cpu":
             return batch
-        moved = [part.to(self.device, non_blocking=True) if isinstance(part, Tensor) else part for part in batch]
+        moved: list[Any] = [
+            part.to(self.device, non_blocking=True) if isinstance(part, Tensor) else part for part in batch
+        ]
         return Batch(*moved)._replace(index=batch.index)
 
     def _check(self, norm: Tensor, batch: Batch, learned: Learned) -> None:

@@ -9,7 +9,7 @@ import time
 
 import pytest
 from PIL import Image
-from told import ROOT, script
+from told import ROOT, curves, script
 
 
 @pytest.fixture(scope="module")
@@ -168,3 +168,57 @@ def test_ctrl_c_then_resume(tmp_path):
     assert "go on with resume=True (--resume)" in err
     assert "Traceback" not in err
     assert os.path.exists(tmp_path / "run/run.safetensors")
+
+
+def test_train_py_from_start_to_finish(tmp_path):
+    shown = script("train.py", "CartPole-v1", "--show-settings", "--set", "gamma=.98", "network=mlp(8)", cwd=tmp_path).stdout
+    assert all(word in shown for word in ("best in CartPole-v1, 50,000 steps", "mlp(8)", "0.98", "n_step"))
+    words = ("CartPole-v1", "--agent", "double-dqn", "--steps", 600, "--seeds", 2, "--episodes", 3, "--logdir", "r")
+    small = ("--set", "network=mlp(8)", "update_every_steps=4", "updates=1", "learn_after_steps=100")
+    done = script("train.py", *words, *small, "--workers", 2, "--videos", cwd=tmp_path).stdout
+    assert "mean over seeds" in done
+    figures = json.loads((tmp_path / "r" / "result.json").read_text())
+    assert figures["steps"] == 600
+    assert figures["configuration"]["agent"]["double"] is True
+    assert figures["return"]["per_seed"].keys() == {"0", "1"}
+    found = curves(tmp_path / "r")
+    assert found[".", "episode"]
+    again = script("train.py", *words, *small, "--resume", cwd=tmp_path).stdout
+    assert "mean over seeds" in again
+    assert curves(tmp_path / "r") == found
+
+
+def test_train_py_says_what_is_wrong(tmp_path):
+    for words, said in (
+        (("CartPole-v1", "--agent", "double-dqm"), "double-dqn"),
+        (("CartPol-v1",), "CartPole"),
+        (("CartPole-v1", "--set", "gama=1"), "gamma"),
+        (("CartPole-v1", "--set", "gamma"), "name=value"),
+        (("Pendulum-v1", "--steps", 10), "Discrete actions"),
+        (("CartPole-v1", "--set", "capacity_steps=10000000000000", "--steps", 10), "Take a smaller capacity_steps"),
+    ):
+        done = script("train.py", *words, cwd=tmp_path, check=False)
+        assert done.returncode == 1, words
+        assert said in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("agent", ["q-network", "dqn"])
+def test_networks_on_the_lake(agent, tmp_path):
+    done = script("train_frozenlake.py", "--agent", agent, "--steps", 1200, "--seeds", 2, "--logdir", "r", cwd=tmp_path).stdout
+    assert "Exact success probability" in done
+    assert (tmp_path / "r" / "policy.png").exists()
+
+
+def test_benchmark_learning(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    import benchmark_deep
+    from rich.console import Console
+
+    monkeypatch.setattr(benchmark_deep.tuned, "steps_for", lambda env: 400)
+    figures = benchmark_deep.learning("CartPole-v1", "q-network", 2, 1, 3, Console(quiet=True))
+    assert figures["settings"]["network"] == "linear"
+    assert len(figures["return"]["per_seed"]) == 2
+    assert figures["bar"] == 490
+    with pytest.raises(ValueError, match="There is no agent"):
+        benchmark_deep.learning("CartPole-v1", "none", 2, 1, 3, Console(quiet=True))

@@ -1,0 +1,157 @@
+"""Gradients written out: autograd's to the bit by torch, to rounding by compiled code, and there too alone is as stacked."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from supervised import CNN, MLP, LinearRegression, Stack, bits, clip_per_seed, fused, optimizer
+from supervised.stack import norms
+
+SHAPES = [(4, 2, (64, 64)), (3, 3, (7, 33, 5)), (5, 18, ()), (2, 1, (8,)), (1, 2, (8,)), (6, 4, (1, 9)), (10, 51, (65,))]
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    with bits.threads(1):
+        yield
+
+
+def batch(n, size, inputs, outputs):
+    generator = torch.Generator().manual_seed(2)
+    return torch.randn(n, size, inputs, generator=generator), torch.randn(n, size, outputs, generator=generator)
+
+
+@pytest.mark.parametrize(("inputs", "outputs", "widths"), SHAPES)
+@pytest.mark.parametrize("n", [1, 3, 8])
+def test_without_autograd_the_same_to_the_bit(inputs, outputs, widths, n):
+    stack = Stack(lambda: MLP(inputs, outputs, widths), range(n))
+    x, slope = batch(n, 33, inputs, outputs)
+    y, pull_back = stack.vjp(x)
+    pull_back(slope)
+    found = stack.flat.grad.clone()
+    usual = stack(x)
+    stack.zero_grad()
+    usual.backward(slope)
+    assert torch.equal(y, usual.detach())
+    assert torch.equal(found, stack.flat.grad)
+    with torch.no_grad():
+        assert torch.equal(stack(x), y)
+
+
+@pytest.mark.parametrize(("inputs", "outputs", "widths"), SHAPES)
+def test_compiled_is_torch_to_rounding_and_alone_is_stacked(inputs, outputs, widths):
+    for n, size in itertools.product((1, 2, 3, 8, 32), (1, 5, 64)):
+        make = lambda: MLP(inputs, outputs, widths)
+        stack, usual = Stack(make, range(n), compiled=True), Stack(make, range(n))
+        x, slope = batch(n, size, inputs, outputs)
+        y, pull_back = stack.vjp(x)
+        other = stack(torch.randn(n, size + 1, inputs))  # what is computed meanwhile does not disturb
+        stack.vjp(torch.randn(n, size, inputs))
+        pull_back(slope)
+        wanted, back = usual.vjp(x)
+        back(slope)
+        assert other.shape == (n, size + 1, outputs)
+        torch.testing.assert_close(y, wanted, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(stack.flat.grad, usual.flat.grad, rtol=1e-4, atol=1e-4)
+        k = n - 1
+        alone = Stack(make, [k], compiled=True)
+        y_alone, pull_back = alone.vjp(x[k:])
+        pull_back(slope[k:])
+        assert torch.equal(y_alone[0], y[k])
+        assert all(torch.equal(gradient[0], stack.gradients[name][k]) for name, gradient in alone.gradients.items())
+
+
+@pytest.mark.parametrize("n", [1, 2, 5])
+@pytest.mark.parametrize("max_norm", [np.inf, 0.5])
+def test_the_compiled_adam_is_torchs(n, max_norm):
+    make = lambda: MLP(4, 3, (17, 9))
+    mine, theirs = Stack(make, range(n), compiled=True), Stack(make, range(n))
+    ours, torchs = optimizer(mine, "Adam", 3e-3), optimizer(theirs, "Adam", 3e-3)
+    adam = fused.Adam(mine, ours)
+    generator = torch.Generator().manual_seed(0)
+    alone = Stack(make, [n - 1], compiled=True)
+    single = fused.Adam(alone, optimizer(alone, "Adam", 3e-3))
+    for _ in range(30):
+        for name, gradient in mine.gradients.items():
+            gradient.copy_(torch.randn(gradient.shape, generator=generator))
+            theirs.gradients[name].copy_(gradient)
+            alone.gradients[name].copy_(gradient[n - 1 :])
+        found, good = adam.step(max_norm)
+        assert good
+        torch.testing.assert_close(found, norms(theirs, theirs.gradients.values()))
+        torch.testing.assert_close(clip_per_seed(theirs, max_norm), found)
+        torchs.step()
+        own, _ = single.step(max_norm)
+        assert own[0] == found[n - 1]
+    torch.testing.assert_close(mine.flat, theirs.flat, rtol=1e-5, atol=1e-6)
+    assert all(torch.equal(w[0], mine.weights[name][n - 1]) for name, w in alone.weights.items())
+    adam.close()
+    state = ours.state[mine.flat]
+    assert state["step"] == torchs.state[theirs.flat]["step"] == 30
+    torch.testing.assert_close(state["exp_avg_sq"], torchs.state[theirs.flat]["exp_avg_sq"], rtol=1e-5, atol=1e-7)
+
+
+def test_the_compiled_adam_refuses_nan():
+    stack = Stack(lambda: MLP(4, 3, (5,)), range(2), compiled=True)
+    adam = fused.Adam(stack, optimizer(stack, "Adam", 1e-3))
+    before = stack.flat.clone()
+    stack.gradients["head.weight"][1, 0, 0] = torch.nan
+    found, good = adam.step(1.0)
+    assert not good
+    assert torch.isnan(found).tolist() == [False, True]
+    assert torch.equal(stack.flat, before)
+
+
+def test_gradients_come_in_place_of_what_was_there():
+    for compiled in (True, False):
+        stack = Stack(lambda: LinearRegression(4, 3), range(2), compiled=compiled)
+        x, slope = batch(2, 6, 4, 3)
+        _, pull_back = stack.vjp(x)
+        pull_back(slope)
+        once = stack.flat.grad.clone()
+        pull_back(slope)
+        assert torch.equal(stack.flat.grad, once)
+
+
+def test_models_that_are_no_chain_go_through_autograd():
+    for make, shape in (
+        (lambda: MLP(4, 3, (8,), norm="layer"), (4,)),
+        (lambda: MLP(4, 3, (8,), activation="tanh"), (4,)),
+        (lambda: CNN((1, 8, 8), 3, (4,)), (1, 8, 8)),
+        (lambda: nn.Sequential(nn.Linear(4, 3)), (5, 4)),
+    ):
+        stack = Stack(make, range(2), compiled=True)
+        x = torch.randn(2, 6, *shape)
+        y, pull_back = stack.vjp(x)
+        pull_back(torch.ones_like(y))
+        found = stack.flat.grad.clone()
+        stack.zero_grad()
+        stack(x).sum().backward()
+        torch.testing.assert_close(found, stack.flat.grad)
+
+
+def test_a_frozen_layer_keeps_its_weights():
+    def make():
+        model = MLP(4, 3, (8,))
+        model.trunk.requires_grad_(False)
+        return model
+
+    for compiled in (True, False):
+        stack = Stack(make, range(2), compiled=compiled)
+        x, slope = batch(2, 6, 4, 3)
+        _, pull_back = stack.vjp(x)
+        pull_back(slope)
+        assert stack.gradients.keys() == {"head.weight", "head.bias"}
+        found = stack.flat.grad.clone()
+        stack.zero_grad()
+        stack(x).backward(slope)
+        assert torch.equal(found, stack.flat.grad)
+
+
+def test_the_wrong_number_of_inputs_is_told():
+    stack = Stack(lambda: MLP(4, 3, (8,)), range(2), compiled=True)
+    with pytest.raises(ValueError, match="takes 4 numbers, not 5"):
+        stack.vjp(torch.randn(2, 6, 5))
