@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -90,8 +91,8 @@ def panels(run: Run, k: int = 0) -> dict[str, Callable[[Axes], None]]:
             _write(axes, s % shape[1], s // shape[1], _short(int(count)), shade[s] > 0.6 * shade.max(), size)
         axes.set(title="visits", xticks=[], yticks=[])
 
-    drawn = {"policy": policy, "q_values": q_values}
-    return drawn if visits is None else {**drawn, "visits": visited}
+    counted: dict[str, Callable[[Axes], None]] = {} if visits is None else {"visits": visited}
+    return {"policy": policy, "q_values": q_values, **counted}
 
 
 def pixels(run: Run, k: int = 0) -> dict[str, np.ndarray]:
@@ -132,6 +133,7 @@ def gif(run: Run, k: int = 0, render_mode: str = "rgb_array") -> tuple[bytes, tu
     """
     from PIL import Image
 
+    os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # pygame draws without a screen
     env = run.where.make(render_mode=render_mode)
     if env.render_mode != render_mode:
         env.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -23,6 +24,7 @@ from supervised.logger import Logger
 from supervised.statistics import aggregate
 
 CHECKPOINT = "run.safetensors"
+TOLD_OF = 500_000_000  # bytes of a replay
 BATCH = "not_finite.safetensors"
 EVALUATION_EPISODES = 10
 BANDS = {
@@ -30,6 +32,15 @@ BANDS = {
     "gap to the exact optimum": "eval/optimality_gap",
     "success of the greedy policy": "eval/success_rate",
     "return while exploring": "rollout/ep_rew_mean",
+}
+# The value that the agent gave its best first action, and the discounted return that the episode then brought: where the
+# first stays above the second, values are overestimated.
+PROMISES = {
+    "promised and obtained: above it, values are overestimated": [
+        "rollout/promised_return",
+        "rollout/discounted_return",
+    ],
+    "values in the sampled batches": ["train/q_mean", "train/q_max"],
 }
 
 
@@ -96,6 +107,8 @@ def train(
         if logger is not None:
             stack.callback(logger.close)
         run.logdir = folder
+        if progress and _replay_bytes(run) > TOLD_OF:
+            print(f"The replay takes {_replay_bytes(run) / 1e9:.1f} GB when it is full.", file=sys.stderr)
         label = f"{len(run.seeds)} seed{'s' * (len(run.seeds) > 1)}"
         bar = session.Progress(label, steps, run.step, progress)
         with session.interrupts() as interrupted, shared(run, workers), bar:
@@ -187,7 +200,7 @@ def _logger(run: Run, folder: Path, fresh: bool) -> Logger:
     charts = {title: tag for title, tag in BANDS.items() if run.exact or not tag.startswith("eval/optim")}
     if run.model is None or run.model.success is None:
         charts.pop("success of the greedy policy")
-    logger.bands(charts)
+    logger.bands(charts, PROMISES if isinstance(run.agent, DeepAgent) else None)
     settings = {"env": run.where.name, "agent": type(run.description).__name__, "seeds": len(run.seeds)}
     logger.hparams(settings | vars(run.description), list(charts.values()))
     if isinstance(run.agent, DeepAgent):
@@ -264,6 +277,11 @@ def _look(logger: Logger, run: Run, videos: bool) -> None:
         logger.gif(run.step, "episode", data, size)
 
 
+def _replay_bytes(run: Run) -> int:
+    replay = getattr(run.loop, "replay", None)
+    return 0 if replay is None else replay.bytes
+
+
 def _markdown(run: Run) -> str:
     rows = [
         ("environment", run.where.name),
@@ -272,6 +290,11 @@ def _markdown(run: Run) -> str:
     ]
     rows += [("steps that schedules span", f"{run.horizon_steps:,}")]
     rows += [("agent", type(run.description).__name__), *vars(run.description).items()]
+    if isinstance(run.agent, DeepAgent):
+        online = run.agent.online
+        rows += [("parameters", f"{sum(p.numel() for p in online.modules[0].parameters()):,} a seed")]
+        rows += [("computed", "by compiled code" if online.compiled else f"by torch, on {run.agent.device}")]
+        rows += [("replay, when full", f"{_replay_bytes(run) / 1e6:,.1f} MB")]
     if run.exact is not None:
         rows += [
             ("best possible return", f"{run.exact.best:.6f}"),

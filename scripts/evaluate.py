@@ -8,7 +8,6 @@ python scripts/evaluate.py runs/.../run.safetensors --render gif --output episod
 
 from __future__ import annotations
 
-import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,7 +61,6 @@ def main(settings: Settings) -> None:
     if settings.render == "ansi":
         show(run, policy, seed)
     elif settings.render == "gif":
-        os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # pygame draws without a screen
         data, _, total = pictures.gif(run, run.seeds.index(seed))
         settings.output.write_bytes(data)
         print(f"One greedy episode of seed {seed}, return {total:g}: {settings.output}")

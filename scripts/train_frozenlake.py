@@ -10,7 +10,6 @@ tensorboard --logdir runs                                look at it
 from __future__ import annotations
 
 import dataclasses
-import os
 import sys
 import time
 from dataclasses import dataclass
@@ -123,7 +122,6 @@ def main(settings: Settings, console: Console) -> None:
 
 def video(run: rl.Run, logdir: Path, console: Console) -> None:
     """Write one greedy episode as a GIF, beside the run and into TensorBoard."""
-    os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # pygame draws without a screen
     data, size, total = pictures.gif(run)
     (logdir / "episode.gif").write_bytes(data)
     logger = Logger(logdir)

@@ -144,13 +144,18 @@ class Logger:
         with self._sentences():
             self._file().add(text(tag, markdown))
 
-    def bands(self, charts: Mapping[str, str]) -> None:
-        """Draw each tag with its `_low` and `_high` as a band in the Custom Scalars tab: {title: tag}."""
+    def bands(self, charts: Mapping[str, str], together: Mapping[str, Sequence[str]] | None = None) -> None:
+        """Draw each tag with its `_low` and `_high` as a band in the Custom Scalars tab: {title: tag}.
+
+        together: {title: tags} to be drawn into one chart each, without bands.
+        """
         from torch.utils.tensorboard.summary import custom_scalars
 
         layout = {
             "Interval over seeds": {title: ["Margin", [t, f"{t}_low", f"{t}_high"]] for title, t in charts.items()}
         }
+        if together:
+            layout["Side by side"] = {title: ["Multiline", list(tags)] for title, tags in together.items()}
         with self._sentences():
             self._file().add(custom_scalars(layout))
 

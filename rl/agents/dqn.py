@@ -24,6 +24,7 @@ from rl import jit, losses, networks, targets
 from rl.agents.deep import DeepAgent, Learned
 from rl.explore import EpsilonGreedy, Explore
 from rl.types import Batch
+from supervised.layers import named
 from supervised.names import nearest
 from supervised.optimize import OPTIMIZERS
 from supervised.schedules import Linear, Schedule, as_schedule, check_range
@@ -141,7 +142,7 @@ class DQN:
         return actions + 1 if self.dueling else actions
 
     def head(self, network: nn.Module) -> nn.Module:
-        return nn.Sequential(network, networks.Dueling()) if self.dueling else network
+        return named([("network", network), ("dueling", networks.Dueling())]) if self.dueling else network
 
     def build(self, observation_space: Any, action_space: Any, seeds: Any = 1, device: str = "cpu") -> DeepAgent:
         """The live agent: N networks, each with first weights of its own. Raises SpaceError for spaces not supported."""

@@ -171,7 +171,9 @@ def test_ctrl_c_then_resume(tmp_path):
 
 
 def test_train_py_from_start_to_finish(tmp_path):
-    shown = script("train.py", "CartPole-v1", "--show-settings", "--set", "gamma=.98", "network=mlp(8)", cwd=tmp_path).stdout
+    shown = script(
+        "train.py", "CartPole-v1", "--show-settings", "--set", "gamma=.98", "network=mlp(8)", cwd=tmp_path
+    ).stdout
     assert all(word in shown for word in ("best in CartPole-v1, 50,000 steps", "mlp(8)", "0.98", "n_step"))
     words = ("CartPole-v1", "--agent", "double-dqn", "--steps", 600, "--seeds", 2, "--episodes", 3, "--logdir", "r")
     small = ("--set", "network=mlp(8)", "update_every_steps=4", "updates=1", "learn_after_steps=100")
@@ -205,7 +207,9 @@ def test_train_py_says_what_is_wrong(tmp_path):
 
 @pytest.mark.parametrize("agent", ["q-network", "dqn"])
 def test_networks_on_the_lake(agent, tmp_path):
-    done = script("train_frozenlake.py", "--agent", agent, "--steps", 1200, "--seeds", 2, "--logdir", "r", cwd=tmp_path).stdout
+    done = script(
+        "train_frozenlake.py", "--agent", agent, "--steps", 1200, "--seeds", 2, "--logdir", "r", cwd=tmp_path
+    ).stdout
     assert "Exact success probability" in done
     assert (tmp_path / "r" / "policy.png").exists()
 

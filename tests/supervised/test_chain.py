@@ -10,7 +10,15 @@ from torch import nn
 from supervised import CNN, MLP, LinearRegression, Stack, bits, clip_per_seed, fused, optimizer
 from supervised.stack import norms
 
-SHAPES = [(4, 2, (64, 64)), (3, 3, (7, 33, 5)), (5, 18, ()), (2, 1, (8,)), (1, 2, (8,)), (6, 4, (1, 9)), (10, 51, (65,))]
+SHAPES = [
+    (4, 2, (64, 64)),
+    (3, 3, (7, 33, 5)),
+    (5, 18, ()),
+    (2, 1, (8,)),
+    (1, 2, (8,)),
+    (6, 4, (1, 9)),
+    (10, 51, (65,)),
+]
 
 
 @pytest.fixture(autouse=True)
