@@ -258,6 +258,10 @@ class Replay:
             self._write(obs, self._begin_at)
         valid = self._all_valid if step.valid is None else np.asarray(step.valid).reshape(-1)
         terminated, truncated = np.asarray(step.terminated).reshape(-1), np.asarray(step.truncated).reshape(-1)
+        if not len(valid) == len(terminated) == len(truncated) == len(self.newest):
+            raise ValueError(
+                f"A step has flags of [{self.n} seeds, {self.envs} environments a seed], not {list(step.terminated.shape)}."
+            )
         self._append(
             *(self.newest, self.since, self.fresh, self.kind, self.starts, self.head, self.tail),
             *(self.total, self.least, self.highest, terminated, truncated, valid),
@@ -334,6 +338,8 @@ class Replay:
             raise ValueError("This replay is uniform and keeps no priorities: give it a priority_exponent.")
         leaf = index.numpy() - np.arange(self.n)[:, None] * self.envs * self.length
         error = td_error.detach().cpu().numpy()
+        if leaf.shape != error.shape or leaf.min() < 0 or leaf.max() >= self.envs * self.length:
+            raise ValueError("index and td_error are those of one sample of this replay, both [N, B].")
         self._renew(self.total, self.least, self.highest, leaf, error, self.alpha, self.SMALLEST)
 
     def begin_anew(self, lanes: np.ndarray) -> None:

@@ -83,6 +83,8 @@ class Run:
         except SpaceError as error:
             raise SpaceError(str(error).replace("The environment", where.name, 1)) from None
         self.spaces = spaces
+        if isinstance(self.agent, DeepAgent) and self.model is not None and _masked(where, self.agent):
+            self.model, self.no_model = None, "which actions are allowed is not part of the environment's model"
         self.loop: Online | OffPolicy
         if isinstance(self.agent, TableAgent):
             self.loop = Online(self.agent, where, self.model, seeds, envs_per_seed, horizon_steps, workers)
@@ -288,6 +290,16 @@ def model_digest(model: tables.Model) -> str:
         if isinstance(value, np.ndarray):
             sha.update(name.encode() + np.ascontiguousarray(value).tobytes())
     return sha.hexdigest()[:32]
+
+
+def _masked(where: Source, agent: DeepAgent) -> bool:
+    """Whether some actions are not allowed to an agent now and then."""
+    if agent.description.mask is not None:
+        return True
+    env = where.make()
+    _, info = env.reset(seed=0)
+    env.close()
+    return "action_mask" in info
 
 
 def _look(where: Source) -> tuple[tables.Model | None, str, tuple[Any, Any]]:

@@ -223,7 +223,7 @@ def serve(descriptor: int) -> None:
             run.agent.load_state_dict(state["agent"])
             run.loop.load_state_dict(state["loop"])
         except Exception as error:
-            _send(pipe, (False, error))
+            _send(pipe, (False, _sendable(error)))
             return
         commands = {
             "advance": lambda steps: (run.advance(steps), run.step)[::-1],
@@ -241,13 +241,22 @@ def serve(descriptor: int) -> None:
             try:
                 answer = True, commands[command](*arguments)
             except Exception as error:
-                answer = False, error
+                answer = False, _sendable(error)
             _send(pipe, answer)
 
 
 def _send(pipe: Connection[Any, Any], message: Any) -> None:
     # Not pipe.send: torch has taught that one to hand tensors over by other ways, which these processes do not share.
     pipe.send_bytes(pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL))
+
+
+def _sendable(error: Exception) -> Exception:
+    """The error itself, or, where it cannot be sent, one that says the same."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error
 
 
 def _receive(pipe: Connection[Any, Any]) -> Any:

@@ -54,7 +54,7 @@ class Settings:
     workers: int | None = None
     """How many threads (tables) or processes (networks) share out the seeds; a sensible number if not given."""
     device: str = "auto"
-    """auto, cpu, cuda or mps; networks as small as these are fastest on the CPU, which auto takes."""
+    """auto, cpu, cuda or mps. auto: a GPU, if there is one, where observations are images; else the CPU."""
     episodes: int = 100
     """Greedy episodes a seed by which the result is judged."""
     logdir: Path | None = None

@@ -194,6 +194,8 @@ class Layers:
             self._kept_for = inputs
 
     def backward(self, gradient: Tensor, x: Tensor, y: Tensor, needed: bool) -> Tensor:
+        if gradient.shape != y.shape:
+            raise ValueError(f"The gradient by the outputs is {list(gradient.shape)}; the outputs are {list(y.shape)}.")
         inputs = x.contiguous().numpy()
         if self._kept_for is None or self._kept_for.ctypes.data != inputs.ctypes.data:  # another was computed meanwhile
             self._run(inputs, True, np.empty(tuple(y.shape), np.float32))

@@ -28,6 +28,9 @@ from supervised.streams import seeds_of
 MOODY = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.BatchNorm1d, nn.BatchNorm2d)  # that act otherwise when judged
 
 
+NUMBERS = (("action", torch.int64), ("reward", torch.float32), ("discount", torch.float32), ("weight", torch.float32))
+
+
 class NotFinite(FloatingPointError):
     """A number that learning needs is NaN or infinite. `batch` is what was learned from."""
 
@@ -90,7 +93,9 @@ class DeepAgent:
         self.observation_space = observation_space
         self.parts = parts_of(observation_space)
         self.actions, self.first_action = actions_of(action_space)
-        self.device = choose(device)
+        # Small networks beside environments on the CPU are fastest there.
+        pictures = any(part.kind == "image" for part in self.parts)
+        self.device = choose("cpu" if device == "auto" and not pictures else device)
 
         def make() -> nn.Module:
             outputs = description.outputs(self.actions)
@@ -167,9 +172,10 @@ class DeepAgent:
     def update(self, batch: Batch, measured: bool = True) -> Update:
         """One step of the optimiser from a batch [N, B, ...] -> metrics each [N] (none unless measured), TD errors [N, B].
 
-        Raises NotFinite, and leaves the networks as they are, where a gradient is NaN or infinite.
+        Raises ValueError for a batch of other shapes, and NotFinite where a gradient is NaN or infinite; either way the
+        networks are as they were.
         """
-        batch = self._on_device(batch)
+        batch = self._on_device(_checked(batch, len(self.seeds)))
         learned = self.description.learn(self, batch, measured)
         learned.pull_back(learned.slope)
         clip = float("inf") if self.description.max_grad_norm is None else self.description.max_grad_norm
@@ -228,10 +234,10 @@ class DeepAgent:
         named |= {f"weight {name}": weight.detach() for name, weight in self.online.weights.items()}
         named |= {"TD error (so the loss)": learned.td_error}
         found = [name for name, t in named.items() if t.is_floating_point() and not torch.isfinite(t[k]).all()]
-        what = found[0] if found else "gradient"
+        what = f"the {found[0]}, and so the gradient," if found else "the gradient"
         raise NotFinite(
-            f"Seed {self.seeds[k]}: the {what} of update {self.updates + 1:,} is NaN or infinite, so the gradient is. The"
-            " networks are as they were before it.",
+            f"Seed {self.seeds[k]}: {what} of update {self.updates + 1:,} is NaN or infinite. The networks are as they were"
+            " before it.",
             batch,
         )
 
@@ -306,6 +312,35 @@ class DeepAgent:
                 kept[name] = whole
             else:
                 kept[name] = torch.tensor(float(value[0]), device=self.device)
+
+
+def _checked(batch: Batch, n: int) -> Batch:
+    """The batch with its numbers as float32 and int64. Raises ValueError unless its parts are [N, B] of one B from 1 on.
+
+    Compiled code would read past their ends.
+    """
+    shape = batch.reward.shape
+    for name, wanted in NUMBERS:
+        part = getattr(batch, name)
+        if part is None:
+            continue
+        alike = part.dtype == wanted or (
+            part.is_floating_point() == wanted.is_floating_point and part.dtype != torch.bool
+        )
+        if part.shape != shape or not alike or part.ndim != 2 or len(part) != n or not part.numel():
+            raise ValueError(
+                f"A batch's {name} is {str(wanted).removeprefix('torch.')} [{n} seeds, B], as all its parts are, not"
+                f" {str(part.dtype).removeprefix('torch.')} {list(part.shape)}."
+            )
+        if part.dtype != wanted:
+            batch = batch._replace(**{name: part.to(wanted)})
+    for name in ("obs", "next_obs"):
+        for leaf in leaves(getattr(batch, name)).values():
+            if leaf.shape[:2] != shape:
+                raise ValueError(
+                    f"A batch's {name} begins with [seeds, B] = {list(shape)}, as its rewards, not {list(leaf.shape)}."
+                )
+    return batch
 
 
 def _numpy(tensors: dict[str, Tensor]) -> dict[str, np.ndarray]:

@@ -35,14 +35,17 @@ HUBER = 0  # a constant of `errors`, which `jit` replaces
 
 def errors(
     next_q: Any, chooser: Any, q: Any, action: Any, reward: Any, discount: Any, weight: Any, error: Any, gradient: Any
-) -> None:
+) -> bool:
     """What `learn` does with values [N, B, A], as a scalar loop to be compiled, with the same bits.
 
-    -> error [N, B] and, into zeros [N, B, A], the gradient of the mean loss. weight [N, B], or [N, 0]: all 1.
+    Fills error [N, B] and, into zeros [N, B, A], the gradient of the mean loss. weight [N, B], or [N, 0]: all 1. -> False at
+    an action that does not exist.
     """
     share = np.float32(-1.0 / q.shape[1])
     for k in range(q.shape[0]):
         for b in range(q.shape[1]):
+            if not 0 <= action[k, b] < q.shape[2]:
+                return False
             target = reward[k, b]
             if discount[k, b] != 0:
                 best = 0
@@ -56,6 +59,7 @@ def errors(
             slope = min(max(found, np.float32(-1)), np.float32(1)) if HUBER else np.float32(2) * found
             scale = weight[k, b] * share if weight.shape[1] else share
             gradient[k, b, action[k, b]] = slope * scale
+    return True
 
 
 def learn(agent: DeepAgent, batch: Batch, measured: bool) -> Learned:
@@ -72,7 +76,8 @@ def learn(agent: DeepAgent, batch: Batch, measured: bool) -> Learned:
         error, gradient = torch.empty_like(batch.reward), torch.zeros_like(q)
         weight = _NO_WEIGHT if batch.weight is None else batch.weight
         given = next_q, chooser, q, batch.action, batch.reward, batch.discount, weight, error, gradient
-        fast(*(tensor.numpy() for tensor in given))
+        if not fast(*(tensor.numpy() for tensor in given)):
+            raise ValueError(f"Actions are whole numbers from 0 to {q.shape[2] - 1}; the batch has others.")
     else:
         target = targets.double_q(batch.reward, batch.discount, next_q, chooser, next_mask)
         error = target - losses.taken(q, batch.action)

@@ -101,9 +101,10 @@ class OffPolicy:
         if self.replay is not None and self.replay.alpha is not None:
             self.replay.update_priorities(batch.index, update.td_error)
         if measured:
-            found = {name: value.detach().double() for name, value in update.metrics.items()}
+            found = {name: value.detach() for name, value in update.metrics.items()}
             if self.replay is not None and batch.index is not None:
-                found["replay/age_steps"] = torch.from_numpy(self.replay.age(batch.index))
+                age = torch.from_numpy(self.replay.age(batch.index).astype(np.float32))
+                found["replay/age_steps"] = age.to(self.agent.device)
             for name, value in found.items():
                 self.sums[name] = self.sums[name] + value if name in self.sums else value
             self.measured += 1

@@ -224,13 +224,35 @@ def test_nan_is_told_and_changes_nothing(poison):
         batch = batch._replace(weight=torch.ones(2, 16))
         getattr(batch, poison)[1, 5] = torch.nan
         before = agent.online.flat.clone()
-        with pytest.raises(FloatingPointError, match=r"Seed 6: the .* of update 2 is NaN or infinite") as caught:
+        with pytest.raises(FloatingPointError, match=r"Seed 6: the .*of update 2 is NaN or infinite") as caught:
             agent.update(batch)
         assert torch.equal(agent.online.flat, before)
         assert caught.value.batch is batch
         assert {"reward": "reward", "obs": "observation", "weight": "TD error|gradient|importance"}[poison].split("|")[
             0
         ] in str(caught.value) or poison == "weight"
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_batches_that_do_not_fit_are_told(compiled):
+    agent = rl.DQN(compiled=compiled).build(gym.spaces.Box(-1, 1, (2,)), gym.spaces.Discrete(2), seeds=2)
+    good = random_batch(2)
+    for wrong, said in (
+        ({"action": good.action + 5}, "Actions are whole numbers from 0 to 1|index"),
+        ({"action": good.action - 1}, "Actions are whole numbers from 0 to 1|index"),
+        ({"action": good.action.float()}, "action is int64"),
+        ({"action": good.action[:, :3]}, "action is int64"),
+        ({"reward": good.reward.long()}, "reward is float32"),
+        ({"weight": torch.ones(2, 3)}, "weight is float32"),
+        ({"next_obs": good.next_obs[:, :3]}, "next_obs begins with"),
+        ({"obs": good.obs[:1]}, "obs begins with"),
+        ({"obs": good.obs[..., :1]}, "takes 2 numbers|shape|size"),
+    ):
+        with pytest.raises((ValueError, RuntimeError), match=said):
+            agent.update(good._replace(**wrong))
+    with pytest.raises(ValueError, match="seeds, B"):
+        agent.update(rl.Batch(*(None if part is None else part[:, :0] for part in good)))
+    agent.update(good._replace(reward=good.reward.double(), action=good.action.int()))
 
 
 def test_masked_actions_are_never_taken_nor_believed():

@@ -247,6 +247,13 @@ def test_what_is_refused_is_told():
         replay.sample(0, Streams([0]))
     with pytest.raises(ValueError, match="uniform and keeps no priorities"):
         replay.update_priorities(torch.zeros(1, 1), torch.zeros(1, 1))
+    obs, step = world.reset(), world.step(torch.zeros(1, 1, dtype=torch.int64))
+    with pytest.raises(ValueError, match="flags of"):
+        replay.add(obs, torch.zeros(1, 1), step._replace(terminated=torch.zeros(2, 1)))
+    replay = rl.Replay(world, 10, priority_exponent=0.5)
+    for index, error in ((torch.tensor([[99]]), torch.zeros(1, 1)), (torch.tensor([[-1]]), torch.zeros(1, 1))):
+        with pytest.raises(ValueError, match="of one sample of this replay"):
+            replay.update_priorities(index, error)
 
 
 def test_the_oldest_are_forgotten_first():
