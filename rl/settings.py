@@ -116,13 +116,12 @@ TUNED = {
             "explore": _falling(0.1, 0.12),
         },
         {
-            "network": "mlp(256,256)",
-            "learning_rate": Linear(6.3e-4, 0.0),
-            "batch_size": 128,
-            "capacity_steps": 50_000,
+            "network": "mlp(128,128)",
+            "learning_rate": Linear(1e-3, 0.0),
             "double": True,
+            "n_step": 2,
             "target_every_updates": 250,
-            "explore": _falling(0.05, 0.12),
+            "explore": _falling(0.03, 0.1),
         },
     ),
 }

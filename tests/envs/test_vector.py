@@ -165,3 +165,62 @@ def test_wrong_seeds_are_sentences(seeds, words):
 def test_a_vector_environment_of_the_wrong_size():
     with pytest.raises(envs.EnvError, match="each need 6"):
         envs.make(SyncVectorEnv([lambda: Counting(2)] * 4), seeds=3, envs_per_seed=2)
+
+
+class Masked(Counting):
+    """After an even number of steps action 0 is allowed, after an odd one action 1."""
+
+    def _masked(self, answer):
+        answer[-1]["action_mask"] = np.array([self.step_number % 2 == 0, self.step_number % 2 == 1])
+        return answer
+
+    def reset(self, **settings):
+        return self._masked(super().reset(**settings))
+
+    def step(self, action):
+        return self._masked(super().step(action))
+
+
+@pytest.mark.parametrize("mode", ["single", *AutoresetMode])
+def test_masks_belong_to_their_observations(mode):
+    make = lambda: Masked(3, box=True)
+    env = make if mode == "single" else Opaque(SyncVectorEnv([make] * 2, autoreset_mode=mode))
+    world = envs.make(env, seeds=2)
+    assert world.mask is None
+    obs = world.reset()
+    for _ in range(12):
+        assert torch.equal(world.mask[..., 0], obs[..., 1] % 2 == 0)
+        step = world.step(torch.zeros(2, 1, dtype=torch.int64))
+        over = (step.terminated | step.truncated)[..., None]
+        valid = torch.ones(2, 1, dtype=torch.bool) if step.valid is None else step.valid
+        right = step.next_mask[..., 0] == (step.next_obs[..., 1] % 2 == 0)
+        assert (right | over[..., 0] | ~valid).all()
+        assert step.mask is world.mask
+        obs = step.obs
+        if mode == AutoresetMode.NEXT_STEP:  # at an ending the mask is of no use, and allows all
+            obs = torch.where(over, torch.zeros_like(obs), obs)
+            world.mask = torch.where(over, torch.tensor([True, False]), world.mask)
+
+
+def test_masks_that_allow_nothing_are_told():
+    class Stuck(Masked):
+        def _masked(self, answer):
+            answer[-1]["action_mask"] = np.zeros(2, bool) if self.step_number == 2 else np.ones(2, bool)
+            return answer
+
+    class Odd(Masked):
+        def _masked(self, answer):
+            answer[-1]["action_mask"] = np.ones(3, bool)
+            return answer
+
+    world = envs.make(lambda: Stuck(5), seeds=2)
+    world.reset()
+    world.step(torch.zeros(2, 1, dtype=torch.int64))
+    with pytest.raises(envs.EnvError, match=r"seed 0\) gave an action mask that allows no action, after 2 steps"):
+        world.step(torch.zeros(2, 1, dtype=torch.int64))
+    with pytest.raises(envs.EnvError, match="must have 2 entries, one an action, not \\[3\\]"):
+        envs.make(lambda: Odd(5)).reset()
+    ends = envs.make(lambda: Stuck(2), seeds=1)  # over after two steps: nothing needs to be allowed then
+    ends.reset()
+    for _ in range(4):
+        ends.step(torch.zeros(1, 1, dtype=torch.int64))

@@ -104,5 +104,39 @@ def test_a_space_too_large_for_a_table():
     "data", [{}, None, {"type": "Box"}, {"type": "Discrete", "n": -1, "start": 0}, {"type": "Tuple", "spaces": 3}]
 )
 def test_damaged_descriptions_of_spaces(data):
-    with pytest.raises(SpaceError, match="describes no finite space"):
+    with pytest.raises(SpaceError, match="describes no space"):
         space_from_json(data)
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        gym.spaces.Box(-np.inf, 3.0, (2, 3)),
+        gym.spaces.Box(np.array([-1.0, -np.inf]), np.array([np.inf, 2.0]), dtype=np.float64),
+        gym.spaces.Box(0, 255, (4, 4, 3), np.uint8),
+        gym.spaces.Dict({"a": gym.spaces.Discrete(3, start=-1), "b": gym.spaces.Tuple([gym.spaces.MultiBinary(2)])}),
+    ],
+)
+def test_every_space_goes_through_json(space):
+    import json
+
+    assert space_from_json(json.loads(json.dumps(space_to_json(space), allow_nan=False))) == space
+
+
+def test_the_policy_of_a_network_tells_what_it_cannot_read():
+    run = rl.start("CartPole-v1", rl.DQN(), [4, 9])
+    policy = run.policy(9)
+    assert policy.seed == 9
+    assert policy.predict(np.zeros(4), state="s")[1] == "s"
+    assert policy.predict(np.zeros((5, 4)), deterministic=False)[0].shape == (5,)
+    for wrong in (np.zeros(5), np.zeros((2, 2, 4)), "x", None, {"a": np.zeros(4)}, np.full(4, np.nan)):
+        with pytest.raises(SpaceError):
+            policy.predict(wrong)
+    lake = rl.start("FrozenLake-v1", rl.DQN()).policy()
+    assert lake.predict(15)[0].shape == ()
+    for wrong in (16, -1, np.array([3, 99])):
+        with pytest.raises(SpaceError, match="is no observation of"):
+            lake.predict(wrong)
+    weights = {name: w[0].numpy() * np.nan for name, w in run.agent.online.state_dict().items()}
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        rl.NetworkPolicy(run.description, weights, *run.spaces)

@@ -21,6 +21,18 @@ def test_hand_computed_values():
     assert at(Inverse(1.0, end=0.01, power=0.6, unit="visits"), 0, 1, 10**6) == pytest.approx([1.0, 2**-0.6, 0.01])
 
 
+def test_a_fraction_of_the_run():
+    assert at(Linear(1.0, 0.0, fraction=0.1), 0, 50, 100, 900) == [1.0, 0.5, 0.0, 0.0]
+    assert at(Exponential(1.0, 0.01, fraction=0.5), 250, 500, 999) == pytest.approx([0.1, 0.01, 0.01])
+    for wrong, said in (
+        ({"fraction": 0.0}, r"lies in \(0, 1\]"),
+        ({"fraction": 2}, "lies in"),
+        ({"horizon": 5, "fraction": 0.5}, "not both"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            Linear(1.0, 0.0, **wrong)
+
+
 @given(
     st.sampled_from(
         [Linear(1.0, 0.1, 50), Linear(0.1, 1.0, 50), Exponential(2.0, 0.5, 7), Inverse(3.0, 0.2, 4, 2.0, 0.7)]
