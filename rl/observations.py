@@ -48,9 +48,9 @@ class Part:
         return lowest.expand(*lead, *self.shape)
 
     def encode(self, x: Tensor) -> Tensor:
-        """[..., *shape] -> float32 [..., *features]: one-hot codes, numbers, or an image with its bytes as 0..1."""
+        """[..., *shape] -> float32 [..., *features]: one-hot codes, numbers, or an image; bytes become 0..1."""
         if self.kind == "vector":
-            x = x if x.dtype == torch.float32 else x.float()
+            x = x if x.dtype == torch.float32 else x.float() / (255 if self.dtype == np.uint8 else 1)
             return x if len(self.shape) == 1 else x.reshape(*x.shape[: x.ndim - len(self.shape)], -1)
         if self.kind == "discrete":
             digits = x.long().reshape(*x.shape[: x.ndim - len(self.shape)], -1)
@@ -102,12 +102,14 @@ def _box(space: gym.spaces.Box, name: str) -> Part:
     if math.prod(shape) == 0:
         raise SpaceError(f"The observation {name or 'space'} {space} holds no number at all.")
     dtype = np.dtype(np.float32) if space.dtype.kind == "f" else np.dtype(space.dtype)
-    image = space.dtype in (np.uint8, np.bool_) and len(shape) in (2, 3) and min(sorted(shape)[-2:]) >= 4
+    image = space.dtype in (np.uint8, np.bool_) and len(shape) in (2, 3, 4) and min(sorted(shape)[-2:]) >= 4
     if not image:
         return Part(name, shape, dtype, "vector", (math.prod(shape),))
-    # Of three axes the channels are the shortest: the first in stacked frames, the last in coloured pictures.
-    last = len(shape) == 3 and shape[-1] < shape[0]
-    features = (1, *shape) if len(shape) == 2 else (shape[-1], *shape[:-1]) if last else shape
+    # Of three axes the channels are the shortest: the first in stacked frames, the last in coloured pictures. Of four, the
+    # first are frames, and the channels the second or the last.
+    last = (len(shape) == 3 and shape[-1] < shape[0]) or (len(shape) == 4 and shape[-1] < shape[1])
+    sides = shape[-3:-1] if last else shape[-2:]
+    features = (math.prod(shape) // math.prod(sides), *sides)
     return Part(name, shape, dtype, "image", features, channels_last=last)
 
 

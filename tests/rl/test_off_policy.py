@@ -15,6 +15,7 @@ from torch import nn
 import rl
 from rl import workers
 from rl.explore import Boltzmann, DecayingNoise, EpsilonGreedy
+from rl.observations import parts_of
 from supervised import MLP, Stack, checkpoint
 from supervised.schedules import Exponential, Linear
 
@@ -68,6 +69,8 @@ class Seen(gym.Env):
 SPACES = {
     "image": gym.spaces.Box(0, 255, (12, 12, 3), np.uint8),
     "frame": gym.spaces.Box(0, 255, (10, 10), np.uint8),
+    "coloured frames": gym.spaces.Box(0, 255, (2, 9, 9, 3), np.uint8),
+    "bytes": gym.spaces.Box(0, 255, (5,), np.uint8),
     "bits": gym.spaces.Box(0, 1, (8, 8, 4), np.bool_),
     "matrix": gym.spaces.Box(-1, 1, (2, 3), np.float64),
     "numbers": gym.spaces.MultiDiscrete([3, 4], start=[1, -2]),
@@ -394,3 +397,25 @@ def test_a_stack_of_modules_is_what_the_agent_has():
     module = run.agent.online.member(1)
     obs = torch.randn(2, 5, 4)
     torch.testing.assert_close(run.agent.q(obs)[1], module(obs[1]).detach())
+
+
+def test_channels_are_found():
+    for shape, features in (
+        ((84, 84), (1, 84, 84)),
+        ((4, 84, 84), (4, 84, 84)),
+        ((64, 48, 3), (3, 64, 48)),
+        ((4, 64, 48, 3), (12, 64, 48)),
+        ((4, 3, 64, 48), (12, 64, 48)),
+    ):
+        (part,) = parts_of(gym.spaces.Box(0, 255, shape, np.uint8))
+        assert (part.kind, part.features) == ("image", features)
+        picture = (
+            torch.arange(int(np.prod(shape)), dtype=torch.float64).remainder(256).to(torch.uint8).view(1, 1, *shape)
+        )
+        encoded = part.encode(picture)
+        assert encoded.shape == (1, 1, *features)
+        assert encoded.sum() == pytest.approx(float(picture.double().sum() / 255), rel=1e-4)
+    (part,) = parts_of(gym.spaces.Box(0, 255, (6, 5, 3), np.uint8))
+    picture = torch.zeros(1, 1, 6, 5, 3, dtype=torch.uint8)
+    picture[0, 0, 2, 4, 1] = 255
+    assert part.encode(picture).nonzero().tolist() == [[0, 0, 1, 2, 4]]
