@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from supervised.names import nearest
 from supervised.stack import Stack
+from supervised.state import from_tree, to_tree
 
 # Those of torch that treat each number by itself, so that members do not feel each other.
 OPTIMIZERS = (
@@ -70,6 +73,47 @@ def schedule(optimizer: torch.optim.Optimizer, name: str, steps: int, **options:
         return getattr(torch.optim.lr_scheduler, name)(optimizer, **{**known.get(name, {}), **options})
     except (TypeError, ValueError) as error:
         raise ValueError(f"The schedule {name} cannot be made: {error}.") from error
+
+
+def state_by_seed(stack: Stack, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """What an optimizer keeps, arrays and lists that begin with the members: so a part of them can be taken out, or put in."""
+    if not stack.batched:
+        groups = optimizer.param_groups
+        return {"members": [to_tree([dict(optimizer.state.get(p, {})) for p in group["params"]]) for group in groups]}
+    found: dict[str, Any] = {}
+    for name, value in optimizer.state.get(stack.flat, {}).items():
+        if value.shape == stack.flat.shape:
+            found[name] = {key: block.cpu().numpy().copy() for key, block in stack.blocks(value.detach()).items()}
+        else:
+            found[name] = np.full(len(stack.seeds), float(value), np.float32)
+    return found
+
+
+def load_state_by_seed(stack: Stack, optimizer: torch.optim.Optimizer, saved: Mapping[str, Any]) -> None:
+    """Put back what `state_by_seed` gave. Raises ValueError for what does not fit."""
+    fits = True
+    if not stack.batched:
+        for group, parts in zip(optimizer.param_groups, saved["members"], strict=True):
+            for parameter, part in zip(group["params"], parts, strict=True):
+                found = from_tree(part)
+                fits &= all(value.shape in ((), parameter.shape) for value in found.values())
+                optimizer.state[parameter] = {key: value.to(stack.device) for key, value in found.items()}
+    else:
+        kept: dict[str, Tensor] = {}
+        for name, value in saved.items():
+            if isinstance(value, Mapping):
+                kept[name] = torch.zeros_like(stack.flat.detach())
+                blocks = stack.blocks(kept[name])
+                fits &= value.keys() == blocks.keys()
+                for key in blocks.keys() & value.keys():
+                    fits &= value[key].shape == blocks[key].shape
+                    if fits:
+                        blocks[key].copy_(torch.from_numpy(value[key]))
+            else:
+                kept[name] = torch.tensor(float(value[0]), device=stack.device)
+        optimizer.state[stack.flat] = kept
+    if not fits:
+        raise ValueError("The saved state of the optimizer does not fit the model.")
 
 
 def _check_trainable(stack: Stack) -> None:

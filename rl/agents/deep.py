@@ -18,9 +18,10 @@ from rl import networks
 from rl.observations import encode, leaves, parts_of
 from rl.spaces import actions_of
 from rl.types import Batch, Update
-from supervised import Stack, optimizer, state
+from supervised import Stack, optimizer
 from supervised.device import choose
 from supervised.fused import Adam
+from supervised.optimize import load_state_by_seed, state_by_seed
 from supervised.schedules import Curve, Schedule, as_schedule, value_at
 from supervised.stack import clip_per_seed
 from supervised.streams import seeds_of
@@ -243,9 +244,11 @@ class DeepAgent:
 
     def state_dict(self) -> dict[str, Any]:
         """Weights, target weights, the optimiser's memory and every stream, arrays [N, ...]."""
+        if self.adam is not None:
+            self.adam.close()
         saved: dict[str, Any] = {
             "online": _numpy(self.online.state_dict()),
-            "optimizer": self._optimizer_state(),
+            "optimizer": state_by_seed(self.online, self.optimizer),
             "updates": np.full(len(self.seeds), self.updates),
             "streams": self.online.random_state().numpy(),
         }
@@ -263,55 +266,11 @@ class DeepAgent:
         self.online.load_state_dict(_tensors(saved["online"]))
         if self.target is not None:
             self.target.load_state_dict(_tensors(saved["target"]))
-        self._load_optimizer(saved["optimizer"])
+        if self.adam is not None:
+            self.adam.close()
+        load_state_by_seed(self.online, self.optimizer, saved["optimizer"])
         self.updates = int(saved["updates"][0])
         self.online.load_random_state(torch.from_numpy(saved["streams"]))
-
-    def _optimizer_state(self) -> dict[str, Any]:
-        """What the optimiser keeps: of the vector of all weights cut into each weight's [N, ...]; of a member's, as it is."""
-        if not self.online.batched:
-            return {"members": [state.to_tree(part) for part in self._by_member()]}
-        if self.adam is not None:
-            self.adam.close()
-        kept = self.optimizer.state.get(self.online.flat, {})
-        found: dict[str, Any] = {}
-        for name, value in kept.items():
-            whole = value.shape == self.online.flat.shape
-            found[name] = (
-                _numpy(self.online.blocks(value)) if whole else np.full(len(self.seeds), float(value), np.float32)
-            )
-        return found
-
-    def _by_member(self) -> list[list[dict[str, Any]]]:
-        return [
-            [dict(self.optimizer.state.get(p, {})) for p in group["params"]] for group in self.optimizer.param_groups
-        ]
-
-    def _load_optimizer(self, saved: dict[str, Any]) -> None:
-        if not self.online.batched:
-            for group, parts in zip(self.optimizer.param_groups, saved["members"], strict=True):
-                for parameter, part in zip(group["params"], parts, strict=True):
-                    found = state.from_tree(part)
-                    if any(v.shape not in ((), parameter.shape) for v in found.values()):
-                        raise ValueError("The saved state of the optimiser does not fit the network.")
-                    self.optimizer.state[parameter] = {k: v.to(self.device) for k, v in found.items()}
-            return
-        if self.adam is not None:
-            self.adam.close()
-        flat = self.online.flat
-        kept = self.optimizer.state[flat]
-        kept.clear()
-        for name, value in saved.items():
-            if isinstance(value, dict):
-                whole = torch.zeros_like(flat)
-                blocks = self.online.blocks(whole)
-                if value.keys() != blocks.keys() or any(value[n].shape != b.shape for n, b in blocks.items()):
-                    raise ValueError("The saved state of the optimiser does not fit the network.")
-                for key, block in blocks.items():
-                    block.copy_(torch.from_numpy(value[key]))
-                kept[name] = whole
-            else:
-                kept[name] = torch.tensor(float(value[0]), device=self.device)
 
 
 def _checked(batch: Batch, n: int) -> Batch:
