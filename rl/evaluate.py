@@ -13,8 +13,9 @@ import numpy as np
 
 from envs import tables
 from envs.member import Member
+from envs.rows import MemberRows
 from envs.source import Source
-from envs.vector import MemberRows, World
+from envs.vector import World
 from rl import explore, jit, planning
 from rl.agents.deep import DeepAgent
 from rl.agents.table import TableAgent

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from envs import tables, vector
+from envs import tables
+from envs.rows import members_of
 from envs.source import Source
 from rl.agents.table import TableAgent, TableDescription, lookup
 from rl.runs.loop import ENDED, STEPS_DONE, WINDOW, Actor, Rules, Table, time_in
@@ -65,7 +66,7 @@ class Online:
                 " stepped in plain Python, by one worker."
             )
         index = StateIndex(self.agent.index.space, where.name)
-        members = vector.members_of(where, self.seeds, self.envs_per_seed, index)
+        members = members_of(where, self.seeds, self.envs_per_seed, index)
         return LockstepWalk(self, where, index) if members is None else PlainWalk(self, members)
 
     @property

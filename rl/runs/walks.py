@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from envs import tables, vector
+from envs import tables
 from envs.member import Member, member_seed
+from envs.rows import rows_of
 from envs.source import Source
 from rl import jit
 from rl.runs.loop import STEPS_DONE, absorb, act, loop
@@ -157,7 +158,7 @@ class LockstepWalk(Walk):
 
     def __init__(self, run: Online, where: Source, index: StateIndex) -> None:
         self.run, self.index = run, index
-        self.rows = vector.rows_of(where, run.seeds, run.envs_per_seed)
+        self.rows = rows_of(where, run.seeds, run.envs_per_seed)
         self.absorb = jit.specialise(absorb, learn=run.learn)
 
     def _states(self, obs: Any) -> np.ndarray:
