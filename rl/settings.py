@@ -49,9 +49,9 @@ TUNED = {
         {
             "learning_rate": Linear(1e-3, 0.0),
             "double": True,
-            "n_step": 3,
+            "n_step": 5,
             "target_every_updates": 1,
-            "target_rate": 0.005,
+            "target_rate": 0.0025,
             "explore": _falling(0.05, 0.2),
         },
     ),

@@ -11,6 +11,8 @@ import pytest
 from PIL import Image
 from told import ROOT, curves, script
 
+import rl
+
 
 @pytest.fixture(scope="module")
 def lake(tmp_path_factory):
@@ -226,3 +228,18 @@ def test_benchmark_learning(tmp_path, monkeypatch):
     assert figures["bar"] == 490
     with pytest.raises(ValueError, match="There is no agent"):
         benchmark_deep.learning("CartPole-v1", "none", 2, 1, 3, Console(quiet=True))
+
+
+def test_benchmark_deep_in_parts(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    import benchmark_deep
+    from rich.console import Console
+
+    found = benchmark_deep.memory(Console(quiet=True))
+    assert found["CartPole, 10 seeds of 1 M steps, GB"] < 0.45
+    assert 0.28 < found["the same, measured, GB"] < 0.45
+    assert 1 < found["stacked pictures, bytes a stored pixel"] < 1.1
+    small = rl.DQN(learn_after_steps=20, batch_size=16, network="mlp(8)")
+    assert benchmark_deep.ours(small, 2, 50)() > 0
+    time_it = benchmark_deep.shared_out(small, 2, 50, 2)
+    assert time_it() > 0
