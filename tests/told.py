@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -87,6 +90,25 @@ def script(name: str, *words: object, cwd: Path, check: bool = True) -> subproce
         text=True,
         check=False,
     )
+    if check:
+        assert done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+def inside(name: str, *words: object, cwd: Path, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """As `script`, in this process: so that torch need not be imported once more."""
+    out, err = io.StringIO(), io.StringIO()
+    before, path, returncode = sys.argv, sys.path[:], 0
+    sys.argv = [str(ROOT / "scripts" / name), *map(str, words)]
+    sys.path.insert(0, str(ROOT / "scripts"))
+    try:
+        with contextlib.chdir(cwd), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            runpy.run_path(sys.argv[0], run_name="__main__")
+    except SystemExit as stop:
+        returncode = stop.code if isinstance(stop.code, int) else 1
+    finally:
+        sys.argv, sys.path[:] = before, path
+    done = subprocess.CompletedProcess(sys.argv, returncode, out.getvalue(), err.getvalue())
     if check:
         assert done.returncode == 0, done.stdout + done.stderr
     return done

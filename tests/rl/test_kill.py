@@ -90,6 +90,7 @@ def test_a_full_disk_ends_the_run_with_a_sentence_and_a_whole_checkpoint(tmp_pat
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
     import runpy
+    sys.path.insert(0, "scripts")  # as python does for a script
     runpy.run_path("scripts/train_frozenlake.py", run_name="__main__")
     """
     root = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))

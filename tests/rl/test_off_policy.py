@@ -199,8 +199,8 @@ def test_functions_are_handed_over_again(tmp_path):
         rl.load(tmp_path / "e" / "run.safetensors", network=net)
 
 
-@pytest.mark.parametrize("kind", ["plain", "all"])
-def test_the_number_of_workers_changes_no_bit(kind, tmp_path):
+def test_the_number_of_workers_changes_no_bit(tmp_path):
+    kind = "all"
     alone = train(kind, seeds=[5, 1, 7])
     shared = train(kind, seeds=[5, 1, 7], workers=2, logdir=tmp_path / "a")
     assert all(same(alone, shared, k, k) for k in range(3))
@@ -254,7 +254,7 @@ import rl
 workers, folder = sys.argv[1:]
 agent = rl.DQN(double=True, n_step=3, prioritised=True, batch_size=16, capacity_steps=1000, learn_after_steps=100,
                network="mlp(16)")
-rl.train("CartPole-v1", agent, steps=2_500, seeds=2, workers=int(workers), logdir=folder, resume=True, save_every_steps=200,
+rl.train("CartPole-v1", agent, steps=1_500, seeds=2, workers=int(workers), logdir=folder, resume=True, save_every_steps=200,
          evaluate_every_steps=500, progress=False)
 """
 
@@ -265,7 +265,7 @@ def test_killed_and_resumed_equals_uninterrupted(workers_, tmp_path):
         return subprocess.Popen(["python", "-c", SCRIPT, str(workers_), str(tmp_path / name)])
 
     assert command("whole").wait() == 0
-    for after in (0.3, 1.0)[: 3 - workers_]:
+    for after in (0.3, 1.0)[workers_ - 1 :]:
         process = command("killed")
         began = tmp_path / "killed" / "run.safetensors.previous"
         while process.poll() is None and not began.exists():
@@ -275,7 +275,7 @@ def test_killed_and_resumed_equals_uninterrupted(workers_, tmp_path):
         process.wait()
     assert command("killed").wait() == 0
     whole, again = (rl.load(tmp_path / name / "run.safetensors") for name in ("whole", "killed"))
-    assert again.step == 2500
+    assert again.step == 1500
     assert same(whole, again)
     assert same(whole, again, 1, 1)
     assert curves(tmp_path / "whole") == curves(tmp_path / "killed")

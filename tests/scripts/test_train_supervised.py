@@ -4,13 +4,13 @@ import json
 import os
 
 import pytest
-from told import script
+from told import inside
 
 from supervised import mnist
 
 
 def train(*words, cwd, check=True):
-    return script("train_supervised.py", *words, cwd=cwd, check=check)
+    return inside("train_supervised.py", *words, cwd=cwd, check=check)
 
 
 @pytest.mark.parametrize(
