@@ -176,6 +176,8 @@ class Replay:
                 f" {self.n_step} step{'s' * (self.n_step > 1)} is complete."
             )
         u = streams.uniform(batch_size).numpy()
+        if len(u) != self.n:
+            raise ValueError(f"The streams are of {len(u)} seeds; the replay is of {self.n}.")
         index = np.empty(u.shape, np.int64)
         weight = None
         if self.alpha is None:

@@ -245,6 +245,11 @@ def test_what_is_refused_is_told():
         replay.sample(4, Streams([0]))
     with pytest.raises(ValueError, match="batch_size is a whole number"):
         replay.sample(0, Streams([0]))
+    one = rl.Replay(world, 10)
+    obs, step = world.reset(), world.step(torch.zeros(1, 1, dtype=torch.int64))
+    one.add(obs, torch.zeros(1, 1, dtype=torch.int64), step)
+    with pytest.raises(ValueError, match="streams are of 2 seeds; the replay is of 1"):
+        one.sample(4, Streams([0, 1]))
     with pytest.raises(ValueError, match="uniform and keeps no priorities"):
         replay.update_priorities(torch.zeros(1, 1), torch.zeros(1, 1))
     obs, step = world.reset(), world.step(torch.zeros(1, 1, dtype=torch.int64))
