@@ -117,7 +117,7 @@ TUNED = {
         },
         {
             "network": "mlp(128,128)",
-            "learning_rate": Linear(1e-3, 0.0),
+            "learning_rate": Linear(2e-3, 0.0),
             "double": True,
             "n_step": 2,
             "target_every_updates": 250,
