@@ -57,6 +57,8 @@ def errors(
             found = target - q[k, b, action[k, b]]
             error[k, b] = found
             slope = min(max(found, np.float32(-1)), np.float32(1)) if HUBER else np.float32(2) * found
+            if not math.isfinite(found):  # clipped, it would pass for an error of 1
+                slope = np.float32(np.nan)
             scale = weight[k, b] * share if weight.shape[1] else share
             gradient[k, b, action[k, b]] = slope * scale
     return True
@@ -83,7 +85,8 @@ def learn(agent: DeepAgent, batch: Batch, measured: bool) -> Learned:
         error = target - losses.taken(q, batch.action)
         share = -1.0 / error.shape[1]
         scale = share if batch.weight is None else batch.weight * share
-        gradient = losses.at_taken(slope(error) * scale, q, batch.action)
+        steep = slope(error).masked_fill(~torch.isfinite(error), torch.nan)  # clipped, it would pass for an error of 1
+        gradient = losses.at_taken(steep * scale, q, batch.action)
     metrics = {}
     if measured:
         cost = loss(error) if batch.weight is None else loss(error) * batch.weight

@@ -233,6 +233,18 @@ def test_nan_is_told_and_changes_nothing(poison):
         ] in str(caught.value) or poison == "weight"
 
 
+@pytest.mark.parametrize("masked", [True, False])
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
+def test_an_infinite_error_is_told_though_its_slope_is_clipped(masked, value):
+    agent = rl.DQN().build(gym.spaces.Box(-1, 1, (2,)), gym.spaces.Discrete(2), seeds=[3, 6])
+    batch = random_batch(2)
+    if masked:
+        batch = batch._replace(next_mask=torch.ones(2, 16, 2, dtype=torch.bool))
+    batch.reward[0, 4] = value
+    with pytest.raises(FloatingPointError, match="Seed 3: the reward, and so the gradient, of update 1"):
+        agent.update(batch)
+
+
 @pytest.mark.parametrize("compiled", [True, False])
 def test_batches_that_do_not_fit_are_told(compiled):
     agent = rl.DQN(compiled=compiled).build(gym.spaces.Box(-1, 1, (2,)), gym.spaces.Discrete(2), seeds=2)
