@@ -59,6 +59,7 @@ def test_hihello(tmp_path):
 
 def test_mnist_that_is_not_at_hand_is_said_aloud(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr("urllib.request._opener", None)  # urllib keeps the proxies that it finds at its first call
     for name in ("http_proxy", "https_proxy", "HTTPS_PROXY", "HTTP_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")  # nobody answers there
     for name in ("no_proxy", "NO_PROXY"):
