@@ -5,11 +5,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import hashlib
-import os
 import struct
-import tempfile
-import urllib.error
-import urllib.request
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +15,7 @@ import numpy as np
 import torch
 
 from supervised.data import Data, DataError
+from supervised.download import cache, download
 
 MIRRORS = (
     "https://storage.googleapis.com/cvdf-datasets/mnist",
@@ -31,7 +28,6 @@ FILES = {
     "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
     "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
 }
-SECONDS = 30  # that a mirror may be silent
 
 
 class Digits(NamedTuple):
@@ -68,11 +64,6 @@ def digits() -> Digits:
     return Digits("digits", Data(x[~test], y[~test]), Data(x[test], y[test]))
 
 
-def cache() -> Path:
-    """Where downloaded data are kept: $XDG_CACHE_HOME/valuebased, by default ~/.cache/valuebased."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "valuebased"
-
-
 def read_idx(path: Path, checksum: str | None = None) -> np.ndarray:
     """An idx file of bytes, packed or not, as an array. Raises DataError when it is damaged, or not the one of `checksum`."""
     try:
@@ -107,30 +98,9 @@ def _download(folder: Path, name: str, mirrors: Sequence[str]) -> None:
     with contextlib.suppress(DataError):
         read_idx(_find(folder, name), FILES[name])
         return
-    said = []
-    for mirror in mirrors:
-        try:
-            with urllib.request.urlopen(f"{mirror}/{name}.gz", timeout=SECONDS) as answer:
-                data = answer.read()
-        except (urllib.error.URLError, OSError, ValueError) as error:
-            said.append(f"{mirror}: {error}")
-            continue
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=folder, prefix=f"{name}.", delete=False) as file:
-                file.write(data)
-        except OSError as error:
-            raise DataError(f"MNIST cannot be kept in {folder}: {error.strerror or error}.") from error
-        temporary = Path(file.name)
-        try:
-            read_idx(temporary, FILES[name])
-            os.replace(temporary, folder / f"{name}.gz")
-            return
-        except DataError as error:
-            said.append(f"{mirror}: {str(error).replace(str(temporary), name)}")
-        finally:
-            temporary.unlink(missing_ok=True)
-    raise DataError(
-        f"{name} could not be downloaded. {'; '.join(said) or 'No mirror was named.'} Give the directory of the four idx"
-        " files, or use the embedded digits."
+    download(
+        folder / f"{name}.gz",
+        [f"{mirror}/{name}.gz" for mirror in mirrors],
+        lambda path: read_idx(path, FILES[name]),
+        "Give the directory of the four idx files, or use the embedded digits.",
     )

@@ -1,0 +1,130 @@
+"""Where an experiment lays what it found: rows beside the notes' figures, curves, pictures."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from rich.console import Console
+from rich.table import Table
+
+from supervised import results
+from supervised.checkpoint import CheckpointError
+from supervised.logger import Logger
+
+Ours = float | int | str | Mapping[str, Any]  # a number, words, or `results.summary` over seeds
+
+
+class Desk:
+    """What one run of an experiment has found so far. Its folder holds result.json, pictures and TensorBoard's curves."""
+
+    def __init__(self, folder: Path, console: Console) -> None:
+        self.folder, self.console = folder, console
+        self.rows: list[dict[str, Any]] = []
+        self.pictures: list[str] = []
+        self.facts: dict[str, Any] = {}  # what else belongs into result.json
+        self._logger: Logger | None = None
+
+    def say(self, text: str) -> None:
+        """Print a line."""
+        self.console.print(text, soft_wrap=True)
+
+    def row(self, what: str, ours: Ours, note: str = "", digits: int = 4) -> None:
+        """One line of the table: what was measured, what came out here, what the notes say of it."""
+        plain = ours if isinstance(ours, (str, Mapping)) else number(float(ours))
+        self.rows.append({"what": what, "ours": plain, "note": note, "digits": digits})
+
+    def seeds(self, what: str, values: Any, seeds: Sequence[int], note: str = "", digits: int = 4) -> None:
+        """A row of which each seed has a value, [N]; the table shows their mean and its 95 % interval."""
+        self.row(what, results.summary(np.asarray(values, np.float64), seeds), note, digits)
+
+    def picture(self, name: str, figure: Figure) -> None:
+        """Keep a figure as NAME.png, and in TensorBoard's Images tab."""
+        from PIL import Image
+
+        png = io.BytesIO()
+        figure.savefig(png, format="png", dpi=100)
+        self._keep(f"{name}.png", png.getvalue())
+        self.logger.image(0, name, np.asarray(Image.open(png).convert("RGB")))
+
+    def animation(self, name: str, frames: Sequence[np.ndarray], seconds: float = 0.08) -> None:
+        """Keep frames, each uint8 [height, width, 3], as NAME.gif, and in TensorBoard's Images tab."""
+        from PIL import Image
+
+        first, *others = [Image.fromarray(frame).quantize(64) for frame in frames]
+        gif = io.BytesIO()
+        first.save(gif, format="GIF", save_all=True, append_images=others, duration=int(1000 * seconds), loop=0)
+        self._keep(f"{name}.gif", gif.getvalue())
+        self.logger.gif(0, name, gif.getvalue(), first.size)
+
+    def curve(self, tag: str, values: Any, run: str = "", every: int = 1) -> None:
+        """A curve for TensorBoard: one value a step, of which every `every`-th is kept. run: the name of a sub-run."""
+        for step, value in enumerate(values):
+            if step % every == 0:
+                self.logger.scalars(step, {tag: float(value)}, run)
+
+    @property
+    def logger(self) -> Logger:
+        """TensorBoard's event files in the folder."""
+        if self._logger is None:
+            self._logger = Logger(self.folder)
+        return self._logger
+
+    def close(self) -> None:
+        """Let go of the event files."""
+        if self._logger is not None:
+            self._logger.close()
+
+    def _keep(self, name: str, data: bytes) -> None:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            (self.folder / name).write_bytes(data)
+        except OSError as error:
+            raise CheckpointError(f"{self.folder / name} could not be written: {error.strerror or error}.") from error
+        if name not in self.pictures:
+            self.pictures.append(name)
+
+    def report(self) -> None:
+        """Print the table."""
+        table = Table(highlight=False)
+        for column in ("what", "here", "the notes"):
+            table.add_column(column, overflow="fold")
+        for row in self.rows:
+            table.add_row(row["what"], told(row["ours"], row["digits"]), row["note"])
+        self.console.print(table)
+
+
+def told(ours: Any, digits: int) -> str:
+    """A row's figure in words: a mean over seeds comes with its interval."""
+    if isinstance(ours, str):
+        return ours
+    if not isinstance(ours, Mapping):
+        return "nan" if ours is None else _figure(ours, digits)
+    low, high = ours["interval_95"]
+    mean = "nan" if ours["mean"] is None else _figure(ours["mean"], digits)
+    return f"{mean} (one seed)" if low is None else f"{mean} [{_figure(low, digits)}, {_figure(high, digits)}]"
+
+
+def number(value: float) -> float | str:
+    """A number for JSON, which knows neither NaN nor infinity."""
+    return value if math.isfinite(value) else str(value)
+
+
+def pixels(figure: Figure) -> np.ndarray:
+    """A figure as a picture, uint8 [height, width, 3]."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def _figure(value: float, digits: int) -> str:
+    if value and not 1e-4 <= abs(value) < 1e6 and digits:
+        return f"{value:.{max(1, digits - 1)}g}"
+    return f"{value:,.{digits}f}"

@@ -1,0 +1,53 @@
+"""Files that are fetched once, checked, and kept in this user's cache."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from supervised.data import DataError
+
+SECONDS = 30  # that a mirror may be silent
+
+
+def cache() -> Path:
+    """Where downloaded data are kept: $XDG_CACHE_HOME/valuebased, by default ~/.cache/valuebased."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "valuebased"
+
+
+def download(path: Path, addresses: Sequence[str], check: Callable[[Path], object], otherwise: str) -> None:
+    """Fetch a file from the first address that has it whole; `path` appears only when `check` has let it pass.
+
+    check: is given a file, and raises DataError where it is not the right one. Raises DataError where no address gives it,
+    with what each said and `otherwise`, a sentence on what to do then.
+    """
+    said = []
+    for address in addresses:
+        try:
+            with urllib.request.urlopen(address, timeout=SECONDS) as answer:
+                data = answer.read()
+        except (urllib.error.URLError, OSError, ValueError) as error:
+            said.append(f"{address}: {error}")
+            continue
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f"{path.name}.", delete=False) as file:
+                file.write(data)
+        except OSError as error:
+            raise DataError(f"{path.name} cannot be kept in {path.parent}: {error.strerror or error}.") from error
+        temporary = Path(file.name)
+        try:
+            check(temporary)
+            os.replace(temporary, path)
+            return
+        except DataError as error:
+            said.append(f"{address}: {str(error).replace(str(temporary), path.name)}")
+        finally:
+            temporary.unlink(missing_ok=True)
+    raise DataError(
+        f"{path.name} could not be downloaded. {'; '.join(said) or 'No mirror was named.'} {otherwise}".strip()
+    )
