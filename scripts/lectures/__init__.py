@@ -1,15 +1,48 @@
 """The lecture notes' experiments, by name."""
 
-from lectures import mnist, regression
+from lectures import (
+    classification,
+    depth,
+    descent,
+    mnist,
+    pictures,
+    preparation,
+    regression,
+    sequences,
+    shapes,
+    tools,
+)
 from lectures.experiment import Experiment
 
 EXPERIMENTS: dict[str, type[Experiment]] = {
     "linear": regression.Linear,
     "multivariable": regression.MultiVariable,
+    "logistic": classification.Logistic,
+    "softmax": classification.Softmax,
+    "learning-rates": classification.LearningRates,
+    "xor": classification.Xor,
+    "normalisation": preparation.Normalisation,
+    "overfitting": preparation.Overfitting,
     "mnist-softmax": mnist.Softmax,
     "mnist-mlp": mnist.Perceptron,
     "mnist-initialisers": mnist.Initialisers,
     "mnist-deep": mnist.Deep,
     "mnist-cnn": mnist.Convolutional,
     "mnist-ensemble": mnist.Ensemble,
+    "activations": depth.Activations,
+    "initialisation": depth.Initialisation,
+    "gradients": depth.Gradients,
+    "optimisers": descent.Optimisers,
+    "shapes": shapes.Shapes,
+    "transfer": pictures.Transfer,
+    "augmentation": pictures.Altered,
+    "fractional-pooling": pictures.FractionalPooling,
+    "caption": pictures.Caption,
+    "sequence-shapes": sequences.SequenceShapes,
+    "hihello": sequences.HiHello,
+    "if-you-want-you": sequences.IfYouWantYou,
+    "char-rnn": sequences.CharRNN,
+    "stock": sequences.Stock,
+    "search": tools.Search,
+    "speed": tools.Speed,
 }

@@ -41,7 +41,9 @@ class Desk:
 
     def seeds(self, what: str, values: Any, seeds: Sequence[int], note: str = "", digits: int = 4) -> None:
         """A row of which each seed has a value, [N]; the table shows their mean and its 95 % interval."""
-        self.row(what, results.summary(np.asarray(values, np.float64), seeds), note, digits)
+        array = np.asarray(values, np.float64)
+        lost = int((~np.isfinite(array)).sum())
+        self.row(what, f"nan in {lost} of {array.size} seeds" if lost else results.summary(array, seeds), note, digits)
 
     def picture(self, name: str, figure: Figure) -> None:
         """Keep a figure as NAME.png, and in TensorBoard's Images tab."""
@@ -104,9 +106,9 @@ def told(ours: Any, digits: int) -> str:
     if isinstance(ours, str):
         return ours
     if not isinstance(ours, Mapping):
-        return "nan" if ours is None else _figure(ours, digits)
+        return _figure(ours, digits)
     low, high = ours["interval_95"]
-    mean = "nan" if ours["mean"] is None else _figure(ours["mean"], digits)
+    mean = _figure(ours["mean"], digits)
     return f"{mean} (one seed)" if low is None else f"{mean} [{_figure(low, digits)}, {_figure(high, digits)}]"
 
 

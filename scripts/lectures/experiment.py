@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from lectures.desk import Desk
 from torch import nn
 
 import supervised
+from lectures.desk import Desk
 from supervised import Data, DataError, Fit, Recipe, mnist
 from supervised.streams import seeds_of
 
@@ -77,7 +77,10 @@ class Fitted(Seeded):
             raise ValueError(f"--epochs is a whole number from 1 on, not {self.epochs}.")
         recipe = recipe if self.epochs is None else dataclasses.replace(recipe, epochs=self.epochs)
         seeds = self.all_seeds if seeds is None else seeds
-        desk.say(f"{name or 'training'}: {recipe.epochs:,} epochs of {len(data[0]):,} examples, {len(seeds)} seeds")
+        plural = "s" * (len(seeds) > 1)
+        desk.say(
+            f"{name or 'training'}: {recipe.epochs:,} epochs of {len(data[0]):,} examples, {len(seeds)} seed{plural}"
+        )
         return supervised.fit(
             make,
             data,

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lectures.desk import Desk
-
 from supervised import DataError
 from supervised.data import Table, read_csv
 from supervised.download import cache, download

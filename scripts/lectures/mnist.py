@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from lectures.desk import Desk
-from lectures.experiment import OnDigits
 from torch import nn
 
+from lectures.desk import Desk
+from lectures.experiment import OnDigits
 from supervised import CNN, MLP, Fit, Recipe, SoftmaxRegression, mnist, results
 from supervised.augment import Affine
 

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from lectures.desk import Desk
-from lectures.experiment import Experiment, Fitted
-from lectures.files import FromFiles, rows_of
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from lectures.desk import Desk
+from lectures.experiment import Fitted
+from lectures.files import FromFiles, rows_of
 from supervised import Data, LinearRegression, Recipe, data
 
 X = Y = torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64)  # the notes' data: y is x, so W = 1 and b = 0

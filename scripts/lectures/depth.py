@@ -1,0 +1,311 @@
+"""What depth does to activations and gradients: they die out or blow up, and how that is helped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor, nn
+
+from lectures.desk import Desk
+from lectures.experiment import Fitted, OnDigits
+from lectures.mnist import ADAM
+from supervised import MLP, RNN, Data, Recipe, mnist, watch
+from supervised.streams import generator
+
+
+@dataclass
+class Activations(OnDigits):
+    """Sigmoid against ReLU, 3 layers against 10, from N(0, 1) as the notes have it; then five activations well initialised."""
+
+    width: int = 256
+    """Units of each hidden layer."""
+
+    def run(self, desk: Desk) -> None:
+        found = self.digits(desk)
+        inside: dict[str, dict[str, Tensor]] = {}
+        notes = {("sigmoid", 3): ".9421", ("relu", 3): ".9587", ("sigmoid", 10): ".9431", ("relu", 10): ".9300"}
+        for (activation, layers), note in notes.items():
+            name = f"{activation}, {layers} layers, N(0,1)"
+            inside[name] = self.judge(desk, found, name, activation, layers, "normal", ADAM, note)
+        short = Recipe(epochs=5, batch_size=100)
+        for activation in ("sigmoid", "tanh", "relu", "leaky_relu", "elu"):
+            init = "he" if activation in ("relu", "leaky_relu", "elu") else "xavier"
+            name = f"{activation}, 10 layers, {init}, 5 epochs"
+            inside[name] = self.judge(desk, found, name, activation, 10, init, short)
+        desk.picture("activations", draw_by_layer({n: list(a.values()) for n, a in inside.items()}, "after training"))
+
+    def judge(
+        self,
+        desk: Desk,
+        found: mnist.Digits,
+        name: str,
+        activation: str,
+        layers: int,
+        init: str,
+        recipe: Recipe,
+        note: str = "",
+    ) -> dict[str, Tensor]:
+        """Train one net -> what its layers answer to some pictures after training."""
+        inputs, widths = int(np.prod(found.train.x.shape[1:])), [self.width] * (layers - 1)
+
+        def make() -> nn.Module:
+            return MLP(inputs, 10, widths, activation=activation, init=init)
+
+        x, y = found.train.x[:200].float() / 255, found.train.y[:200]
+        torch.manual_seed(0)
+        first, last = slopes(make(), x, y)
+        folder = name.replace("N(0,1)", "normal").replace(", ", "_").replace(" ", "_")
+        fitted = self.fit(desk, folder, make, found.train, recipe)
+        desk.seeds(
+            f"{name}: test accuracy", fitted.evaluate(found.test)["accuracy"], self.all_seeds, self.note(desk, note)
+        )
+        desk.row(f"{name}: first gradient, first by last hidden layer", first / last)
+        answers = watch.activations(fitted.stack.modules[0], x.to(fitted.stack.device))
+        if activation == "relu":
+            desk.row(f"{name}: share of dead units", watch.dead_units(fitted.stack.modules[0], answers) or 0.0)
+        return {layer: answer.cpu() for layer, answer in answers.items() if activation in layer}
+
+
+def slopes(module: nn.Module, x: Tensor, y: Tensor) -> tuple[float, float]:
+    """The mean size of the cost's gradient in the weights of the first and of the last hidden layer."""
+    nn.functional.cross_entropy(module(x), y).backward()
+    sizes = [
+        float(p.grad.abs().mean())
+        for n, p in module.named_parameters()
+        if p.grad is not None and n.startswith("trunk") and p.ndim > 1
+    ]
+    return sizes[0], max(sizes[-1], 1e-30)
+
+
+def draw_by_layer(answers: dict[str, list[Tensor]], when: str) -> Figure:
+    """A histogram for each layer of each net: depth from left to right."""
+    deepest = max(len(layers) for layers in answers.values())
+    figure = Figure(figsize=(1.7 * deepest + 1.5, 1.5 * len(answers) + 0.6), layout="constrained")
+    grid = figure.subplots(len(answers), deepest, squeeze=False)
+    for row, (name, layers) in zip(grid, answers.items(), strict=True):
+        for i, axes in enumerate(row):
+            if i >= len(layers):
+                axes.axis("off")
+                continue
+            values = layers[i].flatten().numpy()
+            axes.hist(values, bins=40, color=f"C{list(answers).index(name) % 10}")
+            axes.set_title(f"layer {i + 1}, std {values.std():.2g}", fontsize=8)
+            axes.set_yticks([])
+            axes.tick_params(labelsize=7)
+        row[0].set_ylabel("\n".join(name.split(", ")), fontsize=7, rotation=0, ha="right", va="center")
+    figure.suptitle(f"How activations are spread, layer by layer, {when}")
+    return figure
+
+
+@dataclass
+class Initialisation(OnDigits):
+    """Activations through ten layers for weights too small, too large and right; and pre-training by a Boltzmann machine."""
+
+    labels: int = 200
+    """How many pictures have a label in the demonstration of pre-training."""
+    unlabelled: int = 5000
+    """How many have none: the Boltzmann machine learns from these."""
+
+    def run(self, desk: Desk) -> None:
+        spread: dict[str, list[Tensor]] = {}
+        scales: dict[str, tuple[str, Callable[[Tensor], Tensor]]] = {
+            "std .01": ("tanh", lambda w: w.normal_(std=0.01)),
+            "std 1": ("tanh", lambda w: w.normal_(std=1)),
+            "Xavier": ("tanh", nn.init.xavier_normal_),
+            "Xavier with ReLU": ("relu", nn.init.xavier_normal_),
+            "He with ReLU": ("relu", nn.init.kaiming_normal_),
+        }
+        notes = {"std .01": "goes to 0", "std 1": "saturates", "Xavier": "stays"}
+        for name, (activation, draw) in scales.items():
+            torch.manual_seed(0)
+            x = torch.randn(1000, 500)
+            layers = []
+            for _ in range(10):
+                x = getattr(torch, activation)(x @ draw(torch.empty(500, 500)).T)
+                layers.append(x)
+            spread[name] = layers
+            stds = [float(layer.std()) for layer in layers]
+            told = ", ".join(f"{stds[i]:.2g}" for i in (0, 4, 9))
+            desk.row(f"{name}: std of layers 1, 5, 10", told, notes.get(name, ""))
+            if name == "std 1":
+                desk.row(
+                    "std 1: share of tanh beyond .99 in layer 10",
+                    float((layers[-1].abs() > 0.99).float().mean()),
+                    "saturated",
+                )
+            desk.curve("activation_std", stds, name.replace(" ", "_"))
+        desk.picture("by_layer", draw_by_layer(spread, "before training"))
+        self.pretrain(desk)
+
+    def pretrain(self, desk: Desk) -> None:
+        """Restricted Boltzmann machine (Hinton 2002): learn features without labels, then a classifier on few labels."""
+        from sklearn.neural_network import BernoulliRBM
+
+        found = self.digits(desk)
+        x = found.train.x.flatten(1).float() / 255
+        few = Data(x[: self.labels], found.train.y[: self.labels])
+        rbm = BernoulliRBM(64, learning_rate=0.05, n_iter=20, random_state=0).fit(x[: self.unlabelled].numpy())
+        weights, biases = (
+            torch.from_numpy(part.astype(np.float32)) for part in (rbm.components_, rbm.intercept_hidden_)
+        )
+
+        def make(pretrained: bool) -> nn.Module:
+            net = MLP(x.shape[1], 10, (64,), activation="sigmoid", init="xavier")
+            if pretrained:
+                first = next(part for part in net.modules() if isinstance(part, nn.Linear))
+                with torch.no_grad():
+                    first.weight.copy_(weights)
+                    first.bias.copy_(biases)
+            return net
+
+        recipe = Recipe(epochs=100, batch_size=20)
+        test = Data(found.test.x.flatten(1).float() / 255, found.test.y)
+        for name, pretrained in (("Xavier", False), ("pre-trained by a Boltzmann machine", True)):
+            fitted = self.fit(desk, "rbm" if pretrained else "xavier", lambda p=pretrained: make(p), few, recipe)
+            what = f"{len(few.x)} labels, {name}: test accuracy"
+            desk.seeds(
+                what,
+                fitted.evaluate(test)["accuracy"],
+                self.all_seeds,
+                'named; "about .99" with all labels' if pretrained else "",
+            )
+        figure = Figure(figsize=(6, 6.4), layout="constrained")
+        side = found.train.x.shape[1:]
+        for axes, filter_ in zip(figure.subplots(8, 8).flat, weights, strict=True):
+            axes.imshow(filter_.view(*side), cmap="gray")
+            axes.axis("off")
+        figure.suptitle("What the Boltzmann machine's 64 units look for")
+        desk.picture("rbm", figure)
+
+
+@dataclass
+class Gradients(Fitted):
+    """Vanishing and exploding gradients: long products, RNN beside LSTM, clipping; and gradients checked by differences."""
+
+    length: int = 50
+    """How many steps the products and sequences are long."""
+
+    def run(self, desk: Desk) -> None:
+        desk.row("slopes of three sigmoids in a chain, .01 x .03 x .2", f"{0.01 * 0.03 * 0.2:.0e}", "close to 0")
+        desk.row("largest slope a sigmoid has, to the power of 10", f"{0.25**10:.1e}", "")
+        curves = {}
+        for scale in (0.9, 1.0, 1.1):
+            curves[f"singular values {scale}"] = norms = self.product(scale)
+            note = {0.9: "vanishes", 1.1: "explodes"}.get(scale, "")
+            desk.row(f"{self.length} factors with singular values {scale}: length of the product", norms[-1], note)
+            desk.curve("product", norms, f"{scale}")
+        cells = {}
+        for cell in ("rnn", "lstm", "lstm, forget gate open", "gru"):
+            cells[cell] = found = np.mean([self.reach(cell, seed) for seed in self.all_seeds], 0)
+            desk.row(
+                f"{cell}: gradient from {self.length - 1} steps back by that of the last step",
+                float(found[0] / found[-1]),
+            )
+        self.checked(desk)
+        self.clipped(desk)
+        figure = Figure(figsize=(12, 4.5), layout="constrained")
+        left, right = figure.subplots(1, 2)
+        for name, values in curves.items():
+            left.plot(values, label=name)
+        left.set(yscale="log", xlabel="factors", ylabel="length of the product", title="A product of matrices")
+        for name, values in cells.items():
+            right.plot(range(self.length - 1, -1, -1), values, label=name)
+        right.set(
+            yscale="log", xlabel="steps back", ylabel="gradient of the last output", title="How far back a cell feels"
+        )
+        for axes in (left, right):
+            axes.legend()
+        desk.picture("gradients", figure)
+
+    def product(self, scale: float) -> list[float]:
+        """The length of v after each product with a matrix whose singular values are all `scale`."""
+        rng = generator(0, "weights")
+        turn, _ = np.linalg.qr(rng.standard_normal((8, 8)))
+        v = np.eye(8)[0]
+        lengths = [1.0]
+        for _ in range(self.length):
+            v = scale * turn @ v
+            lengths.append(float(np.linalg.norm(v)))
+        return lengths
+
+    def reach(self, cell: str, seed: int) -> np.ndarray:
+        """How strongly the last output of an untrained cell of 32 units feels each input, [length]."""
+        torch.manual_seed(seed)
+        net = RNN(4, 1, 32, cell=cell.split(",", maxsplit=1)[0], shape="many-to-one")
+        if "open" in cell:  # bias 3: .95 of the cell's state is kept (Jozefowicz et al. 2015, section 2.2)
+            with torch.no_grad():
+                net.trunk.cell.bias_ih_l0[32:64] = 3.0
+        x = torch.randn(16, self.length, 4, requires_grad=True)
+        net(x)[0].sum().backward()
+        assert x.grad is not None
+        return x.grad.norm(dim=-1).mean(0).numpy()
+
+    def checked(self, desk: Desk) -> None:
+        """The lecture's own backward passes, against numeric differences (torch.autograd.gradcheck)."""
+        x = torch.tensor([-2.0, 5.0, -4.0], dtype=torch.float64, requires_grad=True)
+        ((x[0] + x[1]) * x[2]).backward()
+        assert x.grad is not None
+        desk.row("gradient of (x + y) z at -2, 5, -4", ", ".join(f"{value:g}" for value in x.grad), "-4, -4, 3")
+        points = torch.linspace(-5, 5, 11, dtype=torch.float64, requires_grad=True)
+        desk.row(
+            "sigmoid's backward by hand equals differences",
+            str(torch.autograd.gradcheck(Sigmoid.apply, (points,))),
+            "s (1 - s)",
+        )
+        jacobian = torch.autograd.functional.jacobian(torch.relu, torch.randn(6))
+        desk.row(
+            "ReLU's Jacobian is diagonal", str(bool((jacobian == torch.diag(jacobian.diagonal())).all())), "diagonal"
+        )
+
+    def clipped(self, desk: Desk) -> None:
+        """Say after 60 steps which sign came first, with a recurrent matrix whose singular values are 1.1."""
+        rng = generator(0, "data")
+        x = rng.standard_normal((512, self.length, 2)).astype(np.float32) * 0.1
+        y = rng.integers(0, 2, 512)
+        x[:, 0, 0] = 2.0 * y - 1
+        train = Data(torch.from_numpy(x), torch.from_numpy(y))
+
+        def make() -> nn.Module:
+            net = RNN(2, 2, 32, cell="rnn", shape="many-to-one")
+            with torch.no_grad():
+                nn.init.orthogonal_(net.trunk.cell.weight_hh_l0, 1.1)
+            return net
+
+        for clip in (None, 1.0):
+            recipe = Recipe(
+                epochs=30, batch_size=32, optimizer="SGD", learning_rate=0.5, clip_norm=clip, stop_if_diverging=False
+            )
+            name = "not clipped" if clip is None else "clipped at 1"
+            fitted = self.fit(desk, name.replace(" ", "_"), make, train, recipe)
+            norms = np.stack([row["train/gradient_norm"] for row in fitted.history])
+            desk.seeds(
+                f"RNN, singular values 1.1, {name}: largest gradient at an epoch's end",
+                norms.max(0),
+                self.all_seeds,
+                digits=1,
+            )
+            desk.seeds(
+                f"RNN, singular values 1.1, {name}: share right", fitted.evaluate(train)["accuracy"], self.all_seeds
+            )
+
+
+class Sigmoid(torch.autograd.Function):
+    """The sigmoid with its backward pass written by hand, as the lecture's computational graph has it."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        """[...] -> [...]."""
+        y = 1 / (1 + (-x).exp())
+        ctx.save_for_backward(y)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *slopes: Tensor) -> Tensor:
+        """The slope from above times the local one, s (1 - s)."""
+        (y,) = ctx.saved_tensors
+        return slopes[0] * y * (1 - y)

@@ -1,0 +1,190 @@
+"""Searching settings, and how fast the machine is."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+
+from lectures.desk import Desk
+from lectures.experiment import Experiment, Fitted
+from lectures.mnist import lecture_cnn
+from supervised import MLP, Data, Recipe, mnist
+from supervised import data as data_
+from supervised.device import choose
+
+
+@dataclass
+class Search(Fitted):
+    """Grid against random against TPE, by optuna's samplers: learning rate and weight decay of an MLP on the small digits."""
+
+    seeds: int = 10
+    """How many searches of each kind."""
+    trials: int = 9
+    """Settings that each search tries; the grid has as many, in rows and columns."""
+
+    def run(self, desk: Desk) -> None:
+        try:
+            import optuna
+        except ImportError:
+            raise ValueError("search needs optuna: pip install '.[search]'.") from None
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        side = math.isqrt(self.trials)
+        if side < 2 or side * side != self.trials:
+            raise ValueError(
+                f"--trials is a square from 4 on, for the grid has as many rows as columns, not {self.trials}."
+            )
+        digits = mnist.digits()
+        train, validation = data_.split(digits.train, 0.3)
+        powers = {"learning_rate": (-4.5, -0.5), "weight_decay": (-4.0, 1.0)}
+        grid = {name: list(np.linspace(low, high, side)) for name, (low, high) in powers.items()}
+        samplers: dict[str, Any] = {
+            "grid": lambda seed: optuna.samplers.GridSampler(grid, seed=seed),
+            "random": lambda seed: optuna.samplers.RandomSampler(seed=seed),
+            "TPE": lambda seed: optuna.samplers.TPESampler(seed=seed, n_startup_trials=4),
+        }
+        tried: dict[str, list[tuple[float, float, float]]] = {}
+        for name, sampler in samplers.items():
+            best, tests = [], []
+            tried[name] = []
+            for seed in self.all_seeds:
+                study = optuna.create_study(direction="maximize", sampler=sampler(seed))
+
+                def objective(trial: Any, seed: int = seed, name: str = name) -> float:
+                    rate, decay = (10 ** trial.suggest_float(key, *bounds) for key, bounds in powers.items())
+                    accuracy, test = self.judge(rate, decay, seed, train, validation, digits.test)
+                    trial.set_user_attr("test", test)
+                    tried[name].append((rate, decay, accuracy))
+                    return accuracy
+
+                study.optimize(objective, self.trials)
+                best.append(study.best_value)
+                tests.append(study.best_trial.user_attrs["test"])
+                desk.logger.scalars(seed, {"best_validation_accuracy": best[-1]}, name)
+            note = "better, in theory" if name == "random" else ""
+            desk.seeds(f"{name}: best validation accuracy of {self.trials} trials", best, self.all_seeds, note)
+            desk.seeds(f"{name}: its test accuracy", tests, self.all_seeds)
+        desk.picture("search", self.draw(tried))
+
+    def judge(
+        self, rate: float, decay: float, seed: int, train: Data, validation: Data, test: Data
+    ) -> tuple[float, float]:
+        """Validation and test accuracy of one setting."""
+        import supervised
+
+        recipe = Recipe(
+            epochs=self.epochs or 8,
+            batch_size=50,
+            optimizer="AdamW",
+            learning_rate=rate,
+            weight_decay=decay,
+            stop_if_diverging=False,
+        )
+        fitted = supervised.fit(
+            lambda: MLP(64, 10, (64,)),
+            train,
+            recipe,
+            seeds=[seed],
+            device=self.device,
+            threads=self.threads,
+            progress=False,
+        )
+        return tuple(float(fitted.evaluate(part)["accuracy"][0]) for part in (validation, test))  # type: ignore[return-value]
+
+    def draw(self, tried: dict[str, list[tuple[float, float, float]]]) -> Figure:
+        figure = Figure(figsize=(13, 4.2), layout="constrained")
+        for axes, (name, found) in zip(figure.subplots(1, 3, sharey=True), tried.items(), strict=True):
+            rates, decays, accuracies = zip(*found, strict=True)
+            shown = axes.scatter(rates, decays, c=accuracies, vmin=0.5, vmax=1, edgecolors="0.5")
+            axes.set(xscale="log", yscale="log", xlabel="learning rate", title=f"{name}: {len(found)} trials in all")
+        figure.axes[0].set_ylabel("weight decay")
+        figure.colorbar(shown, ax=figure.axes, label="validation accuracy")
+        return figure
+
+
+@dataclass
+class Speed(Experiment):
+    """How fast this machine is, on the CPU and on a GPU where there is one: matrix products, and the notes' CNN."""
+
+    repeats: int = 5
+    """Times each is measured; the median counts."""
+    side: int = 2048
+    """Side of the square matrices that are multiplied."""
+    batches: int = 5
+    """Steps of the CNN in one measurement, 100 pictures each."""
+
+    def run(self, desk: Desk) -> None:
+        places = [
+            "cpu",
+            *(["cuda"] if torch.cuda.is_available() else []),
+            *(["mps"] if torch.backends.mps.is_available() else []),
+        ]
+        if len(places) == 1:
+            desk.say("No GPU here: the CPU alone is measured.")
+        notes = {
+            "cpu": "34 GFLOP/s as quoted (i7-4790K)",
+            "cuda": '4 896 to 8 990 GFLOP/s (K520 to GTX-1080; "TFLOPS" there)',
+        }
+        took = {"cpu": "105 min 31 s (i7-4790K)", "cuda": "22 min 4 s to 5 min 27 s (K520 to GTX-1080)"}
+        for place in places:
+            for threads in sorted({1, torch.get_num_threads()}) if place == "cpu" else [None]:
+                name = place if threads is None else f"cpu, {threads} thread{'s' * (threads > 1)}"
+                for kind in (torch.float32, torch.bfloat16):
+                    rate = self.flops(place, kind, threads)
+                    desk.row(
+                        f"{name}, {str(kind).split('.')[1]}: GFLOP/s of a matrix product",
+                        rate / 1e9,
+                        notes.get(place, "") if kind == torch.float32 else "",
+                        1,
+                    )
+                seconds = self.cnn(place, threads)
+                desk.row(f"{name}: pictures a second, the notes' CNN in training", 100 * self.batches / seconds, "", 0)
+                minutes = 15 * 60_000 / (100 * self.batches / seconds) / 60
+                desk.row(f"{name}: minutes for 15 epochs of 60,000", minutes, took.get(place, ""), 1)
+        desk.facts["ratios"] = {
+            name: round(6331 / seconds, 2) for name, seconds in (("K520", 1324), ("GTX-970", 550), ("GTX-1080", 327))
+        }
+        desk.row(
+            "the notes' ratios from their own times",
+            ", ".join(f"{v:.2f}" for v in desk.facts["ratios"].values()),
+            "4.78, 11.5, 19.3",
+        )
+
+    def flops(self, place: str, kind: torch.dtype, threads: int | None) -> float:
+        """Floating-point operations a second of a product of two square matrices."""
+        from torch.utils.benchmark import Timer
+
+        a, b = (torch.randn(self.side, self.side, device=choose(place)).to(kind) for _ in range(2))
+        timer = Timer("a @ b", globals={"a": a, "b": b}, num_threads=threads or 1)
+        timer.timeit(1)
+        return 2 * self.side**3 / median(timer.timeit(1).median for _ in range(self.repeats))
+
+    def cnn(self, place: str, threads: int | None) -> float:
+        """Seconds for some training steps of the notes' CNN at 100 pictures each."""
+        device, before = choose(place), torch.get_num_threads()
+        torch.set_num_threads(threads or before)
+        try:
+            net = lecture_cnn((28, 28)).to(device)
+            optimiser = torch.optim.Adam(net.parameters())
+            x, y = torch.rand(100, 28, 28, device=device), torch.randint(10, (100,), device=device)
+
+            def steps() -> float:
+                began = time.perf_counter()
+                for _ in range(self.batches):
+                    optimiser.zero_grad()
+                    torch.nn.functional.cross_entropy(net(x), y).backward()
+                    optimiser.step()
+                if place != "cpu":
+                    getattr(torch, place).synchronize()
+                return time.perf_counter() - began
+
+            steps()
+            return median(steps() for _ in range(self.repeats))
+        finally:
+            torch.set_num_threads(before)
