@@ -57,10 +57,8 @@ class Linear(Fitted):
             desk.row(f"W from 5, step {step}", down[step], note, 5)
         desk.row("W from 5, step 6", down[6], "1, found in 6 steps", 6)
         desk.row("W from -3, step 6", up[6], "1, found in 6 steps", 6)
-        desk.row(
-            "W from 5, steps 1 and 2, the factor 2 left out", f"{by_hand[1]:.3f}, {by_hand[2]:.3f}", "3.133, 2.138"
-        )
-        desk.row("W from 5, step 1 of Newton's method", at_once[1], "asked, not answered", 6)
+        desk.row("the factor 2 left out: steps 1 and 2", f"{by_hand[1]:.3f}, {by_hand[2]:.3f}", "3.133, 2.138")
+        desk.row("Newton's method from 5, step 1", at_once[1], "asked, not answered", 6)
         for tag, path in (("gradient", down), ("gradient_without_2", by_hand), ("newton", at_once)):
             desk.curve("W", path, tag)
         recipe = Recipe(epochs=2001, batch_size=None, optimizer="SGD", learning_rate=0.01)

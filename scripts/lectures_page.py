@@ -1,0 +1,159 @@
+#!/usr/bin/env python
+"""docs/lectures.md, made of the inventory and of the results of real runs.
+
+python scripts/lectures_page.py                      write the page anew from docs/results
+python scripts/lectures_page.py --collect runs       first take over each experiment's newest run
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import common
+from lectures.desk import told
+from lectures.inventory import COMMANDS, ITEMS, SECTIONS, Item
+from rich.console import Console
+
+INTRODUCTION = """# The lecture notes, row by row
+
+Everything that the lecture notes name (Sung Kim's "Deep Learning Zero to All" and cs231n), the command that shows it, and what
+came out: a mean over seeds with its 95 % interval, unless said otherwise. Commands that want MNIST or the lecture's CSV files take
+`--data-dir DIR`, or download them. `python scripts/lectures_page.py` makes this page of the runs' own `result.json` (in
+`docs/results`), which hold commit, versions and machine.
+"""
+DOCS = Path(__file__).parent.parent / "docs"
+
+
+@dataclass
+class Settings:
+    """Write docs/lectures.md."""
+
+    collect: Path | None = None
+    """A folder of runs: each experiment's newest result.json and pictures there are taken over into docs first."""
+
+
+def command(name: str) -> str:
+    """The words that give a result."""
+    words = COMMANDS[name][0] if name in COMMANDS else f"train_supervised.py {name}"
+    return f"python scripts/{words}"
+
+
+def rows_of(result: dict[str, Any]) -> list[dict[str, Any]]:
+    """The rows of a result; an agent's result is put into rows here."""
+    if "rows" in result:
+        found: list[dict[str, Any]] = result["rows"]
+        return found
+    seeds = len(result["seeds"])
+    rows = [{"what": f"return ({seeds} seeds)", "ours": result["return"], "digits": 2}]
+    if "success" in result:
+        rows.append({"what": f"success ({seeds} seeds, exact)", "ours": result["success"], "digits": 4})
+    if result.get("best_stationary") is not None:
+        rows.append({"what": "best stationary policy", "ours": result["best_stationary"], "digits": 4})
+        near = f"{result['seeds_near_best_stationary']} of {seeds}"
+        rows.append({"what": "seeds near it", "ours": near, "digits": 0})
+    return rows
+
+
+def shown(item: Item, result: dict[str, Any] | None) -> str:
+    """The figures of an item, in words."""
+    if result is None or not item.shows:
+        return ""
+    rows = [row for row in rows_of(result) if row["what"].startswith(item.shows)]
+    return "<br>".join(f"{row['what']}: **{told(row['ours'], row['digits'])}**" for row in rows)
+
+
+def page(results: dict[str, dict[str, Any]], pictures: Path) -> str:
+    """The page, as Markdown."""
+    lines = [*INTRODUCTION.splitlines(), ""]
+    for section, title in SECTIONS.items():
+        lines += [
+            f"## {title}",
+            "",
+            "| what, by which command | the notes | here | remark |",
+            "| --- | --- | --- | --- |",
+        ]
+        items = [item for item in ITEMS if item.section == section]
+        for item in items:
+            what = f"{item.what}<br>`{command(item.result).removeprefix('python scripts/')}`"
+            cells = (what, item.note, shown(item, results.get(item.result)), item.remark)
+            lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+        lines.append("")
+        if section == "1d":
+            lines += table(results.get("shapes"))
+        for name in dict.fromkeys(item.result for item in items):
+            for path in sorted(pictures.glob(f"{name}__*")):
+                lines += [f"`{command(name)}`:", "", f"![{name}](pictures/lectures/{path.name})", ""]
+    lines += ["## How long each takes", "", "| command | wall time | commit |", "| --- | --- | --- |"]
+    for name, result in sorted(results.items()):
+        commit = (result.get("commit") or "unknown")[:10]
+        lines.append(f"| `{command(name)}` | {result['wall_seconds']:,.0f} s | {commit} |")
+    machine = next(iter(results.values()))["machine"] if results else {"processor": "?", "cores": "?"}
+    lines += [
+        "",
+        f"On {machine['cores']} cores of an {machine['processor']}, while other runs shared them: upper bounds.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def table(result: dict[str, Any] | None) -> list[str]:
+    """The notes' table of the CNN's parameters beside the right one."""
+    if result is None:
+        return []
+    lines = ["The notes' table of parameters, and the right one:", ""]
+    lines += ["| layer (output) | the notes | weights, with biases |", "| --- | --- | --- |"]
+    for row in result["rows"]:
+        found = re.fullmatch(r"3 convolutions and 625 units, (.*): weights, with biases", row["what"])
+        if found:
+            lines.append(f"| {found[1]} | {row['note']} | {row['ours']} |")
+    total = next(row for row in result["rows"] if row["what"] == "3 convolutions and 625 units: parameters")
+    return [*lines, f"| all | {total['note']} | {told(total['ours'], 0)} |", ""]
+
+
+def collect(runs: Path, console: Console) -> None:
+    """Take over the newest result.json of each result, and its pictures; paths of the machine are left out."""
+    wanted = dict.fromkeys(item.result for item in ITEMS)
+    (DOCS / "results").mkdir(parents=True, exist_ok=True)
+    (DOCS / "pictures" / "lectures").mkdir(parents=True, exist_ok=True)
+    for name in wanted:
+        found = [*runs.glob(f"{name}/result.json"), *runs.glob(f"{name}/*/result.json")]
+        if not found:
+            continue
+        found.sort(key=lambda path: path.stat().st_mtime)
+        result = json.loads(found[-1].read_text())
+        words = str(result.get("command", command(name))).split()
+        result["command"] = " ".join(plain(word) for word in words)
+        (DOCS / "results" / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n")
+        for picture in result.get("pictures", ()):
+            shutil.copy(found[-1].parent / picture, DOCS / "pictures" / "lectures" / f"{name}__{picture}")
+        console.print(f"{name}: {found[-1]}", soft_wrap=True)
+
+
+def plain(word: str) -> str:
+    """A word of a command without a path of the machine it ran on."""
+    return word.rsplit("/", 1)[-1] if word.endswith(".py") else "DIR" if "/" in word else word
+
+
+def written() -> str:
+    """The page as it should be."""
+    results = {path.stem: json.loads(path.read_text()) for path in sorted((DOCS / "results").glob("*.json"))}
+    return page(results, DOCS / "pictures" / "lectures")
+
+
+def main(settings: Settings, console: Console) -> None:
+    if settings.collect is not None:
+        if not settings.collect.is_dir():
+            raise ValueError(f"--collect {settings.collect} is no folder.")
+        collect(settings.collect, console)
+    (DOCS / "lectures.md").write_text(written())
+    console.print(f"{DOCS / 'lectures.md'} is written.", soft_wrap=True)
+
+
+if __name__ == "__main__":
+    sys.exit(common.command(Settings, main))
