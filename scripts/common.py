@@ -30,6 +30,8 @@ def parse_seeds(words: tuple[str, ...]) -> int | list[int]:
 def folder(logdir: Path | None, family: Path, resume: bool) -> Path:
     """The run's folder: the one that was named, with `resume` the newest of its family, else a new one."""
     if logdir is not None:
+        if logdir.exists() and not logdir.is_dir():
+            raise ValueError(f"--logdir {logdir} is a file; it must be a folder, or not be there yet.")
         return logdir
     runs = {path.parent for path in family.glob("*/*.safetensors*")} if resume else set()
     stamp = f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{random.SystemRandom().randrange(16**4):04x}"

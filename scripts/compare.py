@@ -112,14 +112,19 @@ def lectures() -> dict[str, Panel]:
             400_000,
         ),
         "cartpole": Panel(
-            "CartPole: replay and a target network",
+            "CartPole",
             "CartPole-v1",
-            {"Q-network": cart["q-network"], "DQN 2013": cart["dqn-2013"], "DQN 2015": cart["dqn-2015"]},
+            {
+                "Q-network": cart["q-network"],
+                "DQN 2013": cart["dqn-2013"],
+                "DQN 2015": cart["dqn-2015"],
+                "best here": cart["best"],
+            },
             {"Q-network": "fails", "DQN 2015": "solves it"},
             reward,
             "mean return of ten greedy episodes",
             50_000,
-            points=20,
+            points=10,
         ),
     }
 
@@ -197,10 +202,9 @@ def draw(panels: Mapping[str, Panel], found: Mapping[str, Mapping[str, dict[str,
 def main(settings: Settings, console: Console) -> None:
     if settings.seeds < 1 or (settings.steps is not None and settings.steps < 1):
         raise ValueError(f"--seeds and --steps are whole numbers from 1 on, not {settings.seeds} and {settings.steps}.")
-    folder = settings.logdir
-    if folder is None:
-        done = sorted({path.parent.parent for path in Path("runs/compare-lectures").glob("*/cells/*.json")})
-        folder = done[-1] if settings.resume and done else common.folder(None, Path("runs/compare-lectures"), False)
+    family = Path("runs/compare-lectures")
+    done = sorted({path.parent.parent for path in family.glob("*/cells/*.json")}) if settings.resume else []
+    folder = done[-1] if done and settings.logdir is None else common.folder(settings.logdir, family, False)
     console.print(f"{settings.what}. The comparison lies in {folder}", soft_wrap=True)
     desk, panels = Desk(folder, console), lectures()
     began = time.perf_counter()

@@ -23,8 +23,8 @@ from rich.console import Console
 INTRODUCTION = """# The lecture notes, row by row
 
 Everything that the lecture notes name (Sung Kim's "Deep Learning Zero to All" and cs231n), the command that shows it, and what
-came out: a mean over seeds with its 95 % interval, unless said otherwise. Commands that want MNIST or the lecture's CSV files take
-`--data-dir DIR`, or download them. `python scripts/lectures_page.py` makes this page of the runs' own `result.json` (in
+came out: a mean over seeds with its 95 % interval, unless said otherwise. Commands that want MNIST or the lecture's CSV files
+take `--data-dir DIR`, or download them. `python scripts/lectures_page.py` makes this page of the runs' own `result.json` (in
 `docs/results`), which hold commit, versions and machine.
 """
 DOCS = Path(__file__).parent.parent / "docs"

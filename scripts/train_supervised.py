@@ -32,6 +32,7 @@ NAMES = {kind: name for name, kind in EXPERIMENTS.items()}
 
 def main(experiment: Experiment, console: Console) -> None:
     name = NAMES[type(experiment)]
+    experiment.check()
     folder = common.folder(experiment.logdir, Path("runs") / name, getattr(experiment, "resume", False))
     console.print(f"{name}. The run lies in {folder}", soft_wrap=True)
     desk = Desk(folder, console)

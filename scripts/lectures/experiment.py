@@ -14,6 +14,7 @@ from torch import nn
 import supervised
 from lectures.desk import Desk
 from supervised import Data, DataError, Fit, Recipe, mnist
+from supervised.device import choose
 from supervised.streams import seeds_of
 
 
@@ -23,6 +24,14 @@ class Experiment:
 
     logdir: Path | None = None
     """The folder of this run; a new one under runs/ if not given."""
+
+    def check(self) -> None:
+        """Raise ValueError for a flag that cannot be, before anything is done."""
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            for one in value if isinstance(value, tuple) else (value,):
+                if type(one) is int and one < 1:
+                    raise ValueError(f"--{field.name.replace('_', '-')} is a whole number from 1 on, not {one}.")
 
     def run(self, desk: Desk) -> None:
         """Do the work, and lay what was found on the desk."""
@@ -38,9 +47,7 @@ class Seeded(Experiment):
 
     @property
     def all_seeds(self) -> tuple[int, ...]:
-        """The seeds 0 .. seeds - 1. Raises ValueError if there is none."""
-        if self.seeds < 1:
-            raise ValueError(f"--seeds is a whole number from 1 on, not {self.seeds}.")
+        """The seeds 0 .. seeds - 1."""
         return seeds_of(self.seeds)
 
     def generators(self) -> list[torch.Generator]:
@@ -61,6 +68,11 @@ class Fitted(Seeded):
     resume: bool = False
     """Go on with the run in logdir, or with the newest of the same experiment under runs/."""
 
+    def check(self) -> None:
+        """Raise ValueError for a flag that cannot be, before anything is done."""
+        super().check()
+        choose(self.device)
+
     def fit(
         self,
         desk: Desk,
@@ -73,8 +85,6 @@ class Fitted(Seeded):
         **more: Any,
     ) -> Fit:
         """`supervised.fit` with this command's flags; its curves and checkpoints go into the folder NAME of the run."""
-        if self.epochs is not None and self.epochs < 1:
-            raise ValueError(f"--epochs is a whole number from 1 on, not {self.epochs}.")
         recipe = recipe if self.epochs is None else dataclasses.replace(recipe, epochs=self.epochs)
         seeds = self.all_seeds if seeds is None else seeds
         plural = "s" * (len(seeds) > 1)

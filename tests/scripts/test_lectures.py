@@ -1,0 +1,270 @@
+"""The lecture notes' experiments: each runs with tiny settings, and says what it is known to say."""
+
+import json
+import math
+import re
+import shlex
+
+import pytest
+from told import ROOT, inside
+
+WITHOUT = ["--data", "digits", "--threads", 1]  # no MNIST
+TINY = {
+    "linear": ["--seeds", 2, "--epochs", 20],
+    "multivariable": ["--seeds", 2, "--epochs", 300],
+    "logistic": ["--seeds", 2, "--epochs", 20],
+    "softmax": ["--seeds", 2, "--epochs", 20],
+    "learning-rates": [],
+    "xor": ["--seeds", 2, "--epochs", 2000],
+    "normalisation": ["--seeds", 2],
+    "overfitting": [*WITHOUT, "--seeds", 2, "--epochs", 1],
+    "mnist-softmax": [*WITHOUT, "--seeds", 2, "--epochs", 1],
+    "mnist-mlp": [*WITHOUT, "--seeds", 2, "--epochs", 1],
+    "mnist-initialisers": [*WITHOUT, "--seeds", 2, "--epochs", 1],
+    "mnist-deep": [*WITHOUT, "--seeds", 2, "--epochs", 1],
+    "mnist-cnn": [*WITHOUT, "--seeds", 2, "--epochs", 1, "--nets", "lecture", "simple", "best"],
+    "mnist-ensemble": [*WITHOUT, "--seeds", 2, "--epochs", 1, "--hold-out", 0.1],
+    "activations": [*WITHOUT, "--seeds", 1, "--epochs", 1, "--width", 16],
+    "initialisation": [*WITHOUT, "--seeds", 2, "--epochs", 1, "--unlabelled", 100],
+    "gradients": ["--seeds", 2, "--epochs", 1, "--length", 10],
+    "optimisers": ["--seeds", 2, "--steps", 20, "--frames", 2],
+    "shapes": [],
+    "transfer": [*WITHOUT, "--seeds", 1, "--epochs", 1, "--few", 5],
+    "augmentation": [*WITHOUT, "--seeds", 1, "--epochs", 1, "--pictures", 100],
+    "fractional-pooling": [*WITHOUT, "--seeds", 1, "--epochs", 1, "--pictures", 100],
+    "caption": [*WITHOUT, "--seeds", 1, "--epochs", 1, "--pictures", 100],
+    "sequence-shapes": ["--seeds", 1, "--epochs", 1, "--examples", 50],
+    "hihello": ["--seeds", 3],
+    "if-you-want-you": ["--seeds", 2, "--epochs", 5],
+    "char-rnn": ["--seeds", 1, "--epochs", 2, "--write", 10],
+    "stock": ["--seeds", 1, "--epochs", 2],
+    "search": ["--seeds", 1, "--trials", 4, "--epochs", 1],
+    "speed": ["--repeats", 1, "--side", 64, "--batches", 1],
+}
+PICTURES = {
+    "linear": ["cost.png"],
+    "logistic": ["boundary.png"],
+    "learning-rates": ["costs.png"],
+    "xor": ["plane.png"],
+    "normalisation": ["preparations.png"],
+    "overfitting": ["curves.png"],
+    "mnist-initialisers": ["costs.png"],
+    "activations": ["activations.png"],
+    "initialisation": ["by_layer.png", "rbm.png"],
+    "gradients": ["gradients.png"],
+    "optimisers": ["noise.png", "optimisers.gif", "optimisers.png"],
+    "augmentation": ["altered.png"],
+    "fractional-pooling": ["pooled.png"],
+    "caption": ["captions.png"],
+    "stock": ["price.png"],
+    "search": ["search.png"],
+}
+
+
+@pytest.fixture(autouse=True)
+def nowhere(tmp_path, monkeypatch):
+    """No data set is at hand, and no mirror answers."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr("urllib.request._opener", None)  # urllib keeps the proxies that it finds at its first call
+    for name in ("http_proxy", "https_proxy", "HTTPS_PROXY", "HTTP_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    yield
+    monkeypatch.setattr("urllib.request._opener", None)
+
+
+@pytest.fixture
+def scripts(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+
+
+def result(folder):
+    """The figures of a run; JSON as it should be, without NaN."""
+
+    def refuse(word):
+        raise AssertionError(f"{word} is no JSON")
+
+    return json.loads((folder / "result.json").read_text(), parse_constant=refuse)
+
+
+def linear(found):
+    told = [found[f"W from 5, step {step}"] for step in range(5)]
+    assert told == pytest.approx([5, 1.2667, 1.0178, 1.0012, 1.00008], abs=5e-5)
+    assert found["Newton's method from 5, step 1"] == pytest.approx(1, abs=1e-12)
+    assert found["the factor 2 left out: steps 1 and 2"] == "3.133, 2.138"
+
+
+def least_squares_is_the_floor(found):
+    floor = found["five students: cost of the exact solution"]
+    assert floor <= found["five students: cost after 300 steps, standardised inputs"]["mean"] < 1.2 * floor
+    assert found["five students: cost after 300 steps, raw inputs"]["mean"] > 2 * floor
+
+
+def only_the_naive_loss_becomes_nan(found):
+    assert re.fullmatch(r"nan in [1-9]\d* of 10 seeds", found["rate 1.5, naive loss: cost at the end"])
+    assert math.isfinite(found["rate 1.5, library loss: cost at the end"]["mean"])
+    assert found["rate 0.1, naive loss: share right"]["per_seed"] == {str(k): 1.0 for k in range(10)}
+    assert found["rate 1e-10, naive loss: change of the cost"]["mean"] == pytest.approx(0, abs=1e-6)
+
+
+def raw_rows_diverge_and_prepared_ones_do_not(found):
+    first = {
+        kind: found[f"raw, rate 1e-5: first step whose cost is no number, {kind}"] for kind in ("float32", "float64")
+    }
+    assert first["float32"] < 5 < first["float64"] < 30
+    assert found["min-max, rate 0.05: cost at step 100"]["mean"] < 0.1
+    assert found["whitened: condition number"] < 2 < found["standardised: condition number"]
+
+
+def one_layer_never_learns_xor(found):
+    assert found["one layer: seeds with all four right"] == "0 of 2"
+    assert found["one layer: cost"]["mean"] == pytest.approx(math.log(2), abs=1e-3)
+    assert found["wide, 2-10-1: seeds with all four right"] == "2 of 2"
+
+
+def hihello_is_learnt(found):
+    for cell in ("rnn", "lstm", "gru"):
+        assert found[f"{cell}: share of letters right"]["per_seed"] == {"0": 1.0, "1": 1.0, "2": 1.0}
+        assert "(3 of 3 seeds)" in found[f"{cell}: steps to all right"]
+        assert found[f"{cell}: writes it freely"] == "3 of 3 seeds"
+
+
+def nobody_beats_the_best_possible_share_of_a_window(found):
+    assert found["windows: best possible share, their first letters being ambiguous"] == pytest.approx(0.8965, abs=5e-5)
+
+
+def products_vanish_and_explode(found):
+    assert found["10 factors with singular values 0.9: length of the product"] == pytest.approx(0.9**10)
+    assert found["10 factors with singular values 1.1: length of the product"] == pytest.approx(1.1**10)
+    assert found["gradient of (x + y) z at -2, 5, -4"] == "-4, -4, 3"
+
+
+def right_numbers_of_parameters(found):
+    assert found["3 convolutions and 625 units: parameters"] == 1_379_557
+    assert found["3 convolutions and 625 units: bytes of activations for one picture"] == 227_116
+    assert found["the same as the notes' code has it, convolutions without bias: parameters"] == 1_379_333
+    assert found["MLP 784-256-10: parameters"] == 203_530
+    assert found["(7 - 3) / 3 + 1"].startswith("refused")
+
+
+CHECKS = {
+    "linear": linear,
+    "multivariable": least_squares_is_the_floor,
+    "learning-rates": only_the_naive_loss_becomes_nan,
+    "normalisation": raw_rows_diverge_and_prepared_ones_do_not,
+    "xor": one_layer_never_learns_xor,
+    "hihello": hihello_is_learnt,
+    "char-rnn": nobody_beats_the_best_possible_share_of_a_window,
+    "gradients": products_vanish_and_explode,
+    "shapes": right_numbers_of_parameters,
+}
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_each_runs_with_tiny_settings(name, tmp_path):
+    done = inside("train_supervised.py", name, *TINY[name], "--logdir", "run", cwd=tmp_path)
+    found = result(tmp_path / "run")
+    assert found["experiment"] == name
+    assert found["rows"]
+    for row in found["rows"]:
+        ours = row["ours"]
+        assert isinstance(ours, (str, int, float)) or math.isfinite(ours["mean"]), row
+        assert row["what"].split()[0] in done.stdout
+    assert sorted(found["pictures"]) == PICTURES.get(name, [])
+    for picture in found["pictures"]:
+        assert (tmp_path / "run" / picture).stat().st_size > 2000, picture
+    assert "tensorboard --logdir run" in done.stdout
+    if name != "speed":  # which has no curves
+        assert list((tmp_path / "run").rglob("events.out.*"))
+    if name in CHECKS:
+        CHECKS[name]({row["what"]: row["ours"] for row in found["rows"]})
+
+
+def test_every_experiment_is_tried(scripts):
+    from lectures import EXPERIMENTS
+
+    assert set(EXPERIMENTS) == set(TINY)
+
+
+def test_resume_comes_to_the_same(tmp_path):
+    words = ["if-you-want-you", "--seeds", 2, "--epochs", 4, "--logdir", "run"]
+    inside("train_supervised.py", *words, cwd=tmp_path)
+    before = result(tmp_path / "run")
+    inside("train_supervised.py", *words, "--resume", cwd=tmp_path)
+    assert result(tmp_path / "run")["rows"] == before["rows"]
+
+
+def test_a_text_of_ones_own(tmp_path):
+    (tmp_path / "mine.txt").write_text("so long and thanks for all the fish " * 3)
+    words = ["--text", "mine.txt", "--seeds", 1, "--epochs", 1, "--logdir", "run"]
+    inside("train_supervised.py", "char-rnn", *words, cwd=tmp_path)
+    (first, *_) = result(tmp_path / "run")["rows"]
+    assert first["ours"].startswith("108, ")
+    done = inside("train_supervised.py", "char-rnn", "--text", "none.txt", cwd=tmp_path, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("Error: --text none.txt cannot be read")
+
+
+def test_files_of_the_lecture(tmp_path):
+    done = inside("train_supervised.py", "stock", "--data-dir", "nowhere", cwd=tmp_path, check=False)
+    assert done.returncode == 1
+    assert "There is no data-02-stock_daily.csv in nowhere" in done.stderr
+    (tmp_path / "data-02-stock_daily.csv").write_text("1,2,3,4,5\n")
+    done = inside("train_supervised.py", "stock", "--data-dir", ".", cwd=tmp_path, check=False)
+    assert done.returncode == 1
+    assert "is not the lecture's data-02-stock_daily.csv: its checksum is another one" in done.stderr
+
+
+def test_every_row_of_the_inventory_has_a_command_and_a_figure(scripts):
+    from lectures import EXPERIMENTS
+    from lectures.inventory import COMMANDS, ITEMS, SECTIONS
+    from lectures_page import rows_of
+
+    for item in ITEMS:
+        assert item.section in SECTIONS
+        assert item.result in EXPERIMENTS or item.result in COMMANDS, item
+        path = ROOT / "docs" / "results" / f"{item.result}.json"
+        assert path.is_file(), f"{item.result} was never run"
+        rows = [row["what"] for row in rows_of(json.loads(path.read_text()))]
+        if item.shows:
+            assert any(what.startswith(item.shows) for what in rows), item
+    assert {item.result for item in ITEMS} >= set(EXPERIMENTS)
+
+
+def test_the_page_is_made_of_the_results(scripts):
+    from lectures_page import written
+
+    assert (ROOT / "docs" / "lectures.md").read_text() == written(), "run python scripts/lectures_page.py"
+
+
+def commands():
+    import sys
+
+    sys.path.insert(0, str(ROOT / "scripts"))
+    try:
+        from lectures.inventory import COMMANDS
+    finally:
+        sys.path.pop(0)
+    return COMMANDS
+
+
+@pytest.mark.parametrize("name", commands())
+def test_the_other_commands_run_with_tiny_settings(name, tmp_path):
+    words, tiny = (shlex.split(part) for part in commands()[name])
+    done = inside(words[0], *words[1:], *tiny, "--logdir", "run", cwd=tmp_path)
+    assert "run" in done.stdout
+    assert result(tmp_path / "run")
+
+
+def test_a_comparison_is_gone_on_with(tmp_path):
+    words = ["lectures", "--panels", "step-size", "--steps", 400, "--seeds", 3, "--logdir", "run"]
+    inside("compare.py", *words, cwd=tmp_path)
+    before = result(tmp_path / "run")
+    (tmp_path / "run" / "cells" / "step-size_step_size_1.json").unlink()
+    done = inside("compare.py", *words, "--resume", cwd=tmp_path)
+    assert done.stdout.count("done before") == 2
+    after = result(tmp_path / "run")
+    assert after["rows"] == before["rows"]
+    assert len(after["curves"]["step-size"]["step size 1"]["values"][0]) == 3
+    assert (tmp_path / "run" / "lectures.png").stat().st_size > 5000
