@@ -4,6 +4,7 @@
 python scripts/train.py CartPole-v1                          the agent and settings that were tuned for it
 python scripts/train.py CartPole-v1 --agent dqn-2013 --seeds 5 --workers 2
 python scripts/train.py LunarLander-v3 --show-settings       (needs pip install '.[box2d]')
+python scripts/train.py envs.atari:Atari/Breakout-v5 --agent dqn-2015 --seeds 1     (needs pip install '.[atari]')
 python scripts/train.py Acrobot-v1 --set double=True n_step=3 learning_rate=1e-3
 tensorboard --logdir runs
 """
@@ -57,6 +58,8 @@ class Settings:
     """auto, cpu, cuda or mps. auto: a GPU, if there is one, where observations are images; else the CPU."""
     episodes: int = 100
     """Greedy episodes a seed by which the result is judged."""
+    evaluate_every_steps: int | None = None
+    """Steps between two points of the greedy policy's curve; a hundredth of the run if not given."""
     logdir: Path | None = None
     """The run's folder; a new one under runs/ if not given."""
     resume: bool = False
@@ -105,6 +108,7 @@ def main(settings: Settings, console: Console) -> None:
         device=settings.device,
         logdir=logdir,
         resume=settings.resume,
+        evaluate_every_steps=settings.evaluate_every_steps,
         videos=settings.videos,
     )
     seconds = time.perf_counter() - began

@@ -38,6 +38,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "frozenlake-slippery": (f"{LAKE} --agent lecture-slippery", "--steps 2000 --seeds 2"),
     "frozenlake-network": (f"{LAKE} --no-is-slippery --agent q-network", "--steps 500 --seeds 2"),
     "cartpole-best": ("train.py CartPole-v1 --seeds 10 --workers 2", "--steps 300 --seeds 2 --workers 1 --episodes 2"),
+    "atari": (
+        "train.py envs.atari:Atari/Breakout-v5 --agent dqn-2015 --seeds 1 --steps 4000 --evaluate-every-steps 4000 --episodes 2",
+        "--steps 60 --set learn_after_steps=20 batch_size=4 --evaluate-every-steps 1000 --episodes 1",
+    ),
     "compare-lectures": ("compare.py lectures", "--steps 300 --seeds 2"),
 }
 
@@ -487,8 +491,8 @@ ITEMS = (
         "0",
         "Deep Q-networks on old Atari games; AlphaGo",
         "pictures",
-        "compare-lectures",
-        (),
-        "CartPole stands in: Atari takes days on two cores, and is not a command yet.",
+        "atari",
+        ("return",),
+        "Four grey frames go in, as in the paper. A game is learned in days on two cores: this shows that it runs. AlphaGo is a search, and not here.",
     ),
 )
