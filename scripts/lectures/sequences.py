@@ -289,7 +289,10 @@ class Stock(Fitted, FromFiles):
         desk.row("persistence: RMSE in dollars", errors["persistence"][0], "7.97" if known else "", 2)
         for name in list(errors)[1:]:
             desk.seeds(f"{name}: RMSE in dollars", errors[name], self.all_seeds, "", 2)
-        desk.row("the lowest", min(errors, key=lambda name: float(np.mean(errors[name]))), "not asked there")
+        best = min(errors, key=lambda name: float(np.mean(errors[name])))
+        desk.row("the lowest", best, "not asked there")
+        if best == "persistence":
+            desk.say("Persistence wins: nothing tried foretells the price better than saying that it stays.")
         desk.picture("price", self.draw(truth, {name: found[0] for name, found in told.items()}))
 
     def days(self, desk: Desk) -> np.ndarray:

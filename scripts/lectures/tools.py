@@ -132,11 +132,15 @@ class Speed(Experiment):
             "cuda": '4 896 to 8 990 GFLOP/s (K520 to GTX-1080; "TFLOPS" there)',
         }
         took = {"cpu": "105 min 31 s (i7-4790K)", "cuda": "22 min 4 s to 5 min 27 s (K520 to GTX-1080)"}
+        sides = sorted({max(1, self.side >> k) for k in range(6)})
         for place in places:
             for threads in sorted({1, torch.get_num_threads()}) if place == "cpu" else [None]:
                 name = place if threads is None else f"cpu, {threads} thread{'s' * (threads > 1)}"
                 for kind in (torch.float32, torch.bfloat16):
-                    rate = self.flops(place, kind, threads)
+                    for side in sides:
+                        rate = self.flops(place, kind, threads, side)
+                        run = f"{name}_{kind}".replace(", ", "_").replace(" ", "_")
+                        desk.logger.scalars(side, {"gflops_by_side": rate / 1e9}, run)
                     desk.row(
                         f"{name}, {str(kind).split('.')[1]}: GFLOP/s of a matrix product",
                         rate / 1e9,
@@ -156,14 +160,14 @@ class Speed(Experiment):
             "4.78, 11.5, 19.3",
         )
 
-    def flops(self, place: str, kind: torch.dtype, threads: int | None) -> float:
+    def flops(self, place: str, kind: torch.dtype, threads: int | None, side: int) -> float:
         """Floating-point operations a second of a product of two square matrices."""
         from torch.utils.benchmark import Timer
 
-        a, b = (torch.randn(self.side, self.side, device=choose(place)).to(kind) for _ in range(2))
+        a, b = (torch.randn(side, side, device=choose(place)).to(kind) for _ in range(2))
         timer = Timer("a @ b", globals={"a": a, "b": b}, num_threads=threads or 1)
         timer.timeit(1)
-        return 2 * self.side**3 / median(timer.timeit(1).median for _ in range(self.repeats))
+        return 2 * side**3 / median(timer.timeit(1).median for _ in range(self.repeats))
 
     def cnn(self, place: str, threads: int | None) -> float:
         """Seconds for some training steps of the notes' CNN at 100 pictures each."""
