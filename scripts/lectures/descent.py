@@ -108,7 +108,7 @@ class Optimisers(Seeded):
                 )
                 desk.row(f"{where}, {name}: steps to the lowest value", f"{told} (rate {rate:g})", note)
                 desk.curve(f"{where}_value", ways[where][name][:, 2], name.replace(" ", "_"), every=5)
-        desk.animation("optimisers", [pixels(self.draw(ways, n)) for n in self.shown()])
+        desk.animation("animation", [pixels(self.draw(ways, n)) for n in self.shown()])
         desk.picture("optimisers", self.draw(ways, self.steps))
         self.noise(desk)
 

@@ -41,6 +41,12 @@ class Judged(OnDigits):
         """The names of the models to train."""
         return tuple(self.NETS)
 
+    def check(self) -> None:
+        """Raise ValueError for a flag that cannot be, before anything is done."""
+        super().check()
+        if not self.chosen():
+            raise ValueError(f"--nets names at least one of {', '.join(self.NETS)}.")
+
     def run(self, desk: Desk) -> None:
         found = self.digits(desk)
         for name in self.chosen():

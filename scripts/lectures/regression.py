@@ -50,6 +50,12 @@ class Linear(Fitted):
     rate: float = 0.1
     """Learning rate of the descent by hand; the notes' figures are for 0.1."""
 
+    def check(self) -> None:
+        """Raise ValueError for a flag that cannot be, before anything is done."""
+        super().check()
+        if not 0 < self.rate < 1e6:
+            raise ValueError(f"--rate is a number above 0 and below 1e6, not {self.rate:g}.")
+
     def run(self, desk: Desk) -> None:
         down, up = descend(5.0, self.rate, 6), descend(-3.0, self.rate, 6)
         by_hand, at_once = descend(5.0, self.rate, 6, factor=1.0), newton(5.0, 2)

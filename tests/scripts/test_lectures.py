@@ -52,7 +52,7 @@ PICTURES = {
     "activations": ["activations.png"],
     "initialisation": ["by_layer.png", "rbm.png"],
     "gradients": ["gradients.png"],
-    "optimisers": ["noise.png", "optimisers.gif", "optimisers.png"],
+    "optimisers": ["animation.gif", "noise.png", "optimisers.png"],
     "augmentation": ["altered.png"],
     "fractional-pooling": ["pooled.png"],
     "caption": ["captions.png"],
