@@ -38,6 +38,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "frozenlake-slippery": (f"{LAKE} --agent lecture-slippery", "--steps 2000 --seeds 2"),
     "frozenlake-network": (f"{LAKE} --no-is-slippery --agent q-network", "--steps 500 --seeds 2"),
     "cartpole-best": ("train.py CartPole-v1 --seeds 10 --workers 2", "--steps 300 --seeds 2 --workers 1 --episodes 2"),
+    "mnist-cnn-simple": (
+        "train_supervised.py mnist-cnn --nets simple",
+        "--data digits --threads 1 --seeds 1 --epochs 1",
+    ),
     "atari": (
         "train.py envs.atari:Atari/Breakout-v5 --agent dqn-2015 --seeds 1 --steps 4000 --evaluate-every-steps 4000 --episodes 2",
         "--steps 60 --set learn_after_steps=20 batch_size=4 --evaluate-every-steps 1000 --episodes 1",
@@ -359,7 +363,7 @@ ITEMS = (
         ("max", "average"),
         "TensorFlow's \"SAME\" on 7 -> 4 is `ceil_mode`; the lecture's pytorch code pads instead, which are other windows.",
     ),
-    Item("1d", "Simple CNN: 32, 64, one linear layer", ".9885", "mnist-cnn", ("2 convolutions",)),
+    Item("1d", "Simple CNN: 32, 64, one linear layer", ".9885", "mnist-cnn-simple", ("2 convolutions",)),
     Item(
         "1d",
         "3 convolutions, 625 units, dropout",
