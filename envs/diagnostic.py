@@ -18,7 +18,7 @@ Transitions = dict[int, dict[int, list[tuple[float, int, float, bool]]]]
 class TableEnv(gym.Env[Any, Any]):
     """A Gymnasium environment made from a finite model.
 
-    P[s][a] is a list of (probability, next state, reward, terminated); start is the distribution of first states [S].
+    `P[s][a]` is a list of (probability, next state, reward, terminated); start is the distribution of first states [S].
     """
 
     def __init__(self, P: Transitions, start: list[float], render_mode: str | None = None) -> None:

@@ -33,7 +33,8 @@ def folder(logdir: Path | None, family: Path, resume: bool) -> Path:
         if logdir.exists() and not logdir.is_dir():
             raise ValueError(f"--logdir {logdir} is a file; it must be a folder, or not be there yet.")
         return logdir
-    runs = {path.parent for path in family.glob("*/*.safetensors*")} if resume else set()
+    # A run of several models keeps them in sub-folders.
+    runs = {family / path.relative_to(family).parts[0] for path in family.rglob("*.safetensors*")} if resume else set()
     stamp = f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{random.SystemRandom().randrange(16**4):04x}"
     return max(runs, key=lambda run: run.name, default=family / stamp)
 

@@ -4,6 +4,7 @@ import json
 import math
 import re
 import shlex
+import shutil
 
 import pytest
 from told import ROOT, inside
@@ -187,11 +188,14 @@ def test_every_experiment_is_tried(scripts):
 
 
 def test_resume_comes_to_the_same(tmp_path):
-    words = ["if-you-want-you", "--seeds", 2, "--epochs", 4, "--logdir", "run"]
+    words = ["if-you-want-you", "--seeds", 2, "--epochs", 4]
     inside("train_supervised.py", *words, cwd=tmp_path)
-    before = result(tmp_path / "run")
+    (run,) = (tmp_path / "runs" / "if-you-want-you").iterdir()
+    before = result(run)
+    shutil.rmtree(run / "gru")  # as if it had been killed after the second of three
     inside("train_supervised.py", *words, "--resume", cwd=tmp_path)
-    assert result(tmp_path / "run")["rows"] == before["rows"]
+    assert [path.name for path in (tmp_path / "runs" / "if-you-want-you").iterdir()] == [run.name]
+    assert result(run)["rows"] == before["rows"]
 
 
 def test_a_text_of_ones_own(tmp_path):
