@@ -3,9 +3,15 @@
 import rl._siblings  # noqa: F401  (first, for it explains what would otherwise fail below)
 from rl import explore, losses, networks, planning, targets
 from rl.agents.deep import DeepAgent
+from rl.agents.double_q import DoubleQ
 from rl.agents.dqn import DQN
+from rl.agents.dyna import DynaQ
+from rl.agents.monte_carlo import MonteCarlo
+from rl.agents.n_step import NStepSARSA, TreeBackup
 from rl.agents.q_learning import QLearning
+from rl.agents.sarsa import SARSA, ExpectedSARSA
 from rl.agents.table import TableAgent
+from rl.agents.traces import QLambda, SARSALambda
 from rl.evaluate import Evaluation
 from rl.policy import NetworkPolicy, TablePolicy, load_policy
 from rl.replay import Replay
@@ -19,17 +25,26 @@ __version__ = "0.1.0"
 
 __all__ = [
     "DQN",
+    "SARSA",
     "Agent",
     "Batch",
     "CheckpointError",
     "DeepAgent",
+    "DoubleQ",
+    "DynaQ",
     "Evaluation",
+    "ExpectedSARSA",
+    "MonteCarlo",
+    "NStepSARSA",
     "NetworkPolicy",
+    "QLambda",
     "QLearning",
     "Replay",
     "Run",
+    "SARSALambda",
     "TableAgent",
     "TablePolicy",
+    "TreeBackup",
     "Update",
     "explore",
     "load",

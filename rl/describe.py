@@ -5,12 +5,30 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from rl.agents.double_q import DoubleQ
 from rl.agents.dqn import DQN
+from rl.agents.dyna import DynaQ
+from rl.agents.monte_carlo import MonteCarlo
+from rl.agents.n_step import NStepSARSA, TreeBackup
 from rl.agents.q_learning import QLearning
+from rl.agents.sarsa import SARSA, ExpectedSARSA
+from rl.agents.traces import QLambda, SARSALambda
 from rl.explore import RULES
 from supervised.schedules import Constant, Exponential, Inverse, Linear
 
-AGENTS: dict[str, type] = {"QLearning": QLearning, "DQN": DQN}
+TABULAR = (
+    QLearning,
+    SARSA,
+    ExpectedSARSA,
+    DoubleQ,
+    NStepSARSA,
+    TreeBackup,
+    SARSALambda,
+    QLambda,
+    MonteCarlo,
+    DynaQ,
+)
+AGENTS: dict[str, type] = {kind.__name__: kind for kind in (*TABULAR, DQN)}
 FUNCTION = "function"  # the type that stands for code, which no file can hold
 TYPES: dict[str, Any] = {**AGENTS, **{t.__name__: t for t in (*RULES, Constant, Linear, Exponential, Inverse)}}
 

@@ -25,6 +25,32 @@ EPSILON_GREEDY, BOLTZMANN, NOISE = 0, 1, 2
 # --- scalar rules: q [S, A], s a state, rng the seed's generator --------------------------------------------------------
 
 
+def highest(q: Any, s: int) -> Any:
+    """max_b q(s, b)."""
+    best = q[s, 0]
+    for b in range(1, q.shape[1]):
+        best = max(best, q[s, b])
+    return best
+
+
+def expected(q: Any, s: int, kind: int, level: float) -> Any:
+    """sum_b pi(b | s) q(s, b) for an epsilon-greedy or a Boltzmann policy pi; how ties are broken makes no difference."""
+    best = highest(q, s)
+    total = 0.0
+    if kind == EPSILON_GREEDY:
+        for b in range(q.shape[1]):
+            total += q[s, b]
+        value = (1.0 - level) * best + level * (total / q.shape[1])
+    else:
+        value = 0.0
+        for b in range(q.shape[1]):
+            weight = math.exp((q[s, b] - best) / level)
+            total += weight
+            value += weight * q[s, b]
+        value /= total
+    return value
+
+
 def greedy_action(q: Any, s: int, u: float, random_ties: bool) -> Any:
     """The best action in state s; of several, the one that u in [0, 1) names, or the first."""
     # Without branches, which a processor would often guess wrong.

@@ -19,8 +19,7 @@ from envs.source import EnvLike, Source, from_description, source
 from rl import describe
 from rl.agents.deep import DeepAgent
 from rl.agents.dqn import DQN
-from rl.agents.q_learning import QLearning
-from rl.agents.table import TableAgent
+from rl.agents.table import TableAgent, Tabular
 from rl.evaluate import Evaluation, Exact, by_episodes, exact_of
 from rl.policy import NetworkPolicy, TablePolicy
 from rl.runs.off_policy import OffPolicy
@@ -64,7 +63,7 @@ class Run:
     def __init__(
         self,
         where: Source,
-        description: QLearning | DQN,
+        description: Tabular | DQN,
         seeds: tuple[int, ...],
         envs_per_seed: int,
         horizon_steps: int,
@@ -207,7 +206,7 @@ class Run:
 
 def start(
     env: EnvLike | Source,
-    description: QLearning | DQN,
+    description: Tabular | DQN,
     seeds: int | Iterable[int] = 1,
     *,
     steps: int | None = None,

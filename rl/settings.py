@@ -12,8 +12,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from rl.agents import dqn, q_learning
+from rl.agents.double_q import DoubleQ
 from rl.agents.dqn import DQN
-from rl.agents.q_learning import QLearning
+from rl.agents.dyna import DynaQ
+from rl.agents.monte_carlo import MonteCarlo
+from rl.agents.n_step import NStepSARSA, TreeBackup
+from rl.agents.sarsa import SARSA, ExpectedSARSA
+from rl.agents.traces import QLambda, SARSALambda
+from rl.agents.table import Tabular
 from rl.explore import EpsilonGreedy
 from supervised.schedules import Inverse, Linear
 
@@ -133,13 +139,28 @@ def steps_for(env: str) -> int:
     return 100_000 if tuned is None else tuned.steps
 
 
-def presets(env: str | None = None) -> dict[str, QLearning | DQN]:
+FAMILY: dict[str, Tabular] = {
+    "sarsa": SARSA(),
+    "expected-sarsa": ExpectedSARSA(),
+    "double-q": DoubleQ(),
+    "n-step-sarsa": NStepSARSA(),
+    "tree-backup": TreeBackup(),
+    "sarsa-lambda": SARSALambda(),
+    "true-online-sarsa-lambda": SARSALambda(traces="dutch"),
+    "q-lambda": QLambda(),
+    "monte-carlo": MonteCarlo(),
+    "dyna-q": DynaQ(),
+    "dyna-q-plus": DynaQ(bonus=1e-4),
+}
+
+
+def presets(env: str | None = None) -> dict[str, Tabular | DQN]:
     """Every agent by name. env: an environment's id.
 
     Where there are settings for it, the agents with a replay have rl-zoo's, and "best" our own; elsewhere "best" is double
     DQN as it comes.
     """
-    found: dict[str, Any] = {**q_learning.presets(), **dqn.presets()}
+    found: dict[str, Any] = {**q_learning.presets(), **FAMILY, **dqn.presets()}
     found["best"] = found["double-dqn"]
     tuned = None if env is None else TUNED.get(_stem(env))
     if tuned is not None:

@@ -15,7 +15,7 @@ from envs.source import EnvLike, source
 from rl import describe, pictures
 from rl.agents.deep import DeepAgent, NotFinite
 from rl.agents.dqn import DQN
-from rl.agents.q_learning import QLearning
+from rl.agents.table import Tabular
 from rl.run import Run, Shared, check_steps, load, start
 from rl.workers import shared
 from supervised import checkpoint, session, watch
@@ -46,7 +46,7 @@ PROMISES = {
 
 def train(
     env: EnvLike | Run,
-    agent: QLearning | DQN | None = None,
+    agent: Tabular | DQN | None = None,
     steps: int | None = None,
     seeds: int | Iterable[int] = 1,
     *,
@@ -138,7 +138,7 @@ def train(
 
 def _open(
     env: EnvLike,
-    agent: QLearning | DQN,
+    agent: Tabular | DQN,
     steps: int,
     seeds: Any,
     folder: Path | None,

@@ -3,42 +3,97 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from rl import targets
-from rl.explore import Explore
+from rl.explore import NOISE, EpsilonGreedy, Explore
 from rl.spaces import StateIndex, actions_of
 from rl.types import Batch, Update
-from supervised.schedules import VISITS, Curve, Schedule, as_schedule, check_range, value_at
+from supervised.schedules import VISITS, Curve, Inverse, Schedule, as_schedule, check_range, value_at
 from supervised.streams import generator
 
 LONGEST_LOOKUP = 65_536
 MOST_BYTES = 16_000_000_000
 
 
-class TableDescription(Protocol):
-    """What every tabular agent's description has: settings and a rule."""
+class Moment(NamedTuple):
+    """What a rule learns from: one step of one environment, in numbers."""
 
-    @property
-    def gamma(self) -> float | Schedule: ...
-    @property
-    def step_size(self) -> float | Schedule: ...
-    @property
-    def explore(self) -> Explore: ...
-    @property
-    def initial_q(self) -> float | tuple[float, float]: ...
-    @property
-    def rule(self) -> Callable[..., float]:
-        """(q, s, a, reward, discount, s2, step_size) -> TD error; see CONTRIBUTING."""
-        ...
+    e: int  # which of the seed's environments
+    s: int
+    a: int
+    reward: float
+    discount: float  # how the future counts: gamma, or 0 after a termination; then s2 and a2 are not read
+    gamma: float
+    s2: int
+    a2: int  # the next action, for rules that are on_policy; else -1
+    step_size: float
+    over: bool  # the episode has ended, by termination or truncation
+    explore: int  # EPSILON_GREEDY, BOLTZMANN or NOISE, and
+    level: float  # its epsilon, temperature or scale
 
 
-def check_table_settings(description: TableDescription) -> None:
+class Table(NamedTuple):
+    """What one seed has learned, for rules that need no more."""
+
+    q: Any  # float64 [S, A]
+    visits: Any  # int64 [S, A]
+
+
+@dataclass(frozen=True)
+class Tabular:
+    """What every tabular agent is described by.
+
+    gamma: discount in [0, 1], a number or a schedule in steps. step_size: in [0, 1], a number or a schedule in steps,
+    episodes or visits of the state and action; the default, max(0.01, visits**-0.6), converges. explore: one of
+    rl.explore's EpsilonGreedy, Greedy, Boltzmann and DecayingNoise; the default goes from epsilon 1 to 0.05 in a
+    straight line over the run. initial_q: what the table starts with, a number or (low, high) for numbers drawn between
+    them; above what can be reached it makes the agent try everything (optimism).
+    """
+
+    gamma: float | Schedule = 0.99
+    step_size: float | Schedule = field(default_factory=lambda: Inverse(1.0, end=0.01, power=0.6, unit="visits"))
+    explore: Explore = field(default_factory=EpsilonGreedy)
+    initial_q: float | tuple[float, float] = 0.0
+
+    # What an algorithm is: its rule, (table, moment, generator) -> TD error, the arrays that it reads and writes, and whether
+    # it learns from the action that it will take next.
+    rule: ClassVar[Callable[..., float]]
+    memory: ClassVar[type] = Table
+    on_policy: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        check_table_settings(self)
+
+    def tables(self, states: int, actions: int) -> dict[str, np.ndarray]:
+        """Arrays beside q and visits that a seed learns, as they are at the start."""
+        return {}
+
+    def trail(self, states: int, actions: int) -> dict[str, np.ndarray]:
+        """Arrays that go with an episode, as they are at its start; each environment has its own, [E, ...]."""
+        return {}
+
+    def constants(self) -> dict[str, np.ndarray]:
+        """Arrays that hold the settings of the rule."""
+        return {}
+
+    def begin(self, tables: dict[str, np.ndarray]) -> None:
+        """Put into all seeds' arrays [N, ...] what depends on the first values of q."""
+
+    def check_saved(self, arrays: Mapping[str, Any], states: int, actions: int) -> None:
+        """Raise ValueError for saved arrays whose numbers would lead the rule out of its tables."""
+
+    def build(self, observation_space: Any, action_space: Any, seeds: Any = 1, device: str = "cpu") -> TableAgent:
+        """The live agent: N tables of zeros, or of `initial_q`. Raises SpaceError for spaces that are not finite."""
+        return TableAgent(self, observation_space, action_space, seeds, device)
+
+
+def check_table_settings(description: Tabular) -> None:
     """Raise a ValueError or TypeError, in a sentence, for settings that make no sense."""
     check_range("gamma", as_schedule(description.gamma), 0.0, 1.0, ("steps",))
     check_range("step_size", as_schedule(description.step_size), 0.0, 1.0, ("steps", "episodes", "visits"))
@@ -56,7 +111,7 @@ class TableAgent:
     """N tables Q [N, S, A] with their visit counts, float64 and int64, on the CPU."""
 
     def __init__(
-        self, description: TableDescription, observation_space: Any, action_space: Any, seeds: Any, device: str = "cpu"
+        self, description: Tabular, observation_space: Any, action_space: Any, seeds: Any, device: str = "cpu"
     ) -> None:
         if device not in ("cpu", "auto"):
             raise ValueError(f'A table lives on the CPU; device must be "cpu" or "auto", not {device!r}.')
@@ -67,7 +122,8 @@ class TableAgent:
         self.index = StateIndex(observation_space)
         self.actions, self.first_action = actions_of(action_space)
         shape = (self.index.size, self.actions)
-        needed = len(self.seeds) * shape[0] * shape[1] * 16
+        extra = description.tables(*shape)
+        needed = len(self.seeds) * (shape[0] * shape[1] * 16 + sum(part.nbytes for part in extra.values()))
         if needed > MOST_BYTES:
             raise ValueError(
                 f"{len(self.seeds)} tables of {shape[0]:,} states and {shape[1]} actions take {needed / 1e9:.1f} GB, more than"
@@ -75,7 +131,11 @@ class TableAgent:
             )
         self.table = np.stack([_initial(description.initial_q, shape, seed) for seed in self.seeds])
         self.visits = np.zeros((len(self.seeds), *shape), np.int64)
+        self.tables = {"q": self.table, "visits": self.visits}
+        self.tables |= {name: np.stack([part] * len(self.seeds)) for name, part in extra.items()}
+        description.begin(self.tables)
         self.updates = 0
+        self.generators = [generator(seed, "agent") for seed in self.seeds]  # for `update`
 
     def q(self, obs: Any) -> Tensor:
         """State indices [N, B] -> float64 [N, B, A]. Raises ValueError for indices outside 0..S-1 or another shape."""
@@ -85,49 +145,67 @@ class TableAgent:
     def update(self, batch: Batch) -> Update:
         """Learn from a batch of transitions [N, B], one after another; obs and next_obs are state indices.
 
-        For loops of your own. A schedule in steps counts the transitions (one without a horizon spans 100 000 of them),
-        one in visits the visits; episodes are not known here, and such a schedule stays at its start.
+        For loops of your own, and rules that learn from one step by itself. A schedule in steps counts the transitions (one
+        without a horizon spans 100 000 of them), one in visits the visits; episodes are not known here, and such a
+        schedule stays at its start. Raises ValueError for other rules, and for masks where the rule knows none.
         """
-        states, next_states = self._states(batch.obs), self._states(batch.next_obs)
-        q = torch.from_numpy(self.table)
-        rate = as_schedule(self.description.step_size).curve(100_000)
-        errors = torch.zeros(states.shape, dtype=torch.float64)
-        reward, discount = batch.reward.double().cpu(), batch.discount.double().cpu()
-        action, members = batch.action.cpu(), torch.arange(len(self.seeds))
-        for b in range(states.shape[1]):
-            s, a = torch.from_numpy(states[:, b]), action[:, b]
-            mask = None if batch.next_mask is None else batch.next_mask[:, b].cpu()
-            target = targets.q_learning(
-                reward[:, b], discount[:, b], q[members, torch.from_numpy(next_states[:, b])], mask
+        description = self.description
+        if description.on_policy or description.trail(self.index.size, self.actions):
+            raise ValueError(
+                f"{type(description).__name__} learns from whole episodes, or from what it does next, which a batch does not"
+                " tell: train it by rl.train, or step by step with run.advance()."
             )
-            visits = self.visits[members, s, a]
-            self.visits[members, s, a] += 1
-            time = visits if rate.unit == VISITS else np.full(len(self.seeds), self.updates * (rate.unit == 0))
-            step_size = torch.tensor([value_at(rate, int(t)) for t in time], dtype=torch.float64)
-            if batch.weight is not None:
-                step_size = step_size * batch.weight[:, b].double().cpu()
-            errors[:, b] = target - q[members, s, a]
-            q[members, s, a] += step_size * errors[:, b]
+        if batch.next_mask is not None and description.memory is not Table:
+            raise ValueError(f"{type(description).__name__} knows no masks.")
+        states, next_states = self._states(batch.obs), self._states(batch.next_obs)
+        rate, level = (as_schedule(s).curve(100_000) for s in (description.step_size, description.explore.level))
+        errors = torch.zeros(states.shape, dtype=torch.float64)
+        reward, discount = batch.reward.double().cpu().numpy(), batch.discount.double().cpu().numpy()
+        action = batch.action.cpu().numpy()
+        constants = description.constants()
+        for b in range(states.shape[1]):
+            for k in range(len(self.seeds)):
+                s, a, s2 = int(states[k, b]), int(action[k, b]), int(next_states[k, b])
+                arrays = {name: array[k] for name, array in self.tables.items()}
+                if batch.next_mask is not None:  # a row of its own, where what is not allowed is worth nothing
+                    allowed = batch.next_mask[k, b].cpu().numpy()
+                    arrays["q"] = np.vstack([self.table[k], np.where(allowed, self.table[k, s2], -np.inf)])
+                    s2 = self.index.size
+                visits = int(self.visits[k, s, a])
+                self.visits[k, s, a] += 1
+                step_size = value_at(rate, visits if rate.unit == VISITS else self.updates * (rate.unit == 0))
+                if batch.weight is not None:
+                    step_size *= float(batch.weight[k, b])
+                gain, future = float(reward[k, b]), float(discount[k, b])
+                now = value_at(level, self.updates * (level.unit == 0))
+                moment = Moment(0, s, a, gain, future, future, s2, -1, step_size, False, description.explore.kind, now)
+                table = description.memory(**arrays, **constants)
+                errors[k, b] = description.rule(table, moment, self.generators[k])
+                self.table[k, s, a] = arrays["q"][s, a]
             self.updates += 1
         return Update({"train/td_error": errors.abs().mean(1)}, errors)
 
-    def state_dict(self) -> dict[str, np.ndarray]:
-        return {"q": self.table, "visits": self.visits, "updates": np.array([self.updates])}
+    def state_dict(self) -> dict[str, Any]:
+        drawn = [dict(rng.bit_generator.state) for rng in self.generators]
+        return {**self.tables, "updates": np.array([self.updates]), "generators": drawn}
 
-    def load_state_dict(self, state: dict[str, np.ndarray]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over saved tables. Raises ValueError for another shape, or for NaN or infinite values."""
-        for name, mine in (("q", self.table), ("visits", self.visits)):
+        for name, mine in self.tables.items():
             saved = state.get(name)
             if saved is None or saved.shape != mine.shape or saved.dtype != mine.dtype:
                 found = "nothing" if saved is None else f"{saved.dtype} {list(saved.shape)}"
                 raise ValueError(f"The saved table {name!r} must be {mine.dtype} {list(mine.shape)}, but is {found}.")
-        if not np.isfinite(state["q"]).all():
-            raise ValueError("The saved Q-table has values that are NaN or infinite.")
+            if not np.isfinite(saved).all():
+                raise ValueError(f"The saved table {name!r} has values that are NaN or infinite.")
         if (state["visits"] < 0).any():
             raise ValueError("The saved visit counts are negative.")
-        self.table[:] = state["q"]
-        self.visits[:] = state["visits"]
+        self.description.check_saved(state, self.index.size, self.actions)
+        for name, mine in self.tables.items():
+            mine[:] = state[name]
         self.updates = int(state["updates"][0]) if "updates" in state else 0
+        for rng, saved in zip(self.generators, state.get("generators", ()), strict=False):
+            rng.bit_generator.state = saved
 
     def _states(self, obs: Any) -> np.ndarray:
         states = np.asarray(obs.cpu() if isinstance(obs, Tensor) else obs)
@@ -155,3 +233,19 @@ def _initial(initial_q: float | tuple[float, float], shape: tuple[int, int], see
     if isinstance(initial_q, tuple):
         return generator(seed, "initial").uniform(*initial_q, size=shape)
     return np.full(shape, float(initial_q))
+
+
+def check_expected(description: Tabular) -> None:
+    """Raise ValueError for an exploration whose mean over actions is not known in closed form."""
+    if description.explore.kind == NOISE:
+        raise ValueError(
+            f"{type(description).__name__} needs to know how likely each action is: explore by EpsilonGreedy, Greedy or"
+            " Boltzmann, not by DecayingNoise."
+        )
+
+
+def check_count(description: Tabular, name: str) -> None:
+    """Raise ValueError for a setting that is no whole number from 1 on."""
+    value = getattr(description, name)
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"{name} is a whole number from 1 on, not {value!r}.")

@@ -9,19 +9,15 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from rl.agents.table import Moment
 from rl.explore import choose
 from supervised.schedules import EPISODES, VISITS, Curve, value_at
 
 WINDOW = 100  # episodes whose returns and lengths are kept, as Stable-Baselines3 does
 STEPS_DONE, ENDED = 0, 1  # places in Actor.counters
-ENVS = 1  # environments a seed; a constant of the loop, since the compiler makes much of it
-
-
-class Table(NamedTuple):
-    """What one seed has learned."""
-
-    q: Any  # float64 [S, A]
-    visits: Any  # int64 [S, A]
+# Constants of the loop, since the compiler makes much of them.
+ENVS = 1  # environments a seed
+ON_POLICY = 0  # 1: the rule asks for the next action, which is chosen before it learns
 
 
 class Rules(NamedTuple):
@@ -41,6 +37,7 @@ class Actor(NamedTuple):
 
     state: Any  # int64 [E]
     action: Any  # int64 [E]
+    chosen: Any  # int64 [E], 1: the action to take next has been chosen already
     total: Any  # float64 [E], return of the episode so far
     length: Any  # int64 [E]
     episodes: Any  # int64 [E], finished ones
@@ -62,7 +59,7 @@ def world_reset(world: Any, e: int) -> int:
     return state
 
 
-def learn(q: Any, s: int, a: int, reward: float, discount: float, s2: int, step_size: float) -> float:
+def learn(table: Any, t: Moment, rng: Any) -> float:
     """The rule of an algorithm stands here -> the TD error."""
     raise TypeError("This loop was not given a rule.")
 
@@ -77,16 +74,30 @@ def time_in(curve: Curve, steps: int, episodes: int, visits: int) -> int:
     return time
 
 
+def pick(table: Any, rules: Any, actor: Any, e: int, s: int, steps: int, rng: Any) -> Any:
+    """Choose an action in state s of environment e."""
+    level = value_at(rules.level, time_in(rules.level, steps, actor.episodes[e], 0))
+    return choose(table.q, s, rules.explore, level, rules.random_ties, rng)
+
+
 def act(table: Any, rules: Any, actor: Any, e: int, rng: Any) -> Any:
-    """Choose an action in environment e."""
-    level = value_at(rules.level, time_in(rules.level, actor.counters[STEPS_DONE], actor.episodes[e], 0))
-    a = choose(table.q, actor.state[e], rules.explore, level, rules.random_ties, rng)
-    actor.action[e] = a
-    return a
+    """Choose an action in environment e, unless one has been."""
+    if ON_POLICY == 0 or actor.chosen[e] == 0:
+        actor.action[e] = pick(table, rules, actor, e, actor.state[e], actor.counters[STEPS_DONE], rng)
+    return actor.action[e]
 
 
 def absorb(
-    table: Any, rules: Any, actor: Any, e: int, steps: int, s2: int, reward: float, terminated: bool, truncated: bool
+    table: Any,
+    rules: Any,
+    actor: Any,
+    e: int,
+    steps: int,
+    s2: int,
+    reward: float,
+    terminated: bool,
+    truncated: bool,
+    rng: Any,
 ) -> bool:
     """Learn from the step that environment e took -> whether its episode is over."""
     s = actor.state[e]
@@ -99,14 +110,23 @@ def absorb(
         step_size = rules.rate.end
     else:
         step_size = value_at(rules.rate, time_in(rules.rate, steps, actor.episodes[e], visits))
+    gamma = value_at(rules.gamma, steps)
     discount = 0.0
     if not terminated:
-        discount = value_at(rules.gamma, steps)
-    actor.error[0] += abs(learn(table.q, s, a, reward, discount, s2, step_size))
+        discount = gamma
+    over = terminated or truncated
+    a2 = -1
+    if ON_POLICY == 1:
+        if not terminated:
+            a2 = pick(table, rules, actor, e, s2, steps + ENVS, rng)
+            actor.action[e] = a2
+        actor.chosen[e] = 0 if over else 1
+    level = value_at(rules.level, time_in(rules.level, steps, actor.episodes[e], 0))
+    moment = Moment(e, s, a, reward, discount, gamma, s2, a2, step_size, over, rules.explore, level)
+    actor.error[0] += abs(learn(table, moment, rng))
     actor.state[e] = s2
     actor.total[e] += reward
     actor.length[e] += 1
-    over = terminated or truncated
     if over:
         place = actor.counters[ENDED] % WINDOW
         actor.returns[place] = actor.total[e]
@@ -126,6 +146,6 @@ def loop(rounds: int, table: Any, rules: Any, actor: Any, world: Any, rng: Any) 
         steps = actor.counters[STEPS_DONE]
         for e in range(ENVS):
             s2, reward, terminated, truncated = world_step(world, e, actor.action[e])
-            if absorb(table, rules, actor, e, steps, s2, reward, terminated, truncated):
+            if absorb(table, rules, actor, e, steps, s2, reward, terminated, truncated, rng):
                 actor.state[e] = world_reset(world, e)
         actor.counters[STEPS_DONE] = steps + ENVS

@@ -16,8 +16,8 @@ import torch
 from envs import tables
 from envs.rows import members_of
 from envs.source import Source
-from rl.agents.table import TableAgent, TableDescription, lookup
-from rl.runs.loop import ENDED, STEPS_DONE, WINDOW, Actor, Rules, Table, time_in
+from rl.agents.table import TableAgent, Tabular, lookup
+from rl.runs.loop import ENDED, STEPS_DONE, WINDOW, Actor, Rules, time_in
 from rl.runs.walks import LockstepWalk, ModelWalk, PlainWalk, Walk, apart
 from rl.spaces import StateIndex
 from supervised.schedules import as_schedule, value_at
@@ -40,11 +40,18 @@ class Online:
         self.agent, self.seeds, self.envs_per_seed = agent, seeds, envs_per_seed
         self.streams = Streams(seeds)
         self.rules = rules_of(agent.description, horizon_steps)
-        self.learn = agent.description.rule
-        n, e = len(seeds), envs_per_seed
+        description, n, e = agent.description, len(seeds), envs_per_seed
+        # What the loop is made for: its rule, and numbers that are the same all the time.
+        self.parts: dict[str, Any] = {"learn": description.rule, "ENVS": e, "ON_POLICY": int(description.on_policy)}
+        self.constants = description.constants()
+        self.trail = {
+            name: np.full((n, e, *part.shape), part)
+            for name, part in description.trail(agent.index.size, agent.actions).items()
+        }
         self.actor = Actor(
             state=apart(n, e, np.int64),
             action=apart(n, e, np.int64),
+            chosen=apart(n, e, np.int64),
             total=apart(n, e, np.float64),
             length=apart(n, e, np.int64),
             episodes=apart(n, e, np.int64),
@@ -123,6 +130,7 @@ class Online:
             "streams": self.streams.state_dict(),
             "begun": self.begun,
             "last_log": self.last_log,
+            "trail": self.trail,
             "walk": {"kind": self.walk.kind, **(self.walk.state_dict() if self.begun else {})},
         }
 
@@ -137,6 +145,12 @@ class Online:
             if saved.shape != array.shape or saved.dtype != array.dtype:
                 raise ValueError(f"The saved {name!r} must be {array.dtype} {list(array.shape)}.")
             array[:] = saved
+        for name, array in self.trail.items():
+            saved = state["trail"][name]
+            if saved.shape != array.shape or saved.dtype != array.dtype:
+                raise ValueError(f"The saved {name!r} must be {array.dtype} {list(array.shape)}.")
+            array[:] = saved
+        self.agent.description.check_saved(self.trail, self.agent.index.size, self.agent.actions)
         if (
             self.actor.state.min() < 0
             or self.actor.state.max() >= self.agent.index.size
@@ -148,14 +162,22 @@ class Online:
         if self.begun:
             self.walk.load_state_dict(state["walk"])
 
-    def of_seed(self, k: int, wrap: Callable[[np.ndarray], Any]) -> tuple[Table, Rules, Actor, np.random.Generator]:
+    def begin_anew(self, place: Any) -> None:
+        """Forget the episode of one environment (seed, environment), or of all (...): a fresh one has begun."""
+        self.actor.total[place], self.actor.length[place], self.actor.chosen[place] = 0.0, 0, 0
+        for name, part in self.agent.description.trail(self.agent.index.size, self.agent.actions).items():
+            self.trail[name][place] = part
+
+    def of_seed(self, k: int, wrap: Callable[[np.ndarray], Any]) -> tuple[Any, Rules, Actor, np.random.Generator]:
         """The k-th seed's part of everything, with arrays made fast for the executor by `wrap`."""
-        table = Table(wrap(self.agent.table[k]), wrap(self.agent.visits[k]))
+        own = {**self.agent.tables, **self.trail}
+        arrays = {**{name: array[k] for name, array in own.items()}, **self.constants}
+        table = self.agent.description.memory(**{name: wrap(array) for name, array in arrays.items()})
         actor = Actor(*(wrap(array[k]) for array in self.actor))
         return table, self.rules._replace(rates=wrap(self.rules.rates)), actor, self.streams.generators[k]
 
 
-def rules_of(description: TableDescription, horizon_steps: int) -> Rules:
+def rules_of(description: Tabular, horizon_steps: int) -> Rules:
     """An agent's settings as numbers; schedules without a horizon span `horizon_steps`."""
     rate = as_schedule(description.step_size).curve(horizon_steps)
     rates = lookup(rate)

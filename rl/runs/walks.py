@@ -70,7 +70,7 @@ class ModelWalk(Walk):
         self.elapsed, self.state = apart(n, e, np.int64), apart(n, e, np.int64)
         rows = [[member_seed(seed, i) for i in range(e)] for seed in run.seeds]
         self.generators = [tuple(np.random.Generator(np.random.PCG64(seed)) for seed in row) for row in rows]
-        parts = {"ENVS": e, "learn": run.learn, "world_step": tables.model_step, "world_reset": tables.model_reset}
+        parts = {**run.parts, "world_step": tables.model_step, "world_reset": tables.model_reset}
         fast = jit.compiled(loop, **parts)
         self.loop = fast or jit.specialise(loop, **parts)
         self.wrap: Callable[[np.ndarray], Any] = (lambda array: array) if fast else view
@@ -126,7 +126,7 @@ class PlainWalk(Walk):
         self.run = run
         e = run.envs_per_seed
         self.members = [members[k * e : k * e + e] for k in range(len(run.seeds))]
-        self.loop = jit.specialise(loop, learn=run.learn, ENVS=e)
+        self.loop = jit.specialise(loop, **run.parts)
 
     def begin(self) -> None:
         for k, row in enumerate(self.members):
@@ -148,7 +148,7 @@ class PlainWalk(Walk):
             member = self.members[place[0]][place[1]]
             if not member.load_state_dict(saved):  # a fresh episode
                 self.run.actor.state[place] = member.encode(member.obs)
-                self.run.actor.total[place], self.run.actor.length[place] = 0.0, 0
+                self.run.begin_anew(place)
 
 
 class LockstepWalk(Walk):
@@ -159,7 +159,8 @@ class LockstepWalk(Walk):
     def __init__(self, run: Online, where: Source, index: StateIndex) -> None:
         self.run, self.index = run, index
         self.rows = rows_of(where, run.seeds, run.envs_per_seed)
-        self.absorb = jit.specialise(absorb, learn=run.learn)
+        self.absorb = jit.specialise(absorb, **run.parts)
+        self.act = jit.specialise(act, **run.parts)
 
     def _states(self, obs: Any) -> np.ndarray:
         shape = self.run.actor.state.shape
@@ -175,18 +176,18 @@ class LockstepWalk(Walk):
         for _ in range(rounds):
             for table, rules, actor, rng in parts:
                 for e in range(run.envs_per_seed):
-                    act(table, rules, actor, e, rng)
+                    self.act(table, rules, actor, e, rng)
             row = self.rows.step(run.actor.action.reshape(-1))
             following, going_on = self._states(row.next_obs).tolist(), self._states(row.obs).tolist()
             flags = row.reward, row.terminated, row.truncated
             reward, terminated, truncated = (array.reshape(shape).tolist() for array in flags)
             real = np.ones(shape, bool) if row.valid is None else row.valid.reshape(shape)
-            for k, (table, rules, actor, _) in enumerate(parts):
+            for k, (table, rules, actor, rng) in enumerate(parts):
                 steps = actor.counters[STEPS_DONE]
                 for e in range(run.envs_per_seed):
                     if real[k, e]:
                         answer = following[k][e], float(reward[k][e]), terminated[k][e], truncated[k][e]
-                        self.absorb(table, rules, actor, e, steps, *answer)
+                        self.absorb(table, rules, actor, e, steps, *answer, rng)
                     actor.state[e] = going_on[k][e]
                 actor.counters[STEPS_DONE] = steps + run.envs_per_seed
 
@@ -198,4 +199,4 @@ class LockstepWalk(Walk):
             stacklevel=2,
         )
         self.begin()
-        self.run.actor.total[:], self.run.actor.length[:] = 0.0, 0
+        self.run.begin_anew(...)

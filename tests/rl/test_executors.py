@@ -36,11 +36,27 @@ AGENTS = [
         step_size=Inverse(1.0, unit="episodes"), explore=DecayingNoise(Inverse(1.0, every=7, unit="episodes"))
     ),
 ]
+# Of the rest of the family, each in three environments.
+FAMILY = [
+    rl.SARSA(),
+    rl.SARSA(explore=DecayingNoise(Inverse(1.0, unit="episodes"))),
+    rl.ExpectedSARSA(),
+    rl.ExpectedSARSA(explore=Boltzmann(0.1)),
+    rl.DoubleQ(initial_q=(0.0, 1.0)),
+    rl.NStepSARSA(n=4),
+    rl.TreeBackup(n=3),
+    *(rl.SARSALambda(traces=kind) for kind in ("accumulating", "replacing", "dutch")),
+    rl.QLambda(lambda_=0.9),
+    rl.MonteCarlo(memory_steps=70),
+    rl.MonteCarlo(every_visit=True),
+    rl.DynaQ(planning_steps=3),
+    rl.DynaQ(planning_steps=2, bonus=0.01),
+]
 
 
 def everything(run):
     actor = run.loop.actor._asdict()
-    return {"q": run.agent.table, "visits": run.agent.visits, **actor, "streams": run.loop.streams.state_dict()}
+    return {**run.agent.tables, **run.loop.trail, **actor, "streams": run.loop.streams.state_dict()}
 
 
 def assert_same(one, two):
@@ -59,8 +75,11 @@ def advance(run, steps):
     return rings
 
 
-@pytest.mark.parametrize(("env", "kwargs"), ENVIRONMENTS)
-@pytest.mark.parametrize("agent", AGENTS, ids=range(len(AGENTS)))
+CASES = [(*env, agent) for agent in AGENTS for env in ENVIRONMENTS]
+CASES += [(*ENVIRONMENTS[i], agent) for agent in FAMILY for i in (0, 5, 8)]
+
+
+@pytest.mark.parametrize(("env", "kwargs", "agent"), CASES, ids=range(len(CASES)))
 def test_compiled_equals_plain(env, kwargs, agent, plain_loop):
     steps, settings_ = 4_000, {"steps": 4_000, "env_kwargs": kwargs}
     fast = rl.start(env, agent, [0, 7], **settings_)
@@ -182,12 +201,12 @@ def test_the_absence_of_numba_is_said_in_a_sentence(monkeypatch):
 def test_an_edited_rule_is_compiled_anew():
     """numba's cache knows a function by its name alone; ours changes with the byte code of all that is called."""
 
-    def rule(q, s, a, reward, discount, s2, step_size):
-        q[s, a] += 1.0
+    def rule(table, t, rng):
+        table.q[t.s, t.a] += 1.0
         return 0.0
 
-    def edited(q, s, a, reward, discount, s2, step_size):
-        q[s, a] += 2.0
+    def edited(table, t, rng):
+        table.q[t.s, t.a] += 2.0
         return 0.0
 
     names = {jit.specialise(loop, learn=f, ENVS=e).__qualname__ for f in (rule, edited) for e in (1, 2)}

@@ -1,0 +1,164 @@
+"""Dyna-Q and Dyna-Q+: between two real steps the table learns from steps that a learned model makes up.
+
+Sutton (1990); Sutton and Barto (2018), section 8.2, and section 8.3 for Dyna-Q+, which finds what has not been tried for long
+tempting. Deviation: the book's model is for certain outcomes; this one counts how often each outcome came, and draws among them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+
+from rl.agents.table import Moment, Tabular, check_count
+from rl.explore import highest
+
+
+class Planned(NamedTuple):
+    """A table, and a model of what each pair has brought: up to K different outcomes, and how often each came."""
+
+    q: Any  # float64 [S, A]
+    visits: Any  # int64 [S, A]
+    following: Any  # int64 [S, A, K], the next state
+    discount: Any  # float64 [S, A, K]
+    reward: Any  # float64 [S, A, K], the last
+    times: Any  # int64 [S, A, K], 0: no such outcome yet
+    rate: Any  # float64 [S, A], the step size when it was last tried
+    tried: Any  # int64 [S, A], when that was; 0: never
+    state: Any  # int64 [S * A], the pairs that can be made up,
+    action: Any  # int64 [S * A]
+    count: Any  # int64 [1], and how many there are
+    clock: Any  # int64 [1], steps so far
+    planning: Any  # int64 [1], steps that are made up after each real one
+    bonus: Any  # float64 [1], kappa
+
+
+def enter(table: Planned, s: int, a: int) -> None:
+    """Let a pair be made up from now on."""
+    table.state[table.count[0]] = s
+    table.action[table.count[0]] = a
+    table.count[0] += 1
+
+
+def tempt(table: Planned, t: Moment) -> None:
+    """Let all actions of a state be made up: what was never tried is taken to lead back, for no reward (Dyna-Q+)."""
+    for b in range(table.q.shape[1]):
+        if table.tried[t.s, b] != 0:
+            return
+    for b in range(table.q.shape[1]):
+        enter(table, t.s, b)
+        table.rate[t.s, b] = t.step_size
+
+
+def remember(table: Planned, t: Moment) -> None:
+    """Count the outcome of the real step; where there is no room for a new one, the rarest gives way."""
+    place, rarest = -1, 0
+    for k in range(table.times.shape[2]):
+        n = table.times[t.s, t.a, k]
+        if (
+            n > 0
+            and table.following[t.s, t.a, k] == t.s2
+            and (table.discount[t.s, t.a, k] == 0.0) == (t.discount == 0.0)
+        ):
+            place = k
+        if n < table.times[t.s, t.a, rarest]:
+            rarest = k
+    if place < 0:
+        place = rarest
+        table.times[t.s, t.a, place] = 0
+    table.following[t.s, t.a, place] = t.s2
+    table.discount[t.s, t.a, place] = t.discount
+    table.reward[t.s, t.a, place] = t.reward
+    table.times[t.s, t.a, place] += 1
+    table.rate[t.s, t.a] = t.step_size
+    table.tried[t.s, t.a] = table.clock[0]
+
+
+def made_up(table: Planned, s: int, a: int, gamma: float, rng: Any) -> Any:
+    """What a step of the model is worth: an outcome is drawn by how often it came."""
+    total = 0
+    for k in range(table.times.shape[2]):
+        total += table.times[s, a, k]
+    value = 0.0
+    if total == 0:
+        value = gamma * highest(table.q, s)
+    else:
+        left = rng.random() * total
+        k = 0
+        while left >= table.times[s, a, k] and k < table.times.shape[2] - 1:
+            left -= table.times[s, a, k]
+            k += 1
+        value = table.reward[s, a, k]
+        if table.discount[s, a, k] != 0.0:
+            value += table.discount[s, a, k] * highest(table.q, table.following[s, a, k])
+    if table.bonus[0] > 0.0:
+        value += table.bonus[0] * (table.clock[0] - table.tried[s, a]) ** 0.5
+    return value
+
+
+def learn(table: Planned, t: Moment, rng: Any) -> float:
+    """Q-learning from the real step, then from `planning` steps of the model -> the real step's TD error.
+
+    With a bonus a made-up step brings bonus * sqrt(steps since the pair was really tried) more.
+    """
+    q = table.q
+    target = t.reward
+    if t.discount != 0.0:
+        target += t.discount * highest(q, t.s2)
+    error: float = target - q[t.s, t.a]
+    q[t.s, t.a] += t.step_size * error
+    if table.bonus[0] > 0.0:
+        tempt(table, t)
+    elif table.tried[t.s, t.a] == 0:
+        enter(table, t.s, t.a)
+    table.clock[0] += 1
+    remember(table, t)
+    for _ in range(table.planning[0]):
+        i = min(int(rng.random() * table.count[0]), table.count[0] - 1)
+        s, a = table.state[i], table.action[i]
+        q[s, a] += table.rate[s, a] * (made_up(table, s, a, t.gamma, rng) - q[s, a])
+    return error
+
+
+@dataclass(frozen=True)
+class DynaQ(Tabular):
+    """Dyna-Q.
+
+    planning_steps: made-up steps after each real one. bonus: kappa of Dyna-Q+; 0 for Dyna-Q. outcomes: how many different ones
+    the model keeps of each pair. The rest as in `Tabular`.
+    """
+
+    planning_steps: int = 10
+    bonus: float = 0.0
+    outcomes: int = 8
+
+    rule = staticmethod(learn)
+    memory: ClassVar[type] = Planned
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_count(self, "planning_steps")
+        check_count(self, "outcomes")
+        if isinstance(self.bonus, bool) or not isinstance(self.bonus, (int, float)) or not 0 <= self.bonus < 1e6:
+            raise ValueError(f"bonus is a number from 0 on, not {self.bonus!r}.")
+
+    def tables(self, states: int, actions: int) -> dict[str, np.ndarray]:
+        pairs, outcomes, whole = (states, actions), (states, actions, self.outcomes), np.int64
+        return {
+            **{name: np.zeros(outcomes, whole) for name in ("following", "times")},
+            **{name: np.zeros(outcomes) for name in ("discount", "reward")},
+            **{"rate": np.zeros(pairs), "tried": np.zeros(pairs, whole)},
+            **{name: np.zeros(states * actions, whole) for name in ("state", "action")},
+            **{name: np.zeros(1, whole) for name in ("count", "clock")},
+        }
+
+    def constants(self) -> dict[str, np.ndarray]:
+        return {"planning": np.array([self.planning_steps]), "bonus": np.array([float(self.bonus)])}
+
+    def check_saved(self, arrays: Mapping[str, Any], states: int, actions: int) -> None:
+        limits = {"following": states, "state": states, "action": actions, "count": states * actions + 1}
+        for name, limit in limits.items() if "following" in arrays else ():
+            if arrays[name].min() < 0 or arrays[name].max() >= limit:
+                raise ValueError(f"The saved {name!r} lies outside 0..{limit - 1}.")

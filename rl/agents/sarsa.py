@@ -1,0 +1,54 @@
+"""SARSA and Expected SARSA: the table learns the value of acting as it does, exploration included.
+
+SARSA: Rummery and Niranjan (1994); Sutton and Barto (2018), section 6.4, equation 6.7. Expected SARSA: van Seijen et al. (2009);
+Sutton and Barto, section 6.6, equation 6.9.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from rl.agents.table import Moment, Table, Tabular, check_expected
+from rl.explore import expected
+
+
+def learn_sarsa(table: Table, t: Moment, rng: Any) -> float:
+    """Q(s, a) <- Q(s, a) + step_size * (r + discount * Q(s', a') - Q(s, a)), where a' is what is done next -> the TD error."""
+    q = table.q
+    target = t.reward
+    if t.discount != 0.0:
+        target += t.discount * q[t.s2, t.a2]
+    error: float = target - q[t.s, t.a]
+    q[t.s, t.a] += t.step_size * error
+    return error
+
+
+def learn_expected(table: Table, t: Moment, rng: Any) -> float:
+    """As SARSA, with the mean of Q(s', .) over what may be done next in place of one draw -> the TD error."""
+    q = table.q
+    target = t.reward
+    if t.discount != 0.0:
+        target += t.discount * expected(q, t.s2, t.explore, t.level)
+    error: float = target - q[t.s, t.a]
+    q[t.s, t.a] += t.step_size * error
+    return error
+
+
+@dataclass(frozen=True)
+class SARSA(Tabular):
+    """SARSA; for its settings see `Tabular`. Where an episode is cut short, a next action is drawn for its value's sake."""
+
+    rule = staticmethod(learn_sarsa)
+    on_policy: ClassVar[bool] = True
+
+
+@dataclass(frozen=True)
+class ExpectedSARSA(Tabular):
+    """Expected SARSA; for its settings see `Tabular`. explore: EpsilonGreedy, Greedy or Boltzmann, whose mean is known."""
+
+    rule = staticmethod(learn_expected)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_expected(self)

@@ -1,0 +1,403 @@
+"""The tabular family: each rule by hand and against a naive reference, each agent against the exact optimum."""
+
+import math
+
+import numpy as np
+import pytest
+
+import rl
+from rl.agents import double_q, dyna, monte_carlo, n_step, sarsa, traces
+from rl.agents.table import Moment, Table
+from rl.explore import BOLTZMANN, EPSILON_GREEDY, Boltzmann, DecayingNoise
+from rl.planning import value_iteration
+
+GAMMA, RATE = 0.9, 0.1
+AGENTS = {
+    "QLearning": rl.QLearning(),
+    "SARSA": rl.SARSA(),
+    "ExpectedSARSA": rl.ExpectedSARSA(),
+    "DoubleQ": rl.DoubleQ(),
+    "NStepSARSA": rl.NStepSARSA(n=3),
+    "TreeBackup": rl.TreeBackup(n=3),
+    "accumulating": rl.SARSALambda(traces="accumulating"),
+    "replacing": rl.SARSALambda(),
+    "dutch": rl.SARSALambda(traces="dutch"),
+    "QLambda": rl.QLambda(),
+    "MonteCarlo": rl.MonteCarlo(memory_steps=300),
+    "DynaQ": rl.DynaQ(planning_steps=5),
+}
+OFF_POLICY = ("QLearning", "DoubleQ", "TreeBackup", "QLambda", "DynaQ")
+
+
+def memory(agent, q):
+    """One seed's arrays of an agent with one environment, around q."""
+    states, actions = q.shape
+    arrays = {"q": q, "visits": np.zeros(q.shape, np.int64)} | agent.tables(states, actions)
+    agent.begin(arrays)
+    trail = {name: np.full((1, *part.shape), part) for name, part in agent.trail(states, actions).items()}
+    return agent.memory(**arrays, **trail, **agent.constants())
+
+
+def moment(s, a, reward, s2, a2=-1, terminated=False, over=None, rate=RATE, explore=EPSILON_GREEDY, level=0.2):
+    discount = 0.0 if terminated else GAMMA
+    return Moment(0, s, a, reward, discount, GAMMA, s2, a2, rate, terminated if over is None else over, explore, level)
+
+
+def unread(*rows):
+    """A table with 99s in the last row, which must not be read."""
+    return np.array([*rows, [99.0] * len(rows[0])])
+
+
+def test_sarsa_by_hand():
+    q = unread([1.0, 2.0], [3.0, 5.0])
+    assert sarsa.learn_sarsa(Table(q, None), moment(0, 1, 10.0, 1, 0), None) == pytest.approx(10 + 0.9 * 3 - 2)
+    assert q[0, 1] == pytest.approx(2 + 0.1 * 10.7)
+    assert sarsa.learn_sarsa(Table(q, None), moment(0, 0, 4.0, 2, -1, terminated=True), None) == 3.0
+
+
+def test_expected_sarsa_by_hand():
+    q = unread([1.0, 2.0], [3.0, 5.0])
+    mean = 0.8 * 5 + 0.2 * 4
+    assert sarsa.learn_expected(Table(q, None), moment(0, 1, 1.0, 1), None) == pytest.approx(1 + 0.9 * mean - 2)
+    q = unread([1.0, 2.0], [3.0, 5.0])
+    up = math.exp((3 - 5) / 0.5)
+    found = sarsa.learn_expected(Table(q, None), moment(0, 1, 1.0, 1, explore=BOLTZMANN, level=0.5), None)
+    assert found == pytest.approx(1 + 0.9 * (3 * up + 5) / (up + 1) - 2)
+    with pytest.raises(ValueError, match="needs to know how likely each action is"):
+        rl.ExpectedSARSA(explore=DecayingNoise(0.1))
+
+
+class Coin:
+    def __init__(self, *numbers):
+        self.numbers = list(numbers)
+
+    def random(self):
+        return self.numbers.pop(0)
+
+
+def test_double_q_by_hand():
+    table = memory(rl.DoubleQ(), np.zeros((3, 2)))
+    table.one[:] = [[1, 2], [5, 3], [99, 99]]
+    table.two[:] = [[4, 4], [1, 7], [99, 99]]
+    assert double_q.learn(table, moment(0, 1, 1.0, 1), Coin(0.4)) == pytest.approx(1 + 0.9 * 1 - 2)  # two at one's best
+    assert table.one[0, 1] == pytest.approx(2 - 0.1 * 0.1)
+    assert double_q.learn(table, moment(0, 0, 1.0, 1), Coin(0.6)) == pytest.approx(1 + 0.9 * 3 - 4)
+    assert table.q[0].tolist() == pytest.approx([(1 + 4 - 0.03) / 2, (1.99 + 4) / 2])
+
+
+def test_n_step_by_hand():
+    table = memory(rl.NStepSARSA(n=2), unread([0.0, 0.0], [4.0, 0.0], [6.0, 0.0]))
+    assert n_step.learn_sarsa(table, moment(0, 0, 1.0, 1, 0), None) == 0
+    n_step.learn_sarsa(table, moment(1, 0, 2.0, 2, 0), None)
+    assert table.q[0, 0] == pytest.approx(0.1 * (1 + 0.9 * (2 + 0.9 * 6)))
+    n_step.learn_sarsa(table, moment(2, 0, 3.0, 3, -1, terminated=True), None)  # and the rest learn without a future
+    assert table.q[1, 0] == pytest.approx(4 + 0.1 * (2 + 0.9 * 3 - 4))
+    assert table.q[2, 0] == pytest.approx(6 + 0.1 * (3 - 6))
+    assert table.count[0] == 0
+
+
+def test_a_window_that_is_cut_short_keeps_its_future():
+    table = memory(rl.NStepSARSA(n=3), np.array([[0.0, 0.0], [0.0, 0.0], [0.0, 7.0]]))
+    n_step.learn_sarsa(table, moment(0, 0, 1.0, 1, 0), None)
+    n_step.learn_sarsa(table, moment(1, 0, 2.0, 2, 1, over=True), None)
+    assert table.q[0, 0] == pytest.approx(0.1 * (1 + 0.9 * (2 + 0.9 * 7)))
+    assert table.q[1, 0] == pytest.approx(0.1 * (2 + 0.9 * 7))
+
+
+def test_tree_backup_by_hand():
+    q = np.array([[0.0, 0.0], [4.0, 1.0], [6.0, 2.0]])
+    table = memory(rl.TreeBackup(n=2), q)
+    n_step.learn_tree(table, moment(0, 0, 1.0, 1), None)
+    n_step.learn_tree(table, moment(1, 1, 2.0, 2), None)  # not greedy: what it brought counts for nothing
+    assert q[0, 0] == pytest.approx(0.1 * (1 + 0.9 * 4))
+    q = np.array([[0.0, 0.0], [4.0, 1.0], [6.0, 2.0]])
+    table = memory(rl.TreeBackup(n=2), q)
+    n_step.learn_tree(table, moment(0, 0, 1.0, 1), None)
+    n_step.learn_tree(table, moment(1, 0, 2.0, 2), None)  # greedy: it counts in full
+    assert q[0, 0] == pytest.approx(0.1 * (1 + 0.9 * (2 + 0.9 * 6)))
+
+
+@pytest.mark.parametrize(
+    ("kind", "twice"), [("accumulating", 1.72), ("replacing", 1.0), ("dutch", 1 + 0.72 - 0.1 * 0.72)]
+)
+def test_traces_by_hand(kind, twice):
+    agent = rl.SARSALambda(lambda_=0.8, traces=kind)
+    table = memory(agent, np.zeros((3, 1)))
+    traces.learn_sarsa(table, moment(0, 0, 1.0, 0, 0), None)
+    assert table.q[0, 0] == pytest.approx(0.1)
+    traces.learn_sarsa(table, moment(0, 0, 1.0, 1, 0), None)
+    assert table.trace[0, 0, 0] == pytest.approx(twice)
+    error = 1 + 0.9 * 0 - 0.1
+    if kind == "dutch":  # true online: Q was taken for 0 a step ago, and is .1 now
+        assert table.q[0, 0] == pytest.approx(0.1 + 0.1 * (error + 0.1) * twice - 0.1 * 0.1)
+    else:
+        assert table.q[0, 0] == pytest.approx(0.1 + 0.1 * error * twice)
+    traces.learn_sarsa(table, moment(1, 0, 5.0, 2, -1, terminated=True), None)
+    assert table.size[0] == 0
+    assert (table.trace == 0).all()
+
+
+def test_watkins_traces_end_where_the_greedy_policy_is_left():
+    table = memory(rl.QLambda(lambda_=0.8), np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 0.0]]))
+    traces.learn_q(table, moment(0, 0, 0.0, 1, 0), None)
+    assert table.size[0] == 1
+    traces.learn_q(table, moment(1, 0, 0.0, 1, 1), None)
+    assert table.size[0] == 0
+
+
+@pytest.mark.parametrize("every", [False, True])
+def test_monte_carlo_by_hand(every):
+    agent = rl.MonteCarlo(every_visit=every, memory_steps=10)
+    table = memory(agent, np.zeros((2, 1)))
+    for reward, over in ((1.0, False), (2.0, False), (4.0, True)):
+        monte_carlo.learn(table, moment(0, 0, reward, 0, 0, terminated=over), None)
+    whole = 1 + 0.9 * (2 + 0.9 * 4)
+    expected = 0.0
+    for value in (4, 2 + 0.9 * 4, whole) if every else (whole,):
+        expected += 0.1 * (value - expected)
+    assert table.q[0, 0] == pytest.approx(expected)
+    assert table.met.sum() == 0
+
+
+def test_dyna_counts_outcomes_and_makes_them_up():
+    agent = rl.DynaQ(planning_steps=1, outcomes=2)
+    table = memory(agent, np.zeros((3, 2)))
+    dyna.learn(table, moment(0, 0, 1.0, 1), Coin(0.0, 0.0))
+    assert table.q[0, 0] == pytest.approx(0.1 + 0.1 * (1 - 0.1))
+    for _ in range(2):
+        dyna.learn(table, moment(0, 0, 3.0, 2, terminated=True), Coin(0.0, 0.99))
+    assert table.times[0, 0].tolist() == [1, 2]
+    before = table.q[0, 0]
+    assert dyna.made_up(table, 0, 0, GAMMA, Coin(0.34)) == 3.0
+    assert dyna.made_up(table, 0, 0, GAMMA, Coin(0.3)) == pytest.approx(1.0)
+    assert table.q[0, 0] == before
+    dyna.learn(table, moment(0, 0, 9.0, 0), Coin(0.0, 0.0))  # a third: the rarest gives way
+    assert sorted(table.times[0, 0].tolist()) == [1, 2]
+    assert table.following[0, 0].tolist() == [0, 2]
+
+
+def test_dyna_plus_is_tempted_by_what_it_has_not_tried():
+    table = memory(rl.DynaQ(planning_steps=1, bonus=0.5), np.zeros((2, 2)))
+    dyna.learn(table, moment(0, 0, 0.0, 1), Coin(0.9))  # makes up the other action of state 0
+    assert table.q[0].tolist() == pytest.approx([0.0, 0.1 * 0.5 * 1.0])
+
+
+def episodes(seed, length=400):
+    """Random steps through 5 states with 3 actions: (s, a, r, s2, a2, terminated, over)."""
+    rng = np.random.default_rng(seed)
+    steps, s, a = [], 0, int(rng.integers(3))
+    for _ in range(length):
+        s2, a2, kind = int(rng.integers(5)), int(rng.integers(3)), rng.random()
+        terminated, truncated = kind < 0.1, 0.1 <= kind < 0.2
+        steps.append((s, a, float(rng.normal()), s2, a2, terminated, terminated or truncated))
+        s, a = (int(rng.integers(5)), int(rng.integers(3))) if terminated or truncated else (s2, a2)
+    return steps
+
+
+def feed(agent, steps):
+    table = memory(agent, np.zeros((5, 3)))
+    for s, a, r, s2, a2, terminated, over in steps:
+        agent.rule(table, moment(s, a, r, s2, a2, terminated, over), Coin(*[0.3] * 50))
+    return table.q
+
+
+def cut(steps):
+    """The episodes among steps."""
+    found, episode = [], []
+    for step in steps:
+        episode.append(step)
+        if step[-1]:
+            found.append(episode)
+            episode = []
+    return found
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 7])
+def test_n_step_against_a_naive_reference(n):
+    steps = episodes(n)
+    steps = steps[: max(i for i, step in enumerate(steps) if step[-1]) + 1]
+    np.testing.assert_allclose(feed(rl.NStepSARSA(n=n), steps), reference(steps, n), atol=1e-12)
+
+
+def reference(steps, n):
+    """n-step SARSA, written as a list of episodes."""
+    q = np.zeros((5, 3))
+    for episode in cut(steps):
+        for now in range(len(episode)):
+            _, _, _, s2, a2, terminated, over = episode[now]
+            tail = 0.0 if terminated else q[s2, a2]
+            for begin in range(max(0, now - n + 1), now + 1 if over else now - n + 2):
+                if begin < 0:
+                    continue
+                value = tail
+                for step in reversed(episode[begin : now + 1]):
+                    value = step[2] + (0.0 if step[5] else GAMMA * value)
+                s, a = episode[begin][:2]
+                q[s, a] += RATE * (value - q[s, a])
+    return q
+
+
+def test_watkins_against_a_naive_reference():
+    steps, q, trace = episodes(5), np.zeros((5, 3)), np.zeros((5, 3))
+    for s, a, r, s2, a2, terminated, over in steps:
+        best = 0.0 if terminated else q[s2].max()
+        error = r + GAMMA * best - q[s, a]
+        greedy = terminated or q[s2, a2] == best
+        trace *= GAMMA * 0.8
+        trace[trace < 1e-4] = 0
+        trace[s, a] = 1
+        q += RATE * error * trace
+        if over or not greedy:
+            trace[:] = 0
+    np.testing.assert_allclose(feed(rl.QLambda(), steps), q, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["accumulating", "replacing"])
+def test_sarsa_lambda_against_a_naive_reference(kind):
+    steps, q, trace = episodes(6), np.zeros((5, 3)), np.zeros((5, 3))
+    for s, a, r, s2, a2, terminated, over in steps:
+        error = r + (0.0 if terminated else GAMMA * q[s2, a2]) - q[s, a]
+        trace *= GAMMA * 0.8
+        trace[trace < 1e-4] = 0
+        trace[s, a] = 1 if kind == "replacing" else trace[s, a] + 1
+        q += RATE * error * trace
+        if over:
+            trace[:] = 0
+    np.testing.assert_allclose(feed(rl.SARSALambda(traces=kind), steps), q, atol=1e-12)
+
+
+def test_true_online_traces_against_a_naive_reference():
+    """van Seijen et al. (2016), algorithm 2, with one-hot features."""
+    steps, w, e, old = episodes(7), np.zeros(15), np.zeros(15), 0.0
+    for s, a, r, s2, a2, terminated, over in steps:
+        x, x2 = np.eye(15)[s * 3 + a], np.zeros(15) if terminated else np.eye(15)[s2 * 3 + a2]
+        value, following = w @ x, w @ x2
+        error = r + GAMMA * following - value
+        e = GAMMA * 0.8 * e
+        e[e < 1e-4] = 0
+        e = e + x - RATE * (e @ x) * x
+        w = w + RATE * (error + value - old) * e - RATE * (value - old) * x
+        old = following
+        if over:
+            e, old = np.zeros(15), 0.0
+    np.testing.assert_allclose(feed(rl.SARSALambda(traces="dutch"), steps).ravel(), w, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (rl.SARSALambda(lambda_=0.0, traces="replacing"), rl.SARSA()),
+        (rl.QLambda(lambda_=0.0), rl.QLearning()),
+        (rl.NStepSARSA(n=1), rl.SARSA()),
+        (rl.TreeBackup(n=1), rl.QLearning()),
+    ],
+    ids=["SARSA(0)", "Q(0)", "1-step SARSA", "1-step tree"],
+)
+def test_at_its_end_each_is_the_one_step_rule(one, other):
+    steps = episodes(1)
+    np.testing.assert_allclose(feed(one, steps), feed(other, steps), atol=1e-14)
+
+
+def test_sarsa_1_is_every_visit_monte_carlo_as_the_step_size_vanishes():
+    """Offline, which is what online learning comes to when the table does not move meanwhile."""
+    steps = [step for episode in cut(episodes(2)) for step in episode]
+    rate, found = 1e-7, []
+    for agent in (rl.SARSALambda(lambda_=1.0, traces="accumulating"), rl.MonteCarlo(every_visit=True)):
+        table = memory(agent, np.zeros((5, 3)))
+        for s, a, r, s2, a2, terminated, over in steps:
+            agent.rule(table, moment(s, a, r, s2, a2, terminated, over, rate=rate), None)
+        found.append(table.q / rate)
+    np.testing.assert_allclose(*found, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", AGENTS)
+def test_alone_as_stacked_and_gone_on_with_to_the_bit(name, tmp_path):
+    agent = AGENTS[name]
+    each = 2 if name in ("QLambda", "NStepSARSA") else 1  # (each number is compiled anew)
+    whole = rl.start("FrozenLake-v1", agent, [3, 8], steps=4000, envs_per_seed=each)
+    whole.advance(4000)
+    alone = rl.start("FrozenLake-v1", agent, [8], steps=4000, envs_per_seed=each)
+    alone.advance(1234)
+    alone.save(tmp_path / "run.safetensors")
+    again = rl.load(tmp_path / "run.safetensors")
+    again.advance(4000 - again.step)
+    assert again.description == agent
+    for part, array in whole.agent.tables.items():
+        assert array[1].tobytes() == again.agent.tables[part][0].tobytes(), part
+    for part, array in whole.loop.trail.items():
+        assert array[1].tobytes() == again.loop.trail[part][0].tobytes(), part
+
+
+@pytest.mark.parametrize("name", OFF_POLICY)
+def test_off_policy_agents_reach_the_optimum(name):
+    lake = 1_000_000 if name == "DoubleQ" else 400_000  # each of its two tables learns from half of the steps
+    for env, steps in (("FrozenLake-v1", lake), ("CliffWalking-v1", 100_000), ("Taxi-v4", 500_000)):
+        run = rl.train(env, AGENTS[name], steps=steps, seeds=10, progress=False)
+        value = run.exact.value(run.agent.table.argmax(-1))
+        near = value >= run.exact.stationary - 0.01 * abs(run.exact.stationary) - 1e-9
+        assert near.sum() >= 9, (env, value, run.exact.stationary)
+
+
+@pytest.mark.parametrize("name", ["SARSA", "ExpectedSARSA", "NStepSARSA", "accumulating", "replacing", "dutch"])
+def test_on_policy_agents_take_the_safe_path(name):
+    """They learn what acting with exploration is worth: along the cliff's edge, -13, that is less than the way round, -17."""
+    run = rl.train("CliffWalking-v1", AGENTS[name], steps=200_000, seeds=10, progress=False)
+    value = run.exact.value(run.agent.table.argmax(-1))
+    assert ((value <= -15) & (value >= -17)).sum() >= 9, value
+    lake = rl.train("FrozenLake-v1", AGENTS[name], steps=400_000, seeds=10, progress=False)
+    success = lake.exact.success(lake.agent.table.argmax(-1))
+    assert (success >= 0.95 * lake.exact.stationary_success).sum() >= 9, success
+
+
+def test_a_batch_teaches_one_step_rules_alone():
+    import gymnasium as gym
+    import torch
+
+    spaces = gym.spaces.Discrete(3), gym.spaces.Discrete(2)
+    batch = rl.Batch(*(torch.tensor(x) for x in ([[0]], [[1]], [[1.0]], [[0.0]], [[1]])))
+    for agent in (rl.ExpectedSARSA(step_size=0.5), rl.DynaQ(step_size=0.5, planning_steps=1)):
+        live = agent.build(*spaces, seeds=1)
+        assert live.update(batch).td_error.tolist() == [[1.0]]
+        assert live.table[0, 0, 1] >= 0.5
+    with pytest.raises(ValueError, match="SARSA learns from whole episodes, or from what it does next"):
+        rl.SARSA().build(*spaces, seeds=1).update(batch)
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (lambda: rl.NStepSARSA(n=0), "n is a whole number from 1 on"),
+        (lambda: rl.SARSALambda(lambda_=1.5), "lambda_ is a number in"),
+        (lambda: rl.SARSALambda(traces="none"), "traces are accumulating, replacing, dutch"),
+        (lambda: rl.QLambda(traces="dutch"), "Dutch traces belong to SARSA"),
+        (lambda: rl.MonteCarlo(memory_steps=True), "memory_steps is a whole number"),
+        (lambda: rl.DynaQ(bonus=math.nan), "bonus is a number from 0 on"),
+        (lambda: rl.DynaQ(outcomes=-1), "outcomes is a whole number"),
+    ],
+)
+def test_bad_settings_are_told(make, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        make()
+
+
+def test_a_damaged_trail_is_refused(tmp_path):
+    run = rl.start("FrozenLake-v1", rl.NStepSARSA(n=3), 1, steps=1000)
+    run.advance(500)
+    state = run.loop.state_dict()
+    state["trail"] = {**state["trail"], "state": state["trail"]["state"] + 1000}
+    with pytest.raises(ValueError, match="The saved 'state' lies outside"):
+        run.loop.load_state_dict(state)
+
+
+def test_boltzmann_expected_sarsa_solves_its_own_operator():
+    """Its fixed point is what the Boltzmann policy is worth, which planning finds by its own sweeps."""
+    agent = rl.ExpectedSARSA(gamma=0.9, explore=Boltzmann(0.2))
+    run = rl.train("envs/Chain-v0", agent, steps=300_000, seeds=2, progress=False)
+    model = run.model
+    q = value_iteration(model, 0.9).q * 0
+    for _ in range(2000):
+        pi = np.exp((q - q.max(-1, keepdims=True)) / 0.2)
+        pi /= pi.sum(-1, keepdims=True)
+        future = np.where(model.terminated, 0, (pi * q).sum(-1)[model.next_state])
+        q = (model.probability * (model.reward + 0.9 * future)).sum(-1)
+    np.testing.assert_allclose(run.agent.table, np.broadcast_to(q, run.agent.table.shape), atol=0.02)
