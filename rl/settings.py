@@ -18,8 +18,8 @@ from rl.agents.dyna import DynaQ
 from rl.agents.monte_carlo import MonteCarlo
 from rl.agents.n_step import NStepSARSA, TreeBackup
 from rl.agents.sarsa import SARSA, ExpectedSARSA
-from rl.agents.traces import QLambda, SARSALambda
 from rl.agents.table import Tabular
+from rl.agents.traces import QLambda, SARSALambda
 from rl.explore import EpsilonGreedy
 from supervised.schedules import Inverse, Linear
 

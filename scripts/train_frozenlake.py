@@ -49,8 +49,9 @@ class Settings:
     """Which random map of that size."""
     agent: Agent = "q-learning"
     """q-learning converges; lecture-* are the lecture notes' settings: dummy (step size 1, random ties, no discount),
-    epsilon (1/(episode//100+1)), noise (randn/(episode+1), discount .99), slippery (noise, step size .85). sarsa to dyna-q-plus: the rest of the tabular family. q-network is a
-    linear network on the state's number, without replay; dqn-2013 adds replay, dqn-2015 and the rest a target network."""
+    epsilon (1/(episode//100+1)), noise (randn/(episode+1), discount .99), slippery (noise, step size .85). sarsa to
+    dyna-q-plus are the rest of the tabular family. q-network is a linear network on the state's number, without replay;
+    dqn-2013 adds replay, dqn-2015 and the rest a target network."""
     steps: int | None = None
     """Environment steps a seed in all; 400 000 on 4x4, 4 000 000 on larger maps if not given, 50 000 with a network."""
     workers: int | None = None
