@@ -1,238 +1,195 @@
 #!/usr/bin/env python
-"""Agents side by side: the same seeds, one curve each with its interval, one figure.
+"""Agents side by side: the same seeds, one curve each with its interval, one table, one figure.
 
-python scripts/compare.py lectures                  what the lecture notes tell in words, 10 seeds
-python scripts/compare.py lectures --resume         go on: what is done is not done again
+python scripts/compare.py                                          the tabular family, judged by the exact optimum
+python scripts/compare.py --envs FrozenLake-v1 --agents sarsa q-learning --seeds 10
+python scripts/compare.py --resume                                 go on: what is done is not done again
+python scripts/compare.py lectures                                 what the lecture notes tell in words
 """
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import sys
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import common
 import numpy as np
+import panels
 import tyro
-from lectures.desk import Desk
-from matplotlib.figure import Figure
+from lectures import agents
+from lectures.desk import Desk, told
+from panels import Panel
 from rich.console import Console
+from rich.table import Table
 
 import rl
-from rl.explore import EpsilonGreedy, Greedy
-from supervised import results, statistics
+from rl.agents.table import Tabular
+from rl.results import near
+from supervised import results
+from supervised.names import nearest
 
-Measure = Callable[[rl.Run], np.ndarray]
+STEPS = {"FrozenLake-v1": 1_000_000, "CliffWalking-v1": 1_000_000, "Taxi-v4": 500_000}
+DOCS = Path(__file__).parent.parent / "docs"
+INTRODUCTION = """# The tabular family beside the exact optimum
 
+`python scripts/compare.py --docs` wrote this page: every agent with its default settings, its greedy policy judged exactly, means
+over seeds with their 95 % intervals. Near: within 99 % of what value iteration's policy is worth. On-policy agents (SARSA and its
+kin, Monte-Carlo) learn what acting with exploration is worth: on CliffWalking that is the way round the cliff, -17, and not the
+edge, -13. Monte-Carlo learns from whole episodes alone, and CliffWalking, which has no time limit, has few.
 
-def success(run: rl.Run) -> np.ndarray:
-    """The exact probability that each seed's greedy policy reaches the goal, [N]."""
-    assert run.exact is not None
-    return run.exact.metrics(run.agent)["eval/success_rate"]
-
-
-def length(run: rl.Run) -> np.ndarray:
-    """Steps that each seed's greedy policy takes to the goal, [N]; the time limit where it does not get there."""
-    found = run.evaluate(1)
-    return np.where(found.returns[:, 0] > 0, found.lengths[:, 0], found.step_limit).astype(np.float64)
-
-
-def reward(run: rl.Run) -> np.ndarray:
-    """The mean return of ten greedy episodes of each seed, [N]."""
-    return run.evaluate(10).per_seed
-
-
-@dataclass(frozen=True)
-class Panel:
-    """One comparison: agents in an environment, and what is measured at `points` steps on the way."""
-
-    title: str
-    env: str
-    agents: Mapping[str, Any]
-    notes: Mapping[str, str]
-    measure: Measure
-    unit: str
-    steps: int
-    points: int = 40
-    kwargs: Mapping[str, Any] = field(default_factory=dict)
-
-
-def lectures() -> dict[str, Panel]:
-    """What the lecture notes compare."""
-    lake, cart = rl.presets("FrozenLake-v1"), rl.presets("CartPole-v1")
-    noise = lake["lecture-noise"]
-    slippery = lake["lecture-slippery"]
-    exploring = dataclasses.replace(noise, explore=EpsilonGreedy(0.3))
-    certain = {"is_slippery": False}
-    return {
-        "exploration": Panel(
-            "Exploring, on ice that is not slippery",
-            "FrozenLake-v1",
-            {
-                "none, the first of equals": dataclasses.replace(noise, explore=Greedy("first")),
-                "none, any of equals": dataclasses.replace(noise, explore=Greedy()),
-                "epsilon-greedy, falling": lake["lecture-epsilon"],
-                "noise, falling": noise,
-            },
-            {"none, the first of equals": "stays where it is", "noise, falling": "works"},
-            success,
-            "success probability (exact)",
-            20_000,
-            kwargs=certain,
-        ),
-        "discount": Panel(
-            "Discounting, on ice that is not slippery, exploring all the time",
-            "FrozenLake-v1",
-            {
-                name: dataclasses.replace(exploring, gamma=gamma)
-                for name, gamma in (("discount .99", 0.99), ("discount .9", 0.9), ("none", 1.0))
-            },
-            {"discount .99": "finds the shortest way", "none": "every safe step seems as good"},
-            length,
-            "steps to the goal (100: never)",
-            20_000,
-            kwargs=certain,
-        ),
-        "step-size": Panel(
-            "Step size, on slippery ice",
-            "FrozenLake-v1",
-            {
-                "step size 1": dataclasses.replace(slippery, step_size=1.0),
-                "step size .85": slippery,
-                "visits^-.6 (q-learning)": lake["q-learning"],
-            },
-            {"step size 1": "does not learn", "step size .85": "learns"},
-            success,
-            "success probability (exact)",
-            400_000,
-        ),
-        "cartpole": Panel(
-            "CartPole",
-            "CartPole-v1",
-            {
-                "Q-network": cart["q-network"],
-                "DQN 2013": cart["dqn-2013"],
-                "DQN 2015": cart["dqn-2015"],
-                "best here": cart["best"],
-            },
-            {"Q-network": "fails", "DQN 2015": "solves it"},
-            reward,
-            "mean return of ten greedy episodes",
-            50_000,
-            points=10,
-        ),
-    }
+![Gap to the optimum over steps](pictures/tabular.png)
+"""
 
 
 @dataclass
 class Settings:
     """Compare agents over the same seeds."""
 
-    what: Annotated[Literal["lectures"], tyro.conf.Positional]
-    """lectures: what the lecture notes tell in words."""
-    panels: tuple[Literal["exploration", "discount", "step-size", "cartpole"], ...] = (
-        "exploration",
-        "discount",
-        "step-size",
-        "cartpole",
-    )
-    """Which comparisons."""
-    seeds: int = 10
-    """How many seeds."""
+    what: Annotated[Literal["tables", "lectures"], tyro.conf.Positional] = "tables"
+    """tables: tabular agents, judged by the exact optimum. lectures: what the lecture notes tell in words."""
+    envs: tuple[str, ...] = tuple(STEPS)
+    """For tables: environments whose model is known."""
+    agents: tuple[str, ...] = ("all",)
+    """For tables: agents by name; all: the whole family."""
+    panels: tuple[str, ...] = ("all",)
+    """For lectures: which of exploration, discount, step-size and cartpole."""
+    seeds: int | None = None
+    """How many seeds; if not given 30 for tables, 10 for lectures."""
     steps: int | None = None
     """Environment steps a seed; as many as each comparison needs if not given."""
+    docs: bool = False
+    """For tables: also write docs/tabular.md and its picture."""
     logdir: Path | None = None
     """The folder of this comparison; a new one under runs/ if not given."""
     resume: bool = False
     """Go on with the comparison in logdir, or with the newest under runs/: agents that are done are not trained again."""
 
 
-def train(panel: Panel, agent: Any, steps: int, seeds: int) -> dict[str, Any]:
-    """Train one agent, measured on the way -> {"steps": [...], "values": [[of each seed] ...]}."""
-    run = rl.start(panel.env, agent, seeds, steps=steps, env_kwargs=panel.kwargs)
-    grid = sorted({max(1, steps * (i + 1) // panel.points) for i in range(panel.points)})
-    values = []
-    for until in grid:
-        rl.train(run, steps=until, progress=False)
-        values.append(panel.measure(run).tolist())
-    return {"steps": grid, "values": values, "configuration": run.config()}
+def gap(run: rl.Run) -> np.ndarray:
+    """The best possible return minus the exact one of each seed's greedy policy, [N]."""
+    if run.exact is None:
+        raise ValueError(f"{run.where.name} cannot be judged exactly: {run.no_model}. Take scripts/train.py for it.")
+    return run.exact.metrics(run.agent)["eval/optimality_gap"]
 
 
-def cell(settings: Settings, desk: Desk, name: str, panel: Panel, agent: str) -> dict[str, Any]:
-    """One curve: read, where it was done before, or trained and kept."""
-    steps = settings.steps or panel.steps
-    path = desk.folder / "cells" / f"{name}_{agent.replace(' ', '_').replace(',', '')}.json"
-    if settings.resume and path.is_file():
-        found: dict[str, Any] = json.loads(path.read_text())
-        if found["steps"][-1] == steps and len(found["values"][0]) == settings.seeds:
-            desk.say(f"{panel.title}, {agent}: done before")
-            return found
-    began = time.perf_counter()
-    found = train(panel, panel.agents[agent], steps, settings.seeds)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    results.write(found, path.with_suffix(".part"))
-    path.with_suffix(".part").replace(path)
-    desk.say(
-        f"{panel.title}, {agent}: {steps:,} steps of {settings.seeds} seeds in {time.perf_counter() - began:.1f} s"
-    )
-    return found
+def tables(envs: tuple[str, ...], names: tuple[str, ...]) -> dict[str, Panel]:
+    """A panel for each environment, with the agents of these names."""
+    if not envs or not names:
+        raise ValueError("--envs and --agents name at least one each.")
+    family = {name: agent for name, agent in rl.presets().items() if isinstance(agent, Tabular)}
+    chosen = [name for name in family if not name.startswith("lecture")] if names == ("all",) else names
+    for name in chosen:
+        nearest(name, family, "tabular agent")
+    return {
+        env: Panel(
+            env, env, {name: family[name] for name in chosen}, {}, gap, "gap to the optimum (exact)", STEPS.get(env, 500_000),
+            scale="symlog",
+        )
+        for env in envs
+    }  # fmt: skip
 
 
-def draw(panels: Mapping[str, Panel], found: Mapping[str, Mapping[str, dict[str, Any]]]) -> Figure:
-    """One set of axes for each comparison: means over seeds with their 95 % intervals."""
-    figure = Figure(figsize=(13, 8.5) if len(found) > 2 else (13, 4.5), layout="constrained")
-    shape = (2, 2) if len(found) > 2 else (1, len(found))
-    for axes, (name, curves) in zip(figure.subplots(*shape, squeeze=False).flat, found.items(), strict=False):
-        panel = panels[name]
-        for agent, curve in curves.items():
-            values = np.array(curve["values"])
-            bands = np.array([statistics.interval(row) for row in values])
-            (line,) = axes.plot(curve["steps"], values.mean(1), label=agent)
-            axes.fill_between(curve["steps"], *bands.T, color=line.get_color(), alpha=0.2)
-        axes.set(title=panel.title, xlabel="environment steps a seed", ylabel=panel.unit)
-        axes.legend()
-    return figure
+def reached(found: Mapping[str, Any]) -> tuple[int, int | None]:
+    """How many seeds end within 99 % of the best stationary policy, and from which step on nine of ten do for good."""
+    counts = [near(found["best"] - np.array(row), found["stationary"]) or 0 for row in found["values"]]
+    enough = 0.9 * len(found["values"][0])
+    since = None
+    for step, count in zip(reversed(found["steps"]), reversed(counts), strict=True):
+        if count < enough:
+            break
+        since = step
+    return counts[-1], since
+
+
+def report(console: Console, env: str, curves: Mapping[str, Mapping[str, Any]], desk: Desk) -> list[str]:
+    """Print an environment's table -> the same in Markdown."""
+    first = next(iter(curves.values()))
+    seeds = len(first["values"][0])
+    title = f"{env}: best possible {first['best']:.4f}, best stationary policy {first['stationary']:.4f}, {seeds} seeds"
+    head = ("agent", "gap to the best possible", "seeds near the best stationary", "nine of ten from step")
+    table = Table(*head, title=title)
+    lines = [
+        f"## {env}",
+        "",
+        title.split(": ")[1].capitalize() + ".",
+        "",
+        f"| {' | '.join(head)} |",
+        "| --- " * 4 + "|",
+    ]
+    for agent, found in curves.items():
+        count, since = reached(found)
+        ours = told(results.summary(np.array(found["values"][-1]), range(seeds)), 4)
+        row = (agent, ours, f"{count} of {seeds}", "never" if since is None else f"{since:,}")
+        table.add_row(*row)
+        lines.append(f"| {' | '.join(row)} |")
+        desk.row(f"{env}, {agent}: seeds near the best stationary policy", row[2])
+    console.print(table)
+    return [*lines, ""]
+
+
+def write_docs(lines: list[str], desk: Desk, picture: str) -> None:
+    """docs/tabular.md and its picture."""
+    about = results.about()
+    machine = f"On {about['machine']['cores']} cores of an {about['machine']['processor']}, commit {str(about['commit'])[:10]}."
+    (DOCS / "pictures" / "tabular.png").write_bytes((desk.folder / f"{picture}.png").read_bytes())
+    (DOCS / "tabular.md").write_text("\n".join([INTRODUCTION, *lines, machine]) + "\n")
 
 
 def main(settings: Settings, console: Console) -> None:
-    if settings.seeds < 1 or (settings.steps is not None and settings.steps < 1):
-        raise ValueError(f"--seeds and --steps are whole numbers from 1 on, not {settings.seeds} and {settings.steps}.")
-    family = Path("runs/compare-lectures")
+    for name, value in (("seeds", settings.seeds), ("steps", settings.steps)):
+        if value is not None and value < 1:
+            raise ValueError(f"--{name} is a whole number from 1 on, not {value}.")
+    if settings.what == "tables":
+        chosen = tables(settings.envs, settings.agents)
+    else:
+        chosen = agents.lectures()
+        for name in settings.panels if settings.panels != ("all",) else ():
+            nearest(name, chosen, "comparison")
+        chosen = {
+            name: panel for name, panel in chosen.items() if settings.panels == ("all",) or name in settings.panels
+        }
+    seeds = settings.seeds or (30 if settings.what == "tables" else 10)
+    family = Path(f"runs/compare-{settings.what}")
     done = sorted({path.parent.parent for path in family.glob("*/cells/*.json")}) if settings.resume else []
     folder = done[-1] if done and settings.logdir is None else common.folder(settings.logdir, family, False)
     console.print(f"{settings.what}. The comparison lies in {folder}", soft_wrap=True)
-    desk, panels = Desk(folder, console), lectures()
+    desk = Desk(folder, console)
     began = time.perf_counter()
     found: dict[str, dict[str, dict[str, Any]]] = {}
     try:
-        for name in settings.panels:
-            panel = panels[name]
+        for name, panel in chosen.items():
             found[name] = {}
             for agent in panel.agents:
-                found[name][agent] = curve = cell(settings, desk, name, panel, agent)
-                for step, row in zip(curve["steps"], curve["values"], strict=True):
-                    low, high = statistics.interval(row)
-                    tags = {name: float(np.mean(row)), f"{name}_low": low, f"{name}_high": high}
-                    desk.logger.scalars(step, tags, agent.replace(" ", "_"))
-                last = curve["values"][-1]
-                digits = 1 if panel.measure is not success else 4
-                desk.seeds(f"{panel.title}: {agent}", last, range(len(last)), panel.notes.get(agent, ""), digits)
-        desk.picture("lectures", draw(panels, found))
-        figures = {"experiment": "compare-lectures", "rows": desk.rows, "pictures": desk.pictures, "curves": found}
+                steps = settings.steps or panel.steps
+                found[name][agent] = one = panels.curve(desk, name, panel, agent, seeds, steps, settings.resume)
+                panels.log(desk, name, agent, one)
+                what = f"{panel.title}{', ' if settings.what == 'tables' else ': '}{agent}"
+                what += ": gap to the best possible" if settings.what == "tables" else ""
+                desk.seeds(what, one["values"][-1], range(seeds), panel.notes.get(agent, ""), panel.digits)
+        desk.picture(settings.what, panels.draw(chosen, found))
+        if settings.what == "tables":
+            lines = [line for env, curves in found.items() for line in report(console, env, curves, desk)]
+            if settings.docs:
+                write_docs(lines, desk, settings.what)
+        else:
+            desk.report()
+        figures = {
+            "experiment": f"compare-{settings.what}",
+            "rows": desk.rows,
+            "pictures": desk.pictures,
+            "curves": found,
+        }
         figures |= {"wall_seconds": time.perf_counter() - began, "command": " ".join(sys.argv), **results.about()}
         results.write(figures, folder / "result.json")
     finally:
         desk.close()
-    desk.report()
     console.print(f"wall time  {figures['wall_seconds']:.1f} s", highlight=False)
-    console.print(
-        f"The comparison lies in {folder}: result.json, {', '.join(desk.pictures)} and the curves.", soft_wrap=True
-    )
+    pictures = ", ".join(desk.pictures)
+    console.print(f"The comparison lies in {folder}: result.json, {pictures} and the curves.", soft_wrap=True)
     console.print(f"Look at it:  tensorboard --logdir {folder}", soft_wrap=True)
 
 

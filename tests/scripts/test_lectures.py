@@ -271,3 +271,50 @@ def test_a_comparison_is_gone_on_with(tmp_path):
     assert after["rows"] == before["rows"]
     assert len(after["curves"]["step-size"]["step size 1"]["values"][0]) == 3
     assert (tmp_path / "run" / "lectures.png").stat().st_size > 5000
+
+
+def test_tables_are_compared_by_the_exact_optimum(tmp_path):
+    words = [
+        "--envs",
+        "FrozenLake-v1",
+        "--agents",
+        "q-learning",
+        "sarsa",
+        "--seeds",
+        3,
+        "--steps",
+        20_000,
+        "--logdir",
+        "run",
+    ]
+    done = inside("compare.py", *words, cwd=tmp_path)
+    assert "best possible 0.7442" in done.stdout
+    found = result(tmp_path / "run")
+    curves = found["curves"]["FrozenLake-v1"]
+    assert curves["sarsa"]["steps"][-1] == 20_000
+    assert len(curves["sarsa"]["steps"]) == len(curves["sarsa"]["values"]) == 40
+    assert 0 <= min(curves["q-learning"]["values"][-1]) < 0.1
+    assert (tmp_path / "run" / "tables.png").stat().st_size > 5000
+    again = inside("compare.py", *words, "--resume", cwd=tmp_path)
+    assert again.stdout.count("done before") == 2
+    assert result(tmp_path / "run")["rows"] == found["rows"]
+    other = inside(
+        "compare.py", *words, "--resume", "--steps", 400, cwd=tmp_path
+    )  # another comparison: nothing is taken over
+    assert "done before" not in other.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("--agents", "sarsaa"), "There is no tabular agent 'sarsaa'. Did you mean 'sarsa'?"),
+        (("--envs", "CartPole-v1", "--agents", "sarsa"), "which is not finite, so a table cannot hold it"),
+        (("--envs", "Blackjack-v1", "--agents", "sarsa", "--steps", "100"), "cannot be judged exactly"),
+        (("--seeds", "0"), "--seeds is a whole number from 1 on, not 0"),
+        (("lectures", "--panels", "none"), "There is no comparison 'none'"),
+    ],
+)
+def test_a_comparison_that_cannot_be_is_told(words, sentence, tmp_path):
+    done = inside("compare.py", *words, "--logdir", "run", cwd=tmp_path, check=False)
+    assert done.returncode == 1
+    assert sentence in done.stderr
