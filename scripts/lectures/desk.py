@@ -127,6 +127,7 @@ def pixels(figure: Figure) -> np.ndarray:
 
 
 def _figure(value: float, digits: int) -> str:
+    value = 0.0 if abs(value) < 1e-12 else value  # what rounding leaves
     if value and not 1e-4 <= abs(value) < 1e6 and digits:
         return f"{value:.{max(1, digits - 1)}g}"
     return f"{value:,.{digits}f}"
