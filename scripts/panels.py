@@ -32,7 +32,7 @@ class Panel:
     points: int = 40
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     digits: int = 4
-    scale: str = "linear"
+    scale: str = "linear"  # of the axis, where values go beyond 10
 
 
 def train(run: rl.Run, panel: Panel, steps: int) -> dict[str, Any]:
@@ -77,7 +77,8 @@ def log(desk: Desk, name: str, agent: str, found: Mapping[str, Any]) -> None:
 def draw(panels: Mapping[str, Panel], found: Mapping[str, Mapping[str, dict[str, Any]]]) -> Figure:
     """One set of axes for each comparison: means over seeds with their 95 % intervals."""
     rows, columns = -(-len(found) // 2), min(2, len(found))
-    figure = Figure(figsize=(6.5 * columns, 4.3 * rows), layout="constrained")
+    shared = len({tuple(curves) for curves in found.values()}) == 1 and len(next(iter(found.values()))) > 5
+    figure = Figure(figsize=(6.5 * columns + 2 * shared, 4.3 * rows), layout="constrained")
     for axes, (name, curves) in zip(figure.subplots(rows, columns, squeeze=False).flat, found.items(), strict=False):
         panel = panels[name]
         for i, (agent, one) in enumerate(curves.items()):
@@ -85,8 +86,13 @@ def draw(panels: Mapping[str, Panel], found: Mapping[str, Mapping[str, dict[str,
             bands = np.array([statistics.interval(row) for row in values])
             (line,) = axes.plot(one["steps"], values.mean(1), "-" if i < 10 else "--", label=agent)
             axes.fill_between(one["steps"], *bands.T, color=line.get_color(), alpha=0.2)
-        axes.set(title=panel.title, xlabel="environment steps a seed", ylabel=panel.unit, yscale=panel.scale)
-        axes.legend(fontsize=8 if len(curves) > 5 else None)
+        wide = max(max(map(max, one["values"])) for one in curves.values()) > 10
+        scale = panel.scale if wide else "linear"
+        axes.set(title=panel.title, xlabel="environment steps a seed", ylabel=panel.unit, yscale=scale)
+        if not shared:
+            axes.legend()
+    if shared:
+        figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside right upper")
     for axes in figure.axes[len(found) :]:
         axes.axis("off")
     return figure
