@@ -134,3 +134,27 @@ def test_what_has_no_answer_is_a_sentence():
         planning.evaluate_policy(endless, np.ones(1, int), 0.9)
     with pytest.raises(ValueError, match="summing to 1"):
         planning.evaluate_policy(endless, np.full((1, 1), 0.5), 0.9)
+
+
+@pytest.mark.parametrize("env", ["FrozenLake-v1", "CliffWalking-v1", "Taxi-v4"])
+@pytest.mark.parametrize("gamma", [0.9, 0.99])
+def test_every_way_to_plan_comes_to_the_same(env, gamma):
+    model = model_of(env)
+    ways = [planning.gauss_seidel, planning.asynchronous_value_iteration, planning.modified_policy_iteration]
+    ways += [lambda m, g: planning.modified_policy_iteration(m, g, evaluations=0)]
+    whole = planning.value_iteration(model, gamma)
+    for way in ways:
+        found = way(model, gamma)
+        np.testing.assert_allclose(found.q, whole.q, atol=1e-9)
+        np.testing.assert_allclose(found.v, found.q.max(-1), atol=1e-9)
+    assert planning.gauss_seidel(model, gamma).sweeps <= whole.sweeps
+    assert planning.modified_policy_iteration(model, gamma).sweeps <= whole.sweeps
+
+
+def test_rewards_without_end_are_told_by_every_way():
+    model = tables.read(TableEnv({0: {0: [(1.0, 0, 1.0, False)]}}, [1.0]))
+    for way in (planning.gauss_seidel, planning.asynchronous_value_iteration, planning.modified_policy_iteration):
+        with pytest.raises(ValueError, match="Take a gamma below 1"):
+            way(model, 1.0)
+    with pytest.raises(ValueError, match="evaluations is a whole number"):
+        planning.modified_policy_iteration(model, 0.9, evaluations=-1)
