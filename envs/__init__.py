@@ -1,12 +1,15 @@
 """Environments: made, vectorised, and where possible known exactly."""
 
+from envs import textbook
 from envs.diagnostic import TableEnv, exact_q, register
 from envs.member import Member
 from envs.source import EnvError, EnvLike, Source, source
 from envs.tables import Model, NotATable, read
+from envs.textbook import exact_textbook_q
 from envs.vector import Step, World, make, seeds_of
 
 register()
+textbook.register()
 
 __all__ = [
     "EnvError",
@@ -19,6 +22,7 @@ __all__ = [
     "TableEnv",
     "World",
     "exact_q",
+    "exact_textbook_q",
     "make",
     "read",
     "register",
