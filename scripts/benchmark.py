@@ -31,6 +31,7 @@ from rich.table import Table
 
 import rl
 from envs import tables as models
+from rl.agents.table import Tabular
 from supervised import CNN, MLP, Data, Fit, Recipe, Stack, bits, losses, mnist, optimizer, results
 from supervised.cnn import Image
 
@@ -80,9 +81,36 @@ def classic(env_id: str, steps: int) -> float:
     return steps / (time.perf_counter() - began)
 
 
-def ours(env_id: str, steps: int, seeds: int = 1, workers: int | None = None) -> Callable[[], float]:
-    """Q-learning as `rl.QLearning()` describes it -> a function that gives environment steps a second, all seeds summed."""
-    run = rl.start(env_id, rl.QLearning(), seeds, steps=steps * 20, workers=workers)
+def classic_dyna(env_id: str, steps: int, planning: int = 10) -> float:
+    """Dyna-Q as everybody writes it: a numpy table, the model in a dict -> steps a second."""
+    env = gym.make(env_id)
+    q = np.zeros((int(env.observation_space.n), int(env.action_space.n)))  # type: ignore[attr-defined]
+    rng = np.random.default_rng(0)
+    model: dict[tuple[int, int], tuple[float, int, bool]] = {}
+    known: list[tuple[int, int]] = []
+    state, _ = env.reset(seed=0)
+    began = time.perf_counter()
+    for t in range(steps):
+        epsilon = max(0.05, 1 - 0.95 * t / steps)
+        action = int(rng.integers(q.shape[1])) if rng.random() < epsilon else int(np.argmax(q[state]))
+        following, reward, terminated, truncated, _ = env.step(action)
+        q[state, action] += 0.1 * (reward + 0.99 * (0.0 if terminated else np.max(q[following])) - q[state, action])
+        model[state, action] = float(reward), following, terminated
+        if len(model) > len(known):
+            known = list(model)
+        for i in rng.integers(len(known), size=planning):
+            s, a = known[i]
+            r, s2, over = model[s, a]
+            q[s, a] += 0.1 * (r + 0.99 * (0.0 if over else np.max(q[s2])) - q[s, a])
+        state = env.reset()[0] if terminated or truncated else following
+    return steps / (time.perf_counter() - began)
+
+
+def ours(
+    env_id: str, steps: int, seeds: int = 1, workers: int | None = None, agent: Tabular | None = None
+) -> Callable[[], float]:
+    """Q-learning as `rl.QLearning()` describes it, or another -> a function that gives steps a second, all seeds summed."""
+    run = rl.start(env_id, rl.QLearning() if agent is None else agent, seeds, steps=steps * 20, workers=workers)
     run.advance(1)
 
     def time_it() -> float:
@@ -140,9 +168,40 @@ def tables(settings: Settings, console: Console) -> dict[str, Any]:
         cells += [f"{row[name]:,.0f} ({row[name] / row['classic']:.3g}x)" for name in ("plain", "one seed", "64 seeds")]
         table.add_row(env_id, *cells)
     console.print(table)
+    family_rows = family(settings, console)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     console.print(f"compiled loop ready in {ready:.2f} s; peak memory of this process {peak:.0f} MB")
-    return {"compile_seconds": ready, "steps_per_second": rows, "peak_memory_mb": peak}
+    return {"compile_seconds": ready, "steps_per_second": rows, "family": family_rows, "peak_memory_mb": peak}
+
+
+def family(settings: Settings, console: Console) -> dict[str, dict[str, float]]:
+    """Every tabular agent, one seed, beside the classic loop; Dyna-Q beside the classic Dyna-Q, 10 made-up steps each."""
+    agents = {n: a for n, a in rl.presets().items() if isinstance(a, Tabular) and not n.startswith("lecture")}
+    rows: dict[str, dict[str, float]] = {}
+    for env_id in ("FrozenLake-v1", "Taxi-v4"):
+        ways: dict[str, Callable[[], float]] = {
+            "classic": lambda env_id=env_id: classic(env_id, 50_000),
+            "classic dyna": lambda env_id=env_id: classic_dyna(env_id, 5_000),
+        }
+        ways |= {n: ours(env_id, 100_000 if "dyna" in n else 500_000, workers=1, agent=a) for n, a in agents.items()}
+        times: dict[str, list[float]] = {name: [] for name in ways}
+        for _ in range(settings.repeats):
+            for name, way in ways.items():
+                times[name].append(way())
+        rows[env_id] = {name: statistics.median(found) for name, found in times.items()}
+    table = Table(
+        title="The family, one seed, environment steps a second (ratio to the classic loop, or classic Dyna-Q)"
+    )
+    for column in ("agent", *rows):
+        table.add_column(column, justify="right")
+    for name in ("classic", "classic dyna", *agents):
+        cells = []
+        for row in rows.values():
+            beside = row["classic dyna" if "dyna" in name else "classic"]
+            cells.append(f"{row[name]:,.0f} ({row[name] / beside:.3g}x)")
+        table.add_row(name, *cells)
+    console.print(table)
+    return rows
 
 
 def pictures(settings: Settings, console: Console) -> tuple[Data, Data | None]:
