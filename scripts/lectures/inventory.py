@@ -277,7 +277,7 @@ ITEMS = (
     ),
     Item(
         "1b",
-        "tanh, leaky ReLU, ELU, dead ReLU",
+        "tanh, leaky ReLU, ELU, dead ReLU; maxout is a picture only",
         "words",
         "activations",
         (
@@ -371,6 +371,14 @@ ITEMS = (
         "mnist-cnn",
         ("3 convolutions",),
         "The lecture's pytorch version forgets layer 4's ReLU and dropout, and tests on pixels of 0 to 255 after training on 0 to 1.",
+    ),
+    Item(
+        "1d",
+        "A model as a class; the layers API",
+        "predict, get_accuracy, train",
+        "mnist-cnn",
+        (),
+        "A model is a torch.nn.Module; `supervised.fit` trains, `fit.predict` and `fit.evaluate` judge.",
     ),
     Item("1d", "Ensemble", ".9952", "mnist-ensemble", ("the 5", "best CNN")),
     Item(
