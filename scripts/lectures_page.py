@@ -50,9 +50,10 @@ def rows_of(result: dict[str, Any]) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = result["rows"]
         return found
     seeds = len(result["seeds"])
-    rows = [{"what": f"return ({seeds} seeds)", "ours": result["return"], "digits": 2}]
+    many = f"{seeds} seed{'s' * (seeds > 1)}"
+    rows = [{"what": f"return ({many})", "ours": result["return"], "digits": 2}]
     if "success" in result:
-        rows.append({"what": f"success ({seeds} seeds, exact)", "ours": result["success"], "digits": 4})
+        rows.append({"what": f"success ({many}, exact)", "ours": result["success"], "digits": 4})
     if result.get("best_stationary") is not None:
         rows.append({"what": "best stationary policy", "ours": result["best_stationary"], "digits": 4})
         near = f"{result['seeds_near_best_stationary']} of {seeds}"

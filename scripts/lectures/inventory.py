@@ -83,7 +83,7 @@ ITEMS = (
         "(1 - a) Q + a (r + gamma max Q'), a = .85",
         "frozenlake-slippery",
         ("success", "best stationary"),
-        "A step size that stays never settles; one that falls with the visits reaches the optimum (`frozenlake`).",
+        "A step size that stays never settles; one that falls with the visits reaches the optimum (`train_frozenlake.py`).",
     ),
     Item("0", "Step size 1 against .85 on slippery ice", "words", "compare-lectures", ("Step size",)),
     Item(
