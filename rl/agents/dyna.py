@@ -12,6 +12,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
+from rl.agents.q_learning import learn as learn_once
 from rl.agents.table import Moment, Tabular, check_count
 from rl.explore import highest
 
@@ -103,12 +104,7 @@ def learn(table: Planned, t: Moment, rng: Any) -> float:
 
     With a bonus a made-up step brings bonus * sqrt(steps since the pair was really tried) more.
     """
-    q = table.q
-    target = t.reward
-    if t.discount != 0.0:
-        target += t.discount * highest(q, t.s2)
-    error: float = target - q[t.s, t.a]
-    q[t.s, t.a] += t.step_size * error
+    error = learn_once(table, t, rng)  # type: ignore[arg-type]  # it has a table's q
     if table.bonus[0] > 0.0:
         tempt(table, t)
     elif table.tried[t.s, t.a] == 0:
@@ -118,7 +114,7 @@ def learn(table: Planned, t: Moment, rng: Any) -> float:
     for _ in range(table.planning[0]):
         i = min(int(rng.random() * table.count[0]), table.count[0] - 1)
         s, a = table.state[i], table.action[i]
-        q[s, a] += table.rate[s, a] * (made_up(table, s, a, t.gamma, rng) - q[s, a])
+        table.q[s, a] += table.rate[s, a] * (made_up(table, s, a, t.gamma, rng) - table.q[s, a])
     return error
 
 

@@ -163,25 +163,28 @@ class TableAgent:
         reward, discount = batch.reward.double().cpu().numpy(), batch.discount.double().cpu().numpy()
         action = batch.action.cpu().numpy()
         constants = description.constants()
+        members = [
+            description.memory(**{name: array[k] for name, array in self.tables.items()}, **constants)
+            for k in range(len(self.seeds))
+        ]
         for b in range(states.shape[1]):
-            for k in range(len(self.seeds)):
+            now = value_at(level, self.updates * (level.unit == 0))
+            for k, table in enumerate(members):
                 s, a, s2 = int(states[k, b]), int(action[k, b]), int(next_states[k, b])
-                arrays = {name: array[k] for name, array in self.tables.items()}
-                if batch.next_mask is not None:  # a row of its own, where what is not allowed is worth nothing
-                    allowed = batch.next_mask[k, b].cpu().numpy()
-                    arrays["q"] = np.vstack([self.table[k], np.where(allowed, self.table[k, s2], -np.inf)])
-                    s2 = self.index.size
                 visits = int(self.visits[k, s, a])
                 self.visits[k, s, a] += 1
                 step_size = value_at(rate, visits if rate.unit == VISITS else self.updates * (rate.unit == 0))
                 if batch.weight is not None:
                     step_size *= float(batch.weight[k, b])
+                seen = table
+                if batch.next_mask is not None:  # a row of its own, where what is not allowed is worth nothing
+                    allowed = batch.next_mask[k, b].cpu().numpy()
+                    seen = table._replace(q=np.vstack([table.q, np.where(allowed, table.q[s2], -np.inf)]))
+                    s2 = self.index.size
                 gain, future = float(reward[k, b]), float(discount[k, b])
-                now = value_at(level, self.updates * (level.unit == 0))
                 moment = Moment(0, s, a, gain, future, future, s2, -1, step_size, False, description.explore.kind, now)
-                table = description.memory(**arrays, **constants)
-                errors[k, b] = description.rule(table, moment, self.generators[k])
-                self.table[k, s, a] = arrays["q"][s, a]
+                errors[k, b] = description.rule(seen, moment, self.generators[k])
+                table.q[s, a] = seen.q[s, a]
             self.updates += 1
         return Update({"train/td_error": errors.abs().mean(1)}, errors)
 

@@ -364,6 +364,21 @@ def test_a_batch_teaches_one_step_rules_alone():
         rl.SARSA().build(*spaces, seeds=1).update(batch)
 
 
+def test_a_mask_of_a_batch_holds_also_where_the_state_leads_back_to_itself():
+    import gymnasium as gym
+    import torch
+
+    spaces = gym.spaces.Discrete(2), gym.spaces.Discrete(2)
+    parts = ([[0]], [[1]], [[1.0]], [[0.9]], [[0]])
+    batch = rl.Batch(*map(torch.tensor, parts), next_mask=torch.tensor([[[True, False]]]))
+    agent = rl.QLearning(step_size=0.5).build(*spaces, seeds=1)
+    agent.table[0, 0] = [1.0, 2.0]
+    assert agent.update(batch).td_error.tolist() == [[pytest.approx(1 + 0.9 * 1 - 2)]]
+    assert agent.table[0, 0].tolist() == [1.0, pytest.approx(2 - 0.05)]
+    with pytest.raises(ValueError, match="DoubleQ knows no masks"):
+        rl.DoubleQ().build(*spaces, seeds=1).update(batch)
+
+
 @pytest.mark.parametrize(
     ("make", "sentence"),
     [
