@@ -16,7 +16,7 @@ import torch
 from envs import tables
 from envs.rows import members_of
 from envs.source import Source
-from rl.agents.table import TableAgent, Tabular, lookup
+from rl.agents.table import MOST_BYTES, TableAgent, Tabular, lookup
 from rl.runs.loop import ENDED, STEPS_DONE, WINDOW, Actor, Rules, time_in
 from rl.runs.walks import LockstepWalk, ModelWalk, PlainWalk, Walk, apart
 from rl.spaces import StateIndex
@@ -44,10 +44,14 @@ class Online:
         # What the loop is made for: its rule, and numbers that are the same all the time.
         self.parts: dict[str, Any] = {"learn": description.rule, "ENVS": e, "ON_POLICY": int(description.on_policy)}
         self.constants = description.constants()
-        self.trail = {
-            name: np.full((n, e, *part.shape), part)
-            for name, part in description.trail(agent.index.size, agent.actions).items()
-        }
+        trail = description.trail(agent.index.size, agent.actions)
+        needed = n * e * sum(part.nbytes for part in trail.values())
+        if needed > MOST_BYTES:
+            raise ValueError(
+                f"What {type(description).__name__} remembers of {n * e} episodes at once takes {needed / 1e9:.1f} GB, more than"
+                f" the {MOST_BYTES / 1e9:.0f} GB that are allowed. Take fewer seeds or environments, or a one-step rule."
+            )
+        self.trail = {name: np.full((n, e, *part.shape), part) for name, part in trail.items()}
         self.actor = Actor(
             state=apart(n, e, np.int64),
             action=apart(n, e, np.int64),

@@ -139,8 +139,8 @@ def test_rows_invented_by_next_step_mode_are_not_learned_from():
     assert (visits[:, 3] == 0).all()
 
 
-@settings(max_examples=25, deadline=None)
-@given(st.integers(0, 2**32), st.integers(1, 4), st.integers(2, 5), st.booleans(), st.sampled_from(AGENTS))
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**32), st.integers(1, 4), st.integers(2, 5), st.booleans(), st.sampled_from(AGENTS + FAMILY))
 def test_any_finite_model(seed, outcomes, actions, limited, agent):
     """Random models: repeated next states, sure and unlikely outcomes, with and without a time limit."""
     from envs import TableEnv

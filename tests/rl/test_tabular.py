@@ -396,6 +396,11 @@ def test_bad_settings_are_told(make, sentence):
         make()
 
 
+def test_a_memory_that_would_not_fit_is_refused():
+    with pytest.raises(ValueError, match="What MonteCarlo remembers of 30 episodes at once takes"):
+        rl.start("FrozenLake-v1", rl.MonteCarlo(memory_steps=100_000_000), 30, steps=10)
+
+
 def test_a_damaged_trail_is_refused(tmp_path):
     run = rl.start("FrozenLake-v1", rl.NStepSARSA(n=3), 1, steps=1000)
     run.advance(500)
