@@ -47,7 +47,7 @@ class Source:
         try:
             with np.errstate(invalid="ignore"):  # FrozenLake divides by zero on a map without a start
                 env = self.maker(render_mode=render_mode) if self.description else self.maker()
-        except Exception as error:
+        except Exception as error:  # whatever a user's environment may raise
             raise EnvError(f"{self.name} could not be made: {type(error).__name__}: {error}") from error
         if not isinstance(env, gym.Env):
             raise EnvError(f"{self.name} must return a gymnasium.Env, not {type(env).__name__}.")

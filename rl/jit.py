@@ -28,7 +28,7 @@ INNER = {"inline": "always"}
 def have_numba() -> bool:
     """Whether numba can be imported; says once, in a sentence, what its absence costs."""
     try:
-        import numba  # noqa: F401
+        import numba  # noqa: F401  (whether it is there)
     except ImportError:
         warnings.warn(
             "numba is not installed: tables and replays run by the same functions uncompiled, tables hundreds of times slower"

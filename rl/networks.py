@@ -85,9 +85,9 @@ def _single(name: str, sizes: tuple[int, ...], part: Part, outputs: int) -> Mode
             return LinearRegression(size, outputs, bias=False, init="zeros")
         return MLP(size, outputs, sizes or WIDTHS, loss="huber")
     if name == "nature" or (name == "auto" and min(part.features[1:]) >= LARGE_IMAGE):
-        return nature(part.features, outputs)  # type: ignore[arg-type]
+        return nature(part.features, outputs)  # type: ignore[arg-type]  # three of them, here
     channels = sizes or (16,)
-    return CNN(part.features, outputs, channels, pool=None, widths=(128,), loss="huber")  # type: ignore[arg-type]
+    return CNN(part.features, outputs, channels, pool=None, widths=(128,), loss="huber")  # type: ignore[arg-type]  # likewise
 
 
 def nature(shape: tuple[int, int, int], outputs: int) -> CNN:
@@ -106,7 +106,7 @@ def nature(shape: tuple[int, int, int], outputs: int) -> CNN:
 
 
 def _features(trunks: dict[str, Model]) -> int:
-    return sum(model.head.in_features for model in trunks.values())  # type: ignore[misc]
+    return sum(model.head.in_features for model in trunks.values())  # type: ignore[misc]  # heads are Linear
 
 
 class Joined(nn.Module):
@@ -135,7 +135,7 @@ def _joined(stack: Stack, modules: Sequence[Joined]) -> Op | None:
         return None
 
     def run(x: Any) -> Tensor:
-        found = [trunk(x[name]) for name, trunk in zip(names, trunks, strict=True)]  # type: ignore[misc]
+        found = [trunk(x[name]) for name, trunk in zip(names, trunks, strict=True)]  # type: ignore[misc]  # none is None
         return head(hidden(torch.cat(found, -1)))
 
     return run

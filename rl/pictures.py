@@ -107,8 +107,8 @@ def pixels(run: Run, k: int = 0) -> dict[str, np.ndarray]:
         draw(axes)
         axes.set_title(f"{axes.get_title()}: seed {run.seeds[k]}, step {run.step:,}", fontsize=10)
         canvas = FigureCanvasAgg(picture)
-        canvas.draw()  # type: ignore[no-untyped-call]
-        drawn[name] = np.asarray(canvas.buffer_rgba())[..., :3].copy()  # type: ignore[no-untyped-call]
+        canvas.draw()  # type: ignore[no-untyped-call]  # matplotlib's
+        drawn[name] = np.asarray(canvas.buffer_rgba())[..., :3].copy()  # type: ignore[no-untyped-call]  # matplotlib's
     return drawn
 
 

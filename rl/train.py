@@ -268,7 +268,7 @@ def _look(logger: Logger, run: Run, videos: bool) -> None:
     for name, picture in pictures.pixels(run).items():
         logger.image(run.step, f"table/{name}", picture)
     if isinstance(run.agent, DeepAgent):
-        found, spread = run.loop.look()  # type: ignore[union-attr]
+        found, spread = run.loop.look()  # type: ignore[union-attr]  # a network's loop
         _log(logger, run, found)
         for name, values in spread.items():
             logger.histogram(run.step, name, values)

@@ -81,7 +81,7 @@ class Workers:
         part = split({name: state[name] for name in ("agent", "loop")}, first, end, len(self.seeds))
         try:
             data = cloudpickle.dumps((*payload, str(getattr(self.run.agent, "device", "auto")), part))
-        except Exception as error:
+        except Exception as error:  # whatever pickling a user's objects may raise
             raise ValueError(f"workers: the environment or the agent cannot be sent to a process: {error}") from error
         self.pipes[k].send_bytes(data)
         self._answer(k)
@@ -197,7 +197,7 @@ def shared(run: Run, count: int | None) -> Iterator[None]:
         return
     own = run.loop
     workers = Workers(run, count)
-    run.loop = workers  # type: ignore[assignment]
+    run.loop = workers  # type: ignore[assignment]  # it stands in for the loop
     try:
         yield
         state = workers.state()
@@ -222,7 +222,7 @@ def serve(descriptor: int) -> None:
             run = Run(_source(described, made), description, seeds, envs_per_seed, horizon, None, device)
             run.agent.load_state_dict(state["agent"])
             run.loop.load_state_dict(state["loop"])
-        except Exception as error:
+        except Exception as error:  # all of it goes to whoever asked, and is raised there
             _send(pipe, (False, _sendable(error)))
             return
         commands = {
@@ -231,7 +231,7 @@ def serve(descriptor: int) -> None:
             "episodes": run.episodes,
             "logged": run.loop.logged,
             "evaluate": run.evaluate,
-            "look": run.loop.look,  # type: ignore[union-attr]
+            "look": run.loop.look,  # type: ignore[union-attr]  # a network's loop
             "state": run.state,
             "agent": run.agent.state_dict,
         }
@@ -240,7 +240,7 @@ def serve(descriptor: int) -> None:
             command, arguments = _receive(pipe)
             try:
                 answer = True, commands[command](*arguments)
-            except Exception as error:
+            except Exception as error:  # likewise
                 answer = False, _sendable(error)
             _send(pipe, answer)
 
@@ -254,7 +254,7 @@ def _sendable(error: Exception) -> Exception:
     """The error itself, or, where it cannot be sent, one that says the same."""
     try:
         pickle.loads(pickle.dumps(error))
-    except Exception:
+    except Exception:  # whatever a user's error does when it is pickled
         return RuntimeError(f"{type(error).__name__}: {error}")
     return error
 

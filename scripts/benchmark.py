@@ -67,7 +67,7 @@ class Settings:
 def classic(env_id: str, steps: int) -> float:
     """The loop that everybody writes, gymnasium.make and a numpy table -> steps a second."""
     env = gym.make(env_id)
-    q = np.zeros((int(env.observation_space.n), int(env.action_space.n)))  # type: ignore[attr-defined]
+    q = np.zeros((int(env.observation_space.n), int(env.action_space.n)))
     rng = np.random.default_rng(0)
     state, _ = env.reset(seed=0)
     began = time.perf_counter()
@@ -84,7 +84,7 @@ def classic(env_id: str, steps: int) -> float:
 def classic_dyna(env_id: str, steps: int, planning: int = 10) -> float:
     """Dyna-Q as everybody writes it: a numpy table, the model in a dict -> steps a second."""
     env = gym.make(env_id)
-    q = np.zeros((int(env.observation_space.n), int(env.action_space.n)))  # type: ignore[attr-defined]
+    q = np.zeros((int(env.observation_space.n), int(env.action_space.n)))
     rng = np.random.default_rng(0)
     model: dict[tuple[int, int], tuple[float, int, bool]] = {}
     known: list[tuple[int, int]] = []
@@ -153,11 +153,7 @@ def tables(settings: Settings, console: Console) -> dict[str, Any]:
             "one seed": ours(env_id, 4_000_000, workers=1),
             "64 seeds": ours(env_id, 1_000_000, seeds=64),
         }
-        times: dict[str, list[float]] = {name: [] for name in ways}
-        for _ in range(settings.repeats):
-            for name, way in ways.items():
-                times[name].append(way())
-        rows[env_id] = {name: statistics.median(found) for name, found in times.items()}
+        rows[env_id] = in_turn(ways, settings.repeats)
     table = Table(
         title=f"Q-learning, environment steps a second, medians of {settings.repeats} (ratio to the classic loop)"
     )
@@ -184,11 +180,7 @@ def family(settings: Settings, console: Console) -> dict[str, dict[str, float]]:
             "classic dyna": lambda env_id=env_id: classic_dyna(env_id, 5_000),
         }
         ways |= {n: ours(env_id, 100_000 if "dyna" in n else 500_000, workers=1, agent=a) for n, a in agents.items()}
-        times: dict[str, list[float]] = {name: [] for name in ways}
-        for _ in range(settings.repeats):
-            for name, way in ways.items():
-                times[name].append(way())
-        rows[env_id] = {name: statistics.median(found) for name, found in times.items()}
+        rows[env_id] = in_turn(ways, settings.repeats)
     table = Table(
         title="The family, one seed, environment steps a second (ratio to the classic loop, or classic Dyna-Q)"
     )

@@ -86,7 +86,7 @@ def lightning(x: Tensor, y: Tensor) -> Epoch:
 
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
 
-    class Lit(lit.LightningModule):  # type: ignore[misc]
+    class Lit(lit.LightningModule):
         def __init__(self) -> None:
             super().__init__()
             self.net = mlp()

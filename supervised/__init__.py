@@ -1,7 +1,7 @@
 """Fitting models; the floor that `rl` stands on: N members as one, random streams, schedules, checkpoints, curves."""
 
 import supervised.bits  # (first: what it sets must be there before the first product)
-import supervised.rules  # noqa: F401
+import supervised.rules  # noqa: F401  (it enters the rules of layers)
 from supervised import augment, data, losses, metrics, mnist, schedules, shapes, statistics
 from supervised.cnn import CNN
 from supervised.data import Data, DataError

@@ -158,7 +158,7 @@ class _ReLU:
         return torch.relu(x)
 
     def backward(self, gradient: Tensor, x: Tensor, y: Tensor, needed: bool) -> Tensor:
-        return torch.ops.aten.threshold_backward(gradient, y, 0)  # type: ignore[no-any-return]
+        return torch.ops.aten.threshold_backward(gradient, y, 0)  # type: ignore[no-any-return]  # torch.ops has no types
 
 
 class _Flatten:

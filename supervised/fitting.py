@@ -192,7 +192,7 @@ class Fit:
                 right[k:] = [self._right(prediction.detach(), y[k][None])[0]]
                 return loss
 
-            optimizer.step(closure)  # type: ignore[arg-type]
+            optimizer.step(closure)  # type: ignore[arg-type]  # torch's type wants a float, its code a tensor
         return torch.stack(found), torch.stack(right)
 
     def _predict(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:

@@ -141,8 +141,8 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 def possible() -> bool:
     """Whether numba and the BLAS that it calls are there; the BLAS is told to use one thread, for good."""
     try:
-        import numba  # noqa: F401
-        import scipy.linalg.cython_blas  # noqa: F401
+        import numba  # noqa: F401  (whether it is there)
+        import scipy.linalg.cython_blas  # noqa: F401  (likewise)
         import threadpoolctl
     except ImportError:
         return False

@@ -38,7 +38,7 @@ def optimizer(
         raise ValueError(f"{name} cannot be made: {error}.") from error
     assert isinstance(made, torch.optim.Optimizer)
     # Torch's own would take the gradients out of the stack's memory.
-    made.zero_grad = lambda set_to_none=True: stack.zero_grad()  # type: ignore[method-assign]
+    made.zero_grad = lambda set_to_none=True: stack.zero_grad()  # type: ignore[method-assign]  # (meant so)
     return made
 
 

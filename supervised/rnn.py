@@ -93,7 +93,7 @@ class RNN(Model):
         self.writer = RecurrentTrunk(outputs, hidden, cell, layers, dropout, None) if writes else None
         initialise(self, init)
 
-    def forward(self, x: Tensor, state: State = None) -> tuple[Tensor, State]:  # type: ignore[override]
+    def forward(self, x: Tensor, state: State = None) -> tuple[Tensor, State]:  # type: ignore[override]  # a state too
         """[B, ...] -> (outputs, state); for the shapes see the class."""
         if self.shape == "one-to-many":
             first = torch.tanh(self.trunk(x)).expand(self.layers, -1, -1).contiguous()

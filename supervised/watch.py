@@ -130,8 +130,8 @@ def wrong_pictures(fit: Fit, k: int = 0, names: Sequence[str] | None = None) -> 
     where = "validation" if fit.validation else "training"
     figure.suptitle(f"{len(wrong)} of {len(data.x):,} {where} pictures wrong, seed {fit.stack.seeds[k]}", fontsize=13)
     canvas = FigureCanvasAgg(figure)
-    canvas.draw()  # type: ignore[no-untyped-call]
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()  # type: ignore[no-untyped-call]
+    canvas.draw()  # type: ignore[no-untyped-call]  # matplotlib's
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()  # type: ignore[no-untyped-call]  # matplotlib's
 
 
 def markdown(fit: Fit, name: str) -> str:
@@ -154,7 +154,3 @@ def markdown(fit: Fit, name: str) -> str:
     except ShapeError:
         return text
     return f"{text}\n\n```\n{table_text(layers)}\n```"
-
-
-def _input_type(fit: Fit) -> torch.dtype:
-    return as_input(fit.train.x[:1]).dtype

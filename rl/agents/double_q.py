@@ -30,6 +30,7 @@ def learn(table: TwoTables, t: Moment, rng: Any) -> float:
     """
     first = rng.random() < 0.5
     target = t.reward
+    error: float = 0.0
     if first:
         if t.discount != 0.0:
             target += t.discount * table.two[t.s2, greedy_action(table.one, t.s2, 0.0, False)]
@@ -41,7 +42,7 @@ def learn(table: TwoTables, t: Moment, rng: Any) -> float:
         error = target - table.two[t.s, t.a]
         table.two[t.s, t.a] += t.step_size * error
     table.q[t.s, t.a] = 0.5 * (table.one[t.s, t.a] + table.two[t.s, t.a])
-    return error  # type: ignore[no-any-return]
+    return error
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,7 @@ def errors(
 
 def learn(agent: DeepAgent, batch: Batch, measured: bool) -> Learned:
     """Pull Q(s, a) towards r + discount * Q_target(s', b), where Q_target chooses b itself, or with `double` Q does."""
-    settings: DQN = agent.description  # type: ignore[assignment]
+    settings: DQN = agent.description  # type: ignore[assignment]  # a DQN made it
     x, next_x = agent.encode(batch.obs), agent.encode(batch.next_obs)
     next_mask = agent.allowed(batch.next_obs, batch.next_mask)
     next_q = agent.next_values(next_x)

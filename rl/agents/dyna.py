@@ -6,7 +6,6 @@ tempting. Deviation: the book's model is for certain outcomes; this one counts h
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
@@ -153,8 +152,5 @@ class DynaQ(Tabular):
     def constants(self) -> dict[str, np.ndarray]:
         return {"planning": np.array([self.planning_steps]), "bonus": np.array([float(self.bonus)])}
 
-    def check_saved(self, arrays: Mapping[str, Any], states: int, actions: int) -> None:
-        limits = {"following": states, "state": states, "action": actions, "count": states * actions + 1}
-        for name, limit in limits.items() if "following" in arrays else ():
-            if arrays[name].min() < 0 or arrays[name].max() >= limit:
-                raise ValueError(f"The saved {name!r} lies outside 0..{limit - 1}.")
+    def limits(self, states: int, actions: int) -> dict[str, int]:
+        return {"following": states, "state": states, "action": actions, "count": states * actions + 1}

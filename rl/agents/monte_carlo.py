@@ -7,7 +7,6 @@ learn nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
@@ -96,8 +95,5 @@ class MonteCarlo(Tabular):
     def constants(self) -> dict[str, np.ndarray]:
         return {"every": np.array([int(self.every_visit)])}
 
-    def check_saved(self, arrays: Mapping[str, Any], states: int, actions: int) -> None:
-        if "time" in arrays:
-            for name, limit in (("state", states), ("action", actions), ("time", 2**62)):
-                if arrays[name].min() < 0 or arrays[name].max() >= limit:
-                    raise ValueError(f"The saved {name!r} lies outside 0..{limit - 1}.")
+    def limits(self, states: int, actions: int) -> dict[str, int]:
+        return {"state": states, "action": actions, "time": 2**62}

@@ -6,7 +6,6 @@ last n - 1 steps before it bootstrap from its last state, as others do from a st
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
@@ -124,11 +123,8 @@ class NStepSARSA(Tabular):
         rings = {"state": whole, "action": whole, "reward": real, "discount": real, "rate": real}
         return {**rings, "first": np.array(0), "count": np.array(0)}
 
-    def check_saved(self, arrays: Mapping[str, Any], states: int, actions: int) -> None:
-        if "count" in arrays:
-            for name, limit in (("state", states), ("action", actions), ("first", self.n), ("count", self.n)):
-                if arrays[name].min() < 0 or arrays[name].max() >= limit:
-                    raise ValueError(f"The saved {name!r} lies outside 0..{limit - 1}.")
+    def limits(self, states: int, actions: int) -> dict[str, int]:
+        return {"state": states, "action": actions, "first": self.n, "count": self.n}
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,7 @@ class ExpectedSARSA(Tabular):
     """Expected SARSA; for its settings see `Tabular`. explore: EpsilonGreedy, Greedy or Boltzmann, whose mean is known."""
 
     rule = staticmethod(learn_expected)
+    knows_policy: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -35,7 +35,7 @@ class Moment(NamedTuple):
     step_size: float
     over: bool  # the episode has ended, by termination or truncation
     explore: int  # EPSILON_GREEDY, BOLTZMANN or NOISE, and
-    level: float  # its epsilon, temperature or scale
+    level: float  # its epsilon, temperature or scale, for rules that are knows_policy; else 0
 
 
 class Table(NamedTuple):
@@ -66,6 +66,7 @@ class Tabular:
     rule: ClassVar[Callable[..., float]]
     memory: ClassVar[type] = Table
     on_policy: ClassVar[bool] = False
+    knows_policy: ClassVar[bool] = False  # whether it reads how likely each action is: t.explore and t.level
 
     def __post_init__(self) -> None:
         check_table_settings(self)
@@ -85,8 +86,15 @@ class Tabular:
     def begin(self, tables: dict[str, np.ndarray]) -> None:
         """Put into all seeds' arrays [N, ...] what depends on the first values of q."""
 
+    def limits(self, states: int, actions: int) -> dict[str, int]:
+        """What whole numbers that lead into an array must stay below, by name: saved ones are held to it."""
+        return {}
+
     def check_saved(self, arrays: Mapping[str, Any], states: int, actions: int) -> None:
         """Raise ValueError for saved arrays whose numbers would lead the rule out of its tables."""
+        for name, limit in self.limits(states, actions).items():
+            if name in arrays and (arrays[name].min() < 0 or arrays[name].max() >= limit):
+                raise ValueError(f"The saved {name!r} lies outside 0..{limit - 1}.")
 
     def build(self, observation_space: Any, action_space: Any, seeds: Any = 1, device: str = "cpu") -> TableAgent:
         """The live agent: N tables of zeros, or of `initial_q`. Raises SpaceError for spaces that are not finite."""

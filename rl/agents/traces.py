@@ -9,7 +9,6 @@ the current pair's). A truncation bootstraps, then the traces end with the episo
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
@@ -152,11 +151,8 @@ class SARSALambda(Tabular):
     def constants(self) -> dict[str, np.ndarray]:
         return {"decay": np.array([float(self.lambda_)]), "kind": np.array([KINDS.index(self.traces)])}
 
-    def check_saved(self, arrays: Mapping[str, Any], states: int, actions: int) -> None:
-        if "size" in arrays:
-            for name, limit in (("state", states), ("action", actions), ("size", states * actions + 1)):
-                if arrays[name].min() < 0 or arrays[name].max() >= limit:
-                    raise ValueError(f"The saved {name!r} lies outside 0..{limit - 1}.")
+    def limits(self, states: int, actions: int) -> dict[str, int]:
+        return {"state": states, "action": actions, "size": states * actions + 1}
 
 
 @dataclass(frozen=True)

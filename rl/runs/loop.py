@@ -18,6 +18,7 @@ STEPS_DONE, ENDED = 0, 1  # places in Actor.counters
 # Constants of the loop, since the compiler makes much of them.
 ENVS = 1  # environments a seed
 ON_POLICY = 0  # 1: the rule asks for the next action, which is chosen before it learns
+KNOWS_POLICY = 0  # 1: the rule asks how likely each action is
 
 
 class Rules(NamedTuple):
@@ -121,7 +122,9 @@ def absorb(
             a2 = pick(table, rules, actor, e, s2, steps + ENVS, rng)
             actor.action[e] = a2
         actor.chosen[e] = 0 if over else 1
-    level = value_at(rules.level, time_in(rules.level, steps, actor.episodes[e], 0))
+    level = 0.0
+    if KNOWS_POLICY == 1:
+        level = value_at(rules.level, time_in(rules.level, steps, actor.episodes[e], 0))
     moment = Moment(e, s, a, reward, discount, gamma, s2, a2, step_size, over, rules.explore, level)
     actor.error[0] += abs(learn(table, moment, rng))
     actor.state[e] = s2

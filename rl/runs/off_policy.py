@@ -176,7 +176,7 @@ class OffPolicy:
         if state["step"].shape != (n,) or (state["step"] < 0).any() or len(set(state["step"].tolist())) != 1:
             raise ValueError("The saved steps contradict each other.")
         self.step = int(state["step"][0])
-        self.last_log = tuple(int(x) for x in state["last_log"][0])  # type: ignore[assignment]
+        self.last_log = tuple(int(x) for x in state["last_log"][0])  # type: ignore[assignment]  # a pair
         self.measured = int(state["measured"][0])
         self.sums = {
             name: torch.from_numpy(value.copy()).to(self.agent.device) for name, value in state["sums"].items()

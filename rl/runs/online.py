@@ -43,6 +43,7 @@ class Online:
         description, n, e = agent.description, len(seeds), envs_per_seed
         # What the loop is made for: its rule, and numbers that are the same all the time.
         self.parts: dict[str, Any] = {"learn": description.rule, "ENVS": e, "ON_POLICY": int(description.on_policy)}
+        self.parts["KNOWS_POLICY"] = int(description.knows_policy)
         self.constants = description.constants()
         trail = description.trail(agent.index.size, agent.actions)
         needed = n * e * sum(part.nbytes for part in trail.values())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from supervised.streams import seeds_of
 
 
 @dataclass
-class Experiment:
+class Experiment(ABC):
     """One experiment of the lecture notes."""
 
     logdir: Path | None = None
@@ -33,9 +34,9 @@ class Experiment:
                 if type(one) is int and one < 1:
                     raise ValueError(f"--{field.name.replace('_', '-')} is a whole number from 1 on, not {one}.")
 
+    @abstractmethod
     def run(self, desk: Desk) -> None:
         """Do the work, and lay what was found on the desk."""
-        raise NotImplementedError
 
 
 @dataclass

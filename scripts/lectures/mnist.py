@@ -173,7 +173,7 @@ class Convolutional(Judged):
     NETS: ClassVar[Mapping[str, Net]] = {
         "lecture": Net("3 convolutions as written, 15 epochs", lecture_cnn, ADAM, ".9938"),
         "simple": Net("2 convolutions, 15 epochs", lambda s: CNN((1, *s), 10, (32, 64), init="xavier"), ADAM, ".9885"),
-        "best": Net("best single CNN, 10 epochs", best_cnn, BEST, "1.00, which nobody reaches"),
+        "best": Net("best single CNN, 10 epochs", best_cnn, BEST, "1.00"),
     }
     nets: tuple[Literal["lecture", "simple", "best"], ...] = ("lecture",)
     """Which of them; each takes some minutes a seed."""
@@ -186,9 +186,7 @@ class Convolutional(Judged):
 class Ensemble(Judged):
     """Several of the best CNN, each with a seed of its own, whose probabilities are averaged."""
 
-    NETS: ClassVar[Mapping[str, Net]] = {
-        "ensemble": Net("best CNN, each alone", best_cnn, BEST, "1.00, which nobody reaches")
-    }
+    NETS: ClassVar[Mapping[str, Net]] = {"ensemble": Net("best CNN, each alone", best_cnn, BEST, "1.00")}
     seeds: int = 5
     """How many members."""
 

@@ -180,7 +180,7 @@ class Overfitting(OnDigits):
         from sklearn.decomposition import PCA
 
         pca = PCA(min(16, len(few.x)), random_state=0).fit(few.x.numpy())
-        return tuple(Data(torch.from_numpy(pca.transform(p.x.numpy()).astype(np.float32)), p.y) for p in (few, test))  # type: ignore[return-value]
+        return tuple(Data(torch.from_numpy(pca.transform(p.x.numpy()).astype(np.float32)), p.y) for p in (few, test))
 
     def folds(self, desk: Desk, few: Data) -> None:
         """Choose the strength of L2 by five folds: each part of the training data is held out once."""

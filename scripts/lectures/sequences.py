@@ -132,7 +132,7 @@ class ByHeart(Fitted):
             )
             steps = steps_to_all_right(fitted)
             first = characters.encode(self.TEXT[0])[None].to(fitted.stack.device)
-            written = [free_running(m, first, len(self.TEXT) - 1) for m in fitted.stack.modules]  # type: ignore[arg-type]
+            written = [free_running(m, first, len(self.TEXT) - 1) for m in fitted.stack.modules]
             said = [self.TEXT[0] + characters.decode(text[0]) for text in written]
             done = [s for s in steps if s is not None]
             desk.seeds(
@@ -235,7 +235,7 @@ class CharRNN(Fitted):
         desk.seeds("state carried over: share of letters right", carried.evaluate(whole)["accuracy"], self.all_seeds)
         first = characters.encode(text[0])[None].to(carried.stack.device)
         length = min(self.write, len(text) - 1)
-        said = [text[0] + characters.decode(free_running(m, first, length)[0]) for m in carried.stack.modules]  # type: ignore[arg-type]
+        said = [text[0] + characters.decode(free_running(m, first, length)[0]) for m in carried.stack.modules]
         desk.row("written freely by the first seed", said[0], "")
         same = sum(written == text[: len(written)] for written in said)
         desk.row(f"seeds that write its first {length + 1} characters", f"{same} of {len(said)}", "")

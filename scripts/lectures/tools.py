@@ -95,7 +95,7 @@ class Search(Fitted):
             threads=self.threads,
             progress=False,
         )
-        return tuple(float(fitted.evaluate(part)["accuracy"][0]) for part in (validation, test))  # type: ignore[return-value]
+        return tuple(float(fitted.evaluate(part)["accuracy"][0]) for part in (validation, test))
 
     def draw(self, tried: dict[str, list[tuple[float, float, float]]]) -> Figure:
         figure = Figure(figsize=(13, 4.2), layout="constrained")
