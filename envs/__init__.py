@@ -5,7 +5,7 @@ from envs.diagnostic import TableEnv, exact_q, register
 from envs.member import Member
 from envs.source import EnvError, EnvLike, Source, source
 from envs.tables import Model, NotATable, read
-from envs.textbook import exact_textbook_q
+from envs.textbook import exact_access_control, exact_textbook_q
 from envs.vector import Step, World, make, seeds_of
 
 register()
@@ -21,6 +21,7 @@ __all__ = [
     "Step",
     "TableEnv",
     "World",
+    "exact_access_control",
     "exact_q",
     "exact_textbook_q",
     "make",

@@ -2,7 +2,8 @@
 
 An environment's inner state cannot be saved in general. What can: its random generator as it was when the episode
 began, and the actions since. To go on, the generator is put back, the episode begun and the actions replayed, and what
-comes out compared with what was saved.
+comes out compared with what was saved. An environment that keeps something beyond an episode says so by two methods:
+`lasting_state()` gives it as JSON values, `put_back(state)` takes it.
 """
 
 from __future__ import annotations
@@ -42,13 +43,15 @@ class Member:
         self.generator: dict[str, Any] | None = None  # as it was before the present episode's reset
         self.actions: list[Any] = []
         self.total = 0.0
+        self.lasting: Any = None  # what outlived the last episode, where the environment tells
         self.obs: Any = None
         self.mask: Any = None  # the actions allowed now, info["action_mask"]; None: all
 
     def reset(self) -> Any:
         """Begin an episode -> its first observation, encoded."""
         self.episode += 1
-        base = self.env.unwrapped
+        base: Any = self.env.unwrapped
+        self.lasting = base.lasting_state() if hasattr(base, "lasting_state") else None
         if self.episode == 0:
             self._reset(seed=member_seed(self.seed, self.e))
             # An environment that does not hand the seed to gym.Env.reset keeps its generator where we cannot see it.
@@ -101,6 +104,7 @@ class Member:
             "generator": self.generator,
             "readable": self.readable,
             "total": self.total,
+            "lasting": self.lasting,
             "obs": digest(self.obs),
             "actions": np.array(self.actions, dtype=np.int64 if self.discrete else None),
         }
@@ -112,6 +116,9 @@ class Member:
         if state["generator"] is not None:
             self.env.unwrapped.np_random = np.random.Generator(np.random.PCG64())
             self.env.unwrapped.np_random.bit_generator.state = state["generator"]
+        if state["lasting"] is not None:
+            base: Any = self.env.unwrapped
+            base.put_back(state["lasting"])
         self.reset()
         over = False
         for action in state["actions"].tolist() if self.discrete else list(state["actions"]):

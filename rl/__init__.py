@@ -2,6 +2,7 @@
 
 import rl._siblings  # noqa: F401  (first, for it explains what would otherwise fail below)
 from rl import explore, losses, networks, planning, targets
+from rl.agents.average import RLearning
 from rl.agents.deep import DeepAgent
 from rl.agents.double_q import DoubleQ
 from rl.agents.dqn import DQN
@@ -10,8 +11,11 @@ from rl.agents.monte_carlo import MonteCarlo
 from rl.agents.n_step import NStepSARSA, TreeBackup
 from rl.agents.q_learning import QLearning
 from rl.agents.sarsa import SARSA, ExpectedSARSA
+from rl.agents.speedy import SpeedyQ
+from rl.agents.sweeping import PrioritisedSweeping, RMax
 from rl.agents.table import TableAgent
 from rl.agents.traces import QLambda, SARSALambda
+from rl.agents.weighted import WeightedQ
 from rl.evaluate import Evaluation
 from rl.policy import NetworkPolicy, TablePolicy, load_policy
 from rl.replay import Replay
@@ -37,15 +41,20 @@ __all__ = [
     "MonteCarlo",
     "NStepSARSA",
     "NetworkPolicy",
+    "PrioritisedSweeping",
     "QLambda",
     "QLearning",
+    "RLearning",
+    "RMax",
     "Replay",
     "Run",
     "SARSALambda",
+    "SpeedyQ",
     "TableAgent",
     "TablePolicy",
     "TreeBackup",
     "Update",
+    "WeightedQ",
     "explore",
     "load",
     "load_policy",

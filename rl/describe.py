@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from rl.agents.average import RLearning
 from rl.agents.double_q import DoubleQ
 from rl.agents.dqn import DQN
 from rl.agents.dyna import DynaQ
@@ -12,7 +13,10 @@ from rl.agents.monte_carlo import MonteCarlo
 from rl.agents.n_step import NStepSARSA, TreeBackup
 from rl.agents.q_learning import QLearning
 from rl.agents.sarsa import SARSA, ExpectedSARSA
+from rl.agents.speedy import SpeedyQ
+from rl.agents.sweeping import PrioritisedSweeping, RMax
 from rl.agents.traces import QLambda, SARSALambda
+from rl.agents.weighted import WeightedQ
 from rl.explore import RULES
 from supervised.schedules import Constant, Exponential, Inverse, Linear
 
@@ -27,6 +31,11 @@ TABULAR = (
     QLambda,
     MonteCarlo,
     DynaQ,
+    PrioritisedSweeping,
+    RMax,
+    SpeedyQ,
+    WeightedQ,
+    RLearning,
 )
 AGENTS: dict[str, type] = {kind.__name__: kind for kind in (*TABULAR, DQN)}
 FUNCTION = "function"  # the type that stands for code, which no file can hold

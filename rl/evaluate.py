@@ -158,7 +158,8 @@ class Exact:
 
     best: the best expected return from the start, by a policy that may look at the time left. stationary: what value
     iteration's greedy policy, at the agent's gamma, is worth; no agent that sees only the state is promised more.
-    Both over `horizon` steps: the environment's own time limit, or ours where it has none.
+    Both over `horizon` steps: the environment's own time limit, or ours where it has none. Where nothing ends nor is discounted,
+    `stationary` is what the policy with the highest gain (reward per step in the long run) is worth in those steps.
     """
 
     def __init__(self, model: tables.Model, gamma: float, horizon: int | None = None) -> None:
@@ -169,10 +170,17 @@ class Exact:
     def best(self) -> float:
         return float(planning.at_start(self.model, planning.optimum_within(self.model, self.horizon).v[-1]))
 
+    @property
+    def continuing(self) -> bool:
+        """Whether nothing ends and nothing is discounted: then what counts is what comes in per step."""
+        return self.gamma == 1 and not (self.model.terminated & (self.model.probability > 0)).any()
+
     @cached_property
     def solution(self) -> planning.Solution | None:
-        """Q* at the agent's gamma; None where it does not exist."""
+        """Q* at the agent's gamma, at gamma 1 without an end counted from the gain; None where it does not exist."""
         try:
+            if self.continuing:
+                return planning.relative_value_iteration(self.model)[1]
             return planning.value_iteration(self.model, self.gamma)
         except ValueError:
             return None
@@ -205,6 +213,9 @@ class Exact:
         found = {"eval/mean_reward": value, "eval/optimality_gap": self.best - value}
         if self.model.success is not None:
             found["eval/success_rate"] = self.success(policies)
+        if self.continuing:
+            found["eval/gain"] = np.array([planning.gain(self.model, policy) for policy in policies])
+            table = table - table[:, :1].max(-1, keepdims=True)  # relative values may have any zero
         if self.solution is not None:
             found["eval/stationary_gap"] = self.stationary - value
             found["eval/q_error"] = np.abs(table - self.solution.q).max((1, 2))

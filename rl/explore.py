@@ -19,7 +19,7 @@ from rl import jit
 from supervised.schedules import Inverse, Linear, Schedule, as_schedule, check_range
 from supervised.streams import Streams
 
-EPSILON_GREEDY, BOLTZMANN, NOISE = 0, 1, 2
+EPSILON_GREEDY, BOLTZMANN, NOISE, UPPER_BOUND = 0, 1, 2, 3
 
 
 # --- scalar rules: q [S, A], s a state, rng the seed's generator --------------------------------------------------------
@@ -111,12 +111,45 @@ def noisy_action(q: Any, s: int, scale: float, rng: Any) -> int:
     return chosen
 
 
-def choose(q: Any, s: int, kind: int, level: float, random_ties: bool, rng: Any) -> Any:
-    """An action in state s by the rule `kind`, whose epsilon, temperature or scale is `level`."""
+def upper_bound(q: Any, visits: Any, s: int, a: int, scale: float, log: float) -> Any:
+    """Q(s, a) + scale * sqrt(ln N(s) / N(s, a)), and infinity for what was never tried."""
+    bound = math.inf
+    if visits[s, a] > 0:
+        bound = q[s, a] + scale * math.sqrt(log / visits[s, a])
+    return bound
+
+
+def upper_bound_action(q: Any, visits: Any, s: int, scale: float, u: float) -> Any:
+    """The action with the highest upper bound; of several, the one that u in [0, 1) names."""
+    total = 0
+    for a in range(q.shape[1]):
+        total += visits[s, a]
+    log = math.log(max(total, 1))
+    best = -math.inf
+    ties = 0
+    for a in range(q.shape[1]):
+        bound = upper_bound(q, visits, s, a, scale, log)
+        ties = ties + 1 if bound == best else (1 if bound > best else ties)
+        best = max(best, bound)
+    rank = min(int(u * ties), ties - 1)
+    arg = 0
+    for a in range(q.shape[1]):
+        if upper_bound(q, visits, s, a, scale, log) == best:
+            if rank == 0:
+                arg = a
+                break
+            rank -= 1
+    return arg
+
+
+def choose(q: Any, visits: Any, s: int, kind: int, level: float, random_ties: bool, rng: Any) -> Any:
+    """An action in state s by the rule `kind`, whose epsilon, temperature or scale is `level`; visits [S, A]."""
     if kind == EPSILON_GREEDY:
         a = epsilon_greedy_action(q, s, level, rng.random(), random_ties)
     elif kind == BOLTZMANN:
         a = boltzmann_action(q, s, level, rng.random())
+    elif kind == UPPER_BOUND:
+        a = upper_bound_action(q, visits, s, level, rng.random())
     else:
         a = noisy_action(q, s, level, rng)
     return a
@@ -300,5 +333,25 @@ class DecayingNoise:
         return as_schedule(self.scale)
 
 
+@dataclass(frozen=True)
+class UCB:
+    """The highest Q(s, a) + scale * sqrt(ln N(s) / N(s, a)), N being how often a pair was tried; what never was comes first.
+
+    Auer, Cesa-Bianchi and Fischer (2002), UCB1; Sutton and Barto (2018), equation 2.10. For tables alone, which count visits.
+    """
+
+    scale: float | Schedule = 1.0
+    ties: ClassVar[str] = "random"
+    kind: ClassVar[int] = UPPER_BOUND
+
+    def __post_init__(self) -> None:
+        check_range("scale", as_schedule(self.scale), 0.0, math.inf, ("steps", "episodes"))
+
+    @property
+    def level(self) -> Schedule:
+        return as_schedule(self.scale)
+
+
 Explore = EpsilonGreedy | Greedy | Boltzmann | DecayingNoise
-RULES: tuple[type, ...] = (EpsilonGreedy, Greedy, Boltzmann, DecayingNoise)
+TableExplore = Explore | UCB
+RULES: tuple[type, ...] = (EpsilonGreedy, Greedy, Boltzmann, DecayingNoise, UCB)

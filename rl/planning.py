@@ -145,6 +145,46 @@ def _in_place(model: Model, gamma: float, tolerance: float, order: Callable[[int
     raise ValueError(f"Value iteration does not settle at gamma {gamma}: some rewards never end. Take a gamma below 1.")
 
 
+def relative_value_iteration(model: Model, tolerance: float = 1e-12) -> tuple[float, Solution]:
+    """The most that can be had per step where nothing ends, and Q* counted from it: (gain, solution).
+
+    Puterman (1994), section 8.5.5, with a step that stays where it is every other time, so that no process goes in circles.
+    Values are relative: q(s, a) = r - gain + max q(s', .), the best of state 0 being 0. Raises ValueError for a model with
+    endings, or with parts of different gain.
+    """
+    if (model.terminated & (model.probability > 0)).any():
+        raise ValueError(f"{model.name} has endings: what is had per step is asked of processes without.")
+    v = np.zeros(model.states)
+    for sweep in range(1, MOST_SWEEPS // 10 + 1):
+        moved = 0.5 * (backup(model, v, 1.0).max(-1) - v)
+        if moved.max() - moved.min() <= tolerance:
+            gain = float(moved.max() + moved.min())
+            q = backup(model, v - v[0], 1.0) - gain
+            return gain, Solution(q, q.max(-1), q.argmax(-1), sweep)
+        v = v + moved
+        v -= v[0]
+    raise ValueError(f"Relative value iteration does not settle in {model.name}: its parts have gains of their own.")
+
+
+def gain(model: Model, policy: np.ndarray) -> float:
+    """What a policy brings per step in the long run, from the start: int [S] or float [S, A]. Puterman (1994), section 8.2.
+
+    Endings begin anew, as they do for an agent.
+    """
+    weights = _weights(model, policy)
+    joint = weights[..., None] * model.probability
+    stay = np.where(model.terminated, 0.0, joint)
+    moves = np.zeros((model.states, model.states))
+    np.add.at(moves, (np.arange(model.states)[:, None, None], model.next_state), stay)
+    moves += (joint - stay).sum((1, 2))[:, None] * model.start
+    # Averaging over 2^40 steps settles every chain, also one that goes in circles (half of its steps stay where they are).
+    lazy = 0.5 * (moves + np.eye(model.states))
+    for _ in range(40):
+        lazy = lazy @ lazy
+        lazy /= lazy.sum(1, keepdims=True)
+    return float(model.start @ lazy @ (joint * model.reward).sum((1, 2)))
+
+
 def evaluate_policy(
     model: Model, policy: np.ndarray, gamma: float = 1.0, horizon: int | None = None, reward: np.ndarray | None = None
 ) -> np.ndarray:

@@ -12,12 +12,14 @@ import torch
 
 from rl.agents.dqn import DQN
 from rl.describe import from_json, to_json
-from rl.explore import EPSILON_GREEDY, by_rule, choose, greedy
+from rl.explore import BOLTZMANN, EPSILON_GREEDY, NOISE, by_rule, choose, greedy
 from rl.observations import leaves
 from rl.spaces import SpaceError, StateIndex, actions_of, space_from_json, space_to_json
 from supervised import checkpoint
 from supervised.checkpoint import CheckpointError
 from supervised.streams import Streams, generator
+
+UNREAD = np.empty((0, 0))  # in the place of visit counts, which a policy does not have
 
 
 class TablePolicy:
@@ -42,6 +44,8 @@ class TablePolicy:
         self.actions, self.first_action = actions_of(action_space)
         if self.q.shape != (self.index.size, self.actions) or not np.isfinite(self.q).all():
             raise ValueError(f"The table must be finite and [{self.index.size}, {self.actions}].")
+        if explore not in (EPSILON_GREEDY, BOLTZMANN, NOISE):
+            raise ValueError(f"{explore} is no rule that a policy can follow.")
         self.greedy = self.q.argmax(-1)
         self.rng = generator(seed, "policy")
 
@@ -65,7 +69,8 @@ class TablePolicy:
         if deterministic:
             actions = self.greedy[states]
         else:
-            actions = np.array([choose(self.q, int(s), self.explore, self.level, True, self.rng) for s in states])
+            rule = (self.explore, self.level, True, self.rng)
+            actions = np.array([choose(self.q, UNREAD, int(s), *rule) for s in states])
         return (actions + self.first_action).reshape(shape).astype(np.int64), state
 
     def _is_one(self, obs: Any) -> bool:

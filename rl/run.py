@@ -21,6 +21,7 @@ from rl.agents.deep import DeepAgent
 from rl.agents.dqn import DQN
 from rl.agents.table import TableAgent, Tabular
 from rl.evaluate import Evaluation, Exact, by_episodes, exact_of
+from rl.explore import EPSILON_GREEDY, UPPER_BOUND
 from rl.policy import NetworkPolicy, TablePolicy
 from rl.runs.off_policy import OffPolicy
 from rl.runs.online import Online
@@ -138,6 +139,8 @@ class Run:
         explore: Any = self.description.explore
         level = float(self.loop.metrics()["rollout/exploration_rate"][k])
         rest = {"seed": int(seed), "explore": explore.kind, "level": level}
+        if explore.kind == UPPER_BOUND:  # it needs the counts, which stay behind: what is left is greedy
+            rest |= {"explore": EPSILON_GREEDY, "level": 0.0}
         if isinstance(self.agent, TableAgent):
             return TablePolicy(self.agent.table[k], *self.spaces, **rest)
         weights = {name: value[k].cpu().numpy() for name, value in self.agent.online.state_dict().items()}

@@ -12,15 +12,20 @@ from dataclasses import dataclass
 from typing import Any
 
 from rl.agents import dqn, q_learning
+from rl.agents.average import RLearning
 from rl.agents.double_q import DoubleQ
 from rl.agents.dqn import DQN
 from rl.agents.dyna import DynaQ
 from rl.agents.monte_carlo import MonteCarlo
 from rl.agents.n_step import NStepSARSA, TreeBackup
+from rl.agents.q_learning import QLearning
 from rl.agents.sarsa import SARSA, ExpectedSARSA
+from rl.agents.speedy import SpeedyQ
+from rl.agents.sweeping import PrioritisedSweeping, RMax
 from rl.agents.table import Tabular
 from rl.agents.traces import QLambda, SARSALambda
-from rl.explore import EpsilonGreedy
+from rl.agents.weighted import WeightedQ
+from rl.explore import UCB, EpsilonGreedy
 from supervised.schedules import Inverse, Linear
 
 
@@ -151,6 +156,15 @@ FAMILY: dict[str, Tabular] = {
     "monte-carlo": MonteCarlo(),
     "dyna-q": DynaQ(),
     "dyna-q-plus": DynaQ(bonus=1e-4),
+    "prioritised-sweeping": PrioritisedSweeping(),
+    "r-max": RMax(),
+    "speedy-q": SpeedyQ(),
+    "weighted-q": WeightedQ(),
+    "r-learning": RLearning(),
+    # Q-learning that explores by what it has not tried. The scale of UCB goes with that of the returns.
+    "ucb": QLearning(explore=UCB(30.0)),
+    "count-bonus": QLearning(count_bonus=0.1, explore=EpsilonGreedy(0.05)),
+    "optimistic": QLearning(initial_q=1.0, explore=EpsilonGreedy(0.05)),
 }
 
 

@@ -81,7 +81,8 @@ def tables(envs: tuple[str, ...], names: tuple[str, ...]) -> dict[str, Panel]:
     if not envs or not names:
         raise ValueError("--envs and --agents name at least one each.")
     family = {name: agent for name, agent in rl.presets().items() if isinstance(agent, Tabular)}
-    chosen = [name for name in family if not name.startswith("lecture")] if names == ("all",) else names
+    ending = [name for name, agent in family.items() if not name.startswith("lecture") and not agent.continuing]
+    chosen = ending if names == ("all",) else names
     for name in chosen:
         nearest(name, family, "tabular agent")
     return {

@@ -30,7 +30,8 @@ from supervised.results import write
 Agent = Literal[
     *("q-learning", "lecture-dummy", "lecture-epsilon", "lecture-noise", "lecture-slippery"),
     *("sarsa", "expected-sarsa", "double-q", "n-step-sarsa", "tree-backup", "sarsa-lambda", "true-online-sarsa-lambda"),
-    *("q-lambda", "monte-carlo", "dyna-q", "dyna-q-plus"),
+    *("q-lambda", "monte-carlo", "dyna-q", "dyna-q-plus", "prioritised-sweeping", "r-max", "speedy-q", "weighted-q"),
+    *("ucb", "count-bonus", "optimistic"),
     *("q-network", "dqn-2013", "dqn-2015", "dqn", "double-dqn"),
 ]
 
@@ -50,7 +51,8 @@ class Settings:
     agent: Agent = "q-learning"
     """q-learning converges; lecture-* are the lecture notes' settings: dummy (step size 1, random ties, no discount),
     epsilon (1/(episode//100+1)), noise (randn/(episode+1), discount .99), slippery (noise, step size .85). sarsa to
-    dyna-q-plus are the rest of the tabular family. q-network is a linear network on the state's number, without replay;
+    weighted-q are the rest of the tabular family; ucb, count-bonus and optimistic are Q-learning that explores by what it has
+    not tried. q-network is a linear network on the state's number, without replay;
     dqn-2013 adds replay, dqn-2015 and the rest a target network."""
     steps: int | None = None
     """Environment steps a seed in all; 400 000 on 4x4, 4 000 000 on larger maps if not given, 50 000 with a network."""

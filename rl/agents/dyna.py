@@ -1,7 +1,8 @@
 """Dyna-Q and Dyna-Q+: between two real steps the table learns from steps that a learned model makes up.
 
 Sutton (1990); Sutton and Barto (2018), section 8.2, and section 8.3 for Dyna-Q+, which finds what has not been tried for long
-tempting. Deviation: the book's model is for certain outcomes; this one counts how often each outcome came, and draws among them.
+tempting. Deviation: the book's model believes the last outcome, as ours does with outcomes=1; with more it counts how often each
+came, and draws among them.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
+from rl.agents.model import count, drawn, outcome_of, outcomes_of, rarest
 from rl.agents.q_learning import learn as learn_once
-from rl.agents.table import Moment, Tabular, check_count
+from rl.agents.table import Moment, Tabular, check_count, check_number
 from rl.explore import highest
 
 
@@ -23,7 +25,7 @@ class Planned(NamedTuple):
     visits: Any  # int64 [S, A]
     following: Any  # int64 [S, A, K], the next state
     discount: Any  # float64 [S, A, K]
-    reward: Any  # float64 [S, A, K], the last
+    reward: Any  # float64 [S, A, K], the mean
     times: Any  # int64 [S, A, K], 0: no such outcome yet
     rate: Any  # float64 [S, A], the step size when it was last tried
     tried: Any  # int64 [S, A], when that was; 0: never
@@ -53,46 +55,19 @@ def tempt(table: Planned, t: Moment) -> None:
 
 
 def remember(table: Planned, t: Moment) -> None:
-    """Count the outcome of the real step; where there is no room for a new one, the rarest gives way."""
-    place, rarest = -1, 0
-    for k in range(table.times.shape[2]):
-        n = table.times[t.s, t.a, k]
-        if (
-            n > 0
-            and table.following[t.s, t.a, k] == t.s2
-            and (table.discount[t.s, t.a, k] == 0.0) == (t.discount == 0.0)
-        ):
-            place = k
-        if n < table.times[t.s, t.a, rarest]:
-            rarest = k
-    if place < 0:
-        place = rarest
-        table.times[t.s, t.a, place] = 0
-    table.following[t.s, t.a, place] = t.s2
-    table.discount[t.s, t.a, place] = t.discount
-    table.reward[t.s, t.a, place] = t.reward
-    table.times[t.s, t.a, place] += 1
+    """Put a real step into the model."""
+    k = outcome_of(table, t)
+    if k < 0:
+        k = rarest(table, t.s, t.a)
+        table.times[t.s, t.a, k] = 0
+    count(table, t, k)
     table.rate[t.s, t.a] = t.step_size
     table.tried[t.s, t.a] = table.clock[0]
 
 
 def made_up(table: Planned, s: int, a: int, gamma: float, rng: Any) -> Any:
-    """What a step of the model is worth: an outcome is drawn by how often it came."""
-    total = 0
-    for k in range(table.times.shape[2]):
-        total += table.times[s, a, k]
-    value = 0.0
-    if total == 0:
-        value = gamma * highest(table.q, s)
-    else:
-        left = rng.random() * total
-        k = 0
-        while left >= table.times[s, a, k] and k < table.times.shape[2] - 1:
-            left -= table.times[s, a, k]
-            k += 1
-        value = table.reward[s, a, k]
-        if table.discount[s, a, k] != 0.0:
-            value += table.discount[s, a, k] * highest(table.q, table.following[s, a, k])
+    """What a step of the model is worth, the bonus included."""
+    value = gamma * highest(table.q, s) if table.tried[s, a] == 0 else drawn(table, s, a, rng)
     if table.bonus[0] > 0.0:
         value += table.bonus[0] * (table.clock[0] - table.tried[s, a]) ** 0.5
     return value
@@ -122,7 +97,7 @@ class DynaQ(Tabular):
     """Dyna-Q.
 
     planning_steps: made-up steps after each real one. bonus: kappa of Dyna-Q+; 0 for Dyna-Q. outcomes: how many different ones
-    the model keeps of each pair. The rest as in `Tabular`.
+    the model keeps of each pair; 1 for a world that is certain, and may change. The rest as in `Tabular`.
     """
 
     planning_steps: int = 10
@@ -136,14 +111,12 @@ class DynaQ(Tabular):
         super().__post_init__()
         check_count(self, "planning_steps")
         check_count(self, "outcomes")
-        if isinstance(self.bonus, bool) or not isinstance(self.bonus, (int, float)) or not 0 <= self.bonus < 1e6:
-            raise ValueError(f"bonus is a number from 0 on, not {self.bonus!r}.")
+        check_number(self, "bonus")
 
     def tables(self, states: int, actions: int) -> dict[str, np.ndarray]:
-        pairs, outcomes, whole = (states, actions), (states, actions, self.outcomes), np.int64
+        pairs, whole = (states, actions), np.int64
         return {
-            **{name: np.zeros(outcomes, whole) for name in ("following", "times")},
-            **{name: np.zeros(outcomes) for name in ("discount", "reward")},
+            **outcomes_of(states, actions, self.outcomes),
             **{"rate": np.zeros(pairs), "tried": np.zeros(pairs, whole)},
             **{name: np.zeros(states * actions, whole) for name in ("state", "action")},
             **{name: np.zeros(1, whole) for name in ("count", "clock")},

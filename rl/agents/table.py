@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rl.explore import NOISE, EpsilonGreedy, Explore
+from rl.explore import BOLTZMANN, EPSILON_GREEDY, EpsilonGreedy, TableExplore
 from rl.spaces import StateIndex, actions_of
 from rl.types import Batch, Update
 from supervised.schedules import VISITS, Curve, Inverse, Schedule, as_schedule, check_range, value_at
@@ -51,15 +51,18 @@ class Tabular:
 
     gamma: discount in [0, 1], a number or a schedule in steps. step_size: in [0, 1], a number or a schedule in steps,
     episodes or visits of the state and action; the default, max(0.01, visits**-0.6), converges. explore: one of
-    rl.explore's EpsilonGreedy, Greedy, Boltzmann and DecayingNoise; the default goes from epsilon 1 to 0.05 in a
+    rl.explore's EpsilonGreedy, Greedy, Boltzmann, DecayingNoise and UCB; the default goes from epsilon 1 to 0.05 in a
     straight line over the run. initial_q: what the table starts with, a number or (low, high) for numbers drawn between
-    them; above what can be reached it makes the agent try everything (optimism).
+    them; above what can be reached it makes the agent try everything (optimism). count_bonus: what each reward is raised by,
+    divided by the square root of how often its pair was tried (Strehl and Littman 2008, equation 5): values tell of what is
+    new, also of what lies far off.
     """
 
     gamma: float | Schedule = 0.99
     step_size: float | Schedule = field(default_factory=lambda: Inverse(1.0, end=0.01, power=0.6, unit="visits"))
-    explore: Explore = field(default_factory=EpsilonGreedy)
+    explore: TableExplore = field(default_factory=EpsilonGreedy)
     initial_q: float | tuple[float, float] = 0.0
+    count_bonus: float = 0.0
 
     # What an algorithm is: its rule, (table, moment, generator) -> TD error, the arrays that it reads and writes, and whether
     # it learns from the action that it will take next.
@@ -67,6 +70,7 @@ class Tabular:
     memory: ClassVar[type] = Table
     on_policy: ClassVar[bool] = False
     knows_policy: ClassVar[bool] = False  # whether it reads how likely each action is: t.explore and t.level
+    continuing: ClassVar[bool] = False  # whether it is for tasks without an end alone
 
     def __post_init__(self) -> None:
         check_table_settings(self)
@@ -105,10 +109,12 @@ def check_table_settings(description: Tabular) -> None:
     """Raise a ValueError or TypeError, in a sentence, for settings that make no sense."""
     check_range("gamma", as_schedule(description.gamma), 0.0, 1.0, ("steps",))
     check_range("step_size", as_schedule(description.step_size), 0.0, 1.0, ("steps", "episodes", "visits"))
-    if not isinstance(description.explore, Explore):
+    if not isinstance(description.explore, TableExplore):
         raise TypeError(
-            f"explore must be one of rl.explore's EpsilonGreedy, Greedy, Boltzmann or DecayingNoise, not {description.explore!r}."
+            "explore must be one of rl.explore's EpsilonGreedy, Greedy, Boltzmann, DecayingNoise or UCB, not"
+            f" {description.explore!r}."
         )
+    check_number(description, "count_bonus")
     values = description.initial_q if isinstance(description.initial_q, tuple) else (description.initial_q,)
     good = all(isinstance(v, (int, float)) and not isinstance(v, bool) and math.isfinite(v) for v in values)
     if not good or len(values) > 2 or values[0] > values[-1]:
@@ -190,6 +196,8 @@ class TableAgent:
                     seen = table._replace(q=np.vstack([table.q, np.where(allowed, table.q[s2], -np.inf)]))
                     s2 = self.index.size
                 gain, future = float(reward[k, b]), float(discount[k, b])
+                if description.count_bonus > 0:
+                    gain += description.count_bonus / math.sqrt(visits + 1)
                 moment = Moment(0, s, a, gain, future, future, s2, -1, step_size, False, description.explore.kind, now)
                 errors[k, b] = description.rule(seen, moment, self.generators[k])
                 table.q[s, a] = seen.q[s, a]
@@ -248,10 +256,10 @@ def _initial(initial_q: float | tuple[float, float], shape: tuple[int, int], see
 
 def check_expected(description: Tabular) -> None:
     """Raise ValueError for an exploration whose mean over actions is not known in closed form."""
-    if description.explore.kind == NOISE:
+    if description.explore.kind not in (EPSILON_GREEDY, BOLTZMANN):
         raise ValueError(
             f"{type(description).__name__} needs to know how likely each action is: explore by EpsilonGreedy, Greedy or"
-            " Boltzmann, not by DecayingNoise."
+            f" Boltzmann, not by {type(description.explore).__name__}."
         )
 
 
@@ -260,3 +268,16 @@ def check_count(description: Tabular, name: str) -> None:
     value = getattr(description, name)
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise ValueError(f"{name} is a whole number from 1 on, not {value!r}.")
+
+
+def check_number(description: Tabular, name: str, most: float = 1e6) -> None:
+    """Raise ValueError for a setting that is no number in [0, most]."""
+    value = getattr(description, name)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= most:
+        raise ValueError(f"{name} is a number from 0 to {most:g}, not {value!r}.")
+
+
+def check_unused(description: Tabular, name: str, why: str) -> None:
+    """Raise ValueError for a setting that this agent does not have, unless it stands as it comes."""
+    if getattr(description, name) != getattr(type(description), name):
+        raise ValueError(f"{type(description).__name__} takes no {name}: {why}.")

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from rl.agents.table import Moment, Tabular
+from rl.agents.table import Moment, Tabular, check_number
 from rl.explore import highest
 
 FAINT = 1e-4
@@ -135,8 +135,7 @@ class SARSALambda(Tabular):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if isinstance(self.lambda_, bool) or not isinstance(self.lambda_, (int, float)) or not 0 <= self.lambda_ <= 1:
-            raise ValueError(f"lambda_ is a number in [0, 1], not {self.lambda_!r}.")
+        check_number(self, "lambda_", 1)
         if self.traces not in KINDS:
             raise ValueError(f"traces are {', '.join(KINDS)}, not {self.traces!r}.")
 

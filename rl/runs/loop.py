@@ -7,6 +7,7 @@ so a loop can stop and go on at any step. All environments of a seed act, then e
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 from rl.agents.table import Moment
@@ -29,8 +30,9 @@ class Rules(NamedTuple):
     rate: Curve  # the step size
     rates: Any  # float64 [V]: the step size at the first V visits, looked up instead of computed
     settled: bool  # after V visits the step size stays at rate.end
-    explore: int  # EPSILON_GREEDY, BOLTZMANN or NOISE
+    explore: int  # EPSILON_GREEDY, BOLTZMANN, NOISE or UPPER_BOUND
     random_ties: bool
+    bonus: float  # what a reward is raised by at a pair's first visit
 
 
 class Actor(NamedTuple):
@@ -78,7 +80,7 @@ def time_in(curve: Curve, steps: int, episodes: int, visits: int) -> int:
 def pick(table: Any, rules: Any, actor: Any, e: int, s: int, steps: int, rng: Any) -> Any:
     """Choose an action in state s of environment e."""
     level = value_at(rules.level, time_in(rules.level, steps, actor.episodes[e], 0))
-    return choose(table.q, s, rules.explore, level, rules.random_ties, rng)
+    return choose(table.q, table.visits, s, rules.explore, level, rules.random_ties, rng)
 
 
 def act(table: Any, rules: Any, actor: Any, e: int, rng: Any) -> Any:
@@ -125,7 +127,10 @@ def absorb(
     level = 0.0
     if KNOWS_POLICY == 1:
         level = value_at(rules.level, time_in(rules.level, steps, actor.episodes[e], 0))
-    moment = Moment(e, s, a, reward, discount, gamma, s2, a2, step_size, over, rules.explore, level)
+    gain = reward
+    if rules.bonus > 0.0:
+        gain += rules.bonus / math.sqrt(visits + 1)
+    moment = Moment(e, s, a, gain, discount, gamma, s2, a2, step_size, over, rules.explore, level)
     actor.error[0] += abs(learn(table, moment, rng))
     actor.state[e] = s2
     actor.total[e] += reward

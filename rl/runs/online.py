@@ -45,6 +45,8 @@ class Online:
         self.parts: dict[str, Any] = {"learn": description.rule, "ENVS": e, "ON_POLICY": int(description.on_policy)}
         self.parts["KNOWS_POLICY"] = int(description.knows_policy)
         self.constants = description.constants()
+        if description.continuing and model is not None and (model.terminated & (model.probability > 0)).any():
+            raise ValueError(f"{type(description).__name__} is for tasks without an end, but {where.name} has endings.")
         trail = description.trail(agent.index.size, agent.actions)
         needed = n * e * sum(part.nbytes for part in trail.values())
         if needed > MOST_BYTES:
@@ -194,4 +196,5 @@ def rules_of(description: Tabular, horizon_steps: int) -> Rules:
         settled=bool(rates.size) and bool(rates[-1] == rate.end),
         explore=description.explore.kind,
         random_ties=description.explore.ties == "random",
+        bonus=float(description.count_bonus),
     )

@@ -3,18 +3,105 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
+import envs
 import rl
-from envs import exact_textbook_q, tables
+from envs import exact_access_control, exact_textbook_q, tables
 from envs.textbook import TEXTBOOK
 from rl import planning
 from rl.explore import EpsilonGreedy
 
 
-@pytest.mark.parametrize("name", TEXTBOOK)
+@pytest.mark.parametrize("name", ["MaximisationBias", "DynaMaze"])
 @pytest.mark.parametrize("gamma", [0.9, 1.0])
 def test_the_exact_q_is_the_planned_one(name, gamma):
     model = tables.read(gym.make(f"envs/{name}-v0"))
     np.testing.assert_allclose(exact_textbook_q(name, gamma), planning.value_iteration(model, gamma).q, atol=1e-9)
+
+
+def test_the_most_that_ten_servers_earn():
+    """Howard's iteration in `envs` and relative value iteration in `rl` agree; so does the best of all thresholds, by brute force."""
+    gain, q = exact_access_control()
+    model = tables.read(gym.make("envs/AccessControl-v0"))
+    planned, solution = planning.relative_value_iteration(model)
+    assert planned == pytest.approx(gain, abs=1e-10)
+    np.testing.assert_allclose(solution.q, q, atol=1e-8)
+    assert planning.gain(model, solution.policy) == pytest.approx(gain, abs=1e-9)
+    one = solution.policy.copy()
+    for s in range(44):  # no single change of the policy earns more
+        one[s] = 1 - one[s]
+        assert planning.gain(model, one) <= gain + 1e-9
+        one[s] = 1 - one[s]
+    with pytest.raises(ValueError, match="FrozenLake-v1 has endings"):
+        planning.relative_value_iteration(tables.read(gym.make("FrozenLake-v1")))
+
+
+def test_the_gain_of_a_policy_by_hand():
+    # Two states in turn, rewards 1 and 4; and a chain whose episodes of two steps begin anew.
+    turn = envs.TableEnv({0: {0: [(1.0, 1, 1.0, False)]}, 1: {0: [(1.0, 0, 4.0, False)]}}, [1.0, 0.0])
+    assert planning.gain(tables.read(turn), np.zeros(2, np.int64)) == pytest.approx(2.5)
+    assert planning.relative_value_iteration(tables.read(turn))[0] == pytest.approx(2.5)
+    assert planning.gain(tables.read(gym.make("envs/Delay-v0")), np.zeros(2, np.int64)) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(
+    ("name", "steps"), [("BlockingMaze", (10, 16)), ("ShortcutMaze", (16, 10))], ids=["blocking", "shortcut"]
+)
+def test_a_maze_changes_and_its_exact_q_leads_through_it(name, steps):
+    for changed in (False, True):
+        env = gym.make(f"envs/{name}-v0", change_after=0 if changed else 1000)
+        q = exact_textbook_q(name, 0.9, changed)
+        s, _ = env.reset(seed=0)
+        rewards, over = [], False
+        while not over:
+            value = q[s].max()
+            s, reward, over, _, _ = env.step(int(q[s].argmax()))
+            rewards.append(reward)
+            assert value == pytest.approx(reward + 0.9 * (0.0 if over else q[s].max()))
+        assert (len(rewards), sum(rewards)) == (steps[changed], 1.0)
+    env = gym.make(f"envs/{name}-v0", change_after=7)
+    env.reset(seed=0)
+    for _ in range(7):
+        env.reset()
+        env.step(0)
+    old, new = env.unwrapped.before, env.unwrapped.after
+    assert env.unwrapped.steps == 7
+    place = 3 * 9 + (8 if name == "BlockingMaze" else 0)  # the passage that stays, or is closed
+    assert (old[place // 9][place % 9], new[place // 9][place % 9]) == (".", "#" if name == "BlockingMaze" else ".")
+    with pytest.raises(ValueError, match="change_after is a whole number of steps from 0 on"):
+        gym.make(f"envs/{name}-v0", change_after=-1)
+
+
+def test_what_outlives_an_episode_is_put_back(tmp_path):
+    """The change comes at step 700; the run is saved at 500 and at 900, in the middle of episodes."""
+    agent = rl.DynaQ(gamma=0.95, step_size=0.5, explore=EpsilonGreedy(0.1), outcomes=1)
+    settings = {"steps": 1500, "env_kwargs": {"change_after": 700}}
+    whole = rl.start("envs/BlockingMaze-v0", agent, 2, **settings)
+    whole.advance(1500)
+    for until in (500, 900):
+        part = rl.start("envs/BlockingMaze-v0", agent, 2, **settings)
+        part.advance(until)
+        assert part.loop.actor.length.max() > 0
+        part.save(tmp_path / "run.safetensors")
+        again = rl.load(tmp_path / "run.safetensors")
+        again.advance(1500 - until)
+        assert again.agent.table.tobytes() == whole.agent.table.tobytes()
+        assert str(again.loop.walk.state_dict()) == str(whole.loop.walk.state_dict())
+
+
+def test_dyna_q_plus_finds_what_has_changed():
+    """Examples 8.2 and 8.3: where a shorter way opens, only who tries old ways again finds it; 10 seeds."""
+    settings = {"gamma": 0.95, "step_size": 0.5, "explore": EpsilonGreedy(0.1), "outcomes": 1}
+    late = {}
+    for name in ("BlockingMaze", "ShortcutMaze"):
+        for bonus in (0.0, 1e-3):
+            run = rl.start(f"envs/{name}-v0", rl.DynaQ(bonus=bonus, **settings), 10, steps=6000)
+            run.advance(5000)
+            before = run.loop.actor.episodes.copy()
+            run.advance(1000)
+            late[name, bonus] = (run.loop.actor.episodes - before).sum(1)
+    # Steps an episode takes in the end: 1000 / late; 10 are the shortest way, 16 the long one.
+    assert late["ShortcutMaze", 1e-3].mean() > 1000 / 14 > 1000 / 16 > late["ShortcutMaze", 0.0].mean()
+    assert late["BlockingMaze", 1e-3].mean() > late["BlockingMaze", 0.0].mean()
 
 
 @pytest.mark.parametrize("name", TEXTBOOK)

@@ -11,7 +11,7 @@ from told import Counting, NoisyWalk
 import rl
 from envs import tables
 from rl import jit
-from rl.explore import Boltzmann, DecayingNoise, EpsilonGreedy, Greedy
+from rl.explore import UCB, Boltzmann, DecayingNoise, EpsilonGreedy, Greedy
 from rl.runs.loop import loop
 from supervised.schedules import Exponential, Inverse, Linear
 
@@ -51,6 +51,12 @@ FAMILY = [
     rl.MonteCarlo(every_visit=True),
     rl.DynaQ(planning_steps=3),
     rl.DynaQ(planning_steps=2, bonus=0.01),
+    rl.PrioritisedSweeping(planning_steps=3, outcomes=2),
+    rl.RMax(known_after=3, planning_steps=20),
+    rl.SpeedyQ(),
+    rl.WeightedQ(initial_q=(0.0, 1.0)),
+    rl.QLearning(explore=UCB(Linear(2.0, 0.1)), count_bonus=0.5),
+    rl.SARSA(explore=UCB(1.0)),
 ]
 
 

@@ -23,24 +23,39 @@ def shares(draw, n=40_000):
 
 def test_epsilon_greedy_has_the_right_probabilities():
     rng = generator(0, "agent")
-    found = shares(lambda: explore.choose(Q, 0, explore.EPSILON_GREEDY, 0.4, True, rng))
+    found = shares(lambda: explore.choose(Q, None, 0, explore.EPSILON_GREEDY, 0.4, True, rng))
     np.testing.assert_allclose(found, [0.1, 0.4, 0.4, 0.1], atol=0.01)
-    found = shares(lambda: explore.choose(Q, 0, explore.EPSILON_GREEDY, 0.4, False, rng))
+    found = shares(lambda: explore.choose(Q, None, 0, explore.EPSILON_GREEDY, 0.4, False, rng))
     np.testing.assert_allclose(found, [0.1, 0.7, 0.1, 0.1], atol=0.01)
 
 
 def test_boltzmann_has_the_right_probabilities():
     rng = generator(0, "agent")
     weight = np.exp(Q[2] / 2.0)
-    found = shares(lambda: explore.choose(Q, 2, explore.BOLTZMANN, 2.0, True, rng))
+    found = shares(lambda: explore.choose(Q, None, 2, explore.BOLTZMANN, 2.0, True, rng))
     np.testing.assert_allclose(found, weight / weight.sum(), atol=0.01)
-    assert explore.choose(1e100 * Q, 2, explore.BOLTZMANN, 1e-9, True, rng) == 0
+    assert explore.choose(1e100 * Q, None, 2, explore.BOLTZMANN, 1e-9, True, rng) == 0
+
+
+def test_upper_bounds_by_hand():
+    q, visits = np.array([[1.0, 0.0, 0.5]]), np.array([[8, 1, 0]])
+    assert explore.choose(q, visits, 0, explore.UPPER_BOUND, 1.0, True, generator(0, "agent")) == 2  # never tried
+    visits[0, 2] = 1
+    bounds = q[0] + 1.0 * np.sqrt(np.log(10) / visits[0])  # 1.54, 1.52, 2.02
+    assert [explore.upper_bound(q, visits, 0, a, 1.0, np.log(10)) for a in range(3)] == pytest.approx(bounds.tolist())
+    assert explore.upper_bound_action(q, visits, 0, 1.0, 0.9) == 2
+    assert explore.upper_bound_action(q, visits, 0, 0.0, 0.9) == 0  # greedy
+    nothing = np.zeros((1, 3), np.int64)
+    found = [explore.upper_bound_action(q, nothing, 0, 1.0, u) for u in (0.0, 0.34, 0.67, 0.9999999)]
+    assert found == [0, 1, 2, 2]  # all untried: any
 
 
 def test_noise_fades_to_greedy():
     rng = generator(0, "agent")
-    assert explore.choose(Q, 2, explore.NOISE, 0.0, True, rng) == 0
-    np.testing.assert_allclose(shares(lambda: explore.choose(Q, 1, explore.NOISE, 1.0, True, rng)), 0.25, atol=0.01)
+    assert explore.choose(Q, None, 2, explore.NOISE, 0.0, True, rng) == 0
+    np.testing.assert_allclose(
+        shares(lambda: explore.choose(Q, None, 1, explore.NOISE, 1.0, True, rng)), 0.25, atol=0.01
+    )
 
 
 @given(
@@ -74,7 +89,7 @@ def test_arrays_choose_as_the_scalar_rule_does(kind):
     }[kind](Streams([3, 8]))
     for k, seed in enumerate([3, 8]):
         rng = generator(seed, "agent")
-        assert over[k].tolist() == [explore.choose(q[k], e, kind, 0.3, True, rng) for e in range(50)]
+        assert over[k].tolist() == [explore.choose(q[k], None, e, kind, 0.3, True, rng) for e in range(50)]
 
 
 def test_each_environment_draws_for_itself():

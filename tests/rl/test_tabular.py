@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 import rl
-from rl.agents import double_q, dyna, monte_carlo, n_step, sarsa, traces
+from rl.agents import average, double_q, dyna, model, monte_carlo, n_step, sarsa, speedy, sweeping, traces, weighted
 from rl.agents.table import Moment, Table
-from rl.explore import BOLTZMANN, EPSILON_GREEDY, Boltzmann, DecayingNoise
+from rl.explore import BOLTZMANN, EPSILON_GREEDY, UCB, Boltzmann, DecayingNoise, EpsilonGreedy
 from rl.planning import value_iteration
 
 GAMMA, RATE = 0.9, 0.1
@@ -25,8 +25,16 @@ AGENTS = {
     "QLambda": rl.QLambda(),
     "MonteCarlo": rl.MonteCarlo(memory_steps=300),
     "DynaQ": rl.DynaQ(planning_steps=5),
+    "PrioritisedSweeping": rl.PrioritisedSweeping(planning_steps=5),
+    "RMax": rl.RMax(),
+    "SpeedyQ": rl.SpeedyQ(),
+    "WeightedQ": rl.WeightedQ(),
+    "UCB": rl.QLearning(explore=UCB(30.0)),
+    "count bonus": rl.QLearning(count_bonus=0.1, explore=EpsilonGreedy(0.05)),
+    "optimistic": rl.QLearning(initial_q=1.0, explore=EpsilonGreedy(0.05)),
 }
 OFF_POLICY = ("QLearning", "DoubleQ", "TreeBackup", "QLambda", "DynaQ")
+OFF_POLICY += ("PrioritisedSweeping", "RMax", "SpeedyQ", "WeightedQ", "UCB", "count bonus", "optimistic")
 
 
 def memory(agent, q):
@@ -170,6 +178,7 @@ def test_dyna_counts_outcomes_and_makes_them_up():
     before = table.q[0, 0]
     assert dyna.made_up(table, 0, 0, GAMMA, Coin(0.34)) == 3.0
     assert dyna.made_up(table, 0, 0, GAMMA, Coin(0.3)) == pytest.approx(1.0)
+    assert model.expected_backup(table, 0, 0) == pytest.approx((1 * 1.0 + 2 * 3.0) / 3)
     assert table.q[0, 0] == before
     dyna.learn(table, moment(0, 0, 9.0, 0), Coin(0.0, 0.0))  # a third: the rarest gives way
     assert sorted(table.times[0, 0].tolist()) == [1, 2]
@@ -180,6 +189,217 @@ def test_dyna_plus_is_tempted_by_what_it_has_not_tried():
     table = memory(rl.DynaQ(planning_steps=1, bonus=0.5), np.zeros((2, 2)))
     dyna.learn(table, moment(0, 0, 0.0, 1), Coin(0.9))  # makes up the other action of state 0
     assert table.q[0].tolist() == pytest.approx([0.0, 0.1 * 0.5 * 1.0])
+
+
+def test_a_model_keeps_the_mean_reward_of_an_outcome():
+    table = memory(rl.DynaQ(planning_steps=1), np.zeros((2, 1)))
+    for reward in (1.0, 5.0, 3.0):
+        dyna.learn(table, moment(0, 0, reward, 1, terminated=True), Coin(0.0, 0.0))
+    assert table.reward[0, 0, 0] == pytest.approx(3.0)
+    table = memory(rl.DynaQ(planning_steps=1, outcomes=1), np.zeros((2, 1)))
+    dyna.learn(table, moment(0, 0, 1.0, 1), Coin(0.0, 0.0))
+    dyna.learn(table, moment(0, 0, 5.0, 0), Coin(0.0, 0.0))  # the world has changed: the last outcome is believed
+    assert (table.following[0, 0, 0], table.reward[0, 0, 0], table.times[0, 0, 0]) == (0, 5.0, 1)
+
+
+class Bell:
+    """Normal numbers, one after another."""
+
+    def __init__(self, *numbers):
+        self.numbers = list(numbers)
+
+    def standard_normal(self):
+        return self.numbers.pop(0)
+
+
+def test_weighted_q_by_hand():
+    table = memory(rl.WeightedQ(), unread([0.0, 0.0], [1.0, 2.0]))
+    table.square[1] = [1.0 + 0.09, 4.0]  # variances .09 and 0
+    table.share[1] = [0.1, 0.1]
+    sure = math.sqrt(0.09 * 0.1 / 0.9)
+    assert weighted.deviation(table, 1, 0) == pytest.approx(sure)
+    assert weighted.deviation(table, 0, 0) == 1e10  # never seen
+    # The first action is the best if its draw is above (2 - 1) / .1.
+    assert weighted.learn(table, moment(0, 1, 5.0, 1), Bell(9.9, 0.0)) == pytest.approx(5 + 0.9 * 2)
+    assert weighted.learn(table, moment(0, 0, 5.0, 1), Bell(10.1, 0.0)) == pytest.approx(5 + 0.9 * 1)
+    assert table.q[0].tolist() == pytest.approx([0.1 * 5.9, 0.1 * 6.8])
+    assert table.square[0].tolist() == pytest.approx([0.1 * 5.9**2, 0.1 * 6.8**2])
+    assert table.share[0, 0] == pytest.approx(0.9**2 + 0.1**2)
+    assert weighted.learn(table, moment(0, 0, 5.0, 2, terminated=True), Bell()) == pytest.approx(5 - 0.59)
+
+
+def test_weighted_q_believes_luck_less_than_q_learning_and_more_than_double_q():
+    """The estimate of the best of ten equal coins, after 20 tries of each: D'Eramo et al. (2016), theorem 1."""
+    rng = np.random.default_rng(0)
+    best, drawn = [], []
+    for _ in range(300):
+        tries = rng.normal(size=(20, 10))
+        table = memory(rl.WeightedQ(), np.zeros((2, 10)))
+        for n, row in enumerate(tries):
+            for a, reward in enumerate(row):
+                weighted.learn(table, moment(1, a, reward, 0, terminated=True, rate=1 / (n + 1)), None)
+        means = tries.mean(0)
+        best.append(means.max())
+        deviations = [weighted.deviation(table, 1, a) for a in range(10)]
+        np.testing.assert_allclose(deviations, tries.std(0, ddof=1) / math.sqrt(20), rtol=1e-6)
+        drawn.append(np.mean([weighted.learn(table, moment(0, 0, 0.0, 1, rate=0.0), rng) / GAMMA for _ in range(50)]))
+    assert 0.3 < np.mean(best) < 0.4  # the truth is 0
+    assert 0.1 < np.mean(drawn) < 0.75 * np.mean(best)
+
+
+def test_speedy_q_by_hand():
+    table = memory(rl.SpeedyQ(), np.zeros((2, 1)))
+    table.visits[:] = 1
+    speedy.learn(table, moment(0, 0, 1.0, 1), None)  # the only pair met: a round of its own
+    assert table.q[0, 0] == pytest.approx(1.0)
+    assert table.counts.tolist() == [1, 0, 1]
+    speedy.learn(table, moment(1, 0, 2.0, 0), None)
+    # share = 1/2: q + (by_old - q) / 2 + (by_q - by_old) / 2 with old = 0, q = 1, by_old = 2, by_q = 2.9.
+    assert table.new[1, 0] == pytest.approx(0 + 0.5 * 2 + 0.5 * 0.9)
+    assert table.counts.tolist() == [2, 1, 1]
+    table.visits[:] = 2
+    assert speedy.learn(table, moment(0, 0, 4.0, 1, terminated=True), None) == pytest.approx(4 - 1)
+    assert table.counts.tolist() == [2, 0, 2]
+    assert table.old[:, 0].tolist() == [1, 0]
+    assert table.q[:, 0].tolist() == pytest.approx([1 + 0.5 * 3, 1.45])
+
+
+def test_speedy_q_against_a_naive_reference():
+    steps, old, q, k, round_, met = episodes(8, 1000), np.zeros((5, 3)), np.zeros((5, 3)), 0, [], set()
+    for s, a, r, s2, _, terminated, _ in steps:
+        round_.append((s, a, r, s2, terminated))
+        met.add((s, a))
+        if {step[:2] for step in round_} != met:
+            continue
+        new = q.copy()
+        for pair in met:
+            brought = [step for step in round_ if step[:2] == pair]
+            by_old, by_q = (
+                np.mean([r + (0 if over else GAMMA * table[s2].max()) for _, _, r, s2, over in brought])
+                for table in (old, q)
+            )
+            new[pair] = q[pair] + (by_old - q[pair]) / (k + 1) + k / (k + 1) * (by_q - by_old)
+        old, q, k, round_ = q, new, k + 1, []
+    table = memory(rl.SpeedyQ(), np.zeros((5, 3)))
+    for s, a, r, s2, a2, terminated, over in steps:
+        table.visits[s, a] += 1
+        speedy.learn(table, moment(s, a, r, s2, a2, terminated, over), None)
+    assert k > 10
+    np.testing.assert_allclose(table.q, q, atol=1e-12)
+
+
+def test_sweeping_by_hand():
+    """Along a chain one reward at the end is known everywhere after as many backups as there are states."""
+    table = memory(rl.PrioritisedSweeping(planning_steps=3), np.zeros((5, 1)))
+    for s in range(3):
+        table.visits[s, 0] = 1
+        assert sweeping.learn(table, moment(s, 0, 0.0, s + 1), None) == 0
+    table.visits[3, 0] = 1
+    assert sweeping.learn(table, moment(3, 0, 8.0, 4, terminated=True), None) == 8
+    assert table.q[:, 0].tolist() == pytest.approx([0, 8 * 0.9**2, 8 * 0.9, 8, 0])  # three backups
+    assert table.peak[1] == pytest.approx(8 * 0.9**3)  # the first state waits
+    table.visits[3, 0] = 2
+    sweeping.learn(table, moment(3, 0, 4.0, 4, terminated=True), None)
+    assert table.q[3, 0] == pytest.approx(6)  # the mean of what came
+
+
+def test_the_most_urgent_pair_is_found():
+    rng = np.random.default_rng(0)
+    for n in (1, 2, 3, 5, 12):
+        peak, plain = np.zeros(2 * n), np.zeros(n)
+        for _ in range(200):
+            i = int(rng.integers(n))
+            plain[i] = rng.integers(6)
+            sweeping.make_urgent(peak, i, plain[i])
+            assert peak[1] == plain.max()
+            assert plain[sweeping.most_urgent(peak)] == plain.max()
+
+
+@pytest.mark.parametrize("outcomes", [1, 2, 8])
+def test_sweeping_solves_the_model_that_it_has_seen(outcomes):
+    """Until nothing is urgent: the table is then what value iteration makes of the counted outcomes, with those that gave way
+    left out; and the lists of what leads to a state are right."""
+    agent = rl.PrioritisedSweeping(planning_steps=100_000, threshold=1e-9, outcomes=outcomes)
+    table, counted = memory(agent, np.zeros((5, 3))), {}
+    for s, a, r, s2, a2, terminated, over in episodes(9):
+        table.visits[s, a] += 1
+        sweeping.learn(table, moment(s, a, r, s2, a2, terminated, over), None)
+        known = counted.setdefault((s, a), {})
+        if (s2, terminated) not in known and len(known) == outcomes:
+            # The rarest gives way: of several, the one in the lowest place.
+            places = [(int(table.following[s, a, k]), bool(table.discount[s, a, k] == 0)) for k in range(outcomes)]
+            gone = [outcome for outcome in known if outcome not in places]
+            assert len(gone) == 1
+            assert len(known[gone[0]]) == min(map(len, known.values()))
+            del known[gone[0]]
+        known.setdefault((s2, terminated), []).append(r)
+        leading = {s: [] for s in range(5)}
+        for state in range(5):
+            i = table.head[state]
+            while i:
+                leading[state].append(int(i - 1))
+                i = table.after[i - 1]
+        for state in range(5):
+            here = (table.following == state) & (table.times > 0) & (table.discount != 0)
+            assert sorted(leading[state]) == np.flatnonzero(here.ravel()).tolist()
+    q = np.zeros((5, 3))
+    for _ in range(500):
+        q = np.array(
+            [
+                [
+                    sum(
+                        len(rs) * (np.mean(rs) + (0 if ended else GAMMA * q[s2].max()))
+                        for (s2, ended), rs in counted[s, a].items()
+                    )
+                    / sum(map(len, counted[s, a].values()))
+                    for a in range(3)
+                ]
+                for s in range(5)
+            ]
+        )
+    np.testing.assert_allclose(table.q, q, atol=1e-6)
+
+
+def test_r_max_holds_what_it_does_not_know_for_the_best():
+    table = memory(rl.RMax(known_after=2, initial_q=50.0), np.full((2, 2), 50.0))
+    table.visits[0, 0] = 1
+    sweeping.learn(table, moment(0, 0, 1.0, 1, terminated=True), None)
+    assert table.q[0].tolist() == [50, 50]
+    table.visits[0, 0] = 2
+    sweeping.learn(table, moment(0, 0, 3.0, 1, terminated=True), None)
+    assert table.q[0].tolist() == [2, 50]
+
+
+def test_r_learning_by_hand():
+    table = memory(rl.RLearning(gain_step_size=0.5), np.array([[0.0, 1.0], [3.0, 2.0]]))
+    table.gain[0] = 0.25
+    assert average.learn(table, moment(0, 0, 1.0, 1), None) == pytest.approx(1 - 0.25 + 3 - 0)
+    assert table.q[0, 0] == pytest.approx(0.375)
+    assert table.gain[0] == 0.25  # not the greedy action
+    average.learn(table, moment(0, 1, 1.0, 1), None)
+    assert table.q[0, 1] == pytest.approx(1 + 0.1 * 2.75)
+    assert table.gain[0] == pytest.approx(0.25 + 0.5 * (1 - 0.25 + 3 - 1.275))
+    with pytest.raises(ValueError, match="R-learning is for tasks without"):
+        average.learn(table, moment(0, 1, 1.0, 1, terminated=True), None)
+
+
+def test_r_learning_finds_the_most_that_can_be_had_per_step():
+    """Queues with ten servers, Sutton and Barto's example 10.2; there is no proof that it must."""
+    run = rl.train("envs/AccessControl-v0", rl.RLearning(), steps=200_000, seeds=10, progress=False)
+    found = run.exact.metrics(run.agent)
+    assert (found["eval/gain"] >= 0.99 * 2.74764).sum() >= 9, found["eval/gain"]
+    assert (np.abs(run.agent.tables["gain"][:, 0] - 2.74764) < 0.15).sum() >= 9
+    with pytest.raises(ValueError, match="RLearning is for tasks without an end, but FrozenLake-v1 has endings"):
+        rl.start("FrozenLake-v1", rl.RLearning())
+
+
+def test_a_count_bonus_raises_what_is_learned_and_not_what_is_told():
+    run = rl.start("envs/OneStep-v0", rl.QLearning(step_size=1.0, count_bonus=3.0), 1, steps=100)
+    run.advance(1)
+    assert run.agent.table[0, 0, 0] == pytest.approx(1 + 3)
+    run.advance(3)
+    assert run.agent.table[0, 0, 0] == pytest.approx(1 + 3 / 2)
+    assert run.episodes()["rollout/ep_rew_mean"].tolist() == [1.0]
 
 
 def episodes(seed, length=400):
@@ -383,12 +603,20 @@ def test_a_mask_of_a_batch_holds_also_where_the_state_leads_back_to_itself():
     ("make", "sentence"),
     [
         (lambda: rl.NStepSARSA(n=0), "n is a whole number from 1 on"),
-        (lambda: rl.SARSALambda(lambda_=1.5), "lambda_ is a number in"),
+        (lambda: rl.SARSALambda(lambda_=1.5), "lambda_ is a number from 0 to 1"),
         (lambda: rl.SARSALambda(traces="none"), "traces are accumulating, replacing, dutch"),
         (lambda: rl.QLambda(traces="dutch"), "Dutch traces belong to SARSA"),
         (lambda: rl.MonteCarlo(memory_steps=True), "memory_steps is a whole number"),
-        (lambda: rl.DynaQ(bonus=math.nan), "bonus is a number from 0 on"),
+        (lambda: rl.DynaQ(bonus=math.nan), "bonus is a number from 0 to"),
         (lambda: rl.DynaQ(outcomes=-1), "outcomes is a whole number"),
+        (lambda: rl.QLearning(count_bonus=-1.0), "count_bonus is a number from 0"),
+        (lambda: rl.PrioritisedSweeping(step_size=0.5), "PrioritisedSweeping takes no step_size: the model's mean"),
+        (lambda: rl.PrioritisedSweeping(threshold=-1.0), "threshold is a number from 0"),
+        (lambda: rl.RMax(known_after=0), "known_after is a whole number"),
+        (lambda: rl.SpeedyQ(step_size=0.5), "SpeedyQ takes no step_size: it counts rounds"),
+        (lambda: rl.RLearning(gamma=0.9), "RLearning takes no gamma: nothing is discounted"),
+        (lambda: rl.RLearning(gain_step_size=2.0), "gain_step_size is a number from 0 to 1"),
+        (lambda: rl.ExpectedSARSA(explore=UCB()), "not by UCB"),
     ],
 )
 def test_bad_settings_are_told(make, sentence):

@@ -1,0 +1,125 @@
+"""The mazes of Sutton and Barto (2018), chapter 8: one that stays, and two that change while an agent learns."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+from envs.diagnostic import TableEnv, Transitions
+
+Maze = tuple[str, ...]
+
+DYNA: Maze = (
+    ".......#G",
+    "..#....#.",
+    "S.#....#.",
+    "..#......",
+    ".....#...",
+    ".........",
+)
+ROUND_THE_RIGHT: Maze = (
+    "........G",
+    ".........",
+    ".........",
+    "########.",
+    ".........",
+    "...S.....",
+)
+ROUND_THE_LEFT: Maze = (*ROUND_THE_RIGHT[:3], ".########", *ROUND_THE_RIGHT[4:])
+BOTH_WAYS: Maze = (*ROUND_THE_RIGHT[:3], ".#######.", *ROUND_THE_RIGHT[4:])
+MOVES = ((0, -1), (1, 0), (0, 1), (-1, 0))  # left, down, right, up, as on FrozenLake
+
+
+def step(maze: Maze, s: int, a: int) -> int:
+    """Where a move leads; a wall or the edge leads back. State: row * 9 + column."""
+    row, column = s // 9 + MOVES[a][0], s % 9 + MOVES[a][1]
+    inside = 0 <= row < len(maze) and 0 <= column < 9 and maze[row][column] != "#"
+    return row * 9 + column if inside else s
+
+
+def place(maze: Maze, letter: str) -> int:
+    """The state of S or G."""
+    return "".join(maze).index(letter)
+
+
+def distances(maze: Maze) -> np.ndarray:
+    """How many steps the goal is away from each square, [54]; infinite for walls."""
+    found = np.full(54, np.inf)
+    found[place(maze, "G")] = 0
+    for _ in range(54):
+        for s in range(54):
+            if "".join(maze)[s] != "#":
+                found[s] = min(found[s], 1 + min(found[step(maze, s, a)] for a in range(4)))
+    return found
+
+
+def exact_maze_q(maze: Maze, gamma: float) -> np.ndarray:
+    """Q* [54, 4] by the distances to the goal."""
+    away = distances(maze)
+    q = np.zeros((54, 4))
+    for s in np.flatnonzero(np.isfinite(away) & (away > 0)):
+        q[s] = [gamma ** away[step(maze, int(s), a)] for a in range(4)]
+    return q
+
+
+def dyna_maze(**kwargs: Any) -> TableEnv:
+    """Example 8.1: from S to G around three walls, 14 steps at best; one point for arriving."""
+    P: Transitions = {}
+    for s, letter in enumerate("".join(DYNA)):
+        P[s] = {}
+        for a in range(4):
+            there = step(DYNA, s, a)
+            arrived = there == place(DYNA, "G")
+            P[s][a] = [(1.0, s, 0.0, True)] if letter in "#G" else [(1.0, there, float(arrived), arrived)]
+    return TableEnv(P, [float(letter == "S") for letter in "".join(DYNA)], **kwargs)
+
+
+class ChangingMaze(gym.Env[Any, Any]):
+    """A maze that becomes another after `change_after` steps in all, however many episodes they were; a point for arriving.
+
+    The change outlives an episode, so it is no part of a finite model: an agent takes it as it comes. `lasting_state` is what a
+    resumed run puts back (see `envs.Member`).
+    """
+
+    def __init__(self, before: Maze, after: Maze, change_after: int, render_mode: str | None = None) -> None:
+        if isinstance(change_after, bool) or not isinstance(change_after, (int, np.integer)) or change_after < 0:
+            raise ValueError(f"change_after is a whole number of steps from 0 on, not {change_after!r}.")
+        self.before, self.after, self.change_after = before, after, int(change_after)
+        self.observation_space = gym.spaces.Discrete(54)
+        self.action_space = gym.spaces.Discrete(4)
+        self.render_mode = render_mode
+        self.metadata = {"render_modes": []}
+        self.steps = 0
+        self.s = place(before, "S")
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[int, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.s = place(self.before, "S")
+        return self.s, {}
+
+    def step(self, action: int) -> tuple[int, float, bool, bool, dict[str, Any]]:
+        maze = self.before if self.steps < self.change_after else self.after
+        self.steps += 1
+        self.s = step(maze, self.s, int(action))
+        arrived = self.s == place(maze, "G")
+        return self.s, float(arrived), arrived, False, {}
+
+    def lasting_state(self) -> int:
+        """What outlives an episode: the steps so far."""
+        return self.steps
+
+    def put_back(self, state: int) -> None:
+        """Go on from a `lasting_state`."""
+        self.steps = int(state)
+
+
+def blocking_maze(change_after: int = 1000, **kwargs: Any) -> ChangingMaze:
+    """Example 8.2: the short way round the wall (10 steps) is closed, and a long one (16) opens at its other end."""
+    return ChangingMaze(ROUND_THE_RIGHT, ROUND_THE_LEFT, change_after, **kwargs)
+
+
+def shortcut_maze(change_after: int = 3000, **kwargs: Any) -> ChangingMaze:
+    """Example 8.3: beside the long way round the wall (16 steps) a short one (10) opens, which need not be looked for."""
+    return ChangingMaze(ROUND_THE_LEFT, BOTH_WAYS, change_after, **kwargs)
