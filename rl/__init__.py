@@ -7,6 +7,7 @@ from rl.agents.deep import DeepAgent
 from rl.agents.double_q import DoubleQ
 from rl.agents.dqn import DQN
 from rl.agents.dyna import DynaQ
+from rl.agents.linear import LinearAgent, LinearSARSA
 from rl.agents.monte_carlo import MonteCarlo
 from rl.agents.n_step import NStepSARSA, TreeBackup
 from rl.agents.q_learning import QLearning
@@ -38,6 +39,8 @@ __all__ = [
     "DynaQ",
     "Evaluation",
     "ExpectedSARSA",
+    "LinearAgent",
+    "LinearSARSA",
     "MonteCarlo",
     "NStepSARSA",
     "NetworkPolicy",

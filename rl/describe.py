@@ -9,12 +9,14 @@ from rl.agents.average import RLearning
 from rl.agents.double_q import DoubleQ
 from rl.agents.dqn import DQN
 from rl.agents.dyna import DynaQ
+from rl.agents.linear import LinearSARSA
 from rl.agents.monte_carlo import MonteCarlo
 from rl.agents.n_step import NStepSARSA, TreeBackup
 from rl.agents.q_learning import QLearning
 from rl.agents.sarsa import SARSA, ExpectedSARSA
 from rl.agents.speedy import SpeedyQ
 from rl.agents.sweeping import PrioritisedSweeping, RMax
+from rl.agents.table import Tabular
 from rl.agents.traces import QLambda, SARSALambda
 from rl.agents.weighted import WeightedQ
 from rl.explore import RULES
@@ -37,7 +39,8 @@ TABULAR = (
     WeightedQ,
     RLearning,
 )
-AGENTS: dict[str, type] = {kind.__name__: kind for kind in (*TABULAR, DQN)}
+Description = Tabular | LinearSARSA | DQN
+AGENTS: dict[str, type] = {kind.__name__: kind for kind in (*TABULAR, LinearSARSA, DQN)}
 FUNCTION = "function"  # the type that stands for code, which no file can hold
 TYPES: dict[str, Any] = {**AGENTS, **{t.__name__: t for t in (*RULES, Constant, Linear, Exponential, Inverse)}}
 

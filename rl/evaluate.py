@@ -18,6 +18,7 @@ from envs.source import Source
 from envs.vector import World
 from rl import explore, jit, planning
 from rl.agents.deep import DeepAgent
+from rl.agents.linear import LinearAgent
 from rl.agents.table import TableAgent
 from rl.runs.loop import world_reset, world_step
 from rl.spaces import StateIndex
@@ -86,7 +87,7 @@ def rollout(episodes: int, limit: int, policy: Any, world: Any, returns: Any, le
 
 
 def by_episodes(
-    agent: TableAgent | DeepAgent,
+    agent: TableAgent | LinearAgent | DeepAgent,
     where: Source,
     model: tables.Model | None,
     episodes: int,
@@ -103,8 +104,9 @@ def by_episodes(
         env = where.make()
         own_limit = env.spec.max_episode_steps if env.spec is not None else None
     limit = min(x for x in (own_limit, step_limit, None if own_limit or step_limit else STEP_LIMIT) if x)
-    if model is None and isinstance(agent, DeepAgent):
-        env.close()
+    if isinstance(agent, LinearAgent) or (model is None and isinstance(agent, DeepAgent)):
+        if model is None:
+            env.close()
         _by_network(agent, where, limit, returns, lengths)
         return Evaluation(returns, lengths, limit, agent.seeds)
     table = agent.table
@@ -125,7 +127,9 @@ def by_episodes(
     return Evaluation(returns, lengths, limit, agent.seeds)
 
 
-def _by_network(agent: DeepAgent, where: Source, limit: int, returns: np.ndarray, lengths: np.ndarray) -> None:
+def _by_network(
+    agent: DeepAgent | LinearAgent, where: Source, limit: int, returns: np.ndarray, lengths: np.ndarray
+) -> None:
     """Greedy episodes of all seeds at once, up to LANES side by side; episode i of a seed is played in its lane i % lanes."""
     n, episodes = returns.shape
     lanes = min(episodes, LANES)
@@ -205,7 +209,7 @@ class Exact:
         reward = self.model.success.astype(np.float64)
         return planning.at_start(self.model, planning.evaluate_policy(self.model, policies, 1.0, self.horizon, reward))
 
-    def metrics(self, agent: TableAgent | DeepAgent) -> dict[str, np.ndarray]:
+    def metrics(self, agent: TableAgent | LinearAgent | DeepAgent) -> dict[str, np.ndarray]:
         """The tags of `eval/` without sampling noise, each [N]."""
         table = agent.table
         policies = table.argmax(-1)

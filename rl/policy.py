@@ -10,7 +10,9 @@ import gymnasium as gym
 import numpy as np
 import torch
 
+from rl.agents.deep import DeepAgent
 from rl.agents.dqn import DQN
+from rl.agents.linear import LinearAgent, LinearSARSA
 from rl.describe import from_json, to_json
 from rl.explore import BOLTZMANN, EPSILON_GREEDY, NOISE, by_rule, choose, greedy
 from rl.observations import leaves
@@ -95,15 +97,15 @@ class TablePolicy:
 
 
 class NetworkPolicy:
-    """The policy of one seed's Q-network.
+    """The policy of one seed's Q-network, or of its tiles.
 
-    description: of the agent. weights: by the names they have in the network. explore and level: as of `TablePolicy`.
+    description: of the agent. weights: by the names they have in the agent. explore and level: as of `TablePolicy`.
     Raises ValueError where the weights are of another network.
     """
 
     def __init__(
         self,
-        description: DQN,
+        description: DQN | LinearSARSA,
         weights: dict[str, np.ndarray],
         observation_space: Any,
         action_space: Any,
@@ -114,12 +116,13 @@ class NetworkPolicy:
         self.description = description
         self.observation_space, self.action_space = observation_space, action_space
         self.seed, self.explore, self.level = seed, explore, level
-        # A policy learns no more, so it needs no second network.
-        alone = dataclasses.replace(description, double=False, target_every_updates=None, target_rate=1.0)
-        self.agent = alone.build(observation_space, action_space, [seed])
+        alone = description
+        if isinstance(alone, DQN):  # a policy learns no more, so it needs no second network
+            alone = dataclasses.replace(alone, double=False, target_every_updates=None, target_rate=1.0)
+        self.agent: DeepAgent | LinearAgent = alone.build(observation_space, action_space, [seed])
         if not all(np.isfinite(weight).all() for weight in weights.values()):
             raise ValueError("The weights have values that are NaN or infinite.")
-        self.agent.online.load_state_dict({k: torch.from_numpy(np.array(w))[None] for k, w in weights.items()})
+        self.agent.take_weights(weights)
         self.streams = Streams([seed], "policy")
 
     def predict(
@@ -181,8 +184,7 @@ class NetworkPolicy:
             "explore": self.explore,
             "level": self.level,
         }
-        weights = {name: value[0].numpy() for name, value in self.agent.online.state_dict().items()}
-        checkpoint.save(path, {"weights": weights}, meta, keep=False)
+        checkpoint.save(path, {"weights": self.agent.weights_of(0)}, meta, keep=False)
 
 
 def load_policy(path: str | Path, network: Any = None, mask: Any = None) -> TablePolicy | NetworkPolicy:
@@ -199,8 +201,8 @@ def load_policy(path: str | Path, network: Any = None, mask: Any = None) -> Tabl
         if meta["kind"] == "policy":
             return TablePolicy(state["q"], *spaces, *rest)
         description = from_json(meta["agent"], network=network, mask=mask)
-        if not isinstance(description, DQN):
-            raise CheckpointError(f"{path} names no agent with a network.")
+        if not isinstance(description, (DQN, LinearSARSA)):
+            raise CheckpointError(f"{path} names no agent with weights.")
         return NetworkPolicy(description, state["weights"], *spaces, *rest)
     except CheckpointError:
         raise

@@ -18,11 +18,13 @@ from envs import tables, vector
 from envs.source import EnvLike, Source, from_description, source
 from rl import describe
 from rl.agents.deep import DeepAgent
-from rl.agents.dqn import DQN
+from rl.agents.linear import LinearAgent
 from rl.agents.table import TableAgent, Tabular
+from rl.describe import Description
 from rl.evaluate import Evaluation, Exact, by_episodes, exact_of
 from rl.explore import EPSILON_GREEDY, UPPER_BOUND
 from rl.policy import NetworkPolicy, TablePolicy
+from rl.runs.linear import Linear
 from rl.runs.off_policy import OffPolicy
 from rl.runs.online import Online
 from rl.spaces import SpaceError, space_to_json
@@ -64,7 +66,7 @@ class Run:
     def __init__(
         self,
         where: Source,
-        description: Tabular | DQN,
+        description: Description,
         seeds: tuple[int, ...],
         envs_per_seed: int,
         horizon_steps: int,
@@ -79,15 +81,17 @@ class Run:
             raise ValueError(f"workers is a whole number from 1 on, or None for a sensible one, not {workers!r}.")
         self.model, self.no_model, spaces = _look(where)
         try:
-            self.agent: TableAgent | DeepAgent = description.build(*spaces, seeds=seeds, device=device)
+            self.agent: TableAgent | LinearAgent | DeepAgent = description.build(*spaces, seeds=seeds, device=device)
         except SpaceError as error:
             raise SpaceError(str(error).replace("The environment", where.name, 1)) from None
         self.spaces = spaces
         if isinstance(self.agent, DeepAgent) and self.model is not None and _masked(where, self.agent):
             self.model, self.no_model = None, "which actions are allowed is not part of the environment's model"
-        self.loop: Online | OffPolicy
+        self.loop: Online | Linear | OffPolicy
         if isinstance(self.agent, TableAgent):
             self.loop = Online(self.agent, where, self.model, seeds, envs_per_seed, horizon_steps, workers)
+        elif isinstance(self.agent, LinearAgent):
+            self.loop = Linear(self.agent, where, seeds, envs_per_seed, horizon_steps)
         else:
             self.loop = OffPolicy(self.agent, where, seeds, envs_per_seed, horizon_steps)
         self.regret = np.zeros(len(seeds))
@@ -117,9 +121,11 @@ class Run:
     @cached_property
     def exact(self) -> Exact | None:
         """The exact optimum and the exact value of the policies, where the environment's model is known."""
+        if self.model is None or isinstance(self.agent, LinearAgent):
+            return None
         if isinstance(self.agent, DeepAgent) and not isinstance(self.spaces[0], gym.spaces.Discrete):
             return None
-        return None if self.model is None else exact_of(self.agent, self.model, self.horizon_steps)
+        return exact_of(self.agent, self.model, self.horizon_steps)
 
     def evaluate(self, episodes: int = 100, step_limit: int | None = None) -> Evaluation:
         """Greedy episodes of each seed in environments of its own; the same numbers at each call with the same values."""
@@ -143,12 +149,11 @@ class Run:
             rest |= {"explore": EPSILON_GREEDY, "level": 0.0}
         if isinstance(self.agent, TableAgent):
             return TablePolicy(self.agent.table[k], *self.spaces, **rest)
-        weights = {name: value[k].cpu().numpy() for name, value in self.agent.online.state_dict().items()}
-        assert isinstance(self.description, DQN)
-        return NetworkPolicy(self.description, weights, *self.spaces, **rest)
+        assert not isinstance(self.description, Tabular)
+        return NetworkPolicy(self.description, self.agent.weights_of(k), *self.spaces, **rest)
 
     def _best_seed(self) -> int:
-        if self.exact is not None:
+        if self.exact is not None and not isinstance(self.agent, LinearAgent):
             values, how = self.exact.value(self.agent.table.argmax(-1)), "exact value"
         else:
             values, how = self.evaluate(100).per_seed, "mean return of 100 episodes"
@@ -209,7 +214,7 @@ class Run:
 
 def start(
     env: EnvLike | Source,
-    description: Tabular | DQN,
+    description: Description,
     seeds: int | Iterable[int] = 1,
     *,
     steps: int | None = None,

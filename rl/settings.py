@@ -16,6 +16,7 @@ from rl.agents.average import RLearning
 from rl.agents.double_q import DoubleQ
 from rl.agents.dqn import DQN
 from rl.agents.dyna import DynaQ
+from rl.agents.linear import LinearSARSA
 from rl.agents.monte_carlo import MonteCarlo
 from rl.agents.n_step import NStepSARSA, TreeBackup
 from rl.agents.q_learning import QLearning
@@ -25,6 +26,7 @@ from rl.agents.sweeping import PrioritisedSweeping, RMax
 from rl.agents.table import Tabular
 from rl.agents.traces import QLambda, SARSALambda
 from rl.agents.weighted import WeightedQ
+from rl.describe import Description
 from rl.explore import UCB, EpsilonGreedy
 from supervised.schedules import Inverse, Linear
 
@@ -168,13 +170,13 @@ FAMILY: dict[str, Tabular] = {
 }
 
 
-def presets(env: str | None = None) -> dict[str, Tabular | DQN]:
+def presets(env: str | None = None) -> dict[str, Description]:
     """Every agent by name. env: an environment's id.
 
     Where there are settings for it, the agents with a replay have rl-zoo's, and "best" our own; elsewhere "best" is double
     DQN as it comes.
     """
-    found: dict[str, Any] = {**q_learning.presets(), **FAMILY, **dqn.presets()}
+    found: dict[str, Any] = {**q_learning.presets(), **FAMILY, "linear-sarsa": LinearSARSA(), **dqn.presets()}
     found["best"] = found["double-dqn"]
     tuned = None if env is None else TUNED.get(_stem(env))
     if tuned is not None:

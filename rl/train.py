@@ -14,8 +14,7 @@ from envs import vector
 from envs.source import EnvLike, source
 from rl import describe, pictures
 from rl.agents.deep import DeepAgent, NotFinite
-from rl.agents.dqn import DQN
-from rl.agents.table import Tabular
+from rl.describe import Description
 from rl.run import Run, Shared, check_steps, load, start
 from rl.workers import shared
 from supervised import checkpoint, session, watch
@@ -46,7 +45,7 @@ PROMISES = {
 
 def train(
     env: EnvLike | Run,
-    agent: Tabular | DQN | None = None,
+    agent: Description | None = None,
     steps: int | None = None,
     seeds: int | Iterable[int] = 1,
     *,
@@ -138,7 +137,7 @@ def train(
 
 def _open(
     env: EnvLike,
-    agent: Tabular | DQN,
+    agent: Description,
     steps: int,
     seeds: Any,
     folder: Path | None,

@@ -6,7 +6,7 @@ here carries it out: target networks, clipping for each seed by itself, the opti
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import gymnasium as gym
@@ -241,6 +241,15 @@ class DeepAgent:
             " before it.",
             batch,
         )
+
+    def weights_of(self, k: int) -> dict[str, np.ndarray]:
+        """The k-th seed's weights, for a policy."""
+        return {name: value[k].cpu().numpy() for name, value in self.online.state_dict().items()}
+
+    def take_weights(self, weights: Mapping[str, np.ndarray]) -> None:
+        """Give all seeds the weights of one. Raises RuntimeError for those of another network."""
+        stacked = {name: np.stack([np.array(value)] * len(self.seeds)) for name, value in weights.items()}
+        self.online.load_state_dict(_tensors(stacked))
 
     def state_dict(self) -> dict[str, Any]:
         """Weights, target weights, the optimiser's memory and every stream, arrays [N, ...]."""

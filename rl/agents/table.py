@@ -254,7 +254,7 @@ def _initial(initial_q: float | tuple[float, float], shape: tuple[int, int], see
     return np.full(shape, float(initial_q))
 
 
-def check_expected(description: Tabular) -> None:
+def check_expected(description: Any) -> None:
     """Raise ValueError for an exploration whose mean over actions is not known in closed form."""
     if description.explore.kind not in (EPSILON_GREEDY, BOLTZMANN):
         raise ValueError(
@@ -263,21 +263,21 @@ def check_expected(description: Tabular) -> None:
         )
 
 
-def check_count(description: Tabular, name: str) -> None:
+def check_count(description: Any, name: str) -> None:
     """Raise ValueError for a setting that is no whole number from 1 on."""
     value = getattr(description, name)
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise ValueError(f"{name} is a whole number from 1 on, not {value!r}.")
 
 
-def check_number(description: Tabular, name: str, most: float = 1e6) -> None:
+def check_number(description: Any, name: str, most: float = 1e6) -> None:
     """Raise ValueError for a setting that is no number in [0, most]."""
     value = getattr(description, name)
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= most:
         raise ValueError(f"{name} is a number from 0 to {most:g}, not {value!r}.")
 
 
-def check_unused(description: Tabular, name: str, why: str) -> None:
+def check_unused(description: Any, name: str, why: str) -> None:
     """Raise ValueError for a setting that this agent does not have, unless it stands as it comes."""
     if getattr(description, name) != getattr(type(description), name):
         raise ValueError(f"{type(description).__name__} takes no {name}: {why}.")

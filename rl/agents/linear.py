@@ -1,0 +1,245 @@
+"""Semi-gradient SARSA(lambda) with tile coding: Q(s, a) is the sum of the weights of the tiles that s lies in.
+
+Sutton and Barto (2018), section 12.7, with accumulating and replacing traces as in its box, and true online (Dutch traces) as in
+the box of 12.8. Deviations: a trace below 1e-4 is let go. A truncation bootstraps from the mean over what might be done next, for
+no next step is taken; then the traces end with the episode.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rl import jit
+from rl.agents.table import MOST_BYTES, check_count, check_expected, check_number
+from rl.agents.traces import DUTCH, FAINT, KINDS, REPLACING
+from rl.explore import EpsilonGreedy, Explore
+from rl.observations import parts_of
+from rl.spaces import SpaceError, actions_of
+from rl.tiles import Bounds, code, coding_of, values
+from rl.types import Batch, Update
+from supervised.schedules import Schedule, as_schedule, check_range
+
+
+class Memory(NamedTuple):
+    """The traces of R environments: which (tile, action) pairs have one, as tile * A + action, in a list."""
+
+    trace: Any  # float64 [R, F * A]
+    listed: Any  # int64 [R, F * A]
+    size: Any  # int64 [R]
+    old: Any  # float64 [R], for Dutch traces: what the last step took Q(s', a') for
+
+
+class Transition(NamedTuple):
+    """A step of each of R environments."""
+
+    tiles: Any  # int64 [R, T]: s
+    action: Any  # int64 [R]
+    reward: Any  # float64 [R]
+    discount: Any  # float64 [R]: gamma, or 0 after a termination
+    following: Any  # float64 [R]: Q(s', a')
+    over: Any  # bool [R]
+    valid: Any  # bool [R]: false where nothing was done
+    step_size: Any  # float64 [R]
+
+
+def learn(weights: Any, m: Memory, t: Transition, gamma: float, decay: float, kind: int, errors: Any) -> None:
+    """w += step_size / T * error * trace, error = r + discount * Q(s', a') - Q(s, a), row after row -> errors [R]."""
+    actions, grids = weights.shape[2], t.tiles.shape[1]
+    rows = t.tiles.shape[0] // weights.shape[0]
+    for r in range(t.tiles.shape[0]):
+        errors[r] = 0.0
+        if not t.valid[r]:
+            continue
+        w, a, rate = weights[r // rows], t.action[r], t.step_size[r] / grids
+        value, seen = 0.0, 0.0
+        for i in range(grids):
+            value += w[t.tiles[r, i], a]
+        following = 0.0 if t.discount[r] == 0.0 else t.following[r]
+        errors[r] = t.reward[r] + t.discount[r] * following - value
+        fade(m, r, gamma * decay)
+        for i in range(grids):
+            seen += m.trace[r, t.tiles[r, i] * actions + a]
+        for i in range(grids):
+            mark(m, r, t.tiles[r, i] * actions + a, kind, rate * seen)
+        luck = value - m.old[r] if kind == DUTCH else 0.0
+        for j in range(m.size[r]):
+            place = m.listed[r, j]
+            w[place // actions, place % actions] += rate * (errors[r] + luck) * m.trace[r, place]
+        if kind == DUTCH:
+            for i in range(grids):
+                w[t.tiles[r, i], a] -= rate * luck
+            m.old[r] = following
+        if t.over[r]:
+            forget(m, r)
+
+
+def fade(m: Memory, r: int, factor: float) -> None:
+    """Shrink all traces of an environment, and let go of the faint ones."""
+    j = 0
+    while j < m.size[r]:
+        place = m.listed[r, j]
+        m.trace[r, place] *= factor
+        if m.trace[r, place] < FAINT:
+            m.trace[r, place] = 0.0
+            m.size[r] -= 1
+            m.listed[r, j] = m.listed[r, m.size[r]]
+        else:
+            j += 1
+
+
+def mark(m: Memory, r: int, place: int, kind: int, share: float) -> None:
+    """Begin or renew the trace of a tile that was just left; share: the step size times the traces of all of them."""
+    before = m.trace[r, place]
+    if before == 0.0:
+        m.listed[r, m.size[r]] = place
+        m.size[r] += 1
+    after = before + 1.0
+    if kind == REPLACING:
+        after = 1.0
+    elif kind == DUTCH:
+        after = before + 1.0 - share
+    m.trace[r, place] = after
+
+
+def forget(m: Memory, r: int) -> None:
+    """End all traces of an environment."""
+    for j in range(m.size[r]):
+        m.trace[r, m.listed[r, j]] = 0.0
+    m.size[r] = 0
+    m.old[r] = 0.0
+
+
+@dataclass(frozen=True)
+class LinearSARSA:
+    """Semi-gradient SARSA(lambda) over tiles.
+
+    gamma: discount in [0, 1]. step_size: in [0, 1], shared among the tilings, a number or a schedule in steps or episodes.
+    explore: EpsilonGreedy, Greedy or Boltzmann. lambda_: in [0, 1]. traces: "replacing", "accumulating" or "dutch". tilings,
+    tiles: how many grids, and how many tiles each has along an axis. bounds: (lowest, highest) of each number, where the
+    observation space has none. All weights begin at 0, which is optimistic where rewards are negative.
+    """
+
+    gamma: float = 1.0
+    step_size: float | Schedule = 0.5
+    explore: Explore = field(default_factory=lambda: EpsilonGreedy(0.0))
+    lambda_: float = 0.9
+    traces: str = "replacing"
+    tilings: int = 8
+    tiles: int = 8
+    bounds: Bounds | None = None
+
+    def __post_init__(self) -> None:
+        check_number(self, "gamma", 1)
+        check_number(self, "lambda_", 1)
+        check_range("step_size", as_schedule(self.step_size), 0.0, 1.0, ("steps", "episodes"))
+        if not isinstance(self.explore, Explore):
+            raise TypeError(f"explore must be EpsilonGreedy, Greedy or Boltzmann, not {self.explore!r}.")
+        check_expected(self)
+        check_count(self, "tilings")
+        check_count(self, "tiles")
+        if self.traces not in KINDS:
+            raise ValueError(f"traces are {', '.join(KINDS)}, not {self.traces!r}.")
+        if self.bounds is not None:
+            try:
+                low, high = (tuple(float(x) for x in part) for part in self.bounds)
+            except (TypeError, ValueError):
+                raise ValueError(
+                    f"bounds are (lowest, highest), each a list of numbers, not {self.bounds!r}."
+                ) from None
+            if len(low) != len(high) or not all(math.isfinite(x) for x in (*low, *high)):
+                raise ValueError(f"bounds are (lowest, highest), as many finite numbers each, not {self.bounds!r}.")
+            object.__setattr__(self, "bounds", (low, high))
+
+    def build(self, observation_space: Any, action_space: Any, seeds: Any = 1, device: str = "cpu") -> LinearAgent:
+        """The live agent, with weights of 0. Raises SpaceError for observations that are no Box of a few bounded numbers."""
+        return LinearAgent(self, observation_space, action_space, seeds, device)
+
+
+class LinearAgent:
+    """N seeds of weights [N, F, A], float64, on the CPU."""
+
+    def __init__(
+        self, description: LinearSARSA, observation_space: Any, action_space: Any, seeds: Any, device: str = "cpu"
+    ) -> None:
+        if device not in ("cpu", "auto"):
+            raise ValueError(f'Tiles live on the CPU; device must be "cpu" or "auto", not {device!r}.')
+        self.description = description
+        self.seeds = tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds)
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"An agent has at least one seed, and each once, not {list(self.seeds)}.")
+        self.actions, self.first_action = actions_of(action_space)
+        self.coding = coding_of(observation_space, description.tilings, description.tiles, description.bounds)
+        self.parts = parts_of(observation_space)
+        needed = len(self.seeds) * self.coding.features * self.actions * 8
+        if needed > MOST_BYTES:
+            raise ValueError(
+                f"The weights take {needed / 1e9:.1f} GB, more than the {MOST_BYTES / 1e9:.0f} GB allowed."
+            )
+        self.weights = np.zeros((len(self.seeds), self.coding.features, self.actions))
+        self._code = jit.compiled(code) or code
+        self._values = jit.compiled(values) or values
+
+    def tiles(self, obs: Any) -> np.ndarray:
+        """Observations [N, B, D] -> the tiles that they lie in, int64 [N * B, T]. Raises ValueError for others, and for NaN."""
+        array = np.asarray(obs.cpu() if isinstance(obs, Tensor) else obs, np.float64)
+        axes = len(self.coding.low)
+        if array.ndim != 3 or array.shape[0] != len(self.seeds) or array.shape[2] != axes:
+            raise ValueError(
+                f"Observations are [N, B, {axes}] with N = {len(self.seeds)} seeds, not {list(array.shape)}."
+            )
+        if np.isnan(array).any():
+            raise ValueError("The observation has NaN in it.")
+        found = np.empty((array.shape[0] * array.shape[1], len(self.coding.shift)), np.int64)
+        self._code(self.coding, array.reshape(-1, axes), found)
+        return found
+
+    def worth(self, active: np.ndarray) -> Tensor:
+        """Tiles int64 [N * B, T] -> Q-values float64 [N, B, A]."""
+        q = np.empty((len(active), self.actions))
+        self._values(self.weights, active, q)
+        return torch.from_numpy(q).view(len(self.seeds), -1, self.actions)
+
+    def q(self, obs: Any) -> Tensor:
+        """Observations [N, B, D] -> float64 [N, B, A]."""
+        return self.worth(self.tiles(obs))
+
+    @property
+    def table(self) -> np.ndarray:
+        """Raises SpaceError: there is no value for each state where states are not counted."""
+        raise SpaceError("Tiles are for states that are not counted, so there is no table of them.")
+
+    def allowed(self, obs: Any, mask: Tensor | None) -> Tensor | None:
+        """Which actions are allowed [N, B, A]: those of the mask, None for all."""
+        return mask
+
+    def weights_of(self, k: int) -> dict[str, np.ndarray]:
+        """The k-th seed's weights, for a policy."""
+        return {"weights": self.weights[k]}
+
+    def take_weights(self, weights: Mapping[str, np.ndarray]) -> None:
+        """Give all seeds the weights of one. Raises ValueError for those of other tiles."""
+        self.load_state_dict({"weights": np.stack([weights["weights"]] * len(self.seeds))})
+
+    def update(self, batch: Batch) -> Update:
+        """Raises ValueError: SARSA(lambda) learns from what it does next, which a batch does not tell."""
+        raise ValueError(
+            "LinearSARSA learns from what it does next, which a batch does not tell: train it by rl.train, or step by step with"
+            " run.advance()."
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"weights": self.weights}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over saved weights. Raises ValueError for another shape, or for NaN or infinite values."""
+        saved = state["weights"]
+        if saved.shape != self.weights.shape or saved.dtype != self.weights.dtype or not np.isfinite(saved).all():
+            raise ValueError(f"The saved weights must be finite float64 {list(self.weights.shape)}.")
+        self.weights[:] = saved

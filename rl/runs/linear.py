@@ -1,0 +1,165 @@
+"""The run of a linear agent: choose the next action, then learn from the last, in every environment of every seed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from envs.source import EnvError, Source
+from envs.vector import Step
+from rl import jit
+from rl.agents.linear import LinearAgent, Memory, Transition, forget, learn
+from rl.agents.table import MOST_BYTES
+from rl.agents.traces import KINDS
+from rl.explore import choose_each, expected
+from rl.runs.acting import Acting
+from rl.runs.loop import time_in
+from supervised.schedules import as_schedule, value_at
+
+
+class Linear:
+    """N seeds of tile-coded SARSA(lambda), each in E environments of its own, all in lockstep."""
+
+    def __init__(
+        self, agent: LinearAgent, where: Source, seeds: tuple[int, ...], envs_per_seed: int, horizon_steps: int
+    ) -> None:
+        self.agent, self.seeds = agent, seeds
+        rows, pairs = len(seeds) * envs_per_seed, agent.weights.shape[1] * agent.actions
+        if rows * pairs * 16 > MOST_BYTES:
+            raise ValueError(
+                f"The traces of {rows} environments take {rows * pairs * 16 / 1e9:.1f} GB, more than the"
+                f" {MOST_BYTES / 1e9:.0f} GB that are allowed. Take fewer seeds, environments or tiles."
+            )
+        self.acting = Acting(agent.description, where, seeds, envs_per_seed, horizon_steps)
+        self.rate = as_schedule(agent.description.step_size).curve(horizon_steps)
+        traces, listed = np.zeros((rows, pairs)), np.zeros((rows, pairs), np.int64)
+        self.memory = Memory(traces, listed, np.zeros(rows, np.int64), np.zeros(rows))
+        self.action = np.zeros(rows, np.int64)  # what is done next,
+        self.tiles = np.zeros((rows, agent.description.tilings), np.int64)  # and where
+        self.error = np.zeros(len(seeds))  # sum of |TD error| since it was last read
+        self.last_log = 0
+        self._learn = jit.compiled(learn) or learn
+        self._choose_each = jit.compiled(choose_each) or choose_each
+
+    @property
+    def step(self) -> int:
+        """Environment steps taken, per seed."""
+        return self.acting.step
+
+    def advance(self, steps: int) -> dict[str, torch.Tensor]:
+        """Take at least `steps` more steps a seed (whole rounds of its E environments) -> metrics, each [N]."""
+        if self.acting.obs is None:
+            self.acting.begin()
+            self._choose(self._draw())
+        for _ in range(-(-steps // self.acting.envs_per_seed)):
+            self._round()
+        if not np.isfinite(self.error).all():
+            seed = self.seeds[int(np.flatnonzero(~np.isfinite(self.error))[0])]
+            raise FloatingPointError(
+                f"The weights of seed {seed} overflowed before step {self.step}: a step size that is too large, or a gamma of 1"
+                " with rewards that never end, lets values grow without bound."
+            )
+        return self.metrics()
+
+    def _draw(self) -> np.ndarray:
+        """One number in [0, 1) for each environment, [R]."""
+        return self.acting.streams.uniform(self.acting.envs_per_seed).numpy().reshape(-1)
+
+    def _choose(self, u: np.ndarray) -> np.ndarray:
+        """Choose what is done next, by u [R] -> what that is worth, [R]."""
+        if self.acting.world.mask is not None:
+            raise EnvError(f"{self.acting.world.name} allows some actions now and then; LinearSARSA knows no masks.")
+        self.tiles = self.agent.tiles(self.acting.obs)
+        q = self.agent.worth(self.tiles).numpy().reshape(len(u), -1)
+        self.action = np.empty(len(u), np.int64)
+        rule, level = self.acting.rule, self.acting.level().numpy().reshape(-1)
+        self._choose_each(q, rule.kind, level, rule.ties == "random", u, self.action)
+        worth: np.ndarray = np.take_along_axis(q, self.action[:, None], 1)[:, 0]
+        return worth
+
+    def _round(self) -> None:
+        """One step in every environment, and what is learned from it."""
+        d, acting = self.agent.description, self.acting
+        tiles, action = self.tiles, self.action
+        step_size = self._step_sizes()
+        taken = torch.from_numpy(action).view(len(self.seeds), -1)
+        answer = acting.take(taken, self.agent.worth(tiles))
+        over = (answer.terminated | answer.truncated).numpy().reshape(-1)
+        u = self._draw()
+        following = self._choose(u)
+        self._cut_short(answer, following)
+        discount = d.gamma * ~answer.terminated.numpy().reshape(-1)
+        valid = np.ones_like(over) if answer.valid is None else answer.valid.numpy().reshape(-1)
+        reward = answer.reward.numpy().reshape(-1).astype(np.float64)
+        t = Transition(tiles, action, reward, discount.astype(np.float64), following, over, valid, step_size)
+        errors = np.empty(len(over))
+        self._learn(self.agent.weights, self.memory, t, d.gamma, float(d.lambda_), KINDS.index(d.traces), errors)
+        if over.any():  # a new episode begins with what was learned from the last
+            going_on = self.action
+            self._choose(u)
+            self.action = np.where(over, self.action, going_on)
+        self.error += np.abs(errors).reshape(len(self.seeds), -1).sum(1)
+
+    def _cut_short(self, answer: Step, following: np.ndarray) -> None:
+        """Where an episode was truncated, put the mean over what might have been done next."""
+        cut = np.flatnonzero((answer.truncated & ~answer.terminated).numpy().reshape(-1))
+        if cut.size:
+            q = self.agent.q(answer.next_obs).numpy().reshape(len(following), -1)
+            level = self.acting.level().numpy().reshape(-1)
+            for r in cut:
+                following[r] = expected(q, int(r), self.acting.rule.kind, level[r])
+
+    def _step_sizes(self) -> np.ndarray:
+        episodes = self.acting.episodes.arrays["episodes"].tolist()
+        return np.array([value_at(self.rate, time_in(self.rate, self.step, count, 0)) for count in episodes])
+
+    def metrics(self) -> dict[str, torch.Tensor]:
+        """What training says of itself since it was last logged, each [N]."""
+        taken = max(self.step - self.last_log, 1)
+        shape = len(self.seeds), self.acting.envs_per_seed
+        return {
+            "train/td_error": torch.from_numpy(self.error / taken),
+            "train/learning_rate": torch.from_numpy(self._step_sizes().reshape(shape).mean(1)),
+            "rollout/exploration_rate": self.acting.level().mean(1),
+        }
+
+    def episodes(self) -> dict[str, torch.Tensor]:
+        """What the last episodes of each seed came to (100 at most); NaN before one ended. Each [N]."""
+        return self.acting.episodes.means()
+
+    def logged(self) -> None:
+        """Begin a new interval of `metrics`."""
+        self.last_log = self.step
+        self.error[:] = 0.0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            **self.acting.state_dict(),
+            "memory": self.memory._asdict(),
+            "action": self.action,
+            "error": self.error,
+            "last_log": np.full(len(self.seeds), self.last_log),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go back to a saved place. Raises ValueError for a state that does not fit."""
+        own = {**self.memory._asdict(), "action": self.action, "error": self.error}
+        saved = {**state["memory"], "action": state["action"], "error": state["error"]}
+        for name, array in own.items():
+            if saved[name].shape != array.shape or saved[name].dtype != array.dtype:
+                raise ValueError(f"The saved {name!r} must be {array.dtype} {list(array.shape)}.")
+        pairs = self.memory.trace.shape[1]
+        limits = {"listed": pairs, "size": pairs + 1, "action": self.agent.actions}
+        for name, limit in limits.items():
+            if saved[name].min() < 0 or saved[name].max() >= limit:
+                raise ValueError(f"The saved {name!r} lies outside 0..{limit - 1}.")
+        for name, array in own.items():
+            array[...] = saved[name]
+        self.last_log = int(state["last_log"][0])
+        fresh = self.acting.load_state_dict(state)
+        if self.acting.obs is not None:
+            self.tiles = self.agent.tiles(self.acting.obs)
+        for r in np.flatnonzero(fresh):
+            forget(self.memory, int(r))
