@@ -4,6 +4,7 @@
 python scripts/compare.py                                          the tabular family, judged by the exact optimum
 python scripts/compare.py --envs FrozenLake-v1 --agents sarsa q-learning --seeds 10
 python scripts/compare.py --resume                                 go on: what is done is not done again
+python scripts/compare.py textbook                                 what Sutton and Barto show in figures
 python scripts/compare.py lectures                                 what the lecture notes tell in words
 """
 
@@ -25,6 +26,7 @@ from lectures.desk import Desk, told
 from panels import Panel
 from rich.console import Console
 from rich.table import Table
+from textbook import gap, textbook
 
 import rl
 from rl.agents.table import Tabular
@@ -43,37 +45,40 @@ edge, -13. Monte-Carlo learns from whole episodes alone, and CliffWalking, which
 
 ![Gap to the optimum over steps](pictures/tabular.png)
 """
+TEXTBOOK = """# Figures of the textbook
+
+`python scripts/compare.py textbook --docs` wrote this page: figures of Sutton and Barto (2018) as this package draws them, means
+over seeds with their 95 % intervals. The environments are in `envs.textbook` and `envs.mazes`, each with its exact solution. What
+the book's column says is the book's claim in our words; its curves were not measured off the page.
+
+![Figures of Sutton and Barto](pictures/textbook.png)
+"""
 
 
 @dataclass
 class Settings:
     """Compare agents over the same seeds."""
 
-    what: Annotated[Literal["tables", "lectures"], tyro.conf.Positional] = "tables"
-    """tables: tabular agents, judged by the exact optimum. lectures: what the lecture notes tell in words."""
+    what: Annotated[Literal["tables", "textbook", "lectures"], tyro.conf.Positional] = "tables"
+    """tables: tabular agents, judged by the exact optimum. textbook: figures of Sutton and Barto. lectures: what the lecture
+    notes tell in words."""
     envs: tuple[str, ...] = tuple(STEPS)
     """For tables: environments whose model is known."""
     agents: tuple[str, ...] = ("all",)
     """For tables: agents by name; all: the whole family."""
     panels: tuple[str, ...] = ("all",)
-    """For lectures: which of exploration, discount, step-size and cartpole."""
+    """For lectures: which of exploration, discount, step-size and cartpole. For textbook: which of cliff, cliff-greedy, bias,
+    planning, blocking, shortcut, queue and mountain-car."""
     seeds: int | None = None
-    """How many seeds; if not given 30 for tables, 10 for lectures."""
+    """How many seeds; if not given 10 for lectures, else 30 or as many as a figure needs."""
     steps: int | None = None
     """Environment steps a seed; as many as each comparison needs if not given."""
     docs: bool = False
-    """For tables: also write docs/tabular.md and its picture."""
+    """For tables and textbook: also write docs/tabular.md or docs/textbook.md, and its picture."""
     logdir: Path | None = None
     """The folder of this comparison; a new one under runs/ if not given."""
     resume: bool = False
     """Go on with the comparison in logdir, or with the newest under runs/: agents that are done are not trained again."""
-
-
-def gap(run: rl.Run) -> np.ndarray:
-    """The best possible return minus the exact one of each seed's greedy policy, [N]."""
-    if run.exact is None:
-        raise ValueError(f"{run.where.name} cannot be judged exactly: {run.no_model}. Take scripts/train.py for it.")
-    return run.exact.metrics(run.agent)["eval/optimality_gap"]
 
 
 def tables(envs: tuple[str, ...], names: tuple[str, ...]) -> dict[str, Panel]:
@@ -132,28 +137,44 @@ def report(console: Console, env: str, curves: Mapping[str, Mapping[str, Any]], 
     return [*lines, ""]
 
 
-def write_docs(lines: list[str], desk: Desk, picture: str) -> None:
-    """docs/tabular.md and its picture."""
+def figures(chosen: Mapping[str, Panel], found: Mapping[str, Mapping[str, Any]], desk: Desk) -> list[str]:
+    """The textbook's table in Markdown."""
+    desk.report()
+    lines = ["| figure | agent | in the end, mean over seeds | the book |", "| --- | --- | --- | --- |"]
+    for name, panel in chosen.items():
+        for agent, one in found[name].items():
+            values = np.array(one["values"][-1])
+            ours = told(results.summary(values, range(len(values))), panel.digits)
+            known = f"; {panel.line[1]}: {panel.line[0]:.{panel.digits}f}" if panel.line is not None else ""
+            title = f"{panel.title}: {panel.unit}{known}; {len(values):,} seeds, {one['steps'][-1]:,} steps"
+            lines.append(f"| {title} | {agent} | {ours} | {panel.notes.get(agent, '')} |")
+    return [*lines, ""]
+
+
+def write_docs(page: str, introduction: str, lines: list[str], desk: Desk) -> None:
+    """docs/PAGE.md and its picture."""
     about = results.about()
     machine = f"On {about['machine']['cores']} cores of an {about['machine']['processor']}, commit {str(about['commit'])[:10]}."
-    (DOCS / "pictures" / "tabular.png").write_bytes((desk.folder / f"{picture}.png").read_bytes())
-    (DOCS / "tabular.md").write_text("\n".join([INTRODUCTION, *lines, machine]) + "\n")
+    (picture,) = desk.pictures
+    (DOCS / "pictures" / f"{page}.png").write_bytes((desk.folder / picture).read_bytes())
+    (DOCS / f"{page}.md").write_text("\n".join([introduction, *lines, machine]) + "\n")
+
+
+def choose(settings: Settings) -> dict[str, Panel]:
+    """The panels that are asked for."""
+    if settings.what == "tables":
+        return tables(settings.envs, settings.agents)
+    known = textbook() if settings.what == "textbook" else agents.lectures()
+    for name in settings.panels if settings.panels != ("all",) else ():
+        nearest(name, known, "comparison")
+    return {name: panel for name, panel in known.items() if settings.panels == ("all",) or name in settings.panels}
 
 
 def main(settings: Settings, console: Console) -> None:
     for name, value in (("seeds", settings.seeds), ("steps", settings.steps)):
         if value is not None and value < 1:
             raise ValueError(f"--{name} is a whole number from 1 on, not {value}.")
-    if settings.what == "tables":
-        chosen = tables(settings.envs, settings.agents)
-    else:
-        chosen = agents.lectures()
-        for name in settings.panels if settings.panels != ("all",) else ():
-            nearest(name, chosen, "comparison")
-        chosen = {
-            name: panel for name, panel in chosen.items() if settings.panels == ("all",) or name in settings.panels
-        }
-    seeds = settings.seeds or (30 if settings.what == "tables" else 10)
+    chosen = choose(settings)
     family = Path(f"runs/compare-{settings.what}")
     done = sorted({path.parent.parent for path in family.glob("*/cells/*.json")}) if settings.resume else []
     folder = done[-1] if done and settings.logdir is None else common.folder(settings.logdir, family, False)
@@ -162,8 +183,10 @@ def main(settings: Settings, console: Console) -> None:
     began = time.perf_counter()
     found: dict[str, dict[str, dict[str, Any]]] = {}
     try:
+        desk.logger.bands({panel.title: name for name, panel in chosen.items()})
         for name, panel in chosen.items():
             found[name] = {}
+            seeds = settings.seeds or panel.seeds or (10 if settings.what == "lectures" else 30)
             for agent in panel.agents:
                 steps = settings.steps or panel.steps
                 found[name][agent] = one = panels.curve(desk, name, panel, agent, seeds, steps, settings.resume)
@@ -175,20 +198,24 @@ def main(settings: Settings, console: Console) -> None:
         if settings.what == "tables":
             lines = [line for env, curves in found.items() for line in report(console, env, curves, desk)]
             if settings.docs:
-                write_docs(lines, desk, settings.what)
+                write_docs("tabular", INTRODUCTION, lines, desk)
+        elif settings.what == "textbook":
+            lines = figures(chosen, found, desk)
+            if settings.docs:
+                write_docs("textbook", TEXTBOOK, lines, desk)
         else:
             desk.report()
-        figures = {
+        result = {
             "experiment": f"compare-{settings.what}",
             "rows": desk.rows,
             "pictures": desk.pictures,
             "curves": found,
         }
-        figures |= {"wall_seconds": time.perf_counter() - began, "command": " ".join(sys.argv), **results.about()}
-        results.write(figures, folder / "result.json")
+        result |= {"wall_seconds": time.perf_counter() - began, "command": " ".join(sys.argv), **results.about()}
+        results.write(result, folder / "result.json")
     finally:
         desk.close()
-    console.print(f"wall time  {figures['wall_seconds']:.1f} s", highlight=False)
+    console.print(f"wall time  {result['wall_seconds']:.1f} s", highlight=False)
     pictures = ", ".join(desk.pictures)
     console.print(f"The comparison lies in {folder}: result.json, {pictures} and the curves.", soft_wrap=True)
     console.print(f"Look at it:  tensorboard --logdir {folder}", soft_wrap=True)

@@ -33,6 +33,8 @@ class Panel:
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     digits: int = 4
     scale: str = "linear"  # of the axis, where values go beyond 10
+    seeds: int | None = None  # how many it needs, if not as many as the others
+    line: tuple[float, str] | None = None  # what is known exactly, and its name
 
 
 def train(run: rl.Run, panel: Panel, steps: int) -> dict[str, Any]:
@@ -86,7 +88,9 @@ def draw(panels: Mapping[str, Panel], found: Mapping[str, Mapping[str, dict[str,
             bands = np.array([statistics.interval(row) for row in values])
             (line,) = axes.plot(one["steps"], values.mean(1), "-" if i < 10 else "--", label=agent)
             axes.fill_between(one["steps"], *bands.T, color=line.get_color(), alpha=0.2)
-        wide = max(max(map(max, one["values"])) for one in curves.values()) > 10
+        if panel.line is not None:
+            axes.axhline(panel.line[0], color="black", linewidth=1, linestyle=":", label=panel.line[1])
+        wide = max(np.abs(one["values"]).max() for one in curves.values()) > 10
         scale = panel.scale if wide else "linear"
         axes.set(title=panel.title, xlabel="environment steps a seed", ylabel=panel.unit, yscale=scale)
         if not shared:

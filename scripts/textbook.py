@@ -1,0 +1,187 @@
+"""What Sutton and Barto (2018) show in figures, as comparisons for scripts/compare.py."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from weakref import WeakKeyDictionary
+
+import numpy as np
+from panels import Panel
+
+import envs
+import rl
+from rl import planning
+from rl.explore import EpsilonGreedy
+
+NEVER_HIGH = "(not in the book: values that start at 0 stay low where it seldom comes)"
+
+
+def since_last(read: Callable[[rl.Run], np.ndarray]) -> Callable[[rl.Run], np.ndarray]:
+    """How much what `read` counts has grown since it was last asked for, of each run by itself."""
+    before: WeakKeyDictionary[rl.Run, np.ndarray] = WeakKeyDictionary()
+
+    def grown(run: rl.Run) -> np.ndarray:
+        now = read(run)
+        gained: np.ndarray = now - before.get(run, np.zeros_like(now))
+        before[run] = now
+        return gained
+
+    return grown
+
+
+def left_and_all(run: rl.Run) -> np.ndarray:
+    """How often each seed went left from A, and went at all, [N, 2]."""
+    assert isinstance(run.agent, rl.TableAgent)
+    tries = run.agent.visits[:, 0]
+    return np.stack([tries[:, ::2].sum(1), tries.sum(1)], 1).astype(np.float64)
+
+
+def shares() -> Callable[[rl.Run], np.ndarray]:
+    """The share of A's steps since the last point that went left, in percent, [N]."""
+    grown = since_last(left_and_all)
+
+    def share(run: rl.Run) -> np.ndarray:
+        left, tries = grown(run).T
+        return 100 * left / np.maximum(tries, 1)
+
+    return share
+
+
+def gap(run: rl.Run) -> np.ndarray:
+    """The best possible return minus the exact one of each seed's greedy policy, [N]."""
+    if run.exact is None:
+        raise ValueError(f"{run.where.name} cannot be judged exactly: {run.no_model}. Take scripts/train.py for it.")
+    return run.exact.metrics(run.agent)["eval/optimality_gap"]
+
+
+def rewards(run: rl.Run) -> np.ndarray:
+    """How often each seed has arrived so far, [N]."""
+    return run.loop.actor.counters[:, 1].astype(np.float64)  # type: ignore[union-attr]  # a table's loop
+
+
+def lately(run: rl.Run) -> np.ndarray:
+    """The mean return of each seed's last 100 episodes, exploration included, [N]; NaN before one has ended."""
+    return run.episodes()["rollout/ep_rew_mean"].numpy()
+
+
+def gain(run: rl.Run) -> np.ndarray:
+    """What each seed's greedy policy earns per step in the long run, exactly, [N]."""
+    assert run.model is not None
+    return np.array([planning.gain(run.model, policy) for policy in run.agent.table.argmax(-1)])
+
+
+def textbook() -> dict[str, Panel]:
+    """The figures, each with what the book says of it."""
+    tenth = EpsilonGreedy(0.1)
+    cliff = {"gamma": 1.0, "step_size": 0.5, "explore": tenth}
+    coin = {"gamma": 1.0, "step_size": 0.1, "explore": tenth}
+    maze = {"gamma": 0.95, "step_size": 0.1, "explore": tenth, "outcomes": 1}
+    changing = maze | {"step_size": 0.5, "planning_steps": 10}
+    best, _ = envs.exact_access_control()
+    return {
+        "cliff": Panel(
+            "Example 6.6, the cliff: while exploring (epsilon .1)",
+            "CliffWalking-v1",
+            {
+                "SARSA": rl.SARSA(**cliff),
+                "Q-learning": rl.QLearning(**cliff),
+                "Expected SARSA": rl.ExpectedSARSA(**cliff),
+            },
+            {"SARSA": "goes the safe way, and earns more", "Q-learning": "goes along the edge, and falls now and then"},
+            lately,
+            "mean return of the last 100 episodes",
+            20_000,
+            digits=1,
+            scale="symlog",
+        ),
+        "cliff-greedy": Panel(
+            "Example 6.6, the cliff: what the greedy policy is worth",
+            "CliffWalking-v1",
+            {"SARSA": rl.SARSA(explore=tenth), "Q-learning": rl.QLearning(explore=tenth)},
+            {"SARSA": "the way round: 4 steps more", "Q-learning": "the shortest way"},
+            gap,
+            "gap to the best return, -13 (exact)",
+            200_000,
+            digits=2,
+            scale="symlog",
+        ),
+        "bias": Panel(
+            "Example 6.7, maximisation bias: steps to the left from A",
+            "envs/MaximisationBias-v0",
+            {"Q-learning": rl.QLearning(**coin), "Double Q": rl.DoubleQ(**coin), "Weighted Q": rl.WeightedQ(**coin)},
+            {"Q-learning": "often, at first most of the time", "Double Q": "hardly more than exploring makes it"},
+            shares(),
+            "% to the left since the last point (best: 5)",
+            600,
+            points=20,
+            digits=1,
+            seeds=1000,
+            line=(5.0, "epsilon-greedy that knows"),
+        ),
+        "planning": Panel(
+            "Example 8.1, the maze: steps that a model makes up",
+            "envs/DynaMaze-v0",
+            {
+                "0, Q-learning": rl.QLearning(gamma=0.95, step_size=0.1, explore=tenth),
+                "5": rl.DynaQ(planning_steps=5, **maze),
+                "50": rl.DynaQ(planning_steps=50, **maze),
+                "sweeping, 5": rl.PrioritisedSweeping(gamma=0.95, explore=tenth, planning_steps=5, outcomes=1),
+            },
+            {"0, Q-learning": "slow", "50": "knows its way after three episodes"},
+            rewards,
+            "arrivals so far",
+            3_000,
+            digits=1,
+        ),
+        "blocking": Panel(
+            "Example 8.2, the way is blocked after 1 000 steps",
+            "envs/BlockingMaze-v0",
+            {"Dyna-Q": rl.DynaQ(**changing), "Dyna-Q+": rl.DynaQ(bonus=1e-3, **changing)},
+            {"Dyna-Q+": "finds the other way sooner"},
+            rewards,
+            "arrivals so far",
+            3_000,
+            digits=1,
+        ),
+        "shortcut": Panel(
+            "Example 8.3, a shorter way opens after 3 000 steps",
+            "envs/ShortcutMaze-v0",
+            {"Dyna-Q": rl.DynaQ(**changing), "Dyna-Q+": rl.DynaQ(bonus=1e-3, **changing)},
+            {"Dyna-Q": "never finds it", "Dyna-Q+": "finds it"},
+            rewards,
+            "arrivals so far",
+            6_000,
+            digits=1,
+        ),
+        "queue": Panel(
+            "Example 10.2, ten servers, without an end",
+            "envs/AccessControl-v0",
+            {
+                "R-learning": rl.RLearning(explore=tenth),
+                "Q-learning, discount .99": rl.QLearning(explore=tenth),
+                "Q-learning, discount .9": rl.QLearning(gamma=0.9, explore=tenth),
+            },
+            {"R-learning": "finds a policy as good as the best", "Q-learning, discount .99": NEVER_HIGH},
+            gain,
+            "reward per step of the greedy policy (exact)",
+            200_000,
+            line=(best, "best"),
+        ),
+        "mountain-car": Panel(
+            "Example 12.2, MountainCar by 8 tilings of 8 x 8 tiles",
+            "MountainCar-v0",
+            {
+                "replacing traces": rl.LinearSARSA(traces="replacing"),
+                "accumulating traces": rl.LinearSARSA(traces="accumulating"),
+                "accumulating, step size .3": rl.LinearSARSA(traces="accumulating", step_size=0.3),
+                "true online": rl.LinearSARSA(traces="dutch"),
+            },
+            {"accumulating traces": "fail at step sizes that the others bear"},
+            lately,
+            "mean return of the last 100 episodes",
+            60_000,
+            points=20,
+            digits=1,
+            seeds=10,
+        ),
+    }
