@@ -19,11 +19,11 @@ from envs.vector import World
 from rl import explore, jit, planning
 from rl.agents.deep import DeepAgent
 from rl.agents.linear import LinearAgent
-from rl.agents.table import TableAgent
+from rl.agents.table import TableAgent, Tabular
 from rl.runs.loop import world_reset, world_step
 from rl.spaces import StateIndex
 from supervised import bits, statistics
-from supervised.schedules import as_schedule, value_at
+from supervised.schedules import STEPS, as_schedule, value_at
 
 # Where an environment has no time limit, a policy that walks in circles would never come back.
 STEP_LIMIT = 1_000
@@ -166,8 +166,10 @@ class Exact:
     `stationary` is what the policy with the highest gain (reward per step in the long run) is worth in those steps.
     """
 
-    def __init__(self, model: tables.Model, gamma: float, horizon: int | None = None) -> None:
-        self.model, self.gamma = model, gamma
+    def __init__(
+        self, model: tables.Model, gamma: float, horizon: int | None = None, epsilon: float | None = 0.0
+    ) -> None:
+        self.model, self.gamma, self.epsilon = model, gamma, epsilon
         self.horizon = horizon or model.limit or STEP_LIMIT
 
     @cached_property
@@ -192,6 +194,16 @@ class Exact:
     @cached_property
     def stationary(self) -> float:
         return float("nan") if self.solution is None else float(self.value(self.solution.policy[None])[0])
+
+    @cached_property
+    def promised(self) -> float:
+        """What the greedy policy is worth that the agent's theory leads to: `stationary`, but for an agent that learns what its
+        own exploring is worth the best way to act while epsilon is what it ends with. NaN where that is not known."""
+        if self.epsilon == 0.0 or self.solution is None:
+            return self.stationary
+        if self.epsilon is None:
+            return float("nan")
+        return float(self.value(planning.value_iteration(self.model, self.gamma, epsilon=self.epsilon).policy[None])[0])
 
     @cached_property
     def stationary_success(self) -> float:
@@ -227,6 +239,11 @@ class Exact:
 
 
 def exact_of(agent: TableAgent | DeepAgent, model: tables.Model, horizon_steps: int) -> Exact:
-    """The exact reference for an agent; a gamma that is scheduled counts with its last value."""
+    """The exact reference for an agent; a gamma or an epsilon that is scheduled counts with its last value."""
     gamma = as_schedule(agent.description.gamma).curve(horizon_steps)
-    return Exact(model, value_at(gamma, horizon_steps))
+    epsilon: float | None = 0.0
+    if isinstance(agent.description, Tabular) and agent.description.on_policy:
+        rule, level = agent.description.explore, agent.description.explore.level.curve(horizon_steps)
+        known = rule.kind == explore.EPSILON_GREEDY and level.unit == STEPS
+        epsilon = value_at(level, horizon_steps) if known else None
+    return Exact(model, value_at(gamma, horizon_steps), epsilon=epsilon)

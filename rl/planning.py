@@ -40,17 +40,20 @@ def backup(model: Model, v: np.ndarray, gamma: float, reward: np.ndarray | None 
     return q
 
 
-def value_iteration(model: Model, gamma: float, tolerance: float = 1e-12) -> Solution:
+def value_iteration(model: Model, gamma: float, tolerance: float = 1e-12, epsilon: float = 0.0) -> Solution:
     """Q* by repeated backups until no value moves by more than `tolerance`. Sutton and Barto (2018), equation 4.10.
 
-    Raises ValueError for a gamma outside [0, 1], or at gamma 1 where values grow without end.
+    epsilon: the best that can be had while every step is taken at random with this probability, which is where SARSA and its kin
+    lead; 0 for Q*. Raises ValueError for a gamma or epsilon outside [0, 1], or at gamma 1 where values grow without end.
     """
     _check_gamma(gamma)
+    if not 0 <= epsilon <= 1:
+        raise ValueError(f"epsilon is a probability, so it must lie in [0, 1], not {epsilon}.")
     v = np.zeros(model.states)
     # At gamma 1 nothing promises an end; what ends at all has ended long before.
     for sweep in range(1, (MOST_SWEEPS if gamma < 1 else MOST_SWEEPS // 10) + 1):
         q = backup(model, v, gamma)
-        following = q.max(-1)
+        following = (1 - epsilon) * q.max(-1) + epsilon * q.mean(-1)
         change = float(np.abs(following - v).max())
         v = following
         if change <= tolerance:

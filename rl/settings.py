@@ -153,7 +153,7 @@ FAMILY: dict[str, Tabular] = {
     "n-step-sarsa": NStepSARSA(),
     "tree-backup": TreeBackup(),
     "sarsa-lambda": SARSALambda(),
-    "true-online-sarsa-lambda": SARSALambda(traces="dutch"),
+    "true-online-sarsa-lambda": SARSALambda(traces="dutch", step_size=Linear(0.2, 0.001)),
     "q-lambda": QLambda(),
     "monte-carlo": MonteCarlo(),
     "dyna-q": DynaQ(),

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from lectures.desk import Desk
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 import rl
@@ -34,6 +35,7 @@ class Panel:
     digits: int = 4
     scale: str = "linear"  # of the axis, where values go beyond 10
     seeds: int | None = None  # how many it needs, if not as many as the others
+    floor: float | None = None  # what no value can lie below, so that no band is drawn there
     line: tuple[float, str] | None = None  # what is known exactly, and its name
 
 
@@ -45,7 +47,7 @@ def train(run: rl.Run, panel: Panel, steps: int) -> dict[str, Any]:
         rl.train(run, steps=until, progress=False)
         values.append(panel.measure(run).tolist())
     exact = run.exact
-    known = {} if exact is None else {"best": exact.best, "stationary": exact.stationary}
+    known = {} if exact is None else {"best": exact.best, "stationary": exact.stationary, "promised": exact.promised}
     return {"steps": grid, "values": values, "configuration": run.config(), **known}
 
 
@@ -78,25 +80,53 @@ def log(desk: Desk, name: str, agent: str, found: Mapping[str, Any]) -> None:
 
 def draw(panels: Mapping[str, Panel], found: Mapping[str, Mapping[str, dict[str, Any]]]) -> Figure:
     """One set of axes for each comparison: means over seeds with their 95 % intervals."""
-    rows, columns = -(-len(found) // 2), min(2, len(found))
-    shared = len({tuple(curves) for curves in found.values()}) == 1 and len(next(iter(found.values()))) > 5
-    figure = Figure(figsize=(6.5 * columns + 2 * shared, 4.3 * rows), layout="constrained")
-    for axes, (name, curves) in zip(figure.subplots(rows, columns, squeeze=False).flat, found.items(), strict=False):
-        panel = panels[name]
-        for i, (agent, one) in enumerate(curves.items()):
-            values = np.array(one["values"])
-            bands = np.array([statistics.interval(row) for row in values])
-            (line,) = axes.plot(one["steps"], values.mean(1), "-" if i < 10 else "--", label=agent)
-            axes.fill_between(one["steps"], *bands.T, color=line.get_color(), alpha=0.2)
-        if panel.line is not None:
-            axes.axhline(panel.line[0], color="black", linewidth=1, linestyle=":", label=panel.line[1])
-        wide = max(np.abs(one["values"]).max() for one in curves.values()) > 10
-        scale = panel.scale if wide else "linear"
-        axes.set(title=panel.title, xlabel="environment steps a seed", ylabel=panel.unit, yscale=scale)
-        if not shared:
-            axes.legend()
-    if shared:
-        figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside right upper")
-    for axes in figure.axes[len(found) :]:
-        axes.axis("off")
+    columns = min(2, len(found))
+    figure = Figure(figsize=(6.5 * columns, 4.3 * -(-len(found) // 2)), layout="constrained")
+    axes = figure.subplots(-(-len(found) // 2), columns, squeeze=False).flat
+    for one, (name, curves) in zip(axes, found.items(), strict=False):
+        draw_one(one, panels[name], curves)
+        one.legend()
+    for one in figure.axes[len(found) :]:
+        one.axis("off")
     return figure
+
+
+def draw_groups(
+    panels: Mapping[str, Panel],
+    found: Mapping[str, Mapping[str, dict[str, Any]]],
+    groups: Mapping[str, Sequence[str]],
+    beside: str,
+) -> Figure:
+    """A row of axes for each group of agents, a column for each comparison; the agent `beside` stands in each, in black."""
+    known = next(iter(found.values()))
+    rows = {title: [n for n in names if n in known] for title, names in groups.items()}
+    rows = {title: names for title, names in rows.items() if names and (names != [beside] or len(known) == 1)}
+    figure = Figure(figsize=(4.6 * len(found) + 2.4, 3.1 * len(rows)), layout="constrained")
+    for row, (title, names) in zip(figure.subplots(len(rows), len(found), squeeze=False), rows.items(), strict=True):
+        for axes, (name, curves) in zip(row, found.items(), strict=True):
+            shown = {beside: curves[beside]} if beside in curves else {}
+            draw_one(axes, panels[name], {n: curves[n] for n in names}, shown)
+            axes.set_title(f"{panels[name].title}: {title}", fontsize=10)
+        row[-1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return figure
+
+
+def draw_one(
+    axes: Axes, panel: Panel, curves: Mapping[str, dict[str, Any]], beside: Mapping[str, dict[str, Any]] | None = None
+) -> None:
+    """Curves with their bands, and one to compare with, in black."""
+    everything = {**(beside or {}), **curves}
+    for agent, one in everything.items():
+        values = np.array(one["values"])
+        bands = np.array([statistics.interval(row) for row in values])
+        colour = {"color": "black", "linewidth": 1} if agent in (beside or {}) and agent not in curves else {}
+        (line,) = axes.plot(one["steps"], values.mean(1), label=agent, **colour)
+        lowest = -np.inf if panel.floor is None else panel.floor
+        axes.fill_between(one["steps"], *np.maximum(bands, lowest).T, color=line.get_color(), alpha=0.2)
+    if panel.line is not None:
+        axes.axhline(panel.line[0], color="black", linewidth=1, linestyle=":", label=panel.line[1])
+    wide = max(np.abs(one["values"]).max() for one in everything.values()) > 10
+    axes.set(title=panel.title, xlabel="environment steps a seed", ylabel=panel.unit)
+    axes.set_yscale(panel.scale if wide else "linear")
+    if panel.floor is not None:
+        axes.set_ylim(bottom=panel.floor)

@@ -98,7 +98,7 @@ def textbook() -> dict[str, Panel]:
             "Example 6.6, the cliff: what the greedy policy is worth",
             "CliffWalking-v1",
             {"SARSA": rl.SARSA(explore=tenth), "Q-learning": rl.QLearning(explore=tenth)},
-            {"SARSA": "the way round: 4 steps more", "Q-learning": "the shortest way"},
+            {"SARSA": "the way round: 2 or 4 steps more", "Q-learning": "the shortest way"},
             gap,
             "gap to the best return, -13 (exact)",
             200_000,

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from rl.agents.table import Moment, Tabular, check_count
+from rl.agents.table import Moment, OnPolicy, check_count
 
 
 class Episode(NamedTuple):
@@ -67,11 +67,11 @@ def learn(table: Episode, t: Moment, rng: Any) -> float:
 
 
 @dataclass(frozen=True)
-class MonteCarlo(Tabular):
+class MonteCarlo(OnPolicy):
     """Monte-Carlo control.
 
     every_visit: whether each visit of an episode learns, or a pair's first alone. memory_steps: how much of an episode is
-    remembered. The rest as in `Tabular`.
+    remembered. The rest as in `OnPolicy`.
     """
 
     every_visit: bool = False
@@ -79,7 +79,7 @@ class MonteCarlo(Tabular):
 
     rule = staticmethod(learn)
     memory: ClassVar[type] = Episode
-    on_policy: ClassVar[bool] = True
+    needs_next_action: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -11,8 +11,9 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from rl.agents.table import Moment, Tabular, check_count
-from rl.explore import highest
+from rl.agents.table import Moment, OnPolicy, Tabular, check_count
+from rl.explore import TableExplore, highest
+from supervised.schedules import Schedule
 
 
 class Window(NamedTuple):
@@ -105,14 +106,14 @@ def learn_tree(table: Window, t: Moment, rng: Any) -> float:
 
 
 @dataclass(frozen=True)
-class NStepSARSA(Tabular):
-    """n-step SARSA. n: how many steps are looked at; the rest as in `Tabular`."""
+class NStepSARSA(OnPolicy):
+    """n-step SARSA. n: how many steps are looked at; the rest as in `OnPolicy`."""
 
     n: int = 3
 
     rule = staticmethod(learn_sarsa)
     memory: ClassVar[type] = Window
-    on_policy: ClassVar[bool] = True
+    needs_next_action: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -131,5 +132,9 @@ class NStepSARSA(Tabular):
 class TreeBackup(NStepSARSA):
     """n-step Tree Backup towards the greedy policy. n: how many steps are looked at; the rest as in `Tabular`."""
 
+    step_size: float | Schedule = Tabular.step_size
+    explore: TableExplore = Tabular.explore
+
     rule = staticmethod(learn_tree)
+    needs_next_action: ClassVar[bool] = False
     on_policy: ClassVar[bool] = False

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from rl.agents.table import Moment, Table, Tabular, check_expected
+from rl.agents.table import Moment, OnPolicy, Table, check_expected
 from rl.explore import expected
 
 
@@ -36,16 +36,16 @@ def learn_expected(table: Table, t: Moment, rng: Any) -> float:
 
 
 @dataclass(frozen=True)
-class SARSA(Tabular):
-    """SARSA; for its settings see `Tabular`. Where an episode is cut short, a next action is drawn for its value's sake."""
+class SARSA(OnPolicy):
+    """SARSA; for its settings see `OnPolicy`. Where an episode is cut short, a next action is drawn for its value's sake."""
 
     rule = staticmethod(learn_sarsa)
-    on_policy: ClassVar[bool] = True
+    needs_next_action: ClassVar[bool] = True
 
 
 @dataclass(frozen=True)
-class ExpectedSARSA(Tabular):
-    """Expected SARSA; for its settings see `Tabular`. explore: EpsilonGreedy, Greedy or Boltzmann, whose mean is known."""
+class ExpectedSARSA(OnPolicy):
+    """Expected SARSA; for its settings see `OnPolicy`. explore: EpsilonGreedy, Greedy or Boltzmann, whose mean is known."""
 
     rule = staticmethod(learn_expected)
     knows_policy: ClassVar[bool] = True

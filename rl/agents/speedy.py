@@ -7,7 +7,7 @@ pairs cannot be met (behind a termination there is nothing to try).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -76,7 +76,7 @@ class SpeedyQ(Tabular):
     """
 
     step_size: float | Schedule = 1.0
-    explore: TableExplore = field(default_factory=lambda: UCB(1000.0))
+    explore: TableExplore = UCB(1000.0)
 
     rule = staticmethod(learn)
     memory: ClassVar[type] = Rounds

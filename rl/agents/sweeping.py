@@ -9,7 +9,7 @@ same sweeps instead of solving its model each time, and its model goes on learni
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -172,7 +172,7 @@ class RMax(PrioritisedSweeping):
     can be reached, or more: r_max / (1 - gamma). The rest as in `PrioritisedSweeping`.
     """
 
-    explore: TableExplore = field(default_factory=Greedy)
+    explore: TableExplore = Greedy()
     initial_q: float | tuple[float, float] = 100.0
     planning_steps: int = 1000
     known_after: int = 50

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -14,7 +14,7 @@ from torch import Tensor
 from rl.explore import BOLTZMANN, EPSILON_GREEDY, EpsilonGreedy, TableExplore
 from rl.spaces import StateIndex, actions_of
 from rl.types import Batch, Update
-from supervised.schedules import VISITS, Curve, Inverse, Schedule, as_schedule, check_range, value_at
+from supervised.schedules import VISITS, Curve, Inverse, Linear, Schedule, as_schedule, check_range, value_at
 from supervised.streams import generator
 
 LONGEST_LOOKUP = 65_536
@@ -31,7 +31,7 @@ class Moment(NamedTuple):
     discount: float  # how the future counts: gamma, or 0 after a termination; then s2 and a2 are not read
     gamma: float
     s2: int
-    a2: int  # the next action, for rules that are on_policy; else -1
+    a2: int  # the next action, for rules that needs_next_action; else -1
     step_size: float
     over: bool  # the episode has ended, by termination or truncation
     explore: int  # EPSILON_GREEDY, BOLTZMANN or NOISE, and
@@ -59,17 +59,18 @@ class Tabular:
     """
 
     gamma: float | Schedule = 0.99
-    step_size: float | Schedule = field(default_factory=lambda: Inverse(1.0, end=0.01, power=0.6, unit="visits"))
-    explore: TableExplore = field(default_factory=EpsilonGreedy)
+    step_size: float | Schedule = Inverse(1.0, end=0.01, power=0.6, unit="visits")
+    explore: TableExplore = EpsilonGreedy()
     initial_q: float | tuple[float, float] = 0.0
     count_bonus: float = 0.0
 
-    # What an algorithm is: its rule, (table, moment, generator) -> TD error, the arrays that it reads and writes, and whether
-    # it learns from the action that it will take next.
+    # What an algorithm is: its rule, (table, moment, generator) -> TD error, the arrays that it reads and writes, and what
+    # it asks for.
     rule: ClassVar[Callable[..., float]]
     memory: ClassVar[type] = Table
-    on_policy: ClassVar[bool] = False
+    needs_next_action: ClassVar[bool] = False  # whether it reads t.a2
     knows_policy: ClassVar[bool] = False  # whether it reads how likely each action is: t.explore and t.level
+    on_policy: ClassVar[bool] = False  # whether it learns what acting as it does is worth, exploration included
     continuing: ClassVar[bool] = False  # whether it is for tasks without an end alone
 
     def __post_init__(self) -> None:
@@ -103,6 +104,20 @@ class Tabular:
     def build(self, observation_space: Any, action_space: Any, seeds: Any = 1, device: str = "cpu") -> TableAgent:
         """The live agent: N tables of zeros, or of `initial_q`. Raises SpaceError for spaces that are not finite."""
         return TableAgent(self, observation_space, action_space, seeds, device)
+
+
+@dataclass(frozen=True)
+class OnPolicy(Tabular):
+    """What agents are described by that learn what acting as they do is worth, exploration included.
+
+    Such values change as long as exploration does: epsilon falls to 0.2 over the first half of the run, then stays, and the step
+    size falls further than others', max(0.002, visits**-0.6). The rest as in `Tabular`.
+    """
+
+    step_size: float | Schedule = Inverse(1.0, end=0.002, power=0.6, unit="visits")
+    explore: TableExplore = EpsilonGreedy(Linear(1.0, 0.2, fraction=0.5))
+
+    on_policy: ClassVar[bool] = True
 
 
 def check_table_settings(description: Tabular) -> None:
@@ -164,7 +179,7 @@ class TableAgent:
         schedule stays at its start. Raises ValueError for other rules, and for masks where the rule knows none.
         """
         description = self.description
-        if description.on_policy or description.trail(self.index.size, self.actions):
+        if description.needs_next_action or description.trail(self.index.size, self.actions):
             raise ValueError(
                 f"{type(description).__name__} learns from whole episodes, or from what it does next, which a batch does not"
                 " tell: train it by rl.train, or step by step with run.advance()."

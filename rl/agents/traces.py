@@ -14,8 +14,9 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from rl.agents.table import Moment, Tabular, check_number
-from rl.explore import highest
+from rl.agents.table import Moment, OnPolicy, Tabular, check_number
+from rl.explore import TableExplore, highest
+from supervised.schedules import Schedule
 
 FAINT = 1e-4
 ACCUMULATING, REPLACING, DUTCH = 0, 1, 2
@@ -123,15 +124,19 @@ def learn_q(table: Traces, t: Moment, rng: Any) -> float:
 
 
 @dataclass(frozen=True)
-class SARSALambda(Tabular):
-    """SARSA(lambda). lambda_: in [0, 1]; traces: "accumulating", "replacing" or "dutch"; the rest as in `Tabular`."""
+class SARSALambda(OnPolicy):
+    """SARSA(lambda). lambda_: in [0, 1]; traces: "accumulating", "replacing" or "dutch"; the rest as in `OnPolicy`.
+
+    Dutch traces are derived for one step size for all pairs: give a schedule in steps, as the preset
+    true-online-sarsa-lambda does.
+    """
 
     lambda_: float = 0.8
     traces: str = "replacing"
 
     rule = staticmethod(learn_sarsa)
     memory: ClassVar[type] = Traces
-    on_policy: ClassVar[bool] = True
+    needs_next_action: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -158,7 +163,11 @@ class SARSALambda(Tabular):
 class QLambda(SARSALambda):
     """Watkins's Q(lambda). lambda_: in [0, 1]; traces: "accumulating" or "replacing"; the rest as in `Tabular`."""
 
+    step_size: float | Schedule = Tabular.step_size
+    explore: TableExplore = Tabular.explore
+
     rule = staticmethod(learn_q)
+    on_policy: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         super().__post_init__()

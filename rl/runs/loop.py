@@ -18,7 +18,7 @@ WINDOW = 100  # episodes whose returns and lengths are kept, as Stable-Baselines
 STEPS_DONE, ENDED = 0, 1  # places in Actor.counters
 # Constants of the loop, since the compiler makes much of them.
 ENVS = 1  # environments a seed
-ON_POLICY = 0  # 1: the rule asks for the next action, which is chosen before it learns
+NEXT_ACTION = 0  # 1: the rule asks for the next action, which is chosen before it learns
 KNOWS_POLICY = 0  # 1: the rule asks how likely each action is
 
 
@@ -85,7 +85,7 @@ def pick(table: Any, rules: Any, actor: Any, e: int, s: int, steps: int, rng: An
 
 def act(table: Any, rules: Any, actor: Any, e: int, rng: Any) -> Any:
     """Choose an action in environment e, unless one has been."""
-    if ON_POLICY == 0 or actor.chosen[e] == 0:
+    if NEXT_ACTION == 0 or actor.chosen[e] == 0:
         actor.action[e] = pick(table, rules, actor, e, actor.state[e], actor.counters[STEPS_DONE], rng)
     return actor.action[e]
 
@@ -119,7 +119,7 @@ def absorb(
         discount = gamma
     over = terminated or truncated
     a2 = -1
-    if ON_POLICY == 1:
+    if NEXT_ACTION == 1:
         if not terminated:
             a2 = pick(table, rules, actor, e, s2, steps + ENVS, rng)
             actor.action[e] = a2

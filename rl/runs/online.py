@@ -42,7 +42,8 @@ class Online:
         self.rules = rules_of(agent.description, horizon_steps)
         description, n, e = agent.description, len(seeds), envs_per_seed
         # What the loop is made for: its rule, and numbers that are the same all the time.
-        self.parts: dict[str, Any] = {"learn": description.rule, "ENVS": e, "ON_POLICY": int(description.on_policy)}
+        self.parts: dict[str, Any] = {"learn": description.rule, "ENVS": e}
+        self.parts["NEXT_ACTION"] = int(description.needs_next_action)
         self.parts["KNOWS_POLICY"] = int(description.knows_policy)
         self.constants = description.constants()
         if description.continuing and model is not None and (model.terminated & (model.probability > 0)).any():

@@ -114,6 +114,20 @@ def test_the_maze_takes_14_steps():
     assert (run.evaluate(1).lengths == 14).all()
 
 
+def test_sarsa_goes_the_safe_way_and_q_learning_the_short_one():
+    """Example 6.6: epsilon .1, step size .5, no discount; while they explore SARSA earns more. 10 seeds."""
+    lately = {}
+    for agent in (rl.SARSA, rl.QLearning):
+        settings = {"gamma": 1.0, "step_size": 0.5, "explore": EpsilonGreedy(0.1)}
+        run = rl.start("CliffWalking-v1", agent(**settings), 10, steps=50_000)
+        run.advance(50_000)
+        lately[agent.__name__] = run.episodes()["rollout/ep_rew_mean"].numpy()
+    assert (lately["SARSA"] > lately["QLearning"]).all(), lately
+    for agent, lengths in ((rl.SARSA, (15, 17)), (rl.QLearning, (13,))):
+        run = rl.train("CliffWalking-v1", agent(explore=EpsilonGreedy(0.1)), steps=200_000, seeds=10, progress=False)
+        assert np.isin(-run.exact.value(run.agent.table.argmax(-1)), lengths).sum() >= 9
+
+
 def test_double_q_learning_goes_left_less_often():
     """Example 6.7: 1 000 seeds, epsilon .1, step size .1; a greedy agent that knows better goes left 5 % of the time."""
     left = {}

@@ -85,6 +85,24 @@ def test_evaluation_against_the_naive_recursion(seed, gamma):
         np.testing.assert_allclose(planning.evaluate_policy(model, policy, gamma, 3), expected, atol=1e-12)
 
 
+def test_the_best_that_can_be_had_while_exploring():
+    """Its v is what the epsilon-greedy policy is worth by the linear system, and no single change of that policy is better."""
+    model, epsilon = model_of("FrozenLake-v1"), 0.3
+    solution = planning.value_iteration(model, 0.95, epsilon=epsilon)
+
+    def worth(policy):
+        return planning.evaluate_policy(model, (1 - epsilon) * np.eye(4)[policy] + epsilon / 4, 0.95)
+
+    np.testing.assert_allclose(worth(solution.policy), solution.v, atol=1e-9)
+    for s, a in np.ndindex(16, 4):
+        other = solution.policy.copy()
+        other[s] = a
+        assert (worth(other) <= solution.v + 1e-9).all()
+    assert (solution.v <= planning.value_iteration(model, 0.95).v + 1e-12).all()
+    with pytest.raises(ValueError, match="epsilon is a probability"):
+        planning.value_iteration(model, 0.95, epsilon=1.5)
+
+
 @settings(max_examples=20, deadline=None)
 @given(st.integers(0, 1000), st.floats(0, 0.98))
 def test_value_iteration_policy_iteration_and_the_linear_system_agree(seed, gamma):

@@ -21,7 +21,7 @@ AGENTS = {
     "TreeBackup": rl.TreeBackup(n=3),
     "accumulating": rl.SARSALambda(traces="accumulating"),
     "replacing": rl.SARSALambda(),
-    "dutch": rl.SARSALambda(traces="dutch"),
+    "dutch": rl.presets()["true-online-sarsa-lambda"],
     "QLambda": rl.QLambda(),
     "MonteCarlo": rl.MonteCarlo(memory_steps=300),
     "DynaQ": rl.DynaQ(planning_steps=5),
@@ -559,13 +559,24 @@ def test_off_policy_agents_reach_the_optimum(name):
         assert near.sum() >= 9, (env, value, run.exact.stationary)
 
 
+@pytest.mark.parametrize("name", ["SARSA", "ExpectedSARSA"])
+def test_what_sarsa_is_promised_it_reaches(name):
+    """The best way to act while exploring with epsilon .2, as planning finds it; on the cliff not the edge but the way round."""
+    for env, steps in (("FrozenLake-v1", 1_000_000), ("CliffWalking-v1", 500_000), ("Taxi-v4", 500_000)):
+        run = rl.train(env, AGENTS[name], steps=steps, seeds=10, progress=False)
+        value, promised = run.exact.value(run.agent.table.argmax(-1)), run.exact.promised
+        assert (value >= promised - 0.01 * abs(promised) - 1e-9).sum() >= 9, (env, value, promised)
+    assert rl.start("CliffWalking-v1", AGENTS[name]).exact.promised == -17
+    assert rl.start("CliffWalking-v1", rl.QLearning()).exact.promised == -13
+
+
 @pytest.mark.parametrize("name", ["SARSA", "ExpectedSARSA", "NStepSARSA", "accumulating", "replacing", "dutch"])
 def test_on_policy_agents_take_the_safe_path(name):
     """They learn what acting with exploration is worth: along the cliff's edge, -13, that is less than the way round, -17."""
     run = rl.train("CliffWalking-v1", AGENTS[name], steps=200_000, seeds=10, progress=False)
     value = run.exact.value(run.agent.table.argmax(-1))
     assert ((value <= -15) & (value >= -17)).sum() >= 9, value
-    lake = rl.train("FrozenLake-v1", AGENTS[name], steps=400_000, seeds=10, progress=False)
+    lake = rl.train("FrozenLake-v1", AGENTS[name], steps=1_000_000, seeds=10, progress=False)
     success = lake.exact.success(lake.agent.table.argmax(-1))
     assert (success >= 0.95 * lake.exact.stationary_success).sum() >= 9, success
 
