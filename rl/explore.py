@@ -125,20 +125,21 @@ def upper_bound_action(q: Any, visits: Any, s: int, scale: float, u: float) -> A
     for a in range(q.shape[1]):
         total += visits[s, a]
     log = math.log(max(total, 1))
-    best = -math.inf
-    ties = 0
+    best, arg, ties = -math.inf, 0, 0
     for a in range(q.shape[1]):
         bound = upper_bound(q, visits, s, a, scale, log)
-        ties = ties + 1 if bound == best else (1 if bound > best else ties)
-        best = max(best, bound)
-    rank = min(int(u * ties), ties - 1)
-    arg = 0
-    for a in range(q.shape[1]):
-        if upper_bound(q, visits, s, a, scale, log) == best:
-            if rank == 0:
-                arg = a
-                break
-            rank -= 1
+        better = bound > best
+        ties = 1 if better else ties + (bound == best)
+        arg = a if better else arg
+        best = bound if better else best
+    if ties > 1:
+        rank = min(int(u * ties), ties - 1)
+        for a in range(q.shape[1]):
+            if upper_bound(q, visits, s, a, scale, log) == best:
+                if rank == 0:
+                    arg = a
+                    break
+                rank -= 1
     return arg
 
 

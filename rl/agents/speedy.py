@@ -18,49 +18,44 @@ from supervised.schedules import Schedule
 
 
 class Rounds(NamedTuple):
-    """Three tables, of three rounds, and the round's means of what each pair brought."""
+    """Tables of two rounds, and what each pair has brought in the present one, summed up."""
 
     q: Any  # float64 [S, A], of the present round
     visits: Any  # int64 [S, A]
     old: Any  # float64 [S, A], of the round before
-    new: Any  # float64 [S, A], of the next one
-    by_old: Any  # float64 [S, A], the mean of r + discount * max old(s', .) in this round
+    by_old: Any  # float64 [S, A], the sum of r + discount * max old(s', .) in this round
     by_q: Any  # float64 [S, A], of r + discount * max q(s', .)
     tried: Any  # int64 [S, A], how often in this round
     counts: Any  # int64 [3], pairs ever met, pairs tried in this round, rounds done
 
 
 def learn(table: Rounds, t: Moment, rng: Any) -> float:
-    """new(s, a) <- q(s, a) + share * (by_old - q(s, a)) + (1 - share) * (by_q - by_old), share = 1 / (rounds + 1).
-
-    -> the TD error.
-    """
+    """Sum up what the step brought, as the last round's table and as this one's would have it -> the TD error."""
     before, now = t.reward, t.reward
     if t.discount != 0.0:
         before += t.discount * highest(table.old, t.s2)
         now += t.discount * highest(table.q, t.s2)
-    if table.visits[t.s, t.a] == 1:
-        table.counts[0] += 1
-    if table.tried[t.s, t.a] == 0:
-        table.counts[1] += 1
+    error: float = now - table.q[t.s, t.a]
+    table.counts[0] += table.visits[t.s, t.a] == 1
+    table.counts[1] += table.tried[t.s, t.a] == 0
     table.tried[t.s, t.a] += 1
-    table.by_old[t.s, t.a] += (before - table.by_old[t.s, t.a]) / table.tried[t.s, t.a]
-    table.by_q[t.s, t.a] += (now - table.by_q[t.s, t.a]) / table.tried[t.s, t.a]
-    share = 1.0 / (table.counts[2] + 1)
-    by_old, by_q, value = table.by_old[t.s, t.a], table.by_q[t.s, t.a], table.q[t.s, t.a]
-    table.new[t.s, t.a] = value + share * (by_old - value) + (1.0 - share) * (by_q - by_old)
+    table.by_old[t.s, t.a] += before
+    table.by_q[t.s, t.a] += now
     if table.counts[1] == table.counts[0]:
         next_round(table)
-    error: float = now - value
     return error
 
 
 def next_round(table: Rounds) -> None:
-    """Take over what the round has brought."""
+    """q(s, a) <- q(s, a) + share * (by_old - q(s, a)) + (1 - share) * (by_q - by_old), share = 1 / (rounds + 1), of means."""
+    share = 1.0 / (table.counts[2] + 1)
     for s in range(table.q.shape[0]):
         for a in range(table.q.shape[1]):
-            table.old[s, a] = table.q[s, a]
-            table.q[s, a] = table.new[s, a]
+            value = table.q[s, a]
+            if table.tried[s, a] > 0:
+                by_old, by_q = table.by_old[s, a] / table.tried[s, a], table.by_q[s, a] / table.tried[s, a]
+                table.q[s, a] += share * (by_old - value) + (1.0 - share) * (by_q - by_old)
+            table.old[s, a] = value
             table.tried[s, a] = 0
             table.by_old[s, a] = 0.0
             table.by_q[s, a] = 0.0
@@ -86,8 +81,8 @@ class SpeedyQ(Tabular):
         check_unused(self, "step_size", "it counts rounds")
 
     def tables(self, states: int, actions: int) -> dict[str, np.ndarray]:
-        values = {name: np.zeros((states, actions)) for name in ("old", "new", "by_old", "by_q")}
+        values = {name: np.zeros((states, actions)) for name in ("old", "by_old", "by_q")}
         return {**values, "tried": np.zeros((states, actions), np.int64), "counts": np.zeros(3, np.int64)}
 
     def begin(self, tables: dict[str, np.ndarray]) -> None:
-        tables["old"][:] = tables["new"][:] = tables["q"]
+        tables["old"][:] = tables["q"]

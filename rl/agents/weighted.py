@@ -25,15 +25,14 @@ class Spread(NamedTuple):
     visits: Any  # int64 [S, A]
     square: Any  # float64 [S, A], the mean of the squared targets
     share: Any  # float64 [S, A], the sum of the squared weights of the targets in the mean: 1 / n for a plain mean of n
+    deviation: Any  # float64 [S, A], of the estimate Q(s, a)
 
 
-def deviation(table: Spread, s: int, a: int) -> Any:
-    """The standard deviation of the estimate Q(s, a)."""
-    share = table.share[s, a]
+def spread_of(square: float, mean: float, share: float) -> Any:
+    """The standard deviation of a weighted mean, from the mean of the squares; ANYTHING while one target has all the weight."""
     found = ANYTHING
     if share < 1.0:
-        spread = max(table.square[s, a] - table.q[s, a] * table.q[s, a], 0.0)
-        found = math.sqrt(spread * share / (1.0 - share))
+        found = math.sqrt(max(square - mean * mean, 0.0) * share / (1.0 - share))
     return found
 
 
@@ -46,14 +45,17 @@ def learn(table: Spread, t: Moment, rng: Any) -> float:
     if t.discount != 0.0:
         best, arg = -math.inf, 0
         for b in range(table.q.shape[1]):
-            value = table.q[t.s2, b] + deviation(table, t.s2, b) * rng.standard_normal()
-            if value > best:
-                best, arg = value, b
+            value = table.q[t.s2, b] + table.deviation[t.s2, b] * rng.standard_normal()
+            better = value > best
+            arg = b if better else arg
+            best = value if better else best
         target += t.discount * table.q[t.s2, arg]
     error: float = target - table.q[t.s, t.a]
     table.q[t.s, t.a] += t.step_size * error
     table.square[t.s, t.a] += t.step_size * (target * target - table.square[t.s, t.a])
-    table.share[t.s, t.a] = (1.0 - t.step_size) ** 2 * table.share[t.s, t.a] + t.step_size * t.step_size
+    share = (1.0 - t.step_size) * (1.0 - t.step_size) * table.share[t.s, t.a] + t.step_size * t.step_size
+    table.share[t.s, t.a] = share
+    table.deviation[t.s, t.a] = spread_of(table.square[t.s, t.a], table.q[t.s, t.a], share)
     return error
 
 
@@ -65,7 +67,8 @@ class WeightedQ(Tabular):
     memory: ClassVar[type] = Spread
 
     def tables(self, states: int, actions: int) -> dict[str, np.ndarray]:
-        return {"square": np.zeros((states, actions)), "share": np.ones((states, actions))}
+        pairs = (states, actions)
+        return {"square": np.zeros(pairs), "share": np.ones(pairs), "deviation": np.full(pairs, ANYTHING)}
 
     def begin(self, tables: dict[str, np.ndarray]) -> None:
         tables["square"][:] = tables["q"] ** 2

@@ -214,17 +214,16 @@ class Bell:
 
 def test_weighted_q_by_hand():
     table = memory(rl.WeightedQ(), unread([0.0, 0.0], [1.0, 2.0]))
-    table.square[1] = [1.0 + 0.09, 4.0]  # variances .09 and 0
-    table.share[1] = [0.1, 0.1]
-    sure = math.sqrt(0.09 * 0.1 / 0.9)
-    assert weighted.deviation(table, 1, 0) == pytest.approx(sure)
-    assert weighted.deviation(table, 0, 0) == 1e10  # never seen
-    # The first action is the best if its draw is above (2 - 1) / .1.
-    assert weighted.learn(table, moment(0, 1, 5.0, 1), Bell(9.9, 0.0)) == pytest.approx(5 + 0.9 * 2)
-    assert weighted.learn(table, moment(0, 0, 5.0, 1), Bell(10.1, 0.0)) == pytest.approx(5 + 0.9 * 1)
+    assert weighted.spread_of(1.0 + 0.09, 1.0, 0.1) == pytest.approx(math.sqrt(0.09 * 0.1 / 0.9))
+    assert table.deviation[0, 0] == weighted.spread_of(1.0, 1.0, 1.0) == 1e10  # seen once at most
+    table.deviation[1] = [0.125, 0.0]
+    # The first action is the best if its draw is above (2 - 1) / .125.
+    assert weighted.learn(table, moment(0, 1, 5.0, 1), Bell(7.9, 0.0)) == pytest.approx(5 + 0.9 * 2)
+    assert weighted.learn(table, moment(0, 0, 5.0, 1), Bell(8.1, 0.0)) == pytest.approx(5 + 0.9 * 1)
     assert table.q[0].tolist() == pytest.approx([0.1 * 5.9, 0.1 * 6.8])
     assert table.square[0].tolist() == pytest.approx([0.1 * 5.9**2, 0.1 * 6.8**2])
     assert table.share[0, 0] == pytest.approx(0.9**2 + 0.1**2)
+    assert table.deviation[0, 0] == pytest.approx(weighted.spread_of(3.481, 0.59, 0.82))
     assert weighted.learn(table, moment(0, 0, 5.0, 2, terminated=True), Bell()) == pytest.approx(5 - 0.59)
 
 
@@ -240,8 +239,7 @@ def test_weighted_q_believes_luck_less_than_q_learning_and_more_than_double_q():
                 weighted.learn(table, moment(1, a, reward, 0, terminated=True, rate=1 / (n + 1)), None)
         means = tries.mean(0)
         best.append(means.max())
-        deviations = [weighted.deviation(table, 1, a) for a in range(10)]
-        np.testing.assert_allclose(deviations, tries.std(0, ddof=1) / math.sqrt(20), rtol=1e-6)
+        np.testing.assert_allclose(table.deviation[1], tries.std(0, ddof=1) / math.sqrt(20), rtol=1e-6)
         drawn.append(np.mean([weighted.learn(table, moment(0, 0, 0.0, 1, rate=0.0), rng) / GAMMA for _ in range(50)]))
     assert 0.3 < np.mean(best) < 0.4  # the truth is 0
     assert 0.1 < np.mean(drawn) < 0.75 * np.mean(best)
@@ -254,14 +252,14 @@ def test_speedy_q_by_hand():
     assert table.q[0, 0] == pytest.approx(1.0)
     assert table.counts.tolist() == [1, 0, 1]
     speedy.learn(table, moment(1, 0, 2.0, 0), None)
-    # share = 1/2: q + (by_old - q) / 2 + (by_q - by_old) / 2 with old = 0, q = 1, by_old = 2, by_q = 2.9.
-    assert table.new[1, 0] == pytest.approx(0 + 0.5 * 2 + 0.5 * 0.9)
     assert table.counts.tolist() == [2, 1, 1]
+    assert (table.by_old[1, 0], table.by_q[1, 0]) == (2.0, pytest.approx(2.9))  # old is 0, q is 1
     table.visits[:] = 2
     assert speedy.learn(table, moment(0, 0, 4.0, 1, terminated=True), None) == pytest.approx(4 - 1)
     assert table.counts.tolist() == [2, 0, 2]
     assert table.old[:, 0].tolist() == [1, 0]
-    assert table.q[:, 0].tolist() == pytest.approx([1 + 0.5 * 3, 1.45])
+    # share = 1/2: q + (by_old - q) / 2 + (by_q - by_old) / 2.
+    assert table.q[:, 0].tolist() == pytest.approx([1 + 0.5 * 3, 0 + 0.5 * 2 + 0.5 * 0.9])
 
 
 def test_speedy_q_against_a_naive_reference():
