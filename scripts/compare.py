@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import common
-import numpy as np
 import panels
 import tyro
 from lectures import agents
@@ -117,7 +116,7 @@ def tables(envs: tuple[str, ...], names: tuple[str, ...]) -> dict[str, Panel]:
 
 def reached(found: Mapping[str, Any], optimum: float) -> tuple[int | None, int | None]:
     """How many seeds end within 99 % of an optimum, and from which step on nine of ten do for good."""
-    counts = [near(found["best"] - np.array(row), optimum) for row in found["values"]]
+    counts = [near(found["best"] - row, optimum) for row in panels.numbers(found)]
     if None in counts:
         return None, None
     enough = 0.9 * len(found["values"][0])
@@ -162,7 +161,7 @@ def report(console: Console, env: str, curves: Mapping[str, Mapping[str, Any]], 
         count, since = reached(found, found["promised"])
         stationary, _ = reached(found, found["stationary"])
         gap_there = found["best"] - found["promised"]
-        ours = told(results.summary(np.array(found["values"][-1]), range(seeds)), 4)
+        ours = told(results.summary(panels.numbers(found)[-1], range(seeds)), 4)
         row = (agent, ours, f"{gap_there:.4f}", *of_all(count, seeds, since), f"{stationary} of {seeds}")
         table.add_row(*row)
         lines.append(f"| {' | '.join(row)} |")
@@ -177,7 +176,7 @@ def figures(chosen: Mapping[str, Panel], found: Mapping[str, Mapping[str, Any]],
     lines = ["| figure | agent | in the end, mean over seeds | the book |", "| --- | --- | --- | --- |"]
     for name, panel in chosen.items():
         for agent, one in found[name].items():
-            values = np.array(one["values"][-1])
+            values = panels.numbers(one)[-1]
             ours = told(results.summary(values, range(len(values))), panel.digits)
             known = f"; {panel.line[1]}: {panel.line[0]:.{panel.digits}f}" if panel.line is not None else ""
             title = f"{panel.title}: {panel.unit}{known}; {len(values):,} seeds, {one['steps'][-1]:,} steps"
@@ -227,7 +226,7 @@ def main(settings: Settings, console: Console) -> None:
                 panels.log(desk, name, agent, one)
                 what = f"{panel.title}{', ' if settings.what == 'tables' else ': '}{agent}"
                 what += ": gap to the best possible" if settings.what == "tables" else ""
-                desk.seeds(what, one["values"][-1], range(seeds), panel.notes.get(agent, ""), panel.digits)
+                desk.seeds(what, panels.numbers(one)[-1], range(seeds), panel.notes.get(agent, ""), panel.digits)
         drawn = (
             panels.draw_groups(chosen, found, GROUPS, "q-learning")
             if settings.what == "tables"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -45,7 +46,7 @@ def train(run: rl.Run, panel: Panel, steps: int) -> dict[str, Any]:
     values = []
     for until in grid:
         rl.train(run, steps=until, progress=False)
-        values.append(panel.measure(run).tolist())
+        values.append([x if math.isfinite(x) else None for x in panel.measure(run).tolist()])  # JSON knows no NaN
     exact = run.exact
     known = {} if exact is None else {"best": exact.best, "stationary": exact.stationary, "promised": exact.promised}
     return {"steps": grid, "values": values, "configuration": run.config(), **known}
@@ -70,9 +71,14 @@ def curve(desk: Desk, name: str, panel: Panel, agent: str, seeds: int, steps: in
     return found
 
 
+def numbers(found: Mapping[str, Any]) -> np.ndarray:
+    """A curve's values, [points, N]; NaN where there was nothing to measure yet."""
+    return np.array(found["values"], np.float64)
+
+
 def log(desk: Desk, name: str, agent: str, found: Mapping[str, Any]) -> None:
     """A curve and its interval for TensorBoard, in a sub-run of the agent's name."""
-    for step, row in zip(found["steps"], found["values"], strict=True):
+    for step, row in zip(found["steps"], numbers(found), strict=True):
         low, high = statistics.interval(row)
         tags = {name: float(np.mean(row)), f"{name}_low": low, f"{name}_high": high}
         desk.logger.scalars(step, tags, agent.replace(" ", "_"))
@@ -117,7 +123,7 @@ def draw_one(
     """Curves with their bands, and one to compare with, in black."""
     everything = {**(beside or {}), **curves}
     for agent, one in everything.items():
-        values = np.array(one["values"])
+        values = numbers(one)
         bands = np.array([statistics.interval(row) for row in values])
         colour = {"color": "black", "linewidth": 1} if agent in (beside or {}) and agent not in curves else {}
         (line,) = axes.plot(one["steps"], values.mean(1), label=agent, **colour)
@@ -125,7 +131,7 @@ def draw_one(
         axes.fill_between(one["steps"], *np.maximum(bands, lowest).T, color=line.get_color(), alpha=0.2)
     if panel.line is not None:
         axes.axhline(panel.line[0], color="black", linewidth=1, linestyle=":", label=panel.line[1])
-    wide = max(np.abs(one["values"]).max() for one in everything.values()) > 10
+    wide = max(np.nanmax(np.abs(numbers(one)), initial=0) for one in everything.values()) > 10
     axes.set(title=panel.title, xlabel="environment steps a seed", ylabel=panel.unit)
     axes.set_yscale(panel.scale if wide else "linear")
     if panel.floor is not None:

@@ -32,12 +32,11 @@ def learn(table: Average, t: Moment, rng: Any) -> float:
         raise ValueError(
             "An episode came to its end, but R-learning is for tasks without: take an agent with a discount."
         )
-    following = highest(table.q, t.s2)
-    error: float = t.reward - table.gain[0] + following - table.q[t.s, t.a]
+    error: float = t.reward - table.gain[0] + highest(table.q, t.s2) - table.q[t.s, t.a]
     table.q[t.s, t.a] += t.step_size * error
     best = highest(table.q, t.s)
     if table.q[t.s, t.a] == best:
-        table.gain[0] += table.rate[0] * (t.reward - table.gain[0] + following - best)
+        table.gain[0] += table.rate[0] * (t.reward - table.gain[0] + highest(table.q, t.s2) - best)
     return error
 
 

@@ -304,6 +304,27 @@ def test_tables_are_compared_by_the_exact_optimum(tmp_path):
     assert "done before" not in other.stdout
 
 
+def test_figures_of_the_textbook(tmp_path):
+    """Every one, with few steps and two seeds, by the command; TensorBoard has a band for each."""
+    done = inside("compare.py", "textbook", "--steps", 300, "--seeds", 2, "--logdir", "run", cwd=tmp_path)
+    found = result(tmp_path / "run")["curves"]
+    assert list(found) == [
+        *("cliff", "cliff-greedy", "bias", "planning"),
+        *("blocking", "shortcut", "queue", "mountain-car"),
+    ]
+    assert all(len(one["values"][-1]) == 2 for curves in found.values() for one in curves.values())
+    assert found["planning"]["50"]["steps"][-1] == 300
+    assert "Example 8.3, a shorter way opens" in done.stdout
+    assert (tmp_path / "run" / "textbook.png").stat().st_size > 20_000
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    root = EventAccumulator(str(tmp_path / "run")).Reload()
+    layout = root.Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0]
+    assert b"bias_low" in layout
+    one = EventAccumulator(str(tmp_path / "run" / "R-learning")).Reload()
+    assert {"queue", "queue_low", "queue_high"} <= set(one.Tags()["scalars"])
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
@@ -312,6 +333,11 @@ def test_tables_are_compared_by_the_exact_optimum(tmp_path):
         (("--envs", "Blackjack-v1", "--agents", "sarsa", "--steps", "100"), "cannot be judged exactly"),
         (("--seeds", "0"), "--seeds is a whole number from 1 on, not 0"),
         (("lectures", "--panels", "none"), "There is no comparison 'none'"),
+        (("textbook", "--panels", "blockin"), "There is no comparison 'blockin'. Did you mean 'blocking'?"),
+        (
+            ("--envs", "envs/AccessControl-v0", "--agents", "sarsa", "--steps", "0"),
+            "--steps is a whole number from 1 on",
+        ),
     ],
 )
 def test_a_comparison_that_cannot_be_is_told(words, sentence, tmp_path):
