@@ -1,4 +1,4 @@
-"""Descriptions of agents as JSON and back, by a fixed list of types: a file can name none but these."""
+"""Descriptions of agents as JSON and back, by a list of known types: a file can name none but these."""
 
 from __future__ import annotations
 
@@ -45,11 +45,30 @@ FUNCTION = "function"  # the type that stands for code, which no file can hold
 TYPES: dict[str, Any] = {**AGENTS, **{t.__name__: t for t in (*RULES, Constant, Linear, Exponential, Inverse)}}
 
 
+def register(kind: type[Tabular]) -> type[Tabular]:
+    """Let checkpoints know a table's description of your own: a class decorator. Whoever loads one imports your module first.
+
+    Raises TypeError for what is no `Tabular` dataclass, ValueError for a name that another class has.
+    """
+    if not (isinstance(kind, type) and issubclass(kind, Tabular) and dataclasses.is_dataclass(kind)):
+        raise TypeError(f"{kind!r} is no dataclass that is a Tabular.")
+    other = TYPES.get(kind.__name__)
+    if other is not None and (other.__module__, other.__qualname__) != (kind.__module__, kind.__qualname__):
+        raise ValueError(
+            f"{kind.__name__} is the name of {other.__module__}.{other.__qualname__} already: take another."
+        )
+    AGENTS[kind.__name__] = TYPES[kind.__name__] = kind
+    return kind
+
+
 def to_json(value: Any) -> Any:
     """A description as JSON values: dataclasses become {"type": NAME, field: value, ...}."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         if type(value).__name__ not in TYPES:
-            raise TypeError(f"{type(value).__name__} is not one of this package's descriptions: {', '.join(TYPES)}.")
+            raise TypeError(
+                f"{type(value).__name__} is not one of the known descriptions: {', '.join(TYPES)}. One of your own is made known"
+                " by @rl.register."
+            )
         fields = {f.name: to_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
         return {"type": type(value).__name__, **fields}
     if callable(value):
@@ -76,7 +95,10 @@ def from_json(data: Any, **functions: Any) -> Any:
                 )
             data = {**data, setting: functions[setting]}
     if kind not in TYPES:
-        raise ValueError(f"{kind!r} is not one of this package's descriptions: {', '.join(TYPES)}.")
+        raise ValueError(
+            f"{kind!r} is not one of the known descriptions: {', '.join(TYPES)}. One of somebody's own is known once its"
+            " module is imported."
+        )
     try:
         return TYPES[kind](
             **{name: value if callable(value) else from_json(value) for name, value in data.items() if name != "type"}

@@ -12,6 +12,7 @@ import gymnasium as gym
 import numpy as np
 
 from envs.source import EnvError
+from rl.agents.linear import LinearAgent
 from rl.agents.table import TableAgent
 from rl.run import Run
 
@@ -44,11 +45,13 @@ def policy_text(run: Run, k: int = 0) -> str | None:
 
 
 def panels(run: Run, k: int = 0) -> dict[str, Callable[[Axes], None]]:
-    """What can be drawn of the k-th seed's table, by name: each draws into the axes it is given.
+    """What can be drawn of the k-th seed's table, or of tiles over two numbers, by name: each draws into the axes it is given.
 
     Nothing is drawn of a table with so many states that nobody could read it.
     """
     space = run.spaces[0]
+    if isinstance(run.agent, LinearAgent):
+        return _over_the_plane(run.agent, k)
     if isinstance(run.agent, TableAgent):
         size, visits = run.agent.index.size, run.agent.visits[k].sum(-1)
     else:
@@ -93,6 +96,29 @@ def panels(run: Run, k: int = 0) -> dict[str, Callable[[Axes], None]]:
 
     counted: dict[str, Callable[[Axes], None]] = {} if visits is None else {"visits": visited}
     return {"policy": policy, "q_values": q_values, **counted}
+
+
+def _over_the_plane(agent: LinearAgent, k: int, points: int = 120) -> dict[str, Callable[[Axes], None]]:
+    """What tiles over two numbers say, all over their range: what is worth going on for, and what is done."""
+    coding = agent.coding
+    if len(coding.low) != 2:
+        return {}
+    high = coding.low + coding.tiles / coding.scale
+    x, y = (np.linspace(low, top, points) for low, top in zip(coding.low, high, strict=True))
+    grid = np.stack(np.meshgrid(x, y), -1).reshape(1, -1, 2)
+    q = agent.q(np.repeat(grid, len(agent.seeds), 0))[k].numpy().reshape(points, points, -1)
+    shape: dict[str, Any] = {"origin": "lower", "aspect": "auto", "extent": (*(x[0], x[-1]), *(y[0], y[-1]))}
+
+    def value(axes: Axes) -> None:
+        axes.figure.colorbar(axes.imshow(q.max(-1), cmap="viridis", **shape), ax=axes)
+        axes.set(title="max Q", xlabel="first number", ylabel="second number")
+
+    def policy(axes: Axes) -> None:
+        shown = axes.imshow(q.argmax(-1), cmap="viridis", vmin=0, vmax=agent.actions - 1, **shape)
+        axes.figure.colorbar(shown, ax=axes, ticks=range(agent.actions))
+        axes.set(title="greedy action", xlabel="first number", ylabel="second number")
+
+    return {"max_q": value, "policy": policy}
 
 
 def pixels(run: Run, k: int = 0) -> dict[str, np.ndarray]:

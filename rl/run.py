@@ -227,7 +227,7 @@ def start(
 
     steps: what schedules without a horizon of their own span (100 000 if not given). The rest is as in `rl.train`.
     """
-    if type(description).__name__ not in describe.AGENTS:
+    if not isinstance(description, Description):
         raise TypeError(f"The agent is a description such as rl.QLearning(), not {description!r}.")
     numbers = vector.seeds_of(seeds)
     horizon = check_steps(DEFAULT_HORIZON if steps is None else steps)

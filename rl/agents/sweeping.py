@@ -9,6 +9,7 @@ same sweeps instead of solving its model each time, and its model goes on learni
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
@@ -162,6 +163,24 @@ class PrioritisedSweeping(Tabular):
     def limits(self, states: int, actions: int) -> dict[str, int]:
         slots = states * actions * self.outcomes
         return {"following": states, "head": slots + 1, "after": slots + 1}
+
+    def check_saved(self, arrays: Mapping[str, Any], states: int, actions: int) -> None:
+        super().check_saved(arrays, states, actions)
+        if "head" not in arrays:  # these are not the tables, but what goes with an episode
+            return
+        for k in range(len(arrays["head"])):  # a list that goes in circles would be followed for ever
+            following, after = arrays["following"][k].ravel(), arrays["after"][k]
+            used = (arrays["times"][k] > 0) & (arrays["discount"][k] != 0)
+            listed: list[int] = []
+            good = True
+            for s in range(states):
+                i = int(arrays["head"][k, s])
+                while i > 0 and good:
+                    good = bool(following[i - 1] == s) and len(listed) < used.sum()
+                    listed.append(i - 1)
+                    i = int(after[i - 1])
+            if not good or sorted(listed) != np.flatnonzero(used.ravel()).tolist():
+                raise ValueError("The saved lists of what leads to each state contradict the model.")
 
 
 @dataclass(frozen=True)

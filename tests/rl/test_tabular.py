@@ -1,13 +1,17 @@
 """The tabular family: each agent against the exact optimum, alone as stacked, gone on with; bad settings."""
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
 
 import rl
-from rl.explore import UCB, Boltzmann, EpsilonGreedy
+from rl import describe
+from rl.agents.table import Tabular
+from rl.explore import UCB, Boltzmann, EpsilonGreedy, highest
 from rl.planning import value_iteration
+from supervised.checkpoint import CheckpointError
 
 AGENTS = {
     "QLearning": rl.QLearning(),
@@ -110,10 +114,13 @@ def test_a_batch_teaches_one_step_rules_alone():
 
     spaces = gym.spaces.Discrete(3), gym.spaces.Discrete(2)
     batch = rl.Batch(*(torch.tensor(x) for x in ([[0]], [[1]], [[1.0]], [[0.0]], [[1]])))
-    for agent in (rl.ExpectedSARSA(step_size=0.5), rl.DynaQ(step_size=0.5, planning_steps=1)):
+    agents = [rl.ExpectedSARSA(step_size=0.5), rl.DynaQ(step_size=0.5, planning_steps=1), rl.WeightedQ(step_size=0.5)]
+    for agent in (*agents, rl.PrioritisedSweeping(), rl.SpeedyQ(), rl.RMax(known_after=1, initial_q=0.0)):
         live = agent.build(*spaces, seeds=1)
         assert live.update(batch).td_error.tolist() == [[1.0]]
         assert live.table[0, 0, 1] >= 0.5
+    bonus = rl.QLearning(step_size=1.0, count_bonus=3.0).build(*spaces, seeds=1)
+    assert bonus.update(batch).td_error.tolist() == [[4.0]]
     with pytest.raises(ValueError, match="SARSA learns from whole episodes, or from what it does next"):
         rl.SARSA().build(*spaces, seeds=1).update(batch)
 
@@ -161,6 +168,56 @@ def test_bad_settings_are_told(make, sentence):
 def test_a_memory_that_would_not_fit_is_refused():
     with pytest.raises(ValueError, match="What MonteCarlo remembers of 30 episodes at once takes"):
         rl.start("FrozenLake-v1", rl.MonteCarlo(memory_steps=100_000_000), 30, steps=10)
+
+
+def test_lists_that_go_in_circles_are_refused():
+    """The compiled loop would follow them for ever."""
+    run = rl.start("FrozenLake-v1", rl.PrioritisedSweeping(), 2, steps=1000)
+    run.advance(500)
+    saved = {name: array.copy() for name, array in run.agent.state_dict().items() if isinstance(array, np.ndarray)}
+    run.agent.load_state_dict(saved)
+    first = int(saved["head"][1].max()) - 1
+    for name, place, bad in (("after", first, first + 1), ("head", 5, 0), ("head", 5, first + 1)):
+        damaged = {**saved, name: saved[name].copy()}
+        damaged[name][1, place] = bad
+        if (damaged[name] != saved[name]).any():
+            with pytest.raises(ValueError, match="lists of what leads to each state contradict the model"):
+                run.agent.load_state_dict(damaged)
+
+
+def believe(table, t, rng):
+    before = table.q[t.s, t.a]
+    value = t.reward
+    if t.discount != 0.0:
+        value += t.discount * highest(table.q, t.s2)
+    table.q[t.s, t.a] = max(before, value)
+    return value - before
+
+
+def test_a_rule_of_ones_own_needs_no_other_file(tmp_path):
+    """It runs compiled, over seeds; a checkpoint of it needs to be told its name."""
+
+    @dataclass(frozen=True)
+    class Own(Tabular):
+        rule = staticmethod(believe)
+
+    run = rl.train("FrozenLake-v1", Own(), steps=20_000, seeds=2, progress=False, env_kwargs={"is_slippery": False})
+    assert run.model is not None
+    assert run.exact.metrics(run.agent)["eval/optimality_gap"].tolist() == [0.0, 0.0]
+    with pytest.raises(TypeError, match=r"Own is not one of the known descriptions: .* by @rl\.register"):
+        run.save(tmp_path / "run.safetensors")
+    rl.register(Own)
+    try:
+        run.save(tmp_path / "run.safetensors")
+        assert rl.load(tmp_path / "run.safetensors").agent.table.tobytes() == run.agent.table.tobytes()
+    finally:
+        del describe.TYPES["Own"], describe.AGENTS["Own"]
+    with pytest.raises(CheckpointError, match="known once its module is imported"):
+        rl.load(tmp_path / "run.safetensors")
+    with pytest.raises(ValueError, match="QLearning is the name of"):
+        rl.register(dataclass(frozen=True)(type("QLearning", (Tabular,), {})))
+    with pytest.raises(TypeError, match="is no dataclass that is a Tabular"):
+        rl.register(int)
 
 
 def test_a_damaged_trail_is_refused(tmp_path):
