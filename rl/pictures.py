@@ -111,12 +111,12 @@ def _over_the_plane(agent: LinearAgent, k: int, points: int = 120) -> dict[str, 
 
     def value(axes: Axes) -> None:
         axes.figure.colorbar(axes.imshow(q.max(-1), cmap="viridis", **shape), ax=axes)
-        axes.set(title="max Q", xlabel="first number", ylabel="second number")
+        axes.set(title="max Q", xlabel="observation[0]", ylabel="observation[1]")
 
     def policy(axes: Axes) -> None:
         shown = axes.imshow(q.argmax(-1), cmap="viridis", vmin=0, vmax=agent.actions - 1, **shape)
         axes.figure.colorbar(shown, ax=axes, ticks=range(agent.actions))
-        axes.set(title="greedy action", xlabel="first number", ylabel="second number")
+        axes.set(title="greedy action", xlabel="observation[0]", ylabel="observation[1]")
 
     return {"max_q": value, "policy": policy}
 
