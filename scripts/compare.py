@@ -173,7 +173,7 @@ def report(console: Console, env: str, curves: Mapping[str, Mapping[str, Any]], 
 def figures(chosen: Mapping[str, Panel], found: Mapping[str, Mapping[str, Any]], desk: Desk) -> list[str]:
     """The textbook's table in Markdown."""
     desk.report()
-    lines = ["| figure | agent | in the end, mean over seeds | the book |", "| --- | --- | --- | --- |"]
+    lines = ["| figure | agent | in the end, mean over seeds | the book, in words |", "| --- | --- | --- | --- |"]
     for name, panel in chosen.items():
         for agent, one in found[name].items():
             values = panels.numbers(one)[-1]

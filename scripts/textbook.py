@@ -92,7 +92,6 @@ def textbook() -> dict[str, Panel]:
             "mean return of the last 100 episodes",
             20_000,
             digits=1,
-            scale="symlog",
         ),
         "cliff-greedy": Panel(
             "Example 6.6, the cliff: what the greedy policy is worth",
@@ -104,6 +103,7 @@ def textbook() -> dict[str, Panel]:
             200_000,
             digits=2,
             scale="symlog",
+            floor=0.0,
         ),
         "bias": Panel(
             "Example 6.7, maximisation bias: steps to the left from A",
@@ -161,7 +161,7 @@ def textbook() -> dict[str, Panel]:
                 "Q-learning, discount .99": rl.QLearning(explore=tenth),
                 "Q-learning, discount .9": rl.QLearning(gamma=0.9, explore=tenth),
             },
-            {"R-learning": "finds a policy as good as the best", "Q-learning, discount .99": NEVER_HIGH},
+            {"R-learning": "(the book has differential SARSA here)", "Q-learning, discount .99": NEVER_HIGH},
             gain,
             "reward per step of the greedy policy (exact)",
             200_000,
