@@ -80,7 +80,8 @@ class ChangingMaze(gym.Env[Any, Any]):
     """A maze that becomes another after `change_after` steps in all, however many episodes they were; a point for arriving.
 
     The change outlives an episode, so it is no part of a finite model: an agent takes it as it comes. `lasting_state` is what a
-    resumed run puts back (see `envs.Member`).
+    resumed run puts back (see `envs.Member`). A run's `evaluate` begins in the maze as it is at first, and has steps of its own:
+    to judge a policy by what the maze became, make the environment with change_after=0.
     """
 
     def __init__(self, before: Maze, after: Maze, change_after: int, render_mode: str | None = None) -> None:

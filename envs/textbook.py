@@ -26,7 +26,8 @@ def maximisation_bias(**kwargs: Any) -> TableEnv:
     """Example 6.7: from A every other action ends the episode for nothing, the others lead to B, where each of ten actions pays
     -0.1 on average, 0.9 or -1.1 by a fair coin. Who believes the luckiest of ten estimates goes left too often.
 
-    Deviation: the book's rewards are normal, with this mean and this variance.
+    Deviations: the book's rewards are normal, with this mean and this variance; and as all states here have ten actions, five
+    lead from A to the left and five to the right, where the book has one each.
     """
     away = {a: [(1.0, 1, 0.0, False)] if a % 2 == 0 else [(1.0, 0, 0.0, True)] for a in range(10)}
     gamble = {a: [(0.5, 1, 0.9, True), (0.5, 1, -1.1, True)] for a in range(10)}

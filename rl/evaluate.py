@@ -120,6 +120,9 @@ def by_episodes(
             (fast or jit.specialise(rollout, **parts))(episodes, limit, policy, world, returns[k], lengths[k])
         else:
             assert isinstance(agent, TableAgent)
+            if k > 0:  # an environment of each seed's own, for some keep what outlives an episode
+                env.close()
+                env = where.make()
             member = Member(env, evaluation_seed(seed), 0, StateIndex(agent.index.space, where.name))
             rollout(episodes, limit, policy.tolist(), [member], returns[k], lengths[k])
     if model is None:
@@ -201,7 +204,7 @@ class Exact:
         own exploring is worth the best way to act while epsilon is what it ends with. NaN where that is not known."""
         if self.epsilon == 0.0 or self.solution is None:
             return self.stationary
-        if self.epsilon is None:
+        if self.epsilon is None or self.continuing:
             return float("nan")
         return float(self.value(planning.value_iteration(self.model, self.gamma, epsilon=self.epsilon).policy[None])[0])
 

@@ -180,7 +180,7 @@ def gain(model: Model, policy: np.ndarray) -> float:
     moves = np.zeros((model.states, model.states))
     np.add.at(moves, (np.arange(model.states)[:, None, None], model.next_state), stay)
     moves += (joint - stay).sum((1, 2))[:, None] * model.start
-    # Averaging over 2^40 steps settles every chain, also one that goes in circles (half of its steps stay where they are).
+    # The chain after 2^40 steps, half of which stay where they are, so that one that goes in circles settles too.
     lazy = 0.5 * (moves + np.eye(model.states))
     for _ in range(40):
         lazy = lazy @ lazy

@@ -91,7 +91,7 @@ class Run:
         if isinstance(self.agent, TableAgent):
             self.loop = Online(self.agent, where, self.model, seeds, envs_per_seed, horizon_steps, workers)
         elif isinstance(self.agent, LinearAgent):
-            self.loop = Linear(self.agent, where, seeds, envs_per_seed, horizon_steps)
+            self.loop = Linear(self.agent, where, seeds, envs_per_seed, horizon_steps, workers)
         else:
             self.loop = OffPolicy(self.agent, where, seeds, envs_per_seed, horizon_steps)
         self.regret = np.zeros(len(seeds))

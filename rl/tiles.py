@@ -54,6 +54,12 @@ def coding_of(space: gym.Space[Any], tilings: int, tiles: int, bounds: Bounds | 
             f"The environment's observation space has {which}: say between which numbers the tiles shall lie, by bounds=(lowest,"
             f" highest), each with {axes} numbers; what lies beyond counts as on the edge."
         )
+    uneven = [d for d in range(axes) if math.gcd(tilings, 2 * d + 1) > 1]
+    if uneven:
+        raise SpaceError(
+            f"{tilings} tilings would not be spread evenly along axis {uneven[0]}, whose shifts are in steps of"
+            f" {2 * uneven[0] + 1}/{tilings} of a tile: take a power of 2."
+        )
     features = tilings * float(tiles + 1) ** axes
     if features > MOST_FEATURES:
         raise SpaceError(

@@ -48,15 +48,18 @@ INTRODUCTION = """# The tabular family beside the exact optimum
 `python scripts/compare.py --docs` wrote this page: every agent with the settings of its preset, its greedy policy judged
 exactly, means over seeds with their 95 % intervals. Near: within 99 %.
 
-What theory promises. Agents that learn what acting best is worth lead to value iteration's policy, the stationary best. SARSA
-and its kin, and Monte-Carlo, learn what acting as they do is worth: they lead to the best way to act while exploring as much
-as they do at the end (epsilon .2). On CliffWalking that is the way round the cliff, 4 steps longer than the edge. What the
-greedy policy that they are promised is worth was computed exactly: that is the theory's gap.
+What theory promises. Agents that learn what acting best is worth are held to value iteration's policy, the stationary best.
+SARSA and its kin, and Monte-Carlo, learn what acting as they do is worth: they are held to the best way to act while
+exploring as much as they do at the end (epsilon .2). On CliffWalking that is the way round the cliff, 4 steps longer than the
+edge. What the greedy policy that they are held to is worth was computed exactly: that is the theory's gap.
 
-Proofs: Q-learning (Watkins and Dayan 1992), Double Q-learning (van Hasselt 2010), speedy Q-learning (Azar et al. 2011), SARSA
-(Singh et al. 2000), Expected SARSA (van Seijen et al. 2009), Tree Backup and Q(lambda) (Munos et al. 2016). None for control
-by n-step SARSA, SARSA(lambda) and Monte-Carlo as they are here, which need not arrive; nor for R-learning, which is in [the
-textbook's figures](textbook.md). The step sizes here stay above 0, so that all of them keep a little noise.
+What is proved, for step sizes that fall in the right way: Q-learning (Watkins and Dayan 1992) and Double Q-learning (van
+Hasselt 2010) reach the best values, SARSA the best that its way of exploring leaves (Singh et al. 2000); R-MAX is near the
+best after a bounded number of steps, with high probability (Brafman and Tennenholtz 2002). The others here have proofs for
+something near what runs here, or none: n-step SARSA, SARSA(lambda) and Monte-Carlo for a policy that stays as it is, Tree
+Backup and Q(lambda) for other traces, speedy Q-learning for rounds in which each pair is drawn by itself. They need not
+arrive, and where they did not the table says so. R-learning, which has none, is among [the textbook's figures](textbook.md).
+Where step sizes stay above 0 a little noise stays with them.
 
 ![Gap to the optimum over steps](pictures/tabular.png)
 """
@@ -114,11 +117,11 @@ def tables(envs: tuple[str, ...], names: tuple[str, ...]) -> dict[str, Panel]:
     }  # fmt: skip
 
 
-def reached(found: Mapping[str, Any], optimum: float) -> tuple[int | None, int | None]:
+def reached(found: Mapping[str, Any], optimum: float | None) -> tuple[int | None, int | None]:
     """How many seeds end within 99 % of an optimum, and from which step on nine of ten do for good."""
-    counts = [near(found["best"] - row, optimum) for row in panels.numbers(found)]
-    if None in counts:
+    if optimum is None:
         return None, None
+    counts = [near(found["best"] - row, optimum) or 0 for row in panels.numbers(found)]
     enough = 0.9 * len(found["values"][0])
     since = None
     for step, count in zip(reversed(found["steps"]), reversed(counts), strict=True):
@@ -128,7 +131,7 @@ def reached(found: Mapping[str, Any], optimum: float) -> tuple[int | None, int |
     return counts[-1], since
 
 
-def of_all(count: int | None, seeds: int, since: int | None) -> tuple[str, str]:
+def of_all(count: int | None, seeds: int, since: int | None = None) -> tuple[str, str]:
     """How many seeds, and from when on, in words."""
     if count is None:
         return "not known", "not known"
@@ -139,7 +142,7 @@ def report(console: Console, env: str, curves: Mapping[str, Mapping[str, Any]], 
     """Print an environment's table -> the same in Markdown."""
     first = next(iter(curves.values()))
     seeds = len(first["values"][0])
-    title = f"{env}: best possible {first['best']:.4f}, best stationary policy {first['stationary']:.4f}, {seeds} seeds"
+    title = f"{env}: best possible {first['best']:.4f}, best stationary policy {told(first['stationary'], 4)}, {seeds} seeds"
     head = (
         "agent",
         "gap to the best",
@@ -160,9 +163,9 @@ def report(console: Console, env: str, curves: Mapping[str, Mapping[str, Any]], 
     for agent, found in curves.items():
         count, since = reached(found, found["promised"])
         stationary, _ = reached(found, found["stationary"])
-        gap_there = found["best"] - found["promised"]
+        gap_there = "not known" if found["promised"] is None else f"{found['best'] - found['promised']:.4f}"
         ours = told(results.summary(panels.numbers(found)[-1], range(seeds)), 4)
-        row = (agent, ours, f"{gap_there:.4f}", *of_all(count, seeds, since), f"{stationary} of {seeds}")
+        row = (agent, ours, gap_there, *of_all(count, seeds, since), of_all(stationary, seeds)[0])
         table.add_row(*row)
         lines.append(f"| {' | '.join(row)} |")
         desk.row(f"{env}, {agent}: seeds near what its theory promises", row[3])

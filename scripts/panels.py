@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -46,9 +45,13 @@ def train(run: rl.Run, panel: Panel, steps: int) -> dict[str, Any]:
     values = []
     for until in grid:
         rl.train(run, steps=until, progress=False)
-        values.append([x if math.isfinite(x) else None for x in panel.measure(run).tolist()])  # JSON knows no NaN
+        values.append([results.number(x) for x in panel.measure(run).tolist()])
     exact = run.exact
-    known = {} if exact is None else {"best": exact.best, "stationary": exact.stationary, "promised": exact.promised}
+    known = (
+        {}
+        if exact is None
+        else {name: results.number(getattr(exact, name)) for name in ("best", "stationary", "promised")}
+    )
     return {"steps": grid, "values": values, "configuration": run.config(), **known}
 
 
@@ -106,6 +109,7 @@ def draw_groups(
     """A row of axes for each group of agents, a column for each comparison; the agent `beside` stands in each, in black."""
     known = next(iter(found.values()))
     rows = {title: [n for n in names if n in known] for title, names in groups.items()}
+    rows["others"] = [n for n in known if not any(n in names for names in rows.values())]
     rows = {title: names for title, names in rows.items() if names and (names != [beside] or len(known) == 1)}
     figure = Figure(figsize=(4.6 * len(found) + 2.4, 3.1 * len(rows)), layout="constrained")
     for row, (title, names) in zip(figure.subplots(len(rows), len(found), squeeze=False), rows.items(), strict=True):

@@ -97,7 +97,7 @@ def textbook() -> dict[str, Panel]:
             "Example 6.6, the cliff: what the greedy policy is worth",
             "CliffWalking-v1",
             {"SARSA": rl.SARSA(explore=tenth), "Q-learning": rl.QLearning(explore=tenth)},
-            {"SARSA": "the way round: 2 or 4 steps more", "Q-learning": "the shortest way"},
+            {"SARSA": "the way round", "Q-learning": "the shortest way"},
             gap,
             "gap to the best return, -13 (exact)",
             200_000,
@@ -168,7 +168,7 @@ def textbook() -> dict[str, Panel]:
             line=(best, "best"),
         ),
         "mountain-car": Panel(
-            "Example 12.2, MountainCar by 8 tilings of 8 x 8 tiles",
+            "Example 12.2, MountainCar (cut after 200 steps) by 8 tilings of 8 x 8 tiles",
             "MountainCar-v0",
             {
                 "replacing traces": rl.LinearSARSA(traces="replacing"),

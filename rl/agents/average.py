@@ -56,6 +56,10 @@ class RLearning(Tabular):
         check_unused(self, "gamma", "nothing is discounted")
         check_number(self, "gain_step_size", 1)
 
+    def check_model(self, model: Any) -> None:
+        if (model.terminated & (model.probability > 0)).any():
+            raise ValueError(f"RLearning is for tasks without an end, but {model.name} has endings.")
+
     def tables(self, states: int, actions: int) -> dict[str, np.ndarray]:
         return {"gain": np.zeros(1)}
 

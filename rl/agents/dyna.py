@@ -12,9 +12,9 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from rl.agents.model import count, drawn, outcome_of, outcomes_of, rarest
+from rl.agents.model import check_outcomes, count, drawn, outcome_of, outcomes_of, rarest
 from rl.agents.q_learning import learn as learn_once
-from rl.agents.table import Moment, Tabular, check_count, check_number
+from rl.agents.table import Moment, Tabular, check_count, check_number, check_unused
 from rl.explore import highest
 
 
@@ -97,7 +97,8 @@ class DynaQ(Tabular):
     """Dyna-Q.
 
     planning_steps: made-up steps after each real one. bonus: kappa of Dyna-Q+; 0 for Dyna-Q. outcomes: how many different ones
-    the model keeps of each pair; 1 for a world that is certain, and may change. The rest as in `Tabular`.
+    the model keeps of each pair: as many as it can have, or 1 for a world that is certain, and may change. A made-up step has the
+    step size of the pair's last real one, and the discount that its outcome had then. The rest as in `Tabular`.
     """
 
     planning_steps: int = 10
@@ -109,9 +110,13 @@ class DynaQ(Tabular):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_unused(self, "count_bonus", "its model would keep it; give a bonus")
         check_count(self, "planning_steps")
         check_count(self, "outcomes")
         check_number(self, "bonus")
+
+    def check_model(self, model: Any) -> None:
+        check_outcomes(self, model)
 
     def tables(self, states: int, actions: int) -> dict[str, np.ndarray]:
         pairs, whole = (states, actions), np.int64

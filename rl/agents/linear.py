@@ -1,7 +1,7 @@
 """Semi-gradient SARSA(lambda) with tile coding: Q(s, a) is the sum of the weights of the tiles that s lies in.
 
-Sutton and Barto (2018), section 12.7, with accumulating and replacing traces as in its box, and true online (Dutch traces) as in
-the box of 12.8. Deviations: a trace below 1e-4 is let go. A truncation bootstraps from the mean over what might be done next, for
+Sutton and Barto (2018), section 12.7: its first box with accumulating and replacing traces, its second, true online, with Dutch
+ones. Deviations: a trace below 1e-4 is let go. A truncation bootstraps from the mean over what might be done next, for
 no next step is taken; then the traces end with the episode.
 """
 
@@ -86,7 +86,7 @@ def fade(m: Memory, r: int, factor: float) -> None:
     while j < m.size[r]:
         place = m.listed[r, j]
         m.trace[r, place] *= factor
-        if m.trace[r, place] < FAINT:
+        if abs(m.trace[r, place]) < FAINT:  # Dutch ones may be below 0
             m.trace[r, place] = 0.0
             m.size[r] -= 1
             m.listed[r, j] = m.listed[r, m.size[r]]

@@ -1,7 +1,8 @@
 """What a table learns of the world: which outcomes each pair has had, how often each came, and what it brought.
 
-Up to K outcomes a pair, told apart by the next state and by whether it ended; where there is no room the rarest gives way.
-With K = 1 the last outcome is believed, which suits a world that is certain, and may change.
+Up to K outcomes a pair, told apart by the next state and by whether it ended; where there is no room the rarest gives way, so K
+must be as many as a pair can have, or the model is wrong. With K = 1 the last outcome is believed, reward and all, which suits a
+world that is certain, and may change.
 """
 
 from __future__ import annotations
@@ -19,6 +20,16 @@ def outcomes_of(states: int, actions: int, outcomes: int) -> dict[str, np.ndarra
     shape = (states, actions, outcomes)
     whole = {name: np.zeros(shape, np.int64) for name in ("following", "times")}
     return whole | {name: np.zeros(shape) for name in ("discount", "reward")}
+
+
+def check_outcomes(description: Any, model: Any) -> None:
+    """Raise ValueError where a pair has more outcomes than the agent's model keeps, unless that keeps the last alone."""
+    most = int(model.outcomes.max())
+    if 1 < description.outcomes < most:
+        raise ValueError(
+            f"{type(description).__name__} keeps {description.outcomes} outcomes of each state and action, but {model.name} has"
+            f" up to {most}: give outcomes={most} (or 1, to believe the last alone)."
+        )
 
 
 def outcome_of(table: Any, t: Moment) -> int:
@@ -42,6 +53,8 @@ def rarest(table: Any, s: int, a: int) -> int:
 
 def count(table: Any, t: Moment, k: int) -> None:
     """Count a step as outcome k of its pair; a place that held another is emptied before."""
+    if table.times.shape[2] == 1:
+        table.times[t.s, t.a, k] = 0
     if table.times[t.s, t.a, k] == 0:
         table.following[t.s, t.a, k] = t.s2
         table.reward[t.s, t.a, k] = 0.0

@@ -1,8 +1,9 @@
 """Speedy Q-learning: each round moves by the whole difference that the last round made, and by a falling share of the rest.
 
-Azar, Munos, Ghavamzadeh and Kappen (2011), equation 3, in the asynchronous form of their appendix: a round lasts until every
-pair was tried again. Deviation: a round lasts until every pair that was ever met was tried again, for in most environments some
-pairs cannot be met (behind a termination there is nothing to try).
+Azar, Munos, Ghavamzadeh and Kappen (2011), "Speedy Q-learning". Deviations, since here pairs come as acting brings them: a
+round lasts until every pair that was ever met was tried again, and a pair learns from its first try in a round alone. (When a
+round ends depends on what the tries brought, so that the mean over all of them would lean towards what ends it soon.) The
+paper's proof is for rounds in which each pair is drawn by itself.
 """
 
 from __future__ import annotations
@@ -18,47 +19,48 @@ from supervised.schedules import Schedule
 
 
 class Rounds(NamedTuple):
-    """Tables of two rounds, and what each pair has brought in the present one, summed up."""
+    """Tables of two rounds, and what each pair's first try in the present one has brought."""
 
     q: Any  # float64 [S, A], of the present round
     visits: Any  # int64 [S, A]
     old: Any  # float64 [S, A], of the round before
-    by_old: Any  # float64 [S, A], the sum of r + discount * max old(s', .) in this round
+    by_old: Any  # float64 [S, A], r + discount * max old(s', .)
     by_q: Any  # float64 [S, A], of r + discount * max q(s', .)
-    tried: Any  # int64 [S, A], how often in this round
+    tried: Any  # int64 [S, A], 1: in this round
     counts: Any  # int64 [3], pairs ever met, pairs tried in this round, rounds done
 
 
 def learn(table: Rounds, t: Moment, rng: Any) -> float:
-    """Sum up what the step brought, as the last round's table and as this one's would have it -> the TD error."""
-    before, now = t.reward, t.reward
+    """Note what a pair's first try in a round brought, as the last table and as this one would have it -> the TD error."""
+    now = t.reward
     if t.discount != 0.0:
-        before += t.discount * highest(table.old, t.s2)
         now += t.discount * highest(table.q, t.s2)
     error: float = now - table.q[t.s, t.a]
-    table.counts[0] += table.visits[t.s, t.a] == 1
-    table.counts[1] += table.tried[t.s, t.a] == 0
-    table.tried[t.s, t.a] += 1
-    table.by_old[t.s, t.a] += before
-    table.by_q[t.s, t.a] += now
-    if table.counts[1] == table.counts[0]:
-        next_round(table)
+    if table.tried[t.s, t.a] == 0:
+        before = t.reward
+        if t.discount != 0.0:
+            before += t.discount * highest(table.old, t.s2)
+        table.by_old[t.s, t.a] = before
+        table.by_q[t.s, t.a] = now
+        table.tried[t.s, t.a] = 1
+        table.counts[0] += table.visits[t.s, t.a] == 1
+        table.counts[1] += 1
+        if table.counts[1] == table.counts[0]:
+            next_round(table)
     return error
 
 
 def next_round(table: Rounds) -> None:
-    """q(s, a) <- q(s, a) + share * (by_old - q(s, a)) + (1 - share) * (by_q - by_old), share = 1 / (rounds + 1), of means."""
+    """q(s, a) <- q(s, a) + share * (by_old - q(s, a)) + (1 - share) * (by_q - by_old), share = 1 / (rounds + 1)."""
     share = 1.0 / (table.counts[2] + 1)
     for s in range(table.q.shape[0]):
         for a in range(table.q.shape[1]):
             value = table.q[s, a]
-            if table.tried[s, a] > 0:
-                by_old, by_q = table.by_old[s, a] / table.tried[s, a], table.by_q[s, a] / table.tried[s, a]
-                table.q[s, a] += share * (by_old - value) + (1.0 - share) * (by_q - by_old)
+            if table.tried[s, a] == 1:
+                by_old = table.by_old[s, a]
+                table.q[s, a] += share * (by_old - value) + (1.0 - share) * (table.by_q[s, a] - by_old)
             table.old[s, a] = value
             table.tried[s, a] = 0
-            table.by_old[s, a] = 0.0
-            table.by_q[s, a] = 0.0
     table.counts[1] = 0
     table.counts[2] += 1
 

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from rl.agents.model import count, expected_backup, outcome_of, outcomes_of, rarest
+from rl.agents.model import check_outcomes, count, expected_backup, outcome_of, outcomes_of, rarest
 from rl.agents.table import Moment, Tabular, check_count, check_number, check_unused
 from rl.explore import Greedy, TableExplore, highest
 from supervised.schedules import Schedule
@@ -132,8 +132,8 @@ class PrioritisedSweeping(Tabular):
     """Prioritised sweeping.
 
     planning_steps: most backups after each real step. threshold: how far a value may lie off before it waits for one. outcomes:
-    how many different ones the model keeps of each pair. There is no step size: the model's mean is taken as it is. The rest as
-    in `Tabular`.
+    how many different ones the model keeps of each pair: as many as it can have, or 1 for a world that is certain, and may
+    change. There is no step size: the model's mean is taken as it is. The rest as in `Tabular`.
     """
 
     step_size: float | Schedule = 1.0
@@ -147,9 +147,13 @@ class PrioritisedSweeping(Tabular):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_unused(self, "step_size", "the model's mean is taken as it is")
+        check_unused(self, "count_bonus", "its model would keep it")
         check_count(self, "planning_steps")
         check_count(self, "outcomes")
         check_number(self, "threshold")
+
+    def check_model(self, model: Any) -> None:
+        check_outcomes(self, model)
 
     def tables(self, states: int, actions: int) -> dict[str, np.ndarray]:
         found = outcomes_of(states, actions, self.outcomes)

@@ -34,7 +34,7 @@ class Moment(NamedTuple):
     a2: int  # the next action, for rules that needs_next_action; else -1
     step_size: float
     over: bool  # the episode has ended, by termination or truncation
-    explore: int  # EPSILON_GREEDY, BOLTZMANN or NOISE, and
+    explore: int  # EPSILON_GREEDY, BOLTZMANN, NOISE or UPPER_BOUND, and
     level: float  # its epsilon, temperature or scale, for rules that are knows_policy; else 0
 
 
@@ -50,12 +50,12 @@ class Tabular:
     """What every tabular agent is described by.
 
     gamma: discount in [0, 1], a number or a schedule in steps. step_size: in [0, 1], a number or a schedule in steps,
-    episodes or visits of the state and action; the default, max(0.01, visits**-0.6), converges. explore: one of
+    episodes or visits of the state and action; the default is max(0.01, visits**-0.6). explore: one of
     rl.explore's EpsilonGreedy, Greedy, Boltzmann, DecayingNoise and UCB; the default goes from epsilon 1 to 0.05 in a
     straight line over the run. initial_q: what the table starts with, a number or (low, high) for numbers drawn between
     them; above what can be reached it makes the agent try everything (optimism). count_bonus: what each reward is raised by,
-    divided by the square root of how often its pair was tried (Strehl and Littman 2008, equation 5): values tell of what is
-    new, also of what lies far off.
+    divided by the square root of how often its pair was tried: values tell of what is new, also of what lies far off (after
+    Strehl and Littman 2008, whose bonus belongs to a model; here it is part of the reward as it comes).
     """
 
     gamma: float | Schedule = 0.99
@@ -100,6 +100,9 @@ class Tabular:
         for name, limit in self.limits(states, actions).items():
             if name in arrays and (arrays[name].min() < 0 or arrays[name].max() >= limit):
                 raise ValueError(f"The saved {name!r} lies outside 0..{limit - 1}.")
+
+    def check_model(self, model: Any) -> None:
+        """Raise ValueError for the finite model of an environment that this agent is not made for."""
 
     def build(self, observation_space: Any, action_space: Any, seeds: Any = 1, device: str = "cpu") -> TableAgent:
         """The live agent: N tables of zeros, or of `initial_q`. Raises SpaceError for spaces that are not finite."""
@@ -176,7 +179,7 @@ class TableAgent:
 
         For loops of your own, and rules that learn from one step by itself. A schedule in steps counts the transitions (one
         without a horizon spans 100 000 of them), one in visits the visits; episodes are not known here, and such a
-        schedule stays at its start. Raises ValueError for other rules, and for masks where the rule knows none.
+        schedule stays at its start. Raises ValueError for other rules, and for masks or weights where the rule knows none.
         """
         description = self.description
         if description.needs_next_action or description.trail(self.index.size, self.actions):
@@ -184,10 +187,14 @@ class TableAgent:
                 f"{type(description).__name__} learns from whole episodes, or from what it does next, which a batch does not"
                 " tell: train it by rl.train, or step by step with run.advance()."
             )
-        if batch.next_mask is not None and description.memory is not Table:
+        plain = description.memory is Table
+        if batch.next_mask is not None and not (plain and not description.knows_policy):
             raise ValueError(f"{type(description).__name__} knows no masks.")
+        if batch.weight is not None and not plain:
+            raise ValueError(f"{type(description).__name__} knows no weights.")
         states, next_states = self._states(batch.obs), self._states(batch.next_obs)
-        rate, level = (as_schedule(s).curve(100_000) for s in (description.step_size, description.explore.level))
+        schedules = (description.step_size, description.explore.level, description.gamma)
+        rate, level, discounting = (as_schedule(s).curve(100_000) for s in schedules)
         errors = torch.zeros(states.shape, dtype=torch.float64)
         reward, discount = batch.reward.double().cpu().numpy(), batch.discount.double().cpu().numpy()
         action = batch.action.cpu().numpy()
@@ -213,7 +220,8 @@ class TableAgent:
                 gain, future = float(reward[k, b]), float(discount[k, b])
                 if description.count_bonus > 0:
                     gain += description.count_bonus / math.sqrt(visits + 1)
-                moment = Moment(0, s, a, gain, future, future, s2, -1, step_size, False, description.explore.kind, now)
+                gamma, kind = value_at(discounting, self.updates), description.explore.kind
+                moment = Moment(0, s, a, gain, future, gamma, s2, -1, step_size, False, kind, now)
                 errors[k, b] = description.rule(seen, moment, self.generators[k])
                 table.q[s, a] = seen.q[s, a]
             self.updates += 1

@@ -1,8 +1,9 @@
 """Weighted Q-learning: the best next action is judged by how likely each is to be the best, neither too high nor too low.
 
-D'Eramo, Nuara and Restelli (2016), "Estimating the Maximum Expected Value through Gaussian Approximation", algorithm 1: the
-value of s' is sum_b w_b Q(s', b), w_b being the probability that b is the best if each mean is normal with the variance of its
-estimate. Deviation: no integral is taken; one draw of the means names the best, which has the same mean.
+D'Eramo, Nuara and Restelli (2016), "Estimating Maximum Expected Value through Gaussian Approximation", algorithm 1: the value
+of s' is sum_b w_b Q(s', b), w_b being the probability that b is the best if each mean is normal with the variance of its
+estimate. Deviations: no integral is taken; one draw of the means names the best, which has the same mean. What the table
+starts with counts as a target that came before all.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import numpy as np
 
 from rl.agents.table import Moment, Tabular
 
-ANYTHING = 1e10  # the deviation of what was seen once at most
+ANYTHING = 1e10  # the deviation while one target has all the weight
 
 
 class Spread(NamedTuple):

@@ -23,8 +23,16 @@ class Linear:
     """N seeds of tile-coded SARSA(lambda), each in E environments of its own, all in lockstep."""
 
     def __init__(
-        self, agent: LinearAgent, where: Source, seeds: tuple[int, ...], envs_per_seed: int, horizon_steps: int
+        self,
+        agent: LinearAgent,
+        where: Source,
+        seeds: tuple[int, ...],
+        envs_per_seed: int,
+        horizon_steps: int,
+        workers: int | None,
     ) -> None:
+        if workers is not None and workers > 1:
+            raise ValueError(f"workers={workers}: an agent with tiles steps all its seeds in one process.")
         self.agent, self.seeds = agent, seeds
         rows, pairs = len(seeds) * envs_per_seed, agent.weights.shape[1] * agent.actions
         if rows * pairs * 16 > MOST_BYTES:
@@ -161,5 +169,9 @@ class Linear:
         fresh = self.acting.load_state_dict(state)
         if self.acting.obs is not None:
             self.tiles = self.agent.tiles(self.acting.obs)
+        if fresh.any():
+            going_on = self.action
+            self._choose(self._draw())
+            self.action = np.where(fresh, self.action, going_on)
         for r in np.flatnonzero(fresh):
             forget(self.memory, int(r))

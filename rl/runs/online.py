@@ -46,8 +46,8 @@ class Online:
         self.parts["NEXT_ACTION"] = int(description.needs_next_action)
         self.parts["KNOWS_POLICY"] = int(description.knows_policy)
         self.constants = description.constants()
-        if description.continuing and model is not None and (model.terminated & (model.probability > 0)).any():
-            raise ValueError(f"{type(description).__name__} is for tasks without an end, but {where.name} has endings.")
+        if model is not None:
+            description.check_model(model)
         trail = description.trail(agent.index.size, agent.actions)
         needed = n * e * sum(part.nbytes for part in trail.values())
         if needed > MOST_BYTES:

@@ -88,6 +88,14 @@ def test_what_outlives_an_episode_is_put_back(tmp_path):
         assert str(again.loop.walk.state_dict()) == str(whole.loop.walk.state_dict())
 
 
+def test_each_seed_is_judged_in_a_maze_of_its_own():
+    """An evaluation that changes the maze for one seed does not for the next."""
+    agent = rl.DynaQ(gamma=0.95, step_size=0.5, explore=EpsilonGreedy(0.1), outcomes=1)
+    together = rl.train("envs/BlockingMaze-v0", agent, steps=2000, seeds=[0, 1, 2], progress=False).evaluate(60)
+    alone = rl.train("envs/BlockingMaze-v0", agent, steps=2000, seeds=[2], progress=False).evaluate(60)
+    assert (together.lengths[2] == alone.lengths[0]).all()
+
+
 def test_dyna_q_plus_finds_what_has_changed():
     """Examples 8.2 and 8.3: where a shorter way opens, only who tries old ways again finds it; 10 seeds."""
     settings = {"gamma": 0.95, "step_size": 0.5, "explore": EpsilonGreedy(0.1), "outcomes": 1}

@@ -1,5 +1,7 @@
 """Tile coding and SARSA(lambda) over it: by hand, against a naive reference, against the table, and on MountainCar."""
 
+import math
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -35,7 +37,12 @@ def test_tiles_by_hand():
     st.integers(1, 3), st.integers(1, 9), st.integers(1, 9), st.lists(st.floats(-1e300, 1e300), min_size=3, max_size=3)
 )
 def test_every_grid_has_one_tile_for_an_observation(axes, tilings, tiles, numbers):
-    coding = coding_of(box([-1] * axes, [2] * axes), tilings, tiles)
+    space = box([-1] * axes, [2] * axes)
+    if any(math.gcd(tilings, 2 * d + 1) > 1 for d in range(axes)):
+        with pytest.raises(SpaceError, match="would not be spread evenly along axis"):
+            coding_of(space, tilings, tiles)
+        return
+    coding = coding_of(space, tilings, tiles)
     found = np.empty((1, tilings), np.int64)
     code(coding, np.array([numbers[:axes]]), found)
     each = (tiles + 1) ** axes
@@ -70,7 +77,7 @@ def test_values_are_sums_of_weights():
 
 
 def naive(kind, steps, features, actions, gamma, decay, rate):
-    """Sutton and Barto's boxes of 12.7 and 12.8, with whole vectors."""
+    """Sutton and Barto's boxes of 12.7, with whole vectors."""
     w, z, old = np.zeros(features * actions), np.zeros(features * actions), 0.0
     for tiles, a, reward, discount, tiles2, a2, over in steps:
         x, x2 = np.zeros((2, features * actions))
@@ -80,7 +87,7 @@ def naive(kind, steps, features, actions, gamma, decay, rate):
         following, value = w @ x2, w @ x
         error = reward + discount * following - value
         z = gamma * decay * z
-        z[z < 1e-4] = 0
+        z[np.abs(z) < 1e-4] = 0
         if kind == "dutch":
             z = z + (1 - rate * (z @ x)) * x
             w = w + rate * (error + value - old) * z - rate * (value - old) * x
@@ -261,6 +268,12 @@ def test_bounds_are_asked_for_where_there_are_none():
         ),
         (lambda: rl.start("MountainCar-v0", rl.LinearSARSA(tiles=100_000)), SpaceError, "more than the 50,000,000"),
         (lambda: rl.start("MountainCar-v0", rl.LinearSARSA(), device="cuda"), ValueError, "Tiles live on the CPU"),
+        (
+            lambda: rl.start("MountainCar-v0", rl.LinearSARSA(), 2, workers=2),
+            ValueError,
+            "steps all its seeds in one process",
+        ),
+        (lambda: rl.start("MountainCar-v0", rl.LinearSARSA(tilings=6)), SpaceError, "take a power of 2"),
         (
             lambda: rl.start("MountainCar-v0", rl.LinearSARSA(tiles=2000), 50),
             ValueError,

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import rl
+from envs import TableEnv
 from rl import describe
 from rl.agents.table import Tabular
 from rl.explore import UCB, Boltzmann, EpsilonGreedy, highest
@@ -77,8 +78,9 @@ def test_alone_as_stacked_and_gone_on_with_to_the_bit(name, tmp_path):
 
 @pytest.mark.parametrize("name", OFF_POLICY)
 def test_off_policy_agents_reach_the_optimum(name):
-    # Each of Double Q-learning's two tables learns from half of the steps, and believes no luck: it takes longer.
-    lake, cliff = (1_000_000, 1_000_000) if name == "DoubleQ" else (400_000, 100_000)
+    # Each of Double Q-learning's two tables learns from half of the steps, and believes no luck: it takes longer. So does speedy
+    # Q-learning, which learns from a pair's first try in a round.
+    lake, cliff = (1_000_000, 1_000_000) if name in ("DoubleQ", "SpeedyQ") else (400_000, 100_000)
     for env, steps in (("FrozenLake-v1", lake), ("CliffWalking-v1", cliff), ("Taxi-v4", 500_000)):
         run = rl.train(env, AGENTS[name], steps=steps, seeds=10, progress=False)
         value = run.exact.value(run.agent.table.argmax(-1))
@@ -136,8 +138,12 @@ def test_a_mask_of_a_batch_holds_also_where_the_state_leads_back_to_itself():
     agent.table[0, 0] = [1.0, 2.0]
     assert agent.update(batch).td_error.tolist() == [[pytest.approx(1 + 0.9 * 1 - 2)]]
     assert agent.table[0, 0].tolist() == [1.0, pytest.approx(2 - 0.05)]
-    with pytest.raises(ValueError, match="DoubleQ knows no masks"):
-        rl.DoubleQ().build(*spaces, seeds=1).update(batch)
+    for agent in (rl.DoubleQ(), rl.ExpectedSARSA()):
+        with pytest.raises(ValueError, match=f"{type(agent).__name__} knows no masks"):
+            agent.build(*spaces, seeds=1).update(batch)
+    weighted = batch._replace(next_mask=None, weight=torch.zeros(1, 1))
+    with pytest.raises(ValueError, match="PrioritisedSweeping knows no weights"):
+        rl.PrioritisedSweeping().build(*spaces, seeds=1).update(weighted)
 
 
 @pytest.mark.parametrize(
@@ -168,6 +174,36 @@ def test_bad_settings_are_told(make, sentence):
 def test_a_memory_that_would_not_fit_is_refused():
     with pytest.raises(ValueError, match="What MonteCarlo remembers of 30 episodes at once takes"):
         rl.start("FrozenLake-v1", rl.MonteCarlo(memory_steps=100_000_000), 30, steps=10)
+
+
+def test_speedy_q_is_right_where_chance_decides_when_a_round_ends():
+    """State 0 leads on or back by a fair coin, 1 pays 1 and leads back: a mean over all tries of a round would lean."""
+    P = {0: {0: [(0.5, 1, 0.0, False), (0.5, 0, 0.0, False)]}, 1: {0: [(1.0, 0, 1.0, False)]}}
+    run = rl.train(lambda: TableEnv(P, [1.0, 0.0]), rl.SpeedyQ(gamma=0.9), steps=200_000, seeds=5, progress=False)
+    exact = value_iteration(run.model, 0.9).q
+    assert np.abs(run.agent.table.mean(0) - exact).max() < 0.03, (run.agent.table[:, :, 0], exact[:, 0])
+
+
+def test_a_model_must_hold_what_can_happen():
+    with pytest.raises(
+        ValueError, match=r"DynaQ keeps 8 outcomes .* envs/AccessControl-v0 has up to 44: give outcomes=44"
+    ):
+        rl.start("envs/AccessControl-v0", rl.DynaQ())
+    with pytest.raises(ValueError, match="RMax keeps 2 outcomes"):
+        rl.start("FrozenLake-v1", rl.RMax(outcomes=2))
+    run = rl.train(
+        "envs/AccessControl-v0", rl.PrioritisedSweeping(gamma=0.9, outcomes=44), steps=300_000, seeds=2, progress=False
+    )
+    often = run.agent.visits > 2000
+    assert np.abs(run.agent.table - value_iteration(run.model, 0.9).q)[often].max() < 0.5
+    rl.start("envs/AccessControl-v0", rl.DynaQ(outcomes=1))
+
+
+def test_what_is_promised_is_not_known_everywhere():
+    run = rl.start("envs/AccessControl-v0", rl.SARSA(gamma=1.0))
+    assert run.exact.stationary > 2700
+    assert math.isnan(run.exact.promised)
+    assert math.isnan(rl.start("FrozenLake-v1", rl.SARSA(explore=Boltzmann(1.0))).exact.promised)
 
 
 def test_lists_that_go_in_circles_are_refused():
