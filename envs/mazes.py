@@ -87,6 +87,10 @@ class ChangingMaze(gym.Env[Any, Any]):
     def __init__(self, before: Maze, after: Maze, change_after: int, render_mode: str | None = None) -> None:
         if isinstance(change_after, bool) or not isinstance(change_after, (int, np.integer)) or change_after < 0:
             raise ValueError(f"change_after is a whole number of steps from 0 on, not {change_after!r}.")
+        for maze in (before, after):
+            letters = "".join(maze)
+            if [len(row) for row in maze] != [9] * 6 or letters.count("S") != 1 or letters.count("G") != 1:
+                raise ValueError(f"A maze is six rows of nine letters with one S and one G, not {maze!r}.")
         self.before, self.after, self.change_after = before, after, int(change_after)
         self.observation_space = gym.spaces.Discrete(54)
         self.action_space = gym.spaces.Discrete(4)
@@ -101,6 +105,8 @@ class ChangingMaze(gym.Env[Any, Any]):
         return self.s, {}
 
     def step(self, action: int) -> tuple[int, float, bool, bool, dict[str, Any]]:
+        if not self.action_space.contains(int(action)):
+            raise ValueError(f"A move is 0 to 3, not {action!r}.")
         maze = self.before if self.steps < self.change_after else self.after
         self.steps += 1
         self.s = step(maze, self.s, int(action))

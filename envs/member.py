@@ -8,6 +8,7 @@ comes out compared with what was saved. An environment that keeps something beyo
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import math
 import warnings
@@ -38,6 +39,10 @@ class Member:
         self.discrete = isinstance(env.action_space, gym.spaces.Discrete)
         self.first_action = int(getattr(env.action_space, "start", 0))
         self.name = env.spec.id if env.spec is not None else type(env.unwrapped).__name__
+        if hasattr(env.unwrapped, "lasting_state") != hasattr(env.unwrapped, "put_back"):
+            raise EnvError(
+                f"{self.name} has one of lasting_state and put_back: it takes both, to tell and to take back."
+            )
         self.episode = -1
         self.readable = True
         self.generator: dict[str, Any] | None = None  # as it was before the present episode's reset
@@ -51,7 +56,7 @@ class Member:
         """Begin an episode -> its first observation, encoded."""
         self.episode += 1
         base: Any = self.env.unwrapped
-        self.lasting = base.lasting_state() if hasattr(base, "lasting_state") else None
+        self.lasting = copy.deepcopy(base.lasting_state()) if hasattr(base, "lasting_state") else None
         if self.episode == 0:
             self._reset(seed=member_seed(self.seed, self.e))
             # An environment that does not hand the seed to gym.Env.reset keeps its generator where we cannot see it.

@@ -50,7 +50,7 @@ def register(kind: type[Tabular]) -> type[Tabular]:
 
     Raises TypeError for what is no `Tabular` dataclass, ValueError for a name that another class has.
     """
-    if not (isinstance(kind, type) and issubclass(kind, Tabular) and dataclasses.is_dataclass(kind)):
+    if not (isinstance(kind, type) and issubclass(kind, Tabular) and "__dataclass_params__" in vars(kind)):
         raise TypeError(f"{kind!r} is no dataclass that is a Tabular.")
     other = TYPES.get(kind.__name__)
     if other is not None and (other.__module__, other.__qualname__) != (kind.__module__, kind.__qualname__):

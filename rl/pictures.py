@@ -152,6 +152,20 @@ def save_policy(run: Run, path: Path, k: int = 0) -> bool:
     return bool(draws)
 
 
+def rendered(run: Run, render_mode: str = "rgb_array") -> Any:
+    """The environment of a run, made to be looked at. Raises EnvError where it cannot be rendered so."""
+    os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # pygame draws without a screen
+    try:
+        env = run.where.make(render_mode=render_mode)
+        known = env.render_mode == render_mode and render_mode in env.metadata.get("render_modes", ())
+        env.close()
+    except (AssertionError, TypeError, ValueError) as error:
+        raise EnvError(f"{run.where.name} cannot be rendered (render_mode={render_mode!r}): {error}") from error
+    if not known:
+        raise EnvError(f"{run.where.name} cannot be rendered (render_mode={render_mode!r}).")
+    return run.where.make(render_mode=render_mode)
+
+
 def gif(run: Run, k: int = 0, render_mode: str = "rgb_array") -> tuple[bytes, tuple[int, int], float]:
     """One greedy episode of the k-th seed -> (an animated GIF, its (width, height), the return).
 
@@ -159,11 +173,7 @@ def gif(run: Run, k: int = 0, render_mode: str = "rgb_array") -> tuple[bytes, tu
     """
     from PIL import Image
 
-    os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # pygame draws without a screen
-    env = run.where.make(render_mode=render_mode)
-    if env.render_mode != render_mode:
-        env.close()
-        raise EnvError(f"{run.where.name} cannot be rendered as pictures (render_mode={render_mode!r}).")
+    env = rendered(run, render_mode)
     frames, total = [], 0.0
     try:
         policy = run.policy(run.seeds[k])

@@ -152,15 +152,17 @@ def relative_value_iteration(model: Model, tolerance: float = 1e-12) -> tuple[fl
     """The most that can be had per step where nothing ends, and Q* counted from it: (gain, solution).
 
     Puterman (1994), section 8.5.5, with a step that stays where it is every other time, so that no process goes in circles.
-    Values are relative: q(s, a) = r - gain + max q(s', .), the best of state 0 being 0. Raises ValueError for a model with
-    endings, or with parts of different gain.
+    Values are relative: q(s, a) = r - gain + max q(s', .), the best of state 0 being 0. tolerance: of the gain, as a share of the
+    largest value. Raises ValueError for a model with endings, or with parts of different gain.
     """
+    if not 0 <= tolerance < 1:
+        raise ValueError(f"tolerance is a share from 0 to 1, not {tolerance}.")
     if (model.terminated & (model.probability > 0)).any():
         raise ValueError(f"{model.name} has endings: what is had per step is asked of processes without.")
     v = np.zeros(model.states)
     for sweep in range(1, MOST_SWEEPS // 10 + 1):
         moved = 0.5 * (backup(model, v, 1.0).max(-1) - v)
-        if moved.max() - moved.min() <= tolerance:
+        if moved.max() - moved.min() <= tolerance * max(1.0, np.abs(v).max()):
             gain = float(moved.max() + moved.min())
             q = backup(model, v - v[0], 1.0) - gain
             return gain, Solution(q, q.max(-1), q.argmax(-1), sweep)
@@ -172,8 +174,13 @@ def relative_value_iteration(model: Model, tolerance: float = 1e-12) -> tuple[fl
 def gain(model: Model, policy: np.ndarray) -> float:
     """What a policy brings per step in the long run, from the start: int [S] or float [S, A]. Puterman (1994), section 8.2.
 
-    Endings begin anew, as they do for an agent.
+    Endings begin anew, as they do for an agent. One policy at a time.
     """
+    policy = np.asarray(policy)
+    if policy.ndim != (1 if policy.dtype.kind in "iu" else 2):
+        raise ValueError(
+            f"The gain is asked of one policy at a time, int [S] or float [S, A], not {list(policy.shape)}."
+        )
     weights = _weights(model, policy)
     joint = weights[..., None] * model.probability
     stay = np.where(model.terminated, 0.0, joint)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +47,7 @@ class TablePolicy:
         self.actions, self.first_action = actions_of(action_space)
         if self.q.shape != (self.index.size, self.actions) or not np.isfinite(self.q).all():
             raise ValueError(f"The table must be finite and [{self.index.size}, {self.actions}].")
-        if explore not in (EPSILON_GREEDY, BOLTZMANN, NOISE):
-            raise ValueError(f"{explore} is no rule that a policy can follow.")
+        check_rule(explore, level)
         self.greedy = self.q.argmax(-1)
         self.rng = generator(seed, "policy")
 
@@ -116,6 +116,7 @@ class NetworkPolicy:
         self.description = description
         self.observation_space, self.action_space = observation_space, action_space
         self.seed, self.explore, self.level = seed, explore, level
+        check_rule(explore, level)
         alone = description
         if isinstance(alone, DQN):  # a policy learns no more, so it needs no second network
             alone = dataclasses.replace(alone, double=False, target_every_updates=None, target_rate=1.0)
@@ -187,6 +188,15 @@ class NetworkPolicy:
         checkpoint.save(path, {"weights": self.agent.weights_of(0)}, meta, keep=False)
 
 
+def check_rule(explore: int, level: float) -> None:
+    """Raise ValueError for a rule that no policy can follow, or an epsilon, temperature or scale out of its range."""
+    lowest, highest = {EPSILON_GREEDY: (0.0, 1.0), BOLTZMANN: (1e-12, math.inf), NOISE: (0.0, math.inf)}.get(
+        explore, (math.nan, math.nan)
+    )
+    if not lowest <= level <= highest:
+        raise ValueError(f"{explore} at {level} is no rule that a policy can follow.")
+
+
 def load_policy(path: str | Path, network: Any = None, mask: Any = None) -> TablePolicy | NetworkPolicy:
     """Read what `policy.save` wrote. Nothing in the file is run.
 
@@ -206,5 +216,5 @@ def load_policy(path: str | Path, network: Any = None, mask: Any = None) -> Tabl
         return NetworkPolicy(description, state["weights"], *spaces, *rest)
     except CheckpointError:
         raise
-    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, SpaceError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, OverflowError, SpaceError) as error:
         raise CheckpointError(f"{path} is a damaged policy: {error}") from error

@@ -16,6 +16,7 @@ import numpy as np
 from rl.spaces import SpaceError
 
 UNBOUNDED = 1e10  # Gymnasium writes "no bound" as infinity, or as the largest float32
+NARROWEST = 1e-10
 MOST_FEATURES = 50_000_000
 
 Bounds = tuple[Sequence[float], Sequence[float]]
@@ -48,8 +49,12 @@ def coding_of(space: gym.Space[Any], tilings: int, tiles: int, bounds: Bounds | 
     if low.shape != (axes,) or high.shape != (axes,):
         raise SpaceError(f"bounds are (lowest, highest), each with {axes} numbers, not {bounds!r}.")
     missing = np.flatnonzero(~(np.abs(low) < UNBOUNDED) | ~(np.abs(high) < UNBOUNDED)).tolist()
-    if missing or not (low < high).all():
-        which = f"no bounds in {missing}" if missing else "bounds that are not in order"
+    if missing or not (high - low > NARROWEST).all():
+        which = (
+            f"no bounds in {missing}"
+            if missing
+            else f"bounds that are not in order, or no more than {NARROWEST:g} apart"
+        )
         raise SpaceError(
             f"The environment's observation space has {which}: say between which numbers the tiles shall lie, by bounds=(lowest,"
             f" highest), each with {axes} numbers; what lies beyond counts as on the edge."
@@ -60,11 +65,11 @@ def coding_of(space: gym.Space[Any], tilings: int, tiles: int, bounds: Bounds | 
             f"{tilings} tilings would not be spread evenly along axis {uneven[0]}, whose shifts are in steps of"
             f" {2 * uneven[0] + 1}/{tilings} of a tile: take a power of 2."
         )
-    features = tilings * float(tiles + 1) ** axes
-    if features > MOST_FEATURES:
+    digits = math.log10(tilings) + axes * math.log10(tiles + 1)
+    if digits > math.log10(MOST_FEATURES):
         raise SpaceError(
-            f"{tilings} tilings of {tiles + 1} tiles along each of {axes} axes are {features:.3g} tiles, more than the"
-            f" {MOST_FEATURES:,} that are allowed: take fewer, or an agent with a network."
+            f"{tilings} tilings of {tiles + 1} tiles along each of {axes} axes are more than 10^{int(digits)} tiles;"
+            f" {MOST_FEATURES:,} are allowed: take fewer, or an agent with a network."
         )
     grids, along = np.arange(tilings)[:, None], 2 * np.arange(axes) + 1
     return Coding(low, tiles / (high - low), (along * grids % tilings) / tilings, tiles)

@@ -102,6 +102,8 @@ def train(
             run, fresh = _open(env, agent, steps, seeds, folder, resume, settings)
         run.cadence |= {name: int(every) for name, every in cadences.items() if every is not None}
         grid = _grid(run)
+        if videos:
+            pictures.rendered(run).close()
         logger = None if folder is None else _logger(run, folder, fresh)
         if logger is not None:
             stack.callback(logger.close)

@@ -200,6 +200,8 @@ def choose(settings: Settings) -> dict[str, Panel]:
     """The panels that are asked for."""
     if settings.what == "tables":
         return tables(settings.envs, settings.agents)
+    if not settings.panels:
+        raise ValueError("--panels names at least one.")
     known = textbook() if settings.what == "textbook" else agents.lectures()
     for name in settings.panels if settings.panels != ("all",) else ():
         nearest(name, known, "comparison")

@@ -68,9 +68,10 @@ def main(settings: Settings) -> None:
 
 def show(run: rl.Run, policy: rl.TablePolicy, seed: int) -> None:
     """Print one greedy episode."""
-    env = run.where.make(render_mode="ansi")
-    if env.render_mode != "ansi":
-        raise EnvError(f"{run.where.name} cannot be rendered as text; try --render gif.")
+    try:
+        env = pictures.rendered(run, "ansi")
+    except EnvError as error:
+        raise EnvError(f"{run.where.name} cannot be rendered as text; try --render gif.") from error
     obs, _ = env.reset(seed=seed)
     total, over, steps = 0.0, False, 0
     print(env.render())

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 
 import rl
 from supervised import results, statistics
+from supervised.checkpoint import CheckpointError
 
 Measure = Callable[[rl.Run], np.ndarray]
 
@@ -57,11 +58,17 @@ def train(run: rl.Run, panel: Panel, steps: int) -> dict[str, Any]:
 
 def curve(desk: Desk, name: str, panel: Panel, agent: str, seeds: int, steps: int, resume: bool) -> dict[str, Any]:
     """One curve: read, where the same was done before, or trained and kept."""
-    path = desk.folder / "cells" / f"{name}_{agent.replace(' ', '_').replace(',', '')}.json"
+    plain = f"{name}_{agent}".replace(" ", "_").replace(",", "").replace("/", "-").replace(":", "-")
+    path = desk.folder / "cells" / f"{plain}.json"
     run = rl.start(panel.env, panel.agents[agent], seeds, steps=steps, env_kwargs=panel.kwargs)
     if resume and path.is_file():
-        found: dict[str, Any] = json.loads(path.read_text())
-        if found["steps"][-1] == steps and found["configuration"] == json.loads(json.dumps(run.config())):
+        try:
+            found: dict[str, Any] = json.loads(path.read_text())
+            same = found["steps"][-1] == steps and found["configuration"] == json.loads(json.dumps(run.config()))
+            same = same and numbers(found).shape == (len(found["steps"]), seeds)
+        except (ValueError, KeyError, IndexError, TypeError) as error:
+            raise CheckpointError(f"{path} is no curve that was kept here: remove it to train anew.") from error
+        if same:
             desk.say(f"{panel.title}, {agent}: done before")
             return found
     began = time.perf_counter()

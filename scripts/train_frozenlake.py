@@ -80,7 +80,7 @@ def random_desc(size: int, seed: int) -> list[str]:
 
 
 def main(settings: Settings, console: Console) -> None:
-    size = settings.random_map or int(settings.map_name[0])
+    size = int(settings.map_name[0]) if settings.random_map is None else settings.random_map
     env_kwargs: dict[str, Any] = {"is_slippery": settings.is_slippery}
     if settings.random_map is None:
         env_id = "FrozenLake-v1" if settings.map_name == "4x4" else "FrozenLake8x8-v1"

@@ -182,7 +182,10 @@ def as_schedule(value: float | Schedule) -> Schedule:
         raise TypeError(
             f"{value!r} is neither a number nor a schedule (Constant, Linear, Exponential or Inverse of supervised.schedules)."
         )
-    return Constant(float(value)) if isinstance(value, (int, float)) else value
+    try:
+        return Constant(float(value)) if isinstance(value, (int, float)) else value
+    except OverflowError:
+        raise ValueError("A number in the place of a schedule is too large to be counted with.") from None
 
 
 def check_range(name: str, schedule: Schedule, low: float, high: float, units: tuple[Unit, ...]) -> None:

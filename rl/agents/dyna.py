@@ -7,6 +7,7 @@ came, and draws among them.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
@@ -14,7 +15,7 @@ import numpy as np
 
 from rl.agents.model import check_outcomes, count, drawn, outcome_of, outcomes_of, rarest
 from rl.agents.q_learning import learn as learn_once
-from rl.agents.table import Moment, Tabular, check_count, check_number, check_unused
+from rl.agents.table import MOST_TIMES, Moment, Tabular, check_count, check_number, check_unused
 from rl.explore import highest
 
 
@@ -112,7 +113,7 @@ class DynaQ(Tabular):
         super().__post_init__()
         check_unused(self, "count_bonus", "its model would keep it; give a bonus")
         check_count(self, "planning_steps")
-        check_count(self, "outcomes")
+        check_count(self, "outcomes", 10_000)
         check_number(self, "bonus")
 
     def check_model(self, model: Any) -> None:
@@ -131,4 +132,15 @@ class DynaQ(Tabular):
         return {"planning": np.array([self.planning_steps]), "bonus": np.array([float(self.bonus)])}
 
     def limits(self, states: int, actions: int) -> dict[str, int]:
-        return {"following": states, "state": states, "action": actions, "count": states * actions + 1}
+        most = {"times": MOST_TIMES, "tried": MOST_TIMES, "clock": MOST_TIMES}
+        return most | {"following": states, "state": states, "action": actions, "count": states * actions + 1}
+
+    def check_saved(self, arrays: Mapping[str, Any], states: int, actions: int) -> None:
+        super().check_saved(arrays, states, actions)
+        for k in range(len(arrays.get("count", ()))):
+            tried = arrays["tried"][k] > 0
+            known = tried | (tried.any(1, keepdims=True) & (self.bonus > 0))
+            count = int(arrays["count"][k, 0])
+            pairs = arrays["state"][k, :count] * actions + arrays["action"][k, :count]
+            if sorted(pairs.tolist()) != np.flatnonzero(known).tolist():  # else the list would outgrow its room
+                raise ValueError("The saved pairs that can be made up are not those that were tried.")

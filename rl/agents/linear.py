@@ -8,6 +8,7 @@ no next step is taken; then the traces end with the episode.
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -148,8 +149,8 @@ class LinearSARSA:
             raise ValueError(f"traces are {', '.join(KINDS)}, not {self.traces!r}.")
         if self.bounds is not None:
             try:
-                low, high = (tuple(float(x) for x in part) for part in self.bounds)
-            except (TypeError, ValueError):
+                low, high = (tuple(float(operator.pos(x)) for x in part) for part in self.bounds)  # no strings
+            except (TypeError, ValueError, OverflowError):
                 raise ValueError(
                     f"bounds are (lowest, highest), each a list of numbers, not {self.bounds!r}."
                 ) from None

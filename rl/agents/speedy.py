@@ -13,7 +13,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from rl.agents.table import Moment, Tabular, check_unused
+from rl.agents.table import MOST_TIMES, Moment, Tabular, check_unused
 from rl.explore import UCB, TableExplore, highest
 from supervised.schedules import Schedule
 
@@ -85,6 +85,9 @@ class SpeedyQ(Tabular):
     def tables(self, states: int, actions: int) -> dict[str, np.ndarray]:
         values = {name: np.zeros((states, actions)) for name in ("old", "by_old", "by_q")}
         return {**values, "tried": np.zeros((states, actions), np.int64), "counts": np.zeros(3, np.int64)}
+
+    def limits(self, states: int, actions: int) -> dict[str, int]:
+        return {"tried": 2, "counts": MOST_TIMES}
 
     def begin(self, tables: dict[str, np.ndarray]) -> None:
         tables["old"][:] = tables["q"]

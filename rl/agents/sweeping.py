@@ -16,7 +16,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from rl.agents.model import check_outcomes, count, expected_backup, outcome_of, outcomes_of, rarest
-from rl.agents.table import Moment, Tabular, check_count, check_number, check_unused
+from rl.agents.table import MOST_TIMES, Moment, Tabular, check_count, check_number, check_unused
 from rl.explore import Greedy, TableExplore, highest
 from supervised.schedules import Schedule
 
@@ -149,7 +149,7 @@ class PrioritisedSweeping(Tabular):
         check_unused(self, "step_size", "the model's mean is taken as it is")
         check_unused(self, "count_bonus", "its model would keep it")
         check_count(self, "planning_steps")
-        check_count(self, "outcomes")
+        check_count(self, "outcomes", 10_000)
         check_number(self, "threshold")
 
     def check_model(self, model: Any) -> None:
@@ -166,7 +166,7 @@ class PrioritisedSweeping(Tabular):
 
     def limits(self, states: int, actions: int) -> dict[str, int]:
         slots = states * actions * self.outcomes
-        return {"following": states, "head": slots + 1, "after": slots + 1}
+        return {"following": states, "times": MOST_TIMES, "head": slots + 1, "after": slots + 1}
 
     def check_saved(self, arrays: Mapping[str, Any], states: int, actions: int) -> None:
         super().check_saved(arrays, states, actions)
@@ -175,16 +175,20 @@ class PrioritisedSweeping(Tabular):
         for k in range(len(arrays["head"])):  # a list that goes in circles would be followed for ever
             following, after = arrays["following"][k].ravel(), arrays["after"][k]
             used = (arrays["times"][k] > 0) & (arrays["discount"][k] != 0)
-            listed: list[int] = []
-            good = True
+            peak, listed, most = arrays["peak"][k], list[int](), int(used.sum())
+            tree = np.maximum(peak[2::2], peak[3::2]) == peak[1 : len(peak) // 2]
+            leaves = peak[len(peak) // 2 :] > 0
+            good = bool(tree.all() and (peak >= 0).all() and (arrays["times"][k].sum(-1).ravel()[leaves] > 0).all())
             for s in range(states):
                 i = int(arrays["head"][k, s])
                 while i > 0 and good:
-                    good = bool(following[i - 1] == s) and len(listed) < used.sum()
+                    good = bool(following[i - 1] == s) and len(listed) < most
                     listed.append(i - 1)
                     i = int(after[i - 1])
             if not good or sorted(listed) != np.flatnonzero(used.ravel()).tolist():
-                raise ValueError("The saved lists of what leads to each state contradict the model.")
+                raise ValueError(
+                    "The saved lists of what leads to each state, or of what is urgent, contradict the model."
+                )
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,8 @@ from supervised.streams import generator
 
 LONGEST_LOOKUP = 65_536
 MOST_BYTES = 16_000_000_000
+MOST_TIMES = 2**60  # that anything was counted
+MOST_Q = 1e100  # of what a table starts with: squares stay finite
 
 
 class Moment(NamedTuple):
@@ -134,9 +136,11 @@ def check_table_settings(description: Tabular) -> None:
         )
     check_number(description, "count_bonus")
     values = description.initial_q if isinstance(description.initial_q, tuple) else (description.initial_q,)
-    good = all(isinstance(v, (int, float)) and not isinstance(v, bool) and math.isfinite(v) for v in values)
-    if not good or len(values) > 2 or values[0] > values[-1]:
-        raise ValueError(f"initial_q must be a finite number or (low, high), not {description.initial_q!r}.")
+    good = all(isinstance(v, (int, float)) and not isinstance(v, bool) and abs(v) <= MOST_Q for v in values)
+    if not good or len(values) not in (1, 2) or values[0] > values[-1]:
+        raise ValueError(
+            f"initial_q must be a number, or (low, high), from {-MOST_Q:g} to {MOST_Q:g}, not {description.initial_q!r}."
+        )
 
 
 class TableAgent:
@@ -198,6 +202,7 @@ class TableAgent:
         errors = torch.zeros(states.shape, dtype=torch.float64)
         reward, discount = batch.reward.double().cpu().numpy(), batch.discount.double().cpu().numpy()
         action = batch.action.cpu().numpy()
+        self._check(states, action, reward, discount, next_states)
         constants = description.constants()
         members = [
             description.memory(**{name: array[k] for name, array in self.tables.items()}, **constants)
@@ -227,6 +232,17 @@ class TableAgent:
             self.updates += 1
         return Update({"train/td_error": errors.abs().mean(1)}, errors)
 
+    def _check(self, states: Any, action: Any, reward: Any, discount: Any, next_states: Any) -> None:
+        """Raise ValueError for a batch whose numbers are not what they must be, before anything is learned."""
+        parts = {"action": action, "reward": reward, "discount": discount, "next_obs": next_states}
+        for name, part in parts.items():
+            if part.shape != states.shape:
+                raise ValueError(f"A batch's {name} is {list(states.shape)}, as its obs, not {list(part.shape)}.")
+        if action.dtype.kind not in "iu" or (action.size and not 0 <= action.min() <= action.max() < self.actions):
+            raise ValueError(f"A batch's actions are whole numbers from 0 to {self.actions - 1}.")
+        if not np.isfinite(reward).all() or not ((discount >= 0) & (discount <= 1)).all():
+            raise ValueError("A batch's rewards are finite numbers, its discounts lie in [0, 1].")
+
     def state_dict(self) -> dict[str, Any]:
         drawn = [dict(rng.bit_generator.state) for rng in self.generators]
         return {**self.tables, "updates": np.array([self.updates]), "generators": drawn}
@@ -240,8 +256,8 @@ class TableAgent:
                 raise ValueError(f"The saved table {name!r} must be {mine.dtype} {list(mine.shape)}, but is {found}.")
             if not np.isfinite(saved).all():
                 raise ValueError(f"The saved table {name!r} has values that are NaN or infinite.")
-        if (state["visits"] < 0).any():
-            raise ValueError("The saved visit counts are negative.")
+        if (state["visits"] < 0).any() or (state["visits"] >= MOST_TIMES).any():
+            raise ValueError(f"The saved visit counts lie outside 0..{MOST_TIMES - 1}.")
         self.description.check_saved(state, self.index.size, self.actions)
         for name, mine in self.tables.items():
             mine[:] = state[name]
@@ -286,11 +302,11 @@ def check_expected(description: Any) -> None:
         )
 
 
-def check_count(description: Any, name: str) -> None:
-    """Raise ValueError for a setting that is no whole number from 1 on."""
+def check_count(description: Any, name: str, most: int = 1_000_000_000) -> None:
+    """Raise ValueError for a setting that is no whole number from 1 to `most`."""
     value = getattr(description, name)
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"{name} is a whole number from 1 on, not {value!r}.")
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
+        raise ValueError(f"{name} is a whole number from 1 on, {most:,} at most, not {value!r}.")
 
 
 def check_number(description: Any, name: str, most: float = 1e6) -> None:

@@ -9,6 +9,7 @@ the current pair's). A truncation bootstraps, then the traces end with the episo
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
@@ -123,6 +124,21 @@ def learn_q(table: Traces, t: Moment, rng: Any) -> float:
     return error
 
 
+def check_traces(trace: Any, listed: Any, size: Any, *rest: Any) -> None:
+    """Raise ValueError for saved traces that contradict their lists, which would then outgrow their room.
+
+    trace [R, P], listed [R, P] (places among P) and size [R]; the rest must be finite too.
+    """
+    good = all(np.isfinite(part).all() for part in (trace, *rest))
+    for r in range(len(size) if good else 0):
+        places = listed[r, : size[r]]
+        unlisted = np.ones(trace.shape[1], np.bool_)
+        unlisted[places] = False
+        good = good and len(np.unique(places)) == len(places) and not trace[r, unlisted].any()
+    if not good:
+        raise ValueError("The saved traces are not finite, or contradict their lists.")
+
+
 @dataclass(frozen=True)
 class SARSALambda(OnPolicy):
     """SARSA(lambda). lambda_: in [0, 1]; traces: "accumulating", "replacing" or "dutch"; the rest as in `OnPolicy`.
@@ -157,6 +173,13 @@ class SARSALambda(OnPolicy):
 
     def limits(self, states: int, actions: int) -> dict[str, int]:
         return {"state": states, "action": actions, "size": states * actions + 1}
+
+    def check_saved(self, arrays: Mapping[str, Any], states: int, actions: int) -> None:
+        super().check_saved(arrays, states, actions)
+        if "trace" in arrays:  # and not the tables
+            listed = arrays["state"] * actions + arrays["action"]
+            trace, rate = (arrays[name].reshape(-1, states * actions) for name in ("trace", "rate"))
+            check_traces(trace, listed.reshape(trace.shape), arrays["size"].ravel(), rate, arrays["old"])
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from envs.vector import Step
 from rl import jit
 from rl.agents.linear import LinearAgent, Memory, Transition, forget, learn
 from rl.agents.table import MOST_BYTES
-from rl.agents.traces import KINDS
+from rl.agents.traces import KINDS, check_traces
 from rl.explore import choose_each, expected
 from rl.runs.acting import Acting
 from rl.runs.loop import time_in
@@ -101,6 +101,8 @@ class Linear:
         discount = d.gamma * ~answer.terminated.numpy().reshape(-1)
         valid = np.ones_like(over) if answer.valid is None else answer.valid.numpy().reshape(-1)
         reward = answer.reward.numpy().reshape(-1).astype(np.float64)
+        if not np.isfinite(reward).all():
+            raise EnvError(f"{acting.world.name} gave a reward beyond single precision, 3e38, at step {acting.step}.")
         t = Transition(tiles, action, reward, discount.astype(np.float64), following, over, valid, step_size)
         errors = np.empty(len(over))
         self._learn(self.agent.weights, self.memory, t, d.gamma, float(d.lambda_), KINDS.index(d.traces), errors)
@@ -163,6 +165,7 @@ class Linear:
         for name, limit in limits.items():
             if saved[name].min() < 0 or saved[name].max() >= limit:
                 raise ValueError(f"The saved {name!r} lies outside 0..{limit - 1}.")
+        check_traces(saved["trace"], saved["listed"], saved["size"], saved["old"], saved["error"])
         for name, array in own.items():
             array[...] = saved[name]
         self.last_log = int(state["last_log"][0])

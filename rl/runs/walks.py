@@ -92,12 +92,20 @@ class ModelWalk(Walk):
         def seed(k: int) -> None:
             table, rules, actor, rng = self.run.of_seed(k, self.wrap)
             world = self._world(k)
-            for done in range(0, rounds, CHUNK):
-                self.loop(min(CHUNK, rounds - done), table, rules, actor, world, rng)
+            for done in range(0, rounds, chunk):
+                if stopped:
+                    break
+                self.loop(min(chunk, rounds - done), table, rules, actor, world, rng)
 
+        chunk = max(1, CHUNK // getattr(self.run.agent.description, "planning_steps", 1))
+        stopped: list[BaseException] = []
         everyone = range(len(self.run.seeds))
-        for _ in map(seed, everyone) if self.pool is None else self.pool.map(seed, everyone):
-            pass
+        try:
+            for _ in map(seed, everyone) if self.pool is None else self.pool.map(seed, everyone):
+                pass
+        except BaseException as reason:  # the other threads stop too
+            stopped.append(reason)
+            raise
 
     def state_dict(self) -> dict[str, Any]:
         generators = [[rng.bit_generator.state for rng in row] for row in self.generators]

@@ -1,3 +1,5 @@
+import dataclasses
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -6,6 +8,7 @@ from gymnasium.utils.env_checker import check_env
 import envs
 import rl
 from envs import exact_access_control, exact_textbook_q, tables
+from envs.mazes import ChangingMaze
 from envs.textbook import TEXTBOOK
 from rl import planning
 from rl.explore import EpsilonGreedy
@@ -94,6 +97,64 @@ def test_each_seed_is_judged_in_a_maze_of_its_own():
     together = rl.train("envs/BlockingMaze-v0", agent, steps=2000, seeds=[0, 1, 2], progress=False).evaluate(60)
     alone = rl.train("envs/BlockingMaze-v0", agent, steps=2000, seeds=[2], progress=False).evaluate(60)
     assert (together.lengths[2] == alone.lengths[0]).all()
+
+
+class Lasting(gym.Env):
+    """Counts its steps in a list that it hands out."""
+
+    observation_space, action_space = gym.spaces.Discrete(3), gym.spaces.Discrete(2)
+
+    def __init__(self):
+        self.count = [0]
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.s = self.k = 0
+        return 0, {}
+
+    def step(self, action):
+        self.count[0] += 1
+        self.s, self.k = (self.s + 1) % 3, self.k + 1
+        return self.s, float(self.count[0] > 150), self.k == 50, False, {}
+
+    def lasting_state(self):
+        return self.count
+
+    def put_back(self, state):
+        self.count = list(state)
+
+
+def test_what_lasts_is_kept_as_it_was_when_the_episode_began(tmp_path):
+    run = rl.start(Lasting, rl.QLearning())
+    run.advance(75)
+    run.save(tmp_path / "run.safetensors")
+    assert rl.load(tmp_path / "run.safetensors", Lasting).loop.walk.members[0][0].env.count == [75]
+
+    class Half(Lasting):
+        put_back = property()
+
+    with pytest.raises(envs.EnvError, match="has one of lasting_state and put_back"):
+        rl.start(Half, rl.QLearning())
+
+
+def test_mazes_and_moves_are_checked():
+    with pytest.raises(ValueError, match="six rows of nine letters with one S and one G"):
+        ChangingMaze(("S..", "..G"), ("S..", "..G"), 3)
+    env = gym.make("envs/BlockingMaze-v0").unwrapped
+    env.reset(seed=0)
+    with pytest.raises(ValueError, match="A move is 0 to 3"):
+        env.step(-1)
+
+
+def test_the_gain_does_not_hang_on_the_size_of_rewards():
+    model = tables.read(gym.make("envs/AccessControl-v0"))
+    for scale in (1e-2, 1e3, 1e6):
+        larger = dataclasses.replace(model, reward=model.reward * scale)
+        assert planning.relative_value_iteration(larger)[0] == pytest.approx(2.7476419506 * scale, rel=1e-6)
+    with pytest.raises(ValueError, match="tolerance is a share"):
+        planning.relative_value_iteration(model, tolerance=float("nan"))
+    with pytest.raises(ValueError, match="one policy at a time"):
+        planning.gain(model, np.zeros((3, 44), np.int64))
 
 
 def test_dyna_q_plus_finds_what_has_changed():

@@ -255,6 +255,20 @@ def test_bounds_are_asked_for_where_there_are_none():
         (lambda: rl.LinearSARSA(bounds=(1, 2)), ValueError, "bounds are"),
         (lambda: rl.LinearSARSA(bounds=((0, 1), (1,))), ValueError, "bounds are"),
         (lambda: rl.LinearSARSA(bounds=((0,), (float("inf"),))), ValueError, "bounds are"),
+        (lambda: rl.LinearSARSA(bounds=("00", "99")), ValueError, "bounds are"),
+        (lambda: rl.LinearSARSA(bounds=((10**400,), (1,))), ValueError, "bounds are"),
+        (lambda: rl.LinearSARSA(tiles=10**200), ValueError, "1,000,000,000 at most"),
+        (lambda: rl.LinearSARSA(step_size=10**400), ValueError, "too large to be counted with"),
+        (
+            lambda: rl.LinearSARSA().build(gym.spaces.Box(0, 1, (400,)), gym.spaces.Discrete(2)),
+            SpaceError,
+            r"more than 10\^382 tiles",
+        ),
+        (
+            lambda: rl.start("MountainCar-v0", rl.LinearSARSA(bounds=((0, 0), (1e-320, 1)))),
+            SpaceError,
+            "no more than 1e-10 apart",
+        ),
         (lambda: rl.start("FrozenLake-v1", rl.LinearSARSA()), SpaceError, "tile coding takes a Box"),
         (
             lambda: rl.start("MountainCar-v0", rl.LinearSARSA(bounds=((0,), (1,)))),
@@ -266,7 +280,7 @@ def test_bounds_are_asked_for_where_there_are_none():
             SpaceError,
             "bounds that are not in order",
         ),
-        (lambda: rl.start("MountainCar-v0", rl.LinearSARSA(tiles=100_000)), SpaceError, "more than the 50,000,000"),
+        (lambda: rl.start("MountainCar-v0", rl.LinearSARSA(tiles=100_000)), SpaceError, "50,000,000 are allowed"),
         (lambda: rl.start("MountainCar-v0", rl.LinearSARSA(), device="cuda"), ValueError, "Tiles live on the CPU"),
         (
             lambda: rl.start("MountainCar-v0", rl.LinearSARSA(), 2, workers=2),
@@ -297,6 +311,47 @@ def test_bad_observations_are_told():
         agent.update(None)
 
 
+class Seen(gym.Env):
+    """Says in which place of its episode which action was taken; being there twice is a VectorEnv's affair."""
+
+    observation_space = box([0], [1])
+    action_space = gym.spaces.Discrete(2)
+    log: tuple[int, ...] = ()
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.t = 0
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action):
+        Seen.log = (self.t, action)
+        self.t += 1
+        return (
+            np.full(1, self.t / 10, np.float32),
+            -1.0 if (self.t % 2 == 0) == (action == 0) else 0.0,
+            self.t == 9,
+            False,
+            {},
+        )
+
+
+def test_a_fresh_episode_after_a_resume_begins_with_an_action_of_its_own(tmp_path):
+    class Opaque(gym.vector.VectorWrapper):
+        pass
+
+    def make():
+        return Opaque(gym.vector.SyncVectorEnv([Seen], autoreset_mode=gym.vector.AutoresetMode.SAME_STEP))
+
+    run = rl.start(make(), rl.LinearSARSA(tilings=1, tiles=20), 1)
+    run.advance(904)
+    run.save(tmp_path / "run.safetensors")
+    with pytest.warns(RuntimeWarning, match="fresh episodes begin"):
+        again = rl.load(tmp_path / "run.safetensors", make())
+    best = int(again.agent.q(np.zeros((1, 1, 1))).argmax())
+    again.advance(1)
+    assert Seen.log == (0, best)
+
+
 def test_damaged_traces_are_refused():
     run = rl.start("MountainCar-v0", rl.LinearSARSA(), 1)
     run.advance(50)
@@ -305,5 +360,11 @@ def test_damaged_traces_are_refused():
         memory = {**state["memory"], part: np.full_like(state["memory"][part], bad)}
         with pytest.raises(ValueError, match=f"The saved '{part}' lies outside"):
             run.loop.load_state_dict({**state, "memory": memory})
+    memory = {**state["memory"], "size": np.array([3]), "listed": np.zeros_like(state["memory"]["listed"])}
+    with pytest.raises(ValueError, match="contradict their lists"):
+        run.loop.load_state_dict({**state, "memory": memory})
+    memory = {**state["memory"], "old": np.array([np.nan])}
+    with pytest.raises(ValueError, match="not finite"):
+        run.loop.load_state_dict({**state, "memory": memory})
     with pytest.raises(ValueError, match="The saved weights must be finite"):
         run.agent.load_state_dict({"weights": run.agent.weights * np.nan})

@@ -12,6 +12,7 @@ from rl import describe
 from rl.agents.table import Tabular
 from rl.explore import UCB, Boltzmann, EpsilonGreedy, highest
 from rl.planning import value_iteration
+from supervised import checkpoint
 from supervised.checkpoint import CheckpointError
 
 AGENTS = {
@@ -206,6 +207,68 @@ def test_what_is_promised_is_not_known_everywhere():
     assert math.isnan(rl.start("FrozenLake-v1", rl.SARSA(explore=Boltzmann(1.0))).exact.promised)
 
 
+def damaged(run, tmp_path, part, **arrays):
+    """A checkpoint of a run with some arrays of one part filled with a number, or replaced."""
+    run.save(tmp_path / "whole.safetensors")
+    state, meta = checkpoint.load(tmp_path / "whole.safetensors")
+    where = state["agent"] if part == "agent" else state["loop"][part]
+    for name, value in arrays.items():
+        where[name] = np.full_like(where[name], value)
+    checkpoint.save(tmp_path / "damaged.safetensors", state, meta, keep=False)
+    rl.load(tmp_path / "whole.safetensors")
+    return tmp_path / "damaged.safetensors"
+
+
+@pytest.mark.parametrize(
+    ("agent", "part", "arrays", "sentence"),
+    [
+        (rl.SARSALambda(), "trail", {"size": 64, "state": 0, "action": 0, "trace": 0.5}, "contradict their lists"),
+        (rl.QLambda(), "trail", {"trace": np.inf}, "not finite"),
+        (rl.DynaQ(), "agent", {"count": 64, "tried": 0}, "are not those that were tried"),
+        (rl.DynaQ(bonus=0.01), "agent", {"count": 64, "tried": 0}, "are not those that were tried"),
+        (rl.DynaQ(), "agent", {"clock": -9000}, "'clock' lies outside"),
+        (rl.PrioritisedSweeping(), "agent", {"peak": 5.0}, "contradict the model"),
+        (rl.PrioritisedSweeping(), "agent", {"visits": 2**62}, "visit counts lie outside"),
+        (rl.SpeedyQ(), "agent", {"counts": -1}, "'counts' lies outside"),
+    ],
+)
+def test_arrays_that_would_lead_out_of_memory_are_refused(agent, part, arrays, sentence, tmp_path):
+    run = rl.start("FrozenLake-v1", agent, [0, 1])
+    run.advance(300)
+    with pytest.raises(CheckpointError, match=sentence):
+        rl.load(damaged(run, tmp_path, part, **arrays))
+
+
+def test_bad_batches_are_refused_before_anything_is_learned():
+    import gymnasium as gym
+    import torch
+
+    good = {"obs": 0, "action": 0, "reward": 1.0, "discount": 0.9, "next_obs": 1}
+    for agent in (rl.QLearning(), rl.DynaQ(), rl.PrioritisedSweeping()):
+        live = agent.build(gym.spaces.Discrete(4), gym.spaces.Discrete(2))
+        for bad in ({"action": -1}, {"action": 2}, {"action": 0.5}, {"reward": math.nan}, {"discount": 5.0}):
+            parts = {name: torch.tensor([[value]]) for name, value in (good | bad).items()}
+            with pytest.raises(ValueError, match="A batch's"):
+                live.update(rl.Batch(**parts))
+        with pytest.raises(ValueError, match=r"A batch's reward is \[1, 1\], as its obs, not \[1, 2\]"):
+            live.update(rl.Batch(**{n: torch.tensor([[v] * (1 + (n == "reward"))]) for n, v in good.items()}))
+        assert not live.table.any()
+        assert not live.visits.any()
+
+
+def test_an_untried_pair_keeps_its_discount_in_a_batch():
+    """Dyna-Q+ plans it with the agent's gamma, also after a termination."""
+    import gymnasium as gym
+    import torch
+
+    agent = rl.DynaQ(planning_steps=300, bonus=1e-6, gamma=0.9, step_size=0.5, initial_q=10.0)
+    live = agent.build(gym.spaces.Discrete(2), gym.spaces.Discrete(2))
+    parts = {"obs": 0, "action": 0, "reward": 1.0, "discount": 0.0, "next_obs": 1}
+    live.update(rl.Batch(**{name: torch.tensor([[value]]) for name, value in parts.items()}))
+    assert live.table[0, 0, 1] == pytest.approx(0.9 * live.table[0, 0].max(), abs=1.0)
+    assert live.table[0, 0, 1] > 0.5
+
+
 def test_lists_that_go_in_circles_are_refused():
     """The compiled loop would follow them for ever."""
     run = rl.start("FrozenLake-v1", rl.PrioritisedSweeping(), 2, steps=1000)
@@ -217,7 +280,9 @@ def test_lists_that_go_in_circles_are_refused():
         damaged = {**saved, name: saved[name].copy()}
         damaged[name][1, place] = bad
         if (damaged[name] != saved[name]).any():
-            with pytest.raises(ValueError, match="lists of what leads to each state contradict the model"):
+            with pytest.raises(
+                ValueError, match="lists of what leads to each state, or of what is urgent, contradict the model"
+            ):
                 run.agent.load_state_dict(damaged)
 
 

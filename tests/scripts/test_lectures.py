@@ -298,6 +298,11 @@ def test_tables_are_compared_by_the_exact_optimum(tmp_path):
     again = inside("compare.py", *words, "--resume", cwd=tmp_path)
     assert again.stdout.count("done before") == 2
     assert result(tmp_path / "run")["rows"] == found["rows"]
+    (tmp_path / "run" / "cells" / "FrozenLake-v1_sarsa.json").write_text("{}")
+    broken = inside("compare.py", *words, "--resume", cwd=tmp_path, check=False)
+    assert broken.returncode == 1
+    assert "FrozenLake-v1_sarsa.json is no curve that was kept here" in broken.stderr
+    (tmp_path / "run" / "cells" / "FrozenLake-v1_sarsa.json").unlink()
     other = inside(
         "compare.py", *words, "--resume", "--steps", 400, cwd=tmp_path
     )  # another comparison: nothing is taken over
