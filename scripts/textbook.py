@@ -168,7 +168,7 @@ def textbook() -> dict[str, Panel]:
             line=(best, "best"),
         ),
         "mountain-car": Panel(
-            "Example 12.2, MountainCar (cut after 200 steps) by 8 tilings of 8 x 8 tiles",
+            "Example 12.2, MountainCar, cut after 200 steps, by tiles",
             "MountainCar-v0",
             {
                 "replacing traces": rl.LinearSARSA(traces="replacing"),
