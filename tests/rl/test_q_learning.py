@@ -197,9 +197,7 @@ def test_values_that_overflow_stop_with_a_sentence():
     def growing():
         return gym.wrappers.TimeLimit(TableEnv({0: {0: [(1.0, 0, 9e299, False)]}}, [1.0]), 1000)
 
-    agent = rl.SARSALambda(
-        gamma=1.0, lambda_=1.0, step_size=1.0, traces="accumulating"
-    )  # each error counts often
+    agent = rl.SARSALambda(gamma=1.0, lambda_=1.0, step_size=1.0, traces="accumulating")  # each error counts often
     run = rl.start(growing, agent, 1)
     with pytest.raises(FloatingPointError, match="grow without bound"):
         run.advance(1_000_000)
