@@ -1,6 +1,6 @@
 """R-learning: not the sum of discounted rewards is made large, but what comes in per step, in tasks without an end.
 
-Schwartz (1993); Mahadevan (1996), section 4.2; Sutton and Barto (1998), section 6.7, figure 6.16. It has no proof of convergence.
+Schwartz (1993); Mahadevan (1996); Sutton and Barto (1998), section 6.7, figure 6.16. It has no proof of convergence.
 """
 
 from __future__ import annotations
