@@ -158,12 +158,12 @@ def test_the_gain_does_not_hang_on_the_size_of_rewards():
 
 
 def test_dyna_q_plus_finds_what_has_changed():
-    """Examples 8.2 and 8.3: where a shorter way opens, only who tries old ways again finds it; 10 seeds."""
+    """Examples 8.2 and 8.3: where a shorter way opens, only who tries old ways again finds it; 6 seeds."""
     settings = {"gamma": 0.95, "step_size": 0.5, "explore": EpsilonGreedy(0.1), "outcomes": 1}
     late = {}
     for name in ("BlockingMaze", "ShortcutMaze"):
         for bonus in (0.0, 1e-3):
-            run = rl.start(f"envs/{name}-v0", rl.DynaQ(bonus=bonus, **settings), 10, steps=6000)
+            run = rl.start(f"envs/{name}-v0", rl.DynaQ(bonus=bonus, **settings), 6, steps=6000)
             run.advance(5000)
             before = run.loop.actor.episodes.copy()
             run.advance(1000)

@@ -22,15 +22,16 @@ kind, folder = sys.argv[1:]
 if kind == "compiled":
     rl.train("Taxi-v4", rl.QLearning(), steps=600_000, seeds=3, logdir=folder, resume=True,
              save_every_steps=20_000, progress=False)
-elif kind in ("traces", "model", "episodes", "tiles", "maze"):
-    env, agent, steps = {
-        "traces": ("Taxi-v4", rl.SARSALambda(traces="dutch"), 400_000),
-        "model": ("Taxi-v4", rl.PrioritisedSweeping(), 400_000),
-        "episodes": ("Taxi-v4", rl.MonteCarlo(), 400_000),
-        "tiles": ("MountainCar-v0", rl.LinearSARSA(), 40_000),
-        "maze": ("envs/BlockingMaze-v0", rl.DynaQ(bonus=1e-3, outcomes=1), 6_000),
-    }[kind]
-    rl.train(env, agent, steps=steps, seeds=2, logdir=folder, resume=True, save_every_steps=steps // 30, progress=False)
+elif kind == "remembering":
+    for part, env, agent, steps in (
+        ("traces", "Taxi-v4", rl.SARSALambda(traces="dutch"), 400_000),
+        ("model", "Taxi-v4", rl.PrioritisedSweeping(), 400_000),
+        ("episodes", "Taxi-v4", rl.MonteCarlo(), 400_000),
+        ("tiles", "MountainCar-v0", rl.LinearSARSA(), 15_000),
+        ("maze", "envs/BlockingMaze-v0", rl.DynaQ(bonus=1e-3, outcomes=1), 5_000),
+    ):
+        rl.train(env, agent, steps=steps, seeds=2, logdir=f"{folder}/{part}", resume=True, save_every_steps=steps // 30,
+                 progress=False)
 else:
     env = {"plain": "Blackjack-v1", "function": NoisyWalk}[kind]
     rl.train(env, rl.QLearning(), steps=9_000, seeds=2, envs_per_seed=2, logdir=folder, resume=True,
@@ -86,29 +87,25 @@ def assert_same(one, two, where="state"):
         assert one == two, where
 
 
-@pytest.mark.parametrize("kind", ["traces", "model", "episodes", "tiles", "maze"])
-def test_what_an_agent_remembers_survives_a_kill(kind, tmp_path):
-    """Traces, models, episodes, tiles, and an environment that changes for good: killed twice, at checkpoints of their own."""
-    assert command(kind, tmp_path / "whole").wait() == 0
-    path, killed = tmp_path / "killed" / "run.safetensors", 0
-    for place in range(2):
-        before = path.read_bytes() if path.exists() else b""
-        process = command(kind, tmp_path / "killed")
-        saves = 0
-        while process.poll() is None and saves < 3 + 4 * place:  # a few checkpoints further on
+def test_what_agents_remember_survives_kills(tmp_path):
+    """Traces, models, episodes, tiles, and an environment that changes for good: one run after another, each killed."""
+    whole, parts = command("remembering", tmp_path / "whole"), ("traces", "model", "episodes", "tiles", "maze")
+    for part in parts:
+        path = tmp_path / "killed" / part / "run.safetensors"
+        process = command("remembering", tmp_path / "killed")
+        before, saves = b"", 0
+        while process.poll() is None and saves < 5:  # a few checkpoints further on
             now = path.read_bytes() if path.exists() else b""
             saves, before = saves + (now != before), now
             time.sleep(0.002)
-        if process.poll() is None:
-            process.send_signal(signal.SIGKILL)
-            killed += 1
+        assert process.poll() is None
+        process.send_signal(signal.SIGKILL)
         process.wait()
-    assert killed
-    assert rl.load(path).step < rl.load(tmp_path / "whole" / "run.safetensors").step
-    assert command(kind, tmp_path / "killed").wait() == 0
-    whole, again = (rl.load(tmp_path / name / "run.safetensors") for name in ("whole", "killed"))
-    assert_same(whole.state(), again.state())
-    assert curves(tmp_path / "killed") == curves(tmp_path / "whole")
+    assert command("remembering", tmp_path / "killed").wait() == whole.wait() == 0
+    for part in parts:
+        one, other = (rl.load(tmp_path / name / part / "run.safetensors") for name in ("whole", "killed"))
+        assert_same(one.state(), other.state())
+        assert curves(tmp_path / "killed" / part) == curves(tmp_path / "whole" / part)
 
 
 def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):

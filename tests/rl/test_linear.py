@@ -171,7 +171,7 @@ def test_a_truncated_episode_keeps_its_future():
 
     for kind in KINDS:
         agent = rl.LinearSARSA(gamma=0.9, tilings=2, tiles=1, traces=kind, step_size=Linear(0.2, 0.001))
-        run = rl.train(Flat, agent, steps=20_000, seeds=1, progress=False)
+        run = rl.train(Flat, agent, steps=8_000, seeds=1, progress=False)
         assert run.agent.q(torch.zeros(1, 1, 1)).item() == pytest.approx(10, abs=0.05)
 
 
@@ -213,8 +213,8 @@ def test_uncompiled_the_same_comes_out_to_the_bit(name, monkeypatch):
 
 def test_it_learns_mountain_car():
     """Ten seeds, default settings; the lowest return is -200, and -110 counts as solved."""
-    run = rl.train("MountainCar-v0", rl.LinearSARSA(), steps=60_000, seeds=10, progress=False)
-    returns = run.evaluate(50).per_seed
+    run = rl.train("MountainCar-v0", rl.LinearSARSA(), steps=40_000, seeds=10, progress=False)
+    returns = run.evaluate(20).per_seed
     assert (returns > -125).sum() >= 9, returns
     assert returns.mean() > -112, returns
 
