@@ -121,7 +121,7 @@ class Member:
         if state["generator"] is not None:
             self.env.unwrapped.np_random = np.random.Generator(np.random.PCG64())
             self.env.unwrapped.np_random.bit_generator.state = state["generator"]
-        if state["lasting"] is not None:
+        if state.get("lasting") is not None:  # older checkpoints have none
             base: Any = self.env.unwrapped
             base.put_back(state["lasting"])
         self.reset()

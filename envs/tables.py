@@ -60,6 +60,11 @@ class Model:
     def actions(self) -> int:
         return int(self.next_state.shape[1])
 
+    @property
+    def ends(self) -> bool:
+        """Whether there is an outcome that ends an episode."""
+        return bool((self.terminated & (self.probability > 0)).any())
+
     @cached_property
     def arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """thresholds, next_state, reward and terminated in the form of `World`.

@@ -104,9 +104,8 @@ def by_episodes(
         env = where.make()
         own_limit = env.spec.max_episode_steps if env.spec is not None else None
     limit = min(x for x in (own_limit, step_limit, None if own_limit or step_limit else STEP_LIMIT) if x)
-    if isinstance(agent, LinearAgent) or (model is None and isinstance(agent, DeepAgent)):
-        if model is None:
-            env.close()
+    if model is None and not isinstance(agent, TableAgent):
+        env.close()
         _by_network(agent, where, limit, returns, lengths)
         return Evaluation(returns, lengths, limit, agent.seeds)
     table = agent.table
@@ -182,7 +181,7 @@ class Exact:
     @property
     def continuing(self) -> bool:
         """Whether nothing ends and nothing is discounted: then what counts is what comes in per step."""
-        return self.gamma == 1 and not (self.model.terminated & (self.model.probability > 0)).any()
+        return self.gamma == 1 and not self.model.ends
 
     @cached_property
     def solution(self) -> planning.Solution | None:

@@ -157,7 +157,7 @@ def relative_value_iteration(model: Model, tolerance: float = 1e-12) -> tuple[fl
     """
     if not 0 <= tolerance < 1:
         raise ValueError(f"tolerance is a share from 0 to 1, not {tolerance}.")
-    if (model.terminated & (model.probability > 0)).any():
+    if model.ends:
         raise ValueError(f"{model.name} has endings: what is had per step is asked of processes without.")
     v = np.zeros(model.states)
     for sweep in range(1, MOST_SWEEPS // 10 + 1):

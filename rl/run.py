@@ -153,7 +153,7 @@ class Run:
         return NetworkPolicy(self.description, self.agent.weights_of(k), *self.spaces, **rest)
 
     def _best_seed(self) -> int:
-        if self.exact is not None and not isinstance(self.agent, LinearAgent):
+        if self.exact is not None:
             values, how = self.exact.value(self.agent.table.argmax(-1)), "exact value"
         else:
             values, how = self.evaluate(100).per_seed, "mean return of 100 episodes"

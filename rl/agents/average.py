@@ -57,7 +57,7 @@ class RLearning(Tabular):
         check_number(self, "gain_step_size", 1)
 
     def check_model(self, model: Any) -> None:
-        if (model.terminated & (model.probability > 0)).any():
+        if model.ends:
             raise ValueError(f"RLearning is for tasks without an end, but {model.name} has endings.")
 
     def tables(self, states: int, actions: int) -> dict[str, np.ndarray]:

@@ -103,8 +103,8 @@ class Desk:
 
 def told(ours: Any, digits: int) -> str:
     """A row's figure in words: a mean over seeds comes with its interval."""
-    if isinstance(ours, str):
-        return ours
+    if ours is None or isinstance(ours, str):
+        return ours or "not known"
     if not isinstance(ours, Mapping):
         return _figure(ours, digits)
     low, high = ours["interval_95"]

@@ -12,6 +12,7 @@ from envs.mazes import ChangingMaze
 from envs.textbook import TEXTBOOK
 from rl import planning
 from rl.explore import EpsilonGreedy
+from supervised import checkpoint
 
 
 @pytest.mark.parametrize("name", ["MaximisationBias", "DynaMaze"])
@@ -129,6 +130,12 @@ def test_what_lasts_is_kept_as_it_was_when_the_episode_began(tmp_path):
     run.advance(75)
     run.save(tmp_path / "run.safetensors")
     assert rl.load(tmp_path / "run.safetensors", Lasting).loop.walk.members[0][0].env.count == [75]
+
+    state, meta = checkpoint.load(tmp_path / "run.safetensors")
+    for member in state["loop"]["walk"]["members"]:
+        del member["lasting"]  # as checkpoints were before environments could tell
+    checkpoint.save(tmp_path / "old.safetensors", state, meta, keep=False)
+    assert rl.load(tmp_path / "old.safetensors", lambda: gym.wrappers.OrderEnforcing(Lasting())).step == 75
 
     class Half(Lasting):
         put_back = property()
