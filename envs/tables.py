@@ -51,6 +51,7 @@ class Model:
     desc: tuple[str, ...] | None = None  # the map, a letter a state, where there is one
     step_draws: bool = True  # whether a step and a reset take a number from the environment's generator
     reset_draws: bool = True
+    mask: np.ndarray | None = None  # bool [S, A], the actions that are allowed; None: all
 
     @property
     def states(self) -> int:
@@ -88,7 +89,10 @@ class Model:
         mine, theirs = vars(self), vars(other)
         return all(
             np.array_equal(mine[name], theirs[name]) for name in mine if isinstance(theirs.get(name), np.ndarray)
-        ) and (self.limit, self.step_draws, self.reset_draws) == (other.limit, other.step_draws, other.reset_draws)
+        ) and (self.limit, self.step_draws, self.reset_draws, self.mask is None) == (
+            *(other.limit, other.step_draws, other.reset_draws),
+            other.mask is None,
+        )
 
 
 class World(NamedTuple):
@@ -171,6 +175,8 @@ def read(env: gym.Env[Any, Any]) -> Model:
         base.action_space, gym.spaces.Discrete
     ):
         raise NotATable(f"{name} has P, but its observations or actions are not Discrete.")
+    if callable(getattr(base, "action_masks", None)):
+        raise NotATable(f"{name} has P, but which actions it allows, by action_masks(), is not part of it.")
     if base.action_space.start != 0 or base.observation_space.start != 0:
         raise NotATable(f"{name} has P, but its states or actions do not count from 0.")
     model = _arrays(base, name, limit)
@@ -228,7 +234,25 @@ def _arrays(base: Any, name: str, limit: int | None) -> Model:
     if (next_state < 0).any() or (next_state >= states).any() or not np.isfinite(reward).all():
         raise NotATable(f"{name} has P, but with a next state outside 0..{states - 1} or a reward that is not finite.")
     desc, success = _map_and_goal(base, next_state, terminated)
-    return Model(name, probability, outcomes, next_state, reward, terminated, start, limit, success, desc)
+    mask = _mask(base, name, states, actions)
+    return Model(name, probability, outcomes, next_state, reward, terminated, start, limit, success, desc, mask=mask)
+
+
+def _mask(base: Any, name: str, states: int, actions: int) -> np.ndarray | None:
+    """Which actions the environment says are allowed in each state, by its `action_mask(state)`; None: it has no such method.
+
+    Where it allows nothing, all actions count as allowed: nothing is done there.
+    """
+    if not callable(getattr(base, "action_mask", None)):
+        return None
+    try:
+        mask = np.array([np.asarray(base.action_mask(s)) for s in range(states)]) != 0
+    except Exception as error:  # whatever a user's method may raise
+        raise NotATable(f"{name} has P, but its action_mask(state) raises {type(error).__name__}: {error}") from error
+    if mask.shape != (states, actions):
+        raise NotATable(f"{name} has P, but its action_mask(state) does not give {actions} entries.")
+    mask |= ~mask.any(-1, keepdims=True)
+    return None if mask.all() else mask
 
 
 def _map_and_goal(
@@ -250,28 +274,32 @@ def _map_and_goal(
 
 def _proved(base: Any, model: Model) -> Model:
     """`model`, with its draws found out, after every step of `base` came out as the model says."""
-    base.reset(seed=0)
+    first, _ = base.reset(seed=0)
+    allowed = np.ones((model.states, model.actions), np.bool_) if model.mask is None else model.mask
     if not isinstance(getattr(base, "np_random", None), np.random.Generator):
         raise NotATable(f"{model.name} has P, but its random generator cannot be read.")
     twin = seeding.np_random(0)[0]
     reset_draws = _state(base) != _state_of(twin)
     before = _state(base)
-    base.step(0)
+    base.step(int(allowed[int(first)].argmax()))
     model = dataclasses.replace(model, reset_draws=reset_draws, step_draws=_state(base) != before)
 
     world = world_of(model, np.zeros(1, np.int64), np.zeros(1, np.int64), (twin,))
     actions = np.random.default_rng(0).integers(model.actions, size=CHECKED_STEPS)
-    observation, _ = base.reset(seed=0)
+    observation, info = base.reset(seed=0)
     twin.bit_generator.state = seeding.np_random(0)[0].bit_generator.state
     _compare(base, model, "reset", observation, model_reset(world, 0), twin)
-    for a in actions.tolist():
+    _compare_mask(model, "reset", int(observation), info)
+    for drawn in actions.tolist():
         s = int(world.state[0])
+        a = drawn if allowed[s, drawn] else int(allowed[s].argmax())
         terminated = _compare_step(base, model, world, s, a, twin)
         if terminated or world.elapsed[0] >= 200:
-            observation, _ = base.reset()
+            observation, info = base.reset()
             _compare(base, model, "reset", observation, model_reset(world, 0), twin)
+            _compare_mask(model, "reset", int(observation), info)
     if isinstance(getattr(base, "s", None), (int, np.integer)):
-        pairs = [(s, a) for s in range(model.states) for a in range(model.actions)]
+        pairs = np.argwhere(allowed).tolist()
         stride = max(1, len(pairs) // CHECKED_PAIRS)
         for s, a in pairs[::stride]:
             base.s = s
@@ -281,13 +309,25 @@ def _proved(base: Any, model: Model) -> Model:
 
 
 def _compare_step(base: Any, model: Model, world: World, s: int, a: int, twin: np.random.Generator) -> bool:
-    observation, reward, terminated, truncated, _ = base.step(a)
+    observation, reward, terminated, truncated, info = base.step(a)
     s2, model_reward, model_terminated, _ = model_step(world, 0, a)
     place = f"in state {s}, action {a}"
     _compare(base, model, place, observation, s2, twin)
     if float(reward) != model_reward or bool(terminated) != bool(model_terminated) or truncated:
         raise NotATable(f"{model.name} does not behave like its P: {place} reward or ending differ.")
+    _compare_mask(model, place, s2, info, bool(terminated))
     return bool(terminated)
+
+
+def _compare_mask(model: Model, place: str, state: int, info: Any, over: bool = False) -> None:
+    """Raise NotATable where the mask in `info` is not the model's; at an episode's end one that allows nothing is none."""
+    given = info.get("action_mask") if isinstance(info, dict) else None
+    found = np.ones(model.actions, np.bool_) if given is None else np.asarray(given).ravel() != 0
+    if given is not None and found.size == model.actions and not found.any() and over:
+        found = np.ones(model.actions, np.bool_)
+    wanted = np.ones(model.actions, np.bool_) if model.mask is None else model.mask[state]
+    if not np.array_equal(found, wanted):
+        raise NotATable(f"{model.name} gives action masks ({place}) that its model does not have: action_mask(state).")
 
 
 def _compare(base: Any, model: Model, place: str, observation: Any, state: int, twin: np.random.Generator) -> None:

@@ -20,6 +20,7 @@ from rl import explore, jit, planning
 from rl.agents.deep import DeepAgent
 from rl.agents.linear import LinearAgent
 from rl.agents.table import TableAgent, Tabular
+from rl.masked import best_allowed
 from rl.runs.loop import world_reset, world_step
 from rl.spaces import StateIndex
 from supervised import bits, statistics
@@ -108,10 +109,9 @@ def by_episodes(
         env.close()
         _by_network(agent, where, limit, returns, lengths)
         return Evaluation(returns, lengths, limit, agent.seeds)
-    table = agent.table
     for k, seed in enumerate(agent.seeds):
-        policy = table[k].argmax(-1)
         if model is not None:
+            policy = best_allowed(agent.table[k], model.mask)
             parts = {"world_step": tables.model_step, "world_reset": tables.model_reset}
             fast = jit.compiled(rollout, **parts)
             rng = np.random.Generator(np.random.PCG64(evaluation_seed(seed)))
@@ -123,10 +123,24 @@ def by_episodes(
                 env.close()
                 env = where.make()
             member = Member(env, evaluation_seed(seed), 0, StateIndex(agent.index.space, where.name))
-            rollout(episodes, limit, policy.tolist(), [member], returns[k], lengths[k])
+            _by_table(agent.table[k], agent.greedy()[k].tolist(), member, limit, returns[k], lengths[k])
     if model is None:
         env.close()
     return Evaluation(returns, lengths, limit, agent.seeds)
+
+
+def _by_table(
+    q: np.ndarray, policy: list[int], member: Member, limit: int, returns: np.ndarray, lengths: np.ndarray
+) -> None:
+    """Greedy episodes of one seed's table q [S, A]; what the environment allows now overrules the policy."""
+    for i in range(len(returns)):
+        s, over = member.reset(), False
+        while not over and lengths[i] < limit:
+            a = policy[s] if member.mask is None else int(best_allowed(q[s], member.mask))
+            s, reward, terminated, truncated = member.step(a)
+            returns[i] += reward
+            lengths[i] += 1
+            over = terminated or truncated
 
 
 def _by_network(
@@ -223,20 +237,27 @@ class Exact:
         reward = self.model.success.astype(np.float64)
         return planning.at_start(self.model, planning.evaluate_policy(self.model, policies, 1.0, self.horizon, reward))
 
+    def policies(self, agent: TableAgent | LinearAgent | DeepAgent) -> np.ndarray:
+        """The greedy policy of each seed among the allowed actions, int64 [N, S]."""
+        return best_allowed(agent.table, self.model.mask)
+
     def metrics(self, agent: TableAgent | LinearAgent | DeepAgent) -> dict[str, np.ndarray]:
         """The tags of `eval/` without sampling noise, each [N]."""
         table = agent.table
-        policies = table.argmax(-1)
+        policies = self.policies(agent)
         value = self.value(policies)
         found = {"eval/mean_reward": value, "eval/optimality_gap": self.best - value}
         if self.model.success is not None:
             found["eval/success_rate"] = self.success(policies)
         if self.continuing:
             found["eval/gain"] = np.array([planning.gain(self.model, policy) for policy in policies])
-            table = table - table[:, :1].max(-1, keepdims=True)  # relative values may have any zero
+            table = table - planning.allowed_only(self.model, table)[:, :1].max(-1, keepdims=True)  # any zero will do
         if self.solution is not None:
             found["eval/stationary_gap"] = self.stationary - value
-            found["eval/q_error"] = np.abs(table - self.solution.q).max((1, 2))
+            error = np.abs(table - self.solution.q)
+            found["eval/q_error"] = error.max(
+                (1, 2), initial=0.0, where=True if self.model.mask is None else self.model.mask
+            )
         return found
 
 

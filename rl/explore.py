@@ -23,9 +23,16 @@ EPSILON_GREEDY, BOLTZMANN, NOISE, UPPER_BOUND = 0, 1, 2, 3
 
 
 # --- scalar rules: q [S, A], s a state, rng the seed's generator --------------------------------------------------------
+# mask says which actions are allowed. The rules of this file do not read it: where an environment forbids actions, those of
+# `rl.masked` take their place.
 
 
-def highest(q: Any, s: int) -> Any:
+def forbidden(mask: Any, s: int, a: int) -> Any:
+    """Whether action a may not be taken in state s."""
+    return False
+
+
+def highest(q: Any, s: int, mask: Any = None) -> Any:
     """max_b q(s, b)."""
     best = q[s, 0]
     for b in range(1, q.shape[1]):
@@ -33,9 +40,9 @@ def highest(q: Any, s: int) -> Any:
     return best
 
 
-def expected(q: Any, s: int, kind: int, level: float) -> Any:
+def expected(q: Any, s: int, kind: int, level: float, mask: Any = None) -> Any:
     """sum_b pi(b | s) q(s, b) for an epsilon-greedy or a Boltzmann policy pi; how ties are broken makes no difference."""
-    best = highest(q, s)
+    best = highest(q, s, mask)
     total = 0.0
     if kind == EPSILON_GREEDY:
         for b in range(q.shape[1]):
@@ -51,7 +58,7 @@ def expected(q: Any, s: int, kind: int, level: float) -> Any:
     return value
 
 
-def greedy_action(q: Any, s: int, u: float, random_ties: bool) -> Any:
+def greedy_action(q: Any, s: int, u: float, random_ties: bool, mask: Any = None) -> Any:
     """The best action in state s; of several, the one that u in [0, 1) names, or the first."""
     # Without branches, which a processor would often guess wrong.
     best, arg = q[s, 0], 0
@@ -73,16 +80,21 @@ def greedy_action(q: Any, s: int, u: float, random_ties: bool) -> Any:
     return arg
 
 
-def epsilon_greedy_action(q: Any, s: int, epsilon: float, u: float, random_ties: bool) -> Any:
+def random_action(q: Any, s: int, u: float, mask: Any = None) -> Any:
+    """The action that u in [0, 1] names."""
+    return min(int(u * q.shape[1]), q.shape[1] - 1)  # u may be 1.0 by rounding
+
+
+def epsilon_greedy_action(q: Any, s: int, epsilon: float, u: float, random_ties: bool, mask: Any = None) -> Any:
     """One uniform number u decides all: below epsilon it explores, and where it lies on its side names the action."""
     if u < epsilon:
-        a = min(int(u / epsilon * q.shape[1]), q.shape[1] - 1)  # the quotient may round to 1
+        a = random_action(q, s, u / epsilon, mask)
     else:
-        a = greedy_action(q, s, (u - epsilon) / (1.0 - epsilon), random_ties)
+        a = greedy_action(q, s, (u - epsilon) / (1.0 - epsilon), random_ties, mask)
     return a
 
 
-def boltzmann_action(q: Any, s: int, temperature: float, u: float) -> Any:
+def boltzmann_action(q: Any, s: int, temperature: float, u: float, mask: Any = None) -> Any:
     """Action a with probability proportional to exp(Q(s, a) / temperature)."""
     best = q[s, 0]
     for a in range(1, q.shape[1]):
@@ -100,7 +112,7 @@ def boltzmann_action(q: Any, s: int, temperature: float, u: float) -> Any:
     return chosen
 
 
-def noisy_action(q: Any, s: int, scale: float, rng: Any) -> int:
+def noisy_action(q: Any, s: int, scale: float, rng: Any, mask: Any = None) -> int:
     """argmax_a Q(s, a) + scale * n_a with standard normal n_a."""
     chosen = 0
     best = -math.inf
@@ -119,7 +131,7 @@ def upper_bound(q: Any, visits: Any, s: int, a: int, scale: float, log: float) -
     return bound
 
 
-def upper_bound_action(q: Any, visits: Any, s: int, scale: float, u: float) -> Any:
+def upper_bound_action(q: Any, visits: Any, s: int, scale: float, u: float, mask: Any = None) -> Any:
     """The action with the highest upper bound; of several, the one that u in [0, 1) names."""
     total = 0
     for a in range(q.shape[1]):
@@ -143,16 +155,16 @@ def upper_bound_action(q: Any, visits: Any, s: int, scale: float, u: float) -> A
     return arg
 
 
-def choose(q: Any, visits: Any, s: int, kind: int, level: float, random_ties: bool, rng: Any) -> Any:
+def choose(q: Any, visits: Any, s: int, kind: int, level: float, random_ties: bool, rng: Any, mask: Any = None) -> Any:
     """An action in state s by the rule `kind`, whose epsilon, temperature or scale is `level`; visits [S, A]."""
     if kind == EPSILON_GREEDY:
-        a = epsilon_greedy_action(q, s, level, rng.random(), random_ties)
+        a = epsilon_greedy_action(q, s, level, rng.random(), random_ties, mask)
     elif kind == BOLTZMANN:
-        a = boltzmann_action(q, s, level, rng.random())
+        a = boltzmann_action(q, s, level, rng.random(), mask)
     elif kind == UPPER_BOUND:
-        a = upper_bound_action(q, visits, s, level, rng.random())
+        a = upper_bound_action(q, visits, s, level, rng.random(), mask)
     else:
-        a = noisy_action(q, s, level, rng)
+        a = noisy_action(q, s, level, rng, mask)
     return a
 
 
@@ -217,13 +229,13 @@ def noisy_greedy(q: Tensor, scale: float | Tensor, streams: Streams, mask: Tenso
     return torch.from_numpy((values + factor * streams.normal(*values.shape[1:]).numpy()).argmax(-1))
 
 
-def choose_each(q: Any, kind: int, level: Any, random_ties: bool, u: Any, actions: Any) -> None:
-    """The scalar rules in each row of q [R, A], with level and u [R] -> actions int64 [R]."""
+def choose_each(q: Any, kind: int, level: Any, random_ties: bool, u: Any, actions: Any, mask: Any = None) -> None:
+    """The scalar rules in each row of q and mask [R, A], with level and u [R] -> actions int64 [R]."""
     for r in range(q.shape[0]):
         if kind == BOLTZMANN:
-            actions[r] = boltzmann_action(q, r, level[r], u[r])
+            actions[r] = boltzmann_action(q, r, level[r], u[r], mask)
         else:
-            actions[r] = epsilon_greedy_action(q, r, level[r], u[r], random_ties)
+            actions[r] = epsilon_greedy_action(q, r, level[r], u[r], random_ties, mask)
 
 
 def by_rule(kind: int, q: Tensor, level: Tensor, streams: Streams, mask: Tensor | None, random_ties: bool) -> Tensor:

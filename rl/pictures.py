@@ -14,6 +14,7 @@ import numpy as np
 from envs.source import EnvError
 from rl.agents.linear import LinearAgent
 from rl.agents.table import TableAgent
+from rl.masked import best_allowed
 from rl.run import Run
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def policy_text(run: Run, k: int = 0) -> str | None:
     arrows = arrows_of(run)
     if arrows is None or run.model is None or run.model.desc is None:
         return None
-    policy = run.agent.table[k].argmax(-1)
+    policy = best_allowed(run.agent.table[k], run.model.mask)
     letters = "".join(run.model.desc)
     cells = [letter if letter in "HG" else arrows[a] for letter, a in zip(letters, policy, strict=True)]
     width = len(run.model.desc[0])

@@ -1,7 +1,7 @@
 """Exact planning in a finite model: what is best, and what a policy is worth, free of sampling noise.
 
 A model has outcomes (probability, next state, reward, terminated) for each of S states and A actions, K at most; a
-termination has no future. Policies are deterministic, int [..., S], or random, float [..., S, A].
+termination has no future. Where it forbids actions (model.mask), plans choose among the allowed ones. Policies are deterministic, int [..., S], or random, float [..., S, A].
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Solution(NamedTuple):
 
     q: np.ndarray  # [S, A]
     v: np.ndarray  # [S]
-    policy: np.ndarray  # int64 [S], the first of the best actions
+    policy: np.ndarray  # int64 [S], the first of the best allowed actions
     sweeps: int
 
 
@@ -40,6 +40,11 @@ def backup(model: Model, v: np.ndarray, gamma: float, reward: np.ndarray | None 
     return q
 
 
+def allowed_only(model: Model, q: np.ndarray) -> np.ndarray:
+    """q [..., S, A] with -infinity in the place of actions that the model forbids."""
+    return q if model.mask is None else np.where(model.mask, q, -np.inf)
+
+
 def value_iteration(model: Model, gamma: float, tolerance: float = 1e-12, epsilon: float = 0.0) -> Solution:
     """Q* by repeated backups until no value moves by more than `tolerance`. Sutton and Barto (2018), equation 4.10.
 
@@ -50,14 +55,15 @@ def value_iteration(model: Model, gamma: float, tolerance: float = 1e-12, epsilo
     if not 0 <= epsilon <= 1:
         raise ValueError(f"epsilon is a probability, so it must lie in [0, 1], not {epsilon}.")
     v = np.zeros(model.states)
+    allowed: Any = True if model.mask is None else model.mask
     # At gamma 1 nothing promises an end; what ends at all has ended long before.
     for sweep in range(1, (MOST_SWEEPS if gamma < 1 else MOST_SWEEPS // 10) + 1):
         q = backup(model, v, gamma)
-        following = (1 - epsilon) * q.max(-1) + epsilon * q.mean(-1)
+        following = (1 - epsilon) * allowed_only(model, q).max(-1) + epsilon * q.mean(-1, where=allowed)
         change = float(np.abs(following - v).max())
         v = following
         if change <= tolerance:
-            return Solution(q, v, q.argmax(-1), sweep)
+            return Solution(q, v, allowed_only(model, q).argmax(-1), sweep)
         if not np.isfinite(change) or change > 1e100:
             break
     raise ValueError(f"Value iteration does not settle at gamma {gamma}: some rewards never end. Take a gamma below 1.")
@@ -69,15 +75,16 @@ def policy_iteration(model: Model, gamma: float) -> Solution:
     An action changes only where another is better by more than 1e-12, so that ties cannot go round in circles.
     """
     _check_gamma(gamma)
-    policy = np.zeros(model.states, np.int64)
+    policy = np.zeros(model.states, np.int64) if model.mask is None else model.mask.argmax(-1)
     for sweep in range(1, MOST_SWEEPS + 1):
         v = evaluate_policy(model, policy, gamma)
         q = backup(model, v, gamma)
+        choices = allowed_only(model, q)
         kept = np.take_along_axis(q, policy[:, None], -1)[:, 0]
-        better = q.max(-1) > kept + 1e-12 * np.maximum(1.0, np.abs(kept))
+        better = choices.max(-1) > kept + 1e-12 * np.maximum(1.0, np.abs(kept))
         if not better.any():
             return Solution(q, v, policy, sweep)
-        policy = np.where(better, q.argmax(-1), policy)
+        policy = np.where(better, choices.argmax(-1), policy)
     raise ValueError(f"Policy iteration does not settle at gamma {gamma}.")
 
 
@@ -111,7 +118,8 @@ def modified_policy_iteration(model: Model, gamma: float, evaluations: int = 20,
     states = np.arange(model.states)
     for sweep in range(1, (MOST_SWEEPS if gamma < 1 else MOST_SWEEPS // 10) // (evaluations + 1) + 1):
         q = backup(model, v, gamma)
-        policy, following = q.argmax(-1), q.max(-1)
+        choices = allowed_only(model, q)
+        policy, following = choices.argmax(-1), choices.max(-1)
         change = float(np.abs(following - v).max())
         v = following
         if change <= tolerance:
@@ -132,7 +140,7 @@ def _in_place(model: Model, gamma: float, tolerance: float, order: Callable[[int
     """Sweeps in which each state is backed up from the newest values of all."""
     _check_gamma(gamma)
     v = np.zeros(model.states)
-    gain = (model.probability * model.reward).sum(-1)
+    gain = allowed_only(model, (model.probability * model.reward).sum(-1))
     going_on = gamma * model.probability * ~model.terminated
     for sweep in range(1, (MOST_SWEEPS if gamma < 1 else MOST_SWEEPS // 10) + 1):
         change = 0.0
@@ -142,7 +150,8 @@ def _in_place(model: Model, gamma: float, tolerance: float, order: Callable[[int
             v[s] = best
         if change <= tolerance:
             q = backup(model, v, gamma)
-            return Solution(q, q.max(-1), q.argmax(-1), sweep)
+            choices = allowed_only(model, q)
+            return Solution(q, choices.max(-1), choices.argmax(-1), sweep)
         if not np.isfinite(change) or change > 1e100:
             break
     raise ValueError(f"Value iteration does not settle at gamma {gamma}: some rewards never end. Take a gamma below 1.")
@@ -161,11 +170,12 @@ def relative_value_iteration(model: Model, tolerance: float = 1e-12) -> tuple[fl
         raise ValueError(f"{model.name} has endings: what is had per step is asked of processes without.")
     v = np.zeros(model.states)
     for sweep in range(1, MOST_SWEEPS // 10 + 1):
-        moved = 0.5 * (backup(model, v, 1.0).max(-1) - v)
+        moved = 0.5 * (allowed_only(model, backup(model, v, 1.0)).max(-1) - v)
         if moved.max() - moved.min() <= tolerance * max(1.0, np.abs(v).max()):
             gain = float(moved.max() + moved.min())
             q = backup(model, v - v[0], 1.0) - gain
-            return gain, Solution(q, q.max(-1), q.argmax(-1), sweep)
+            choices = allowed_only(model, q)
+            return gain, Solution(q, choices.max(-1), choices.argmax(-1), sweep)
         v = v + moved
         v -= v[0]
     raise ValueError(f"Relative value iteration does not settle in {model.name}: its parts have gains of their own.")
@@ -232,8 +242,8 @@ def optimum_within(model: Model, horizon: int, gamma: float = 1.0) -> FiniteSolu
     v = np.zeros((horizon + 1, model.states))
     policy = np.zeros((horizon, model.states), np.int64)
     for h in range(1, horizon + 1):
-        q = backup(model, v[h - 1], gamma)
-        v[h], policy[h - 1] = q.max(-1), q.argmax(-1)
+        choices = allowed_only(model, backup(model, v[h - 1], gamma))
+        v[h], policy[h - 1] = choices.max(-1), choices.argmax(-1)
     return FiniteSolution(v, policy)
 
 

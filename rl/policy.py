@@ -11,11 +11,14 @@ import gymnasium as gym
 import numpy as np
 import torch
 
+from rl import jit, masked
 from rl.agents.deep import DeepAgent
 from rl.agents.dqn import DQN
 from rl.agents.linear import LinearAgent, LinearSARSA
+from rl.agents.table import check_allowed
 from rl.describe import from_json, to_json
 from rl.explore import BOLTZMANN, EPSILON_GREEDY, NOISE, by_rule, choose, greedy
+from rl.masked import best_allowed
 from rl.observations import leaves
 from rl.spaces import SpaceError, StateIndex, actions_of, space_from_json, space_to_json
 from supervised import checkpoint
@@ -28,7 +31,8 @@ UNREAD = np.empty((0, 0))  # in the place of visit counts, which a policy does n
 class TablePolicy:
     """The policy of one seed's Q-table.
 
-    q [S, A]; explore and level: the rule, with its epsilon, temperature or scale, that deterministic=False follows.
+    q [S, A]; explore and level: the rule, with its epsilon, temperature or scale, that deterministic=False follows. allowed
+    uint8 [S, A]: the actions that the environment allowed in each state; None: all.
     """
 
     def __init__(
@@ -39,6 +43,7 @@ class TablePolicy:
         seed: int = 0,
         explore: int = EPSILON_GREEDY,
         level: float = 0.0,
+        allowed: np.ndarray | None = None,
     ) -> None:
         self.q = np.array(q, dtype=np.float64)
         self.observation_space, self.action_space = observation_space, action_space
@@ -48,16 +53,23 @@ class TablePolicy:
         if self.q.shape != (self.index.size, self.actions) or not np.isfinite(self.q).all():
             raise ValueError(f"The table must be finite and [{self.index.size}, {self.actions}].")
         check_rule(explore, level)
-        self.greedy = self.q.argmax(-1)
+        self.allowed = None if allowed is None else np.array(allowed)
+        if self.allowed is not None:
+            check_allowed(self.allowed, self.q.shape)
         self.rng = generator(seed, "policy")
 
     def predict(
-        self, obs: Any, state: Any = None, episode_start: Any = None, deterministic: bool = True
+        self,
+        obs: Any,
+        state: Any = None,
+        episode_start: Any = None,
+        deterministic: bool = True,
+        action_masks: Any = None,
     ) -> tuple[np.ndarray, Any]:
         """Observation(s) as the environment gives them -> (action(s) as it takes them, state).
 
         One observation gives an int64 array of shape [], a batch [B] of them (as a vector environment stacks them) gives
-        [B]. state and episode_start are for recurrent policies; a table hands the state back as it came. Raises SpaceError
+        [B]. action_masks: bool [A] or [B, A], the actions allowed; None: those that were allowed in training. state and episode_start are for recurrent policies; a table hands the state back as it came. Raises SpaceError
         for an observation outside the space.
         """
         if self._is_one(obs):
@@ -68,11 +80,16 @@ class TablePolicy:
             first = obs[0] if isinstance(obs, tuple) else obs
             states = self.index.many(obs, len(np.asarray(first)))
             shape = states.shape
+        q, allowed = self.q[states], None if self.allowed is None else self.allowed[states]
+        if action_masks is not None:
+            allowed = as_masks(action_masks, len(states), self.actions)
         if deterministic:
-            actions = self.greedy[states]
+            actions = best_allowed(q, allowed)
         else:
+            chooser = jit.specialise(choose, **masked.RULES)
             rule = (self.explore, self.level, True, self.rng)
-            actions = np.array([choose(self.q, UNREAD, int(s), *rule) for s in states])
+            mask = None if allowed is None else masked.as_mask(allowed)
+            actions = np.array([chooser(q, UNREAD, b, *rule, mask) for b in range(len(states))])
         return (actions + self.first_action).reshape(shape).astype(np.int64), state
 
     def _is_one(self, obs: Any) -> bool:
@@ -93,7 +110,8 @@ class TablePolicy:
             "explore": self.explore,
             "level": self.level,
         }
-        checkpoint.save(path, {"q": self.q}, meta, keep=False)
+        masks = {} if self.allowed is None else {"allowed": self.allowed}
+        checkpoint.save(path, {"q": self.q, **masks}, meta, keep=False)
 
 
 class NetworkPolicy:
@@ -140,11 +158,9 @@ class NetworkPolicy:
         actions allowed; None: all. Raises SpaceError for an observation that is not of the space.
         """
         tensors, shape = self._tensors(obs)
-        mask = (
-            None
-            if action_masks is None
-            else torch.as_tensor(np.asarray(action_masks, bool)).reshape(1, *shape or (1,), -1)
-        )
+        mask = None
+        if action_masks is not None:
+            mask = torch.from_numpy(as_masks(action_masks, math.prod(shape), self.agent.actions))[None]
         q = self.agent.q(tensors)
         mask = self.agent.allowed(tensors, mask)
         if deterministic:
@@ -188,6 +204,20 @@ class NetworkPolicy:
         checkpoint.save(path, {"weights": self.agent.weights_of(0)}, meta, keep=False)
 
 
+def as_masks(action_masks: Any, count: int, actions: int) -> np.ndarray:
+    """Action masks [A] or [B, A] -> bool [B, A]. Raises ValueError for another shape, or where nothing is allowed."""
+    masks = np.asarray(action_masks)
+    if masks.shape not in ((actions,), (count, actions)) or masks.dtype.kind not in "biuf":
+        raise ValueError(
+            f"action_masks are [{actions}], or [{count}, {actions}] for {count} observations, not {masks.dtype}"
+            f" {list(masks.shape)}."
+        )
+    found = np.broadcast_to(masks != 0, (count, actions)).copy()
+    if not found.any(-1).all():
+        raise ValueError("action_masks allow no action; at least one must be allowed.")
+    return found
+
+
 def check_rule(explore: int, level: float) -> None:
     """Raise ValueError for a rule that no policy can follow, or an epsilon, temperature or scale out of its range."""
     lowest, highest = {EPSILON_GREEDY: (0.0, 1.0), BOLTZMANN: (1e-12, math.inf), NOISE: (0.0, math.inf)}.get(
@@ -209,7 +239,7 @@ def load_policy(path: str | Path, network: Any = None, mask: Any = None) -> Tabl
         spaces = space_from_json(meta["observation_space"]), space_from_json(meta["action_space"])
         rest: Any = int(meta["seed"]), int(meta["explore"]), float(meta["level"])
         if meta["kind"] == "policy":
-            return TablePolicy(state["q"], *spaces, *rest)
+            return TablePolicy(state["q"], *spaces, *rest, allowed=state.get("allowed"))
         description = from_json(meta["agent"], network=network, mask=mask)
         if not isinstance(description, (DQN, LinearSARSA)):
             raise CheckpointError(f"{path} names no agent with weights.")

@@ -21,7 +21,7 @@ def result(run: Run, episodes: int = 100) -> dict[str, Any]:
         evaluation = run.evaluate(episodes)
         figures |= {"step_limit": evaluation.step_limit, "return": summary(evaluation.per_seed, run.seeds)}
         return figures | _about(run)
-    policies = run.agent.table.argmax(-1)
+    policies = exact.policies(run.agent)
     value = exact.value(policies)
     figures |= {
         "step_limit": exact.horizon,

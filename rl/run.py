@@ -85,8 +85,11 @@ class Run:
         except SpaceError as error:
             raise SpaceError(str(error).replace("The environment", where.name, 1)) from None
         self.spaces = spaces
-        if isinstance(self.agent, DeepAgent) and self.model is not None and _masked(where, self.agent):
-            self.model, self.no_model = None, "which actions are allowed is not part of the environment's model"
+        if isinstance(self.agent, DeepAgent) and self.agent.description.mask is not None:
+            self.model, self.no_model = (
+                None,
+                "which actions the agent's mask allows is not part of the environment's model",
+            )
         self.loop: Online | Linear | OffPolicy
         if isinstance(self.agent, TableAgent):
             self.loop = Online(self.agent, where, self.model, seeds, envs_per_seed, horizon_steps, workers)
@@ -148,13 +151,14 @@ class Run:
         if explore.kind == UPPER_BOUND:  # it needs the counts, which stay behind: what is left is greedy
             rest |= {"explore": EPSILON_GREEDY, "level": 0.0}
         if isinstance(self.agent, TableAgent):
-            return TablePolicy(self.agent.table[k], *self.spaces, **rest)
+            allowed = None if self.agent.allowed is None else self.agent.allowed[k].astype(np.uint8)
+            return TablePolicy(self.agent.table[k], *self.spaces, **rest, allowed=allowed)
         assert not isinstance(self.description, Tabular)
         return NetworkPolicy(self.description, self.agent.weights_of(k), *self.spaces, **rest)
 
     def _best_seed(self) -> int:
         if self.exact is not None:
-            values, how = self.exact.value(self.agent.table.argmax(-1)), "exact value"
+            values, how = self.exact.value(self.exact.policies(self.agent)), "exact value"
         else:
             values, how = self.evaluate(100).per_seed, "mean return of 100 episodes"
         k = int(values.argmax())
@@ -294,19 +298,9 @@ def model_digest(model: tables.Model) -> str:
     """A fingerprint of a model: the same for the same process, whatever it is called."""
     sha = hashlib.sha256(repr((model.limit, model.step_draws, model.reset_draws)).encode())
     for name, value in sorted(vars(model).items()):
-        if isinstance(value, np.ndarray):
+        if name != "mask" and isinstance(value, np.ndarray):
             sha.update(name.encode() + np.ascontiguousarray(value).tobytes())
     return sha.hexdigest()[:32]
-
-
-def _masked(where: Source, agent: DeepAgent) -> bool:
-    """Whether some actions are not allowed to an agent now and then."""
-    if agent.description.mask is not None:
-        return True
-    env = where.make()
-    _, info = env.reset(seed=0)
-    env.close()
-    return "action_mask" in info
 
 
 def _look(where: Source) -> tuple[tables.Model | None, str, tuple[Any, Any]]:

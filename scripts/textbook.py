@@ -67,7 +67,7 @@ def lately(run: rl.Run) -> np.ndarray:
 def gain(run: rl.Run) -> np.ndarray:
     """What each seed's greedy policy earns per step in the long run, exactly, [N]."""
     assert run.model is not None
-    return np.array([planning.gain(run.model, policy) for policy in run.agent.table.argmax(-1)])
+    return np.array([planning.gain(run.model, policy) for policy in run.exact.policies(run.agent)])
 
 
 def textbook() -> dict[str, Panel]:

@@ -22,6 +22,7 @@ class Average(NamedTuple):
     visits: Any  # int64 [S, A]
     gain: Any  # float64 [1], what is had per step, rho
     rate: Any  # float64 [1], beta, how fast that is learned
+    mask: Any = None  # float64 [S, A], added to q: 0 where an action is allowed, -infinity where not; None: all are
 
 
 def learn(table: Average, t: Moment, rng: Any) -> float:
@@ -32,11 +33,11 @@ def learn(table: Average, t: Moment, rng: Any) -> float:
         raise ValueError(
             "An episode came to its end, but R-learning is for tasks without: take an agent with a discount."
         )
-    error: float = t.reward - table.gain[0] + highest(table.q, t.s2) - table.q[t.s, t.a]
+    error: float = t.reward - table.gain[0] + highest(table.q, t.s2, table.mask) - table.q[t.s, t.a]
     table.q[t.s, t.a] += t.step_size * error
-    best = highest(table.q, t.s)
+    best = highest(table.q, t.s, table.mask)
     if table.q[t.s, t.a] == best:
-        table.gain[0] += table.rate[0] * (t.reward - table.gain[0] + highest(table.q, t.s2) - best)
+        table.gain[0] += table.rate[0] * (t.reward - table.gain[0] + highest(table.q, t.s2, table.mask) - best)
     return error
 
 
@@ -48,6 +49,7 @@ class RLearning(Tabular):
     gain_step_size: float = 0.001
 
     rule = staticmethod(learn)
+    respects_masks: ClassVar[bool] = True
     memory: ClassVar[type] = Average
     continuing: ClassVar[bool] = True
 

@@ -21,6 +21,7 @@ class TwoTables(NamedTuple):
     visits: Any  # int64 [S, A]
     one: Any  # float64 [S, A]
     two: Any  # float64 [S, A]
+    mask: Any = None  # float64 [S, A], added to q: 0 where an action is allowed, -infinity where not; None: all are
 
 
 def learn(table: TwoTables, t: Moment, rng: Any) -> float:
@@ -33,12 +34,12 @@ def learn(table: TwoTables, t: Moment, rng: Any) -> float:
     error: float = 0.0
     if first:
         if t.discount != 0.0:
-            target += t.discount * table.two[t.s2, greedy_action(table.one, t.s2, 0.0, False)]
+            target += t.discount * table.two[t.s2, greedy_action(table.one, t.s2, 0.0, False, table.mask)]
         error = target - table.one[t.s, t.a]
         table.one[t.s, t.a] += t.step_size * error
     else:
         if t.discount != 0.0:
-            target += t.discount * table.one[t.s2, greedy_action(table.two, t.s2, 0.0, False)]
+            target += t.discount * table.one[t.s2, greedy_action(table.two, t.s2, 0.0, False, table.mask)]
         error = target - table.two[t.s, t.a]
         table.two[t.s, t.a] += t.step_size * error
     table.q[t.s, t.a] = 0.5 * (table.one[t.s, t.a] + table.two[t.s, t.a])
@@ -50,6 +51,7 @@ class DoubleQ(Tabular):
     """Double Q-learning; for its settings see `Tabular`. Each of the two tables learns from half of the steps."""
 
     rule = staticmethod(learn)
+    respects_masks: ClassVar[bool] = True
     memory: ClassVar[type] = TwoTables
 
     def tables(self, states: int, actions: int) -> dict[str, np.ndarray]:

@@ -36,6 +36,7 @@ class Planned(NamedTuple):
     clock: Any  # int64 [1], steps so far
     planning: Any  # int64 [1], steps that are made up after each real one
     bonus: Any  # float64 [1], kappa
+    mask: Any = None  # float64 [S, A], added to q: 0 where an action is allowed, -infinity where not; None: all are
 
 
 def enter(table: Planned, s: int, a: int) -> None:
@@ -68,7 +69,7 @@ def remember(table: Planned, t: Moment) -> None:
 
 def made_up(table: Planned, s: int, a: int, gamma: float, rng: Any) -> Any:
     """What a step of the model is worth, the bonus included."""
-    value = gamma * highest(table.q, s) if table.tried[s, a] == 0 else drawn(table, s, a, rng)
+    value = gamma * highest(table.q, s, table.mask) if table.tried[s, a] == 0 else drawn(table, s, a, rng)
     if table.bonus[0] > 0.0:
         value += table.bonus[0] * (table.clock[0] - table.tried[s, a]) ** 0.5
     return value
@@ -107,6 +108,7 @@ class DynaQ(Tabular):
     outcomes: int = 8
 
     rule = staticmethod(learn)
+    respects_masks: ClassVar[bool] = True
     memory: ClassVar[type] = Planned
 
     def __post_init__(self) -> None:

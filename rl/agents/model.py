@@ -67,7 +67,7 @@ def worth(table: Any, s: int, a: int, k: int) -> Any:
     """r + discount * max Q(s', .) of an outcome."""
     value = table.reward[s, a, k]
     if table.discount[s, a, k] != 0.0:
-        value += table.discount[s, a, k] * highest(table.q, table.following[s, a, k])
+        value += table.discount[s, a, k] * highest(table.q, table.following[s, a, k], table.mask)
     return value
 
 

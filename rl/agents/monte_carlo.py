@@ -28,6 +28,7 @@ class Episode(NamedTuple):
     time: Any  # int64 [E], steps of the episode so far
     met: Any  # int64 [E, S, A], the time of a pair's first visit in the episode, counted from 1; 0: none
     every: Any  # int64 [1], 1: every visit learns; 0: a pair's first of the episode
+    mask: Any = None  # float64 [S, A], added to q: 0 where an action is allowed, -infinity where not; None: all are
 
 
 def learn(table: Episode, t: Moment, rng: Any) -> float:
@@ -78,6 +79,7 @@ class MonteCarlo(OnPolicy):
     memory_steps: int = 10_000
 
     rule = staticmethod(learn)
+    respects_masks: ClassVar[bool] = True
     memory: ClassVar[type] = Episode
     needs_next_action: ClassVar[bool] = True
 

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from rl.agents.table import Moment, OnPolicy, Tabular, check_count
-from rl.explore import TableExplore, highest
+from rl.explore import TableExplore, forbidden, highest
 from supervised.schedules import Schedule
 
 
@@ -28,6 +28,7 @@ class Window(NamedTuple):
     rate: Any  # float64 [E, n], the step size when the step was taken
     first: Any  # int64 [E], where the oldest lies
     count: Any  # int64 [E], how many there are
+    mask: Any = None  # float64 [S, A], added to q: 0 where an action is allowed, -infinity where not; None: all are
 
 
 def enter(table: Window, t: Moment) -> None:
@@ -71,10 +72,10 @@ def tree_return(table: Window, e: int, tail: float) -> Any:
         if back > 0:  # value is what the next step brought: it counts as far as the greedy policy would take that step
             j = (i + 1) % n
             s, a = table.state[e, j], table.action[e, j]
-            best = highest(table.q, s)
+            best = highest(table.q, s, table.mask)
             ties = 0
             for b in range(table.q.shape[1]):
-                ties += table.q[s, b] == best
+                ties += table.q[s, b] == best and not forbidden(table.mask, s, b)
             share = 1.0 / ties if table.q[s, a] == best else 0.0
             value = (1.0 - share) * best + share * value
         value = table.reward[e, i] + table.discount[e, i] * value
@@ -100,7 +101,7 @@ def learn_tree(table: Window, t: Moment, rng: Any) -> float:
     while table.count[t.e] == table.state.shape[1] or (t.over and table.count[t.e] > 0):
         tail = 0.0
         if t.discount != 0.0:
-            tail = highest(table.q, t.s2)
+            tail = highest(table.q, t.s2, table.mask)
         error += learn_oldest(table, t.e, tree_return(table, t.e, tail))
     return error
 
@@ -112,6 +113,7 @@ class NStepSARSA(OnPolicy):
     n: int = 3
 
     rule = staticmethod(learn_sarsa)
+    respects_masks: ClassVar[bool] = True
     memory: ClassVar[type] = Window
     needs_next_action: ClassVar[bool] = True
 
@@ -136,5 +138,6 @@ class TreeBackup(NStepSARSA):
     explore: TableExplore = Tabular.explore
 
     rule = staticmethod(learn_tree)
+    respects_masks: ClassVar[bool] = True
     needs_next_action: ClassVar[bool] = False
     on_policy: ClassVar[bool] = False

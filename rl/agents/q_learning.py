@@ -6,7 +6,7 @@ Watkins (1989), "Learning from Delayed Rewards"; Sutton and Barto (2018), sectio
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from rl.agents.table import Moment, Table, Tabular
 from rl.explore import EpsilonGreedy, highest
@@ -21,7 +21,7 @@ def learn(table: Table, t: Moment, rng: Any) -> float:
     q = table.q
     target = t.reward
     if t.discount != 0.0:
-        target += t.discount * highest(q, t.s2)
+        target += t.discount * highest(q, t.s2, table.mask)
     error: float = target - q[t.s, t.a]
     q[t.s, t.a] += t.step_size * error
     return error
@@ -32,6 +32,7 @@ class QLearning(Tabular):
     """Tabular Q-learning; for its settings see `Tabular`."""
 
     rule = staticmethod(learn)
+    respects_masks: ClassVar[bool] = True
 
 
 def presets() -> dict[str, QLearning]:

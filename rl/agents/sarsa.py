@@ -29,7 +29,7 @@ def learn_expected(table: Table, t: Moment, rng: Any) -> float:
     q = table.q
     target = t.reward
     if t.discount != 0.0:
-        target += t.discount * expected(q, t.s2, t.explore, t.level)
+        target += t.discount * expected(q, t.s2, t.explore, t.level, table.mask)
     error: float = target - q[t.s, t.a]
     q[t.s, t.a] += t.step_size * error
     return error
@@ -40,6 +40,7 @@ class SARSA(OnPolicy):
     """SARSA; for its settings see `OnPolicy`. Where an episode is cut short, a next action is drawn for its value's sake."""
 
     rule = staticmethod(learn_sarsa)
+    respects_masks: ClassVar[bool] = True
     needs_next_action: ClassVar[bool] = True
 
 
@@ -48,6 +49,7 @@ class ExpectedSARSA(OnPolicy):
     """Expected SARSA; for its settings see `OnPolicy`. explore: EpsilonGreedy, Greedy or Boltzmann, whose mean is known."""
 
     rule = staticmethod(learn_expected)
+    respects_masks: ClassVar[bool] = True
     knows_policy: ClassVar[bool] = True
 
     def __post_init__(self) -> None:

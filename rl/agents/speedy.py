@@ -28,18 +28,19 @@ class Rounds(NamedTuple):
     by_q: Any  # float64 [S, A], of r + discount * max q(s', .)
     tried: Any  # int64 [S, A], 1: in this round
     counts: Any  # int64 [3], pairs ever met, pairs tried in this round, rounds done
+    mask: Any = None  # float64 [S, A], added to q: 0 where an action is allowed, -infinity where not; None: all are
 
 
 def learn(table: Rounds, t: Moment, rng: Any) -> float:
     """Note what a pair's first try in a round brought, as the last table and as this one would have it -> the TD error."""
     now = t.reward
     if t.discount != 0.0:
-        now += t.discount * highest(table.q, t.s2)
+        now += t.discount * highest(table.q, t.s2, table.mask)
     error: float = now - table.q[t.s, t.a]
     if table.tried[t.s, t.a] == 0:
         before = t.reward
         if t.discount != 0.0:
-            before += t.discount * highest(table.old, t.s2)
+            before += t.discount * highest(table.old, t.s2, table.mask)
         table.by_old[t.s, t.a] = before
         table.by_q[t.s, t.a] = now
         table.tried[t.s, t.a] = 1
@@ -76,6 +77,7 @@ class SpeedyQ(Tabular):
     explore: TableExplore = UCB(1000.0)
 
     rule = staticmethod(learn)
+    respects_masks: ClassVar[bool] = True
     memory: ClassVar[type] = Rounds
 
     def __post_init__(self) -> None:

@@ -40,6 +40,7 @@ class Swept(NamedTuple):
     planning: Any  # int64 [1], most backups after each step
     threshold: Any  # float64 [1], below which nothing is urgent
     known: Any  # int64 [1], how often a pair is tried before the model is believed
+    mask: Any = None  # float64 [S, A], added to q: 0 where an action is allowed, -infinity where not; None: all are
 
 
 def make_urgent(peak: Any, i: int, urgency: float) -> None:
@@ -107,7 +108,7 @@ def learn(table: Swept, t: Moment, rng: Any) -> float:
     remember(table, t)
     error: float = t.reward - table.q[t.s, t.a]
     if t.discount != 0.0:
-        error += t.discount * highest(table.q, t.s2)
+        error += t.discount * highest(table.q, t.s2, table.mask)
     look_at(table, t.s, t.a)
     actions, outcomes = table.q.shape[1], table.times.shape[2]
     for _ in range(table.planning[0]):
@@ -116,9 +117,9 @@ def learn(table: Swept, t: Moment, rng: Any) -> float:
         pair = most_urgent(table.peak)
         make_urgent(table.peak, pair, 0.0)
         s, a = pair // actions, pair % actions
-        before = highest(table.q, s)
+        before = highest(table.q, s, table.mask)
         table.q[s, a] = expected_backup(table, s, a)
-        if highest(table.q, s) != before:
+        if highest(table.q, s, table.mask) != before:
             i = table.head[s]
             while i > 0:
                 leading = (i - 1) // outcomes
@@ -142,6 +143,7 @@ class PrioritisedSweeping(Tabular):
     outcomes: int = 8
 
     rule = staticmethod(learn)
+    respects_masks: ClassVar[bool] = True
     memory: ClassVar[type] = Swept
 
     def __post_init__(self) -> None:

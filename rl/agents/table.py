@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
@@ -11,7 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rl import jit, masked
 from rl.explore import BOLTZMANN, EPSILON_GREEDY, EpsilonGreedy, TableExplore
+from rl.masked import as_mask, best_allowed
 from rl.spaces import StateIndex, actions_of
 from rl.types import Batch, Update
 from supervised.schedules import VISITS, Curve, Inverse, Linear, Schedule, as_schedule, check_range, value_at
@@ -45,6 +48,7 @@ class Table(NamedTuple):
 
     q: Any  # float64 [S, A]
     visits: Any  # int64 [S, A]
+    mask: Any = None  # float64 [S, A], added to q: 0 where an action is allowed, -infinity where not; None: all are
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,7 @@ class Tabular:
     knows_policy: ClassVar[bool] = False  # whether it reads how likely each action is: t.explore and t.level
     on_policy: ClassVar[bool] = False  # whether it learns what acting as it does is worth, exploration included
     continuing: ClassVar[bool] = False  # whether it is for tasks without an end alone
+    respects_masks: ClassVar[bool] = False  # whether the rule's targets leave out actions that `allowed` forbids
 
     def __post_init__(self) -> None:
         check_table_settings(self)
@@ -170,6 +175,7 @@ class TableAgent:
         self.tables = {"q": self.table, "visits": self.visits}
         self.tables |= {name: np.stack([part] * len(self.seeds)) for name, part in extra.items()}
         description.begin(self.tables)
+        self.mask: np.ndarray | None = None  # float64 [N, S, A], see `rl.masked`: the actions last allowed; None: all
         self.updates = 0
         self.generators = [generator(seed, "agent") for seed in self.seeds]  # for `update`
 
@@ -177,6 +183,31 @@ class TableAgent:
         """State indices [N, B] -> float64 [N, B, A]. Raises ValueError for indices outside 0..S-1 or another shape."""
         states = self._states(obs)
         return torch.from_numpy(np.take_along_axis(self.table, states[..., None], axis=1))
+
+    @property
+    def allowed(self) -> np.ndarray | None:
+        """The actions that the environment last allowed in each state, bool [N, S, A]; None: all, always."""
+        return None if self.mask is None else self.mask == 0
+
+    def allow(self, allowed: np.ndarray | None = None) -> np.ndarray:
+        """Keep which actions are allowed from now on, at first those of allowed [S, A] (None: all) -> mask [N, S, A]."""
+        if self.mask is None:
+            if not self.description.respects_masks:
+                warnings.warn(
+                    f"The environment forbids some actions. {type(self.description).__name__} never takes them, but its rule"
+                    " does not say that it leaves them out of its targets: read the best next value by highest(table.q, t.s2,"
+                    " table.mask) and set respects_masks = True.",
+                    RuntimeWarning,
+                    stacklevel=3,
+                )
+            self.mask = np.zeros(self.table.shape)
+        if allowed is not None:
+            self.mask[:] = as_mask(allowed)
+        return self.mask
+
+    def greedy(self) -> np.ndarray:
+        """The best allowed action of every state, int64 [N, S]; of several, the first."""
+        return best_allowed(self.table, self.allowed)
 
     def update(self, batch: Batch) -> Update:
         """Learn from a batch of transitions [N, B], one after another; obs and next_obs are state indices.
@@ -191,10 +222,9 @@ class TableAgent:
                 f"{type(description).__name__} learns from whole episodes, or from what it does next, which a batch does not"
                 " tell: train it by rl.train, or step by step with run.advance()."
             )
-        plain = description.memory is Table
-        if batch.next_mask is not None and not (plain and not description.knows_policy):
-            raise ValueError(f"{type(description).__name__} knows no masks.")
-        if batch.weight is not None and not plain:
+        if batch.next_mask is not None and not description.respects_masks:
+            raise ValueError(f"The rule of {type(description).__name__} does not respect action masks.")
+        if batch.weight is not None and description.memory is not Table:
             raise ValueError(f"{type(description).__name__} knows no weights.")
         states, next_states = self._states(batch.obs), self._states(batch.next_obs)
         schedules = (description.step_size, description.explore.level, description.gamma)
@@ -203,9 +233,15 @@ class TableAgent:
         reward, discount = batch.reward.double().cpu().numpy(), batch.discount.double().cpu().numpy()
         action = batch.action.cpu().numpy()
         self._check(states, action, reward, discount, next_states)
-        constants = description.constants()
+        rule, mask, constants = description.rule, self.mask, description.constants()
+        masks = None if batch.next_mask is None else self._masks(batch.next_mask, discount)
+        if masks is not None:
+            mask = self.allow()
+        own = self.tables
+        if mask is not None:
+            rule, own = jit.specialise(rule, **masked.RULES), {**own, "mask": mask}
         members = [
-            description.memory(**{name: array[k] for name, array in self.tables.items()}, **constants)
+            memory_of(description, {**{name: array[k] for name, array in own.items()}, **constants})
             for k in range(len(self.seeds))
         ]
         for b in range(states.shape[1]):
@@ -217,18 +253,14 @@ class TableAgent:
                 step_size = value_at(rate, visits if rate.unit == VISITS else self.updates * (rate.unit == 0))
                 if batch.weight is not None:
                     step_size *= float(batch.weight[k, b])
-                seen = table
-                if batch.next_mask is not None:  # a row of its own, where what is not allowed is worth nothing
-                    allowed = batch.next_mask[k, b].cpu().numpy()
-                    seen = table._replace(q=np.vstack([table.q, np.where(allowed, table.q[s2], -np.inf)]))
-                    s2 = self.index.size
+                if mask is not None:
+                    mask[k, s2] = 0.0 if masks is None else as_mask(masks[k, b])
                 gain, future = float(reward[k, b]), float(discount[k, b])
                 if description.count_bonus > 0:
                     gain += description.count_bonus / math.sqrt(visits + 1)
                 gamma, kind = value_at(discounting, self.updates), description.explore.kind
                 moment = Moment(0, s, a, gain, future, gamma, s2, -1, step_size, False, kind, now)
-                errors[k, b] = description.rule(seen, moment, self.generators[k])
-                table.q[s, a] = seen.q[s, a]
+                errors[k, b] = rule(table, moment, self.generators[k])
             self.updates += 1
         return Update({"train/td_error": errors.abs().mean(1)}, errors)
 
@@ -243,9 +275,21 @@ class TableAgent:
         if not np.isfinite(reward).all() or not ((discount >= 0) & (discount <= 1)).all():
             raise ValueError("A batch's rewards are finite numbers, its discounts lie in [0, 1].")
 
+    def _masks(self, mask: Tensor, discount: np.ndarray) -> np.ndarray:
+        """A batch's masks bool [N, B, A]; after a termination every action counts as allowed."""
+        shape = (*discount.shape, self.actions)
+        if mask.dtype != torch.bool or mask.shape != shape:
+            raise ValueError(f"A batch's next_mask is bool {list(shape)}, not {mask.dtype} {list(mask.shape)}.")
+        allowed: np.ndarray = mask.cpu().numpy() | (discount == 0)[..., None]
+        if not allowed.any(-1).all():
+            place = np.argwhere(~allowed.any(-1))[0].tolist()
+            raise ValueError(f"A batch's next_mask at {place} allows no action; at least one must be allowed.")
+        return allowed
+
     def state_dict(self) -> dict[str, Any]:
         drawn = [dict(rng.bit_generator.state) for rng in self.generators]
-        return {**self.tables, "updates": np.array([self.updates]), "generators": drawn}
+        masks = {} if self.allowed is None else {"allowed": self.allowed.astype(np.uint8)}
+        return {**self.tables, **masks, "updates": np.array([self.updates]), "generators": drawn}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over saved tables. Raises ValueError for another shape, or for NaN or infinite values."""
@@ -259,6 +303,9 @@ class TableAgent:
         if (state["visits"] < 0).any() or (state["visits"] >= MOST_TIMES).any():
             raise ValueError(f"The saved visit counts lie outside 0..{MOST_TIMES - 1}.")
         self.description.check_saved(state, self.index.size, self.actions)
+        if "allowed" in state:
+            check_allowed(state["allowed"], self.table.shape)
+            self.allow()[:] = as_mask(state["allowed"])
         for name, mine in self.tables.items():
             mine[:] = state[name]
         self.updates = int(state["updates"][0]) if "updates" in state else 0
@@ -275,6 +322,18 @@ class TableAgent:
         if states.size and not (states.min() >= 0 and states.max() < self.index.size):
             raise ValueError(f"State indices lie in 0..{self.index.size - 1}; got {states.min()} to {states.max()}.")
         return states.astype(np.int64)
+
+
+def memory_of(description: Tabular, arrays: dict[str, Any]) -> Any:
+    """The arrays of one seed as the rule takes them; those that know no masks get none."""
+    known = "mask" in getattr(description.memory, "_fields", ())
+    return description.memory(**{name: array for name, array in arrays.items() if known or name != "mask"})
+
+
+def check_allowed(saved: Any, shape: tuple[int, ...]) -> None:
+    """Raise ValueError for saved masks that are not uint8 0 or 1 of this shape, or that leave a state without an action."""
+    if saved.shape != shape or saved.dtype != np.uint8 or saved.max() > 1 or not saved.any(-1).all():
+        raise ValueError(f"The saved 'allowed' must be uint8 {list(shape)} of 0 and 1, with an action in every state.")
 
 
 def lookup(rate: Curve) -> np.ndarray:

@@ -37,6 +37,7 @@ class Traces(NamedTuple):
     old: Any  # float64 [E], for Dutch traces: what the last step took Q(s', a') for
     decay: Any  # float64 [1], lambda
     kind: Any  # int64 [1]
+    mask: Any = None  # float64 [S, A], added to q: 0 where an action is allowed, -infinity where not; None: all are
 
 
 def fade(table: Traces, e: int, factor: float) -> None:
@@ -113,7 +114,7 @@ def learn_q(table: Traces, t: Moment, rng: Any) -> float:
     best = 0.0
     greedy = True
     if t.discount != 0.0:
-        best = highest(table.q, t.s2)
+        best = highest(table.q, t.s2, table.mask)
         greedy = table.q[t.s2, t.a2] == best
     error: float = t.reward + t.discount * best - table.q[t.s, t.a]
     fade(table, t.e, t.gamma * table.decay[0])
@@ -151,6 +152,7 @@ class SARSALambda(OnPolicy):
     traces: str = "replacing"
 
     rule = staticmethod(learn_sarsa)
+    respects_masks: ClassVar[bool] = True
     memory: ClassVar[type] = Traces
     needs_next_action: ClassVar[bool] = True
 
@@ -190,6 +192,7 @@ class QLambda(SARSALambda):
     explore: TableExplore = Tabular.explore
 
     rule = staticmethod(learn_q)
+    respects_masks: ClassVar[bool] = True
     on_policy: ClassVar[bool] = False
 
     def __post_init__(self) -> None:

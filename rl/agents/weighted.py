@@ -15,6 +15,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from rl.agents.table import Moment, Tabular
+from rl.explore import forbidden
 
 ANYTHING = 1e10  # the deviation while one target has all the weight
 
@@ -27,6 +28,7 @@ class Spread(NamedTuple):
     square: Any  # float64 [S, A], the mean of the squared targets
     share: Any  # float64 [S, A], the sum of the squared weights of the targets in the mean: 1 / n for a plain mean of n
     deviation: Any  # float64 [S, A], of the estimate Q(s, a)
+    mask: Any = None  # float64 [S, A], added to q: 0 where an action is allowed, -infinity where not; None: all are
 
 
 def spread_of(square: float, mean: float, share: float) -> Any:
@@ -47,7 +49,7 @@ def learn(table: Spread, t: Moment, rng: Any) -> float:
         best, arg = -math.inf, 0
         for b in range(table.q.shape[1]):
             value = table.q[t.s2, b] + table.deviation[t.s2, b] * rng.standard_normal()
-            better = value > best
+            better = value > best and not forbidden(table.mask, t.s2, b)
             arg = b if better else arg
             best = value if better else best
         target += t.discount * table.q[t.s2, arg]
@@ -65,6 +67,7 @@ class WeightedQ(Tabular):
     """Weighted Q-learning; for its settings see `Tabular`."""
 
     rule = staticmethod(learn)
+    respects_masks: ClassVar[bool] = True
     memory: ClassVar[type] = Spread
 
     def tables(self, states: int, actions: int) -> dict[str, np.ndarray]:

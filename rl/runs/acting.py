@@ -13,8 +13,14 @@ from envs.source import Source
 from rl import explore
 from rl.runs.episodes import Episodes
 from rl.runs.loop import time_in
+from supervised.checkpoint import CheckpointError
 from supervised.schedules import STEPS, value_at
 from supervised.streams import Ahead
+
+INTERRUPTED = (
+    "An exception stopped this run within a step, so it cannot be saved as it is: call run.advance() first, which brings all"
+    " seeds to the same step."
+)
 
 
 class Acting:
@@ -30,6 +36,7 @@ class Acting:
         self.episodes = Episodes(len(seeds), envs_per_seed, description.gamma)
         self.step = 0  # environment steps, per seed
         self.obs: Any = None  # what to act on next; None: not begun
+        self.within = False  # whether a step is being taken, or was broken off by an exception
         self._levels = torch.zeros(len(seeds), envs_per_seed, dtype=torch.float64)
         self._level_array = self._levels.numpy()  # the same memory
 
@@ -37,6 +44,21 @@ class Acting:
         """Reset the environments, once."""
         if self.obs is None:
             self.obs = self.world.reset()
+
+    def recover(self) -> bool:
+        """After an exception within a step: begin fresh episodes everywhere -> whether there was one."""
+        if not self.within:
+            return False
+        warnings.warn(
+            f"An exception stopped {self.world.name} within a step, after {self.step:,} steps: fresh episodes begin in all its"
+            " environments.",
+            RuntimeWarning,
+            stacklevel=4,
+        )
+        self.obs = self.world.reset()
+        self.episodes.begin_anew(np.ones(len(self.world.seeds) * self.envs_per_seed, np.bool_))
+        self.within = False
+        return True
 
     def level(self) -> torch.Tensor:
         """Epsilon, temperature or scale of each environment, float64 [N, E]."""
@@ -53,7 +75,11 @@ class Acting:
         return explore.by_rule(rule.kind, q, self.level(), self.streams, mask, rule.ties == "random")
 
     def take(self, action: torch.Tensor, q: torch.Tensor) -> vector.Step:
-        """Step every environment; q [N, E, A]: what the agent saw in its actions (-infinity: not allowed)."""
+        """Step every environment; q [N, E, A]: what the agent saw in its actions (-infinity: not allowed).
+
+        The caller puts `within` back to False when it has taken in the answer.
+        """
+        self.within = True
         answer = self.world.step(action)
         self.episodes.add(answer, q)
         self.obs = answer.obs
@@ -61,6 +87,9 @@ class Acting:
         return answer
 
     def state_dict(self) -> dict[str, Any]:
+        """Where the environments are. Raises CheckpointError while a step is broken off."""
+        if self.within:
+            raise CheckpointError(INTERRUPTED)
         state: dict[str, Any] = {
             "step": np.full(len(self.world.seeds), self.step),
             "begun": self.obs is not None,

@@ -9,11 +9,12 @@ import torch
 
 from envs.source import EnvError, Source
 from envs.vector import Step
-from rl import jit
+from rl import jit, masked
 from rl.agents.linear import LinearAgent, Memory, Transition, forget, learn
 from rl.agents.table import MOST_BYTES
 from rl.agents.traces import KINDS, check_traces
-from rl.explore import choose_each, expected
+from rl.explore import choose_each
+from rl.masked import as_mask
 from rl.runs.acting import Acting
 from rl.runs.loop import time_in
 from supervised.schedules import as_schedule, value_at
@@ -50,6 +51,7 @@ class Linear:
         self.last_log = 0
         self._learn = jit.compiled(learn) or learn
         self._choose_each = jit.compiled(choose_each) or choose_each
+        self._choose_allowed = jit.compiled(choose_each, **masked.RULES) or jit.specialise(choose_each, **masked.RULES)
 
     @property
     def step(self) -> int:
@@ -61,6 +63,10 @@ class Linear:
         if self.acting.obs is None:
             self.acting.begin()
             self._choose(self._draw())
+        if self.acting.recover():
+            self._choose(self._draw())
+            for r in range(len(self.action)):
+                forget(self.memory, r)
         for _ in range(-(-steps // self.acting.envs_per_seed)):
             self._round()
         if not np.isfinite(self.error).all():
@@ -77,13 +83,16 @@ class Linear:
 
     def _choose(self, u: np.ndarray) -> np.ndarray:
         """Choose what is done next, by u [R] -> what that is worth, [R]."""
-        if self.acting.world.mask is not None:
-            raise EnvError(f"{self.acting.world.name} allows some actions now and then; LinearSARSA knows no masks.")
+        mask = self.acting.world.mask
         self.tiles = self.agent.tiles(self.acting.obs)
         q = self.agent.worth(self.tiles).numpy().reshape(len(u), -1)
         self.action = np.empty(len(u), np.int64)
         rule, level = self.acting.rule, self.acting.level().numpy().reshape(-1)
-        self._choose_each(q, rule.kind, level, rule.ties == "random", u, self.action)
+        if mask is None:
+            self._choose_each(q, rule.kind, level, rule.ties == "random", u, self.action)
+        else:
+            barred = as_mask(mask.numpy().reshape(len(u), -1))
+            self._choose_allowed(q, rule.kind, level, rule.ties == "random", u, self.action, barred)
         worth: np.ndarray = np.take_along_axis(q, self.action[:, None], 1)[:, 0]
         return worth
 
@@ -93,7 +102,9 @@ class Linear:
         tiles, action = self.tiles, self.action
         step_size = self._step_sizes()
         taken = torch.from_numpy(action).view(len(self.seeds), -1)
-        answer = acting.take(taken, self.agent.worth(tiles))
+        q = self.agent.worth(tiles)
+        mask = acting.world.mask
+        answer = acting.take(taken, q if mask is None else q.masked_fill(~mask, -torch.inf))
         over = (answer.terminated | answer.truncated).numpy().reshape(-1)
         u = self._draw()
         following = self._choose(u)
@@ -111,15 +122,17 @@ class Linear:
             self._choose(u)
             self.action = np.where(over, self.action, going_on)
         self.error += np.abs(errors).reshape(len(self.seeds), -1).sum(1)
+        acting.within = False
 
     def _cut_short(self, answer: Step, following: np.ndarray) -> None:
         """Where an episode was truncated, put the mean over what might have been done next."""
         cut = np.flatnonzero((answer.truncated & ~answer.terminated).numpy().reshape(-1))
         if cut.size:
             q = self.agent.q(answer.next_obs).numpy().reshape(len(following), -1)
-            level = self.acting.level().numpy().reshape(-1)
+            level, mask = self.acting.level().numpy().reshape(-1), answer.next_mask
+            barred = None if mask is None else as_mask(mask.numpy().reshape(len(following), -1))
             for r in cut:
-                following[r] = expected(q, int(r), self.acting.rule.kind, level[r])
+                following[r] = masked.expected(q, int(r), self.acting.rule.kind, level[r], barred)
 
     def _step_sizes(self) -> np.ndarray:
         episodes = self.acting.episodes.arrays["episodes"].tolist()

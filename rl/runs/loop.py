@@ -33,6 +33,9 @@ class Rules(NamedTuple):
     explore: int  # EPSILON_GREEDY, BOLTZMANN, NOISE or UPPER_BOUND
     random_ties: bool
     bonus: float  # what a reward is raised by at a pair's first visit
+    mask: Any = (
+        None  # float64 [S, A], -infinity for the actions that the environment forbids, else 0; None: all are allowed
+    )
 
 
 class Actor(NamedTuple):
@@ -80,7 +83,7 @@ def time_in(curve: Curve, steps: int, episodes: int, visits: int) -> int:
 def pick(table: Any, rules: Any, actor: Any, e: int, s: int, steps: int, rng: Any) -> Any:
     """Choose an action in state s of environment e."""
     level = value_at(rules.level, time_in(rules.level, steps, actor.episodes[e], 0))
-    return choose(table.q, table.visits, s, rules.explore, level, rules.random_ties, rng)
+    return choose(table.q, table.visits, s, rules.explore, level, rules.random_ties, rng, rules.mask)
 
 
 def act(table: Any, rules: Any, actor: Any, e: int, rng: Any) -> Any:

@@ -49,6 +49,8 @@ class OffPolicy:
     def advance(self, steps: int) -> dict[str, torch.Tensor]:
         """Take at least `steps` more steps a seed (whole rounds of its E environments) -> metrics, each [N]."""
         self.acting.begin()
+        if self.acting.recover() and self.replay is not None:
+            self.replay.begin_anew(np.ones(len(self.seeds) * self.acting.envs_per_seed, np.bool_))
         try:
             with bits.threads(1):
                 for _ in range(-(-steps // self.acting.envs_per_seed)):
@@ -67,9 +69,11 @@ class OffPolicy:
         action = acting.choose(q, mask)
         answer = acting.take(action, q if mask is None else q.masked_fill(~mask, -torch.inf))
         if self.replay is None:
+            acting.within = False
             self._learn(_newest(obs, action, answer, d.gamma))
             return
         self.replay.add(obs, action, answer)
+        acting.within = False
         if self.step < d.learn_after_steps or self.step // d.update_every_steps == before // d.update_every_steps:
             return
         self.ready = self.ready or len(self.replay) > 0

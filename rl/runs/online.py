@@ -16,10 +16,12 @@ import torch
 from envs import tables
 from envs.rows import members_of
 from envs.source import Source
-from rl.agents.table import MOST_BYTES, TableAgent, Tabular, lookup
+from rl.agents.table import MOST_BYTES, TableAgent, Tabular, lookup, memory_of
+from rl.runs.acting import INTERRUPTED
 from rl.runs.loop import ENDED, STEPS_DONE, WINDOW, Actor, Rules, time_in
 from rl.runs.walks import LockstepWalk, ModelWalk, PlainWalk, Walk, apart
 from rl.spaces import StateIndex
+from supervised.checkpoint import CheckpointError
 from supervised.schedules import as_schedule, value_at
 from supervised.streams import Streams
 
@@ -48,6 +50,8 @@ class Online:
         self.constants = description.constants()
         if model is not None:
             description.check_model(model)
+            if model.mask is not None:
+                agent.allow(model.mask)
         trail = description.trail(agent.index.size, agent.actions)
         needed = n * e * sum(part.nbytes for part in trail.values())
         if needed > MOST_BYTES:
@@ -86,17 +90,27 @@ class Online:
 
     @property
     def step(self) -> int:
-        """Environment steps taken, per seed."""
-        return int(self.actor.counters[0, STEPS_DONE])
+        """Environment steps taken, per seed; of the seed that has taken the fewest, after an interruption."""
+        return int(self.actor.counters[:, STEPS_DONE].min())
+
+    @property
+    def level(self) -> bool:
+        """Whether all seeds have taken the same number of steps, and none was interrupted within one."""
+        done = self.actor.counters[:, STEPS_DONE]
+        return not self.walk.within and bool((done == done[0]).all())
 
     def advance(self, steps: int) -> dict[str, torch.Tensor]:
-        """Take at least `steps` more steps a seed (whole rounds of its E environments) -> metrics, each [N]."""
+        """Take at least `steps` more steps a seed (whole rounds of its E environments) -> metrics, each [N].
+
+        After an exception within an earlier call, seeds that were held up catch up with the others first.
+        """
         if not self.begun:
             self.walk.begin()
             self.begun = True
+        self.walk.recover()
         rounds = -(-steps // self.envs_per_seed)
-        if rounds > 0:
-            self.walk.take(rounds)
+        furthest = int(self.actor.counters[:, STEPS_DONE].max())
+        self.walk.take(max(furthest, self.step + rounds * self.envs_per_seed))
         if not np.isfinite(self.actor.error).all():
             seed = self.seeds[int(np.flatnonzero(~np.isfinite(self.actor.error[:, 0]))[0])]
             raise FloatingPointError(
@@ -133,6 +147,9 @@ class Online:
         self.actor.error[:] = 0.0
 
     def state_dict(self) -> dict[str, Any]:
+        """Where all seeds are. Raises CheckpointError while an interruption has left them at different steps."""
+        if not self.level:
+            raise CheckpointError(INTERRUPTED)
         return {
             "actor": self.actor._asdict(),
             "streams": self.streams.state_dict(),
@@ -165,6 +182,8 @@ class Online:
             or self.actor.counters.min() < 0
         ):
             raise ValueError("The saved states or counters lie outside their range.")
+        if not self.level:
+            raise ValueError("The saved seeds have taken different numbers of steps.")
         self.streams.load_state_dict(state["streams"])
         self.begun, self.last_log = bool(state["begun"]), int(state["last_log"])
         if self.begun:
@@ -179,10 +198,13 @@ class Online:
     def of_seed(self, k: int, wrap: Callable[[np.ndarray], Any]) -> tuple[Any, Rules, Actor, np.random.Generator]:
         """The k-th seed's part of everything, with arrays made fast for the executor by `wrap`."""
         own = {**self.agent.tables, **self.trail}
-        arrays = {**{name: array[k] for name, array in own.items()}, **self.constants}
-        table = self.agent.description.memory(**{name: wrap(array) for name, array in arrays.items()})
-        actor = Actor(*(wrap(array[k]) for array in self.actor))
-        return table, self.rules._replace(rates=wrap(self.rules.rates)), actor, self.streams.generators[k]
+        if self.agent.mask is not None:
+            own["mask"] = self.agent.mask
+        arrays = {name: wrap(array[k]) for name, array in own.items()}
+        constants = {name: wrap(array) for name, array in self.constants.items()}
+        table = memory_of(self.agent.description, {**arrays, **constants})
+        rules = self.rules._replace(rates=wrap(self.rules.rates), mask=arrays.get("mask"))
+        return table, rules, Actor(*(wrap(array[k]) for array in self.actor)), self.streams.generators[k]
 
 
 def rules_of(description: Tabular, horizon_steps: int) -> Rules:
