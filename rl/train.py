@@ -102,7 +102,7 @@ def train(
             say(
                 f"The run has {run.step:,} steps already; steps={steps:,} counts from its beginning: no more are taken."
             )
-            if run.curves or session.folder is None:
+            if session.folder is None or (run.curves and not session.fell_back):
                 return run
         grid = _grid(run)
         if videos:

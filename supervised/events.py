@@ -1,7 +1,8 @@
 """TensorBoard's event files: written record by record, and cut back to what a checkpoint knows of them.
 
-The name of an event file ends with the id of the run that wrote it, and the id is in the run's checkpoints: a resumed run
-knows its own files and touches no others. Files of format 1 have no id; see `_proved`.
+The name of an event file ends with the id of the run that wrote it, and the folder's name in that of a sub-run. The id is in
+the run's checkpoints: a resumed run knows its own files, copies of them included, and touches no others. Files of format 1
+have no id; see `_proved`.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from supervised import files
 
 EVENTS = "events.out.tfevents.*"
 SUBRUN = "seed_"  # how the folders of seeds begin, each a run of its own in TensorBoard
-NAME = re.compile(r"events\.out\.tfevents\.\d+\.(?P<process>.+\.\d+)\.\d{6}(\.(?P<id>[0-9a-f]{12}))?")
+NAME = re.compile(r"events\.out\.tfevents\.\d+\.(?P<process>.+?\.\d+)\.\d{6}(\.(?P<owner>[0-9a-f]{12}(\..+)?))?")
 
 
 class Curves(NamedTuple):
@@ -48,14 +49,14 @@ class EventFile:
 
     count = 0
 
-    def __init__(self, folder: Path, run: str, purge_step: int | None) -> None:
+    def __init__(self, folder: Path, owner: str, purge_step: int | None) -> None:
         from tensorboard.compat.proto.event_pb2 import Event, SessionLog
         from tensorboard.summary.writer.record_writer import RecordWriter
 
         folder.mkdir(parents=True, exist_ok=True)
         EventFile.count += 1
         process = f"{socket.gethostname()}.{os.getpid()}"
-        self.name = f"events.out.tfevents.{int(time.time()):010d}.{process}.{EventFile.count:06d}.{run}"
+        self.name = f"events.out.tfevents.{int(time.time()):010d}.{process}.{EventFile.count:06d}.{owner}"
         self.file = open(folder / self.name, "xb")  # noqa: SIM115  (open as long as the run)
         self.records = RecordWriter(self.file)
         self.event = Event
@@ -85,6 +86,11 @@ class EventFile:
         self.file.close()
 
 
+def owner(run: str, subrun: str) -> str:
+    """How the names of event files end that a run writes into its folder ("") or into that of a sub-run."""
+    return f"{run}.{PurePosixPath(subrun).name[:40]}" if subrun else run
+
+
 def cut_back(folder: Path, curves: Curves, step: int) -> tuple[dict[str, int], list[str]]:
     """Make a run's event files what they were at the checkpoint of `step` -> their sizes now, and what is amiss, in words.
 
@@ -104,26 +110,25 @@ def cut_back(folder: Path, curves: Curves, step: int) -> tuple[dict[str, int], l
             amiss.append(f"{name} lacks its last {size - found:,} of {size:,} bytes")
         elif found > size:
             _shorten(path, size)
-    unnamed = {p: match for p, match in _around(folder) if p.relative_to(folder).as_posix() not in curves.sizes}
     if curves.id is not None:
-        own = {path for path, match in unnamed.items() if match["id"] == curves.id}
+        places = {folder: owner(curves.id, "")} | {place: owner(curves.id, place.name) for place in folder.glob("*/")}
+        found_in = {place: _event_files(place) for place in places}
+        own = {path for place, paths in found_in.items() for path, m in paths.items() if m["owner"] == places[place]}
+        own -= {folder / name for name in curves.sizes}
     else:
-        unnamed = {path: match for path, match in unnamed.items() if match["id"] is None}
-        own = _proved(unnamed, curves, step)
-        for path in sorted(unnamed.keys() - own):
-            amiss.append(f"{path.relative_to(folder)} may or may not be of this run, and is left as it is")
+        own, others = _proved(folder, curves, step)
+        amiss += [
+            f"{p.relative_to(folder)} may or may not be of this run, and is left as it is" for p in sorted(others)
+        ]
     for path in own:
         path.unlink()
     return present, amiss
 
 
-def _around(folder: Path) -> Iterator[tuple[Path, re.Match[str]]]:
-    """The event files where a run writes them: in its folder, and in those of its seeds unless they hold other runs."""
-    places = [folder, *(place for place in folder.glob(f"{SUBRUN}*") if not any(place.glob("*.safetensors*")))]
-    for path in (path for place in places for path in place.glob(EVENTS)):
-        match = NAME.fullmatch(path.name)
-        if match and path.is_file() and not path.is_symlink():
-            yield path, match
+def _event_files(folder: Path) -> dict[Path, re.Match[str]]:
+    """The event files that lie in a folder itself."""
+    paths = (path for path in folder.glob(EVENTS) if path.is_file() and not path.is_symlink())
+    return {path: match for path in paths if (match := NAME.fullmatch(path.name))}
 
 
 def _shorten(path: Path, size: int) -> None:
@@ -135,13 +140,18 @@ def _shorten(path: Path, size: int) -> None:
 # -- format 1, whose files do not say which run wrote them --------------------------------------------------------------
 
 
-def _proved(unnamed: Mapping[Path, re.Match[str]], curves: Curves, step: int) -> set[Path]:
-    """Which files of format 1 that a checkpoint does not name were written by its run, after it.
+def _proved(folder: Path, curves: Curves, step: int) -> tuple[set[Path], set[Path]]:
+    """Files of format 1 that a checkpoint does not name: those that its run wrote after it, and those that it may have.
 
     A process that went on from the checkpoint says so at the beginning of its files: START at the step after it. The
     process that wrote the checkpoint is in the names of the files that it names; one that was killed before it could name
     any began with the text "configuration". Of these processes, what has points after the checkpoint is the run's.
     """
+    seeds = (place for place in folder.glob(f"{SUBRUN}*/") if place.name.removeprefix(SUBRUN).isdecimal())
+    places = [folder, *(place for place in seeds if not any(place.glob("*.safetensors*")))]  # those hold other runs
+    unnamed = {path: match for place in places for path, match in _event_files(place).items() if match["owner"] is None}
+    for name in curves.sizes:
+        unnamed.pop(folder / name, None)
     events = {path: list(records(path)) for path in unnamed}
     starts = {path: [e.step for e in found if e.session_log.status == 1] for path, found in events.items()}
     went_on = {path for path, steps in starts.items() if step + 1 in steps}
@@ -154,7 +164,8 @@ def _proved(unnamed: Mapping[Path, re.Match[str]], curves: Curves, step: int) ->
         }
         processes = {unnamed[path]["process"] for path in first}
     after = {path for path, found in events.items() if any(e.step > step for e in found)}
-    return went_on | first | {path for path in after if unnamed[path]["process"] in processes}
+    own = went_on | first | {path for path in after if unnamed[path]["process"] in processes}
+    return own, unnamed.keys() - own
 
 
 def records(path: Path) -> Iterator[Any]:

@@ -139,7 +139,7 @@ def _temporary(path: Path) -> Path:
 
 def _keep(path: Path, previous: Path) -> None:
     """Let `previous` be what `path` is now. By a link, not a move: at no moment is either of them missing."""
-    link = _temporary(previous)
+    link = _temporary(path)
     try:
         os.link(path, link)
     except OSError:  # a file system without links

@@ -79,7 +79,7 @@ def fit(
         logger = None
         if fitted.finished:
             say(f"The fit in {session.folder} is finished: nothing is done.")
-        else:
+        if not fitted.finished or session.fell_back:
             describe, save = (functools.partial(write, fitted) for write in (_describe, _save))
             logger = session.log(curves, fitted.step, describe, save)
         fitted.resumed_at = fitted.epoch

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from supervised.events import EVENTS, SUBRUN, Curves, EventFile, cut_back
+from supervised.events import EVENTS, SUBRUN, Curves, EventFile, cut_back, owner
 
 __all__ = ["EVENTS", "Logger", "LoggingError"]
 MOST_SUBRUNS = 16  # with more seeds than this, TensorBoard shows the aggregate alone
@@ -55,7 +55,7 @@ class Logger:
 
     def _file(self, run: str = "") -> EventFile:
         if run not in self.files:
-            self.files[run] = EventFile(self.folder / run, self.run, self.purge_step)
+            self.files[run] = EventFile(self.folder / run, owner(self.run, run), self.purge_step)
         return self.files[run]
 
     def scalars(self, step: int, values: Mapping[str, float], run: str = "") -> None:

@@ -106,7 +106,9 @@ class Recipe:
 
         Raises ValueError, TypeError or KeyError for anything else.
         """
-        augment = [AUGMENTATIONS[a["type"]](**{k: v for k, v in a.items() if k != "type"}) for a in data["augment"]]
+        augment = [
+            AUGMENTATIONS[a["type"]](**{k: v for k, v in a.items() if k != "type"}) for a in data.get("augment", ())
+        ]
         return Recipe(**{**data, "augment": tuple(augment)})
 
     def to_json(self) -> dict[str, Any]:

@@ -31,7 +31,7 @@ class Session:
         """Raises ValueError for a logdir that is no path."""
         self.folder = folder_of(logdir)
         self.path = None if self.folder is None else self.folder / file
-        self.damaged: Path | None = None  # the newest checkpoint, where the one before it is resumed from
+        self.fell_back = False  # whether the run goes on from the checkpoint before the last
         self.interrupted: list[int] = []
         self.closing = contextlib.ExitStack()
 
@@ -67,8 +67,8 @@ class Session:
         if saved is None:
             check_free(self.path.parent)
         elif saved.path != self.path:
-            self.damaged = self.path if self.path.exists() else None
-            state = "damaged" if self.damaged else "missing"
+            self.fell_back = True
+            state = "damaged" if self.path.exists() else "missing"
             warnings.warn(
                 f"{self.path} is {state}: going on from the checkpoint before it, {saved.path}.", stacklevel=4
             )
@@ -84,7 +84,7 @@ class Session:
         try:
             header = checkpoint.read_header(self.path)
         except Damaged:
-            self.damaged = self.path
+            self.fell_back = True
             return
         if header.get("curves", curves).get("id") != curves.get("id") or header.get("step", 0) > step:
             raise CheckpointError(
@@ -101,15 +101,17 @@ class Session:
         run's id known before there is a file of it, the second what is in the files. A run that was killed between them
         begins again with its description.
         """
-        if self.folder is None:
+        if self.folder is None or self.path is None:
             return None
-        if self.damaged is not None:  # the next checkpoint must not put it where the whole one is
-            os.replace(self.damaged, self.damaged.with_name(self.damaged.name + ".damaged"))
+        if self.fell_back and self.path.exists():  # the next checkpoint must not put it where the whole one is
+            os.replace(self.path, self.path.with_name(self.path.name + ".damaged"))
         logger = Logger(self.folder, curves, step)
         self.closing.callback(logger.close)
-        if logger.empty:
+        new = logger.empty
+        if new:
             save(logger)
             describe(logger)
+        if new or self.fell_back:
             save(logger)
         return logger
 
