@@ -38,14 +38,16 @@ class Session:
     def __enter__(self) -> Session:
         """Raises CheckpointError for a folder that cannot be made, or that another process trains in."""
         if self.folder is not None and self.path is not None:
-            self.closing.enter_context(checkpoint.alone_in(self.folder))
-            files.remove_temporary(self.path)
-            for other in neighbors(self.folder):
-                warnings.warn(
-                    f"logdir {self.folder} and {other}, which holds another run, lie one in the other: TensorBoard will show"
-                    " them as one. Each leaves the other's files alone.",
-                    stacklevel=3,
-                )
+            with contextlib.ExitStack() as stack:
+                stack.enter_context(checkpoint.alone_in(self.folder))
+                files.remove_temporary(self.path)
+                for other in neighbors(self.folder):
+                    warnings.warn(
+                        f"logdir {self.folder} and {other}, which holds another run, lie one in the other: TensorBoard will"
+                        " show them as one. Each leaves the other's files alone.",
+                        stacklevel=3,
+                    )
+                self.closing = stack.pop_all()
         return self
 
     def __exit__(
