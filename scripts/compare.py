@@ -260,7 +260,7 @@ def main(settings: Settings, console: Console) -> None:
         if before is None:
             results.write(result, folder / "result.json")
         else:
-            console.print("All was done before: result.json is left as it is.")
+            console.print("Everything was finished before: result.json is left as it is.")
             result = before
     finally:
         desk.close()

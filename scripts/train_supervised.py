@@ -46,7 +46,7 @@ def main(experiment: Experiment, console: Console) -> None:
         if before is None:
             results.write(figures, folder / "result.json")
         else:
-            console.print("All was finished before: result.json is left as it is.")
+            console.print("Everything was finished before: result.json is left as it is.")
             figures = before
     finally:
         desk.close()

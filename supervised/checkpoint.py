@@ -127,17 +127,17 @@ def hint(path: str | Path) -> str:
 @contextlib.contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
     """Make a folder, if need be, and hold it against other processes. Raises CheckpointError when that is impossible."""
-    if folder.exists() and not folder.is_dir():
-        raise CheckpointError(f"logdir {folder} is a file; it must be a folder.")
     with contextlib.ExitStack() as stack:
         try:
+            if folder.exists() and not folder.is_dir():
+                raise CheckpointError(f"logdir {folder} is a file; it must be a folder.")
             stack.enter_context(files.exclusive(folder))
         except files.FolderInUse as error:
             raise CheckpointError(
                 f"Another process is training in {folder} now. Wait for it, or take another one."
             ) from error
         except OSError as error:
-            raise CheckpointError(f"logdir {folder} cannot be made: {error.strerror or error}.") from error
+            raise CheckpointError(f"logdir {folder} cannot be made or opened: {error.strerror or error}.") from error
         yield
 
 

@@ -85,10 +85,11 @@ class Session:
             return
         try:
             header = checkpoint.read_header(self.path)
-        except Damaged:
-            self.fell_back = True
+            same = header.get("curves", curves).get("id") == curves.get("id") and header.get("step", 0) <= step
+        except (Damaged, AttributeError, TypeError):
+            self.fell_back = True  # to what is in memory
             return
-        if header.get("curves", curves).get("id") != curves.get("id") or header.get("step", 0) > step:
+        if not same:
             raise CheckpointError(
                 f"{self.folder} holds another run by now, or this one was resumed there and is further on. Go on with that one"
                 " by resume=True (--resume), or take another logdir."
@@ -106,7 +107,10 @@ class Session:
         if self.folder is None or self.path is None:
             return None
         if self.fell_back and self.path.exists():  # the next checkpoint must not put it where the whole one is
-            os.replace(self.path, self.path.with_name(self.path.name + ".damaged"))
+            try:
+                os.replace(self.path, self.path.with_name(self.path.name + ".damaged"))
+            except OSError as error:
+                raise CheckpointError(f"{self.path} is damaged and cannot be moved aside: {error.strerror}.") from error
         logger = Logger(self.folder, curves, step)
         self.closing.callback(logger.close)
         new = logger.empty
