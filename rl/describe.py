@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 from rl.agents.average import RLearning
@@ -45,6 +46,10 @@ FUNCTION = "function"  # the type that stands for code, which no file can hold
 TYPES: dict[str, Any] = {**AGENTS, **{t.__name__: t for t in (*RULES, Constant, Linear, Exponential, Inverse)}}
 
 
+# What was renamed: {"Type": "NewType", "NewType.setting": "new_setting"}. Files of every age are read by it.
+RENAMED: dict[Any, str] = {}
+
+
 def register(kind: type[Tabular]) -> type[Tabular]:
     """Let checkpoints know a table's description of your own: a class decorator. Whoever loads one imports your module first.
 
@@ -76,6 +81,21 @@ def to_json(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
+def migrate(data: dict[str, Any]) -> dict[str, Any]:
+    """A saved description, or a part of one, with the names of today."""
+    kind = RENAMED.get(data.get("type", ""), data.get("type"))
+    return {RENAMED.get(f"{kind}.{name}", name): value for name, value in {**data, "type": kind}.items()}
+
+
+def current(data: Any) -> Any:
+    """A saved description as `to_json` writes it today: names migrated, settings that it does not have at their defaults.
+
+    Functions stay names. Raises ValueError as `from_json` does.
+    """
+    stand_ins = {name: _stand_in(value) for name, value in data.items() if _is_function(value)}
+    return to_json(from_json(data, **stand_ins))
+
+
 def from_json(data: Any, **functions: Any) -> Any:
     """The description that `to_json` wrote. functions: what stands in for code, by the name of the setting.
 
@@ -85,9 +105,10 @@ def from_json(data: Any, **functions: Any) -> Any:
         return tuple(from_json(item) for item in data)
     if not isinstance(data, dict):
         return data
-    kind = data.get("type")
+    data = migrate(data)
+    kind = data["type"]
     for setting, value in data.items():
-        if isinstance(value, dict) and value.get("type") == FUNCTION:
+        if _is_function(value):
             if functions.get(setting) is None:
                 raise ValueError(
                     f"{kind} was made with {setting}={value.get('name')}, a function, which no file can hold: hand it over"
@@ -105,3 +126,16 @@ def from_json(data: Any, **functions: Any) -> Any:
         )
     except TypeError as error:
         raise ValueError(f"The settings of {kind} are damaged: {error}") from error
+
+
+def _is_function(value: Any) -> bool:
+    return isinstance(value, dict) and value.get("type") == FUNCTION
+
+
+def _stand_in(value: dict[str, Any]) -> Callable[..., None]:
+    """A function of the same name, for a description that is only compared."""
+
+    def stand_in(*_: Any) -> None: ...
+
+    stand_in.__qualname__ = str(value.get("name"))
+    return stand_in

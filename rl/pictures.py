@@ -16,6 +16,7 @@ from rl.agents.linear import LinearAgent
 from rl.agents.table import TableAgent
 from rl.masked import best_allowed
 from rl.run import Run
+from supervised.results import write_bytes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -149,7 +150,9 @@ def save_policy(run: Run, path: Path, k: int = 0) -> bool:
         for axes, draw in zip(picture.subplots(1, len(draws), squeeze=False)[0], draws.values(), strict=True):
             draw(axes)
         picture.suptitle(f"{run.where.name}, seed {run.seeds[k]}, step {run.step:,}")
-        picture.savefig(path, dpi=110)
+        drawn = io.BytesIO()
+        picture.savefig(drawn, format="png", dpi=110)
+        write_bytes(drawn.getvalue(), path)
     return bool(draws)
 
 

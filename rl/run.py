@@ -30,6 +30,7 @@ from rl.runs.online import Online
 from rl.spaces import SpaceError, space_to_json
 from supervised import checkpoint
 from supervised.checkpoint import CheckpointError
+from supervised.events import Curves
 
 DEFAULT_HORIZON = 100_000
 DEFAULT_ADVANCE = 1_000
@@ -101,7 +102,7 @@ class Run:
         self.logdir: Path | None = None
         self.cadence: dict[str, int] = {}
         self.steps_per_second = 0.0  # of the last call of rl.train, all seeds summed, with its logging
-        self.curves: dict[str, int] = {}  # sizes of the event files at the last checkpoint
+        self.curves: dict[str, Any] = {}  # what the last checkpoint knew of the event files: `Logger.state_dict`
 
     @property
     def step(self) -> int:
@@ -191,8 +192,9 @@ class Run:
             "spaces": [space_to_json(space) for space in self.spaces],
             "model": None if self.model is None else model_digest(self.model),
             "cadence": self.cadence,
+            "curves": self.curves,
         }
-        checkpoint.save(path, {**self.state(), "regret": self.regret, "curves": self.curves}, meta)
+        checkpoint.save(path, {**self.state(), "regret": self.regret}, meta)
         if isinstance(self.loop, Shared):
             self.loop.saved(Path(path))
 
@@ -213,7 +215,8 @@ class Run:
         self.loop.load_state_dict(state["loop"])
         self.regret[:] = state["regret"]
         self.cadence = {str(k): int(v) for k, v in meta["cadence"].items()}
-        self.curves = {str(k): int(v) for k, v in state["curves"].items()}
+        self.curves = dict(meta["curves"] if meta["format"] > 1 else state["curves"])
+        Curves.of(self.curves)  # raises ValueError where they are damaged
 
 
 def start(
@@ -262,7 +265,22 @@ def load(
     Raises CheckpointError for a file that is cut short, foreign, of a newer format, or made in another environment. Nothing
     in the file is run or imported.
     """
-    state, meta = checkpoint.load(path)
+    saved = checkpoint.Saved(Path(path), *checkpoint.load(path))
+    return restored(saved, env, network, mask=mask, env_kwargs=env_kwargs, workers=workers, device=device)
+
+
+def restored(
+    saved: checkpoint.Saved,
+    env: EnvLike | Source | None = None,
+    network: Any = None,
+    *,
+    mask: Any = None,
+    env_kwargs: Mapping[str, Any] | None = None,
+    workers: int | None = None,
+    device: str = "auto",
+) -> Run:
+    """The run that a checkpoint holds which was read already; see `load`."""
+    path, state, meta = saved
     if meta.get("kind") != "run":
         raise CheckpointError(f"{path} holds a {meta.get('kind')}, not a run. Read a policy with rl.load_policy.")
     try:
@@ -288,9 +306,7 @@ def load(
     except (CheckpointError, envs.EnvError):
         raise
     except DAMAGE as error:
-        old = checkpoint.previous(path)
-        hint = f" The one before it is whole: {old}" if checkpoint.is_whole(old) else ""
-        raise CheckpointError(f"{path} is a damaged checkpoint: {error}{hint}") from error
+        raise CheckpointError(f"{path} is a damaged checkpoint: {error}{checkpoint.hint(path)}") from error
     return run
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
-import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -15,14 +15,15 @@ from envs.source import EnvLike, source
 from rl import describe, pictures
 from rl.agents.deep import DeepAgent, NotFinite
 from rl.describe import Description
-from rl.run import Run, Shared, check_steps, load, start
+from rl.run import Run, Shared, check_steps, restored, start
 from rl.workers import shared
-from supervised import checkpoint, session, watch
-from supervised.checkpoint import CheckpointError
+from supervised import checkpoint, watch
+from supervised.checkpoint import CheckpointError, Saved
 from supervised.logger import Logger
+from supervised.session import RUN as CHECKPOINT
+from supervised.session import Session, say
 from supervised.statistics import aggregate
 
-CHECKPOINT = "run.safetensors"
 TOLD_OF = 500_000_000  # bytes of a replay
 BATCH = "not_finite.safetensors"
 EVALUATION_EPISODES = 10
@@ -82,42 +83,40 @@ def train(
     for name, every in cadences.items():
         if every is not None:
             check_steps(every, f"{name}_every_steps")
-    folder = session.folder_of(logdir)
-    with contextlib.ExitStack() as stack:
-        if folder is not None and folder.is_dir():
-            stack.enter_context(checkpoint.alone_in(folder))
+    going_on = env.logdir if isinstance(env, Run) else None
+    with Session(going_on if logdir is None else logdir, CHECKPOINT) as session:
         if isinstance(env, Run):
             if agent is not None or env_kwargs is not None or resume:
                 raise ValueError(
                     "A run that goes on has its environment, agent and seeds already: give it steps alone."
                 )
-            run, fresh = env, folder is not None and folder != env.logdir
-            folder = folder or env.logdir
-            if fresh:
-                session.check_free(folder, CHECKPOINT)
+            run = _in_place(env, session)
         elif agent is None:
             raise ValueError("The agent is missing: give a description such as rl.QLearning().")
         else:
             settings = {"envs_per_seed": envs_per_seed, "workers": workers, "device": device, "env_kwargs": env_kwargs}
-            run, fresh = _open(env, agent, steps, seeds, folder, resume, settings)
+            run = _open(env, agent, steps, seeds, session, resume, settings)
         run.cadence |= {name: int(every) for name, every in cadences.items() if every is not None}
+        run.logdir = session.folder
+        if run.step >= steps:
+            say(
+                f"The run has {run.step:,} steps already; steps={steps:,} counts from its beginning: no more are taken."
+            )
+            if session.folder is None or (run.curves and not session.fell_back):
+                return run
         grid = _grid(run)
         if videos:
             pictures.rendered(run).close()
-        logger = None if folder is None else _logger(run, folder, fresh)
-        if logger is not None:
-            stack.callback(logger.close)
-        run.logdir = folder
+        logger = session.log(run.curves, run.step, *(functools.partial(write, run) for write in (_describe, _save)))
         if progress and _replay_bytes(run) > TOLD_OF:
-            print(f"The replay takes {_replay_bytes(run) / 1e9:.1f} GB when it is full.", file=sys.stderr)
+            say(f"The replay takes {_replay_bytes(run) / 1e9:.1f} GB when it is full.")
         label = f"{len(run.seeds)} seed{'s' * (len(run.seeds) > 1)}"
-        bar = session.Progress(label, steps, run.step, progress)
-        with session.interrupts() as interrupted, shared(run, workers), bar:
+        with session.running(label, steps, run.step, progress) as bar, shared(run, workers):
             result = math.nan
             began, begun_at = time.perf_counter(), run.step
-            while run.step < steps and not interrupted:
+            while run.step < steps and not session.interrupted:
                 before = run.step
-                with _keeping_batches(folder):
+                with _keeping_batches(session.folder):
                     metrics = run.advance(min(_next(before, grid), steps) - before)
                 run.steps_per_second = (run.step - begun_at) * len(run.seeds) / (time.perf_counter() - began)
                 if _due(before, run.step, grid["log"]):
@@ -127,33 +126,32 @@ def train(
                     result = _log(logger, run, _evaluate(run))
                 if _due(before, run.step, grid["save"]) and logger is not None:
                     _look(logger, run, videos)
-                    _save(logger, run)
+                    _save(run, logger)
                 bar.show(run.step, _said(run, result))
         if logger is not None:
-            _save(logger, run)
-    if interrupted:
-        saved = f"saved to {folder}; go on with resume=True (--resume)" if folder else "not saved, for want of a logdir"
-        raise KeyboardInterrupt(f"Stopped at step {run.step:,} of {steps:,}: {saved}.")
+            _save(run, logger)
+        if session.interrupted:
+            session.stop(f"at step {run.step:,} of {steps:,}")
+    return run
+
+
+def _in_place(run: Run, session: Session) -> Run:
+    """A run that goes on, in the folder that it has already or in a new one."""
+    if run.logdir is not None and session.folder is not None and session.folder.resolve() == run.logdir.resolve():
+        session.check_unchanged(run.curves, run.step)
+    else:
+        session.newest(resume=False)
+        run.curves = {}
     return run
 
 
 def _open(
-    env: EnvLike,
-    agent: Description,
-    steps: int,
-    seeds: Any,
-    folder: Path | None,
-    resume: bool,
-    settings: dict[str, Any],
-) -> tuple[Run, bool]:
-    """A new run, or the one that lies in `folder` -> (run, whether it is new)."""
-    if resume and folder is None:
-        raise ValueError("resume=True needs logdir=..., the folder of the run to go on with.")
-    path = None if folder is None or not resume else session.newest_whole(folder, CHECKPOINT)
-    if path is None:
-        session.check_free(folder, CHECKPOINT)
-        return start(env, agent, seeds, steps=steps, **settings), True
-    _, meta = checkpoint.load(path)
+    env: EnvLike, agent: Description, steps: int, seeds: Any, session: Session, resume: bool, settings: dict[str, Any]
+) -> Run:
+    """A new run, or the one that lies in the session's folder."""
+    saved = session.newest(resume)
+    if saved is None:
+        return start(env, agent, seeds, steps=steps, **settings)
     where = source(env, settings.pop("env_kwargs"))
     wanted = {
         "env": where.description or {"name": where.name},
@@ -161,14 +159,22 @@ def _open(
         "seeds": list(vector.seeds_of(seeds)),
         "envs_per_seed": settings.pop("envs_per_seed"),
     }
-    changed = checkpoint.differences(meta.get("config"), wanted)
+    changed = checkpoint.differences(_config(saved), wanted)
     if changed:
         lines = "; ".join(f"{field} was {old!r} and is now {new!r}" for field, old, new in changed)
         raise CheckpointError(
-            f"The run in {folder} was made with other settings: {lines}. Start a new one in another logdir."
+            f"The run in {session.folder} was made with other settings: {lines}. Start a new one in another logdir."
         )
     functions = {name: getattr(agent, name, None) for name in ("network", "mask")}
-    return load(path, where, **{name: f for name, f in functions.items() if callable(f)}, **settings), False
+    return restored(saved, where, **{name: f for name, f in functions.items() if callable(f)}, **settings)
+
+
+def _config(saved: Saved) -> Any:
+    """What a saved run is, as `Run.config` would say it today. What cannot be read is left as it is: it differs."""
+    config: Any = saved.meta.get("config")
+    with contextlib.suppress(KeyError, TypeError, ValueError, AttributeError):
+        return {**config, "agent": describe.current(config["agent"])}
+    return config
 
 
 @contextlib.contextmanager
@@ -188,15 +194,8 @@ def _arrays(part: Any) -> Any:
     return {key: _arrays(item) for key, item in part.items()} if isinstance(part, dict) else part.detach().cpu().numpy()
 
 
-def _logger(run: Run, folder: Path, fresh: bool) -> Logger:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise CheckpointError(f"logdir {folder} cannot be made: {error.strerror or error}.") from error
-    if not fresh:
-        return Logger(folder, run.curves, run.step)
-    run.save(folder / CHECKPOINT)  # first of all, to see that it can be done
-    logger = Logger(folder)
+def _describe(run: Run, logger: Logger) -> None:
+    """Write what TensorBoard shows of a run beside its curves: settings, charts, hyperparameters, the network's graph."""
     logger.text("configuration", _markdown(run))
     charts = {title: tag for title, tag in BANDS.items() if run.exact or not tag.startswith("eval/optim")}
     if run.model is None or run.model.success is None:
@@ -208,10 +207,9 @@ def _logger(run: Run, folder: Path, fresh: bool) -> Logger:
         example = run.agent.encode({part.name: part.example(1, 1) for part in run.agent.parts})
         one = {name: part[0].cpu() for name, part in example.items()} if isinstance(example, dict) else example[0].cpu()
         watch.draw_graph(run.agent.online.modules[0], one, logger)
-    return logger
 
 
-def _save(logger: Logger, run: Run) -> None:
+def _save(run: Run, logger: Logger) -> None:
     run.curves = logger.state_dict()
     run.save(logger.folder / CHECKPOINT)
 

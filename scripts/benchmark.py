@@ -10,7 +10,6 @@ python scripts/benchmark.py learning CartPole-v1          what the tuned agent r
 from __future__ import annotations
 
 import copy
-import json
 import resource
 import statistics
 import sys
@@ -332,7 +331,7 @@ def command() -> int:
         return 1
     if settings.output is not None:
         machine = results.about()
-        settings.output.write_text(json.dumps(figures | machine, indent=2) + "\n")
+        results.write(figures | machine, settings.output)
     return 0
 
 

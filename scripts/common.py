@@ -7,11 +7,12 @@ import sys
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import tyro
 from rich.console import Console
 
+from supervised import results
 from supervised.logger import LoggingError
 
 S = TypeVar("S")
@@ -37,6 +38,14 @@ def folder(logdir: Path | None, family: Path, resume: bool) -> Path:
     runs = {family / path.relative_to(family).parts[0] for path in family.rglob("*.safetensors*")} if resume else set()
     stamp = f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{random.SystemRandom().randrange(16**4):04x}"
     return max(runs, key=lambda run: run.name, default=family / stamp)
+
+
+def finished(console: Console, path: Path, steps: int) -> dict[str, Any] | None:
+    """The figures in a result.json of so many steps, which is left as it is then; None: there are none yet."""
+    figures = results.finished(path, steps=steps)
+    if figures is not None:
+        console.print(f"The run was finished before: {path} is left as it is.", soft_wrap=True)
+    return figures
 
 
 def command(settings: type[S], main: Callable[[S, Console], None]) -> int:

@@ -192,8 +192,8 @@ def write_docs(page: str, introduction: str, lines: list[str], desk: Desk) -> No
     about = results.about()
     machine = f"On {about['machine']['cores']} cores of an {about['machine']['processor']}, commit {str(about['commit'])[:10]}."
     (picture,) = desk.pictures
-    (DOCS / "pictures" / f"{page}.png").write_bytes((desk.folder / picture).read_bytes())
-    (DOCS / f"{page}.md").write_text("\n".join([introduction, *lines, machine]) + "\n")
+    results.write_bytes((desk.folder / picture).read_bytes(), DOCS / "pictures" / f"{page}.png")
+    results.write_bytes(("\n".join([introduction, *lines, machine]) + "\n").encode(), DOCS / f"{page}.md")
 
 
 def choose(settings: Settings) -> dict[str, Panel]:
@@ -255,7 +255,13 @@ def main(settings: Settings, console: Console) -> None:
             "curves": found,
         }
         result |= {"wall_seconds": time.perf_counter() - began, "command": " ".join(sys.argv), **results.about()}
-        results.write(result, folder / "result.json")
+        same = {name: result[name] for name in ("experiment", "rows", "curves")}
+        before = results.finished(folder / "result.json", **same) if settings.resume else None
+        if before is None:
+            results.write(result, folder / "result.json")
+        else:
+            console.print("Everything was finished before: result.json is left as it is.")
+            result = before
     finally:
         desk.close()
     console.print(f"wall time  {result['wall_seconds']:.1f} s", highlight=False)

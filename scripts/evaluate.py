@@ -19,6 +19,7 @@ import rl
 from envs import EnvError
 from rl import pictures, results
 from supervised import statistics
+from supervised.results import write_bytes
 
 
 @dataclass
@@ -62,7 +63,7 @@ def main(settings: Settings) -> None:
         show(run, policy, seed)
     elif settings.render == "gif":
         data, _, total = pictures.gif(run, run.seeds.index(seed))
-        settings.output.write_bytes(data)
+        write_bytes(data, settings.output)
         print(f"One greedy episode of seed {seed}, return {total:g}: {settings.output}")
 
 

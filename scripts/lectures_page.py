@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,8 @@ import common
 from lectures.desk import told
 from lectures.inventory import COMMANDS, ITEMS, SECTIONS, Item
 from rich.console import Console
+
+from supervised.results import write_bytes
 
 INTRODUCTION = """# The lecture notes, row by row
 
@@ -130,9 +131,10 @@ def collect(runs: Path, console: Console) -> None:
         result = json.loads(found[-1].read_text())
         words = str(result.get("command", command(name))).split()
         result["command"] = " ".join(plain(word) for word in words)
-        (DOCS / "results" / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n")
+        write_bytes((json.dumps(result, indent=1) + "\n").encode(), DOCS / "results" / f"{name}.json")
         for picture in result.get("pictures", ()):
-            shutil.copy(found[-1].parent / picture, DOCS / "pictures" / "lectures" / f"{name}__{picture}")
+            data = (found[-1].parent / picture).read_bytes()
+            write_bytes(data, DOCS / "pictures" / "lectures" / f"{name}__{picture}")
         console.print(f"{name}: {found[-1]}", soft_wrap=True)
 
 
@@ -152,7 +154,7 @@ def main(settings: Settings, console: Console) -> None:
         if not settings.collect.is_dir():
             raise ValueError(f"--collect {settings.collect} is no folder.")
         collect(settings.collect, console)
-    (DOCS / "lectures.md").write_text(written())
+    write_bytes(written().encode(), DOCS / "lectures.md")
     console.print(f"{DOCS / 'lectures.md'} is written.", soft_wrap=True)
 
 

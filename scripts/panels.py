@@ -74,9 +74,7 @@ def curve(desk: Desk, name: str, panel: Panel, agent: str, seeds: int, steps: in
     began = time.perf_counter()
     found = train(run, panel, steps)
     found["seconds"] = time.perf_counter() - began
-    path.parent.mkdir(parents=True, exist_ok=True)
-    results.write(found, path.with_suffix(".part"))
-    path.with_suffix(".part").replace(path)
+    results.write(found, path)
     desk.say(f"{panel.title}, {agent}: {steps:,} steps of {seeds} seeds in {found['seconds']:.1f} s")
     return found
 

@@ -112,11 +112,14 @@ def main(settings: Settings, console: Console) -> None:
         videos=settings.videos,
     )
     seconds = time.perf_counter() - began
-    figures = results.result(run, settings.episodes)
-    figures |= {"agent": name, "wall_seconds": seconds, "steps_per_second": run.steps_per_second}
-    write(figures, logdir / "result.json")
+    figures = common.finished(console, logdir / "result.json", run.step) if settings.resume else None
+    if figures is None:
+        figures = results.result(run, settings.episodes)
+        figures |= {"agent": name, "wall_seconds": seconds, "steps_per_second": run.steps_per_second}
+        write(figures, logdir / "result.json")
     report(console, figures)
-    console.print(f"wall time  {seconds:.1f} s, {run.steps_per_second:,.0f} steps/s", highlight=False)
+    speed = f"{figures['steps_per_second']:,.0f} steps/s"
+    console.print(f"wall time  {figures['wall_seconds']:.1f} s, {speed}", highlight=False)
     console.print(f"The run lies in {logdir}: result.json, {CHECKPOINT} and the curves.", soft_wrap=True)
     console.print(f"Look at it:  tensorboard --logdir {logdir}", soft_wrap=True)
 

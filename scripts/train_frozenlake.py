@@ -25,7 +25,7 @@ import rl
 from rl import pictures, results
 from rl.train import CHECKPOINT
 from supervised.logger import Logger
-from supervised.results import write
+from supervised.results import write, write_bytes
 
 Agent = Literal[
     *("q-learning", "lecture-dummy", "lecture-epsilon", "lecture-noise", "lecture-slippery"),
@@ -116,9 +116,11 @@ def main(settings: Settings, console: Console) -> None:
         workers=settings.workers,
         env_kwargs=env_kwargs,
     )
-    figures = results.result(run)
-    figures |= {"wall_seconds": time.perf_counter() - began, "steps_per_second": run.steps_per_second}
-    write(figures, logdir / "result.json")
+    figures = common.finished(console, logdir / "result.json", run.step) if settings.resume else None
+    if figures is None:
+        figures = results.result(run)
+        figures |= {"wall_seconds": time.perf_counter() - began, "steps_per_second": run.steps_per_second}
+        write(figures, logdir / "result.json")
     pictures.save_policy(run, logdir / "policy.png")
     if settings.video:
         video(run, logdir, console)
@@ -128,7 +130,7 @@ def main(settings: Settings, console: Console) -> None:
 def video(run: rl.Run, logdir: Path, console: Console) -> None:
     """Write one greedy episode as a GIF, beside the run and into TensorBoard."""
     data, size, total = pictures.gif(run)
-    (logdir / "episode.gif").write_bytes(data)
+    write_bytes(data, logdir / "episode.gif")
     logger = Logger(logdir)
     logger.gif(run.step, "episode", data, size)
     logger.close()

@@ -41,8 +41,13 @@ def main(experiment: Experiment, console: Console) -> None:
         experiment.run(desk)
         figures = {"experiment": name, "rows": desk.rows, "pictures": desk.pictures, **desk.facts}
         figures |= {"wall_seconds": time.perf_counter() - began, "command": " ".join(sys.argv), **results.about()}
-        folder.mkdir(parents=True, exist_ok=True)
-        results.write(figures, folder / "result.json")
+        nothing_new = bool(desk.fits) and not any(desk.fits)
+        before = results.finished(folder / "result.json", experiment=name) if nothing_new else None
+        if before is None:
+            results.write(figures, folder / "result.json")
+        else:
+            console.print("Everything was finished before: result.json is left as it is.")
+            figures = before
     finally:
         desk.close()
     desk.report()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping
@@ -12,19 +13,21 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from supervised import checkpoint, metrics, session, watch
-from supervised.checkpoint import CheckpointError
+from supervised import checkpoint, metrics, watch
+from supervised.checkpoint import CheckpointError, Saved
 from supervised.data import Data, as_data, split
 from supervised.device import choose
+from supervised.events import Curves
 from supervised.fitting import Fit, freeze
 from supervised.logger import Logger
 from supervised.recipe import BY_STEP, Recipe
+from supervised.session import FIT as CHECKPOINT
+from supervised.session import Session, say
 from supervised.stack import Stack
 from supervised.state import from_tree
 from supervised.statistics import aggregate
 from supervised.streams import seeds_of
 
-CHECKPOINT = "fit.safetensors"
 BANDS = ("train/loss", "train/accuracy", "validation/loss", "validation/accuracy")
 
 
@@ -61,9 +64,6 @@ def fit(
     raises KeyboardInterrupt.
     """
     recipe = Recipe() if recipe is None else recipe
-    folder = session.folder_of(logdir)
-    if resume and folder is None:
-        raise ValueError("resume=True needs logdir=..., the folder of the fit to go on with.")
     if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
         raise ValueError(f"threads is a whole number from 1 on, or None for what is fastest, not {threads!r}.")
     cadence = {
@@ -72,21 +72,20 @@ def fit(
         "save": _every(save_every_epochs, recipe, 20, "save_every_epochs"),
     }
     train, held_out = _parts(data, validation)
-    with contextlib.ExitStack() as closing:
-        if folder is not None and folder.is_dir():
-            closing.enter_context(checkpoint.alone_in(folder))
-        path = None if folder is None or not resume else session.newest_whole(folder, CHECKPOINT)
-        if path is None:
-            session.check_free(folder, CHECKPOINT)
+    with Session(logdir, CHECKPOINT) as session:
+        saved = session.newest(resume)
         fitted = Fit(_stack(model, seeds_of(seeds), recipe, device), train, held_out, recipe, threads)
-        sizes = None if path is None else _go_on(fitted, path)
-        logger = None if folder is None else _logger(fitted, folder, sizes)
-        if logger is not None:
-            closing.callback(logger.close)
-        bar = session.Progress(_label(fitted), recipe.epochs * fitted.steps_per_epoch, fitted.step, progress)
-        with session.interrupts() as interrupted, bar:
-            began, begun_at, said = time.perf_counter(), fitted.epoch, ""
-            while not fitted.finished and not interrupted:
+        curves = {} if saved is None else _go_on(fitted, saved)
+        logger = None
+        if fitted.finished:
+            say(f"The fit in {session.folder} is finished: nothing is done.")
+        if not fitted.finished or session.fell_back:
+            describe, save = (functools.partial(write, fitted) for write in (_describe, _save))
+            logger = session.log(curves, fitted.step, describe, save)
+        fitted.resumed_at = fitted.epoch
+        with session.running(_label(fitted), recipe.epochs * fitted.steps_per_epoch, fitted.step, progress) as bar:
+            began, said = time.perf_counter(), ""
+            while not fitted.finished and not session.interrupted:
                 metrics = fitted.advance(lambda: bar.show(fitted.step, said))  # noqa: B023  (called at once)
                 said = _said(fitted, metrics)
                 seconds = time.perf_counter() - began
@@ -95,18 +94,15 @@ def fit(
                     metrics |= watch.look(fitted, logger)
                     _wrong(fitted, logger)
                 if logger is not None and (last or fitted.epoch % cadence["log"] == 0):
-                    speed = (fitted.epoch - begun_at) * len(fitted.train.x) * len(fitted.stack.seeds) / seconds
-                    _log(fitted, logger, metrics, {"time/examples_per_second": speed})
+                    examples = (fitted.epoch - fitted.resumed_at) * len(fitted.train.x) * len(fitted.stack.seeds)
+                    _log(fitted, logger, metrics, {"time/examples_per_second": examples / seconds})
                 if logger is not None and (last or fitted.epoch % cadence["save"] == 0):
                     _save(fitted, logger)
                 bar.show(fitted.step, said)
-        if interrupted and not fitted.finished:
+        if session.interrupted and not fitted.finished:
             if logger is not None:
                 _save(fitted, logger)
-            saved = (
-                f"saved to {folder}; go on with resume=True (--resume)" if folder else "not saved, for want of a logdir"
-            )
-            raise KeyboardInterrupt(f"Stopped after epoch {fitted.epoch:,} of {recipe.epochs:,}: {saved}.")
+            session.stop(f"after epoch {fitted.epoch:,} of {recipe.epochs:,}")
         fitted.take_best()
         fitted.stack.train(False)
     return fitted
@@ -177,13 +173,12 @@ def _configuration(fitted: Fit) -> dict[str, Any]:
     }
 
 
-def _go_on(fitted: Fit, path: Path) -> Mapping[str, int]:
-    """Put a fit where the saved one was -> the sizes of its event files."""
-    state, meta = checkpoint.load(path)
+def _go_on(fitted: Fit, saved: Saved) -> dict[str, Any]:
+    """Put a fit where the saved one was -> what its checkpoint knew of its event files."""
+    path, state, meta = saved
     if meta.get("kind") != "fit":
         raise CheckpointError(f"{path} is no fit, but a checkpoint of another kind: {meta.get('kind')}.")
-    saved, wanted = meta.get("config"), _configuration(fitted)
-    changed = checkpoint.differences(saved, wanted)
+    changed = checkpoint.differences(_current(meta.get("config")), _configuration(fitted))
     horizon = fitted.recipe.schedule in BY_STEP
     changed = [c for c in changed if c[0] not in ("recipe.stop_if_diverging", *([] if horizon else ["recipe.epochs"]))]
     if changed:
@@ -196,11 +191,19 @@ def _go_on(fitted: Fit, path: Path) -> Mapping[str, int]:
         said = f"was computed in {meta.get('manner')}, and goes on in {fitted.manner}"
         warnings.warn(f"The fit in {path.parent} {said}: it will not be equal to the bit.", stacklevel=3)
     try:
+        curves = dict(meta["curves"])
+        Curves.of(curves)  # raises ValueError where they are damaged
         fitted.load_state_dict(state)
-        sizes = {str(name): int(size) for name, size in meta["curves"].items()}
     except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise CheckpointError(f"{path}: {error}") from error
-    return sizes
+    return curves
+
+
+def _current(config: Any) -> Any:
+    """What a saved fit is, as `_configuration` would say it today. What cannot be read is left as it is: it differs."""
+    with contextlib.suppress(KeyError, TypeError, ValueError, AttributeError):
+        return {**config, "recipe": Recipe.from_json(config["recipe"]).to_json()}
+    return config
 
 
 def _save(fitted: Fit, logger: Logger) -> None:
@@ -209,15 +212,8 @@ def _save(fitted: Fit, logger: Logger) -> None:
     checkpoint.save(logger.folder / CHECKPOINT, fitted.state_dict(), meta)
 
 
-def _logger(fitted: Fit, folder: Path, sizes: Mapping[str, int] | None) -> Logger:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise CheckpointError(f"logdir {folder} cannot be made: {error.strerror or error}.") from error
-    if sizes is not None:
-        return Logger(folder, sizes, fitted.step)
-    logger = Logger(folder)
-    _save(fitted, logger)  # first of all, to see that it can be done
+def _describe(fitted: Fit, logger: Logger) -> None:
+    """Write what TensorBoard shows of a fit beside its curves: settings, charts, hyperparameters, the model's graph."""
     name = type(fitted.stack.modules[0]).__name__
     tags = [tag for tag in BANDS if fitted.validation is not None or tag.startswith("train")]
     tags = [tag for tag in tags if fitted.loss in metrics.CLASSIFYING or "accuracy" not in tag]
@@ -228,7 +224,6 @@ def _logger(fitted: Fit, folder: Path, sizes: Mapping[str, int] | None) -> Logge
     chosen = {k: v for k, v in fitted.recipe.to_json().items() if k in always or v != usual[k]}
     logger.hparams({"model": name, "seeds": len(fitted.stack.seeds), **chosen}, tags)
     watch.graph(fitted, logger)
-    return logger
 
 
 def _log(fitted: Fit, logger: Logger, metrics: Mapping[str, Any], extra: Mapping[str, float]) -> None:

@@ -72,6 +72,7 @@ class Fit:
         self.order = Streams(stack.seeds, "data")
         self.augmenters = [torch.Generator(device).manual_seed(torch_seed(s, "augment")) for s in stack.seeds]
         self.epoch = self.step = 0
+        self.resumed_at = 0  # the epoch at which the last call of `fit` began
         self.history: list[dict[str, Any]] = []
         self.best: dict[str, Tensor] | None = None
         self.lowest, self.best_epoch = np.full(n, math.inf), np.zeros(n, np.int64)

@@ -1,23 +1,24 @@
 """TensorBoard curves that survive a `kill -9`: after a resume there is no gap and no doubled point.
 
-The sizes of the event files are saved with each checkpoint. A resumed run cuts every file back to its saved size,
-removes files that are younger than the checkpoint, and writes on in a new file.
+The sizes of the event files are saved with each checkpoint. A resumed run cuts its files back to their saved sizes,
+removes those that are younger than the checkpoint, and writes on in new files.
 """
 
 from __future__ import annotations
 
 import contextlib
 import math
-import os
-import socket
-import time
+import secrets
+import warnings
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
-EVENTS = "events.out.tfevents.*"
+from supervised.events import EVENTS, SUBRUN, Curves, EventFile, cut_back, owner
+
+__all__ = ["EVENTS", "Logger", "LoggingError"]
 MOST_SUBRUNS = 16  # with more seeds than this, TensorBoard shows the aggregate alone
 MOST_VALUES = 20_000  # of which a histogram is drawn; of more, evenly spaced ones are taken
 
@@ -26,66 +27,35 @@ class LoggingError(RuntimeError):
     """The curves could not be written, for instance because the disk is full."""
 
 
-class EventFile:
-    """One event file, written as it comes: what was flushed is on the disk, and an error comes from the call it befell."""
-
-    count = 0
-
-    def __init__(self, folder: Path, purge_step: int | None) -> None:
-        from tensorboard.compat.proto.event_pb2 import Event, SessionLog
-        from tensorboard.summary.writer.record_writer import RecordWriter
-
-        folder.mkdir(parents=True, exist_ok=True)
-        EventFile.count += 1
-        name = f"events.out.tfevents.{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}.{EventFile.count:06d}"
-        self.file = open(folder / name, "xb")  # noqa: SIM115  (open as long as the run)
-        self.records = RecordWriter(self.file)
-        self.event = Event
-        self._write(Event(wall_time=time.time(), file_version="brain.Event:2"))
-        if purge_step is not None:  # tells a TensorBoard that is open to forget the points that were cut off
-            start = SessionLog(status=SessionLog.START)
-            self._write(Event(wall_time=time.time(), step=purge_step, session_log=start))
-
-    def _write(self, event: Any) -> None:
-        self.records.write(event.SerializeToString())
-
-    def add(self, summary: Any, step: int = 0) -> None:
-        self._write(self.event(wall_time=time.time(), step=step, summary=summary))
-
-    def add_graph(self, graph: bytes) -> None:
-        self._write(self.event(wall_time=time.time(), graph_def=graph))
-
-    def flush(self) -> None:
-        self.file.flush()
-
-    def close(self) -> None:
-        self.file.close()
-
-
 class Logger:
     """Event files under `folder`: one for the aggregate, and one in each sub-run `folder/NAME` that is written to."""
 
-    def __init__(self, folder: str | Path, sizes: Mapping[str, int] | None = None, step: int = 0) -> None:
-        """`sizes` is the `state_dict` of the logger that is gone on from, and `step` where it was; None starts anew."""
+    def __init__(self, folder: str | Path, saved: Mapping[str, Any] | None = None, step: int = 0) -> None:
+        """`saved` is the `state_dict` of the logger whose run goes on, and `step` where it was; None or {}: a new run.
+
+        Points after `step` are removed from the run's own files. A file that is missing or too short is a UserWarning.
+        """
         self.folder = Path(folder)
         self.files: dict[str, EventFile] = {}
-        self.purge_step = None if sizes is None else step + 1
-        if sizes is not None:
+        self.sizes: dict[str, int] = {}  # of the files that were written before
+        self.purge_step = step + 1 if saved else None
+        curves = Curves.of(saved or {})
+        self.run = curves.id or secrets.token_hex(6)
+        if saved is not None:
             with self._sentences():
-                self._cut_back(sizes)
+                self.sizes, amiss = cut_back(self.folder, curves, step)
+            if amiss:
+                said = "; ".join(amiss)
+                warnings.warn(f"The curves in {self.folder} are not as the checkpoint left them: {said}.", stacklevel=3)
 
-    def _cut_back(self, sizes: Mapping[str, int]) -> None:
-        for path in self.folder.rglob(EVENTS):
-            name = path.relative_to(self.folder).as_posix()
-            if name not in sizes:
-                path.unlink()
-            elif path.stat().st_size > sizes[name]:
-                with open(path, "r+b") as file:
-                    file.truncate(sizes[name])
+    @property
+    def empty(self) -> bool:
+        """Whether the run has no event file yet."""
+        return not self.sizes and not self.files
 
     def _file(self, run: str = "") -> EventFile:
         if run not in self.files:
-            self.files[run] = EventFile(self.folder / run, self.purge_step)
+            self.files[run] = EventFile(self.folder / run, owner(self.run, run), self.purge_step)
         return self.files[run]
 
     def scalars(self, step: int, values: Mapping[str, float], run: str = "") -> None:
@@ -102,7 +72,7 @@ class Logger:
         """Write each seed's part of metrics [N] into a sub-run of its own, unless there are too many to look at."""
         if len(seeds) <= MOST_SUBRUNS:
             for k, seed in enumerate(seeds):
-                self.scalars(step, {tag: float(values[k]) for tag, values in metrics.items()}, f"seed_{seed}")
+                self.scalars(step, {tag: float(values[k]) for tag, values in metrics.items()}, f"{SUBRUN}{seed}")
 
     def histogram(self, step: int, tag: str, values: np.ndarray) -> None:
         """Write how values are spread. Those that are no finite numbers are left out."""
@@ -168,12 +138,13 @@ class Logger:
             for summary in hparams(plain, dict.fromkeys(metrics, 0.0)):
                 self._file().add(summary)
 
-    def state_dict(self) -> dict[str, int]:
-        """The size of every event file, once all that was logged is in it."""
+    def state_dict(self) -> dict[str, Any]:
+        """The run's id and the size of each of its event files, once all that was logged is in it."""
         with self._sentences():
             for file in self.files.values():
                 file.flush()
-        return {p.relative_to(self.folder).as_posix(): p.stat().st_size for p in sorted(self.folder.rglob(EVENTS))}
+        now = {(PurePosixPath(run) / file.name).as_posix(): file.size for run, file in self.files.items()}
+        return {"id": self.run, "files": {**self.sizes, **now}}
 
     def close(self) -> None:
         """Let go of the files. What could not be written has been told of before, by the call that wrote it."""

@@ -100,6 +100,17 @@ class Recipe:
         if not isinstance(self.freeze, tuple) or not all(isinstance(name, str) for name in self.freeze):
             raise ValueError(f"freeze holds names of layers, such as ('trunk',), not {self.freeze!r}.")
 
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> Recipe:
+        """The recipe that `to_json` wrote; settings that it does not have are at their defaults.
+
+        Raises ValueError, TypeError or KeyError for anything else.
+        """
+        augment = [
+            AUGMENTATIONS[a["type"]](**{k: v for k, v in a.items() if k != "type"}) for a in data.get("augment", ())
+        ]
+        return Recipe(**{**data, "augment": tuple(augment)})
+
     def to_json(self) -> dict[str, Any]:
         """The settings as JSON values, for checkpoints and results."""
         found = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from supervised import statistics
+from supervised import files, statistics
 from supervised.checkpoint import CheckpointError
 
 
@@ -29,11 +29,27 @@ def summary(values: np.ndarray, seeds: Sequence[int]) -> dict[str, Any]:
 
 
 def write(figures: dict[str, Any], path: Path) -> None:
-    """Write the figures as JSON. Raises CheckpointError when that is impossible."""
+    """Write the figures as JSON. Raises CheckpointError when that is impossible; what was there is still there then."""
+    write_bytes((json.dumps(figures, indent=2) + "\n").encode(), path)
+
+
+def write_bytes(data: bytes, path: Path) -> None:
+    """Write a file of results, such as a picture, and its folder if need be. Raises CheckpointError as `write` does."""
     try:
-        path.write_text(json.dumps(figures, indent=2) + "\n")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        files.write(path, data)
     except OSError as error:
         raise CheckpointError(f"The result {path} could not be written: {error.strerror or error}.") from error
+
+
+def finished(path: Path, **expected: Any) -> dict[str, Any] | None:
+    """The figures that a result holds already, if they are of what is `expected`, such as steps=1000; else None."""
+    try:
+        figures: dict[str, Any] = json.loads(path.read_text())
+        plain = json.loads(json.dumps(expected))  # as it looks when it was read
+        return figures if all(figures.get(name) == value for name, value in plain.items()) else None
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return None
 
 
 def number(value: float) -> float | None:

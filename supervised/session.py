@@ -1,50 +1,164 @@
-"""What every training loop needs around it: a folder to itself, Ctrl-C answered between two steps, a progress bar."""
+"""What a training loop needs around it: a folder of its own, the checkpoint to resume from, event files, a way to stop."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import signal
-import threading
-from collections.abc import Iterator
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from types import FrameType, TracebackType
-from typing import TYPE_CHECKING
+from types import TracebackType
+from typing import Any, NoReturn
 
-from supervised import checkpoint
-from supervised.checkpoint import CheckpointError
-from supervised.logger import EVENTS
+from supervised import checkpoint, files
+from supervised.checkpoint import CheckpointError, Damaged, Saved
+from supervised.events import EVENTS, SUBRUN
+from supervised.logger import Logger
+from supervised.progress import Progress, interrupts
 
-if TYPE_CHECKING:
-    from rich.progress import Progress as RichProgress
-    from rich.progress import TaskID
+RUN, FIT = "run.safetensors", "fit.safetensors"  # the checkpoint of a folder, by which a run or a fit is known
 
 
-def check_free(folder: Path | None, file: str) -> None:
-    """Refuse a folder that holds another run (its checkpoint is called `file`) or somebody's curves."""
-    if folder is None or not folder.exists():
-        return
-    if not folder.is_dir():
-        raise CheckpointError(f"logdir {folder} is a file; it must be a folder.")
-    if (folder / file).exists() or checkpoint.previous(folder / file).exists():
-        raise CheckpointError(
-            f"{folder} already holds a run. Go on with it by resume=True (--resume), or take another logdir."
+class Session:
+    """One call of a training loop: `with Session(logdir, RUN) as session: ...`.
+
+    The folder is made and held against other processes until the block ends. Without a logdir nothing is kept, and every
+    method can be called all the same.
+    """
+
+    def __init__(self, logdir: str | Path | None, file: str) -> None:
+        """Raises ValueError for a logdir that is no path."""
+        self.folder = folder_of(logdir)
+        self.path = None if self.folder is None else self.folder / file
+        self.fell_back = False  # whether the run goes on from the checkpoint before the last
+        self.interrupted: list[int] = []
+        self.closing = contextlib.ExitStack()
+
+    def __enter__(self) -> Session:
+        """Raises CheckpointError for a folder that cannot be made, or that another process trains in."""
+        if self.folder is not None and self.path is not None:
+            with contextlib.ExitStack() as stack:
+                stack.enter_context(checkpoint.alone_in(self.folder))
+                files.remove_temporary(self.path)
+                for other in neighbors(self.folder):
+                    warnings.warn(
+                        f"logdir {self.folder} and {other}, which holds another run, lie one in the other: TensorBoard will"
+                        " show them as one. Each leaves the other's files alone.",
+                        stacklevel=3,
+                    )
+                self.closing = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.closing.__exit__(kind, error, trace)
+
+    def newest(self, resume: bool) -> Saved | None:
+        """The checkpoint to resume from; None: the run is new, and the folder free for it.
+
+        Where the last checkpoint is damaged, the one before it is taken, with a UserWarning. Raises ValueError for `resume`
+        without a folder, CheckpointError when no checkpoint is whole or the folder holds something else.
+        """
+        if self.path is None:
+            if resume:
+                raise ValueError("resume=True needs logdir=..., the folder of the run to go on with.")
+            return None
+        saved = checkpoint.newest(self.path) if resume else None
+        if saved is None:
+            check_free(self.path.parent)
+        elif saved.path != self.path:
+            self.fell_back = True
+            state = "damaged" if self.path.exists() else "missing"
+            warnings.warn(
+                f"{self.path} is {state}: going on from the checkpoint before it, {saved.path}.", stacklevel=4
+            )
+        return saved
+
+    def check_unchanged(self, curves: Mapping[str, Any], step: int) -> None:
+        """Check that going on in place, after `step` and with `curves`, loses nothing that another process added.
+
+        Raises CheckpointError when the folder holds another run by now, or a later state of this one.
+        """
+        if self.path is None or not self.path.exists():
+            return
+        try:
+            header = checkpoint.read_header(self.path)
+            same = header.get("curves", curves).get("id") == curves.get("id") and header.get("step", 0) <= step
+        except (Damaged, AttributeError, TypeError):
+            self.fell_back = True  # to what is in memory
+            return
+        if not same:
+            raise CheckpointError(
+                f"{self.folder} holds another run by now, or this one was resumed there and is further on. Go on with that one"
+                " by resume=True (--resume), or take another logdir."
+            )
+
+    def log(
+        self, curves: Mapping[str, Any], step: int, describe: Callable[[Logger], None], save: Callable[[Logger], None]
+    ) -> Logger | None:
+        """Open the event files of a run whose last checkpoint knew of `curves` at `step`; {}: it has none yet.
+
+        describe: writes what is written once, at the beginning. It is called between two checkpoints: the first makes the
+        run's id known before there is a file of it, the second what is in the files. A run that was killed between them
+        begins again with its description.
+        """
+        if self.folder is None or self.path is None:
+            return None
+        if self.fell_back and self.path.exists():  # the next checkpoint must not put it where the whole one is
+            try:
+                os.replace(self.path, self.path.with_name(self.path.name + ".damaged"))
+            except OSError as error:
+                raise CheckpointError(f"{self.path} is damaged and cannot be moved aside: {error.strerror}.") from error
+        logger = Logger(self.folder, curves, step)
+        self.closing.callback(logger.close)
+        new = logger.empty
+        if new:
+            save(logger)
+            describe(logger)
+        if new or self.fell_back:
+            save(logger)
+        return logger
+
+    @contextlib.contextmanager
+    def running(self, label: str, total: int, done: int, progress: bool) -> Iterator[Progress]:
+        """The loop itself: Ctrl-C and SIGTERM are collected in `interrupted`, and a bar is shown if that is wanted."""
+        with interrupts() as self.interrupted, Progress(label, total, done, progress) as bar:
+            yield bar
+
+    def stop(self, where: str) -> NoReturn:
+        """Raise KeyboardInterrupt with a sentence on how to go on. where: such as "at step 5"."""
+        saved = (
+            "not saved, for want of a logdir"
+            if self.folder is None
+            else f"saved to {self.folder}; go on with resume=True (--resume)"
         )
-    if any(folder.rglob(EVENTS)):
+        raise KeyboardInterrupt(f"Stopped {where}: {saved}.")
+
+
+def say(sentence: str) -> None:
+    """Print a sentence where progress is shown."""
+    print(sentence, file=sys.stderr)
+
+
+def check_free(folder: Path) -> None:
+    """Refuse a folder that holds another run or fit, or somebody's curves where those of a run would be."""
+    for path in (folder / name for name in (RUN, FIT)):
+        if path.exists() or checkpoint.previous(path).exists():
+            raise CheckpointError(
+                f"{folder} already holds a run. Go on with it by resume=True (--resume), or take another logdir."
+            )
+    if any(folder.glob(EVENTS)) or any(folder.glob(f"{SUBRUN}*/{EVENTS}")):
         raise CheckpointError(f"{folder} already holds TensorBoard curves of something else. Take another logdir.")
 
 
-def newest_whole(folder: Path, file: str) -> Path | None:
-    """The checkpoint in `folder` to go on from: the last, or the one before if that is damaged; None if there is none."""
-    path = folder / file
-    old = checkpoint.previous(path)
-    if not path.exists() and not old.exists():
-        return None
-    if not checkpoint.is_whole(path):
-        if not checkpoint.is_whole(old):
-            checkpoint.load(path)  # says what is wrong with it
-        return old
-    return path
+def neighbors(folder: Path) -> list[Path]:
+    """The nearest folder around this one that holds a run or a fit, and the first that is found in it."""
+    whole = folder.resolve()
+    around = (parent for parent in whole.parents if any((parent / name).is_file() for name in (RUN, FIT)))
+    below = (Path(place) for place, _, names in os.walk(whole) if Path(place) != whole and {RUN, FIT} & set(names))
+    return [found for found in (next(around, None), next(below, None)) if found is not None]
 
 
 def folder_of(logdir: str | Path | None) -> Path | None:
@@ -52,66 +166,3 @@ def folder_of(logdir: str | Path | None) -> Path | None:
     if logdir is not None and (not isinstance(logdir, (str, Path)) or str(logdir) == ""):
         raise ValueError(f"logdir is the path of a folder, or None, not {logdir!r}.")
     return None if logdir is None else Path(logdir)
-
-
-@contextlib.contextmanager
-def interrupts() -> Iterator[list[int]]:
-    """Collect Ctrl-C and SIGTERM, so that they are answered between two steps; a second one stops at once."""
-    received: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield received
-        return
-
-    def note(number: int, frame: FrameType | None) -> None:
-        if received:
-            raise KeyboardInterrupt("Stopped at once; the last checkpoint is whole.")
-        received.append(number)
-        os.write(2, b"\nStopping when what is under way is done; once more stops at once.\n")
-
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-class Progress:
-    """A bar on the terminal; `shown` is false where nobody looks: no terminal, or not wanted."""
-
-    def __init__(self, label: str, total: int, done: int, wanted: bool) -> None:
-        self.label, self.total, self.done = label, total, done
-        self.bar: RichProgress | None = None
-        self.task: TaskID | None = None
-        if wanted:
-            from rich.console import Console
-            from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
-            from rich.progress import Progress as RichProgress
-
-            console = Console(stderr=True)
-            if console.is_terminal:
-                text = TextColumn("{task.description}")
-                self.bar = RichProgress(
-                    text, BarColumn(20), TextColumn("{task.fields[text]}"), TimeRemainingColumn(), console=console
-                )
-
-    @property
-    def shown(self) -> bool:
-        return self.bar is not None
-
-    def __enter__(self) -> Progress:
-        if self.bar is not None:
-            self.bar.start()
-            self.task = self.bar.add_task(self.label, total=self.total, completed=self.done, text="")
-        return self
-
-    def show(self, done: int, text: str) -> None:
-        """Move the bar to `done` and write `text` behind it."""
-        if self.bar is not None and self.task is not None:
-            self.bar.update(self.task, completed=min(done, self.total), text=f"{done / self.total:.0%}  {text}")
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self.bar is not None:
-            self.bar.stop()

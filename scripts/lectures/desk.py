@@ -14,7 +14,6 @@ from rich.console import Console
 from rich.table import Table
 
 from supervised import results
-from supervised.checkpoint import CheckpointError
 from supervised.logger import Logger
 
 Ours = float | int | str | Mapping[str, Any]  # a number, words, or `results.summary` over seeds
@@ -27,6 +26,7 @@ class Desk:
         self.folder, self.console = folder, console
         self.rows: list[dict[str, Any]] = []
         self.pictures: list[str] = []
+        self.fits: list[bool] = []  # whether each fit had something left to do
         self.facts: dict[str, Any] = {}  # what else belongs into result.json
         self._logger: Logger | None = None
 
@@ -83,11 +83,7 @@ class Desk:
             self._logger.close()
 
     def _keep(self, name: str, data: bytes) -> None:
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            (self.folder / name).write_bytes(data)
-        except OSError as error:
-            raise CheckpointError(f"{self.folder / name} could not be written: {error.strerror or error}.") from error
+        results.write_bytes(data, self.folder / name)
         if name not in self.pictures:
             self.pictures.append(name)
 

@@ -92,7 +92,7 @@ class Fitted(Seeded):
         desk.say(
             f"{name or 'training'}: {recipe.epochs:,} epochs of {len(data[0]):,} examples, {len(seeds)} seed{plural}"
         )
-        return supervised.fit(
+        fitted = supervised.fit(
             make,
             data,
             recipe,
@@ -103,6 +103,8 @@ class Fitted(Seeded):
             resume=self.resume,
             **more,
         )
+        desk.fits.append(fitted.epoch > fitted.resumed_at)
+        return fitted
 
 
 @dataclass

@@ -1,0 +1,38 @@
+"""`--resume` of what is finished: it is said, and result.json is left as it is."""
+
+import json
+
+import pytest
+from told import inside
+
+COMMANDS = {
+    "train_frozenlake.py": ["--steps", 600, "--seeds", 2],
+    "train.py": ["MountainCar-v0", "--agent", "linear-sarsa", "--steps", 60, "--seeds", 2, "--episodes", 2],
+    "train_supervised.py": ["mnist-softmax", "--data", "digits", "--epochs", 1, "--seeds", 1],
+    "compare.py": ["textbook", "--steps", 50, "--seeds", 2, "--panels", "cliff"],
+}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_what_is_finished_is_left_as_it_is(name, tmp_path):
+    words = [*COMMANDS[name], "--logdir", "run"]
+    inside(name, *words, cwd=tmp_path)
+    path = tmp_path / "run" / "result.json"
+    before = path.read_bytes()
+    done = inside(name, *words, "--resume", cwd=tmp_path)
+    assert "left as it is" in done.stdout
+    assert path.read_bytes() == before
+    wall = json.loads(before)["wall_seconds"]
+    assert f"{wall:.1f} s" in done.stdout  # as it was, not as long as looking took
+
+
+def test_what_went_on_is_judged_anew(tmp_path):
+    words = ["--seeds", 2, "--logdir", "run"]
+    path = tmp_path / "run" / "result.json"
+    inside("train_frozenlake.py", "--steps", 600, *words, cwd=tmp_path)
+    inside("train_frozenlake.py", "--steps", 700, *words, "--resume", cwd=tmp_path)
+    assert json.loads(path.read_text())["steps"] == 700
+    for damaged in ("", "{", '{"steps": 600}'):  # killed before it was written, or of a run that went on
+        path.write_text(damaged)
+        inside("train_frozenlake.py", "--steps", 700, *words, "--resume", cwd=tmp_path)
+        assert json.loads(path.read_text())["steps"] == 700
