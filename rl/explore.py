@@ -16,10 +16,12 @@ import torch
 from torch import Tensor
 
 from rl import jit
-from supervised.schedules import Inverse, Linear, Schedule, as_schedule, check_range
+from supervised.schedules import Inverse, Linear, Schedule, as_schedule, setting
 from supervised.streams import Streams
+from supervised.validate import choice, store
 
 EPSILON_GREEDY, BOLTZMANN, NOISE, UPPER_BOUND = 0, 1, 2, 3
+TIES = ("random", "first")
 
 
 # --- scalar rules: q [S, A], s a state, rng the seed's generator --------------------------------------------------------
@@ -278,9 +280,8 @@ class EpsilonGreedy:
     kind: ClassVar[int] = EPSILON_GREEDY
 
     def __post_init__(self) -> None:
-        check_range("epsilon", as_schedule(self.epsilon), 0.0, 1.0, ("steps", "episodes"))
-        if self.ties not in ("random", "first"):
-            raise ValueError(f'ties must be "random" or "first", not {self.ties!r}.')
+        store(self, setting, "epsilon", low=0.0, high=1.0, units=("steps", "episodes"))
+        store(self, choice, "ties", known=TIES)
 
     @property
     def level(self) -> Schedule:
@@ -295,7 +296,7 @@ class Greedy:
     kind: ClassVar[int] = EPSILON_GREEDY
 
     def __post_init__(self) -> None:
-        EpsilonGreedy(0.0, self.ties)
+        store(self, choice, "ties", known=TIES)
 
     @property
     def level(self) -> Schedule:
@@ -311,7 +312,7 @@ class Boltzmann:
     kind: ClassVar[int] = BOLTZMANN
 
     def __post_init__(self) -> None:
-        check_range("temperature", as_schedule(self.temperature), 1e-12, math.inf, ("steps", "episodes"))
+        store(self, setting, "temperature", low=1e-12, units=("steps", "episodes"))
 
     @property
     def level(self) -> Schedule:
@@ -327,7 +328,7 @@ class DecayingNoise:
     kind: ClassVar[int] = NOISE
 
     def __post_init__(self) -> None:
-        check_range("scale", as_schedule(self.scale), 0.0, math.inf, ("steps", "episodes"))
+        store(self, setting, "scale", low=0.0, units=("steps", "episodes"))
 
     @property
     def level(self) -> Schedule:
@@ -346,7 +347,7 @@ class UCB:
     kind: ClassVar[int] = UPPER_BOUND
 
     def __post_init__(self) -> None:
-        check_range("scale", as_schedule(self.scale), 0.0, math.inf, ("steps", "episodes"))
+        store(self, setting, "scale", low=0.0, units=("steps", "episodes"))
 
     @property
     def level(self) -> Schedule:

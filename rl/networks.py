@@ -19,8 +19,8 @@ from rl.spaces import SpaceError
 from supervised import CNN, MLP, LinearRegression
 from supervised.chain import Link, link
 from supervised.layers import Model
-from supervised.names import nearest
 from supervised.stack import Op, Stack, rule
+from supervised.validate import choice
 
 Network = str | Callable[[gym.Space[Any], int], nn.Module]
 NAMES = ("auto", "linear", "mlp", "cnn", "nature")
@@ -32,7 +32,7 @@ def parse(network: str) -> tuple[str, tuple[int, ...]]:
     """ "mlp(64,64)" -> ("mlp", (64, 64)). Raises ValueError for an unknown name, with the nearest, or sizes it does not take."""
     found = re.fullmatch(r"([a-z]+)(?:\(([\d,\s]*)\))?", network)
     name = found[1] if found else network
-    nearest(name, NAMES, "network")
+    choice(name, "network", NAMES)
     assert found is not None
     sizes = tuple(int(size) for size in (found[2] or "").split(",") if size.strip())
     if (sizes and name not in ("mlp", "cnn")) or 0 in sizes:

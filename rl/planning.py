@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from envs.tables import Model
+from supervised.validate import integer
 
 MOST_SWEEPS = 1_000_000
 
@@ -105,8 +106,7 @@ def modified_policy_iteration(model: Model, gamma: float, evaluations: int = 20,
     process whose episodes surely end. Raises ValueError where values grow without end.
     """
     _check_gamma(gamma)
-    if isinstance(evaluations, bool) or not isinstance(evaluations, int) or evaluations < 0:
-        raise ValueError(f"evaluations is a whole number from 0 on, not {evaluations!r}.")
+    evaluations = integer(evaluations, "evaluations", 0, MOST_SWEEPS - 1)
     v = np.zeros(model.states)
     states = np.arange(model.states)
     for sweep in range(1, (MOST_SWEEPS if gamma < 1 else MOST_SWEEPS // 10) // (evaluations + 1) + 1):

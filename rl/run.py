@@ -14,7 +14,7 @@ import numpy as np
 from torch import Tensor
 
 import envs
-from envs import tables, vector
+from envs import tables
 from envs.source import EnvLike, Source, from_description, source
 from rl import describe
 from rl.agents.deep import DeepAgent
@@ -28,8 +28,9 @@ from rl.runs.linear import Linear
 from rl.runs.off_policy import OffPolicy
 from rl.runs.online import Online
 from rl.spaces import SpaceError, space_to_json
-from supervised import checkpoint
+from supervised import checkpoint, validate
 from supervised.checkpoint import CheckpointError
+from supervised.validate import ArgumentError, integer, is_whole, optional, seeds_of, shown, unwrap
 
 DEFAULT_HORIZON = 100_000
 DEFAULT_ADVANCE = 1_000
@@ -74,11 +75,9 @@ class Run:
         device: str = "auto",
     ) -> None:
         self.where, self.description = where, description
+        envs_per_seed = validate.envs_per_seed(envs_per_seed, len(seeds))
+        workers = optional(integer, workers, "workers", 1)
         self.seeds, self.envs_per_seed, self.horizon_steps = seeds, envs_per_seed, horizon_steps
-        if isinstance(envs_per_seed, bool) or not isinstance(envs_per_seed, int) or envs_per_seed < 1:
-            raise ValueError(f"envs_per_seed is a whole number from 1 on, not {envs_per_seed!r}.")
-        if workers is not None and (isinstance(workers, bool) or not isinstance(workers, int) or workers < 1):
-            raise ValueError(f"workers is a whole number from 1 on, or None for a sensible one, not {workers!r}.")
         self.model, self.no_model, spaces = _look(where)
         try:
             self.agent: TableAgent | LinearAgent | DeepAgent = description.build(*spaces, seeds=seeds, device=device)
@@ -110,9 +109,7 @@ class Run:
 
         With E environments a seed, whole rounds of E steps are taken. How the steps are cut into calls changes nothing.
         """
-        if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
-            raise ValueError(f"steps is a whole number from 1 on, not {steps!r}.")
-        return self.loop.advance(steps)
+        return self.loop.advance(check_steps(steps))
 
     def episodes(self) -> dict[str, Tensor]:
         """Mean return and length of each seed's last 100 episodes, each [N]; NaN before one has ended."""
@@ -137,14 +134,16 @@ class Run:
         """The greedy policy of a seed (its value, not its place); None: the first; "best": the best by evaluation."""
         if seed is None:
             seed = self.seeds[0]
-        elif seed == "best":
+        elif isinstance(seed, str) and seed == "best":
             seed = self._best_seed()
-        if seed not in self.seeds:
-            raise ValueError(f"This run has the seeds {', '.join(map(str, self.seeds))}; {seed!r} is none of them.")
-        k = self.seeds.index(int(seed))
+        plain = unwrap(seed)
+        if not is_whole(plain) or plain not in self.seeds:
+            known = ", ".join(map(str, self.seeds[:20])) + ", ..." * (len(self.seeds) > 20)
+            raise ArgumentError(f'seed is one of this run\'s seeds, {known}, or "best", not {shown(seed)}.')
+        k = self.seeds.index(int(plain))
         explore: Any = self.description.explore
         level = float(self.loop.metrics()["rollout/exploration_rate"][k])
-        rest = {"seed": int(seed), "explore": explore.kind, "level": level}
+        rest = {"seed": self.seeds[k], "explore": explore.kind, "level": level}
         if explore.kind == UPPER_BOUND:  # it needs the counts, which stay behind: what is left is greedy
             rest |= {"explore": EPSILON_GREEDY, "level": 0.0}
         if isinstance(self.agent, TableAgent):
@@ -229,17 +228,14 @@ def start(
     """
     if not isinstance(description, Description):
         raise TypeError(f"The agent is a description such as rl.QLearning(), not {description!r}.")
-    numbers = vector.seeds_of(seeds)
+    numbers = seeds_of(seeds)
     horizon = check_steps(DEFAULT_HORIZON if steps is None else steps)
     return Run(source(env, env_kwargs), description, numbers, envs_per_seed, horizon, workers, device)
 
 
 def check_steps(steps: Any, name: str = "steps") -> int:
-    """`steps`, if it is a whole number from 1 on; else a ValueError."""
-    whole = isinstance(steps, (int, np.integer)) or (isinstance(steps, float) and steps.is_integer())
-    if isinstance(steps, bool) or not whole or steps < 1:
-        raise ValueError(f"{name} is a whole number from 1 on, not {steps!r}.")
-    return int(steps)
+    """`steps` as an int from 1 on; 1e6 is accepted for 1 000 000. Raises ArgumentError for anything else."""
+    return integer(steps, name, 1, floats=True)
 
 
 def load(
@@ -276,7 +272,7 @@ def load(
             )
         if type(description).__name__ not in describe.AGENTS:
             raise CheckpointError(f"{path} names no agent.")
-        numbers = vector.seeds_of(config["seeds"])
+        numbers = seeds_of(config["seeds"])
         run = Run(
             where, description, numbers, config["envs_per_seed"], check_steps(meta["horizon_steps"]), workers, device
         )

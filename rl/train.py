@@ -10,7 +10,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from envs import vector
 from envs.source import EnvLike, source
 from rl import describe, pictures
 from rl.agents.deep import DeepAgent, NotFinite
@@ -21,6 +20,7 @@ from supervised import checkpoint, session, watch
 from supervised.checkpoint import CheckpointError
 from supervised.logger import Logger
 from supervised.statistics import aggregate
+from supervised.validate import flag, integer, seeds_of
 
 CHECKPOINT = "run.safetensors"
 TOLD_OF = 500_000_000  # bytes of a replay
@@ -78,10 +78,9 @@ def train(
     if steps is None:
         raise ValueError("steps is missing: how many environment steps shall each seed take, in all?")
     steps = check_steps(steps)
-    cadences = {"log": log_every_steps, "evaluate": evaluate_every_steps, "save": save_every_steps}
-    for name, every in cadences.items():
-        if every is not None:
-            check_steps(every, f"{name}_every_steps")
+    resume, progress, videos = flag(resume, "resume"), flag(progress, "progress"), flag(videos, "videos")
+    given = {"log": log_every_steps, "evaluate": evaluate_every_steps, "save": save_every_steps}
+    cadences = {name: check_steps(every, f"{name}_every_steps") for name, every in given.items() if every is not None}
     folder = session.folder_of(logdir)
     with contextlib.ExitStack() as stack:
         if folder is not None and folder.is_dir():
@@ -100,7 +99,7 @@ def train(
         else:
             settings = {"envs_per_seed": envs_per_seed, "workers": workers, "device": device, "env_kwargs": env_kwargs}
             run, fresh = _open(env, agent, steps, seeds, folder, resume, settings)
-        run.cadence |= {name: int(every) for name, every in cadences.items() if every is not None}
+        run.cadence |= cadences
         grid = _grid(run)
         if videos:
             pictures.rendered(run).close()
@@ -158,8 +157,8 @@ def _open(
     wanted = {
         "env": where.description or {"name": where.name},
         "agent": describe.to_json(agent),
-        "seeds": list(vector.seeds_of(seeds)),
-        "envs_per_seed": settings.pop("envs_per_seed"),
+        "seeds": list(seeds_of(seeds)),
+        "envs_per_seed": integer(settings.pop("envs_per_seed"), "envs_per_seed", 1),
     }
     changed = checkpoint.differences(meta.get("config"), wanted)
     if changed:

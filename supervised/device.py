@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from supervised.shapes import ShapeError, layer_table
+from supervised.validate import ArgumentError, shown
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 PRECISIONS = ("auto", "fp32", "bf16")
@@ -25,14 +26,20 @@ def choose(device: str | torch.device = "auto") -> torch.device:
 
     Raises ValueError for a device that torch does not know or that this machine lacks.
     """
+    if not isinstance(device, (str, torch.device)):
+        raise ArgumentError(
+            f"device is a name such as 'cpu', 'cuda' or 'auto', or a torch.device, not {shown(device)}."
+        )
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         chosen = torch.device(device)
+        if chosen.type == "meta":
+            raise RuntimeError("it holds no numbers")
         torch.zeros(1, device=chosen)
     except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
         said = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ValueError(f"The device {device!r} cannot be used here: {said}") from error
+        raise ArgumentError(f"The device {device!r} cannot be used here: {said}") from error
     return chosen
 
 

@@ -22,7 +22,7 @@ from supervised.recipe import BY_STEP, Recipe
 from supervised.stack import Stack
 from supervised.state import from_tree
 from supervised.statistics import aggregate
-from supervised.streams import seeds_of
+from supervised.validate import flag, instance, integer, optional, seeds_of, unwrap
 
 CHECKPOINT = "fit.safetensors"
 BANDS = ("train/loss", "train/accuracy", "validation/loss", "validation/accuracy")
@@ -60,12 +60,12 @@ def fit(
     settings, `Diverged` when the loss runs away. Ctrl-C (or SIGTERM) ends the epoch, saves to logdir, says how to go on and
     raises KeyboardInterrupt.
     """
-    recipe = Recipe() if recipe is None else recipe
+    recipe = Recipe() if recipe is None else instance(recipe, "recipe", Recipe, "a Recipe")
+    resume, progress = flag(resume, "resume"), flag(progress, "progress")
+    threads = optional(integer, threads, "threads", 1)
     folder = session.folder_of(logdir)
     if resume and folder is None:
         raise ValueError("resume=True needs logdir=..., the folder of the fit to go on with.")
-    if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
-        raise ValueError(f"threads is a whole number from 1 on, or None for what is fastest, not {threads!r}.")
     cadence = {
         "log": _every(log_every_epochs, recipe, 100, "log_every_epochs"),
         "look": _every(look_every_epochs, recipe, 5, "look_every_epochs"),
@@ -154,7 +154,7 @@ def _parts(data: Any, validation: Any) -> tuple[Data, Data | None]:
     train = as_data(data, "The training data")
     if validation is None:
         return train, None
-    if isinstance(validation, (int, float)):
+    if isinstance(unwrap(validation), (int, float)):
         first, second = split(train, validation)
         return first, second
     return train, as_data(validation, "The validation data")
@@ -163,9 +163,7 @@ def _parts(data: Any, validation: Any) -> tuple[Data, Data | None]:
 def _every(given: int | None, recipe: Recipe, times: int, name: str) -> int:
     if given is None:
         return max(1, recipe.epochs // times)
-    if isinstance(given, bool) or not isinstance(given, int) or given < 1:
-        raise ValueError(f"{name} is a whole number from 1 on, or None, not {given!r}.")
-    return given
+    return integer(given, name, 1, none=True)
 
 
 def _configuration(fitted: Fit) -> dict[str, Any]:

@@ -17,12 +17,12 @@ from supervised.cnn import Image
 from supervised.data import Data, DataError, as_data
 from supervised.device import keep_memory, manner
 from supervised.divergence import Watchman
-from supervised.names import nearest
 from supervised.recipe import BY_STEP, Recipe
 from supervised.stack import Stack, clip_per_seed, norms, torch_seed
 from supervised.state import check_alike, detached, from_tree, load_optimizer, to_tree
 from supervised.streams import Streams
 from supervised.trial import as_input, check_recipe, first, first_line, try_out
+from supervised.validate import choice
 
 COUNTERS = ("last_epoch", "_step_count", "_last_lr")  # what moves in a schedule of torch; all else is its settings
 CHUNK = 1000  # examples a member sees at once when it is only judged
@@ -49,7 +49,7 @@ class Fit:
         loss = recipe.loss or getattr(stack.modules[0], "loss", None)
         if not isinstance(loss, str):
             raise ValueError("The loss is missing: the model names none, so the recipe must.")
-        nearest(loss, losses.LOSSES, "loss")
+        choice(loss, "loss", losses.LOSSES)
         if recipe.label_smoothing and loss != "cross_entropy":
             raise ValueError(f"label_smoothing belongs to cross_entropy, and the loss is {loss}.")
         self.loss: str = loss

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from supervised.names import nearest
 from supervised.stack import Stack
 from supervised.state import from_tree, to_tree
+from supervised.validate import choice
 
 # Those of torch that treat each number by itself, so that members do not feel each other.
 OPTIMIZERS = (
@@ -28,7 +28,7 @@ def optimizer(
     Raises ValueError for an unknown name (the nearest is given), for options that the optimizer does not take, and for a
     stack with nothing to train.
     """
-    nearest(name, OPTIMIZERS, "optimizer")
+    choice(name, "optimizer", OPTIMIZERS)
     _check_trainable(stack)
     if name in FUSED:
         options = {"fused": True, **options}

@@ -7,14 +7,12 @@ from __future__ import annotations
 
 from torch import nn
 
-from supervised.layers import Model, check_size, initialise
+from supervised.layers import Model, initialise, linear
 
 
 class _Regression(Model):
     def __init__(self, inputs: int, outputs: int, bias: bool, init: str, loss: str) -> None:
-        check_size(inputs, "inputs")
-        check_size(outputs, "outputs")
-        super().__init__(nn.Flatten(), initialise(nn.Linear(inputs, outputs, bias), init), loss)
+        super().__init__(nn.Flatten(), initialise(linear(inputs, outputs, bias), init), loss)
 
 
 class LinearRegression(_Regression):

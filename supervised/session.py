@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from supervised import checkpoint
 from supervised.checkpoint import CheckpointError
 from supervised.logger import EVENTS
+from supervised.validate import path
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
@@ -49,9 +50,7 @@ def newest_whole(folder: Path, file: str) -> Path | None:
 
 def folder_of(logdir: str | Path | None) -> Path | None:
     """The path of a run's folder. Raises ValueError for what is no path."""
-    if logdir is not None and (not isinstance(logdir, (str, Path)) or str(logdir) == ""):
-        raise ValueError(f"logdir is the path of a folder, or None, not {logdir!r}.")
-    return None if logdir is None else Path(logdir)
+    return None if logdir is None else path(logdir, "logdir")
 
 
 @contextlib.contextmanager

@@ -19,6 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from supervised import bits, chain, fused, streams
+from supervised.device import choose
+from supervised.validate import ArgumentError, flag, seeds_of, shown
 
 Op = Callable[[Tensor], Tensor]
 Rule = Callable[["Stack", Sequence[Any]], Op | None]
@@ -55,28 +57,32 @@ class Stack:
     def __init__(
         self,
         make: Callable[[], nn.Module],
-        seeds: Sequence[int],
+        seeds: int | Iterable[int],
         device: str | torch.device = "cpu",
         compiled: bool = False,
     ) -> None:
-        self._adopt([make_member(make, seed) for seed in seeds], seeds, device, compiled)
+        seeds, compiled = seeds_of(seeds), flag(compiled, "compiled")
+        if not callable(make):
+            raise ArgumentError(f"make is a function () -> torch.nn.Module, not {shown(make)}.")
+        self._adopt([make_member(make, seed) for seed in seeds], seeds, choose(device), compiled)
 
     @classmethod
-    def of(cls, modules: Sequence[nn.Module], seeds: Sequence[int], device: str | torch.device = "cpu") -> Stack:
+    def of(cls, modules: Sequence[nn.Module], seeds: int | Iterable[int], device: str | torch.device = "cpu") -> Stack:
         """A stack of modules that exist: their parameters keep their values and move into the stack's memory."""
         stack = cls.__new__(cls)
-        stack._adopt(modules, seeds, device)
+        if not isinstance(modules, (list, tuple)) or not all(isinstance(module, nn.Module) for module in modules):
+            raise ArgumentError(f"modules is a list of torch.nn.Modules, not {shown(modules)}.")
+        stack._adopt(modules, seeds_of(seeds), choose(device))
         return stack
 
     def _adopt(
-        self, modules: Sequence[nn.Module], seeds: Sequence[int], device: str | torch.device, compiled: bool = False
+        self, modules: Sequence[nn.Module], seeds: tuple[int, ...], device: torch.device, compiled: bool = False
     ) -> None:
         if not modules or len(modules) != len(seeds):
             raise ValueError(
                 f"A stack needs at least one seed, and a module for each: {len(modules)} for {len(seeds)} seeds."
             )
-        self.seeds = tuple(seeds)
-        self.device = torch.device(device)
+        self.seeds, self.device = seeds, device
         self.modules = [module.to(self.device) for module in modules]
         _check_alike(self.modules, self.seeds)
         self.generators = [torch.Generator(self.device).manual_seed(torch_seed(s, "forward")) for s in self.seeds]

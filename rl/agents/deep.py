@@ -24,7 +24,7 @@ from supervised.fused import Adam
 from supervised.optimize import load_state_by_seed, state_by_seed
 from supervised.schedules import Curve, Schedule, as_schedule, value_at
 from supervised.stack import clip_per_seed
-from supervised.streams import seeds_of
+from supervised.validate import seeds_of
 
 MOODY = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.BatchNorm1d, nn.BatchNorm2d)  # that act otherwise when judged
 

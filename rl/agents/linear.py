@@ -8,7 +8,6 @@ no next step is taken; then the traces end with the episode.
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -25,7 +24,8 @@ from rl.observations import parts_of
 from rl.spaces import SpaceError, actions_of
 from rl.tiles import Bounds, code, coding_of, values
 from rl.types import Batch, Update
-from supervised.schedules import Schedule, as_schedule, check_range
+from supervised.schedules import Schedule, setting
+from supervised.validate import ArgumentError, as_float, choice, seeds_of, shown, store
 
 
 class Memory(NamedTuple):
@@ -139,24 +139,14 @@ class LinearSARSA:
     def __post_init__(self) -> None:
         check_number(self, "gamma", 1)
         check_number(self, "lambda_", 1)
-        check_range("step_size", as_schedule(self.step_size), 0.0, 1.0, ("steps", "episodes"))
+        store(self, setting, "step_size", low=0.0, high=1.0, units=("steps", "episodes"))
         if not isinstance(self.explore, Explore):
-            raise TypeError(f"explore must be EpsilonGreedy, Greedy or Boltzmann, not {self.explore!r}.")
+            raise ArgumentError(f"explore must be EpsilonGreedy, Greedy or Boltzmann, not {shown(self.explore)}.")
         check_expected(self)
         check_count(self, "tilings")
         check_count(self, "tiles")
-        if self.traces not in KINDS:
-            raise ValueError(f"traces are {', '.join(KINDS)}, not {self.traces!r}.")
-        if self.bounds is not None:
-            try:
-                low, high = (tuple(float(operator.pos(x)) for x in part) for part in self.bounds)  # no strings
-            except (TypeError, ValueError, OverflowError):
-                raise ValueError(
-                    f"bounds are (lowest, highest), each a list of numbers, not {self.bounds!r}."
-                ) from None
-            if len(low) != len(high) or not all(math.isfinite(x) for x in (*low, *high)):
-                raise ValueError(f"bounds are (lowest, highest), as many finite numbers each, not {self.bounds!r}.")
-            object.__setattr__(self, "bounds", (low, high))
+        store(self, choice, "traces", known=KINDS)
+        store(self, _bounds, "bounds", none=True)
 
     def build(self, observation_space: Any, action_space: Any, seeds: Any = 1, device: str = "cpu") -> LinearAgent:
         """The live agent, with weights of 0. Raises SpaceError for observations that are no Box of a few bounded numbers."""
@@ -172,9 +162,7 @@ class LinearAgent:
         if device not in ("cpu", "auto"):
             raise ValueError(f'Tiles live on the CPU; device must be "cpu" or "auto", not {device!r}.')
         self.description = description
-        self.seeds = tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds)
-        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
-            raise ValueError(f"An agent has at least one seed, and each once, not {list(self.seeds)}.")
+        self.seeds = seeds_of(seeds)
         self.actions, self.first_action = actions_of(action_space)
         self.coding = coding_of(observation_space, description.tilings, description.tiles, description.bounds)
         self.parts = parts_of(observation_space)
@@ -244,3 +232,14 @@ class LinearAgent:
         if saved.shape != self.weights.shape or saved.dtype != self.weights.dtype or not np.isfinite(saved).all():
             raise ValueError(f"The saved weights must be finite float64 {list(self.weights.shape)}.")
         self.weights[:] = saved
+
+
+def _bounds(value: Any, name: str, none: bool) -> Bounds:
+    """(lowest, highest) as tuples of floats. Raises ArgumentError for anything else."""
+    try:
+        low, high = (tuple(as_float(x) for x in part) for part in value)
+    except (TypeError, ValueError):  # nothing to unpack, or not two of them
+        low, high = (math.nan,), (math.nan,)
+    if len(low) != len(high) or not all(math.isfinite(x) for x in (*low, *high)):
+        raise ArgumentError(f"{name} are (lowest, highest), as many finite numbers each, or None, not {shown(value)}.")
+    return low, high

@@ -14,8 +14,9 @@ from torch import Tensor
 from rl.explore import BOLTZMANN, EPSILON_GREEDY, EpsilonGreedy, TableExplore
 from rl.spaces import StateIndex, actions_of
 from rl.types import Batch, Update
-from supervised.schedules import VISITS, Curve, Inverse, Linear, Schedule, as_schedule, check_range, value_at
+from supervised.schedules import VISITS, Curve, Inverse, Linear, Schedule, as_schedule, setting, value_at
 from supervised.streams import generator
+from supervised.validate import ArgumentError, as_float, integer, number, seeds_of, shown, store
 
 LONGEST_LOOKUP = 65_536
 MOST_BYTES = 16_000_000_000
@@ -127,20 +128,26 @@ class OnPolicy(Tabular):
 
 def check_table_settings(description: Tabular) -> None:
     """Raise a ValueError or TypeError, in a sentence, for settings that make no sense."""
-    check_range("gamma", as_schedule(description.gamma), 0.0, 1.0, ("steps",))
-    check_range("step_size", as_schedule(description.step_size), 0.0, 1.0, ("steps", "episodes", "visits"))
+    store(description, setting, "gamma", low=0.0, high=1.0, units=("steps",))
+    store(description, setting, "step_size", low=0.0, high=1.0)
     if not isinstance(description.explore, TableExplore):
-        raise TypeError(
+        raise ArgumentError(
             "explore must be one of rl.explore's EpsilonGreedy, Greedy, Boltzmann, DecayingNoise or UCB, not"
-            f" {description.explore!r}."
+            f" {shown(description.explore)}."
         )
     check_number(description, "count_bonus")
-    values = description.initial_q if isinstance(description.initial_q, tuple) else (description.initial_q,)
-    good = all(isinstance(v, (int, float)) and not isinstance(v, bool) and abs(v) <= MOST_Q for v in values)
-    if not good or len(values) not in (1, 2) or values[0] > values[-1]:
-        raise ValueError(
-            f"initial_q must be a number, or (low, high), from {-MOST_Q:g} to {MOST_Q:g}, not {description.initial_q!r}."
+    store(description, initial_value, "initial_q")
+
+
+def initial_value(value: Any, name: str) -> float | tuple[float, float]:
+    """What a table starts with: a number, or (low, high). Raises ArgumentError for anything else."""
+    several = isinstance(value, (tuple, list)) or getattr(value, "ndim", 0) == 1
+    values = [as_float(part) for part in value] if several else [as_float(value)]
+    if len(values) != 1 + several or not all(abs(v) <= MOST_Q for v in values) or values[0] > values[-1]:
+        raise ArgumentError(
+            f"{name} must be a number, or (low, high), from {-MOST_Q:g} to {MOST_Q:g}, not {shown(value)}."
         )
+    return (values[0], values[1]) if several else values[0]
 
 
 class TableAgent:
@@ -152,9 +159,7 @@ class TableAgent:
         if device not in ("cpu", "auto"):
             raise ValueError(f'A table lives on the CPU; device must be "cpu" or "auto", not {device!r}.')
         self.description = description
-        self.seeds = tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds)
-        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
-            raise ValueError(f"An agent has at least one seed, and each once, not {list(self.seeds)}.")
+        self.seeds = seeds_of(seeds)
         self.index = StateIndex(observation_space)
         self.actions, self.first_action = actions_of(action_space)
         shape = (self.index.size, self.actions)
@@ -303,17 +308,13 @@ def check_expected(description: Any) -> None:
 
 
 def check_count(description: Any, name: str, most: int = 1_000_000_000) -> None:
-    """Raise ValueError for a setting that is no whole number from 1 to `most`."""
-    value = getattr(description, name)
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
-        raise ValueError(f"{name} is a whole number from 1 on, {most:,} at most, not {value!r}.")
+    """Store a setting as an int. Raises ArgumentError for what is no whole number from 1 to `most`."""
+    store(description, integer, name, low=1, high=most)
 
 
 def check_number(description: Any, name: str, most: float = 1e6) -> None:
-    """Raise ValueError for a setting that is no number in [0, most]."""
-    value = getattr(description, name)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= most:
-        raise ValueError(f"{name} is a number from 0 to {most:g}, not {value!r}.")
+    """Store a setting as a float. Raises ArgumentError for what is no number in [0, most]."""
+    store(description, number, name, low=0.0, high=most)
 
 
 def check_unused(description: Any, name: str, why: str) -> None:

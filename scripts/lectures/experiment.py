@@ -16,7 +16,7 @@ import supervised
 from lectures.desk import Desk
 from supervised import Data, DataError, Fit, Recipe, mnist
 from supervised.device import choose
-from supervised.streams import seeds_of
+from supervised.validate import seeds_of
 
 
 @dataclass

@@ -1,0 +1,233 @@
+"""The one validator: whole numbers, numbers, flags, choices, seeds and paths.
+
+Each check takes a value and the name of the argument, and returns the value as plain Python: scalars of numpy and torch,
+0-d arrays and 0-d tensors are accepted wherever a number is. What is not allowed raises an ArgumentError, a sentence that
+names the argument, what was given and what is allowed.
+"""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+import math
+import numbers
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from torch import Tensor
+
+T = TypeVar("T")
+
+LARGEST = 2**63 - 1  # the largest int64
+MOST_SEEDS = 100_000
+MOST_ENVS = 1_000_000  # environments of all seeds together
+LONGEST = 80  # characters of a value in a message
+
+
+class ArgumentError(TypeError, ValueError):
+    """An argument has the wrong type or a value that is not allowed; `except` either of the two bases catches it."""
+
+
+def integer(
+    value: Any,
+    name: str,
+    low: int = -LARGEST,
+    high: int = LARGEST,
+    *,
+    none: bool = False,
+    floats: bool = False,
+    error: type[ValueError] = ArgumentError,
+) -> int:
+    """`value` as an int in [low, high]. none: say in messages that None is allowed; floats: accept 1e6 for 1 000 000.
+
+    Raises `error` for anything else, bools included.
+    """
+    plain = unwrap(value)
+    if floats and isinstance(plain, float) and plain.is_integer():
+        plain = int(plain)
+    if not is_whole(plain) or not low <= plain <= high:
+        start = "" if low == -LARGEST else f" from {low} on"
+        end = f", {high:,} at most" if high < LARGEST or (is_whole(plain) and plain > high) else ""
+        raise error(f"{name} is a whole number{start}{end}{' or None' if none else ''}, not {shown(value)}.")
+    return int(plain)
+
+
+def integers(value: Any, name: str, low: int = -LARGEST, high: int = LARGEST, **more: Any) -> tuple[int, ...]:
+    """`value`, a list, tuple, range, array or tensor of whole numbers in [low, high], as a tuple of ints.
+
+    Raises ArgumentError, or the `error` of `integer`, for anything else.
+    """
+    if not isinstance(value, (list, tuple, range)) and getattr(value, "ndim", 0) != 1:
+        error = more.get("error", ArgumentError)
+        raise error(
+            f"{name} is a list of whole numbers{'' if low == -LARGEST else f' from {low} on'}, not {shown(value)}."
+        )
+    return tuple(integer(one, f"{name}[{i}]", low, high, **more) for i, one in enumerate(value))
+
+
+def number(
+    value: Any,
+    name: str,
+    low: float = -math.inf,
+    high: float = math.inf,
+    *,
+    above: bool = False,
+    below: bool = False,
+    none: bool = False,
+    error: type[ValueError] = ArgumentError,
+) -> float:
+    """`value` as a finite float in [low, high]. above: low itself is excluded; below: high itself; none: as in `integer`.
+
+    Raises `error` for anything else, bools, NaN and infinity included.
+    """
+    found = as_float(value)
+    inside = (low < found if above else low <= found) and (found < high if below else found <= high)
+    if not (math.isfinite(found) and inside):
+        if math.isfinite(low) and math.isfinite(high):
+            what = f"must lie in {'(' if above else '['}{low:g}, {high:g}{')' if below else ']'}"
+        elif math.isfinite(low):
+            what = f"is a number {'above' if above else 'from'} {low:g}{'' if above else ' on'}"
+        else:
+            what = "must be a finite number"
+        raise error(f"{name} {what}{' or be None' if none else ''}, not {shown(value)}.")
+    return found
+
+
+def flag(value: Any, name: str, *, none: bool = False) -> bool:
+    """`value` as a bool: True or False, numpy's too. none: as in `integer`.
+
+    Raises ArgumentError for anything else, 0 and 1 included.
+    """
+    plain = unwrap(value)
+    if not isinstance(plain, bool):
+        raise ArgumentError(f"{name} is True or False{' or None' if none else ''}, not {shown(value)}.")
+    return plain
+
+
+def choice(value: Any, name: str, known: Iterable[str], *, none: bool = False) -> str:
+    """`value`, one of the known names. Raises ArgumentError for any other, with the nearest one; none: as in `integer`."""
+    known = list(known)
+    if isinstance(value, str) and value in known:
+        return str(value)
+    close = (
+        difflib.get_close_matches(str(value).lower(), [k.lower() for k in known], 1) if isinstance(value, str) else []
+    )
+    hint = next((f" Did you mean {k!r}?" for k in known if close and k.lower() == close[0]), "")
+    raise ArgumentError(
+        f"There is no {name} {shown(value)}.{hint} There are {', '.join(known)}{' and None' if none else ''}."
+    )
+
+
+def seeds_of(value: Any) -> tuple[int, ...]:
+    """The seeds of a count (0..n-1), or of a list, range, array or tensor of different whole numbers in [0, 2**63).
+
+    Raises ArgumentError for anything else, for no seed at all and for more than 100 000.
+    """
+    plain = unwrap(value)
+    if is_whole(plain):
+        plain = range(min(max(int(plain), 0), MOST_SEEDS + 1))
+    if isinstance(plain, (str, bytes, Mapping, set, frozenset)) or not isinstance(plain, Iterable):
+        raise ArgumentError(f"seeds is a count or a list of whole numbers, not {shown(value)}.")
+    try:
+        found = list(itertools.islice(plain, MOST_SEEDS + 1))
+    except TypeError:  # an array without an axis
+        raise ArgumentError(f"seeds is a count or a list of whole numbers, not {shown(value)}.") from None
+    if not found:
+        raise ArgumentError(f"At least one seed is needed, not {shown(value)}.")
+    if len(found) > MOST_SEEDS:
+        raise ArgumentError(f"At most {MOST_SEEDS:,} seeds can run at once, not {shown(value)}.")
+    numbers_ = tuple(integer(seed, "A seed", 0) for seed in found)
+    double = sorted(seed for seed, count in Counter(numbers_).items() if count > 1)
+    if double:
+        raise ArgumentError(f"Each seed can run once; {', '.join(map(str, double[:5]))} was given more than once.")
+    return numbers_
+
+
+def envs_per_seed(value: Any, seeds: int) -> int:
+    """`value` as an int from 1 on, with at most 1 000 000 environments in all. seeds: how many there are.
+
+    Raises ArgumentError for anything else.
+    """
+    found = integer(value, "envs_per_seed", 1)
+    if found * seeds > MOST_ENVS:
+        raise ArgumentError(
+            f"envs_per_seed is at most {MOST_ENVS // seeds:,} with {seeds:,} seed{'s' * (seeds > 1)} ({MOST_ENVS:,}"
+            f" environments in all), not {shown(value)}."
+        )
+    return found
+
+
+def path(value: Any, name: str) -> Path:
+    """`value`, a text or path object, as a Path. Raises ArgumentError for anything else."""
+    found = os.fspath(value) if isinstance(value, (str, os.PathLike)) else None
+    if not isinstance(found, str) or not found or "\0" in found:
+        raise ArgumentError(f"{name} is the path of a file or folder, not {shown(value)}.")
+    return Path(found)
+
+
+def instance(value: Any, name: str, kinds: type[T] | tuple[type[T], ...], what: str) -> T:
+    """`value`, of one of the types. what: what is allowed, in words. Raises ArgumentError for anything else."""
+    if not isinstance(value, kinds):
+        raise ArgumentError(f"{name} is {what}, not {shown(value)}.")
+    return value
+
+
+def tensors(**given: Any) -> None:
+    """Raise ArgumentError, naming the argument, unless each is a tensor or None."""
+    for name, value in given.items():
+        if value is not None and not isinstance(value, Tensor):
+            raise ArgumentError(f"{name} is a tensor, not {shown(value)}.")
+
+
+def optional(check: Callable[..., T], value: Any, name: str, *limits: Any, **more: Any) -> T | None:
+    """None where `value` is None, else what `check` returns."""
+    return None if value is None else check(value, name, *limits, none=True, **more)
+
+
+def store(owner: Any, check: Callable[..., Any], *names: str, none: bool = False, **limits: Any) -> None:
+    """Replace fields of a frozen dataclass by what `check(value, name, **limits)` returns. none: None may stay."""
+    for name in names:
+        value = getattr(owner, name)
+        if none and value is None:
+            continue
+        object.__setattr__(owner, name, check(value, name, **limits, **({"none": True} if none else {})))
+
+
+def unwrap(value: Any) -> Any:
+    """A real scalar of numpy or torch, a 0-d array or a 0-d tensor as Python's bool, int or float; all else as it is."""
+    if isinstance(value, Tensor):
+        real = value.ndim == 0 and not value.is_complex() and value.device.type != "meta"
+        return value.item() if real else value
+    if not isinstance(value, (np.generic, np.ndarray)) or value.ndim or value is np.ma.masked:
+        return value
+    kind = value.dtype.kind
+    return float(value) if kind == "f" else value.item() if kind in "biu" else value
+
+
+def is_whole(plain: Any) -> bool:
+    """Whether an unwrapped value is a whole number; a bool is none, nor is a numpy time span."""
+    return isinstance(plain, numbers.Integral) and not isinstance(plain, (bool, np.timedelta64))
+
+
+def as_float(value: Any) -> float:
+    """A real number as a float; NaN for anything else, bools included, and for what is too large."""
+    plain = unwrap(value)
+    if isinstance(plain, (bool, np.timedelta64)) or not isinstance(plain, numbers.Real):
+        return math.nan
+    try:
+        return float(plain)
+    except OverflowError:
+        return math.nan
+
+
+def shown(value: Any) -> str:
+    """A value in a message: its repr on one line, shortened."""
+    try:
+        text = " ".join(repr(value).split())
+    except Exception:  # whatever a user's object raises; also a whole number of too many digits
+        text = "a number of too many digits" if isinstance(value, int) else f"an object of type {type(value).__name__}"
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."
