@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import torch
 
 from rl.agents.deep import DeepAgent
-from rl.agents.dqn import DQN
-from rl.agents.linear import LinearAgent, LinearSARSA
-from rl.describe import from_json, to_json
+from rl.agents.linear import LinearAgent
+from rl.describe import AGENTS, for_policy, from_json, to_json
 from rl.explore import BOLTZMANN, EPSILON_GREEDY, NOISE, by_rule, choose, greedy
 from rl.observations import leaves
 from rl.spaces import SpaceError, StateIndex, actions_of, space_from_json, space_to_json
 from supervised import checkpoint
 from supervised.checkpoint import CheckpointError
 from supervised.streams import Streams, generator
+from supervised.validate import ArgumentError, flag, integer, number, shown
 
 UNREAD = np.empty((0, 0))  # in the place of visit counts, which a policy does not have
 
@@ -28,60 +26,54 @@ UNREAD = np.empty((0, 0))  # in the place of visit counts, which a policy does n
 class TablePolicy:
     """The policy of one seed's Q-table.
 
-    q [S, A]; explore and level: the rule, with its epsilon, temperature or scale, that deterministic=False follows.
+    table: Q-values [S, A]. explore and level: the rule, with its epsilon, temperature or scale, that deterministic=False
+    follows. Raises ValueError for a table of another shape, or that is not finite.
     """
 
     def __init__(
         self,
-        q: np.ndarray,
+        table: np.ndarray,
         observation_space: Any,
         action_space: Any,
         seed: int = 0,
         explore: int = EPSILON_GREEDY,
         level: float = 0.0,
     ) -> None:
-        self.q = np.array(q, dtype=np.float64)
+        self.table = _floats(table, "table")
         self.observation_space, self.action_space = observation_space, action_space
         self.seed, self.explore, self.level = seed, explore, level
         self.index = StateIndex(observation_space)
         self.actions, self.first_action = actions_of(action_space)
-        if self.q.shape != (self.index.size, self.actions) or not np.isfinite(self.q).all():
+        if self.table.shape != (self.index.size, self.actions) or not np.isfinite(self.table).all():
             raise ValueError(f"The table must be finite and [{self.index.size}, {self.actions}].")
         check_rule(explore, level)
-        self.greedy = self.q.argmax(-1)
+        self.greedy = self.table.argmax(-1)
         self.rng = generator(seed, "policy")
 
     def predict(
         self, obs: Any, state: Any = None, episode_start: Any = None, deterministic: bool = True
-    ) -> tuple[np.ndarray, Any]:
+    ) -> tuple[np.ndarray | np.int64, Any]:
         """Observation(s) as the environment gives them -> (action(s) as it takes them, state).
 
-        One observation gives an int64 array of shape [], a batch [B] of them (as a vector environment stacks them) gives
-        [B]. state and episode_start are for recurrent policies; a table hands the state back as it came. Raises SpaceError
-        for an observation outside the space.
+        One observation gives an np.int64, a batch [B] of them (as a vector environment stacks them) int64 [B]. state and
+        episode_start are for recurrent policies; a table hands the state back as it came. Raises SpaceError for an
+        observation outside the space.
         """
-        if self._is_one(obs):
-            states, shape = np.array([self.index(obs)]), ()
-        else:
-            if not isinstance(self.observation_space, gym.spaces.Tuple):
-                obs = np.asarray(obs)
-            first = obs[0] if isinstance(obs, tuple) else obs
-            states = self.index.many(obs, len(np.asarray(first)))
-            shape = states.shape
-        if deterministic:
+        states, shape = self.index.each(obs)
+        if flag(deterministic, "deterministic"):
             actions = self.greedy[states]
         else:
             rule = (self.explore, self.level, True, self.rng)
-            actions = np.array([choose(self.q, UNREAD, int(s), *rule) for s in states])
-        return (actions + self.first_action).reshape(shape).astype(np.int64), state
+            actions = np.array([choose(self.table, UNREAD, int(s), *rule) for s in states], np.int64)
+        return _answer(actions + self.first_action, shape), state
 
-    def _is_one(self, obs: Any) -> bool:
-        if isinstance(self.observation_space, gym.spaces.Tuple):
-            return all(
-                np.ndim(part) == len(space.shape or ())
-                for part, space in zip(obs, self.observation_space, strict=False)
-            )
-        return np.ndim(obs) == len(self.observation_space.shape or ())
+    def q(self, obs: Any) -> np.ndarray:
+        """Observation(s) as the environment gives them -> Q-values float64: [A] of one, [B, A] of a batch.
+
+        Raises SpaceError for an observation outside the space.
+        """
+        states, shape = self.index.each(obs)
+        return self.table[states].reshape(*shape, self.actions)
 
     def save(self, path: str | Path) -> None:
         """Write the policy to a safetensors file."""
@@ -93,7 +85,7 @@ class TablePolicy:
             "explore": self.explore,
             "level": self.level,
         }
-        checkpoint.save(path, {"q": self.q}, meta, keep=False)
+        checkpoint.save(path, {"q": self.table}, meta, keep=False)
 
 
 class NetworkPolicy:
@@ -105,7 +97,7 @@ class NetworkPolicy:
 
     def __init__(
         self,
-        description: DQN | LinearSARSA,
+        description: Any,
         weights: dict[str, np.ndarray],
         observation_space: Any,
         action_space: Any,
@@ -117,10 +109,7 @@ class NetworkPolicy:
         self.observation_space, self.action_space = observation_space, action_space
         self.seed, self.explore, self.level = seed, explore, level
         check_rule(explore, level)
-        alone = description
-        if isinstance(alone, DQN):  # a policy learns no more, so it needs no second network
-            alone = dataclasses.replace(alone, double=False, target_every_updates=None, target_rate=1.0)
-        self.agent: DeepAgent | LinearAgent = alone.build(observation_space, action_space, [seed])
+        self.agent: DeepAgent | LinearAgent = for_policy(description).build(observation_space, action_space, [seed])
         if not all(np.isfinite(weight).all() for weight in weights.values()):
             raise ValueError("The weights have values that are NaN or infinite.")
         self.agent.take_weights(weights)
@@ -133,26 +122,38 @@ class NetworkPolicy:
         episode_start: Any = None,
         deterministic: bool = True,
         action_masks: Any = None,
-    ) -> tuple[np.ndarray, Any]:
+    ) -> tuple[np.ndarray | np.int64, Any]:
         """Observation(s) as the environment gives them -> (action(s) as it takes them, state).
 
-        One observation gives an int64 array of shape [], a batch [B] of them gives [B]. action_masks: bool [A] or [B, A], the
-        actions allowed; None: all. Raises SpaceError for an observation that is not of the space.
+        One observation gives an np.int64, a batch [B] of them int64 [B]. action_masks: bool [A] or [B, A], the actions allowed;
+        None: all. Raises SpaceError for an observation that is not of the space, ValueError for a mask of another shape.
         """
         tensors, shape = self._tensors(obs)
-        mask = (
-            None
-            if action_masks is None
-            else torch.as_tensor(np.asarray(action_masks, bool)).reshape(1, *shape or (1,), -1)
-        )
+        mask = None if action_masks is None else _mask(action_masks, shape, self.agent.actions)
         q = self.agent.q(tensors)
         mask = self.agent.allowed(tensors, mask)
-        if deterministic:
+        if flag(deterministic, "deterministic"):
             actions = greedy(q, mask=mask)
         else:
             level = torch.full(q.shape[:2], self.level, dtype=torch.float64)
             actions = by_rule(self.explore, q, level, self.streams, mask, True)
-        return (actions.numpy() + self.agent.first_action).reshape(shape), state
+        return _answer(actions.numpy().reshape(-1) + self.agent.first_action, shape), state
+
+    def q(self, obs: Any) -> np.ndarray:
+        """Observation(s) as the environment gives them -> Q-values: [A] of one, [B, A] of a batch.
+
+        Raises SpaceError for an observation that is not of the space.
+        """
+        tensors, shape = self._tensors(obs)
+        return self.agent.q(tensors).cpu().numpy().reshape(*shape, self.agent.actions)
+
+    def __reduce__(self) -> Any:
+        """For pickle and deepcopy: made anew from its weights, for the compiled parts of an agent cannot be copied."""
+        made_from = self.description, self.agent.weights_of(0), self.observation_space, self.action_space
+        return NetworkPolicy, (*made_from, self.seed, self.explore, self.level), self.streams.state_dict()
+
+    def __setstate__(self, state: Any) -> None:
+        self.streams.load_state_dict(state)
 
     def _tensors(self, obs: Any) -> tuple[Any, tuple[int, ...]]:
         """Observation(s) -> tensors [1, B, *O] by part, and the shape of the answer: () of one, (B,) of several."""
@@ -188,8 +189,29 @@ class NetworkPolicy:
         checkpoint.save(path, {"weights": self.agent.weights_of(0)}, meta, keep=False)
 
 
+def _answer(actions: np.ndarray, shape: tuple[int, ...]) -> np.ndarray | np.int64:
+    """Actions [B] as int64 [B], or of one observation as the number alone, which environments may use as a key."""
+    return actions.astype(np.int64) if shape else np.int64(actions[0])
+
+
+def _floats(values: Any, name: str) -> np.ndarray:
+    try:
+        return np.array(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise ArgumentError(f"{name} is an array of numbers, not {shown(values)}.") from None
+
+
+def _mask(given: Any, shape: tuple[int, ...], actions: int) -> torch.Tensor:
+    """An action mask as bool [1, B, A]. Raises ArgumentError for another shape."""
+    mask = np.asarray(given.cpu() if isinstance(given, torch.Tensor) else given)
+    if mask.shape != (*shape, actions) or mask.dtype.kind not in "biu":
+        raise ArgumentError(f"action_masks is bool {[*shape, actions]}, the actions allowed, not {shown(given)}.")
+    return torch.from_numpy(mask.astype(bool).reshape(1, -1, actions))
+
+
 def check_rule(explore: int, level: float) -> None:
     """Raise ValueError for a rule that no policy can follow, or an epsilon, temperature or scale out of its range."""
+    explore, level = integer(explore, "explore"), number(level, "level")
     lowest, highest = {EPSILON_GREEDY: (0.0, 1.0), BOLTZMANN: (1e-12, math.inf), NOISE: (0.0, math.inf)}.get(
         explore, (math.nan, math.nan)
     )
@@ -211,8 +233,8 @@ def load_policy(path: str | Path, network: Any = None, mask: Any = None) -> Tabl
         if meta["kind"] == "policy":
             return TablePolicy(state["q"], *spaces, *rest)
         description = from_json(meta["agent"], network=network, mask=mask)
-        if not isinstance(description, (DQN, LinearSARSA)):
-            raise CheckpointError(f"{path} names no agent with weights.")
+        if type(description).__name__ not in AGENTS:
+            raise CheckpointError(f"{path} names no agent.")
         return NetworkPolicy(description, state["weights"], *spaces, *rest)
     except CheckpointError:
         raise

@@ -23,8 +23,10 @@ from rl.ring import NO_STEP, append, begin, draw, fold
 from rl.types import Batch
 from supervised.device import available_memory
 from supervised.streams import Streams
+from supervised.validate import ArgumentError, instance, integer, number, optional, shown
 
 GB = 1e9
+MOST_SAMPLES = 10_000_000  # of a batch of one seed
 COUNTERS = ("newest", "since", "fresh", "head", "tail")
 
 
@@ -74,19 +76,16 @@ class Replay:
         gamma: float = 0.99,
         priority_exponent: float | None = None,
     ) -> None:
-        for name, value in (("capacity_steps", capacity_steps), ("n_step", n_step)):
-            if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-                raise ValueError(f"{name} is a whole number from 1 on, not {value!r}.")
-        if not 0 <= gamma <= 1:
-            raise ValueError(f"gamma lies in [0, 1], not {gamma!r}.")
-        if priority_exponent is not None and not 0 <= priority_exponent <= 1:
-            raise ValueError(f"priority_exponent lies in [0, 1], not {priority_exponent!r}.")
+        if not all(hasattr(world, name) for name in ("observation_space", "seeds", "envs_per_seed", "frames")):
+            raise ArgumentError(f"world is a world that envs.make returns, not {shown(world)}.")
+        capacity_steps = integer(capacity_steps, "capacity_steps", 1)
+        self.n_step, self.gamma = integer(n_step, "n_step", 1), number(gamma, "gamma", 0.0, 1.0)
+        self.alpha = optional(number, priority_exponent, "priority_exponent", 0.0, 1.0)
         self.n, self.envs = len(world.seeds), world.envs_per_seed
-        self.n_step, self.gamma, self.alpha = int(n_step), float(gamma), priority_exponent
         self.parts = parts_of(world.observation_space)
         self.frames = world.frames if len(self.parts) == 1 and self.parts[0].kind == "image" else 1
         self.actions = int(getattr(world.action_space, "n", 0))
-        self.length = -(-int(capacity_steps) // self.envs) + self.n_step + self.frames
+        self.length = -(-capacity_steps // self.envs) + self.n_step + self.frames
         lanes = self.n * self.envs
         entries = lanes * self.length + 1  # and one that nobody reads
         self.shapes = {part.name: part.shape[1:] if self.frames > 1 else part.shape for part in self.parts}
@@ -167,8 +166,9 @@ class Replay:
         Uniformly, or by priority: then with importance weights of this exponent (beta), and `update_priorities` to tell
         what came of it. Raises ValueError while some seed has nothing to sample.
         """
-        if isinstance(batch_size, bool) or not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
-            raise ValueError(f"batch_size is a whole number from 1 on, not {batch_size!r}.")
+        batch_size = integer(batch_size, "batch_size", 1, MOST_SAMPLES)
+        exponent = number(exponent, "exponent", 0.0, 1.0)
+        instance(streams, "streams", Streams, "a supervised.Streams")
         counts = (self.tail - self.head).reshape(self.n, self.envs).sum(1)
         if counts.min() < 1:
             raise ValueError(

@@ -17,9 +17,9 @@ import envs
 from envs import tables
 from envs.source import EnvLike, Source, from_description, source
 from rl import describe
-from rl.agents.deep import DeepAgent
+from rl.agents.deep import DeepAgent, check_learner
 from rl.agents.linear import LinearAgent
-from rl.agents.table import TableAgent, Tabular
+from rl.agents.table import TableAgent
 from rl.describe import Description
 from rl.evaluate import Evaluation, Exact, by_episodes, exact_of
 from rl.explore import EPSILON_GREEDY, UPPER_BOUND
@@ -27,7 +27,7 @@ from rl.policy import NetworkPolicy, TablePolicy
 from rl.runs.linear import Linear
 from rl.runs.off_policy import OffPolicy
 from rl.runs.online import Online
-from rl.spaces import SpaceError, space_to_json
+from rl.spaces import SpaceError, space_from_json, space_to_json
 from supervised import checkpoint, validate
 from supervised.checkpoint import CheckpointError
 from supervised.validate import ArgumentError, integer, is_whole, optional, seeds_of, shown, unwrap
@@ -92,6 +92,7 @@ class Run:
         elif isinstance(self.agent, LinearAgent):
             self.loop = Linear(self.agent, where, seeds, envs_per_seed, horizon_steps, workers)
         else:
+            check_learner(description)
             self.loop = OffPolicy(self.agent, where, seeds, envs_per_seed, horizon_steps)
         self.regret = np.zeros(len(seeds))
         self.logdir: Path | None = None
@@ -148,7 +149,6 @@ class Run:
             rest |= {"explore": EPSILON_GREEDY, "level": 0.0}
         if isinstance(self.agent, TableAgent):
             return TablePolicy(self.agent.table[k], *self.spaces, **rest)
-        assert not isinstance(self.description, Tabular)
         return NetworkPolicy(self.description, self.agent.weights_of(k), *self.spaces, **rest)
 
     def _best_seed(self) -> int:
@@ -199,7 +199,8 @@ class Run:
 
     def _restore(self, state: Mapping[str, Any], meta: Mapping[str, Any]) -> None:
         mine = None if self.model is None else model_digest(self.model)
-        if meta["spaces"] != [space_to_json(space) for space in self.spaces] or meta["model"] != mine:
+        spaces = [space_to_json(space_from_json(space)) for space in meta["spaces"]]  # as they are written today
+        if spaces != [space_to_json(space) for space in self.spaces] or meta["model"] != mine:
             raise CheckpointError(
                 f"The checkpoint was made in another environment: {self.where.name} as it is here has other spaces, rewards or"
                 " transitions than the one that was saved."
@@ -226,8 +227,7 @@ def start(
 
     steps: what schedules without a horizon of their own span (100 000 if not given). The rest is as in `rl.train`.
     """
-    if not isinstance(description, Description):
-        raise TypeError(f"The agent is a description such as rl.QLearning(), not {description!r}.")
+    describe.check(description)
     numbers = seeds_of(seeds)
     horizon = check_steps(DEFAULT_HORIZON if steps is None else steps)
     return Run(source(env, env_kwargs), description, numbers, envs_per_seed, horizon, workers, device)

@@ -56,9 +56,6 @@ def aggregate(metrics: Mapping[str, Any], bands: Collection[str]) -> tuple[dict[
 def _values(values: Any) -> np.ndarray:
     """Values [N] as float64. Raises ArgumentError for what is not an array of numbers."""
     try:
-        array = np.asarray(values.detach().cpu() if hasattr(values, "detach") else values, dtype=np.float64)
+        return np.asarray(values.detach().cpu() if hasattr(values, "detach") else values, dtype=np.float64)
     except (TypeError, ValueError, OverflowError):
-        array = np.empty(0)
-    if not array.size:
-        raise ArgumentError(f"values is an array of one number or more, not {shown(values)}.")
-    return array
+        raise ArgumentError(f"values is an array of numbers, not {shown(values)}.") from None

@@ -46,6 +46,8 @@ def integer(
 
     Raises `error` for anything else, bools included.
     """
+    if type(value) is int and low <= value <= high:
+        return value  # by far the most often
     plain = unwrap(value)
     if floats and isinstance(plain, float) and plain.is_integer():
         plain = int(plain)
@@ -84,7 +86,7 @@ def number(
 
     Raises `error` for anything else, bools, NaN and infinity included.
     """
-    found = as_float(value)
+    found = value if type(value) is float else as_float(value)
     inside = (low < found if above else low <= found) and (found < high if below else found <= high)
     if not (math.isfinite(found) and inside):
         if math.isfinite(low) and math.isfinite(high):

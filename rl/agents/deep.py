@@ -6,7 +6,7 @@ here carries it out: target networks, clipping for each seed by itself, the opti
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import gymnasium as gym
@@ -24,7 +24,7 @@ from supervised.fused import Adam
 from supervised.optimize import load_state_by_seed, state_by_seed
 from supervised.schedules import Curve, Schedule, as_schedule, value_at
 from supervised.stack import clip_per_seed
-from supervised.validate import seeds_of
+from supervised.validate import ArgumentError, seeds_of
 
 MOODY = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.BatchNorm1d, nn.BatchNorm2d)  # that act otherwise when judged
 
@@ -53,7 +53,7 @@ class Learned(NamedTuple):
 
 
 class DeepDescription(Protocol):
-    """What every Q-network's description has."""
+    """What every Q-network's description has; to be trained by `rl.train`, also the settings in REPLAYED."""
 
     @property
     def gamma(self) -> float: ...
@@ -84,15 +84,33 @@ class DeepDescription(Protocol):
         ...
 
 
+REPLAYED = (
+    *("explore", "capacity_steps", "batch_size", "learn_after_steps", "update_every_steps", "updates"),
+    *("n_step", "prioritised", "priority_exponent", "importance_exponent"),
+)
+
+
+def check_learner(description: Any, needed: Iterable[str] = REPLAYED) -> None:
+    """Raise ArgumentError, naming them, where a description lacks settings that learning from a replay needs."""
+    missing = [name for name in needed if not hasattr(description, name)]
+    if missing:
+        raise ArgumentError(
+            f"{type(description).__name__} lacks {', '.join(missing)}: the description of an agent with a network has them as"
+            " rl.DQN does, which it may be a subclass of."
+        )
+
+
 class DeepAgent:
     """N Q-networks that learn at once. `online` and `target` are `supervised.Stack`s; target is None without one."""
 
     def __init__(
         self, description: DeepDescription, observation_space: Any, action_space: Any, seeds: Any, device: str = "cpu"
     ) -> None:
+        check_learner(description, [name for name in vars(DeepDescription) if not name.startswith("_")])
         self.description, self.seeds = description, seeds_of(seeds)
         self.observation_space = observation_space
-        self.parts = parts_of(observation_space)
+        channels = getattr(description, "channels", "auto")  # a description of somebody's own may know no images
+        self.parts = parts_of(observation_space, channels=channels)
         self.actions, self.first_action = actions_of(action_space)
         # Small networks beside environments on the CPU are fastest there.
         pictures = any(part.kind == "image" for part in self.parts)
@@ -100,7 +118,7 @@ class DeepAgent:
 
         def make() -> nn.Module:
             outputs = description.outputs(self.actions)
-            return description.head(networks.make(description.network, observation_space, outputs))
+            return description.head(networks.make(description.network, observation_space, outputs, channels))
 
         self.online = Stack(make, self.seeds, self.device, description.compiled)
         self.target: Stack | None = None

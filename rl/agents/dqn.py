@@ -11,6 +11,7 @@ mean unbiased.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ from torch import Tensor, nn
 from rl import jit, losses, networks, targets
 from rl.agents.deep import DeepAgent, Learned
 from rl.explore import EpsilonGreedy, Explore
+from rl.observations import CHANNELS
 from rl.types import Batch
 from supervised.layers import named
 from supervised.optimize import OPTIMIZERS
@@ -111,7 +113,8 @@ class DQN:
     target_rate of the way (1: copied); None: no target network. double, dueling, n_step, prioritised: see the module.
     priority_exponent: alpha; importance_exponent: beta, a number or a schedule in steps. explore: one of rl.explore's
     EpsilonGreedy, Greedy, Boltzmann and DecayingNoise; the default goes from epsilon 1 to 0.05 over a tenth of the run.
-    mask: a function of observations [..., *O] -> bool [..., A], the actions allowed; info["action_mask"] is heeded without it.
+    channels: which axis of an image holds its channels: "first", "last", or "auto": two equal sides in front of it mean last, two
+    equal sides behind it first, else it is the shortest. mask: a function of observations [..., *O] -> bool [..., A], the actions allowed; info["action_mask"] is heeded without it.
     compiled: compute networks of linear layers and ReLUs by machine code of our own, where numba is at hand and on the CPU;
     False: by torch alone. Both learn the same but for rounding.
     Raises ValueError or TypeError, in a sentence, for settings out of range or in contradiction.
@@ -139,6 +142,7 @@ class DQN:
     explore: Explore = field(default_factory=lambda: EpsilonGreedy(Linear(1.0, 0.05, fraction=0.1)))
     mask: Callable[[Any], Tensor] | None = None
     compiled: bool = True
+    channels: str = "auto"
 
     loop: ClassVar[str] = "off_policy"
     learn = staticmethod(learn)
@@ -151,6 +155,10 @@ class DQN:
 
     def head(self, network: nn.Module) -> nn.Module:
         return named([("network", network), ("dueling", networks.Dueling())]) if self.dueling else network
+
+    def for_policy(self) -> DQN:
+        """The same without a target network, for a policy, which learns no more."""
+        return dataclasses.replace(self, double=False, target_every_updates=None, target_rate=1.0)
 
     def build(self, observation_space: Any, action_space: Any, seeds: Any = 1, device: str = "cpu") -> DeepAgent:
         """The live agent: N networks, each with first weights of its own. Raises SpaceError for spaces not supported."""
@@ -168,6 +176,7 @@ def check_settings(d: DQN) -> None:
     store(d, flag, "double", "dueling", "prioritised", "compiled")
     store(d, choice, "loss", known=losses.LOSSES)
     store(d, choice, "optimizer", known=OPTIMIZERS)
+    store(d, choice, "channels", known=CHANNELS)
     store(d, setting, "learning_rate", low=0.0, units=("steps",))
     store(d, setting, "importance_exponent", low=0.0, high=1.0, units=("steps",))
     networks.check(d.network)

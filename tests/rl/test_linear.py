@@ -246,8 +246,8 @@ def test_bounds_are_asked_for_where_there_are_none():
 @pytest.mark.parametrize(
     ("make", "error", "sentence"),
     [
-        (lambda: rl.LinearSARSA(gamma=1.5), ValueError, "gamma is a number from 0 to 1"),
-        (lambda: rl.LinearSARSA(lambda_=float("nan")), ValueError, "lambda_ is a number from 0 to 1"),
+        (lambda: rl.LinearSARSA(gamma=1.5), ValueError, "gamma must lie in"),
+        (lambda: rl.LinearSARSA(lambda_=float("nan")), ValueError, "lambda_ must lie in"),
         (lambda: rl.LinearSARSA(step_size=2.0), ValueError, "step_size"),
         (lambda: rl.LinearSARSA(tilings=0), ValueError, "tilings is a whole number from 1 on"),
         (lambda: rl.LinearSARSA(tiles=1.5), ValueError, "tiles is a whole number from 1 on"),
