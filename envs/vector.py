@@ -17,7 +17,7 @@ from torch import Tensor
 from envs.rows import MemberRows, Rows, rows_of
 from envs.source import EnvError, EnvLike, Source, source
 from supervised import validate
-from supervised.validate import seeds_of
+from supervised.validate import explained, seeds_of
 
 Obs = Tensor | dict[str, Any]
 
@@ -54,6 +54,7 @@ class World:
         self.mask = self._mask(mask)
         return self._tensors(obs)
 
+    @explained("actions int64 [N, E], counted from 0")
     def step(self, actions: Tensor | np.ndarray) -> Step:
         """Take actions int64 [N, E], counted from 0; those that are not Discrete [N, E, *A] as they are.
 
@@ -127,6 +128,7 @@ class World:
         """Where every environment is. Raises EnvError for a VectorEnv that keeps this to itself."""
         return {"calls": self.calls, **self._rows.state_dict()}
 
+    @explained("the state that state_dict returned")
     def load_state_dict(self, state: dict[str, Any]) -> tuple[Any, np.ndarray]:
         """Go back to a saved place -> the observations to act on, and bool [N, E]: which are in a fresh episode instead."""
         self.calls = int(state.get("calls", 0))

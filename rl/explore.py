@@ -18,7 +18,7 @@ from torch import Tensor
 from rl import jit
 from supervised.schedules import Inverse, Linear, Schedule, as_schedule, setting
 from supervised.streams import Streams
-from supervised.validate import choice, store
+from supervised.validate import ArgumentError, choice, explained, number, store
 
 EPSILON_GREEDY, BOLTZMANN, NOISE, UPPER_BOUND = 0, 1, 2, 3
 TIES = ("random", "first")
@@ -161,6 +161,7 @@ def choose(q: Any, visits: Any, s: int, kind: int, level: float, random_ties: bo
 # --- over arrays: q [N, E, A] -> actions int64 [N, E], on the CPU, where environments are --------------------------------
 
 
+@explained("tensors q [N, E, A], streams of N seeds or None and mask bool [N, E, A] or None")
 def greedy(q: Tensor, streams: Streams | None = None, mask: Tensor | None = None) -> Tensor:
     """The best allowed action; ties are broken at random with `streams`, else the first is taken."""
     values, _ = _allowed(q, mask)
@@ -169,6 +170,7 @@ def greedy(q: Tensor, streams: Streams | None = None, mask: Tensor | None = None
     return _pick(values == values.max(-1, keepdims=True), _uniform(values, streams))
 
 
+@explained("tensors q [N, E, A], epsilon in [0, 1] or [N, E], streams of N seeds and mask bool [N, E, A] or None")
 def epsilon_greedy(
     q: Tensor, epsilon: float | Tensor, streams: Streams, mask: Tensor | None = None, random_ties: bool = True
 ) -> Tensor:
@@ -177,8 +179,8 @@ def epsilon_greedy(
     q [N, E, A]; epsilon a number or [N, E]; mask bool [N, E, A] -> int64 [N, E].
     """
     level: Any = epsilon.cpu().numpy() if isinstance(epsilon, Tensor) else epsilon
-    if not isinstance(epsilon, Tensor) and not 0 <= epsilon <= 1:
-        raise ValueError(f"epsilon is a probability, so it must lie in [0, 1], not {epsilon}.")
+    if not isinstance(epsilon, Tensor):
+        level = number(epsilon, "epsilon", 0.0, 1.0)
     values, allowed = _allowed(q, mask)
     u = _uniform(values, streams)
     explore = u < level
@@ -195,14 +197,15 @@ def epsilon_greedy(
     return _pick(candidates, rank)
 
 
+@explained("tensors q [N, E, A], temperature above 0 or [N, E], streams of N seeds and mask bool [N, E, A] or None")
 def boltzmann(q: Tensor, temperature: float | Tensor, streams: Streams, mask: Tensor | None = None) -> Tensor:
     """Action a with probability proportional to exp(q_a / temperature). Sutton and Barto (2018), section 13.1.
 
     q [N, E, A]; temperature a number or [N, E]; mask bool [N, E, A] -> int64 [N, E].
     """
     level: Any = temperature.cpu().numpy()[..., None] if isinstance(temperature, Tensor) else temperature
-    if not isinstance(temperature, Tensor) and not temperature > 0:
-        raise ValueError(f"The temperature must be above 0, not {temperature}.")
+    if not isinstance(temperature, Tensor):
+        level = number(temperature, "temperature", 0.0, above=True)
     values, _ = _allowed(q, mask)
     weight = np.exp((values - values.max(-1, keepdims=True)).astype(np.float64) / level)
     reached = weight.cumsum(-1)
@@ -212,9 +215,10 @@ def boltzmann(q: Tensor, temperature: float | Tensor, streams: Streams, mask: Te
     return torch.from_numpy(np.minimum((reached <= u).sum(-1), last))
 
 
+@explained("tensors q [N, E, A], scale or [N, E], streams of N seeds and mask bool [N, E, A] or None")
 def noisy_greedy(q: Tensor, scale: float | Tensor, streams: Streams, mask: Tensor | None = None) -> Tensor:
     """argmax_a q_a + scale * n_a with standard normal n_a: the lectures' decaying noise. q [N, E, A] -> int64 [N, E]."""
-    factor = scale.cpu().numpy()[..., None] if isinstance(scale, Tensor) else scale
+    factor = scale.cpu().numpy()[..., None] if isinstance(scale, Tensor) else number(scale, "scale", 0.0)
     values, _ = _allowed(q, mask)
     return torch.from_numpy((values + factor * streams.normal(*values.shape[1:]).numpy()).argmax(-1))
 
@@ -228,6 +232,9 @@ def choose_each(q: Any, kind: int, level: Any, random_ties: bool, u: Any, action
             actions[r] = epsilon_greedy_action(q, r, level[r], u[r], random_ties)
 
 
+@explained(
+    "a kind of rule, tensors q [N, E, A], level float64 [N, E], streams of N seeds and mask bool [N, E, A] or None"
+)
 def by_rule(kind: int, q: Tensor, level: Tensor, streams: Streams, mask: Tensor | None, random_ties: bool) -> Tensor:
     """An action by the rule `kind`, whose epsilon, temperature or scale is `level` float64 [N, E]; compiled where it can be."""
     fast = jit.compiled(choose_each) if mask is None and kind != NOISE else None
@@ -256,7 +263,7 @@ def _allowed(q: Tensor, mask: Tensor | None) -> tuple[np.ndarray, np.ndarray | N
     allowed: np.ndarray = mask.cpu().numpy()
     if not allowed.any(-1).all():
         place = np.argwhere(~allowed.any(-1))[0].tolist()
-        raise ValueError(f"The action mask at {place} allows no action; at least one must be allowed.")
+        raise ArgumentError(f"The action mask at {place} allows no action; at least one must be allowed.")
     return np.where(allowed, values, -np.inf), allowed
 
 

@@ -29,7 +29,7 @@ LARGE_IMAGE = 36  # pixels a side, from which on the network of Mnih et al. (201
 
 
 def parse(network: str) -> tuple[str, tuple[int, ...]]:
-    """ "mlp(64,64)" -> ("mlp", (64, 64)). Raises ArgumentError for an unknown name, with the nearest, or sizes it does not take."""
+    """ "mlp(64,64)" -> ("mlp", (64, 64)). Raises ArgumentError for an unknown name, with the nearest, or wrong sizes."""
     found = re.fullmatch(r"([a-z]+)(?:\(([\d,\s]*)\))?", network) if isinstance(network, str) else None
     name = choice(found[1] if found else network, "network", NAMES)
     written = [size.strip() for size in ((found and found[2]) or "").split(",") if size.strip()]
@@ -53,7 +53,8 @@ def check(network: Any) -> None:
 def make(network: Network, space: gym.Space[Any], outputs: int, channels: str = "auto") -> nn.Module:
     """The network of that name for observations of `space`, or what the function makes -> [B, *O] to [B, outputs].
 
-    channels: which axis of an image holds its channels, "first", "last" or "auto" (see `rl.DQN`). Raises ValueError where the name does not fit the space, and TypeError where the function returns no module.
+    channels: which axis of an image holds its channels, "first", "last" or "auto" (see `rl.DQN`). Raises ValueError where the
+    name does not fit the space, and TypeError where the function returns no module.
     """
     check(network)
     outputs = integer(outputs, "outputs", 1)

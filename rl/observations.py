@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rl.spaces import SpaceError
+from supervised.validate import explained, kind_of
 
 CHANNELS = ("auto", "first", "last")
 SMALLEST_SIDE = 4  # pixels, of an image; smaller boxes are read number by number
@@ -55,6 +56,10 @@ class Part:
 
     def encode(self, x: Tensor) -> Tensor:
         """[..., *shape] -> float32 [..., *features]: one-hot codes, numbers, or an image; bytes and pixels become 0..1."""
+        if x.shape[x.ndim - len(self.shape) :] != self.shape:
+            raise SpaceError(
+                f"The observation {self.name or 'of the space'} is [..., {str(self.shape)[1:-1]}], not {kind_of(x)}."
+            )
         if self.kind == "vector":
             x = self._scaled(x)
             return x if len(self.shape) == 1 else x.reshape(*x.shape[: x.ndim - len(self.shape)], -1)
@@ -145,9 +150,9 @@ def _channels_last(shape: tuple[int, ...], channels: str) -> bool:
     if len(shape) < 3 or channels != "auto":
         return len(shape) > 2 and channels == "last"
     first, second, third = shape[-3:]
-    if first == second or second == third:
-        return first == second
-    return third < first
+    if first == second:
+        return True
+    return second != third and third < first
 
 
 def _scale(space: gym.spaces.Box) -> float | Tensor:
@@ -161,6 +166,7 @@ def _scale(space: gym.spaces.Box) -> float | Tensor:
     return float(largest.flat[0]) if alike else torch.from_numpy(largest.astype(np.float32))
 
 
+@explained("the parts of a space, observations [N, B, *O] as a tensor or a dict of tensors, and a device")
 def encode(parts: tuple[Part, ...], obs: Any, device: torch.device) -> Any:
     """Observations [N, B, *O] -> what the networks take: a tensor, or a dict of them. Raises SpaceError for other parts."""
     if len(parts) == 1 and isinstance(obs, Tensor):

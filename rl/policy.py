@@ -73,7 +73,8 @@ class TablePolicy:
         Raises SpaceError for an observation outside the space.
         """
         states, shape = self.index.each(obs)
-        return self.table[states].reshape(*shape, self.actions)
+        values: np.ndarray = self.table[states].reshape(*shape, self.actions)
+        return values
 
     def save(self, path: str | Path) -> None:
         """Write the policy to a safetensors file."""

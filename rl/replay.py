@@ -23,7 +23,7 @@ from rl.ring import NO_STEP, append, begin, draw, fold
 from rl.types import Batch
 from supervised.device import available_memory
 from supervised.streams import Streams
-from supervised.validate import ArgumentError, instance, integer, number, optional, shown
+from supervised.validate import ArgumentError, explained, instance, integer, kind_of, number, optional, shown
 
 GB = 1e9
 MOST_SAMPLES = 10_000_000  # of a batch of one seed
@@ -117,7 +117,7 @@ class Replay:
         needed = entries * (each + 2 + 4 + 1 + 8 + trees)
         free = available_memory()
         if free is not None and needed > free:
-            raise ValueError(
+            raise ArgumentError(
                 f"A replay of {self.length:,} steps in each of {self.n * self.envs} environments takes {needed / GB:.1f} GB,"
                 f" and {free / GB:.1f} GB are free. Take a smaller capacity_steps, or fewer seeds."
             )
@@ -127,6 +127,7 @@ class Replay:
         """How many steps of each seed can be sampled now; of the seed that has the fewest."""
         return int((self.tail - self.head).reshape(self.n, -1).sum(1).min())
 
+    @explained("obs [N, E, *O], action [N, E] and a step that a world answers, of the replay's seeds and environments")
     def add(self, obs: Any, action: Tensor | np.ndarray, step: Steps) -> None:
         """Enter a step of every environment: obs [N, E, *O] and action [N, E] that it was taken at and with."""
         if self.fresh.any():
@@ -135,7 +136,7 @@ class Replay:
         valid = self._all_valid if step.valid is None else np.asarray(step.valid).reshape(-1)
         terminated, truncated = np.asarray(step.terminated).reshape(-1), np.asarray(step.truncated).reshape(-1)
         if not len(valid) == len(terminated) == len(truncated) == len(self.newest):
-            raise ValueError(
+            raise ArgumentError(
                 f"A step has flags of [{self.n} seeds, {self.envs} environments a seed], not {list(step.terminated.shape)}."
             )
         self._append(
@@ -171,13 +172,13 @@ class Replay:
         instance(streams, "streams", Streams, "a supervised.Streams")
         counts = (self.tail - self.head).reshape(self.n, self.envs).sum(1)
         if counts.min() < 1:
-            raise ValueError(
+            raise ArgumentError(
                 "There is nothing to sample yet: no step is in the replay, or none whose window of"
                 f" {self.n_step} step{'s' * (self.n_step > 1)} is complete."
             )
         u = streams.uniform(batch_size).numpy()
         if len(u) != self.n:
-            raise ValueError(f"The streams are of {len(u)} seeds; the replay is of {self.n}.")
+            raise ArgumentError(f"The streams are of {len(u)} seeds; the replay is of {self.n}.")
         index = np.empty(u.shape, np.int64)
         weight = None
         if self.alpha is None:
@@ -211,33 +212,40 @@ class Replay:
         found = {name: torch.from_numpy(store.take(index, 0)) for name, store in self.obs.items()}
         return found.get("", found)
 
+    @explained("index and td_error [N, B] of one sample")
     def update_priorities(self, index: Tensor | None, td_error: Tensor) -> None:
         """Tell the TD errors [N, B] of a sample. Raises ValueError where the replay is uniform."""
         if self.alpha is None or index is None:
-            raise ValueError("This replay is uniform and keeps no priorities: give it a priority_exponent.")
+            raise ArgumentError("This replay is uniform and keeps no priorities: give it a priority_exponent.")
         leaf = index.numpy() - np.arange(self.n)[:, None] * self.envs * self.length
         error = td_error.detach().cpu().numpy()
         if leaf.shape != error.shape or leaf.min() < 0 or leaf.max() >= self.envs * self.length:
-            raise ValueError("index and td_error are those of one sample of this replay, both [N, B].")
+            raise ArgumentError("index and td_error are those of one sample of this replay, both [N, B].")
         self._renew(self.total, self.least, self.highest, leaf, error, self.alpha, self.SMALLEST)
 
+    @explained("lanes bool [N * E]")
     def begin_anew(self, lanes: np.ndarray) -> None:
         """New episodes begin in the lanes [N * E] where this is true, without an ending before them."""
+        if np.shape(lanes) != self.fresh.shape or np.asarray(lanes).dtype != np.bool_:
+            raise ArgumentError(f"lanes is bool [{len(self.fresh)}], one for each environment, not {kind_of(lanes)}.")
         self.fresh[lanes], self.since[lanes] = True, 0
 
+    @explained("k, a seed's place")
     def priorities(self, k: int = 0) -> np.ndarray:
         """The priorities of the k-th seed's steps that can be sampled, float64."""
-        values: np.ndarray = self.total[k, self.total.shape[1] // 2 :]
+        values: np.ndarray = self.total[integer(k, "k", 0, self.n - 1), self.total.shape[1] // 2 :]
         return values[values > 0]
 
+    @explained("a count from 1 on")
     def latest(self, count: int) -> Any:
         """The observations of each seed's last `count` steps that can be sampled (fewer if there are fewer) -> [N, B, *O]."""
         lane = np.arange(self.n) * self.envs  # of each seed's first environment
-        count = min(count, int((self.tail - self.head)[lane].min()))
+        count = min(integer(count, "count", 1), int((self.tail - self.head)[lane].min()))
         ranks = (self.tail[lane, None] - 1 - np.arange(count)) % self.length
         begin = lane[:, None] * self.length
         return self._read(begin + self.starts[begin + ranks] % self.length)
 
+    @explained("index int64 [N, B] of a sample")
     def age(self, index: Tensor) -> np.ndarray:
         """How many observations ago the entries [N, B] of a sample were made, on average: [N]."""
         lane, place = index.numpy() // self.length, index.numpy() % self.length
@@ -264,6 +272,7 @@ class Replay:
             state["highest"] = self.highest
         return state
 
+    @explained("the state that state_dict returned")
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Put back what `state_dict` gave. Raises ValueError for what does not fit, or contradicts itself."""
         lanes = self.n * self.envs
@@ -272,21 +281,21 @@ class Replay:
         def put_back(name: str, array: np.ndarray, saved: np.ndarray) -> None:
             shape = (self.n, self.envs, used, *array.shape[1:])
             if saved.shape != shape or saved.dtype != array.dtype or used > self.length:
-                raise ValueError(
+                raise ArgumentError(
                     f"The saved {name!r} of the replay is {saved.dtype} {list(saved.shape)}, not {list(shape)}."
                 )
             rows = array[: lanes * self.length].reshape(lanes, self.length, *array.shape[1:])
             rows[:, :used] = saved.reshape(lanes, used, *array.shape[1:])
 
         if state["obs"].keys() != self.obs.keys():
-            raise ValueError("The saved replay holds other parts of observations.")
+            raise ArgumentError("The saved replay holds other parts of observations.")
         for name in COUNTERS:
             mine = getattr(self, name)
             if state[name].shape != (self.n, self.envs) or state[name].dtype != mine.dtype:
-                raise ValueError(f"The saved {name!r} of the replay is damaged.")
+                raise ArgumentError(f"The saved {name!r} of the replay is damaged.")
         newest, head, tail = (state[name].reshape(-1) for name in ("newest", "head", "tail"))
         if (newest < -1).any() or (head < 0).any() or (tail < head).any() or (tail - head > self.length).any():
-            raise ValueError("The counters of the saved replay contradict each other.")
+            raise ArgumentError("The counters of the saved replay contradict each other.")
         for name, array in self.obs.items():
             put_back(name, array, state["obs"][name])
         for name in ("action", "reward", "kind", "starts"):
@@ -302,7 +311,7 @@ class Replay:
             values = np.zeros((self.n, self.envs, self.length))
             values[:, :, :used] = state["priority"]
             if not (np.isfinite(values).all() and (values >= 0).all() and np.isfinite(state["highest"]).all()):
-                raise ValueError("The priorities of the saved replay are damaged.")
+                raise ArgumentError("The priorities of the saved replay are damaged.")
             put_priority(self.total, self.least, values.reshape(self.n, -1))
             self.highest[:] = state["highest"]
 
@@ -314,7 +323,7 @@ class Replay:
             found = self.starts[rows][ranks]
             good = (found >= 0) & (found < self.newest[r]) & (found > self.newest[r] - self.length)
             if not good.all() or (self.kind[rows][found % self.length] == NO_STEP).any():
-                raise ValueError("The saved replay names steps that it does not hold.")
+                raise ArgumentError("The saved replay names steps that it does not hold.")
 
 
 def _fill(total: Any, least: Any, values: Any) -> None:

@@ -140,7 +140,7 @@ class Run:
         plain = unwrap(seed)
         if not is_whole(plain) or plain not in self.seeds:
             known = ", ".join(map(str, self.seeds[:20])) + ", ..." * (len(self.seeds) > 20)
-            raise ArgumentError(f'seed is one of this run\'s seeds, {known}, or "best", not {shown(seed)}.')
+            raise ArgumentError(f"This run has the seeds {known}; {shown(seed)} is none of them.")
         k = self.seeds.index(int(plain))
         explore: Any = self.description.explore
         level = float(self.loop.metrics()["rollout/exploration_rate"][k])

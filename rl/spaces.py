@@ -37,7 +37,7 @@ class StateIndex:
 
     def __call__(self, observation: Any) -> int:
         try:
-            number = self._number(observation)
+            number: int = self._number(observation)
         except (TypeError, ValueError, IndexError, KeyError):
             number = -1
         if not 0 <= number < self.size:
@@ -59,6 +59,8 @@ class StateIndex:
         """
         try:
             batch = _axes(self.space, observations) == 1
+            if batch and not isinstance(self.space, (gym.spaces.Dict, gym.spaces.Tuple)):
+                observations = np.asarray(observations)
             count = len(next(_leaves(observations))) if batch else 1
             found = self.many(observations, count) if batch else np.array([self(observations)])
         except (TypeError, ValueError, IndexError, KeyError) as error:
@@ -106,7 +108,7 @@ class _Parts:
 
 
 def _numbering(space: gym.Space[Any], name: str, whole: gym.Space[Any]) -> Any:
-    """What numbers the observations of a space that is `whole` or a part of it. Raises SpaceError where there is no end of them."""
+    """What numbers the observations of `space`, which is `whole` or a part of it. Raises SpaceError where it is not finite."""
     if isinstance(space, gym.spaces.Discrete):
         return _One(space)
     if isinstance(space, gym.spaces.Tuple):
@@ -129,13 +131,11 @@ def _numbering(space: gym.Space[Any], name: str, whole: gym.Space[Any]) -> Any:
             f"{name} has {where}the observation space {whole}: whole numbers, but without narrow bounds, so a table cannot hold"
             " them. Give the Box the lowest and highest values that occur, or use an agent with a network."
         )
-    way = (
-        "Cut its numbers into whole ones, for instance by gymnasium.wrappers.DiscretizeObservation, or use an agent with a network."
-        if isinstance(space, gym.spaces.Box) and space.is_bounded()
-        else "Turn it into whole numbers within bounds by gymnasium.wrappers.TransformObservation, or use an agent with a network."
-    )
+    bounded = space is whole and isinstance(space, gym.spaces.Box) and space.is_bounded()
+    wrapper = "DiscretizeObservation" if bounded else "TransformObservation"
     raise SpaceError(
-        f"{name} has {where}the observation space {whole}, which is not finite, so a table cannot hold it. {way}"
+        f"{name} has {where}the observation space {whole}, which is not finite, so a table cannot hold it. Make whole numbers"
+        f" within bounds of it by gymnasium.wrappers.{wrapper}, or use an agent with a network."
     )
 
 

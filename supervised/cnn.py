@@ -106,6 +106,7 @@ class CNN(Model):
     ) -> None:
         shape, channels = _shape(shape), integers(channels, "channels", 1)
         choice(block, "block", BLOCKS)
+        choice(activation, "activation", layers.ACTIVATIONS)
         for value, name, known in ((pool, "pooling", POOLS), (global_pool, "global pooling", POOLS[:2])):
             optional(choice, value, name, known)
         dropout = number(dropout, "dropout", 0.0, 1.0, below=True)
@@ -115,7 +116,7 @@ class CNN(Model):
         c, h, w = shape
         parts: list[tuple[str, nn.Module]] = [("image", Image(shape))]
         for i, (k, s, p, out) in enumerate(zip(kernels, strides, paddings, channels, strict=True), 1):
-            check_weights(out, c, k, k)
+            check_weights(channels=out, inputs=c, kernel=k, rows=k)
             if block != "plain" and (p is not None or k % 2 == 0):
                 raise ShapeError(
                     f"A {block} block keeps its size: its kernel is odd and its padding None, not {k} and {p}."

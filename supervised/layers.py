@@ -115,13 +115,12 @@ def named(parts: Sequence[tuple[str, nn.Module]]) -> nn.Sequential:
 def linear(inputs: int, outputs: int, bias: bool = True) -> nn.Linear:
     """A linear layer. Raises ArgumentError for sizes that are no whole numbers from 1 on, or too large."""
     inputs, outputs = integer(inputs, "inputs", 1), integer(outputs, "outputs", 1)
-    check_weights(inputs, outputs)
+    check_weights(inputs=inputs, outputs=outputs)
     return nn.Linear(inputs, outputs, flag(bias, "bias"))
 
 
-def check_weights(*sizes: int) -> None:
-    """Raise ArgumentError for a layer of so many weights that no machine here holds them."""
-    if math.prod(sizes) > MOST_WEIGHTS:
-        raise ArgumentError(
-            f"A layer of {' x '.join(f'{size:,}' for size in sizes)} weights is too large: {MOST_WEIGHTS:,} are allowed."
-        )
+def check_weights(**sizes: int) -> None:
+    """Raise ArgumentError, naming the sizes, for a layer of more than MOST_WEIGHTS weights."""
+    if math.prod(sizes.values()) > MOST_WEIGHTS:
+        said = " x ".join(f"{name} ({size:,})" for name, size in sizes.items())
+        raise ArgumentError(f"{said} are too many weights for one layer: {MOST_WEIGHTS:,} are allowed.")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from supervised.layers import Model, activation, initialise, linear, named
+from supervised.layers import ACTIVATIONS, Model, activation, initialise, linear, named
 from supervised.validate import choice, integers, number
 
 NORMS = ("layer", "batch")
@@ -16,7 +16,7 @@ def dense(
     inputs: int, widths: Sequence[int], activation_name: str, norm: str | None = None, dropout: float = 0.0
 ) -> list[tuple[str, nn.Module]]:
     """Linear layers of these widths with their names; each is normalised before its activation, and dropped after it."""
-    widths = integers(widths, "widths", 1)
+    widths, activation_name = integers(widths, "widths", 1), choice(activation_name, "activation", ACTIVATIONS)
     dropout = number(dropout, "dropout", 0.0, 1.0, below=True)
     if norm is not None:
         choice(norm, "norm", NORMS)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from torch import nn
 
 from supervised.layers import Model, initialise, linear
+from supervised.validate import integer
 
 
 class _Regression(Model):
@@ -33,4 +34,4 @@ class SoftmaxRegression(_Regression):
     """[B, ...] with `inputs` numbers each -> logits [B, classes], of which softmax makes probabilities."""
 
     def __init__(self, inputs: int, classes: int, *, bias: bool = True, init: str = "torch") -> None:
-        super().__init__(inputs, classes, bias, init, "cross_entropy")
+        super().__init__(inputs, integer(classes, "classes", 1), bias, init, "cross_entropy")

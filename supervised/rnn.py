@@ -17,6 +17,7 @@ from supervised.validate import ArgumentError, choice, instance, integer, number
 
 CELLS: dict[str, Any] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
 SHAPES = ("one-to-one", "one-to-many", "many-to-one", "many-to-many", "sequence-to-sequence")
+LONGEST = 1_000_000  # steps of what is written
 State = Any  # [layers, B, hidden], for an LSTM a pair of them
 
 
@@ -38,8 +39,9 @@ class RecurrentTrunk(nn.Module):
         dropout = number(dropout, "dropout", 0.0, 1.0, below=True)
         if dropout and layers == 1:
             raise ArgumentError("dropout lies between the layers of a recurrent model: it needs two layers or more.")
-        check_weights(inputs, embedding or 1)
-        check_weights(4, (embedding or inputs) + layers * hidden, hidden)
+        check_weights(inputs=inputs, embedding=embedding or 1)
+        check_weights(inputs=embedding or inputs, hidden=hidden, gates=4)
+        check_weights(layers=layers, hidden=hidden, inner=hidden, gates=8)
         self.inputs, self.features = inputs, hidden
         self.embedding = None if embedding is None else nn.Embedding(inputs, embedding)
         self.cell = CELLS[cell](embedding or inputs, hidden, layers, batch_first=True, dropout=dropout)
@@ -91,7 +93,7 @@ class RNN(Model):
             raise ArgumentError(
                 f"A {shape} model {'needs' if writes else 'has no'} steps, the length of what it writes."
             )
-        steps = optional(integer, steps, "steps", 1)
+        steps = optional(integer, steps, "steps", 1, LONGEST)
         hidden, layers = integer(hidden, "hidden", 1), integer(layers, "layers", 1)
         outputs = integer(outputs, "outputs", 1)
         if shape == "one-to-many":
@@ -139,7 +141,7 @@ def free_running(model: RNN, first: Tensor, steps: int) -> Tensor:
     """
     if instance(model, "model", RNN, "an RNN").shape != "many-to-many":
         raise ArgumentError(f"Only a many-to-many model writes freely, not a {model.shape} one.")
-    steps = integer(steps, "steps", 1)
+    steps = integer(steps, "steps", 1, LONGEST)
     if not isinstance(first, Tensor) or first.ndim != 2 or first.is_floating_point() or not first.numel():
         raise ArgumentError(f"first is a tensor of whole numbers [B, T], not {shown(first)}.")
     if first.min() < 0 or first.max() >= model.inputs:

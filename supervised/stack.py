@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from supervised import bits, chain, fused, streams
 from supervised.device import choose
-from supervised.validate import ArgumentError, flag, seeds_of, shown
+from supervised.validate import ArgumentError, explained, flag, integer, seeds_of, shown
 
 Op = Callable[[Tensor], Tensor]
 Rule = Callable[["Stack", Sequence[Any]], Op | None]
@@ -79,7 +79,7 @@ class Stack:
         self, modules: Sequence[nn.Module], seeds: tuple[int, ...], device: torch.device, compiled: bool = False
     ) -> None:
         if not modules or len(modules) != len(seeds):
-            raise ValueError(
+            raise ArgumentError(
                 f"A stack needs at least one seed, and a module for each: {len(modules)} for {len(seeds)} seeds."
             )
         self.seeds, self.device = seeds, device
@@ -134,11 +134,12 @@ class Stack:
             for k, parameters in enumerate(members):
                 parameters[name].data = values[k]
 
+    @explained("x [N, B, ...], or a dict of such, as its members read it")
     def __call__(self, x: Any, *more: Any) -> Any:
         """x [N, B, ...], or a dict of such, -> [N, B, ...]; further arguments (a recurrent state) go to each member too."""
         first = next(iter(x.values())) if isinstance(x, Mapping) else x
         if len(first) != len(self.seeds):
-            raise ValueError(
+            raise ArgumentError(
                 f"The stack has {len(self.seeds)} members, so its input begins so, not {list(first.shape)}."
             )
         if self._op is None or more:
@@ -161,6 +162,7 @@ class Stack:
             return None
         return RULES[bases[0]](self, modules)
 
+    @explained("x [N, B, ...], or a dict of such, as its members read it")
     def vjp(self, x: Any) -> tuple[Tensor, Callable[[Tensor], None]]:
         """The outputs y for x, and a function that takes the gradient by y (of y's shape) back to the weights.
 
@@ -173,6 +175,7 @@ class Stack:
         y = self(x)
 
         def pull_back(gradient: Tensor) -> None:
+            chain.check_gradient(gradient, y)
             self.zero_grad()
             torch.autograd.backward(y, gradient)
 
@@ -200,14 +203,18 @@ class Stack:
         with _random_state_of(self.generators[k]):
             return self.modules[k](*arguments)
 
+    @explained("one of its seeds")
     def member(self, seed: int) -> nn.Module:
         """The module of a seed, on the live weights. Raises ValueError for a seed that is not here."""
+        seed = integer(seed, "seed")
         if seed not in self.seeds:
-            raise ValueError(f"Seed {seed} is not in this stack; its seeds are {', '.join(map(str, self.seeds))}.")
+            raise ArgumentError(f"Seed {seed} is not in this stack; its seeds are {', '.join(map(str, self.seeds))}.")
         return self.modules[self.seeds.index(seed)]
 
+    @explained("mode, True or False")
     def train(self, mode: bool = True) -> Stack:
         """Training mode (dropout drops, batch-norm counts), or with False evaluation mode."""
+        mode = flag(mode, "mode")
         for module in self.modules:
             module.train(mode)
         return self
@@ -240,6 +247,7 @@ class Stack:
         stacked = {name: torch.stack([member[name] for member in buffers]) for name in buffers[0]}
         return {**{name: weight.detach() for name, weight in self.weights.items()}, **stacked}
 
+    @explained("the state that state_dict returned")
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Put back what `state_dict` gave. Raises ValueError, and changes nothing, when names or shapes are others."""
         mine = self.state_dict()
@@ -247,10 +255,10 @@ class Stack:
         if missing or foreign:
             said = [f"lacks {', '.join(sorted(missing))}"] * bool(missing)
             said += [f"has {', '.join(sorted(foreign))}, which the model has not"] * bool(foreign)
-            raise ValueError(f"The saved weights are of another model: what was saved {' and '.join(said)}.")
+            raise ArgumentError(f"The saved weights are of another model: what was saved {' and '.join(said)}.")
         for name, value in mine.items():
             if state[name].shape != value.shape:
-                raise ValueError(
+                raise ArgumentError(
                     f"The saved weights are of another model: {name} is {list(state[name].shape)} there and"
                     f" {list(value.shape)} here."
                 )
@@ -265,11 +273,13 @@ class Stack:
         """The state of each member's generator for draws in a forward pass, uint8 [N, bytes]."""
         return torch.stack([generator.get_state() for generator in self.generators])
 
+    @explained("the state that random_state returned")
     def load_random_state(self, state: Tensor) -> None:
         """Put back what `random_state` gave."""
         for generator, saved in zip(self.generators, state, strict=True):
             generator.set_state(saved.cpu().clone())  # torch crashes on a view
 
+    @explained("one learning rate, or one for each seed")
     def groups(self, learning_rate: float | Sequence[float]) -> list[dict[str, Any]]:
         """Parameter groups for an optimizer of torch that treats each number by itself (Adam, SGD, ...).
 
@@ -278,7 +288,7 @@ class Stack:
         """
         if isinstance(learning_rate, Sequence):
             if len(learning_rate) != len(self.seeds):
-                raise ValueError(
+                raise ArgumentError(
                     f"There are {len(learning_rate)} learning rates for {len(self.seeds)} seeds: give one, or one a seed."
                 )
         elif self.batched:
@@ -319,6 +329,7 @@ def norms(stack: Stack, tensors: Iterable[Tensor]) -> Tensor:
     return total.sqrt()
 
 
+@explained("a Stack and a largest norm above 0")
 def clip_per_seed(stack: Stack, max_norm: float) -> Tensor:
     """Scale each member's gradient down to `max_norm` where it is longer -> the norms before, [N].
 
@@ -349,12 +360,12 @@ def gradient_norms(stack: Stack) -> Tensor:
 
 def _check_alike(modules: Sequence[nn.Module], seeds: Sequence[int]) -> None:
     if len({id(module) for module in modules}) < len(modules):
-        raise ValueError(
+        raise ArgumentError(
             "The function that makes the model returned the same module twice; it must make a new one each time."
         )
     for name, parameter in modules[0].named_parameters():
         if nn.parameter.is_lazy(parameter):
-            raise ValueError(f"{name} of the model has no shape yet: a lazy module must see one input first.")
+            raise ArgumentError(f"{name} of the model has no shape yet: a lazy module must see one input first.")
     shapes = [{n: (p.shape, p.dtype, p.requires_grad) for n, p in m.named_parameters()} for m in modules]
     shapes = [
         s | {n: (b.shape, b.dtype, False) for n, b in m.named_buffers()} for s, m in zip(shapes, modules, strict=True)
@@ -362,13 +373,13 @@ def _check_alike(modules: Sequence[nn.Module], seeds: Sequence[int]) -> None:
     for seed, found in zip(seeds, shapes, strict=True):
         for name in {**shapes[0], **found}:
             if found.get(name) != shapes[0].get(name):
-                raise ValueError(
+                raise ArgumentError(
                     f"The models of seeds {seeds[0]} and {seed} differ in {name}: all members must be alike."
                 )
     kinds = {kind for shape, kind, trained in shapes[0].values() if trained}
     if len(kinds) > 1 or not all(kind.is_floating_point for kind in kinds):
         names = ", ".join(sorted(str(kind) for kind in kinds))
-        raise ValueError(f"All trainable parameters of a model must be of one floating type; these are {names}.")
+        raise ArgumentError(f"All trainable parameters of a model must be of one floating type; these are {names}.")
 
 
 def _hooked(modules: Sequence[nn.Module]) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from supervised.validate import ArgumentError, integer, number, shown
+from supervised.validate import ArgumentError, explained, integer, number, shown
 
 
 def interval(values: Any, level: float = 0.95) -> tuple[float, float]:
@@ -38,6 +38,7 @@ def describe(values: Any, level: float = 0.95, digits: int = 4) -> str:
     return f"{array.mean():.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
 
 
+@explained("metrics, each [N], by tag, and the tags of bands")
 def aggregate(metrics: Mapping[str, Any], bands: Collection[str]) -> tuple[dict[str, np.ndarray], dict[str, float]]:
     """Metrics, each [N], as (float64 arrays [N], their means over the seeds that have a value).
 

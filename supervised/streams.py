@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from supervised.validate import choice, seeds_of
+from supervised.validate import choice, explained, seeds_of
 
 # numpy derives independent generators from (seed, purpose): exploration never uses the numbers that an environment does.
 PURPOSES = {"agent": 0, "initial": 1, "policy": 2, "weights": 3, "forward": 4, "data": 5, "augment": 6, "replay": 7}
@@ -36,14 +36,17 @@ class Streams:
         self.seeds = seeds_of(seeds)
         self.generators = [generator(seed, purpose) for seed in self.seeds]
 
+    @explained("sizes that are whole numbers from 0 on")
     def uniform(self, *shape: int) -> Tensor:
         """Numbers in [0, 1), float64 [N, *shape]."""
         return torch.from_numpy(np.stack([rng.random(shape) for rng in self.generators]))
 
+    @explained("sizes that are whole numbers from 0 on")
     def normal(self, *shape: int) -> Tensor:
         """Standard normal numbers, float64 [N, *shape]."""
         return torch.from_numpy(np.stack([rng.standard_normal(shape) for rng in self.generators]))
 
+    @explained("high, a whole number from 1 on, and sizes")
     def integers(self, high: int, *shape: int) -> Tensor:
         """Whole numbers in 0..high-1, int64 [N, *shape]."""
         return torch.from_numpy(np.stack([rng.integers(high, size=shape) for rng in self.generators]))

@@ -8,6 +8,8 @@ names the argument, what was given and what is allowed.
 from __future__ import annotations
 
 import difflib
+import functools
+import inspect
 import itertools
 import math
 import numbers
@@ -15,12 +17,14 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
+import torch
 from torch import Tensor
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
 LARGEST = 2**63 - 1  # the largest int64
 MOST_SEEDS = 100_000
@@ -124,24 +128,24 @@ def choice(value: Any, name: str, known: Iterable[str], *, none: bool = False) -
     )
 
 
-def seeds_of(value: Any) -> tuple[int, ...]:
+def seeds_of(seeds: Any) -> tuple[int, ...]:
     """The seeds of a count (0..n-1), or of a list, range, array or tensor of different whole numbers in [0, 2**63).
 
     Raises ArgumentError for anything else, for no seed at all and for more than 100 000.
     """
-    plain = unwrap(value)
+    plain = unwrap(seeds)
     if is_whole(plain):
         plain = range(min(max(int(plain), 0), MOST_SEEDS + 1))
     if isinstance(plain, (str, bytes, Mapping, set, frozenset)) or not isinstance(plain, Iterable):
-        raise ArgumentError(f"seeds is a count or a list of whole numbers, not {shown(value)}.")
+        raise ArgumentError(f"seeds is a count or a list of whole numbers, not {shown(seeds)}.")
     try:
         found = list(itertools.islice(plain, MOST_SEEDS + 1))
     except TypeError:  # an array without an axis
-        raise ArgumentError(f"seeds is a count or a list of whole numbers, not {shown(value)}.") from None
+        raise ArgumentError(f"seeds is a count or a list of whole numbers, not {shown(seeds)}.") from None
     if not found:
-        raise ArgumentError(f"At least one seed is needed, not {shown(value)}.")
+        raise ArgumentError(f"At least one seed is needed, not {shown(seeds)}.")
     if len(found) > MOST_SEEDS:
-        raise ArgumentError(f"At most {MOST_SEEDS:,} seeds can run at once, not {shown(value)}.")
+        raise ArgumentError(f"At most {MOST_SEEDS:,} seeds can run at once, not {shown(seeds)}.")
     numbers_ = tuple(integer(seed, "A seed", 0) for seed in found)
     double = sorted(seed for seed, count in Counter(numbers_).items() if count > 1)
     if double:
@@ -178,13 +182,6 @@ def instance(value: Any, name: str, kinds: type[T] | tuple[type[T], ...], what: 
     return value
 
 
-def tensors(**given: Any) -> None:
-    """Raise ArgumentError, naming the argument, unless each is a tensor or None."""
-    for name, value in given.items():
-        if value is not None and not isinstance(value, Tensor):
-            raise ArgumentError(f"{name} is a tensor, not {shown(value)}.")
-
-
 def optional(check: Callable[..., T], value: Any, name: str, *limits: Any, **more: Any) -> T | None:
     """None where `value` is None, else what `check` returns."""
     return None if value is None else check(value, name, *limits, none=True, **more)
@@ -197,6 +194,29 @@ def store(owner: Any, check: Callable[..., Any], *names: str, none: bool = False
         if none and value is None:
             continue
         object.__setattr__(owner, name, check(value, name, **limits, **({"none": True} if none else {})))
+
+
+def explained(takes: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """A decorator: where a function fails on its arguments, an ArgumentError says what it takes and what it was given.
+
+    takes: the arguments and their shapes, in words. Costs nothing while all is well. Errors of this project pass through.
+    """
+
+    def decorate(function: Callable[P, T]) -> Callable[P, T]:
+        @functools.wraps(function)
+        def call(*args: P.args, **kwargs: P.kwargs) -> T:
+            try:
+                return function(*args, **kwargs)
+            except Exception as error:
+                if isinstance(error, (FloatingPointError, MemoryError, torch.OutOfMemoryError)) or _is_ours(error):
+                    raise
+                given = _given(function, args, kwargs)
+                said = first_line(error)
+                raise ArgumentError(f"{function.__qualname__} takes {takes}; it was given {given}. {said}") from error
+
+        return call
+
+    return decorate
 
 
 def unwrap(value: Any) -> Any:
@@ -233,3 +253,32 @@ def shown(value: Any) -> str:
     except Exception:  # whatever a user's object raises; also a whole number of too many digits
         text = "a number of too many digits" if isinstance(value, int) else f"an object of type {type(value).__name__}"
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."
+
+
+def first_line(error: Exception) -> str:
+    """What an error says, without the trace that torch and numba add, as a sentence."""
+    try:
+        said = (str(error).strip().splitlines() or [""])[0]
+    except ValueError:  # a number of too many digits
+        said = ""
+    return f"{said or type(error).__name__}{'' if said.endswith('.') else '.'}"
+
+
+def kind_of(value: Any) -> str:
+    """A value in a message: type and shape of an array or tensor, the repr of anything else."""
+    if isinstance(value, (Tensor, np.ndarray)) and value.ndim:
+        return f"{str(value.dtype).removeprefix('torch.')} {list(value.shape)}"
+    return shown(value)
+
+
+def _given(function: Callable[..., Any], args: Any, kwargs: Any) -> str:
+    """The arguments of a call by name, without `self`."""
+    try:
+        bound = inspect.signature(function).bind(*args, **kwargs).arguments
+    except TypeError as error:  # too many arguments, or one that it does not have
+        return f"other arguments ({error})"
+    return ", ".join(f"{name}={kind_of(value)}" for name, value in bound.items() if name != "self")
+
+
+def _is_ours(error: Exception) -> bool:
+    return type(error).__module__.split(".")[0] in ("supervised", "envs", "rl")

@@ -24,7 +24,7 @@ from supervised.fused import Adam
 from supervised.optimize import load_state_by_seed, state_by_seed
 from supervised.schedules import Curve, Schedule, as_schedule, value_at
 from supervised.stack import clip_per_seed
-from supervised.validate import ArgumentError, seeds_of
+from supervised.validate import ArgumentError, explained, flag, instance, integer, kind_of, seeds_of
 
 MOODY = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.BatchNorm1d, nn.BatchNorm2d)  # that act otherwise when judged
 
@@ -142,9 +142,9 @@ class DeepAgent:
             shape = list(values.shape)
         except (RuntimeError, TypeError, ValueError, AttributeError, KeyError, IndexError) as error:
             said = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise ValueError(f"The network cannot read observations of {self.observation_space}: {said}") from error
+            raise ArgumentError(f"The network cannot read observations of {self.observation_space}: {said}") from error
         if shape[:2] != [len(self.seeds), 2] or shape[2:] != [self.actions]:
-            raise ValueError(
+            raise ArgumentError(
                 f"The network must map observations [B, ...] to values [B, {self.actions}], one for each action; of a batch of"
                 f" 2 it makes {shape[1:]}."
             )
@@ -153,6 +153,7 @@ class DeepAgent:
         """Observations [N, B, *O] as the networks take them, on the device."""
         return encode(self.parts, obs, self.device)
 
+    @explained("observations [N, B, *O]")
     def q(self, obs: Any) -> Tensor:
         """Observations [N, B, *O] as the environment gives them -> values [N, B, A], no gradient."""
         return self.values(self.online, self.encode(obs))
@@ -162,7 +163,7 @@ class DeepAgent:
         """The values of all states of a Discrete observation space, float64 [N, S, A]. Raises ValueError for other spaces."""
         space = self.observation_space
         if not isinstance(space, gym.spaces.Discrete):
-            raise ValueError(f"Only Discrete observations make a table; these are {space}.")
+            raise ArgumentError(f"Only Discrete observations make a table; these are {space}.")
         states = torch.arange(int(space.start), int(space.start + space.n)).expand(len(self.seeds), -1)
         found: np.ndarray = self.q(states).double().cpu().numpy()
         return found
@@ -177,6 +178,7 @@ class DeepAgent:
         """The value of what comes next by the target network, or by the online one where there is none."""
         return self.values(self.target or self.online, x)
 
+    @explained("observations and a mask bool [N, B, A] or None")
     def allowed(self, obs: Any, mask: Tensor | None) -> Tensor | None:
         """The mask [N, B, A] that came with observations, or what the description's function says of them; None: all."""
         if self.description.mask is None:
@@ -184,7 +186,9 @@ class DeepAgent:
         found = self.description.mask(obs)
         if not isinstance(found, Tensor) or found.dtype != torch.bool or found.shape[-1] != self.actions:
             what = f"{found.dtype} {list(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
-            raise ValueError(f"mask must return a bool tensor [..., {self.actions}], one for each action, not {what}.")
+            raise ArgumentError(
+                f"mask must return a bool tensor [..., {self.actions}], one for each action, not {what}."
+            )
         found = found.to(self.device)
         return found if mask is None else found & mask.to(self.device)
 
@@ -194,7 +198,8 @@ class DeepAgent:
         Raises ValueError for a batch of other shapes, and NotFinite where a gradient is NaN or infinite; either way the
         networks are as they were.
         """
-        batch = self._on_device(_checked(batch, len(self.seeds)))
+        measured = flag(measured, "measured")
+        batch = self._on_device(_checked(batch, len(self.seeds), self.actions))
         learned = self.description.learn(self, batch, measured)
         learned.pull_back(learned.slope)
         clip = float("inf") if self.description.max_grad_norm is None else self.description.max_grad_norm
@@ -215,10 +220,12 @@ class DeepAgent:
             metrics = metrics | {"train/gradient_norm": norm}
         return Update(metrics, learned.td_error)
 
+    @explained("the curve of a schedule and a step")
     def set_learning_rate(self, curve: Curve, step: int) -> None:
         """Put the learning rate to what a schedule says at an environment step."""
+        rate = value_at(curve, step)
         for group in self.optimizer.param_groups:
-            group["lr"] = value_at(curve, step)
+            group["lr"] = rate
 
     def _renew_target(self) -> None:
         every, rate = self.description.target_every_updates, self.description.target_rate
@@ -260,10 +267,13 @@ class DeepAgent:
             batch,
         )
 
+    @explained("k, the place of one of its seeds")
     def weights_of(self, k: int) -> dict[str, np.ndarray]:
         """The k-th seed's weights, for a policy."""
+        k = integer(k, "k", 0, len(self.seeds) - 1)
         return {name: value[k].cpu().numpy() for name, value in self.online.state_dict().items()}
 
+    @explained("the weights of one seed by name")
     def take_weights(self, weights: Mapping[str, np.ndarray]) -> None:
         """Give all seeds the weights of one. Raises RuntimeError for those of another network."""
         stacked = {name: np.stack([np.array(value)] * len(self.seeds)) for name, value in weights.items()}
@@ -283,13 +293,14 @@ class DeepAgent:
             saved["target"] = _numpy(self.target.state_dict())
         return saved
 
+    @explained("the state that state_dict returned")
     def load_state_dict(self, saved: dict[str, Any]) -> None:
         """Take over what `state_dict` gave. Raises ValueError for another network, or for NaN or infinite weights."""
         names = ("online", "target") if self.target is not None else ("online",)
         for name in names:
             for key, value in saved[name].items():
                 if not np.isfinite(value).all():
-                    raise ValueError(f"The saved {key} of the {name} network has values that are NaN or infinite.")
+                    raise ArgumentError(f"The saved {key} of the {name} network has values that are NaN or infinite.")
         self.online.load_state_dict(_tensors(saved["online"]))
         if self.target is not None:
             self.target.load_state_dict(_tensors(saved["target"]))
@@ -300,11 +311,16 @@ class DeepAgent:
         self.online.load_random_state(torch.from_numpy(saved["streams"]))
 
 
-def _checked(batch: Batch, n: int) -> Batch:
+def _checked(batch: Batch, n: int, actions: int) -> Batch:
     """The batch with its numbers as float32 and int64. Raises ValueError unless its parts are [N, B] of one B from 1 on.
 
     Compiled code would read past their ends.
     """
+    instance(batch, "batch", Batch, "an rl.Batch")
+    for name in ("action", "reward", "discount", "next_mask", "weight", "index"):
+        part = getattr(batch, name)
+        if not isinstance(part, Tensor) and (part is not None or name in ("action", "reward", "discount")):
+            raise ArgumentError(f"A batch's {name} is a tensor [{n} seeds, B], not {kind_of(part)}.")
     shape = batch.reward.shape
     for name, wanted in NUMBERS:
         part = getattr(batch, name)
@@ -314,7 +330,7 @@ def _checked(batch: Batch, n: int) -> Batch:
             part.is_floating_point() == wanted.is_floating_point and part.dtype != torch.bool
         )
         if part.shape != shape or not alike or part.ndim != 2 or len(part) != n or not part.numel():
-            raise ValueError(
+            raise ArgumentError(
                 f"A batch's {name} is {str(wanted).removeprefix('torch.')} [{n} seeds, B], as all its parts are, not"
                 f" {str(part.dtype).removeprefix('torch.')} {list(part.shape)}."
             )
@@ -322,10 +338,14 @@ def _checked(batch: Batch, n: int) -> Batch:
             batch = batch._replace(**{name: part.to(wanted)})
     for name in ("obs", "next_obs"):
         for leaf in leaves(getattr(batch, name)).values():
-            if leaf.shape[:2] != shape:
-                raise ValueError(
-                    f"A batch's {name} begins with [seeds, B] = {list(shape)}, as its rewards, not {list(leaf.shape)}."
+            if not isinstance(leaf, Tensor) or leaf.shape[:2] != shape:
+                raise ArgumentError(
+                    f"A batch's {name} begins with [seeds, B] = {list(shape)}, as its rewards, not {kind_of(leaf)}."
                 )
+    if batch.next_mask is not None and (
+        batch.next_mask.dtype != torch.bool or batch.next_mask.shape != (*shape, actions)
+    ):
+        raise ArgumentError(f"A batch's next_mask is bool {[*shape, actions]}, not {kind_of(batch.next_mask)}.")
     return batch
 
 

@@ -113,8 +113,9 @@ class DQN:
     target_rate of the way (1: copied); None: no target network. double, dueling, n_step, prioritised: see the module.
     priority_exponent: alpha; importance_exponent: beta, a number or a schedule in steps. explore: one of rl.explore's
     EpsilonGreedy, Greedy, Boltzmann and DecayingNoise; the default goes from epsilon 1 to 0.05 over a tenth of the run.
-    channels: which axis of an image holds its channels: "first", "last", or "auto": two equal sides in front of it mean last, two
-    equal sides behind it first, else it is the shortest. mask: a function of observations [..., *O] -> bool [..., A], the actions allowed; info["action_mask"] is heeded without it.
+    channels: which axis of an image holds its channels: "first", "last", or "auto": last where two equal sides stand in front
+    of it, first where two equal sides stand behind it, else the shortest. mask: a function of observations [..., *O] -> bool
+    [..., A], the actions allowed; info["action_mask"] is heeded without it.
     compiled: compute networks of linear layers and ReLUs by machine code of our own, where numba is at hand and on the CPU;
     False: by torch alone. Both learn the same but for rounding.
     Raises ValueError or TypeError, in a sentence, for settings out of range or in contradiction.

@@ -25,7 +25,7 @@ from rl.spaces import SpaceError, actions_of
 from rl.tiles import Bounds, code, coding_of, values
 from rl.types import Batch, Update
 from supervised.schedules import Schedule, setting
-from supervised.validate import ArgumentError, as_float, choice, seeds_of, shown, store
+from supervised.validate import ArgumentError, as_float, choice, explained, seeds_of, shown, store
 
 
 class Memory(NamedTuple):
@@ -160,7 +160,7 @@ class LinearAgent:
         self, description: LinearSARSA, observation_space: Any, action_space: Any, seeds: Any, device: str = "cpu"
     ) -> None:
         if device not in ("cpu", "auto"):
-            raise ValueError(f'Tiles live on the CPU; device must be "cpu" or "auto", not {device!r}.')
+            raise ArgumentError(f'Tiles live on the CPU; device must be "cpu" or "auto", not {device!r}.')
         self.description = description
         self.seeds = seeds_of(seeds)
         self.actions, self.first_action = actions_of(action_space)
@@ -168,23 +168,24 @@ class LinearAgent:
         self.parts = parts_of(observation_space)
         needed = len(self.seeds) * self.coding.features * self.actions * 8
         if needed > MOST_BYTES:
-            raise ValueError(
+            raise ArgumentError(
                 f"The weights take {needed / 1e9:.1f} GB, more than the {MOST_BYTES / 1e9:.0f} GB allowed."
             )
         self.weights = np.zeros((len(self.seeds), self.coding.features, self.actions))
         self._code = jit.compiled(code) or code
         self._values = jit.compiled(values) or values
 
+    @explained("observations [N, B, D]")
     def tiles(self, obs: Any) -> np.ndarray:
         """Observations [N, B, D] -> the tiles that they lie in, int64 [N * B, T]. Raises ValueError for others, and for NaN."""
         array = np.asarray(obs.cpu() if isinstance(obs, Tensor) else obs, np.float64)
         axes = len(self.coding.low)
         if array.ndim != 3 or array.shape[0] != len(self.seeds) or array.shape[2] != axes:
-            raise ValueError(
+            raise ArgumentError(
                 f"Observations are [N, B, {axes}] with N = {len(self.seeds)} seeds, not {list(array.shape)}."
             )
         if np.isnan(array).any():
-            raise ValueError("The observation has NaN in it.")
+            raise ArgumentError("The observation has NaN in it.")
         found = np.empty((array.shape[0] * array.shape[1], len(self.coding.shift)), np.int64)
         self._code(self.coding, array.reshape(-1, axes), found)
         return found
@@ -208,17 +209,19 @@ class LinearAgent:
         """Which actions are allowed [N, B, A]: those of the mask, None for all."""
         return mask
 
+    @explained("k, the place of one of its seeds")
     def weights_of(self, k: int) -> dict[str, np.ndarray]:
         """The k-th seed's weights, for a policy."""
         return {"weights": self.weights[k]}
 
+    @explained("the weights of one seed by name")
     def take_weights(self, weights: Mapping[str, np.ndarray]) -> None:
         """Give all seeds the weights of one. Raises ValueError for those of other tiles."""
         self.load_state_dict({"weights": np.stack([weights["weights"]] * len(self.seeds))})
 
     def update(self, batch: Batch) -> Update:
         """Raises ValueError: SARSA(lambda) learns from what it does next, which a batch does not tell."""
-        raise ValueError(
+        raise ArgumentError(
             "LinearSARSA learns from what it does next, which a batch does not tell: train it by rl.train, or step by step with"
             " run.advance()."
         )
@@ -226,11 +229,12 @@ class LinearAgent:
     def state_dict(self) -> dict[str, Any]:
         return {"weights": self.weights}
 
+    @explained("the state that state_dict returned")
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over saved weights. Raises ValueError for another shape, or for NaN or infinite values."""
         saved = state["weights"]
         if saved.shape != self.weights.shape or saved.dtype != self.weights.dtype or not np.isfinite(saved).all():
-            raise ValueError(f"The saved weights must be finite float64 {list(self.weights.shape)}.")
+            raise ArgumentError(f"The saved weights must be finite float64 {list(self.weights.shape)}.")
         self.weights[:] = saved
 
 

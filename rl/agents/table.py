@@ -16,7 +16,7 @@ from rl.spaces import StateIndex, actions_of
 from rl.types import Batch, Update
 from supervised.schedules import VISITS, Curve, Inverse, Linear, Schedule, as_schedule, setting, value_at
 from supervised.streams import generator
-from supervised.validate import ArgumentError, as_float, integer, number, seeds_of, shown, store
+from supervised.validate import ArgumentError, as_float, explained, integer, number, seeds_of, shown, store
 
 LONGEST_LOOKUP = 65_536
 MOST_BYTES = 16_000_000_000
@@ -157,7 +157,7 @@ class TableAgent:
         self, description: Tabular, observation_space: Any, action_space: Any, seeds: Any, device: str = "cpu"
     ) -> None:
         if device not in ("cpu", "auto"):
-            raise ValueError(f'A table lives on the CPU; device must be "cpu" or "auto", not {device!r}.')
+            raise ArgumentError(f'A table lives on the CPU; device must be "cpu" or "auto", not {device!r}.')
         self.description = description
         self.seeds = seeds_of(seeds)
         self.index = StateIndex(observation_space)
@@ -166,7 +166,7 @@ class TableAgent:
         extra = description.tables(*shape)
         needed = len(self.seeds) * (shape[0] * shape[1] * 16 + sum(part.nbytes for part in extra.values()))
         if needed > MOST_BYTES:
-            raise ValueError(
+            raise ArgumentError(
                 f"{len(self.seeds)} tables of {shape[0]:,} states and {shape[1]} actions take {needed / 1e9:.1f} GB, more than"
                 f" the {MOST_BYTES / 1e9:.0f} GB that are allowed. Take fewer seeds, or an agent with a network."
             )
@@ -178,11 +178,13 @@ class TableAgent:
         self.updates = 0
         self.generators = [generator(seed, "agent") for seed in self.seeds]  # for `update`
 
+    @explained("state indices int64 [N, B]")
     def q(self, obs: Any) -> Tensor:
         """State indices [N, B] -> float64 [N, B, A]. Raises ValueError for indices outside 0..S-1 or another shape."""
         states = self._states(obs)
         return torch.from_numpy(np.take_along_axis(self.table, states[..., None], axis=1))
 
+    @explained("an rl.Batch of [N, B] with state indices for observations")
     def update(self, batch: Batch) -> Update:
         """Learn from a batch of transitions [N, B], one after another; obs and next_obs are state indices.
 
@@ -192,15 +194,15 @@ class TableAgent:
         """
         description = self.description
         if description.needs_next_action or description.trail(self.index.size, self.actions):
-            raise ValueError(
+            raise ArgumentError(
                 f"{type(description).__name__} learns from whole episodes, or from what it does next, which a batch does not"
                 " tell: train it by rl.train, or step by step with run.advance()."
             )
         plain = description.memory is Table
         if batch.next_mask is not None and not (plain and not description.knows_policy):
-            raise ValueError(f"{type(description).__name__} knows no masks.")
+            raise ArgumentError(f"{type(description).__name__} knows no masks.")
         if batch.weight is not None and not plain:
-            raise ValueError(f"{type(description).__name__} knows no weights.")
+            raise ArgumentError(f"{type(description).__name__} knows no weights.")
         states, next_states = self._states(batch.obs), self._states(batch.next_obs)
         schedules = (description.step_size, description.explore.level, description.gamma)
         rate, level, discounting = (as_schedule(s).curve(100_000) for s in schedules)
@@ -242,27 +244,30 @@ class TableAgent:
         parts = {"action": action, "reward": reward, "discount": discount, "next_obs": next_states}
         for name, part in parts.items():
             if part.shape != states.shape:
-                raise ValueError(f"A batch's {name} is {list(states.shape)}, as its obs, not {list(part.shape)}.")
+                raise ArgumentError(f"A batch's {name} is {list(states.shape)}, as its obs, not {list(part.shape)}.")
         if action.dtype.kind not in "iu" or (action.size and not 0 <= action.min() <= action.max() < self.actions):
-            raise ValueError(f"A batch's actions are whole numbers from 0 to {self.actions - 1}.")
+            raise ArgumentError(f"A batch's actions are whole numbers from 0 to {self.actions - 1}.")
         if not np.isfinite(reward).all() or not ((discount >= 0) & (discount <= 1)).all():
-            raise ValueError("A batch's rewards are finite numbers, its discounts lie in [0, 1].")
+            raise ArgumentError("A batch's rewards are finite numbers, its discounts lie in [0, 1].")
 
     def state_dict(self) -> dict[str, Any]:
         drawn = [dict(rng.bit_generator.state) for rng in self.generators]
         return {**self.tables, "updates": np.array([self.updates]), "generators": drawn}
 
+    @explained("the state that state_dict returned")
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over saved tables. Raises ValueError for another shape, or for NaN or infinite values."""
         for name, mine in self.tables.items():
             saved = state.get(name)
             if saved is None or saved.shape != mine.shape or saved.dtype != mine.dtype:
                 found = "nothing" if saved is None else f"{saved.dtype} {list(saved.shape)}"
-                raise ValueError(f"The saved table {name!r} must be {mine.dtype} {list(mine.shape)}, but is {found}.")
+                raise ArgumentError(
+                    f"The saved table {name!r} must be {mine.dtype} {list(mine.shape)}, but is {found}."
+                )
             if not np.isfinite(saved).all():
-                raise ValueError(f"The saved table {name!r} has values that are NaN or infinite.")
+                raise ArgumentError(f"The saved table {name!r} has values that are NaN or infinite.")
         if (state["visits"] < 0).any() or (state["visits"] >= MOST_TIMES).any():
-            raise ValueError(f"The saved visit counts lie outside 0..{MOST_TIMES - 1}.")
+            raise ArgumentError(f"The saved visit counts lie outside 0..{MOST_TIMES - 1}.")
         self.description.check_saved(state, self.index.size, self.actions)
         for name, mine in self.tables.items():
             mine[:] = state[name]
@@ -273,12 +278,12 @@ class TableAgent:
     def _states(self, obs: Any) -> np.ndarray:
         states = np.asarray(obs.cpu() if isinstance(obs, Tensor) else obs)
         if states.ndim != 2 or states.shape[0] != len(self.seeds) or states.dtype.kind not in "iu":
-            raise ValueError(
+            raise ArgumentError(
                 f"A table takes state indices, whole numbers [N, B] with N = {len(self.seeds)} seeds, not"
                 f" {states.dtype} {list(states.shape)}."
             )
         if states.size and not (states.min() >= 0 and states.max() < self.index.size):
-            raise ValueError(f"State indices lie in 0..{self.index.size - 1}; got {states.min()} to {states.max()}.")
+            raise ArgumentError(f"State indices lie in 0..{self.index.size - 1}; got {states.min()} to {states.max()}.")
         return states.astype(np.int64)
 
 
@@ -301,7 +306,7 @@ def _initial(initial_q: float | tuple[float, float], shape: tuple[int, int], see
 def check_expected(description: Any) -> None:
     """Raise ValueError for an exploration whose mean over actions is not known in closed form."""
     if description.explore.kind not in (EPSILON_GREEDY, BOLTZMANN):
-        raise ValueError(
+        raise ArgumentError(
             f"{type(description).__name__} needs to know how likely each action is: explore by EpsilonGreedy, Greedy or"
             f" Boltzmann, not by {type(description.explore).__name__}."
         )
@@ -320,4 +325,4 @@ def check_number(description: Any, name: str, most: float = 1e6) -> None:
 def check_unused(description: Any, name: str, why: str) -> None:
     """Raise ValueError for a setting that this agent does not have, unless it stands as it comes."""
     if getattr(description, name) != getattr(type(description), name):
-        raise ValueError(f"{type(description).__name__} takes no {name}: {why}.")
+        raise ArgumentError(f"{type(description).__name__} takes no {name}: {why}.")

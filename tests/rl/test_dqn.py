@@ -342,7 +342,7 @@ def test_masked_actions_are_never_taken_nor_believed():
         ({"network": "mlp(0)"}, "is no name with sizes"),
         ({"network": "linear(3)"}, "is no name with sizes"),
         ({"learning_rate": -1.0}, "learning_rate must lie"),
-        ({"max_grad_norm": 0}, "max_grad_norm must lie"),
+        ({"max_grad_norm": 0}, "max_grad_norm is a number from 1e-12 on"),
     ],
 )
 def test_contradictions_and_nonsense_are_told(settings, said):

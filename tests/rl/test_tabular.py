@@ -152,7 +152,7 @@ def test_a_mask_of_a_batch_holds_also_where_the_state_leads_back_to_itself():
     [
         (lambda: rl.NStepSARSA(n=0), "n is a whole number from 1 on"),
         (lambda: rl.SARSALambda(lambda_=1.5), "lambda_ must lie in"),
-        (lambda: rl.SARSALambda(traces="none"), "traces are accumulating, replacing, dutch"),
+        (lambda: rl.SARSALambda(traces="none"), "There is no traces 'none'"),
         (lambda: rl.QLambda(traces="dutch"), "Dutch traces belong to SARSA"),
         (lambda: rl.MonteCarlo(memory_steps=True), "memory_steps is a whole number"),
         (lambda: rl.DynaQ(bonus=math.nan), "bonus must lie in"),
