@@ -66,7 +66,8 @@ def _checked(P: Any) -> Transitions:
             "P[s][a] is a list of (probability, next state, reward, terminated) for each state s and action a, numbered from"
             f" 0, not {shown(P)}."
         )
-    return P
+    checked: Transitions = P
+    return checked
 
 
 def one_step(**kwargs: Any) -> TableEnv:

@@ -17,7 +17,7 @@ import numpy as np
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import VectorEnv
 
-from supervised.validate import shown
+from supervised.validate import shown, unwrapped
 
 EnvLike = str | EnvSpec | Callable[[], gym.Env[Any, Any]] | VectorEnv[Any, Any, Any]
 
@@ -122,6 +122,7 @@ def from_description(description: Mapping[str, Any]) -> Source:
 
 def _from_id(name: str, kwargs: dict[str, Any]) -> Source:
     _find(name)
+    kwargs = unwrapped(kwargs)
     try:
         plain = json.loads(json.dumps(kwargs, allow_nan=False))
     except (TypeError, ValueError):

@@ -20,7 +20,7 @@ from rl.agents.traces import QLambda, SARSALambda
 from rl.agents.weighted import WeightedQ
 from rl.explore import RULES
 from supervised.schedules import Constant, Exponential, Inverse, Linear
-from supervised.validate import ArgumentError, shown, unwrap
+from supervised.validate import ArgumentError, shown, unwrapped
 
 TABULAR = (
     QLearning,
@@ -108,7 +108,7 @@ def to_json(value: Any) -> Any:
         return {"type": type(value).__name__, **fields}
     if callable(value):
         return {"type": FUNCTION, "name": getattr(value, "__qualname__", type(value).__name__)}
-    return [to_json(item) for item in value] if isinstance(value, tuple) else unwrap(value)
+    return [to_json(item) for item in value] if isinstance(value, tuple) else unwrapped(value)
 
 
 def from_json(data: Any, **functions: Any) -> Any:

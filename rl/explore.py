@@ -18,7 +18,7 @@ from torch import Tensor
 from rl import jit
 from supervised.schedules import Inverse, Linear, Schedule, as_schedule, setting
 from supervised.streams import Streams
-from supervised.validate import ArgumentError, choice, explained, number, store
+from supervised.validate import choice, explained, flag, integer, number, store
 
 EPSILON_GREEDY, BOLTZMANN, NOISE, UPPER_BOUND = 0, 1, 2, 3
 TIES = ("random", "first")
@@ -178,9 +178,8 @@ def epsilon_greedy(
 
     q [N, E, A]; epsilon a number or [N, E]; mask bool [N, E, A] -> int64 [N, E].
     """
-    level: Any = epsilon.cpu().numpy() if isinstance(epsilon, Tensor) else epsilon
-    if not isinstance(epsilon, Tensor):
-        level = number(epsilon, "epsilon", 0.0, 1.0)
+    level: Any = _each(epsilon) if np.ndim(epsilon) else number(epsilon, "epsilon", 0.0, 1.0)
+    random_ties = flag(random_ties, "random_ties")
     values, allowed = _allowed(q, mask)
     u = _uniform(values, streams)
     explore = u < level
@@ -203,9 +202,8 @@ def boltzmann(q: Tensor, temperature: float | Tensor, streams: Streams, mask: Te
 
     q [N, E, A]; temperature a number or [N, E]; mask bool [N, E, A] -> int64 [N, E].
     """
-    level: Any = temperature.cpu().numpy()[..., None] if isinstance(temperature, Tensor) else temperature
-    if not isinstance(temperature, Tensor):
-        level = number(temperature, "temperature", 0.0, above=True)
+    several = np.ndim(temperature) > 0
+    level: Any = _each(temperature)[..., None] if several else number(temperature, "temperature", 0.0, above=True)
     values, _ = _allowed(q, mask)
     weight = np.exp((values - values.max(-1, keepdims=True)).astype(np.float64) / level)
     reached = weight.cumsum(-1)
@@ -218,7 +216,7 @@ def boltzmann(q: Tensor, temperature: float | Tensor, streams: Streams, mask: Te
 @explained("tensors q [N, E, A], scale or [N, E], streams of N seeds and mask bool [N, E, A] or None")
 def noisy_greedy(q: Tensor, scale: float | Tensor, streams: Streams, mask: Tensor | None = None) -> Tensor:
     """argmax_a q_a + scale * n_a with standard normal n_a: the lectures' decaying noise. q [N, E, A] -> int64 [N, E]."""
-    factor = scale.cpu().numpy()[..., None] if isinstance(scale, Tensor) else number(scale, "scale", 0.0)
+    factor = _each(scale)[..., None] if np.ndim(scale) else number(scale, "scale", 0.0)
     values, _ = _allowed(q, mask)
     return torch.from_numpy((values + factor * streams.normal(*values.shape[1:]).numpy()).argmax(-1))
 
@@ -237,6 +235,7 @@ def choose_each(q: Any, kind: int, level: Any, random_ties: bool, u: Any, action
 )
 def by_rule(kind: int, q: Tensor, level: Tensor, streams: Streams, mask: Tensor | None, random_ties: bool) -> Tensor:
     """An action by the rule `kind`, whose epsilon, temperature or scale is `level` float64 [N, E]; compiled where it can be."""
+    kind, random_ties = integer(kind, "kind", 0, NOISE), flag(random_ties, "random_ties")
     fast = jit.compiled(choose_each) if mask is None and kind != NOISE else None
     if fast is not None:
         values = q.detach().cpu().numpy()
@@ -248,6 +247,11 @@ def by_rule(kind: int, q: Tensor, level: Tensor, streams: Streams, mask: Tensor 
     if kind == EPSILON_GREEDY:
         return epsilon_greedy(q, level, streams, mask, random_ties)
     return (boltzmann if kind == BOLTZMANN else noisy_greedy)(q, level, streams, mask)
+
+
+def _each(level: Any) -> np.ndarray:
+    """Epsilons, temperatures or scales [N, E] as float64."""
+    return np.asarray(level.detach().cpu() if isinstance(level, Tensor) else level, np.float64)
 
 
 def _uniform(values: np.ndarray, streams: Streams) -> np.ndarray:
@@ -263,7 +267,7 @@ def _allowed(q: Tensor, mask: Tensor | None) -> tuple[np.ndarray, np.ndarray | N
     allowed: np.ndarray = mask.cpu().numpy()
     if not allowed.any(-1).all():
         place = np.argwhere(~allowed.any(-1))[0].tolist()
-        raise ArgumentError(f"The action mask at {place} allows no action; at least one must be allowed.")
+        raise ValueError(f"The action mask at {place} allows no action; at least one must be allowed.")
     return np.where(allowed, values, -np.inf), allowed
 
 

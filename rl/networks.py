@@ -20,7 +20,7 @@ from supervised import CNN, MLP, LinearRegression
 from supervised.chain import Link, link
 from supervised.layers import Model
 from supervised.stack import Op, Stack, rule
-from supervised.validate import ArgumentError, choice, instance, integer, shown
+from supervised.validate import ArgumentError, choice, explained, instance, integer, shown
 
 Network = str | Callable[[gym.Space[Any], int], nn.Module]
 NAMES = ("auto", "linear", "mlp", "cnn", "nature")
@@ -43,7 +43,7 @@ def check(network: Any) -> None:
     """Raise ArgumentError for what is neither a name nor a function."""
     if isinstance(network, str):
         parse(network)
-    elif not callable(network):
+    elif not callable(network) or (isinstance(network, type) and not issubclass(network, nn.Module)):
         raise ArgumentError(
             "network is a name such as 'mlp(64,64)' or a function (observation_space, outputs) -> nn.Module, not"
             f" {shown(network)}."
@@ -148,6 +148,7 @@ def _joined(stack: Stack, modules: Sequence[Joined]) -> Op | None:
 class Dueling(nn.Module):
     """1 + A numbers -> A values: V + advantage - mean advantage (Wang et al. 2016, equation 9)."""
 
+    @explained("a tensor [..., 1 + A]")
     def forward(self, x: Tensor) -> Tensor:
         """[..., 1 + A] -> [..., A]."""
         advantage = x[..., 1:]

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rl.spaces import SpaceError
-from supervised.validate import explained, kind_of
+from supervised.validate import explained, kind_of, shown
 
 CHANNELS = ("auto", "first", "last")
 SMALLEST_SIDE = 4  # pixels, of an image; smaller boxes are read number by number
@@ -112,7 +112,7 @@ def parts_of(space: gym.Space[Any], name: str = "", channels: str = "auto") -> t
     if isinstance(space, gym.spaces.Box):
         return (_box(space, name, channels),)
     raise SpaceError(
-        f"The observation {name or 'space'} {space} is of a kind that no network here reads. Turn it into numbers with"
+        f"The observation {name or 'space'} {shown(space)} is of a kind that no network here reads. Turn it into numbers with"
         " gymnasium.wrappers.TransformObservation, or choose parts of it with FilterObservation."
     )
 

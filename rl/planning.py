@@ -84,7 +84,7 @@ def policy_iteration(model: Model, gamma: float) -> Solution:
         if not better.any():
             return Solution(q, v, policy, sweep)
         policy = np.where(better, q.argmax(-1), policy)
-    raise ArgumentError(f"Policy iteration does not settle at gamma {gamma}.")
+    raise ValueError(f"Policy iteration does not settle at gamma {gamma}.")
 
 
 @explained("a model that envs.read returns, gamma in [0, 1] and a tolerance from 0 on")
@@ -132,7 +132,7 @@ def modified_policy_iteration(model: Model, gamma: float, evaluations: int = 20,
         going_on = gamma * odds * ~model.terminated[states, policy]
         for _ in range(evaluations):
             v = gain + (going_on * v[moves]).sum(-1)
-    raise ArgumentError(
+    raise ValueError(
         f"Policy iteration does not settle at gamma {gamma}: some rewards never end. Take a gamma below 1."
     )
 
@@ -169,7 +169,7 @@ def relative_value_iteration(model: Model, tolerance: float = 1e-12) -> tuple[fl
     """
     tolerance = number(tolerance, "tolerance", 0.0, 1.0, below=True)
     if model.ends:
-        raise ArgumentError(f"{model.name} has endings: what is had per step is asked of processes without.")
+        raise ValueError(f"{model.name} has endings: what is had per step is asked of processes without.")
     v = np.zeros(model.states)
     for sweep in range(1, MOST_SWEEPS // 10 + 1):
         moved = 0.5 * (backup(model, v, 1.0).max(-1) - v)
@@ -179,7 +179,7 @@ def relative_value_iteration(model: Model, tolerance: float = 1e-12) -> tuple[fl
             return gain, Solution(q, q.max(-1), q.argmax(-1), sweep)
         v = v + moved
         v -= v[0]
-    raise ArgumentError(f"Relative value iteration does not settle in {model.name}: its parts have gains of their own.")
+    raise ValueError(f"Relative value iteration does not settle in {model.name}: its parts have gains of their own.")
 
 
 @explained("a model that envs.read returns and policy int [S] or float [S, A]")
@@ -190,7 +190,7 @@ def gain(model: Model, policy: np.ndarray) -> float:
     """
     policy = np.asarray(policy)
     if policy.ndim != (1 if policy.dtype.kind in "iu" else 2):
-        raise ArgumentError(
+        raise ValueError(
             f"The gain is asked of one policy at a time, int [S] or float [S, A], not {list(policy.shape)}."
         )
     weights = _weights(model, policy)
@@ -264,10 +264,10 @@ def at_start(model: Model, v: np.ndarray) -> np.ndarray:
 def _weights(model: Model, policy: np.ndarray) -> np.ndarray:
     if policy.dtype.kind in "iu":
         if policy.shape[-1:] != (model.states,) or policy.min() < 0 or policy.max() >= model.actions:
-            raise ArgumentError(f"A policy names one of {model.actions} actions for each of {model.states} states.")
+            raise ValueError(f"A policy names one of {model.actions} actions for each of {model.states} states.")
         return np.asarray(np.eye(model.actions)[policy])
     if policy.shape[-2:] != (model.states, model.actions) or not np.allclose(policy.sum(-1), 1) or (policy < 0).any():
-        raise ArgumentError(f"A random policy is [{model.states}, {model.actions}], each row summing to 1.")
+        raise ValueError(f"A random policy is [{model.states}, {model.actions}], each row summing to 1.")
     return policy
 
 
@@ -276,14 +276,14 @@ def _solve(model: Model, weights: np.ndarray, gamma: float, reward: np.ndarray) 
     from scipy.sparse.linalg import spsolve
 
     if weights.ndim != 2:
-        raise ArgumentError("Without a horizon one policy is evaluated at a time.")
+        raise ValueError("Without a horizon one policy is evaluated at a time.")
     joint = weights[..., None] * model.probability
     going_on = np.where(model.terminated, 0.0, joint).reshape(model.states, -1)
     rows = np.repeat(np.arange(model.states), going_on.shape[1])
     columns = model.next_state.reshape(-1)
     moves = coo_array((going_on.reshape(-1), (rows, columns)), shape=(model.states, model.states))
     if gamma == 1.0 and not _ends(moves.tocsr(), going_on.sum(-1)):
-        raise ArgumentError(
+        raise ValueError(
             "At gamma 1 this policy goes on for ever from some state, so its value has no end: give a horizon."
         )
     system = (eye_array(model.states) - gamma * moves).tocsc()

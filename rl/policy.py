@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,14 @@ import torch
 
 from rl.agents.deep import DeepAgent
 from rl.agents.linear import LinearAgent
-from rl.describe import AGENTS, for_policy, from_json, to_json
+from rl.describe import AGENTS, check, for_policy, from_json, to_json
 from rl.explore import BOLTZMANN, EPSILON_GREEDY, NOISE, by_rule, choose, greedy
 from rl.observations import leaves
 from rl.spaces import SpaceError, StateIndex, actions_of, space_from_json, space_to_json
-from supervised import checkpoint
+from supervised import checkpoint, validate
 from supervised.checkpoint import CheckpointError
 from supervised.streams import Streams, generator
-from supervised.validate import ArgumentError, flag, integer, number, shown
+from supervised.validate import ArgumentError, flag, instance, integer, number, shown
 
 UNREAD = np.empty((0, 0))  # in the place of visit counts, which a policy does not have
 
@@ -41,14 +42,14 @@ class TablePolicy:
     ) -> None:
         self.table = _floats(table, "table")
         self.observation_space, self.action_space = observation_space, action_space
-        self.seed, self.explore, self.level = seed, explore, level
+        self.seed = integer(seed, "seed", 0)
+        self.explore, self.level = check_rule(explore, level)
         self.index = StateIndex(observation_space)
         self.actions, self.first_action = actions_of(action_space)
         if self.table.shape != (self.index.size, self.actions) or not np.isfinite(self.table).all():
             raise ValueError(f"The table must be finite and [{self.index.size}, {self.actions}].")
-        check_rule(explore, level)
         self.greedy = self.table.argmax(-1)
-        self.rng = generator(seed, "policy")
+        self.rng = generator(self.seed, "policy")
 
     def predict(
         self, obs: Any, state: Any = None, episode_start: Any = None, deterministic: bool = True
@@ -86,7 +87,7 @@ class TablePolicy:
             "explore": self.explore,
             "level": self.level,
         }
-        checkpoint.save(path, {"q": self.table}, meta, keep=False)
+        checkpoint.save(validate.path(path, "path"), {"q": self.table}, meta, keep=False)
 
 
 class NetworkPolicy:
@@ -108,13 +109,17 @@ class NetworkPolicy:
     ) -> None:
         self.description = description
         self.observation_space, self.action_space = observation_space, action_space
-        self.seed, self.explore, self.level = seed, explore, level
-        check_rule(explore, level)
-        self.agent: DeepAgent | LinearAgent = for_policy(description).build(observation_space, action_space, [seed])
-        if not all(np.isfinite(weight).all() for weight in weights.values()):
+        self.seed = integer(seed, "seed", 0)
+        self.explore, self.level = check_rule(explore, level)
+        check(description)
+        self.agent: DeepAgent | LinearAgent = for_policy(description).build(
+            observation_space, action_space, [self.seed]
+        )
+        instance(weights, "weights", Mapping, "a dict of arrays by name")
+        if not all(np.isfinite(_floats(weight, f"weights[{name!r}]")).all() for name, weight in weights.items()):
             raise ValueError("The weights have values that are NaN or infinite.")
         self.agent.take_weights(weights)
-        self.streams = Streams([seed], "policy")
+        self.streams = Streams([self.seed], "policy")
 
     def predict(
         self,
@@ -158,17 +163,22 @@ class NetworkPolicy:
 
     def _tensors(self, obs: Any) -> tuple[Any, tuple[int, ...]]:
         """Observation(s) -> tensors [1, B, *O] by part, and the shape of the answer: () of one, (B,) of several."""
-        found = {name: np.asarray(part) for name, part in leaves(obs).items()}
+        found = {name: _array(part) for name, part in leaves(obs).items()}
         shapes: set[tuple[int, ...]] = set()
         for part in self.agent.parts:
             given = found.get(part.name)
             axes = -1 if given is None else given.ndim - len(part.shape)
-            if given is None or axes not in (0, 1) or given.shape[axes:] != part.shape:
-                raise SpaceError(f"{obs!r} is no observation of {self.observation_space}, nor a batch of them.")
+            if (
+                given is None
+                or given.dtype.kind not in "fiub"
+                or axes not in (0, 1)
+                or given.shape[axes:] != part.shape
+            ):
+                raise SpaceError(f"{shown(obs)} is no observation of {self.observation_space}, nor a batch of them.")
             if given.dtype.kind == "f" and np.isnan(given).any():
-                raise SpaceError(f"The observation has NaN in it: {obs!r}.")
+                raise SpaceError(f"The observation has NaN in it: {shown(obs)}.")
             if part.kind == "discrete" and not part.holds(given):
-                raise SpaceError(f"{obs!r} is no observation of {self.observation_space}, nor a batch of them.")
+                raise SpaceError(f"{shown(obs)} is no observation of {self.observation_space}, nor a batch of them.")
             shapes.add(given.shape[:axes])
             found[part.name] = given if axes else given[None]
         if len(shapes) > 1:
@@ -187,7 +197,7 @@ class NetworkPolicy:
             "explore": self.explore,
             "level": self.level,
         }
-        checkpoint.save(path, {"weights": self.agent.weights_of(0)}, meta, keep=False)
+        checkpoint.save(validate.path(path, "path"), {"weights": self.agent.weights_of(0)}, meta, keep=False)
 
 
 def _answer(actions: np.ndarray, shape: tuple[int, ...]) -> np.ndarray | np.int64:
@@ -195,29 +205,38 @@ def _answer(actions: np.ndarray, shape: tuple[int, ...]) -> np.ndarray | np.int6
     return actions.astype(np.int64) if shape else np.int64(actions[0])
 
 
+def _array(values: Any) -> np.ndarray:
+    """An array of what was given; of objects where that is no regular array."""
+    try:
+        return np.asarray(values.detach().cpu() if isinstance(values, torch.Tensor) else values)
+    except ValueError:  # lists of different lengths
+        return np.empty((), object)
+
+
 def _floats(values: Any, name: str) -> np.ndarray:
     try:
         return np.array(values, dtype=np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise ArgumentError(f"{name} is an array of numbers, not {shown(values)}.") from None
 
 
 def _mask(given: Any, shape: tuple[int, ...], actions: int) -> torch.Tensor:
     """An action mask as bool [1, B, A]. Raises ArgumentError for another shape."""
-    mask = np.asarray(given.cpu() if isinstance(given, torch.Tensor) else given)
+    mask = _array(given)
     if mask.shape != (*shape, actions) or mask.dtype.kind not in "biu":
         raise ArgumentError(f"action_masks is bool {[*shape, actions]}, the actions allowed, not {shown(given)}.")
     return torch.from_numpy(mask.astype(bool).reshape(1, -1, actions))
 
 
-def check_rule(explore: int, level: float) -> None:
-    """Raise ValueError for a rule that no policy can follow, or an epsilon, temperature or scale out of its range."""
-    explore, level = integer(explore, "explore"), number(level, "level")
-    lowest, highest = {EPSILON_GREEDY: (0.0, 1.0), BOLTZMANN: (1e-12, math.inf), NOISE: (0.0, math.inf)}.get(
-        explore, (math.nan, math.nan)
-    )
-    if not lowest <= level <= highest:
-        raise ValueError(f"{explore} at {level} is no rule that a policy can follow.")
+def check_rule(explore: Any, level: Any) -> tuple[int, float]:
+    """A rule that a policy can follow, and its epsilon, temperature or scale. Raises ArgumentError for others."""
+    limits = {EPSILON_GREEDY: (0.0, 1.0), BOLTZMANN: (1e-12, math.inf), NOISE: (0.0, math.inf)}
+    explore = integer(explore, "explore")
+    if explore not in limits:
+        raise ArgumentError(
+            f"explore is the kind of a rule that a policy can follow, {', '.join(map(str, limits))}, not {explore}."
+        )
+    return explore, number(level, f"level of the rule {explore}", *limits[explore])
 
 
 def load_policy(path: str | Path, network: Any = None, mask: Any = None) -> TablePolicy | NetworkPolicy:
@@ -225,6 +244,7 @@ def load_policy(path: str | Path, network: Any = None, mask: Any = None) -> Tabl
 
     network, mask: the functions that the agent was made with, if it was. Raises CheckpointError for anything else.
     """
+    path = validate.path(path, "path")
     state, meta = checkpoint.load(path)
     if meta.get("kind") not in ("policy", "network policy"):
         raise CheckpointError(f"{path} holds a {meta.get('kind')}, not a policy. Read a run with rl.load.")

@@ -117,7 +117,7 @@ class Replay:
         needed = entries * (each + 2 + 4 + 1 + 8 + trees)
         free = available_memory()
         if free is not None and needed > free:
-            raise ArgumentError(
+            raise ValueError(
                 f"A replay of {self.length:,} steps in each of {self.n * self.envs} environments takes {needed / GB:.1f} GB,"
                 f" and {free / GB:.1f} GB are free. Take a smaller capacity_steps, or fewer seeds."
             )
@@ -130,37 +130,63 @@ class Replay:
     @explained("obs [N, E, *O], action [N, E] and a step that a world answers, of the replay's seeds and environments")
     def add(self, obs: Any, action: Tensor | np.ndarray, step: Steps) -> None:
         """Enter a step of every environment: obs [N, E, *O] and action [N, E] that it was taken at and with."""
-        if self.fresh.any():
+        lanes = len(self.newest)
+        valid = self._all_valid if step.valid is None else self._flat("valid", step.valid, "b")
+        terminated, truncated = (
+            self._flat("terminated", step.terminated, "b"),
+            self._flat("truncated", step.truncated, "b"),
+        )
+        taken, reward = self._flat("action", action, "iu"), self._flat("reward", step.reward, "fiu")
+        rows = self._rows("obs", obs) if self.fresh.any() else None
+        next_rows = self._rows("next_obs", step.next_obs)
+        mask = None if step.next_mask is None else np.asarray(step.next_mask).reshape(lanes, self.actions)
+        if rows is not None:
             self._begin(self.newest, self.fresh, self.kind, self.length, self.frames, self._begin_at)
-            self._write(obs, self._begin_at)
-        valid = self._all_valid if step.valid is None else np.asarray(step.valid).reshape(-1)
-        terminated, truncated = np.asarray(step.terminated).reshape(-1), np.asarray(step.truncated).reshape(-1)
-        if not len(valid) == len(terminated) == len(truncated) == len(self.newest):
-            raise ArgumentError(
-                f"A step has flags of [{self.n} seeds, {self.envs} environments a seed], not {list(step.terminated.shape)}."
-            )
+            self._write(rows, self._begin_at)
         self._append(
             *(self.newest, self.since, self.fresh, self.kind, self.starts, self.head, self.tail),
             *(self.total, self.least, self.highest, terminated, truncated, valid),
             *(self.length, self.frames, self.n_step, self._at, self._following),
         )
-        self.action[self._at] = np.asarray(action).reshape(-1)
-        self.reward[self._at] = np.asarray(step.reward).reshape(-1)
-        self._write(step.next_obs, self._following[:, None])
-        if step.next_mask is not None:
+        self.action[self._at] = taken
+        self.reward[self._at] = reward
+        self._write(next_rows, self._following[:, None])
+        if mask is not None:
             if self.masks is None:
-                self.masks = np.ones((len(self.kind), step.next_mask.shape[-1]), np.bool_)
-            self.masks[self._following] = np.asarray(step.next_mask).reshape(-1, step.next_mask.shape[-1])
+                self.masks = np.ones((len(self.kind), self.actions), np.bool_)
+            self.masks[self._following] = mask
 
-    def _write(self, obs: Any, at: np.ndarray) -> None:
-        for name, value in leaves(obs).items():
-            rows = np.asarray(value)
-            rows = rows.reshape(len(at), *rows.shape[2:])
+    def _flat(self, name: str, values: Any, kinds: str) -> np.ndarray:
+        """Numbers [N, E] as [N * E]. Raises ArgumentError for another shape or kind."""
+        array = np.asarray(values)
+        if array.shape != (self.n, self.envs) or array.dtype.kind not in kinds:
+            what = {"b": "flags", "iu": "whole numbers", "fiu": "numbers"}[kinds]
+            raise ArgumentError(
+                f"A step's {name} has {what} of [{self.n} seeds, {self.envs} environments a seed], not {kind_of(values)}."
+            )
+        return array.reshape(-1)
+
+    def _rows(self, name: str, obs: Any) -> dict[str, np.ndarray]:
+        """The parts of observations [N, E, *O] as [N * E, *O]. Raises ArgumentError for another shape or kind."""
+        found = {key: np.asarray(part) for key, part in leaves(obs).items()}
+        for part in self.parts:
+            rows = found.get(part.name)
+            if rows is None or rows.shape != (self.n, self.envs, *part.shape) or rows.dtype.kind not in "fiub":
+                where = f" {part.name!r}" if part.name else ""
+                raise ArgumentError(
+                    f"{name}{where} is numbers {[self.n, self.envs, *part.shape]}, not {kind_of(rows)}."
+                )
+            found[part.name] = rows.reshape(len(self.newest), *part.shape)
+        return found
+
+    def _write(self, rows: dict[str, np.ndarray], at: np.ndarray) -> None:
+        for name, store in self.obs.items():
             if self.frames > 1:
-                self.obs[name][at] = rows[:, -at.shape[1] :]
+                store[at] = rows[name][:, -at.shape[1] :]
             else:
-                self.obs[name][at[:, 0]] = rows
+                store[at[:, 0]] = rows[name]
 
+    @explained("a batch_size, streams of the replay's seeds and an exponent in [0, 1]")
     def sample(self, batch_size: int, streams: Streams, exponent: float = 1.0) -> Batch:
         """batch_size steps of each seed, drawn with replacement -> a Batch [N, B, ...].
 
@@ -172,13 +198,13 @@ class Replay:
         instance(streams, "streams", Streams, "a supervised.Streams")
         counts = (self.tail - self.head).reshape(self.n, self.envs).sum(1)
         if counts.min() < 1:
-            raise ArgumentError(
+            raise ValueError(
                 "There is nothing to sample yet: no step is in the replay, or none whose window of"
                 f" {self.n_step} step{'s' * (self.n_step > 1)} is complete."
             )
         u = streams.uniform(batch_size).numpy()
         if len(u) != self.n:
-            raise ArgumentError(f"The streams are of {len(u)} seeds; the replay is of {self.n}.")
+            raise ValueError(f"The streams are of {len(u)} seeds; the replay is of {self.n}.")
         index = np.empty(u.shape, np.int64)
         weight = None
         if self.alpha is None:
@@ -216,11 +242,11 @@ class Replay:
     def update_priorities(self, index: Tensor | None, td_error: Tensor) -> None:
         """Tell the TD errors [N, B] of a sample. Raises ValueError where the replay is uniform."""
         if self.alpha is None or index is None:
-            raise ArgumentError("This replay is uniform and keeps no priorities: give it a priority_exponent.")
+            raise ValueError("This replay is uniform and keeps no priorities: give it a priority_exponent.")
         leaf = index.numpy() - np.arange(self.n)[:, None] * self.envs * self.length
         error = td_error.detach().cpu().numpy()
         if leaf.shape != error.shape or leaf.min() < 0 or leaf.max() >= self.envs * self.length:
-            raise ArgumentError("index and td_error are those of one sample of this replay, both [N, B].")
+            raise ValueError("index and td_error are those of one sample of this replay, both [N, B].")
         self._renew(self.total, self.least, self.highest, leaf, error, self.alpha, self.SMALLEST)
 
     @explained("lanes bool [N * E]")
@@ -281,21 +307,21 @@ class Replay:
         def put_back(name: str, array: np.ndarray, saved: np.ndarray) -> None:
             shape = (self.n, self.envs, used, *array.shape[1:])
             if saved.shape != shape or saved.dtype != array.dtype or used > self.length:
-                raise ArgumentError(
+                raise ValueError(
                     f"The saved {name!r} of the replay is {saved.dtype} {list(saved.shape)}, not {list(shape)}."
                 )
             rows = array[: lanes * self.length].reshape(lanes, self.length, *array.shape[1:])
             rows[:, :used] = saved.reshape(lanes, used, *array.shape[1:])
 
         if state["obs"].keys() != self.obs.keys():
-            raise ArgumentError("The saved replay holds other parts of observations.")
+            raise ValueError("The saved replay holds other parts of observations.")
         for name in COUNTERS:
             mine = getattr(self, name)
             if state[name].shape != (self.n, self.envs) or state[name].dtype != mine.dtype:
-                raise ArgumentError(f"The saved {name!r} of the replay is damaged.")
+                raise ValueError(f"The saved {name!r} of the replay is damaged.")
         newest, head, tail = (state[name].reshape(-1) for name in ("newest", "head", "tail"))
         if (newest < -1).any() or (head < 0).any() or (tail < head).any() or (tail - head > self.length).any():
-            raise ArgumentError("The counters of the saved replay contradict each other.")
+            raise ValueError("The counters of the saved replay contradict each other.")
         for name, array in self.obs.items():
             put_back(name, array, state["obs"][name])
         for name in ("action", "reward", "kind", "starts"):
@@ -311,7 +337,7 @@ class Replay:
             values = np.zeros((self.n, self.envs, self.length))
             values[:, :, :used] = state["priority"]
             if not (np.isfinite(values).all() and (values >= 0).all() and np.isfinite(state["highest"]).all()):
-                raise ArgumentError("The priorities of the saved replay are damaged.")
+                raise ValueError("The priorities of the saved replay are damaged.")
             put_priority(self.total, self.least, values.reshape(self.n, -1))
             self.highest[:] = state["highest"]
 
@@ -323,7 +349,7 @@ class Replay:
             found = self.starts[rows][ranks]
             good = (found >= 0) & (found < self.newest[r]) & (found > self.newest[r] - self.length)
             if not good.all() or (self.kind[rows][found % self.length] == NO_STEP).any():
-                raise ArgumentError("The saved replay names steps that it does not hold.")
+                raise ValueError("The saved replay names steps that it does not hold.")
 
 
 def _fill(total: Any, least: Any, values: Any) -> None:

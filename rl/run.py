@@ -30,6 +30,7 @@ from rl.runs.online import Online
 from rl.spaces import SpaceError, space_from_json, space_to_json
 from supervised import checkpoint, validate
 from supervised.checkpoint import CheckpointError
+from supervised.device import choose
 from supervised.validate import ArgumentError, integer, is_whole, optional, seeds_of, shown, unwrap
 
 DEFAULT_HORIZON = 100_000
@@ -187,6 +188,7 @@ class Run:
             "model": None if self.model is None else model_digest(self.model),
             "cadence": self.cadence,
         }
+        path = validate.path(path, "path")
         checkpoint.save(path, {**self.state(), "regret": self.regret, "curves": self.curves}, meta)
         if isinstance(self.loop, Shared):
             self.loop.saved(Path(path))
@@ -254,6 +256,8 @@ def load(
     Raises CheckpointError for a file that is cut short, foreign, of a newer format, or made in another environment. Nothing
     in the file is run or imported.
     """
+    path, workers = validate.path(path, "path"), optional(integer, workers, "workers", 1)
+    choose(device)
     state, meta = checkpoint.load(path)
     if meta.get("kind") != "run":
         raise CheckpointError(f"{path} holds a {meta.get('kind')}, not a run. Read a policy with rl.load_policy.")

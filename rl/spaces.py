@@ -42,7 +42,7 @@ class StateIndex:
             number = -1
         if not 0 <= number < self.size:
             raise SpaceError(
-                f"{self.name} gave the observation {observation!r}, which lies outside its space {self.space}."
+                f"{self.name} gave the observation {shown(observation)}, which lies outside its space {self.space}."
             )
         return number
 
@@ -134,7 +134,7 @@ def _numbering(space: gym.Space[Any], name: str, whole: gym.Space[Any]) -> Any:
     bounded = space is whole and isinstance(space, gym.spaces.Box) and space.is_bounded()
     wrapper = "DiscretizeObservation" if bounded else "TransformObservation"
     raise SpaceError(
-        f"{name} has {where}the observation space {whole}, which is not finite, so a table cannot hold it. Make whole numbers"
+        f"{name} has {where}the observation space {shown(whole)}, which is not finite, so a table cannot hold it. Make whole numbers"
         f" within bounds of it by gymnasium.wrappers.{wrapper}, or use an agent with a network."
     )
 
@@ -180,7 +180,9 @@ def actions_of(space: gym.Space[Any], name: str = "The environment") -> tuple[in
         if isinstance(space, gym.spaces.Box)
         else "Wrap it so that each combination is one number (gymnasium.wrappers.TransformAction)"
     )
-    raise SpaceError(f"{name} has the action space {space}; value-based agents choose among Discrete actions. {way}.")
+    raise SpaceError(
+        f"{name} has the action space {shown(space)}; value-based agents choose among Discrete actions. {way}."
+    )
 
 
 def space_to_json(space: gym.Space[Any]) -> dict[str, Any]:
@@ -220,8 +222,8 @@ def space_from_json(data: Any) -> gym.Space[Any]:
             low, high = (_read_bounds(data[k], shape, dtype) for k in ("low", "high"))
             return gym.spaces.Box(low, high, shape, dtype)
     except (KeyError, TypeError, ValueError, OverflowError, AssertionError, gym.error.Error) as error:
-        raise SpaceError(f"{data!r} describes no space: {error}") from error
-    raise SpaceError(f"{data!r} describes no space.")
+        raise SpaceError(f"{shown(data)} describes no space: {error}") from error
+    raise SpaceError(f"{shown(data)} describes no space.")
 
 
 def _bounds(bound: np.ndarray) -> Any:

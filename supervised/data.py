@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from supervised import streams, validate
-from supervised.validate import choice, flag, integer, number, shown
+from supervised.validate import choice, flag, instance, integer, number, shown
 
 if TYPE_CHECKING:
     from sklearn.base import TransformerMixin
@@ -40,9 +40,10 @@ def as_data(data: Any, name: str = "The data") -> Data:
     float64 becomes float32; bool becomes whole numbers. Raises DataError for no examples, for x and y of different
     lengths, for what is not numbers, and for NaN or infinite values, with the place of the first.
     """
+    instance(name, "name", str, "a text")
     if not isinstance(data, (tuple, list)) or len(data) != 2:
         raise DataError(f"{name} must be a pair (x, y), not {type(data).__name__}.")
-    x, y = _tensor(data[0], f"{name}: x"), _tensor(data[1], f"{name}: y")
+    x, y = tensor_of(data[0], f"{name}: x"), tensor_of(data[1], f"{name}: y")
     if len(x) != len(y):
         raise DataError(f"{name}: x has {len(x)} examples and y has {len(y)}; they must be as many.")
     if len(x) == 0:
@@ -50,7 +51,8 @@ def as_data(data: Any, name: str = "The data") -> Data:
     return Data(x, y)
 
 
-def _tensor(values: Any, name: str) -> Tensor:
+def tensor_of(values: Any, name: str) -> Tensor:
+    """Numbers with an axis of examples as a tensor: float32, uint8 or int64. Raises DataError for anything else."""
     try:
         tensor = values.detach() if isinstance(values, Tensor) else torch.from_numpy(np.array(values))
     except (TypeError, ValueError) as error:
@@ -110,7 +112,7 @@ def scale(how: str, train: Any, *others: Any) -> tuple[TransformerMixin, list[np
 
     kinds = {"standard": StandardScaler, "min_max": MinMaxScaler}
     choice(how, "scaling", kinds)
-    arrays = [_tensor(part, "The data to scale").numpy() for part in (train, *others)]
+    arrays = [tensor_of(part, "The data to scale").numpy() for part in (train, *others)]
     for array in arrays:
         if array.ndim < 2 or array.shape[1:] != arrays[0].shape[1:]:
             raise DataError(
@@ -143,6 +145,8 @@ def read_csv(path: str | Path, names: Sequence[str] | None = None) -> Table:
     with line and column for text, for gaps and for NaN, with the line for rows of another length, and for no row at all.
     """
     path = validate.path(path, "path")
+    if names is not None and not (isinstance(names, (list, tuple)) and all(isinstance(name, str) for name in names)):
+        raise DataError(f"names is a list of the columns' names, or None, not {shown(names)}.")
     rows: list[list[float]] = []
     width, header = None if names is None else len(names), None if names is None else tuple(names)
     try:
@@ -195,8 +199,8 @@ def windows(series: Any, length: int, target: Any = None, ahead: int = 1) -> Dat
     target: another series [T, ...] to take y from (None: the same). M = T - length - ahead + 1. Raises DataError when the
     series is too short for one window.
     """
-    values = _tensor(series, "The series")
-    goal = values if target is None else _tensor(target, "The target series")
+    values = tensor_of(series, "The series")
+    goal = values if target is None else tensor_of(target, "The target series")
     if len(goal) != len(values):
         raise DataError(f"The series has {len(values)} steps and its target {len(goal)}; they must be as many.")
     length, ahead = integer(length, "length", 1, error=DataError), integer(ahead, "ahead", 1, error=DataError)
@@ -232,7 +236,7 @@ class Characters:
                 raise DataError(
                     f"Character {place}, {character!r}, of the text is not among the {len(self)} known ones."
                 )
-        return torch.tensor([self.all.index(character) for character in text])
+        return torch.tensor([self.all.index(character) for character in text], dtype=torch.int64)
 
     def decode(self, numbers: Tensor) -> str:
         """The text of numbers [T]. Raises DataError for numbers that no character has."""

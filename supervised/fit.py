@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from supervised import checkpoint, metrics, session, watch
+from supervised import checkpoint, metrics, session, validate, watch
 from supervised.checkpoint import CheckpointError
 from supervised.data import Data, as_data, split
 from supervised.device import choose
@@ -62,7 +62,7 @@ def fit(
     """
     recipe = Recipe() if recipe is None else instance(recipe, "recipe", Recipe, "a Recipe")
     resume, progress = flag(resume, "resume"), flag(progress, "progress")
-    threads = optional(integer, threads, "threads", 1)
+    threads = optional(integer, threads, "threads", 1, 1024)
     folder = session.folder_of(logdir)
     if resume and folder is None:
         raise ValueError("resume=True needs logdir=..., the folder of the fit to go on with.")
@@ -118,7 +118,8 @@ def load(path: str | Path, model: nn.Module | Callable[[], nn.Module], device: s
     path: a checkpoint, or the folder of a fit. model: the one that was fitted; a file holds no code.
     Raises CheckpointError for a file that is damaged, foreign or of another model.
     """
-    path = Path(path) / CHECKPOINT if Path(path).is_dir() else Path(path)
+    path = validate.path(path, "path")
+    path = path / CHECKPOINT if path.is_dir() else path
     state, meta = checkpoint.load(path)
     try:
         if meta["kind"] != "fit":

@@ -11,7 +11,7 @@ from supervised.augment import Affine, Augmentation, Noise, Shift
 from supervised.device import PRECISIONS
 from supervised.losses import LOSSES
 from supervised.optimize import OPTIMIZERS
-from supervised.validate import ArgumentError, choice, flag, integer, number, shown, store, unwrap
+from supervised.validate import ArgumentError, choice, flag, integer, number, shown, store, unwrapped
 
 # Torch's schedules that need nothing but numbers: those told how many steps there are go on at each step, others each epoch.
 BY_STEP = ("OneCycleLR", "CosineAnnealingLR", "LinearLR", "PolynomialLR")
@@ -108,4 +108,4 @@ def _options(value: Any, name: str) -> dict[str, Any]:
     """Settings by name, with scalars of numpy and torch as Python's."""
     if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
         raise ArgumentError(f"{name} is a mapping from names to values, not {shown(value)}.")
-    return {key: tuple(map(unwrap, v)) if isinstance(v, (tuple, list)) else unwrap(v) for key, v in value.items()}
+    return dict(unwrapped(dict(value)))

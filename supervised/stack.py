@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from supervised import bits, chain, fused, streams
 from supervised.device import choose
-from supervised.validate import ArgumentError, explained, flag, integer, seeds_of, shown
+from supervised.validate import ArgumentError, explained, flag, integer, seeds_of, shown, unwrap
 
 Op = Callable[[Tensor], Tensor]
 Rule = Callable[["Stack", Sequence[Any]], Op | None]
@@ -79,7 +79,7 @@ class Stack:
         self, modules: Sequence[nn.Module], seeds: tuple[int, ...], device: torch.device, compiled: bool = False
     ) -> None:
         if not modules or len(modules) != len(seeds):
-            raise ArgumentError(
+            raise ValueError(
                 f"A stack needs at least one seed, and a module for each: {len(modules)} for {len(seeds)} seeds."
             )
         self.seeds, self.device = seeds, device
@@ -139,7 +139,7 @@ class Stack:
         """x [N, B, ...], or a dict of such, -> [N, B, ...]; further arguments (a recurrent state) go to each member too."""
         first = next(iter(x.values())) if isinstance(x, Mapping) else x
         if len(first) != len(self.seeds):
-            raise ArgumentError(
+            raise ValueError(
                 f"The stack has {len(self.seeds)} members, so its input begins so, not {list(first.shape)}."
             )
         if self._op is None or more:
@@ -208,7 +208,7 @@ class Stack:
         """The module of a seed, on the live weights. Raises ValueError for a seed that is not here."""
         seed = integer(seed, "seed")
         if seed not in self.seeds:
-            raise ArgumentError(f"Seed {seed} is not in this stack; its seeds are {', '.join(map(str, self.seeds))}.")
+            raise ValueError(f"Seed {seed} is not in this stack; its seeds are {', '.join(map(str, self.seeds))}.")
         return self.modules[self.seeds.index(seed)]
 
     @explained("mode, True or False")
@@ -255,10 +255,10 @@ class Stack:
         if missing or foreign:
             said = [f"lacks {', '.join(sorted(missing))}"] * bool(missing)
             said += [f"has {', '.join(sorted(foreign))}, which the model has not"] * bool(foreign)
-            raise ArgumentError(f"The saved weights are of another model: what was saved {' and '.join(said)}.")
+            raise ValueError(f"The saved weights are of another model: what was saved {' and '.join(said)}.")
         for name, value in mine.items():
             if state[name].shape != value.shape:
-                raise ArgumentError(
+                raise ValueError(
                     f"The saved weights are of another model: {name} is {list(state[name].shape)} there and"
                     f" {list(value.shape)} here."
                 )
@@ -288,7 +288,7 @@ class Stack:
         """
         if isinstance(learning_rate, Sequence):
             if len(learning_rate) != len(self.seeds):
-                raise ArgumentError(
+                raise ValueError(
                     f"There are {len(learning_rate)} learning rates for {len(self.seeds)} seeds: give one, or one a seed."
                 )
         elif self.batched:
@@ -335,6 +335,7 @@ def clip_per_seed(stack: Stack, max_norm: float) -> Tensor:
 
     Each member by its own norm (Pascanu et al. 2013, section 3.2), never by that of all of them.
     """
+    max_norm = unwrap(max_norm)
     found = gradient_norms(stack)
     if stack.device.type == "cpu" and not (found > max_norm).any():
         return found
@@ -360,12 +361,12 @@ def gradient_norms(stack: Stack) -> Tensor:
 
 def _check_alike(modules: Sequence[nn.Module], seeds: Sequence[int]) -> None:
     if len({id(module) for module in modules}) < len(modules):
-        raise ArgumentError(
+        raise ValueError(
             "The function that makes the model returned the same module twice; it must make a new one each time."
         )
     for name, parameter in modules[0].named_parameters():
         if nn.parameter.is_lazy(parameter):
-            raise ArgumentError(f"{name} of the model has no shape yet: a lazy module must see one input first.")
+            raise ValueError(f"{name} of the model has no shape yet: a lazy module must see one input first.")
     shapes = [{n: (p.shape, p.dtype, p.requires_grad) for n, p in m.named_parameters()} for m in modules]
     shapes = [
         s | {n: (b.shape, b.dtype, False) for n, b in m.named_buffers()} for s, m in zip(shapes, modules, strict=True)
@@ -373,13 +374,13 @@ def _check_alike(modules: Sequence[nn.Module], seeds: Sequence[int]) -> None:
     for seed, found in zip(seeds, shapes, strict=True):
         for name in {**shapes[0], **found}:
             if found.get(name) != shapes[0].get(name):
-                raise ArgumentError(
+                raise ValueError(
                     f"The models of seeds {seeds[0]} and {seed} differ in {name}: all members must be alike."
                 )
     kinds = {kind for shape, kind, trained in shapes[0].values() if trained}
     if len(kinds) > 1 or not all(kind.is_floating_point for kind in kinds):
         names = ", ".join(sorted(str(kind) for kind in kinds))
-        raise ArgumentError(f"All trainable parameters of a model must be of one floating type; these are {names}.")
+        raise ValueError(f"All trainable parameters of a model must be of one floating type; these are {names}.")
 
 
 def _hooked(modules: Sequence[nn.Module]) -> bool:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from supervised.validate import choice, explained, seeds_of
+from supervised.validate import choice, explained, first_line, seeds_of
 
 # numpy derives independent generators from (seed, purpose): exploration never uses the numbers that an environment does.
 PURPOSES = {"agent": 0, "initial": 1, "policy": 2, "weights": 3, "forward": 4, "data": 5, "augment": 6, "replay": 7}
@@ -61,7 +61,7 @@ class Streams:
             for rng, saved in zip(self.generators, state, strict=True):
                 rng.bit_generator.state = saved
         except (TypeError, ValueError, KeyError, OverflowError) as error:
-            raise ValueError(f"The saved random streams are damaged: {error}") from error
+            raise ValueError(f"The saved random streams are damaged: {first_line(error)}") from error
 
 
 class Ahead(Streams):

@@ -8,6 +8,7 @@ names the argument, what was given and what is allowed.
 from __future__ import annotations
 
 import difflib
+import dis
 import functools
 import inspect
 import itertools
@@ -29,6 +30,14 @@ P = ParamSpec("P")
 LARGEST = 2**63 - 1  # the largest int64
 MOST_SEEDS = 100_000
 MOST_ENVS = 1_000_000  # environments of all seeds together
+FOREIGN = (
+    "numpy",
+    "torch",
+    "numba",
+    "gymnasium",
+    "scipy",
+    "sklearn",
+)  # what they raise is no sentence for a user of this project
 LONGEST = 80  # characters of a value in a message
 
 
@@ -108,6 +117,8 @@ def flag(value: Any, name: str, *, none: bool = False) -> bool:
 
     Raises ArgumentError for anything else, 0 and 1 included.
     """
+    if value is True or value is False:
+        return value
     plain = unwrap(value)
     if not isinstance(plain, bool):
         raise ArgumentError(f"{name} is True or False{' or None' if none else ''}, not {shown(value)}.")
@@ -175,10 +186,13 @@ def path(value: Any, name: str) -> Path:
     return Path(found)
 
 
-def instance(value: Any, name: str, kinds: type[T] | tuple[type[T], ...], what: str) -> T:
-    """`value`, of one of the types. what: what is allowed, in words. Raises ArgumentError for anything else."""
+def instance(value: Any, name: str, kinds: type[T] | tuple[type[T], ...], what: str, *, none: bool = False) -> T:
+    """`value`, of one of the types. what: what is allowed, in words; none: as in `integer`.
+
+    Raises ArgumentError for anything else.
+    """
     if not isinstance(value, kinds):
-        raise ArgumentError(f"{name} is {what}, not {shown(value)}.")
+        raise ArgumentError(f"{name} is {what}{' or None' if none else ''}, not {shown(value)}.")
     return value
 
 
@@ -208,7 +222,7 @@ def explained(takes: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
             try:
                 return function(*args, **kwargs)
             except Exception as error:
-                if isinstance(error, (FloatingPointError, MemoryError, torch.OutOfMemoryError)) or _is_ours(error):
+                if isinstance(error, torch.OutOfMemoryError) or _is_told(error):
                     raise
                 given = _given(function, args, kwargs)
                 said = first_line(error)
@@ -228,6 +242,15 @@ def unwrap(value: Any) -> Any:
         return value
     kind = value.dtype.kind
     return float(value) if kind == "f" else value.item() if kind in "biu" else value
+
+
+def unwrapped(tree: Any) -> Any:
+    """Dicts, lists and tuples with every scalar in them unwrapped."""
+    if isinstance(tree, dict):
+        return {key: unwrapped(value) for key, value in tree.items()}
+    if type(tree) in (list, tuple):
+        return type(tree)(map(unwrapped, tree))
+    return unwrap(tree)
 
 
 def is_whole(plain: Any) -> bool:
@@ -265,7 +288,12 @@ def first_line(error: Exception) -> str:
 
 
 def kind_of(value: Any) -> str:
-    """A value in a message: type and shape of an array or tensor, the repr of anything else."""
+    """A value in a message: type and shape of an array or tensor, the parts of a named tuple, the repr of anything else."""
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        parts = ", ".join(f"{name}={kind_of(part)}" for name, part in zip(value._fields, value, strict=True))
+        return f"{type(value).__name__}({parts})"
+    if isinstance(value, dict):
+        return f"a dict of {', '.join(map(shown, value)) or 'nothing'}"
     if isinstance(value, (Tensor, np.ndarray)) and value.ndim:
         return f"{str(value.dtype).removeprefix('torch.')} {list(value.shape)}"
     return shown(value)
@@ -280,5 +308,13 @@ def _given(function: Callable[..., Any], args: Any, kwargs: Any) -> str:
     return ", ".join(f"{name}={kind_of(value)}" for name, value in bound.items() if name != "self")
 
 
-def _is_ours(error: Exception) -> bool:
-    return type(error).__module__.split(".")[0] in ("supervised", "envs", "rl")
+def _is_told(error: Exception) -> bool:
+    """Whether an error was raised by a raise statement of this project or of a user, and so says what it has to say."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None:
+        return False
+    frame = trace.tb_frame
+    raised = frame.f_code.co_code[trace.tb_lasti] == dis.opmap["RAISE_VARARGS"]
+    return raised and frame.f_globals.get("__name__", "").split(".")[0] not in FOREIGN

@@ -232,6 +232,7 @@ def training() -> list[Case]:
                 **{"workers": 1, "device": "cpu", "logdir": None, "resume": False, "progress": False, "env_kwargs": {}},
                 **{"log_every_steps": 10, "evaluate_every_steps": 10, "save_every_steps": 10, "videos": False},
             },
+            ("steps",),
         ),
         Case(
             "start",
@@ -242,7 +243,7 @@ def training() -> list[Case]:
             },
         ),
         Case(
-            "start of a table", rl.start, {"env": "Taxi-v3", "description": rl.SARSA(), "seeds": 2, "envs_per_seed": 2}
+            "start of a table", rl.start, {"env": "Taxi-v4", "description": rl.SARSA(), "seeds": 2, "envs_per_seed": 2}
         ),
         Case(
             "load",
@@ -260,7 +261,7 @@ def training() -> list[Case]:
         Case("load_policy", rl.load_policy, {"path": saved("deep") + ".policy", "network": None, "mask": None}),
         Case("presets", rl.presets, {"env": "CartPole-v1"}),
         Case("register", rl.register, {"kind": rl.DQN}),
-        *(Case(f"advance {k}", run(k).advance, {"steps": 6}) for k in ("table", "deep", "tiles")),
+        *(Case(f"advance {k}", run(k).advance, {"steps": 6}, ("steps",)) for k in ("table", "deep", "tiles")),
         *(Case(f"evaluate {k}", run(k).evaluate, {"episodes": 2, "step_limit": 5}) for k in ("table", "deep", "tiles")),
         Case("interval", run("table").evaluate(2).interval, {"level": 0.5}),
         *(Case(f"policy {k}", run(k).policy, {"seed": 1}) for k in ("table", "deep", "tiles")),
@@ -489,7 +490,7 @@ def environments() -> list[Case]:
         Case("envs.TableEnv", envs.TableEnv, {"P": {0: {0: [(1.0, 0, 1.0, True)]}}, "start": [1.0]}),
         Case(
             "blocking maze",
-            lambda change_after: gym.make("envs/BlockingMaze-v0", change_after=change_after),
+            envs.mazes.blocking_maze,
             {"change_after": 5},
         ),
     ]
@@ -685,9 +686,6 @@ def fitting() -> list[Case]:
         Case("statistics.interval", supervised.statistics.interval, {"values": [1.0, 2.0], "level": 0.5}),
         Case("statistics.describe", supervised.statistics.describe, {"values": [1.0, 2.0], "level": 0.5, "digits": 3}),
         Case("statistics.aggregate", supervised.statistics.aggregate, {"metrics": {"a": [1.0, 2.0]}, "bands": ("a",)}),
-        Case("mnist.mnist", supervised.mnist.mnist, {"directory": str(FOLDER)})
-        if False
-        else Case("mnist.digits", supervised.mnist.digits, {}),
     ]
 
 

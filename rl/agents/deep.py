@@ -17,14 +17,14 @@ from torch import Tensor, nn
 from rl import networks
 from rl.observations import encode, leaves, parts_of
 from rl.spaces import actions_of
-from rl.types import Batch, Update
+from rl.types import Batch, Update, check_parts
 from supervised import Stack, optimizer
 from supervised.device import choose
 from supervised.fused import Adam
 from supervised.optimize import load_state_by_seed, state_by_seed
 from supervised.schedules import Curve, Schedule, as_schedule, value_at
 from supervised.stack import clip_per_seed
-from supervised.validate import ArgumentError, explained, flag, instance, integer, kind_of, seeds_of
+from supervised.validate import ArgumentError, explained, flag, integer, kind_of, seeds_of
 
 MOODY = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.BatchNorm1d, nn.BatchNorm2d)  # that act otherwise when judged
 
@@ -114,7 +114,7 @@ class DeepAgent:
         self.actions, self.first_action = actions_of(action_space)
         # Small networks beside environments on the CPU are fastest there.
         pictures = any(part.kind == "image" for part in self.parts)
-        self.device = choose("cpu" if device == "auto" and not pictures else device)
+        self.device = choose("cpu" if isinstance(device, str) and device == "auto" and not pictures else device)
 
         def make() -> nn.Module:
             outputs = description.outputs(self.actions)
@@ -142,9 +142,9 @@ class DeepAgent:
             shape = list(values.shape)
         except (RuntimeError, TypeError, ValueError, AttributeError, KeyError, IndexError) as error:
             said = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise ArgumentError(f"The network cannot read observations of {self.observation_space}: {said}") from error
+            raise ValueError(f"The network cannot read observations of {self.observation_space}: {said}") from error
         if shape[:2] != [len(self.seeds), 2] or shape[2:] != [self.actions]:
-            raise ArgumentError(
+            raise ValueError(
                 f"The network must map observations [B, ...] to values [B, {self.actions}], one for each action; of a batch of"
                 f" 2 it makes {shape[1:]}."
             )
@@ -163,7 +163,7 @@ class DeepAgent:
         """The values of all states of a Discrete observation space, float64 [N, S, A]. Raises ValueError for other spaces."""
         space = self.observation_space
         if not isinstance(space, gym.spaces.Discrete):
-            raise ArgumentError(f"Only Discrete observations make a table; these are {space}.")
+            raise ValueError(f"Only Discrete observations make a table; these are {space}.")
         states = torch.arange(int(space.start), int(space.start + space.n)).expand(len(self.seeds), -1)
         found: np.ndarray = self.q(states).double().cpu().numpy()
         return found
@@ -300,7 +300,7 @@ class DeepAgent:
         for name in names:
             for key, value in saved[name].items():
                 if not np.isfinite(value).all():
-                    raise ArgumentError(f"The saved {key} of the {name} network has values that are NaN or infinite.")
+                    raise ValueError(f"The saved {key} of the {name} network has values that are NaN or infinite.")
         self.online.load_state_dict(_tensors(saved["online"]))
         if self.target is not None:
             self.target.load_state_dict(_tensors(saved["target"]))
@@ -316,11 +316,7 @@ def _checked(batch: Batch, n: int, actions: int) -> Batch:
 
     Compiled code would read past their ends.
     """
-    instance(batch, "batch", Batch, "an rl.Batch")
-    for name in ("action", "reward", "discount", "next_mask", "weight", "index"):
-        part = getattr(batch, name)
-        if not isinstance(part, Tensor) and (part is not None or name in ("action", "reward", "discount")):
-            raise ArgumentError(f"A batch's {name} is a tensor [{n} seeds, B], not {kind_of(part)}.")
+    check_parts(batch, n, actions)
     shape = batch.reward.shape
     for name, wanted in NUMBERS:
         part = getattr(batch, name)
@@ -330,7 +326,7 @@ def _checked(batch: Batch, n: int, actions: int) -> Batch:
             part.is_floating_point() == wanted.is_floating_point and part.dtype != torch.bool
         )
         if part.shape != shape or not alike or part.ndim != 2 or len(part) != n or not part.numel():
-            raise ArgumentError(
+            raise ValueError(
                 f"A batch's {name} is {str(wanted).removeprefix('torch.')} [{n} seeds, B], as all its parts are, not"
                 f" {str(part.dtype).removeprefix('torch.')} {list(part.shape)}."
             )
@@ -342,10 +338,6 @@ def _checked(batch: Batch, n: int, actions: int) -> Batch:
                 raise ArgumentError(
                     f"A batch's {name} begins with [seeds, B] = {list(shape)}, as its rewards, not {kind_of(leaf)}."
                 )
-    if batch.next_mask is not None and (
-        batch.next_mask.dtype != torch.bool or batch.next_mask.shape != (*shape, actions)
-    ):
-        raise ArgumentError(f"A batch's next_mask is bool {[*shape, actions]}, not {kind_of(batch.next_mask)}.")
     return batch
 
 

@@ -24,6 +24,7 @@ from rl.observations import parts_of
 from rl.spaces import SpaceError, actions_of
 from rl.tiles import Bounds, code, coding_of, values
 from rl.types import Batch, Update
+from supervised.device import cpu_only
 from supervised.schedules import Schedule, setting
 from supervised.validate import ArgumentError, as_float, choice, explained, seeds_of, shown, store
 
@@ -159,8 +160,7 @@ class LinearAgent:
     def __init__(
         self, description: LinearSARSA, observation_space: Any, action_space: Any, seeds: Any, device: str = "cpu"
     ) -> None:
-        if device not in ("cpu", "auto"):
-            raise ArgumentError(f'Tiles live on the CPU; device must be "cpu" or "auto", not {device!r}.')
+        cpu_only(device, "Tiles live")
         self.description = description
         self.seeds = seeds_of(seeds)
         self.actions, self.first_action = actions_of(action_space)
@@ -168,7 +168,7 @@ class LinearAgent:
         self.parts = parts_of(observation_space)
         needed = len(self.seeds) * self.coding.features * self.actions * 8
         if needed > MOST_BYTES:
-            raise ArgumentError(
+            raise ValueError(
                 f"The weights take {needed / 1e9:.1f} GB, more than the {MOST_BYTES / 1e9:.0f} GB allowed."
             )
         self.weights = np.zeros((len(self.seeds), self.coding.features, self.actions))
@@ -181,11 +181,11 @@ class LinearAgent:
         array = np.asarray(obs.cpu() if isinstance(obs, Tensor) else obs, np.float64)
         axes = len(self.coding.low)
         if array.ndim != 3 or array.shape[0] != len(self.seeds) or array.shape[2] != axes:
-            raise ArgumentError(
+            raise ValueError(
                 f"Observations are [N, B, {axes}] with N = {len(self.seeds)} seeds, not {list(array.shape)}."
             )
         if np.isnan(array).any():
-            raise ArgumentError("The observation has NaN in it.")
+            raise ValueError("The observation has NaN in it.")
         found = np.empty((array.shape[0] * array.shape[1], len(self.coding.shift)), np.int64)
         self._code(self.coding, array.reshape(-1, axes), found)
         return found
@@ -221,7 +221,7 @@ class LinearAgent:
 
     def update(self, batch: Batch) -> Update:
         """Raises ValueError: SARSA(lambda) learns from what it does next, which a batch does not tell."""
-        raise ArgumentError(
+        raise ValueError(
             "LinearSARSA learns from what it does next, which a batch does not tell: train it by rl.train, or step by step with"
             " run.advance()."
         )
@@ -234,7 +234,7 @@ class LinearAgent:
         """Take over saved weights. Raises ValueError for another shape, or for NaN or infinite values."""
         saved = state["weights"]
         if saved.shape != self.weights.shape or saved.dtype != self.weights.dtype or not np.isfinite(saved).all():
-            raise ArgumentError(f"The saved weights must be finite float64 {list(self.weights.shape)}.")
+            raise ValueError(f"The saved weights must be finite float64 {list(self.weights.shape)}.")
         self.weights[:] = saved
 
 

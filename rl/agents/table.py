@@ -13,10 +13,11 @@ from torch import Tensor
 
 from rl.explore import BOLTZMANN, EPSILON_GREEDY, EpsilonGreedy, TableExplore
 from rl.spaces import StateIndex, actions_of
-from rl.types import Batch, Update
+from rl.types import Batch, Update, check_parts
+from supervised.device import cpu_only
 from supervised.schedules import VISITS, Curve, Inverse, Linear, Schedule, as_schedule, setting, value_at
 from supervised.streams import generator
-from supervised.validate import ArgumentError, as_float, explained, integer, number, seeds_of, shown, store
+from supervised.validate import ArgumentError, as_float, explained, integer, kind_of, number, seeds_of, shown, store
 
 LONGEST_LOOKUP = 65_536
 MOST_BYTES = 16_000_000_000
@@ -156,8 +157,7 @@ class TableAgent:
     def __init__(
         self, description: Tabular, observation_space: Any, action_space: Any, seeds: Any, device: str = "cpu"
     ) -> None:
-        if device not in ("cpu", "auto"):
-            raise ArgumentError(f'A table lives on the CPU; device must be "cpu" or "auto", not {device!r}.')
+        cpu_only(device, "A table lives")
         self.description = description
         self.seeds = seeds_of(seeds)
         self.index = StateIndex(observation_space)
@@ -166,7 +166,7 @@ class TableAgent:
         extra = description.tables(*shape)
         needed = len(self.seeds) * (shape[0] * shape[1] * 16 + sum(part.nbytes for part in extra.values()))
         if needed > MOST_BYTES:
-            raise ArgumentError(
+            raise ValueError(
                 f"{len(self.seeds)} tables of {shape[0]:,} states and {shape[1]} actions take {needed / 1e9:.1f} GB, more than"
                 f" the {MOST_BYTES / 1e9:.0f} GB that are allowed. Take fewer seeds, or an agent with a network."
             )
@@ -192,17 +192,20 @@ class TableAgent:
         without a horizon spans 100 000 of them), one in visits the visits; episodes are not known here, and such a
         schedule stays at its start. Raises ValueError for other rules, and for masks or weights where the rule knows none.
         """
+        check_parts(batch, len(self.seeds), self.actions)
         description = self.description
         if description.needs_next_action or description.trail(self.index.size, self.actions):
-            raise ArgumentError(
+            raise ValueError(
                 f"{type(description).__name__} learns from whole episodes, or from what it does next, which a batch does not"
                 " tell: train it by rl.train, or step by step with run.advance()."
             )
         plain = description.memory is Table
         if batch.next_mask is not None and not (plain and not description.knows_policy):
-            raise ArgumentError(f"{type(description).__name__} knows no masks.")
+            raise ValueError(f"{type(description).__name__} knows no masks.")
         if batch.weight is not None and not plain:
-            raise ArgumentError(f"{type(description).__name__} knows no weights.")
+            raise ValueError(f"{type(description).__name__} knows no weights.")
+        if batch.weight is not None and (batch.weight.shape != batch.action.shape or not batch.weight.isfinite().all()):
+            raise ArgumentError(f"A batch's weight is finite {list(batch.action.shape)}, not {kind_of(batch.weight)}.")
         states, next_states = self._states(batch.obs), self._states(batch.next_obs)
         schedules = (description.step_size, description.explore.level, description.gamma)
         rate, level, discounting = (as_schedule(s).curve(100_000) for s in schedules)
@@ -244,11 +247,11 @@ class TableAgent:
         parts = {"action": action, "reward": reward, "discount": discount, "next_obs": next_states}
         for name, part in parts.items():
             if part.shape != states.shape:
-                raise ArgumentError(f"A batch's {name} is {list(states.shape)}, as its obs, not {list(part.shape)}.")
+                raise ValueError(f"A batch's {name} is {list(states.shape)}, as its obs, not {list(part.shape)}.")
         if action.dtype.kind not in "iu" or (action.size and not 0 <= action.min() <= action.max() < self.actions):
-            raise ArgumentError(f"A batch's actions are whole numbers from 0 to {self.actions - 1}.")
+            raise ValueError(f"A batch's actions are whole numbers from 0 to {self.actions - 1}.")
         if not np.isfinite(reward).all() or not ((discount >= 0) & (discount <= 1)).all():
-            raise ArgumentError("A batch's rewards are finite numbers, its discounts lie in [0, 1].")
+            raise ValueError("A batch's rewards are finite numbers, its discounts lie in [0, 1].")
 
     def state_dict(self) -> dict[str, Any]:
         drawn = [dict(rng.bit_generator.state) for rng in self.generators]
@@ -265,9 +268,9 @@ class TableAgent:
                     f"The saved table {name!r} must be {mine.dtype} {list(mine.shape)}, but is {found}."
                 )
             if not np.isfinite(saved).all():
-                raise ArgumentError(f"The saved table {name!r} has values that are NaN or infinite.")
+                raise ValueError(f"The saved table {name!r} has values that are NaN or infinite.")
         if (state["visits"] < 0).any() or (state["visits"] >= MOST_TIMES).any():
-            raise ArgumentError(f"The saved visit counts lie outside 0..{MOST_TIMES - 1}.")
+            raise ValueError(f"The saved visit counts lie outside 0..{MOST_TIMES - 1}.")
         self.description.check_saved(state, self.index.size, self.actions)
         for name, mine in self.tables.items():
             mine[:] = state[name]
@@ -278,12 +281,12 @@ class TableAgent:
     def _states(self, obs: Any) -> np.ndarray:
         states = np.asarray(obs.cpu() if isinstance(obs, Tensor) else obs)
         if states.ndim != 2 or states.shape[0] != len(self.seeds) or states.dtype.kind not in "iu":
-            raise ArgumentError(
+            raise ValueError(
                 f"A table takes state indices, whole numbers [N, B] with N = {len(self.seeds)} seeds, not"
                 f" {states.dtype} {list(states.shape)}."
             )
         if states.size and not (states.min() >= 0 and states.max() < self.index.size):
-            raise ArgumentError(f"State indices lie in 0..{self.index.size - 1}; got {states.min()} to {states.max()}.")
+            raise ValueError(f"State indices lie in 0..{self.index.size - 1}; got {states.min()} to {states.max()}.")
         return states.astype(np.int64)
 
 
@@ -306,7 +309,7 @@ def _initial(initial_q: float | tuple[float, float], shape: tuple[int, int], see
 def check_expected(description: Any) -> None:
     """Raise ValueError for an exploration whose mean over actions is not known in closed form."""
     if description.explore.kind not in (EPSILON_GREEDY, BOLTZMANN):
-        raise ArgumentError(
+        raise ValueError(
             f"{type(description).__name__} needs to know how likely each action is: explore by EpsilonGreedy, Greedy or"
             f" Boltzmann, not by {type(description.explore).__name__}."
         )
@@ -325,4 +328,4 @@ def check_number(description: Any, name: str, most: float = 1e6) -> None:
 def check_unused(description: Any, name: str, why: str) -> None:
     """Raise ValueError for a setting that this agent does not have, unless it stands as it comes."""
     if getattr(description, name) != getattr(type(description), name):
-        raise ArgumentError(f"{type(description).__name__} takes no {name}: {why}.")
+        raise ValueError(f"{type(description).__name__} takes no {name}: {why}.")
