@@ -57,8 +57,9 @@ class Part:
     def encode(self, x: Tensor) -> Tensor:
         """[..., *shape] -> float32 [..., *features]: one-hot codes, numbers, or an image; bytes and pixels become 0..1."""
         if x.shape[x.ndim - len(self.shape) :] != self.shape:
+            what = f"observation {self.name}".strip()
             raise SpaceError(
-                f"The observation {self.name or 'of the space'} is [..., {str(self.shape)[1:-1]}], not {kind_of(x)}."
+                f"The {what} has the shape [{', '.join(['...', *map(str, self.shape)])}], not {kind_of(x)}."
             )
         if self.kind == "vector":
             x = self._scaled(x)

@@ -208,7 +208,8 @@ def gain(model: Model, policy: np.ndarray) -> float:
 
 
 @explained(
-    "a model that envs.read returns, policy int [..., S] or float [..., S, A], gamma in [0, 1], horizon from 1 on or None, and reward [S, A, K] or None"
+    "a model that envs.read returns, policy int [..., S] or float [..., S, A], gamma in [0, 1], horizon from 0 on or None, and"
+    " reward [S, A, K] or None"
 )
 def evaluate_policy(
     model: Model, policy: np.ndarray, gamma: float = 1.0, horizon: int | None = None, reward: np.ndarray | None = None

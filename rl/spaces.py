@@ -134,8 +134,8 @@ def _numbering(space: gym.Space[Any], name: str, whole: gym.Space[Any]) -> Any:
     bounded = space is whole and isinstance(space, gym.spaces.Box) and space.is_bounded()
     wrapper = "DiscretizeObservation" if bounded else "TransformObservation"
     raise SpaceError(
-        f"{name} has {where}the observation space {shown(whole)}, which is not finite, so a table cannot hold it. Make whole numbers"
-        f" within bounds of it by gymnasium.wrappers.{wrapper}, or use an agent with a network."
+        f"{name} has {where}the observation space {shown(whole)}, which is not finite, so a table cannot hold it. Make"
+        f" whole numbers within bounds of it by gymnasium.wrappers.{wrapper}, or use an agent with a network."
     )
 
 

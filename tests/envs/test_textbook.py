@@ -158,7 +158,7 @@ def test_the_gain_does_not_hang_on_the_size_of_rewards():
     for scale in (1e-2, 1e3, 1e6):
         larger = dataclasses.replace(model, reward=model.reward * scale)
         assert planning.relative_value_iteration(larger)[0] == pytest.approx(2.7476419506 * scale, rel=1e-6)
-    with pytest.raises(ValueError, match="tolerance is a share"):
+    with pytest.raises(ValueError, match="tolerance must lie in"):
         planning.relative_value_iteration(model, tolerance=float("nan"))
     with pytest.raises(ValueError, match="one policy at a time"):
         planning.gain(model, np.zeros((3, 44), np.int64))
