@@ -31,7 +31,7 @@ import rl
 from rl.agents.table import Tabular
 from rl.results import near
 from supervised import results
-from supervised.validate import choice
+from supervised.validate import choice, integer, optional
 
 STEPS = {"FrozenLake-v1": 1_000_000, "CliffWalking-v1": 1_000_000, "Taxi-v4": 500_000}
 GROUPS = {
@@ -210,8 +210,7 @@ def choose(settings: Settings) -> dict[str, Panel]:
 
 def main(settings: Settings, console: Console) -> None:
     for name, value in (("seeds", settings.seeds), ("steps", settings.steps)):
-        if value is not None and value < 1:
-            raise ValueError(f"--{name} is a whole number from 1 on, not {value}.")
+        optional(integer, value, f"--{name}", 1)
     chosen = choose(settings)
     family = Path(f"runs/compare-{settings.what}")
     done = sorted({path.parent.parent for path in family.glob("*/cells/*.json")}) if settings.resume else []
