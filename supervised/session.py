@@ -50,7 +50,7 @@ def newest_whole(folder: Path, file: str) -> Path | None:
 
 def folder_of(logdir: str | Path | None) -> Path | None:
     """The path of a run's folder. Raises ValueError for what is no path."""
-    return None if logdir is None else path(logdir, "logdir")
+    return None if logdir is None else path(logdir, "logdir", "a folder")
 
 
 @contextlib.contextmanager

@@ -178,11 +178,11 @@ def envs_per_seed(value: Any, seeds: int) -> int:
     return found
 
 
-def path(value: Any, name: str) -> Path:
-    """`value`, a text or path object, as a Path. Raises ArgumentError for anything else."""
+def path(value: Any, name: str, what: str = "a file") -> Path:
+    """`value`, a text or path object, as a Path. what: it is the path of. Raises ArgumentError for anything else."""
     found = os.fspath(value) if isinstance(value, (str, os.PathLike)) else None
     if not isinstance(found, str) or not found or "\0" in found:
-        raise ArgumentError(f"{name} is the path of a file or folder, not {shown(value)}.")
+        raise ArgumentError(f"{name} is the path of {what}, not {shown(value)}.")
     return Path(found)
 
 

@@ -60,7 +60,7 @@ def test_flags_of_every_type(make):
         (validate.flag, ("False", "f"), "f is True or False, not 'False'."),
         (validate.choice, ("hubr", "loss", ("huber", "squared")), "Did you mean 'huber'? There are huber, squared."),
         (validate.choice, (["huber"], "loss", ("huber",)), "There is no loss ['huber']. There are huber."),
-        (validate.path, ("", "logdir"), "logdir is the path of a file or folder, not ''."),
+        (validate.path, ("", "logdir"), "logdir is the path of a file, not ''."),
         (validate.path, (b"x", "logdir"), "not b'x'."),
         (validate.path, ("a\0b", "logdir"), "is the path of"),
     ],

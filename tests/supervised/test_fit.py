@@ -613,7 +613,7 @@ def test_bad_arguments(tmp_path):
         ({"threads": 0}, "threads is a whole number from 1 on"),
         ({"resume": True}, "resume=True needs logdir"),
         ({"log_every_epochs": 0}, "log_every_epochs is a whole number"),
-        ({"logdir": ""}, "logdir is the path of"),
+        ({"logdir": ""}, "logdir is the path of a folder"),
         ({"recipe": Recipe(bptt_steps=2, batch_size=5)}, "answers no state"),
         ({"recipe": Recipe(learning_rate=(0.1, 0.2), batch_size=5)}, "2 learning rates for 1 seeds"),
         ({"recipe": Recipe(optimizer_options={"nesterov": True}, batch_size=5)}, "Adam cannot be made"),
