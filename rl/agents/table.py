@@ -163,7 +163,13 @@ class TableAgent:
         self.index = StateIndex(observation_space)
         self.actions, self.first_action = actions_of(action_space)
         shape = (self.index.size, self.actions)
-        extra = description.tables(*shape)
+        try:
+            extra = description.tables(*shape)
+        except MemoryError:
+            raise ArgumentError(
+                f"The arrays of {type(description).__name__} for {shape[0]:,} states and {shape[1]} actions take more memory than"
+                " there is. Take smaller settings, or an agent with a network."
+            ) from None
         needed = len(self.seeds) * (shape[0] * shape[1] * 16 + sum(part.nbytes for part in extra.values()))
         if needed > MOST_BYTES:
             raise ValueError(
