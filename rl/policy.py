@@ -112,13 +112,10 @@ class NetworkPolicy:
         self.seed = integer(seed, "seed", 0)
         self.explore, self.level = check_rule(explore, level)
         check(description)
-        self.agent: DeepAgent | LinearAgent = for_policy(description).build(
-            observation_space, action_space, [self.seed]
-        )
         instance(weights, "weights", Mapping, "a dict of arrays by name")
         if not all(np.isfinite(_floats(weight, f"weights[{name!r}]")).all() for name, weight in weights.items()):
             raise ValueError("The weights have values that are NaN or infinite.")
-        self.agent.take_weights(weights)
+        self.agent = self._built(weights)
         self.streams = Streams([self.seed], "policy")
 
     def predict(
@@ -153,13 +150,21 @@ class NetworkPolicy:
         tensors, shape = self._tensors(obs)
         return self.agent.q(tensors).cpu().numpy().reshape(*shape, self.agent.actions)
 
-    def __reduce__(self) -> Any:
-        """For pickle and deepcopy: made anew from its weights, for the compiled parts of an agent cannot be copied."""
-        made_from = self.description, self.agent.weights_of(0), self.observation_space, self.action_space
-        return NetworkPolicy, (*made_from, self.seed, self.explore, self.level), self.streams.state_dict()
+    def __getstate__(self) -> dict[str, Any]:
+        """For pickle and deepcopy: weights in the place of the agent, whose compiled parts cannot be copied."""
+        kept = {name: value for name, value in vars(self).items() if name != "agent"}
+        return {**kept, "weights": self.agent.weights_of(0)}
 
-    def __setstate__(self, state: Any) -> None:
-        self.streams.load_state_dict(state)
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update({name: value for name, value in state.items() if name != "weights"})
+        self.agent = self._built(state["weights"])
+
+    def _built(self, weights: Mapping[str, np.ndarray]) -> DeepAgent | LinearAgent:
+        """The agent with these weights, which only acts."""
+        spaces = self.observation_space, self.action_space
+        agent: DeepAgent | LinearAgent = for_policy(self.description).build(*spaces, [self.seed])
+        agent.take_weights(weights)
+        return agent
 
     def _tensors(self, obs: Any) -> tuple[Any, tuple[int, ...]]:
         """Observation(s) -> tensors [1, B, *O] by part, and the shape of the answer: () of one, (B,) of several."""

@@ -155,6 +155,8 @@ class Replay:
             if self.masks is None:
                 self.masks = np.ones((len(self.kind), self.actions), np.bool_)
             self.masks[self._following] = mask
+        elif self.masks is not None:
+            self.masks[self._following] = True  # the entry may have held another step's mask
 
     def _flat(self, name: str, values: Any, kinds: str) -> np.ndarray:
         """Numbers [N, E] as [N * E]. Raises ArgumentError for another shape or kind."""

@@ -77,7 +77,8 @@ class _One:
         self.size, self.start = int(space.n), int(space.start)
 
     def __call__(self, observation: Any) -> int:
-        return operator.index(observation) - self.start
+        number = int(observation) if isinstance(observation, np.bool_) else operator.index(observation)
+        return number - self.start
 
 
 class _Digits:
