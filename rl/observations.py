@@ -56,7 +56,7 @@ class Part:
 
     def encode(self, x: Tensor) -> Tensor:
         """[..., *shape] -> float32 [..., *features]: one-hot codes, numbers, or an image; bytes and pixels become 0..1."""
-        if x.shape[x.ndim - len(self.shape) :] != self.shape:
+        if self.shape and x.shape[-len(self.shape) :] != self.shape:
             what = f"observation {self.name}".strip()
             raise SpaceError(
                 f"The {what} has the shape [{', '.join(['...', *map(str, self.shape)])}], not {kind_of(x)}."
@@ -76,7 +76,7 @@ class Part:
         return scaled.reshape(*x.shape[: x.ndim - len(self.shape)], *self.features)
 
     def _scaled(self, x: Tensor) -> Tensor:
-        x = x.float()  # the same tensor where it is float32
+        x = x if x.dtype == torch.float32 else x.float()
         if isinstance(self.scale, Tensor):
             return x / self.scale.to(x.device)
         return x if self.scale == 1.0 else x / self.scale
@@ -167,12 +167,15 @@ def _scale(space: gym.spaces.Box) -> float | Tensor:
     return float(largest.flat[0]) if alike else torch.from_numpy(largest.astype(np.float32))
 
 
-@explained("the parts of a space, observations [N, B, *O] as a tensor or a dict of tensors, and a device")
 def encode(parts: tuple[Part, ...], obs: Any, device: torch.device) -> Any:
     """Observations [N, B, *O] -> what the networks take: a tensor, or a dict of them. Raises SpaceError for other parts."""
     if len(parts) == 1 and isinstance(obs, Tensor):
         return parts[0].encode(obs.to(device, non_blocking=True))
-    found = leaves(obs)
+    return _encode_each(parts, leaves(obs), device)
+
+
+@explained("the parts of a space, observations [N, B, *O] of each and a device")
+def _encode_each(parts: tuple[Part, ...], found: dict[str, Any], device: torch.device) -> Any:
     if found.keys() != {part.name for part in parts}:
         raise SpaceError(
             f"The observation has the parts {', '.join(map(repr, found))}; the agent was built for"

@@ -105,6 +105,8 @@ class Replay:
         self._begin_at = np.zeros((lanes, self.frames), np.int64)
         self._at, self._following = np.zeros(lanes, np.int64), np.zeros(lanes, np.int64)
         self._all_valid = np.ones(lanes, np.bool_)
+        self._shape = self.n, self.envs
+        self._shapes = {part.name: (*self._shape, *part.shape) for part in self.parts}  # of observations
         self._begin = _fast(begin)
         self._append = _fast(append, PRIORITISED=int(self.alpha is not None))
         self._draw, self._fold = _fast(draw), _fast(fold)
@@ -161,7 +163,7 @@ class Replay:
     def _flat(self, name: str, values: Any, kinds: str) -> np.ndarray:
         """Numbers [N, E] as [N * E]. Raises ArgumentError for another shape or kind."""
         array = np.asarray(values)
-        if array.shape != (self.n, self.envs) or array.dtype.kind not in kinds:
+        if array.shape != self._shape or array.dtype.kind not in kinds:
             what = {"b": "flags", "iu": "whole numbers", "fiu": "numbers"}[kinds]
             raise ArgumentError(
                 f"A step's {name} has {what} of [{self.n} seeds, {self.envs} environments a seed], not {kind_of(values)}."
@@ -170,15 +172,13 @@ class Replay:
 
     def _rows(self, name: str, obs: Any) -> dict[str, np.ndarray]:
         """The parts of observations [N, E, *O] as [N * E, *O]. Raises ArgumentError for another shape or kind."""
-        found = {key: np.asarray(part) for key, part in leaves(obs).items()}
-        for part in self.parts:
-            rows = found.get(part.name)
-            if rows is None or rows.shape != (self.n, self.envs, *part.shape) or rows.dtype.kind not in "fiub":
-                where = f" {part.name!r}" if part.name else ""
-                raise ArgumentError(
-                    f"{name}{where} is numbers {[self.n, self.envs, *part.shape]}, not {kind_of(rows)}."
-                )
-            found[part.name] = rows.reshape(len(self.newest), *part.shape)
+        given, found = leaves(obs), {}
+        for key, shape in self._shapes.items():
+            rows = np.asarray(given.get(key))
+            if rows.shape != shape or rows.dtype.kind not in "fiub":
+                where = f" {key!r}" if key else ""
+                raise ArgumentError(f"{name}{where} is numbers {list(shape)}, not {kind_of(given.get(key))}.")
+            found[key] = rows.reshape(-1, *shape[2:])
         return found
 
     def _write(self, rows: dict[str, np.ndarray], at: np.ndarray) -> None:

@@ -38,8 +38,13 @@ def check_parts(batch: Any, n: int, actions: int) -> None:
         part = getattr(batch, name)
         if not isinstance(part, Tensor) and (part is not None or name in ("action", "reward", "discount")):
             raise ArgumentError(f"A batch's {name} is a tensor [{n} seeds, B], not {kind_of(part)}.")
-    mask, shape = batch.next_mask, (*batch.reward.shape, actions)
-    if mask is not None and (mask.dtype != torch.bool or mask.shape != shape):
+    if batch.next_mask is not None:
+        check_mask(batch.next_mask, (*batch.reward.shape, actions))
+
+
+def check_mask(mask: Any, shape: tuple[int, ...]) -> None:
+    """Raise ArgumentError unless a batch's mask is bool of this shape."""
+    if not isinstance(mask, Tensor) or mask.dtype != torch.bool or mask.shape != shape:
         raise ArgumentError(f"A batch's next_mask is bool {list(shape)}, not {kind_of(mask)}.")
 
 

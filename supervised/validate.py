@@ -210,10 +210,11 @@ def store(owner: Any, check: Callable[..., Any], *names: str, none: bool = False
         object.__setattr__(owner, name, check(value, name, **limits, **({"none": True} if none else {})))
 
 
-def explained(takes: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
+def explained(takes: str, name: str = "") -> Callable[[Callable[P, T]], Callable[P, T]]:
     """A decorator: where a function fails on its arguments, an ArgumentError says what it takes and what it was given.
 
-    takes: the arguments and their shapes, in words. Costs nothing while all is well. Errors of this project pass through.
+    takes: the arguments and their shapes, in words. name: of the function, where it is another. What a raise statement of this
+    project or of a user raises passes through. All of it costs a call while nothing is wrong.
     """
 
     def decorate(function: Callable[P, T]) -> Callable[P, T]:
@@ -226,7 +227,9 @@ def explained(takes: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
                     raise
                 given = _given(function, args, kwargs)
                 said = first_line(error)
-                raise ArgumentError(f"{function.__qualname__} takes {takes}; it was given {given}. {said}") from error
+                raise ArgumentError(
+                    f"{name or function.__qualname__} takes {takes}; it was given {given}. {said}"
+                ) from error
 
         return call
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from rl import networks
 from rl.observations import encode, leaves, parts_of
 from rl.spaces import actions_of
-from rl.types import Batch, Update, check_parts
+from rl.types import Batch, Update, check_mask
 from supervised import Stack, optimizer
 from supervised.device import choose
 from supervised.fused import Adam
@@ -311,16 +311,18 @@ class DeepAgent:
         self.online.load_random_state(torch.from_numpy(saved["streams"]))
 
 
+@explained("an rl.Batch whose action, reward, discount, next_mask, weight and index are tensors", "DeepAgent.update")
 def _checked(batch: Batch, n: int, actions: int) -> Batch:
     """The batch with its numbers as float32 and int64. Raises ValueError unless its parts are [N, B] of one B from 1 on.
 
     Compiled code would read past their ends.
     """
-    check_parts(batch, n, actions)
     shape = batch.reward.shape
+    if batch.next_mask is not None:
+        check_mask(batch.next_mask, (*shape, actions))
     for name, wanted in NUMBERS:
         part = getattr(batch, name)
-        if part is None:
+        if part is None and name == "weight":
             continue
         alike = part.dtype == wanted or (
             part.is_floating_point() == wanted.is_floating_point and part.dtype != torch.bool
