@@ -6,7 +6,8 @@ from envs.member import Member
 from envs.source import EnvError, EnvLike, Source, source
 from envs.tables import Model, NotATable, read
 from envs.textbook import exact_access_control, exact_textbook_q
-from envs.vector import Step, World, make, seeds_of
+from envs.vector import Step, World, make
+from supervised.validate import seeds_of
 
 register()
 textbook.register()

@@ -6,11 +6,15 @@ registered as `envs/NAME-v0`; `gymnasium.make("envs:envs/Chain-v0")` imports thi
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 from gymnasium.envs.toy_text.utils import categorical_sample
+
+from supervised.validate import ArgumentError, number, shown
+from supervised.validate import choice as one_of
 
 Transitions = dict[int, dict[int, list[tuple[float, int, float, bool]]]]
 
@@ -22,8 +26,12 @@ class TableEnv(gym.Env[Any, Any]):
     """
 
     def __init__(self, P: Transitions, start: list[float], render_mode: str | None = None) -> None:
-        self.P = P
-        self.initial_state_distrib = np.array(start, dtype=np.float64)
+        self.P = _checked(P)
+        if not isinstance(start, (list, tuple)) and getattr(start, "ndim", 0) != 1:
+            raise ArgumentError(f"start is a list of {len(P)} probabilities, not {shown(start)}.")
+        self.initial_state_distrib = np.array([number(p, "start", 0.0, 1.0) for p in start], dtype=np.float64)
+        if self.initial_state_distrib.shape != (len(P),) or abs(self.initial_state_distrib.sum() - 1) > 1e-6:
+            raise ArgumentError(f"start is how likely each of the {len(P)} states comes first, not {shown(start)}.")
         self.observation_space = gym.spaces.Discrete(len(P))
         self.action_space = gym.spaces.Discrete(len(P[0]))
         self.render_mode = render_mode
@@ -39,6 +47,27 @@ class TableEnv(gym.Env[Any, Any]):
         outcomes = self.P[self.s][int(action)]
         _, self.s, reward, terminated = outcomes[categorical_sample([o[0] for o in outcomes], self.np_random)]
         return self.s, reward, terminated, False, {}
+
+
+def _checked(P: Any) -> Transitions:
+    """The model. Raises ArgumentError unless states and actions are numbered from 0 and outcomes are complete."""
+    states = len(P) if isinstance(P, Mapping) else 0
+    actions = len(P[0]) if states and isinstance(P.get(0), Mapping) else 0
+    for s in range(states):
+        for a in range(actions):
+            outcomes = P[s].get(a) if isinstance(P.get(s), Mapping) and len(P[s]) == actions else None
+            good = isinstance(outcomes, (list, tuple)) and all(
+                isinstance(o, (list, tuple)) and len(o) == 4 and o[1] in range(states) for o in outcomes
+            )
+            if not good:
+                states = 0
+    if not states or not actions:
+        raise ArgumentError(
+            "P[s][a] is a list of (probability, next state, reward, terminated) for each state s and action a, numbered from"
+            f" 0, not {shown(P)}."
+        )
+    checked: Transitions = P
+    return checked
 
 
 def one_step(**kwargs: Any) -> TableEnv:
@@ -79,7 +108,7 @@ def coin(**kwargs: Any) -> TableEnv:
 
 def exact_q(name: str, gamma: float) -> np.ndarray:
     """Q* [S, A] of a diagnostic environment, worked out by hand."""
-    g = gamma
+    g = number(gamma, "gamma", 0.0, 1.0)
     # In Chain either end may be better: walking right from s pays g**(4 - s), bumping on at the wall 0.1 / (1 - g).
     right = np.array([g**4, g**3, g**2, g, 1.0])
     wall = 0.1 / (1 - g) if g < 1 else np.inf
@@ -93,7 +122,7 @@ def exact_q(name: str, gamma: float) -> np.ndarray:
         + [[g * values[s - 1], g * values[s + 1] if s < 4 else 1.0] for s in range(1, 5)],
         "Coin": [[1.0, 0.9]],
     }
-    return np.array(tables[name])
+    return np.array(tables[one_of(name, "diagnostic environment", tables)])
 
 
 DIAGNOSTIC = {

@@ -8,6 +8,7 @@ import gymnasium as gym
 import numpy as np
 
 from envs.diagnostic import TableEnv, Transitions
+from supervised.validate import integer
 
 Maze = tuple[str, ...]
 
@@ -85,13 +86,12 @@ class ChangingMaze(gym.Env[Any, Any]):
     """
 
     def __init__(self, before: Maze, after: Maze, change_after: int, render_mode: str | None = None) -> None:
-        if isinstance(change_after, bool) or not isinstance(change_after, (int, np.integer)) or change_after < 0:
-            raise ValueError(f"change_after is a whole number of steps from 0 on, not {change_after!r}.")
+        change_after = integer(change_after, "change_after", 0)
         for maze in (before, after):
             letters = "".join(maze)
             if [len(row) for row in maze] != [9] * 6 or letters.count("S") != 1 or letters.count("G") != 1:
                 raise ValueError(f"A maze is six rows of nine letters with one S and one G, not {maze!r}.")
-        self.before, self.after, self.change_after = before, after, int(change_after)
+        self.before, self.after, self.change_after = before, after, change_after
         self.observation_space = gym.spaces.Discrete(54)
         self.action_space = gym.spaces.Discrete(4)
         self.render_mode = render_mode

@@ -256,8 +256,6 @@ def _check_rows(where: Source, n: int, e: int) -> None:
 
 def rows_of(where: Source, seeds: tuple[int, ...], envs_per_seed: int) -> MemberRows | VectorRows:
     """The N * E environments of a source, row k * E + e for environment e of seed k."""
-    if isinstance(envs_per_seed, bool) or not isinstance(envs_per_seed, int) or envs_per_seed < 1:
-        raise ValueError(f"envs_per_seed is a whole number from 1 on, not {envs_per_seed!r}.")
     members = members_of(where, seeds, envs_per_seed)
     if members is not None:
         return MemberRows(members)

@@ -17,6 +17,8 @@ import numpy as np
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import VectorEnv
 
+from supervised.validate import shown, unwrapped
+
 EnvLike = str | EnvSpec | Callable[[], gym.Env[Any, Any]] | VectorEnv[Any, Any, Any]
 
 
@@ -61,7 +63,7 @@ class Source:
 def source(env: EnvLike | Source, env_kwargs: Mapping[str, Any] | None = None) -> Source:
     """Describe where environments come from. Raises EnvError for what is none, with the nearest ids for an unknown id."""
     if env_kwargs is not None and not isinstance(env_kwargs, Mapping):
-        raise EnvError(f"env_kwargs is a dict of the environment's settings, not {env_kwargs!r}.")
+        raise EnvError(f"env_kwargs is a dict of the environment's settings, not {shown(env_kwargs)}.")
     kwargs = dict(env_kwargs or {})
     if isinstance(env, Source):
         return env
@@ -86,7 +88,7 @@ def source(env: EnvLike | Source, env_kwargs: Mapping[str, Any] | None = None) -
     if callable(env):
         return Source(getattr(env, "__name__", type(env).__name__), env, None)
     raise EnvError(
-        f"{env!r} is no environment: give a Gymnasium id, an EnvSpec, a function that returns one, or a VectorEnv."
+        f"{shown(env)} is no environment: give a Gymnasium id, an EnvSpec, a function that returns one, or a VectorEnv."
     )
 
 
@@ -120,6 +122,7 @@ def from_description(description: Mapping[str, Any]) -> Source:
 
 def _from_id(name: str, kwargs: dict[str, Any]) -> Source:
     _find(name)
+    kwargs = unwrapped(kwargs)
     try:
         plain = json.loads(json.dumps(kwargs, allow_nan=False))
     except (TypeError, ValueError):

@@ -22,6 +22,7 @@ from gymnasium.utils import seeding
 from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker, RecordEpisodeStatistics, TimeLimit
 
 from envs.source import EnvError
+from supervised.validate import instance
 
 HARMLESS = (TimeLimit, OrderEnforcing, PassiveEnvChecker, RecordEpisodeStatistics)
 CHECKED_PAIRS = 20_000  # as many (state, action) pairs are tried at most
@@ -160,7 +161,7 @@ def read(env: gym.Env[Any, Any]) -> Model:
     Raises NotATable, with the reason, when there is no model or the environment does not behave like it; EnvError for a
     FrozenLake map without start or goal.
     """
-    base = env.unwrapped
+    base = instance(env, "env", gym.Env, "a gymnasium.Env").unwrapped
     name = env.spec.id if env.spec is not None else type(base).__name__
     if isinstance(base, FrozenLakeEnv):
         _check_map(base, name)

@@ -20,6 +20,7 @@ from envs.mazes import (
     exact_maze_q,
     shortcut_maze,
 )
+from supervised.validate import choice, flag, number
 
 
 def maximisation_bias(**kwargs: Any) -> TableEnv:
@@ -92,13 +93,12 @@ def exact_textbook_q(name: str, gamma: float, changed: bool = False) -> np.ndarr
 
     changed: of a maze that changes, as it is afterwards. For AccessControl, which has no end, see `exact_access_control`.
     """
-    if name == "MaximisationBias":
+    gamma, changed = number(gamma, "gamma", 0.0, 1.0), flag(changed, "changed")
+    if isinstance(name, str) and name == "MaximisationBias":
         return np.array([[-0.1 * gamma, 0.0] * 5, [-0.1] * 10])
     known = {"DynaMaze": (DYNA, DYNA), "BlockingMaze": (ROUND_THE_RIGHT, ROUND_THE_LEFT)}
     known["ShortcutMaze"] = (ROUND_THE_LEFT, BOTH_WAYS)
-    if name not in known:
-        raise ValueError(f"{name!r} is none of MaximisationBias, {', '.join(known)}.")
-    return exact_maze_q(known[name][changed], gamma)
+    return exact_maze_q(known[choice(name, "textbook environment", ("MaximisationBias", *known))][changed], gamma)
 
 
 TEXTBOOK: dict[str, tuple[Callable[..., gym.Env[Any, Any]], int | None]] = {

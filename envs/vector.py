@@ -6,7 +6,6 @@ says it in one way: `next_obs` is the true successor of the action, also at the 
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -17,9 +16,10 @@ from torch import Tensor
 
 from envs.rows import MemberRows, Rows, rows_of
 from envs.source import EnvError, EnvLike, Source, source
+from supervised import validate
+from supervised.validate import explained, seeds_of
 
 Obs = Tensor | dict[str, Any]
-MOST_SEEDS = 100_000
 
 
 class Step(NamedTuple):
@@ -33,27 +33,6 @@ class Step(NamedTuple):
     next_mask: Tensor | None = None  # bool [N, E, A], actions allowed in next_obs; None: all
     valid: Tensor | None = None  # bool [N, E], false where NEXT_STEP mode spent the call on a reset; None: all true
     mask: Tensor | None = None  # bool [N, E, A], actions allowed in obs; None: all
-
-
-def seeds_of(seeds: int | Iterable[int]) -> tuple[int, ...]:
-    """A count becomes 0..n-1; a list or a range stays. Raises ValueError for none, negative or repeated seeds."""
-    if isinstance(seeds, (bool, float, str)):
-        raise ValueError(f"seeds is a count or a list of whole numbers, not {seeds!r}.")
-    if isinstance(seeds, (int, np.integer)) and seeds > MOST_SEEDS:
-        raise ValueError(f"At most {MOST_SEEDS:,} seeds can run at once, not {seeds:,}.")
-    try:
-        numbers = tuple(range(seeds)) if isinstance(seeds, (int, np.integer)) else tuple(seeds)
-    except TypeError:
-        raise ValueError(f"seeds is a count or a list of whole numbers, not {seeds!r}.") from None
-    if not numbers:
-        raise ValueError(f"At least one seed is needed, not {seeds!r}.")
-    for seed in numbers:
-        if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**63:
-            raise ValueError(f"A seed is a whole number from 0 on, not {seed!r}.")
-    double = sorted(seed for seed, count in Counter(numbers).items() if count > 1)
-    if double:
-        raise ValueError(f"Each seed can run once; {', '.join(map(str, double))} was given more than once.")
-    return tuple(int(seed) for seed in numbers)
 
 
 class World:
@@ -75,6 +54,7 @@ class World:
         self.mask = self._mask(mask)
         return self._tensors(obs)
 
+    @explained("actions int64 [N, E], counted from 0")
     def step(self, actions: Tensor | np.ndarray) -> Step:
         """Take actions int64 [N, E], counted from 0; those that are not Discrete [N, E, *A] as they are.
 
@@ -148,6 +128,7 @@ class World:
         """Where every environment is. Raises EnvError for a VectorEnv that keeps this to itself."""
         return {"calls": self.calls, **self._rows.state_dict()}
 
+    @explained("the state that state_dict returned")
     def load_state_dict(self, state: dict[str, Any]) -> tuple[Any, np.ndarray]:
         """Go back to a saved place -> the observations to act on, and bool [N, E]: which are in a fresh episode instead."""
         self.calls = int(state.get("calls", 0))
@@ -168,7 +149,9 @@ def make(
     """N seeds with E environments each, as one `World`.
 
     env: a Gymnasium id, an EnvSpec, a function that returns a new gym.Env, or a VectorEnv of N * E rows in any autoreset
-    mode. Raises EnvError or SpaceError, in a sentence, for what cannot be made or acted in.
+    mode. seeds: a count (0..N-1), a list, a range, an array or a tensor; at most 1 000 000 environments in all. Raises EnvError
+    or SpaceError, in a sentence, for what cannot be made or acted in.
     """
     numbers = seeds_of(seeds)
-    return World(rows_of(source(env, env_kwargs), numbers, envs_per_seed), numbers, envs_per_seed)
+    count = validate.envs_per_seed(envs_per_seed, len(numbers))
+    return World(rows_of(source(env, env_kwargs), numbers, count), numbers, count)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from rl.agents.average import RLearning
 from rl.agents.double_q import DoubleQ
@@ -17,11 +17,11 @@ from rl.agents.q_learning import QLearning
 from rl.agents.sarsa import SARSA, ExpectedSARSA
 from rl.agents.speedy import SpeedyQ
 from rl.agents.sweeping import PrioritisedSweeping, RMax
-from rl.agents.table import Tabular
 from rl.agents.traces import QLambda, SARSALambda
 from rl.agents.weighted import WeightedQ
 from rl.explore import RULES
 from supervised.schedules import Constant, Exponential, Inverse, Linear
+from supervised.validate import ArgumentError, shown, unwrapped
 
 TABULAR = (
     QLearning,
@@ -40,7 +40,21 @@ TABULAR = (
     WeightedQ,
     RLearning,
 )
-Description = Tabular | LinearSARSA | DQN
+
+
+@runtime_checkable
+class Description(Protocol):
+    """What every agent is described by: a dataclass that `build`s the live agent. `rl.QLearning` and `rl.DQN` are two."""
+
+    @property
+    def gamma(self) -> Any: ...
+    @property
+    def explore(self) -> Any: ...
+    def build(self, observation_space: Any, action_space: Any, seeds: Any = 1, device: str = "cpu") -> Any:
+        """The live agent: a TableAgent, a LinearAgent or a DeepAgent."""
+        ...
+
+
 AGENTS: dict[str, type] = {kind.__name__: kind for kind in (*TABULAR, LinearSARSA, DQN)}
 FUNCTION = "function"  # the type that stands for code, which no file can hold
 TYPES: dict[str, Any] = {**AGENTS, **{t.__name__: t for t in (*RULES, Constant, Linear, Exponential, Inverse)}}
@@ -49,21 +63,41 @@ TYPES: dict[str, Any] = {**AGENTS, **{t.__name__: t for t in (*RULES, Constant, 
 # What was renamed: {"Type": "NewType", "NewType.setting": "new_setting"}. Files of every age are read by it.
 RENAMED: dict[Any, str] = {}
 
+K = TypeVar("K", bound=type)
 
-def register(kind: type[Tabular]) -> type[Tabular]:
-    """Let checkpoints know a table's description of your own: a class decorator. Whoever loads one imports your module first.
 
-    Raises TypeError for what is no `Tabular` dataclass, ValueError for a name that another class has.
+def register(kind: K) -> K:
+    """Let checkpoints know a description of your own: a class decorator. Whoever loads one imports your module first.
+
+    It is a dataclass whose `build` makes a TableAgent, a LinearAgent or a DeepAgent: a subclass of rl.QLearning's base
+    `Tabular` or of rl.DQN, or a class of its own. Its settings are what a file can hold: numbers, flags, texts, tuples,
+    schedules, rl.explore's rules, other registered dataclasses, and functions for `network` and `mask`. Raises ArgumentError
+    for anything else, and for a name that another class has.
     """
-    if not (isinstance(kind, type) and issubclass(kind, Tabular) and "__dataclass_params__" in vars(kind)):
-        raise TypeError(f"{kind!r} is no dataclass that is a Tabular.")
+    dataclass_ = isinstance(kind, type) and "__dataclass_params__" in vars(kind)
+    if not dataclass_ or not callable(getattr(kind, "build", None)):
+        raise ArgumentError(
+            f"{shown(kind)} is no description of an agent: that is a dataclass with a method build(observation_space,"
+            " action_space, seeds, device). @rl.register stands above @dataclass(frozen=True)."
+        )
     other = TYPES.get(kind.__name__)
     if other is not None and (other.__module__, other.__qualname__) != (kind.__module__, kind.__qualname__):
-        raise ValueError(
+        raise ArgumentError(
             f"{kind.__name__} is the name of {other.__module__}.{other.__qualname__} already: take another."
         )
     AGENTS[kind.__name__] = TYPES[kind.__name__] = kind
     return kind
+
+
+def check(description: Any) -> None:
+    """Raise ArgumentError for what is no description of an agent, a class in its place included."""
+    if isinstance(description, type) or not isinstance(description, Description):
+        raise ArgumentError(f"The agent is a description such as rl.QLearning(), not {shown(description)}.")
+
+
+def for_policy(description: Any) -> Any:
+    """The description of the agent that a policy needs, which learns no more: what its method `for_policy` returns, or itself."""
+    return description.for_policy() if hasattr(description, "for_policy") else description
 
 
 def to_json(value: Any) -> Any:
@@ -78,7 +112,7 @@ def to_json(value: Any) -> Any:
         return {"type": type(value).__name__, **fields}
     if callable(value):
         return {"type": FUNCTION, "name": getattr(value, "__qualname__", type(value).__name__)}
-    return list(value) if isinstance(value, tuple) else value
+    return [to_json(item) for item in value] if isinstance(value, tuple) else unwrapped(value)
 
 
 def migrate(data: dict[str, Any]) -> dict[str, Any]:

@@ -25,9 +25,11 @@ from rl.runs.loop import world_reset, world_step
 from rl.spaces import StateIndex
 from supervised import bits, statistics
 from supervised.schedules import STEPS, as_schedule, value_at
+from supervised.validate import integer, optional
 
 # Where an environment has no time limit, a policy that walks in circles would never come back.
 STEP_LIMIT = 1_000
+MOST_EPISODES = 1_000_000  # of a seed
 LANES = 10  # episodes of a seed side by side, where a network plays
 
 
@@ -95,9 +97,7 @@ def by_episodes(
     step_limit: int | None = None,
 ) -> Evaluation:
     """Evaluate every seed's greedy policy in `episodes` episodes of an environment of its own."""
-    for name, value in (("episodes", episodes), ("step_limit", step_limit)):
-        if value is not None and (isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1):
-            raise ValueError(f"{name} is a whole number from 1 on, not {value!r}.")
+    episodes, step_limit = check_evaluation(episodes, step_limit)
     returns = np.zeros((len(agent.seeds), episodes))
     lengths = np.zeros((len(agent.seeds), episodes), np.int64)
     own_limit = None if model is None else model.limit
@@ -141,6 +141,11 @@ def _by_table(
             returns[i] += reward
             lengths[i] += 1
             over = terminated or truncated
+
+
+def check_evaluation(episodes: Any, step_limit: Any) -> tuple[int, int | None]:
+    """How many episodes, and where they are cut. Raises ArgumentError for no whole numbers from 1 on, 1 000 000 at most."""
+    return integer(episodes, "episodes", 1, MOST_EPISODES), optional(integer, step_limit, "step_limit", 1)
 
 
 def _by_network(

@@ -16,10 +16,12 @@ import torch
 from torch import Tensor
 
 from rl import jit
-from supervised.schedules import Inverse, Linear, Schedule, as_schedule, check_range
+from supervised.schedules import Inverse, Linear, Schedule, as_schedule, setting
 from supervised.streams import Streams
+from supervised.validate import choice, explained, flag, integer, number, store
 
 EPSILON_GREEDY, BOLTZMANN, NOISE, UPPER_BOUND = 0, 1, 2, 3
+TIES = ("random", "first")
 
 
 # --- scalar rules: q [S, A], s a state, rng the seed's generator --------------------------------------------------------
@@ -171,6 +173,7 @@ def choose(q: Any, visits: Any, s: int, kind: int, level: float, random_ties: bo
 # --- over arrays: q [N, E, A] -> actions int64 [N, E], on the CPU, where environments are --------------------------------
 
 
+@explained("tensors q [N, E, A], streams of N seeds or None and mask bool [N, E, A] or None")
 def greedy(q: Tensor, streams: Streams | None = None, mask: Tensor | None = None) -> Tensor:
     """The best allowed action; ties are broken at random with `streams`, else the first is taken."""
     values, _ = _allowed(q, mask)
@@ -179,6 +182,7 @@ def greedy(q: Tensor, streams: Streams | None = None, mask: Tensor | None = None
     return _pick(values == values.max(-1, keepdims=True), _uniform(values, streams))
 
 
+@explained("tensors q [N, E, A], epsilon in [0, 1] or [N, E], streams of N seeds and mask bool [N, E, A] or None")
 def epsilon_greedy(
     q: Tensor, epsilon: float | Tensor, streams: Streams, mask: Tensor | None = None, random_ties: bool = True
 ) -> Tensor:
@@ -186,9 +190,8 @@ def epsilon_greedy(
 
     q [N, E, A]; epsilon a number or [N, E]; mask bool [N, E, A] -> int64 [N, E].
     """
-    level: Any = epsilon.cpu().numpy() if isinstance(epsilon, Tensor) else epsilon
-    if not isinstance(epsilon, Tensor) and not 0 <= epsilon <= 1:
-        raise ValueError(f"epsilon is a probability, so it must lie in [0, 1], not {epsilon}.")
+    level: Any = _each(epsilon) if np.ndim(epsilon) else number(epsilon, "epsilon", 0.0, 1.0)
+    random_ties = flag(random_ties, "random_ties")
     values, allowed = _allowed(q, mask)
     u = _uniform(values, streams)
     explore = u < level
@@ -205,14 +208,14 @@ def epsilon_greedy(
     return _pick(candidates, rank)
 
 
+@explained("tensors q [N, E, A], temperature above 0 or [N, E], streams of N seeds and mask bool [N, E, A] or None")
 def boltzmann(q: Tensor, temperature: float | Tensor, streams: Streams, mask: Tensor | None = None) -> Tensor:
     """Action a with probability proportional to exp(q_a / temperature). Sutton and Barto (2018), section 13.1.
 
     q [N, E, A]; temperature a number or [N, E]; mask bool [N, E, A] -> int64 [N, E].
     """
-    level: Any = temperature.cpu().numpy()[..., None] if isinstance(temperature, Tensor) else temperature
-    if not isinstance(temperature, Tensor) and not temperature > 0:
-        raise ValueError(f"The temperature must be above 0, not {temperature}.")
+    several = np.ndim(temperature) > 0
+    level: Any = _each(temperature)[..., None] if several else number(temperature, "temperature", 0.0, above=True)
     values, _ = _allowed(q, mask)
     weight = np.exp((values - values.max(-1, keepdims=True)).astype(np.float64) / level)
     reached = weight.cumsum(-1)
@@ -222,9 +225,10 @@ def boltzmann(q: Tensor, temperature: float | Tensor, streams: Streams, mask: Te
     return torch.from_numpy(np.minimum((reached <= u).sum(-1), last))
 
 
+@explained("tensors q [N, E, A], scale or [N, E], streams of N seeds and mask bool [N, E, A] or None")
 def noisy_greedy(q: Tensor, scale: float | Tensor, streams: Streams, mask: Tensor | None = None) -> Tensor:
     """argmax_a q_a + scale * n_a with standard normal n_a: the lectures' decaying noise. q [N, E, A] -> int64 [N, E]."""
-    factor = scale.cpu().numpy()[..., None] if isinstance(scale, Tensor) else scale
+    factor = _each(scale)[..., None] if np.ndim(scale) else number(scale, "scale", 0.0)
     values, _ = _allowed(q, mask)
     return torch.from_numpy((values + factor * streams.normal(*values.shape[1:]).numpy()).argmax(-1))
 
@@ -238,8 +242,12 @@ def choose_each(q: Any, kind: int, level: Any, random_ties: bool, u: Any, action
             actions[r] = epsilon_greedy_action(q, r, level[r], u[r], random_ties, mask)
 
 
+@explained(
+    "a kind of rule, tensors q [N, E, A], level float64 [N, E], streams of N seeds and mask bool [N, E, A] or None"
+)
 def by_rule(kind: int, q: Tensor, level: Tensor, streams: Streams, mask: Tensor | None, random_ties: bool) -> Tensor:
     """An action by the rule `kind`, whose epsilon, temperature or scale is `level` float64 [N, E]; compiled where it can be."""
+    kind, random_ties = integer(kind, "kind", 0, NOISE), flag(random_ties, "random_ties")
     fast = jit.compiled(choose_each) if mask is None and kind != NOISE else None
     if fast is not None:
         values = q.detach().cpu().numpy()
@@ -251,6 +259,11 @@ def by_rule(kind: int, q: Tensor, level: Tensor, streams: Streams, mask: Tensor 
     if kind == EPSILON_GREEDY:
         return epsilon_greedy(q, level, streams, mask, random_ties)
     return (boltzmann if kind == BOLTZMANN else noisy_greedy)(q, level, streams, mask)
+
+
+def _each(level: Any) -> np.ndarray:
+    """Epsilons, temperatures or scales [N, E] as float64."""
+    return np.asarray(level.detach().cpu() if isinstance(level, Tensor) else level, np.float64)
 
 
 def _uniform(values: np.ndarray, streams: Streams) -> np.ndarray:
@@ -290,9 +303,8 @@ class EpsilonGreedy:
     kind: ClassVar[int] = EPSILON_GREEDY
 
     def __post_init__(self) -> None:
-        check_range("epsilon", as_schedule(self.epsilon), 0.0, 1.0, ("steps", "episodes"))
-        if self.ties not in ("random", "first"):
-            raise ValueError(f'ties must be "random" or "first", not {self.ties!r}.')
+        store(self, setting, "epsilon", low=0.0, high=1.0, units=("steps", "episodes"))
+        store(self, choice, "ties", known=TIES)
 
     @property
     def level(self) -> Schedule:
@@ -307,7 +319,7 @@ class Greedy:
     kind: ClassVar[int] = EPSILON_GREEDY
 
     def __post_init__(self) -> None:
-        EpsilonGreedy(0.0, self.ties)
+        store(self, choice, "ties", known=TIES)
 
     @property
     def level(self) -> Schedule:
@@ -323,7 +335,7 @@ class Boltzmann:
     kind: ClassVar[int] = BOLTZMANN
 
     def __post_init__(self) -> None:
-        check_range("temperature", as_schedule(self.temperature), 1e-12, math.inf, ("steps", "episodes"))
+        store(self, setting, "temperature", low=1e-12, units=("steps", "episodes"))
 
     @property
     def level(self) -> Schedule:
@@ -339,7 +351,7 @@ class DecayingNoise:
     kind: ClassVar[int] = NOISE
 
     def __post_init__(self) -> None:
-        check_range("scale", as_schedule(self.scale), 0.0, math.inf, ("steps", "episodes"))
+        store(self, setting, "scale", low=0.0, units=("steps", "episodes"))
 
     @property
     def level(self) -> Schedule:
@@ -358,7 +370,7 @@ class UCB:
     kind: ClassVar[int] = UPPER_BOUND
 
     def __post_init__(self) -> None:
-        check_range("scale", as_schedule(self.scale), 0.0, math.inf, ("steps", "episodes"))
+        store(self, setting, "scale", low=0.0, units=("steps", "episodes"))
 
     @property
     def level(self) -> Schedule:

@@ -11,23 +11,29 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from supervised.validate import explained
 
+
+@explained("a tensor error [...]")
 def squared(error: Tensor) -> Tensor:
     """error**2 (Sutton and Barto 2018, section 9.2)."""
     return error.square()
 
 
+@explained("a tensor error [...]")
 def squared_slope(error: Tensor) -> Tensor:
     """The derivative of `squared`."""
     return 2 * error
 
 
+@explained("a tensor error [...]")
 def huber(error: Tensor) -> Tensor:
     """Half the square up to an error of 1, a straight line beyond (Huber 1964; the clipped error of Mnih et al. 2015)."""
     small = error.abs().clamp(max=1.0)
     return small * (error.abs() - 0.5 * small)
 
 
+@explained("a tensor error [...]")
 def huber_slope(error: Tensor) -> Tensor:
     """The derivative of `huber`."""
     return error.clamp(-1.0, 1.0)
@@ -39,11 +45,13 @@ LOSSES: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]]
 }
 
 
+@explained("tensors values [..., A] and action int64 [...] of numbers from 0 to A - 1")
 def taken(values: Tensor, action: Tensor) -> Tensor:
     """The values [..., A] of the actions [...] that were taken."""
     return values.gather(-1, action[..., None]).squeeze(-1)
 
 
+@explained("tensors slope [...], values [..., A] and action int64 [...] of numbers from 0 to A - 1")
 def at_taken(slope: Tensor, values: Tensor, action: Tensor) -> Tensor:
     """The gradient by all values [..., A], where only those of the actions taken [...] count."""
     return torch.zeros_like(values).scatter_(-1, action[..., None], slope[..., None])

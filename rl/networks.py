@@ -14,13 +14,13 @@ import gymnasium as gym
 import torch
 from torch import Tensor, nn
 
-from rl.observations import Part, encode, parts_of
+from rl.observations import CHANNELS, Part, encode, parts_of
 from rl.spaces import SpaceError
 from supervised import CNN, MLP, LinearRegression
 from supervised.chain import Link, link
 from supervised.layers import Model
-from supervised.names import nearest
 from supervised.stack import Op, Stack, rule
+from supervised.validate import ArgumentError, choice, explained, instance, integer, shown
 
 Network = str | Callable[[gym.Space[Any], int], nn.Module]
 NAMES = ("auto", "linear", "mlp", "cnn", "nature")
@@ -29,39 +29,43 @@ LARGE_IMAGE = 36  # pixels a side, from which on the network of Mnih et al. (201
 
 
 def parse(network: str) -> tuple[str, tuple[int, ...]]:
-    """ "mlp(64,64)" -> ("mlp", (64, 64)). Raises ValueError for an unknown name, with the nearest, or sizes it does not take."""
-    found = re.fullmatch(r"([a-z]+)(?:\(([\d,\s]*)\))?", network)
-    name = found[1] if found else network
-    nearest(name, NAMES, "network")
-    assert found is not None
-    sizes = tuple(int(size) for size in (found[2] or "").split(",") if size.strip())
-    if (sizes and name not in ("mlp", "cnn")) or 0 in sizes:
-        raise ValueError(f"The network {network!r} is no name with sizes such as mlp(64,64) or cnn(16,32).")
+    """ "mlp(64,64)" -> ("mlp", (64, 64)). Raises ArgumentError for an unknown name, with the nearest, or wrong sizes."""
+    found = re.fullmatch(r"([a-z]+)(?:\(([\d,\s]*)\))?", network) if isinstance(network, str) else None
+    name = choice(found[1] if found else network, "network", NAMES)
+    written = [size.strip() for size in ((found and found[2]) or "").split(",") if size.strip()]
+    sizes = tuple(int(size) for size in written if len(size) < 8 and size.isdecimal())
+    if (written and name not in ("mlp", "cnn")) or 0 in sizes or len(sizes) < len(written):
+        raise ArgumentError(f"The network {shown(network)} is no name with sizes such as mlp(64,64) or cnn(16,32).")
     return name, sizes
 
 
 def check(network: Any) -> None:
-    """Raise ValueError or TypeError for what is neither a name nor a function."""
+    """Raise ArgumentError for what is neither a name nor a function."""
     if isinstance(network, str):
         parse(network)
-    elif not callable(network):
-        raise TypeError(
-            f"network is a name such as 'mlp(64,64)' or a function (observation_space, outputs) -> nn.Module, not {network!r}."
+    elif not callable(network) or (isinstance(network, type) and not issubclass(network, nn.Module)):
+        raise ArgumentError(
+            "network is a name such as 'mlp(64,64)' or a function (observation_space, outputs) -> nn.Module, not"
+            f" {shown(network)}."
         )
 
 
-def make(network: Network, space: gym.Space[Any], outputs: int) -> nn.Module:
+def make(network: Network, space: gym.Space[Any], outputs: int, channels: str = "auto") -> nn.Module:
     """The network of that name for observations of `space`, or what the function makes -> [B, *O] to [B, outputs].
 
-    Raises ValueError where the name does not fit the space, and TypeError where the function returns no module.
+    channels: which axis of an image holds its channels, "first", "last" or "auto" (see `rl.DQN`). Raises ValueError where the
+    name does not fit the space, and TypeError where the function returns no module.
     """
+    check(network)
+    outputs = integer(outputs, "outputs", 1)
+    choice(channels, "channels", CHANNELS)
     if not isinstance(network, str):
         module = network(space, outputs)
         if not isinstance(module, nn.Module):
             raise TypeError(f"The network function must return a torch.nn.Module, not {type(module).__name__}.")
         return module
     name, sizes = parse(network)
-    parts = parts_of(space)
+    parts = parts_of(space, channels=channels)
     if len(parts) > 1:
         if name not in ("auto", "mlp", "cnn"):
             raise SpaceError(
@@ -144,6 +148,7 @@ def _joined(stack: Stack, modules: Sequence[Joined]) -> Op | None:
 class Dueling(nn.Module):
     """1 + A numbers -> A values: V + advantage - mean advantage (Wang et al. 2016, equation 9)."""
 
+    @explained("a tensor [..., 1 + A]")
     def forward(self, x: Tensor) -> Tensor:
         """[..., 1 + A] -> [..., A]."""
         advantage = x[..., 1:]
@@ -172,15 +177,17 @@ def _dueling_link(stack: Stack, modules: Sequence[Dueling]) -> Link:
     return _Dueling(modules[0])
 
 
-def on_trunk(trunk: nn.Module) -> Callable[[gym.Space[Any], int], nn.Module]:
+def on_trunk(trunk: nn.Module, channels: str = "auto") -> Callable[[gym.Space[Any], int], nn.Module]:
     """A network that starts from a fitted trunk (inputs -> features): its own copy of it under a new head.
 
-    For instance `rl.DQN(network=rl.networks.on_trunk(fit.stack.member(0).trunk))`.
+    For instance `rl.DQN(network=rl.networks.on_trunk(fit.stack.member(0).trunk))`. channels: as of the rl.DQN.
     """
+    instance(trunk, "trunk", nn.Module, "a torch.nn.Module")
+    choice(channels, "channels", CHANNELS)
 
     def network(space: gym.Space[Any], outputs: int) -> nn.Module:
         own = copy.deepcopy(trunk)
-        parts = parts_of(space)
+        parts = parts_of(space, channels=channels)
         example = encode(parts, {p.name: p.example(1) for p in parts}, torch.device("cpu"))
         with torch.no_grad():
             features = own(example)

@@ -1,7 +1,8 @@
 """Exact planning in a finite model: what is best, and what a policy is worth, free of sampling noise.
 
 A model has outcomes (probability, next state, reward, terminated) for each of S states and A actions, K at most; a
-termination has no future. Where it forbids actions (model.mask), plans choose among the allowed ones. Policies are deterministic, int [..., S], or random, float [..., S, A].
+termination has no future. Where it forbids actions (model.mask), plans choose among the allowed ones. Policies are
+deterministic, int [..., S], or random, float [..., S, A].
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from envs.tables import Model
+from supervised.validate import ArgumentError, explained, integer, number, optional
 
 MOST_SWEEPS = 1_000_000
 
@@ -32,8 +34,10 @@ class FiniteSolution(NamedTuple):
     policy: np.ndarray  # int64 [H, S]; policy[h - 1] is best with h steps left
 
 
+@explained("a model that envs.read returns, v [..., S], gamma in [0, 1] and reward [S, A, K] or None")
 def backup(model: Model, v: np.ndarray, gamma: float, reward: np.ndarray | None = None) -> np.ndarray:
     """q(s, a) = sum_k p_k (r_k + gamma * (1 - terminated_k) * v(s'_k)): v [..., S] -> [..., S, A]."""
+    gamma = _check_gamma(gamma)
     reward = model.reward if reward is None else reward
     future = gamma * np.where(model.terminated, 0.0, v[..., model.next_state])
     q: np.ndarray = (model.probability * (reward + future)).sum(-1)
@@ -45,15 +49,15 @@ def allowed_only(model: Model, q: np.ndarray) -> np.ndarray:
     return q if model.mask is None else np.where(model.mask, q, -np.inf)
 
 
+@explained("a model that envs.read returns, gamma and epsilon in [0, 1] and a tolerance from 0 on")
 def value_iteration(model: Model, gamma: float, tolerance: float = 1e-12, epsilon: float = 0.0) -> Solution:
     """Q* by repeated backups until no value moves by more than `tolerance`. Sutton and Barto (2018), equation 4.10.
 
     epsilon: the best that can be had while every step is taken at random with this probability, which is where SARSA and its kin
     lead; 0 for Q*. Raises ValueError for a gamma or epsilon outside [0, 1], or at gamma 1 where values grow without end.
     """
-    _check_gamma(gamma)
-    if not 0 <= epsilon <= 1:
-        raise ValueError(f"epsilon is a probability, so it must lie in [0, 1], not {epsilon}.")
+    gamma = _check_gamma(gamma)
+    epsilon, tolerance = number(epsilon, "epsilon", 0.0, 1.0), number(tolerance, "tolerance", 0.0)
     v = np.zeros(model.states)
     allowed: Any = True if model.mask is None else model.mask
     # At gamma 1 nothing promises an end; what ends at all has ended long before.
@@ -66,15 +70,18 @@ def value_iteration(model: Model, gamma: float, tolerance: float = 1e-12, epsilo
             return Solution(q, v, allowed_only(model, q).argmax(-1), sweep)
         if not np.isfinite(change) or change > 1e100:
             break
-    raise ValueError(f"Value iteration does not settle at gamma {gamma}: some rewards never end. Take a gamma below 1.")
+    raise ArgumentError(
+        f"Value iteration does not settle at gamma {gamma}: some rewards never end. Take a gamma below 1."
+    )
 
 
+@explained("a model that envs.read returns and gamma in [0, 1]")
 def policy_iteration(model: Model, gamma: float) -> Solution:
     """Q* by exact evaluation and greedy improvement in turn. Sutton and Barto (2018), section 4.3. gamma below 1.
 
     An action changes only where another is better by more than 1e-12, so that ties cannot go round in circles.
     """
-    _check_gamma(gamma)
+    gamma = _check_gamma(gamma)
     policy = np.zeros(model.states, np.int64) if model.mask is None else model.mask.argmax(-1)
     for sweep in range(1, MOST_SWEEPS + 1):
         v = evaluate_policy(model, policy, gamma)
@@ -88,6 +95,7 @@ def policy_iteration(model: Model, gamma: float) -> Solution:
     raise ValueError(f"Policy iteration does not settle at gamma {gamma}.")
 
 
+@explained("a model that envs.read returns, gamma in [0, 1] and a tolerance from 0 on")
 def gauss_seidel(model: Model, gamma: float, tolerance: float = 1e-12) -> Solution:
     """Q* by sweeps that use each new value at once, state after state. Puterman (1994), section 6.3.3.
 
@@ -96,24 +104,26 @@ def gauss_seidel(model: Model, gamma: float, tolerance: float = 1e-12) -> Soluti
     return _in_place(model, gamma, tolerance, lambda sweep: np.arange(model.states))
 
 
+@explained("a model that envs.read returns, gamma in [0, 1], a seed and a tolerance from 0 on")
 def asynchronous_value_iteration(model: Model, gamma: float, seed: int = 0, tolerance: float = 1e-12) -> Solution:
     """Q* by backups of states drawn at random, in place. Sutton and Barto (2018), section 4.5; Bertsekas (1982).
 
     A sweep is as many backups as there are states; states come in an order drawn anew each time, so that none is forgotten.
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(integer(seed, "seed", 0))
     return _in_place(model, gamma, tolerance, lambda sweep: rng.permutation(model.states))
 
 
+@explained("a model that envs.read returns, gamma in [0, 1], a number of evaluations and a tolerance from 0 on")
 def modified_policy_iteration(model: Model, gamma: float, evaluations: int = 20, tolerance: float = 1e-12) -> Solution:
     """Q* by greedy improvement and a few sweeps of evaluation in turn. Puterman and Shin (1978), algorithm 1.
 
     evaluations: sweeps under each policy; 0 is value iteration, without end it would be policy iteration. gamma below 1, or a
     process whose episodes surely end. Raises ValueError where values grow without end.
     """
-    _check_gamma(gamma)
-    if isinstance(evaluations, bool) or not isinstance(evaluations, int) or evaluations < 0:
-        raise ValueError(f"evaluations is a whole number from 0 on, not {evaluations!r}.")
+    gamma = _check_gamma(gamma)
+    evaluations = integer(evaluations, "evaluations", 0, MOST_SWEEPS // 10 - 1)
+    tolerance = number(tolerance, "tolerance", 0.0)
     v = np.zeros(model.states)
     states = np.arange(model.states)
     for sweep in range(1, (MOST_SWEEPS if gamma < 1 else MOST_SWEEPS // 10) // (evaluations + 1) + 1):
@@ -138,7 +148,7 @@ def modified_policy_iteration(model: Model, gamma: float, evaluations: int = 20,
 
 def _in_place(model: Model, gamma: float, tolerance: float, order: Callable[[int], np.ndarray]) -> Solution:
     """Sweeps in which each state is backed up from the newest values of all."""
-    _check_gamma(gamma)
+    gamma, tolerance = _check_gamma(gamma), number(tolerance, "tolerance", 0.0)
     v = np.zeros(model.states)
     gain = allowed_only(model, (model.probability * model.reward).sum(-1))
     going_on = gamma * model.probability * ~model.terminated
@@ -154,9 +164,12 @@ def _in_place(model: Model, gamma: float, tolerance: float, order: Callable[[int
             return Solution(q, choices.max(-1), choices.argmax(-1), sweep)
         if not np.isfinite(change) or change > 1e100:
             break
-    raise ValueError(f"Value iteration does not settle at gamma {gamma}: some rewards never end. Take a gamma below 1.")
+    raise ArgumentError(
+        f"Value iteration does not settle at gamma {gamma}: some rewards never end. Take a gamma below 1."
+    )
 
 
+@explained("a model that envs.read returns and a tolerance in [0, 1)")
 def relative_value_iteration(model: Model, tolerance: float = 1e-12) -> tuple[float, Solution]:
     """The most that can be had per step where nothing ends, and Q* counted from it: (gain, solution).
 
@@ -164,8 +177,7 @@ def relative_value_iteration(model: Model, tolerance: float = 1e-12) -> tuple[fl
     Values are relative: q(s, a) = r - gain + max q(s', .), the best of state 0 being 0. tolerance: of the gain, as a share of the
     largest value. Raises ValueError for a model with endings, or with parts of different gain.
     """
-    if not 0 <= tolerance < 1:
-        raise ValueError(f"tolerance is a share from 0 to 1, not {tolerance}.")
+    tolerance = number(tolerance, "tolerance", 0.0, 1.0, below=True)
     if model.ends:
         raise ValueError(f"{model.name} has endings: what is had per step is asked of processes without.")
     v = np.zeros(model.states)
@@ -181,6 +193,7 @@ def relative_value_iteration(model: Model, tolerance: float = 1e-12) -> tuple[fl
     raise ValueError(f"Relative value iteration does not settle in {model.name}: its parts have gains of their own.")
 
 
+@explained("a model that envs.read returns and policy int [S] or float [S, A]")
 def gain(model: Model, policy: np.ndarray) -> float:
     """What a policy brings per step in the long run, from the start: int [S] or float [S, A]. Puterman (1994), section 8.2.
 
@@ -205,6 +218,10 @@ def gain(model: Model, policy: np.ndarray) -> float:
     return float(model.start @ lazy @ (joint * model.reward).sum((1, 2)))
 
 
+@explained(
+    "a model that envs.read returns, policy int [..., S] or float [..., S, A], gamma in [0, 1], horizon from 0 on or None, and"
+    " reward [S, A, K] or None"
+)
 def evaluate_policy(
     model: Model, policy: np.ndarray, gamma: float = 1.0, horizon: int | None = None, reward: np.ndarray | None = None
 ) -> np.ndarray:
@@ -214,8 +231,9 @@ def evaluate_policy(
     system (gamma below 1, or a policy that surely ends; one policy at a time). reward [S, A, K] replaces the model's own,
     for instance by 1 where the goal is reached. Raises ValueError when the value has no end.
     """
-    _check_gamma(gamma)
-    reward = model.reward if reward is None else reward
+    gamma = _check_gamma(gamma)
+    reward, policy = model.reward if reward is None else reward, np.asarray(policy)
+    horizon = optional(integer, horizon, "horizon", 0, MOST_SWEEPS)
     weights = _weights(model, policy)
     if horizon is None:
         return _solve(model, weights, gamma, reward)
@@ -236,9 +254,11 @@ def evaluate_policy(
     return v
 
 
+@explained("a model that envs.read returns, horizon from 0 on and gamma in [0, 1]")
 def optimum_within(model: Model, horizon: int, gamma: float = 1.0) -> FiniteSolution:
     """The best that can be had in `horizon` steps by a policy that may look at the time left. Puterman (1994), 4.5."""
-    _check_gamma(gamma)
+    gamma = _check_gamma(gamma)
+    horizon = integer(horizon, "horizon", 0, MOST_SWEEPS)
     v = np.zeros((horizon + 1, model.states))
     policy = np.zeros((horizon, model.states), np.int64)
     for h in range(1, horizon + 1):
@@ -247,6 +267,7 @@ def optimum_within(model: Model, horizon: int, gamma: float = 1.0) -> FiniteSolu
     return FiniteSolution(v, policy)
 
 
+@explained("a model that envs.read returns and v [..., S]")
 def at_start(model: Model, v: np.ndarray) -> np.ndarray:
     """The expected value of the first state: v [..., S] -> [...]."""
     return np.asarray(v @ model.start)
@@ -291,6 +312,5 @@ def _ends(moves: Any, stay: np.ndarray) -> bool:
         reaches = more
 
 
-def _check_gamma(gamma: float) -> None:
-    if not 0 <= gamma <= 1:
-        raise ValueError(f"gamma must lie in [0, 1], not {gamma}.")
+def _check_gamma(gamma: float) -> float:
+    return number(gamma, "gamma", 0.0, 1.0)

@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import torch
 
 from rl import jit, masked
 from rl.agents.deep import DeepAgent
-from rl.agents.dqn import DQN
-from rl.agents.linear import LinearAgent, LinearSARSA
+from rl.agents.linear import LinearAgent
 from rl.agents.table import check_allowed
-from rl.describe import from_json, to_json
+from rl.describe import AGENTS, check, for_policy, from_json, to_json
 from rl.explore import BOLTZMANN, EPSILON_GREEDY, NOISE, by_rule, choose, greedy
 from rl.masked import best_allowed
 from rl.observations import leaves
 from rl.spaces import SpaceError, StateIndex, actions_of, space_from_json, space_to_json
-from supervised import checkpoint
+from supervised import checkpoint, validate
 from supervised.checkpoint import CheckpointError
 from supervised.streams import Streams, generator
+from supervised.validate import ArgumentError, flag, instance, integer, number, shown
 
 UNREAD = np.empty((0, 0))  # in the place of visit counts, which a policy does not have
 
@@ -31,13 +30,14 @@ UNREAD = np.empty((0, 0))  # in the place of visit counts, which a policy does n
 class TablePolicy:
     """The policy of one seed's Q-table.
 
-    q [S, A]; explore and level: the rule, with its epsilon, temperature or scale, that deterministic=False follows. allowed
-    uint8 [S, A]: the actions that the environment allowed in each state; None: all.
+    table: Q-values [S, A]. explore and level: the rule, with its epsilon, temperature or scale, that deterministic=False
+    follows. allowed: uint8 [S, A], the actions that the environment allowed in each state; None: all. Raises ValueError for
+    a table of another shape, or that is not finite.
     """
 
     def __init__(
         self,
-        q: np.ndarray,
+        table: np.ndarray,
         observation_space: Any,
         action_space: Any,
         seed: int = 0,
@@ -45,18 +45,18 @@ class TablePolicy:
         level: float = 0.0,
         allowed: np.ndarray | None = None,
     ) -> None:
-        self.q = np.array(q, dtype=np.float64)
+        self.table = _floats(table, "table")
         self.observation_space, self.action_space = observation_space, action_space
-        self.seed, self.explore, self.level = seed, explore, level
+        self.seed = integer(seed, "seed", 0)
+        self.explore, self.level = check_rule(explore, level)
         self.index = StateIndex(observation_space)
         self.actions, self.first_action = actions_of(action_space)
-        if self.q.shape != (self.index.size, self.actions) or not np.isfinite(self.q).all():
+        if self.table.shape != (self.index.size, self.actions) or not np.isfinite(self.table).all():
             raise ValueError(f"The table must be finite and [{self.index.size}, {self.actions}].")
-        check_rule(explore, level)
         self.allowed = None if allowed is None else np.array(allowed)
         if self.allowed is not None:
-            check_allowed(self.allowed, self.q.shape)
-        self.rng = generator(seed, "policy")
+            check_allowed(self.allowed, self.table.shape)
+        self.rng = generator(self.seed, "policy")
 
     def predict(
         self,
@@ -65,40 +65,35 @@ class TablePolicy:
         episode_start: Any = None,
         deterministic: bool = True,
         action_masks: Any = None,
-    ) -> tuple[np.ndarray, Any]:
+    ) -> tuple[np.ndarray | np.int64, Any]:
         """Observation(s) as the environment gives them -> (action(s) as it takes them, state).
 
-        One observation gives an int64 array of shape [], a batch [B] of them (as a vector environment stacks them) gives
-        [B]. action_masks: bool [A] or [B, A], the actions allowed; None: those that were allowed in training. state and episode_start are for recurrent policies; a table hands the state back as it came. Raises SpaceError
-        for an observation outside the space.
+        One observation gives an np.int64, a batch [B] of them (as a vector environment stacks them) int64 [B]. action_masks:
+        bool [A] or [B, A], the actions allowed; None: those that were allowed in training. state and episode_start are for
+        recurrent policies; a table hands the state back as it came. Raises SpaceError for an observation outside the space,
+        ValueError for a mask of another shape.
         """
-        if self._is_one(obs):
-            states, shape = np.array([self.index(obs)]), ()
-        else:
-            if not isinstance(self.observation_space, gym.spaces.Tuple):
-                obs = np.asarray(obs)
-            first = obs[0] if isinstance(obs, tuple) else obs
-            states = self.index.many(obs, len(np.asarray(first)))
-            shape = states.shape
-        q, allowed = self.q[states], None if self.allowed is None else self.allowed[states]
+        states, shape = self.index.each(obs)
+        q, allowed = self.table[states], None if self.allowed is None else self.allowed[states]
         if action_masks is not None:
-            allowed = as_masks(action_masks, len(states), self.actions)
-        if deterministic:
+            allowed = _mask(action_masks, shape, self.actions)[0].numpy()
+        if flag(deterministic, "deterministic"):
             actions = best_allowed(q, allowed)
         else:
             chooser = jit.specialise(choose, **masked.RULES)
             rule = (self.explore, self.level, True, self.rng)
             mask = None if allowed is None else masked.as_mask(allowed)
-            actions = np.array([chooser(q, UNREAD, b, *rule, mask) for b in range(len(states))])
-        return (actions + self.first_action).reshape(shape).astype(np.int64), state
+            actions = np.array([chooser(q, UNREAD, b, *rule, mask) for b in range(len(states))], np.int64)
+        return _answer(actions + self.first_action, shape), state
 
-    def _is_one(self, obs: Any) -> bool:
-        if isinstance(self.observation_space, gym.spaces.Tuple):
-            return all(
-                np.ndim(part) == len(space.shape or ())
-                for part, space in zip(obs, self.observation_space, strict=False)
-            )
-        return np.ndim(obs) == len(self.observation_space.shape or ())
+    def q(self, obs: Any) -> np.ndarray:
+        """Observation(s) as the environment gives them -> Q-values float64: [A] of one, [B, A] of a batch.
+
+        Raises SpaceError for an observation outside the space.
+        """
+        states, shape = self.index.each(obs)
+        values: np.ndarray = self.table[states].reshape(*shape, self.actions)
+        return values
 
     def save(self, path: str | Path) -> None:
         """Write the policy to a safetensors file."""
@@ -111,7 +106,7 @@ class TablePolicy:
             "level": self.level,
         }
         masks = {} if self.allowed is None else {"allowed": self.allowed}
-        checkpoint.save(path, {"q": self.q, **masks}, meta, keep=False)
+        checkpoint.save(validate.path(path, "path"), {"q": self.table, **masks}, meta, keep=False)
 
 
 class NetworkPolicy:
@@ -123,7 +118,7 @@ class NetworkPolicy:
 
     def __init__(
         self,
-        description: DQN | LinearSARSA,
+        description: Any,
         weights: dict[str, np.ndarray],
         observation_space: Any,
         action_space: Any,
@@ -133,16 +128,14 @@ class NetworkPolicy:
     ) -> None:
         self.description = description
         self.observation_space, self.action_space = observation_space, action_space
-        self.seed, self.explore, self.level = seed, explore, level
-        check_rule(explore, level)
-        alone = description
-        if isinstance(alone, DQN):  # a policy learns no more, so it needs no second network
-            alone = dataclasses.replace(alone, double=False, target_every_updates=None, target_rate=1.0)
-        self.agent: DeepAgent | LinearAgent = alone.build(observation_space, action_space, [seed])
-        if not all(np.isfinite(weight).all() for weight in weights.values()):
+        self.seed = integer(seed, "seed", 0)
+        self.explore, self.level = check_rule(explore, level)
+        check(description)
+        instance(weights, "weights", Mapping, "a dict of arrays by name")
+        if not all(np.isfinite(_floats(weight, f"weights[{name!r}]")).all() for name, weight in weights.items()):
             raise ValueError("The weights have values that are NaN or infinite.")
-        self.agent.take_weights(weights)
-        self.streams = Streams([seed], "policy")
+        self.agent = self._built(weights)
+        self.streams = Streams([self.seed], "policy")
 
     def predict(
         self,
@@ -151,38 +144,65 @@ class NetworkPolicy:
         episode_start: Any = None,
         deterministic: bool = True,
         action_masks: Any = None,
-    ) -> tuple[np.ndarray, Any]:
+    ) -> tuple[np.ndarray | np.int64, Any]:
         """Observation(s) as the environment gives them -> (action(s) as it takes them, state).
 
-        One observation gives an int64 array of shape [], a batch [B] of them gives [B]. action_masks: bool [A] or [B, A], the
-        actions allowed; None: all. Raises SpaceError for an observation that is not of the space.
+        One observation gives an np.int64, a batch [B] of them int64 [B]. action_masks: bool [A] or [B, A], the actions allowed;
+        None: all. Raises SpaceError for an observation that is not of the space, ValueError for a mask of another shape.
         """
         tensors, shape = self._tensors(obs)
-        mask = None
-        if action_masks is not None:
-            mask = torch.from_numpy(as_masks(action_masks, math.prod(shape), self.agent.actions))[None]
+        mask = None if action_masks is None else _mask(action_masks, shape, self.agent.actions)
         q = self.agent.q(tensors)
         mask = self.agent.allowed(tensors, mask)
-        if deterministic:
+        if flag(deterministic, "deterministic"):
             actions = greedy(q, mask=mask)
         else:
             level = torch.full(q.shape[:2], self.level, dtype=torch.float64)
             actions = by_rule(self.explore, q, level, self.streams, mask, True)
-        return (actions.numpy() + self.agent.first_action).reshape(shape), state
+        return _answer(actions.numpy().reshape(-1) + self.agent.first_action, shape), state
+
+    def q(self, obs: Any) -> np.ndarray:
+        """Observation(s) as the environment gives them -> Q-values: [A] of one, [B, A] of a batch.
+
+        Raises SpaceError for an observation that is not of the space.
+        """
+        tensors, shape = self._tensors(obs)
+        return self.agent.q(tensors).cpu().numpy().reshape(*shape, self.agent.actions)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For pickle and deepcopy: weights in the place of the agent, whose compiled parts cannot be copied."""
+        kept = {name: value for name, value in vars(self).items() if name != "agent"}
+        return {**kept, "weights": self.agent.weights_of(0)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update({name: value for name, value in state.items() if name != "weights"})
+        self.agent = self._built(state["weights"])
+
+    def _built(self, weights: Mapping[str, np.ndarray]) -> DeepAgent | LinearAgent:
+        """The agent with these weights, which only acts."""
+        spaces = self.observation_space, self.action_space
+        agent: DeepAgent | LinearAgent = for_policy(self.description).build(*spaces, [self.seed])
+        agent.take_weights(weights)
+        return agent
 
     def _tensors(self, obs: Any) -> tuple[Any, tuple[int, ...]]:
         """Observation(s) -> tensors [1, B, *O] by part, and the shape of the answer: () of one, (B,) of several."""
-        found = {name: np.asarray(part) for name, part in leaves(obs).items()}
+        found = {name: _array(part) for name, part in leaves(obs).items()}
         shapes: set[tuple[int, ...]] = set()
         for part in self.agent.parts:
             given = found.get(part.name)
             axes = -1 if given is None else given.ndim - len(part.shape)
-            if given is None or axes not in (0, 1) or given.shape[axes:] != part.shape:
-                raise SpaceError(f"{obs!r} is no observation of {self.observation_space}, nor a batch of them.")
+            if (
+                given is None
+                or given.dtype.kind not in "fiub"
+                or axes not in (0, 1)
+                or given.shape[axes:] != part.shape
+            ):
+                raise SpaceError(f"{shown(obs)} is no observation of {self.observation_space}, nor a batch of them.")
             if given.dtype.kind == "f" and np.isnan(given).any():
-                raise SpaceError(f"The observation has NaN in it: {obs!r}.")
+                raise SpaceError(f"The observation has NaN in it: {shown(obs)}.")
             if part.kind == "discrete" and not part.holds(given):
-                raise SpaceError(f"{obs!r} is no observation of {self.observation_space}, nor a batch of them.")
+                raise SpaceError(f"{shown(obs)} is no observation of {self.observation_space}, nor a batch of them.")
             shapes.add(given.shape[:axes])
             found[part.name] = given if axes else given[None]
         if len(shapes) > 1:
@@ -201,30 +221,48 @@ class NetworkPolicy:
             "explore": self.explore,
             "level": self.level,
         }
-        checkpoint.save(path, {"weights": self.agent.weights_of(0)}, meta, keep=False)
+        checkpoint.save(validate.path(path, "path"), {"weights": self.agent.weights_of(0)}, meta, keep=False)
 
 
-def as_masks(action_masks: Any, count: int, actions: int) -> np.ndarray:
-    """Action masks [A] or [B, A] -> bool [B, A]. Raises ValueError for another shape, or where nothing is allowed."""
-    masks = np.asarray(action_masks)
-    if masks.shape not in ((actions,), (count, actions)) or masks.dtype.kind not in "biuf":
-        raise ValueError(
-            f"action_masks are [{actions}], or [{count}, {actions}] for {count} observations, not {masks.dtype}"
-            f" {list(masks.shape)}."
+def _answer(actions: np.ndarray, shape: tuple[int, ...]) -> np.ndarray | np.int64:
+    """Actions [B] as int64 [B], or of one observation as the number alone, which environments may use as a key."""
+    return actions.astype(np.int64) if shape else np.int64(actions[0])
+
+
+def _array(values: Any) -> np.ndarray:
+    """An array of what was given; of objects where that is no regular array."""
+    try:
+        return np.asarray(values.detach().cpu() if isinstance(values, torch.Tensor) else values)
+    except ValueError:  # lists of different lengths
+        return np.empty((), object)
+
+
+def _floats(values: Any, name: str) -> np.ndarray:
+    try:
+        return np.array(values, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError):
+        raise ArgumentError(f"{name} is an array of numbers, not {shown(values)}.") from None
+
+
+def _mask(given: Any, shape: tuple[int, ...], actions: int) -> torch.Tensor:
+    """An action mask as bool [1, B, A]. Raises ArgumentError for another shape."""
+    mask = _array(given)
+    if mask.shape != (*shape, actions) or mask.dtype.kind not in "biu":
+        raise ArgumentError(f"action_masks is bool {[*shape, actions]}, the actions allowed, not {shown(given)}.")
+    if not mask.astype(bool).any(-1).all():
+        raise ArgumentError("action_masks allows no action; at least one must be allowed.")
+    return torch.from_numpy(mask.astype(bool).reshape(1, -1, actions))
+
+
+def check_rule(explore: Any, level: Any) -> tuple[int, float]:
+    """A rule that a policy can follow, and its epsilon, temperature or scale. Raises ArgumentError for others."""
+    limits = {EPSILON_GREEDY: (0.0, 1.0), BOLTZMANN: (1e-12, math.inf), NOISE: (0.0, math.inf)}
+    explore = integer(explore, "explore")
+    if explore not in limits:
+        raise ArgumentError(
+            f"explore is the kind of a rule that a policy can follow, {', '.join(map(str, limits))}, not {explore}."
         )
-    found = np.broadcast_to(masks != 0, (count, actions)).copy()
-    if not found.any(-1).all():
-        raise ValueError("action_masks allow no action; at least one must be allowed.")
-    return found
-
-
-def check_rule(explore: int, level: float) -> None:
-    """Raise ValueError for a rule that no policy can follow, or an epsilon, temperature or scale out of its range."""
-    lowest, highest = {EPSILON_GREEDY: (0.0, 1.0), BOLTZMANN: (1e-12, math.inf), NOISE: (0.0, math.inf)}.get(
-        explore, (math.nan, math.nan)
-    )
-    if not lowest <= level <= highest:
-        raise ValueError(f"{explore} at {level} is no rule that a policy can follow.")
+    return explore, number(level, f"level of the rule {explore}", *limits[explore])
 
 
 def load_policy(path: str | Path, network: Any = None, mask: Any = None) -> TablePolicy | NetworkPolicy:
@@ -232,17 +270,18 @@ def load_policy(path: str | Path, network: Any = None, mask: Any = None) -> Tabl
 
     network, mask: the functions that the agent was made with, if it was. Raises CheckpointError for anything else.
     """
+    path = validate.path(path, "path")
     state, meta = checkpoint.load(path)
     if meta.get("kind") not in ("policy", "network policy"):
         raise CheckpointError(f"{path} holds a {meta.get('kind')}, not a policy. Read a run with rl.load.")
     try:
         spaces = space_from_json(meta["observation_space"]), space_from_json(meta["action_space"])
-        rest: Any = int(meta["seed"]), int(meta["explore"]), float(meta["level"])
+        rest = int(meta["seed"]), int(meta["explore"]), float(meta["level"])
         if meta["kind"] == "policy":
             return TablePolicy(state["q"], *spaces, *rest, allowed=state.get("allowed"))
         description = from_json(meta["agent"], network=network, mask=mask)
-        if not isinstance(description, (DQN, LinearSARSA)):
-            raise CheckpointError(f"{path} names no agent with weights.")
+        if type(description).__name__ not in AGENTS:
+            raise CheckpointError(f"{path} names no agent.")
         return NetworkPolicy(description, state["weights"], *spaces, *rest)
     except CheckpointError:
         raise

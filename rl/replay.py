@@ -23,8 +23,10 @@ from rl.ring import NO_STEP, append, begin, draw, fold
 from rl.types import Batch
 from supervised.device import available_memory
 from supervised.streams import Streams
+from supervised.validate import ArgumentError, explained, instance, integer, kind_of, number, optional, shown
 
 GB = 1e9
+MOST_SAMPLES = 10_000_000  # of a batch of one seed
 COUNTERS = ("newest", "since", "fresh", "head", "tail")
 
 
@@ -74,19 +76,16 @@ class Replay:
         gamma: float = 0.99,
         priority_exponent: float | None = None,
     ) -> None:
-        for name, value in (("capacity_steps", capacity_steps), ("n_step", n_step)):
-            if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-                raise ValueError(f"{name} is a whole number from 1 on, not {value!r}.")
-        if not 0 <= gamma <= 1:
-            raise ValueError(f"gamma lies in [0, 1], not {gamma!r}.")
-        if priority_exponent is not None and not 0 <= priority_exponent <= 1:
-            raise ValueError(f"priority_exponent lies in [0, 1], not {priority_exponent!r}.")
+        if not all(hasattr(world, name) for name in ("observation_space", "seeds", "envs_per_seed", "frames")):
+            raise ArgumentError(f"world is a world that envs.make returns, not {shown(world)}.")
+        capacity_steps = integer(capacity_steps, "capacity_steps", 1)
+        self.n_step, self.gamma = integer(n_step, "n_step", 1), number(gamma, "gamma", 0.0, 1.0)
+        self.alpha = optional(number, priority_exponent, "priority_exponent", 0.0, 1.0)
         self.n, self.envs = len(world.seeds), world.envs_per_seed
-        self.n_step, self.gamma, self.alpha = int(n_step), float(gamma), priority_exponent
         self.parts = parts_of(world.observation_space)
         self.frames = world.frames if len(self.parts) == 1 and self.parts[0].kind == "image" else 1
         self.actions = int(getattr(world.action_space, "n", 0))
-        self.length = -(-int(capacity_steps) // self.envs) + self.n_step + self.frames
+        self.length = -(-capacity_steps // self.envs) + self.n_step + self.frames
         lanes = self.n * self.envs
         entries = lanes * self.length + 1  # and one that nobody reads
         self.shapes = {part.name: part.shape[1:] if self.frames > 1 else part.shape for part in self.parts}
@@ -106,6 +105,8 @@ class Replay:
         self._begin_at = np.zeros((lanes, self.frames), np.int64)
         self._at, self._following = np.zeros(lanes, np.int64), np.zeros(lanes, np.int64)
         self._all_valid = np.ones(lanes, np.bool_)
+        self._shape = self.n, self.envs
+        self._shapes = {part.name: (*self._shape, *part.shape) for part in self.parts}  # of observations
         self._begin = _fast(begin)
         self._append = _fast(append, PRIORITISED=int(self.alpha is not None))
         self._draw, self._fold = _fast(draw), _fast(fold)
@@ -128,47 +129,75 @@ class Replay:
         """How many steps of each seed can be sampled now; of the seed that has the fewest."""
         return int((self.tail - self.head).reshape(self.n, -1).sum(1).min())
 
+    @explained("obs [N, E, *O], action [N, E] and a step that a world answers, of the replay's seeds and environments")
     def add(self, obs: Any, action: Tensor | np.ndarray, step: Steps) -> None:
         """Enter a step of every environment: obs [N, E, *O] and action [N, E] that it was taken at and with."""
-        if self.fresh.any():
+        lanes = len(self.newest)
+        valid = self._all_valid if step.valid is None else self._flat("valid", step.valid, "b")
+        terminated, truncated = (
+            self._flat("terminated", step.terminated, "b"),
+            self._flat("truncated", step.truncated, "b"),
+        )
+        taken, reward = self._flat("action", action, "iu"), self._flat("reward", step.reward, "fiu")
+        rows = self._rows("obs", obs) if self.fresh.any() else None
+        next_rows = self._rows("next_obs", step.next_obs)
+        mask = None if step.next_mask is None else np.asarray(step.next_mask).reshape(lanes, self.actions)
+        if rows is not None:
             self._begin(self.newest, self.fresh, self.kind, self.length, self.frames, self._begin_at)
-            self._write(obs, self._begin_at)
-        valid = self._all_valid if step.valid is None else np.asarray(step.valid).reshape(-1)
-        terminated, truncated = np.asarray(step.terminated).reshape(-1), np.asarray(step.truncated).reshape(-1)
-        if not len(valid) == len(terminated) == len(truncated) == len(self.newest):
-            raise ValueError(
-                f"A step has flags of [{self.n} seeds, {self.envs} environments a seed], not {list(step.terminated.shape)}."
-            )
+            self._write(rows, self._begin_at)
         self._append(
             *(self.newest, self.since, self.fresh, self.kind, self.starts, self.head, self.tail),
             *(self.total, self.least, self.highest, terminated, truncated, valid),
             *(self.length, self.frames, self.n_step, self._at, self._following),
         )
-        self.action[self._at] = np.asarray(action).reshape(-1)
-        self.reward[self._at] = np.asarray(step.reward).reshape(-1)
-        self._write(step.next_obs, self._following[:, None])
-        if step.next_mask is not None:
+        self.action[self._at] = taken
+        self.reward[self._at] = reward
+        self._write(next_rows, self._following[:, None])
+        if mask is not None:
             if self.masks is None:
-                self.masks = np.ones((len(self.kind), step.next_mask.shape[-1]), np.bool_)
-            self.masks[self._following] = np.asarray(step.next_mask).reshape(-1, step.next_mask.shape[-1])
+                self.masks = np.ones((len(self.kind), self.actions), np.bool_)
+            self.masks[self._following] = mask
+        elif self.masks is not None:
+            self.masks[self._following] = True  # the entry may have held another step's mask
 
-    def _write(self, obs: Any, at: np.ndarray) -> None:
-        for name, value in leaves(obs).items():
-            rows = np.asarray(value)
-            rows = rows.reshape(len(at), *rows.shape[2:])
+    def _flat(self, name: str, values: Any, kinds: str) -> np.ndarray:
+        """Numbers [N, E] as [N * E]. Raises ArgumentError for another shape or kind."""
+        array = np.asarray(values)
+        if array.shape != self._shape or array.dtype.kind not in kinds:
+            what = {"b": "flags", "iu": "whole numbers", "fiu": "numbers"}[kinds]
+            raise ArgumentError(
+                f"A step's {name} has {what} of [{self.n} seeds, {self.envs} environments a seed], not {kind_of(values)}."
+            )
+        return array.reshape(-1)
+
+    def _rows(self, name: str, obs: Any) -> dict[str, np.ndarray]:
+        """The parts of observations [N, E, *O] as [N * E, *O]. Raises ArgumentError for another shape or kind."""
+        given, found = leaves(obs), {}
+        for key, shape in self._shapes.items():
+            rows = np.asarray(given.get(key))
+            if rows.shape != shape or rows.dtype.kind not in "fiub":
+                where = f" {key!r}" if key else ""
+                raise ArgumentError(f"{name}{where} is numbers {list(shape)}, not {kind_of(given.get(key))}.")
+            found[key] = rows.reshape(-1, *shape[2:])
+        return found
+
+    def _write(self, rows: dict[str, np.ndarray], at: np.ndarray) -> None:
+        for name, store in self.obs.items():
             if self.frames > 1:
-                self.obs[name][at] = rows[:, -at.shape[1] :]
+                store[at] = rows[name][:, -at.shape[1] :]
             else:
-                self.obs[name][at[:, 0]] = rows
+                store[at[:, 0]] = rows[name]
 
+    @explained("a batch_size, streams of the replay's seeds and an exponent in [0, 1]")
     def sample(self, batch_size: int, streams: Streams, exponent: float = 1.0) -> Batch:
         """batch_size steps of each seed, drawn with replacement -> a Batch [N, B, ...].
 
         Uniformly, or by priority: then with importance weights of this exponent (beta), and `update_priorities` to tell
         what came of it. Raises ValueError while some seed has nothing to sample.
         """
-        if isinstance(batch_size, bool) or not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
-            raise ValueError(f"batch_size is a whole number from 1 on, not {batch_size!r}.")
+        batch_size = integer(batch_size, "batch_size", 1, MOST_SAMPLES)
+        exponent = number(exponent, "exponent", 0.0, 1.0)
+        instance(streams, "streams", Streams, "a supervised.Streams")
         counts = (self.tail - self.head).reshape(self.n, self.envs).sum(1)
         if counts.min() < 1:
             raise ValueError(
@@ -211,6 +240,7 @@ class Replay:
         found = {name: torch.from_numpy(store.take(index, 0)) for name, store in self.obs.items()}
         return found.get("", found)
 
+    @explained("index and td_error [N, B] of one sample")
     def update_priorities(self, index: Tensor | None, td_error: Tensor) -> None:
         """Tell the TD errors [N, B] of a sample. Raises ValueError where the replay is uniform."""
         if self.alpha is None or index is None:
@@ -221,23 +251,29 @@ class Replay:
             raise ValueError("index and td_error are those of one sample of this replay, both [N, B].")
         self._renew(self.total, self.least, self.highest, leaf, error, self.alpha, self.SMALLEST)
 
+    @explained("lanes bool [N * E]")
     def begin_anew(self, lanes: np.ndarray) -> None:
         """New episodes begin in the lanes [N * E] where this is true, without an ending before them."""
+        if np.shape(lanes) != self.fresh.shape or np.asarray(lanes).dtype != np.bool_:
+            raise ArgumentError(f"lanes is bool [{len(self.fresh)}], one for each environment, not {kind_of(lanes)}.")
         self.fresh[lanes], self.since[lanes] = True, 0
 
+    @explained("k, a seed's place")
     def priorities(self, k: int = 0) -> np.ndarray:
         """The priorities of the k-th seed's steps that can be sampled, float64."""
-        values: np.ndarray = self.total[k, self.total.shape[1] // 2 :]
+        values: np.ndarray = self.total[integer(k, "k", 0, self.n - 1), self.total.shape[1] // 2 :]
         return values[values > 0]
 
+    @explained("a count from 1 on")
     def latest(self, count: int) -> Any:
         """The observations of each seed's last `count` steps that can be sampled (fewer if there are fewer) -> [N, B, *O]."""
         lane = np.arange(self.n) * self.envs  # of each seed's first environment
-        count = min(count, int((self.tail - self.head)[lane].min()))
+        count = min(integer(count, "count", 1), int((self.tail - self.head)[lane].min()))
         ranks = (self.tail[lane, None] - 1 - np.arange(count)) % self.length
         begin = lane[:, None] * self.length
         return self._read(begin + self.starts[begin + ranks] % self.length)
 
+    @explained("index int64 [N, B] of a sample")
     def age(self, index: Tensor) -> np.ndarray:
         """How many observations ago the entries [N, B] of a sample were made, on average: [N]."""
         lane, place = index.numpy() // self.length, index.numpy() % self.length
@@ -264,6 +300,7 @@ class Replay:
             state["highest"] = self.highest
         return state
 
+    @explained("the state that state_dict returned")
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Put back what `state_dict` gave. Raises ValueError for what does not fit, or contradicts itself."""
         lanes = self.n * self.envs

@@ -14,12 +14,12 @@ import numpy as np
 from torch import Tensor
 
 import envs
-from envs import tables, vector
+from envs import tables
 from envs.source import EnvLike, Source, from_description, source
 from rl import describe
-from rl.agents.deep import DeepAgent
+from rl.agents.deep import DeepAgent, check_learner
 from rl.agents.linear import LinearAgent
-from rl.agents.table import TableAgent, Tabular
+from rl.agents.table import TableAgent
 from rl.describe import Description
 from rl.evaluate import Evaluation, Exact, by_episodes, exact_of
 from rl.explore import EPSILON_GREEDY, UPPER_BOUND
@@ -27,10 +27,12 @@ from rl.policy import NetworkPolicy, TablePolicy
 from rl.runs.linear import Linear
 from rl.runs.off_policy import OffPolicy
 from rl.runs.online import Online
-from rl.spaces import SpaceError, space_to_json
-from supervised import checkpoint
+from rl.spaces import SpaceError, space_from_json, space_to_json
+from supervised import checkpoint, validate
 from supervised.checkpoint import CheckpointError
+from supervised.device import choose
 from supervised.events import Curves
+from supervised.validate import ArgumentError, integer, is_whole, optional, seeds_of, shown, unwrap
 
 DEFAULT_HORIZON = 100_000
 DEFAULT_ADVANCE = 1_000
@@ -75,11 +77,9 @@ class Run:
         device: str = "auto",
     ) -> None:
         self.where, self.description = where, description
+        envs_per_seed = validate.envs_per_seed(envs_per_seed, len(seeds))
+        workers = optional(integer, workers, "workers", 1)
         self.seeds, self.envs_per_seed, self.horizon_steps = seeds, envs_per_seed, horizon_steps
-        if isinstance(envs_per_seed, bool) or not isinstance(envs_per_seed, int) or envs_per_seed < 1:
-            raise ValueError(f"envs_per_seed is a whole number from 1 on, not {envs_per_seed!r}.")
-        if workers is not None and (isinstance(workers, bool) or not isinstance(workers, int) or workers < 1):
-            raise ValueError(f"workers is a whole number from 1 on, or None for a sensible one, not {workers!r}.")
         self.model, self.no_model, spaces = _look(where)
         try:
             self.agent: TableAgent | LinearAgent | DeepAgent = description.build(*spaces, seeds=seeds, device=device)
@@ -97,6 +97,7 @@ class Run:
         elif isinstance(self.agent, LinearAgent):
             self.loop = Linear(self.agent, where, seeds, envs_per_seed, horizon_steps, workers)
         else:
+            check_learner(description)
             self.loop = OffPolicy(self.agent, where, seeds, envs_per_seed, horizon_steps)
         self.regret = np.zeros(len(seeds))
         self.logdir: Path | None = None
@@ -114,9 +115,7 @@ class Run:
 
         With E environments a seed, whole rounds of E steps are taken. How the steps are cut into calls changes nothing.
         """
-        if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
-            raise ValueError(f"steps is a whole number from 1 on, not {steps!r}.")
-        return self.loop.advance(steps)
+        return self.loop.advance(check_steps(steps))
 
     def episodes(self) -> dict[str, Tensor]:
         """Mean return and length of each seed's last 100 episodes, each [N]; NaN before one has ended."""
@@ -141,20 +140,21 @@ class Run:
         """The greedy policy of a seed (its value, not its place); None: the first; "best": the best by evaluation."""
         if seed is None:
             seed = self.seeds[0]
-        elif seed == "best":
+        elif isinstance(seed, str) and seed == "best":
             seed = self._best_seed()
-        if seed not in self.seeds:
-            raise ValueError(f"This run has the seeds {', '.join(map(str, self.seeds))}; {seed!r} is none of them.")
-        k = self.seeds.index(int(seed))
+        plain = unwrap(seed)
+        if not is_whole(plain) or plain not in self.seeds:
+            known = ", ".join(map(str, self.seeds[:20])) + ", ..." * (len(self.seeds) > 20)
+            raise ArgumentError(f"This run has the seeds {known}; {shown(seed)} is none of them.")
+        k = self.seeds.index(int(plain))
         explore: Any = self.description.explore
         level = float(self.loop.metrics()["rollout/exploration_rate"][k])
-        rest = {"seed": int(seed), "explore": explore.kind, "level": level}
+        rest = {"seed": self.seeds[k], "explore": explore.kind, "level": level}
         if explore.kind == UPPER_BOUND:  # it needs the counts, which stay behind: what is left is greedy
             rest |= {"explore": EPSILON_GREEDY, "level": 0.0}
         if isinstance(self.agent, TableAgent):
             allowed = None if self.agent.allowed is None else self.agent.allowed[k].astype(np.uint8)
             return TablePolicy(self.agent.table[k], *self.spaces, **rest, allowed=allowed)
-        assert not isinstance(self.description, Tabular)
         return NetworkPolicy(self.description, self.agent.weights_of(k), *self.spaces, **rest)
 
     def _best_seed(self) -> int:
@@ -194,7 +194,7 @@ class Run:
             "cadence": self.cadence,
             "curves": self.curves,
         }
-        checkpoint.save(path, {**self.state(), "regret": self.regret}, meta)
+        checkpoint.save(validate.path(path, "path"), {**self.state(), "regret": self.regret}, meta)
         if isinstance(self.loop, Shared):
             self.loop.saved(Path(path))
 
@@ -206,7 +206,8 @@ class Run:
 
     def _restore(self, state: Mapping[str, Any], meta: Mapping[str, Any]) -> None:
         mine = None if self.model is None else model_digest(self.model)
-        if meta["spaces"] != [space_to_json(space) for space in self.spaces] or meta["model"] != mine:
+        spaces = [space_to_json(space_from_json(space)) for space in meta["spaces"]]  # as they are written today
+        if spaces != [space_to_json(space) for space in self.spaces] or meta["model"] != mine:
             raise CheckpointError(
                 f"The checkpoint was made in another environment: {self.where.name} as it is here has other spaces, rewards or"
                 " transitions than the one that was saved."
@@ -234,19 +235,15 @@ def start(
 
     steps: what schedules without a horizon of their own span (100 000 if not given). The rest is as in `rl.train`.
     """
-    if not isinstance(description, Description):
-        raise TypeError(f"The agent is a description such as rl.QLearning(), not {description!r}.")
-    numbers = vector.seeds_of(seeds)
+    describe.check(description)
+    numbers = seeds_of(seeds)
     horizon = check_steps(DEFAULT_HORIZON if steps is None else steps)
     return Run(source(env, env_kwargs), description, numbers, envs_per_seed, horizon, workers, device)
 
 
 def check_steps(steps: Any, name: str = "steps") -> int:
-    """`steps`, if it is a whole number from 1 on; else a ValueError."""
-    whole = isinstance(steps, (int, np.integer)) or (isinstance(steps, float) and steps.is_integer())
-    if isinstance(steps, bool) or not whole or steps < 1:
-        raise ValueError(f"{name} is a whole number from 1 on, not {steps!r}.")
-    return int(steps)
+    """`steps` as an int from 1 on; 1e6 is accepted for 1 000 000. Raises ArgumentError for anything else."""
+    return integer(steps, name, 1, floats=True)
 
 
 def load(
@@ -265,7 +262,9 @@ def load(
     Raises CheckpointError for a file that is cut short, foreign, of a newer format, or made in another environment. Nothing
     in the file is run or imported.
     """
-    saved = checkpoint.Saved(Path(path), *checkpoint.load(path))
+    path, workers = validate.path(path, "path"), optional(integer, workers, "workers", 1)
+    choose(device)
+    saved = checkpoint.Saved(path, *checkpoint.load(path))
     return restored(saved, env, network, mask=mask, env_kwargs=env_kwargs, workers=workers, device=device)
 
 
@@ -298,7 +297,7 @@ def restored(
             )
         if type(description).__name__ not in describe.AGENTS:
             raise CheckpointError(f"{path} names no agent.")
-        numbers = vector.seeds_of(config["seeds"])
+        numbers = seeds_of(config["seeds"])
         run = Run(
             where, description, numbers, config["envs_per_seed"], check_steps(meta["horizon_steps"]), workers, device
         )

@@ -29,6 +29,7 @@ from rl.agents.weighted import WeightedQ
 from rl.describe import Description
 from rl.explore import UCB, EpsilonGreedy
 from supervised.schedules import Inverse, Linear
+from supervised.validate import instance, optional
 
 
 def _falling(end: float, fraction: float) -> EpsilonGreedy:
@@ -176,6 +177,7 @@ def presets(env: str | None = None) -> dict[str, Description]:
     Where there are settings for it, the agents with a replay have rl-zoo's, and "best" our own; elsewhere "best" is double
     DQN as it comes.
     """
+    optional(instance, env, "env", str, "the id of an environment")
     found: dict[str, Any] = {**q_learning.presets(), **FAMILY, "linear-sarsa": LinearSARSA(), **dqn.presets()}
     found["best"] = found["double-dqn"]
     tuned = None if env is None else TUNED.get(_stem(env))

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import operator
-from collections.abc import Callable
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 
+from supervised.validate import shown
+
 MOST_STATES = 10_000_000
+UNBOUNDED = 2**31  # so many values of one number are no bounds, but the range of its type
 
 
 class SpaceError(ValueError):
@@ -19,25 +23,26 @@ class SpaceError(ValueError):
 class StateIndex:
     """Numbers the observations of a finite space: `index(observation)` is in 0..size-1.
 
-    Discrete (any start), MultiDiscrete (any start), MultiBinary and Tuple of these. Raises SpaceError for others.
+    Discrete (any start), MultiDiscrete (any start), MultiBinary, Box of whole numbers with bounds, and Tuple and Dict of
+    these, one within another. Raises SpaceError for others.
     """
 
     def __init__(self, space: gym.Space[Any], name: str = "The environment") -> None:
         self.space, self.name = space, name
-        self.size, self._number = _numbering(space, name)
+        self._number = _numbering(space, name, space)
+        self.size = self._number.size
         if self.size > MOST_STATES:
-            raise SpaceError(
-                f"{name} has {self.size:,} states; a table holds at most {MOST_STATES:,}. Use a network agent."
-            )
+            count = f"{self.size:,}" if self.size < 10**15 else f"some 10^{int(math.log10(self.size))}"
+            raise SpaceError(f"{name} has {count} states; a table holds at most {MOST_STATES:,}. Use a network agent.")
 
     def __call__(self, observation: Any) -> int:
         try:
-            number = self._number(observation)
-        except (TypeError, ValueError, IndexError):
+            number: int = self._number(observation)
+        except (TypeError, ValueError, IndexError, KeyError):
             number = -1
         if not 0 <= number < self.size:
             raise SpaceError(
-                f"{self.name} gave the observation {observation!r}, which lies outside its space {self.space}."
+                f"{self.name} gave the observation {shown(observation)}, which lies outside its space {self.space}."
             )
         return number
 
@@ -47,32 +52,114 @@ class StateIndex:
 
         return np.array([self(o) for o in iterate(batch_space(self.space, count), observations)], dtype=np.int64)
 
+    def each(self, observations: Any) -> tuple[np.ndarray, tuple[int, ...]]:
+        """The numbers of one observation or of a batch of them -> int64 [B], and [] or [B].
 
-def _numbering(space: gym.Space[Any], name: str) -> tuple[int, Callable[[Any], int]]:
+        Raises SpaceError for anything else.
+        """
+        try:
+            batch = _axes(self.space, observations) == 1
+            if batch and not isinstance(self.space, (gym.spaces.Dict, gym.spaces.Tuple)):
+                observations = np.asarray(observations)
+            count = len(next(_leaves(observations))) if batch else 1
+            found = self.many(observations, count) if batch else np.array([self(observations)])
+        except (TypeError, ValueError, IndexError, KeyError) as error:
+            if isinstance(error, SpaceError):
+                raise
+            raise SpaceError(f"{shown(observations)} is no observation of {self.space}, nor a batch of them.") from None
+        return found, (count,) if batch else ()
+
+
+class _One:
+    """Numbers a Discrete space."""
+
+    def __init__(self, space: gym.spaces.Discrete) -> None:
+        self.size, self.start = int(space.n), int(space.start)
+
+    def __call__(self, observation: Any) -> int:
+        number = int(observation) if isinstance(observation, np.bool_) else operator.index(observation)
+        return number - self.start
+
+
+class _Digits:
+    """Numbers arrays of whole numbers, each with a lowest value and a count of its own."""
+
+    def __init__(self, shape: tuple[int, ...], starts: list[int], counts: list[int]) -> None:
+        self.shape, self.size = shape, math.prod(counts)
+        self.pairs = list(zip(counts, starts, strict=True))
+
+    def __call__(self, observation: Any) -> int:
+        values = np.asarray(observation)
+        if values.shape != self.shape:
+            return -1
+        digits = values.ravel().tolist()
+        return _join([(n, operator.index(v) - start) for (n, start), v in zip(self.pairs, digits, strict=True)])
+
+
+class _Parts:
+    """Numbers the observations of a Tuple or Dict, by the numbers of their parts."""
+
+    def __init__(self, keys: list[Any] | None, parts: list[Any]) -> None:
+        self.keys, self.parts = keys, parts
+        self.size = math.prod(part.size for part in parts)
+
+    def __call__(self, observation: Any) -> int:
+        values = observation if self.keys is None else [observation[key] for key in self.keys]
+        return _join([(part.size, part(x)) for part, x in zip(self.parts, values, strict=True)])
+
+
+def _numbering(space: gym.Space[Any], name: str, whole: gym.Space[Any]) -> Any:
+    """What numbers the observations of `space`, which is `whole` or a part of it. Raises SpaceError where it is not finite."""
     if isinstance(space, gym.spaces.Discrete):
-        start, n = int(space.start), int(space.n)
-        return n, lambda o: operator.index(o) - start
+        return _One(space)
+    if isinstance(space, gym.spaces.Tuple):
+        return _Parts(None, [_numbering(part, name, whole) for part in space.spaces])
+    if isinstance(space, gym.spaces.Dict):
+        parts = [_numbering(part, name, whole) for part in space.spaces.values()]
+        return _Parts(list(space.spaces), parts)
     if isinstance(space, gym.spaces.MultiDiscrete):
-        sizes, starts = space.nvec.ravel(), space.start.ravel()
-    elif isinstance(space, gym.spaces.MultiBinary):
-        sizes, starts = np.full(int(np.prod(space.shape)), 2), np.zeros(int(np.prod(space.shape)), int)
-    elif isinstance(space, gym.spaces.Tuple):
-        parts = [_numbering(part, name) for part in space.spaces]
-        return _product([size for size, _ in parts]), lambda o: _join(
-            [(s, f(x)) for (s, f), x in zip(parts, o, strict=True)]
-        )
-    else:
+        return _Digits(space.shape, space.start.ravel().tolist(), space.nvec.ravel().tolist())
+    if isinstance(space, gym.spaces.MultiBinary):
+        numbers = math.prod(space.shape)
+        return _Digits(space.shape, [0] * numbers, [2] * numbers)
+    where = "" if space is whole else f"a part {space} of "
+    if isinstance(space, gym.spaces.Box) and space.dtype.kind in "iub":
+        low, high = (bound.astype(object).ravel().tolist() for bound in (space.low, space.high))
+        counts = [int(b) - int(a) + 1 for a, b in zip(low, high, strict=True)]
+        if math.prod(counts) <= MOST_STATES or max(counts, default=0) < UNBOUNDED:
+            return _Digits(space.shape, [int(a) for a in low], counts)
         raise SpaceError(
-            f"{name} has the observation space {space}, which is not finite, so a table cannot hold it."
-            " Wrap a bounded Box in gymnasium.wrappers.DiscretizeObservation, or use an agent with a network."
+            f"{name} has {where}the observation space {whole}: whole numbers, but without narrow bounds, so a table cannot hold"
+            " them. Give the Box the lowest and highest values that occur, or use an agent with a network."
         )
-    pairs = [(int(n), int(start)) for n, start in zip(sizes, starts, strict=True)]
+    bounded = space is whole and isinstance(space, gym.spaces.Box) and space.is_bounded()
+    wrapper = "DiscretizeObservation" if bounded else "TransformObservation"
+    raise SpaceError(
+        f"{name} has {where}the observation space {shown(whole)}, which is not finite, so a table cannot hold it. Make"
+        f" whole numbers within bounds of it by gymnasium.wrappers.{wrapper}, or use an agent with a network."
+    )
 
-    def number(observation: Any) -> int:
-        values = np.asarray(observation).ravel().tolist()
-        return _join([(n, operator.index(v) - start) for (n, start), v in zip(pairs, values, strict=True)])
 
-    return _product([n for n, _ in pairs]), number
+def _axes(space: gym.Space[Any], observations: Any) -> int:
+    """How many axes observations have before those of their space; each part the same, else ValueError."""
+    if isinstance(space, gym.spaces.Dict):
+        found = {_axes(part, observations[key]) for key, part in space.spaces.items()}
+    elif isinstance(space, gym.spaces.Tuple):
+        found = {_axes(part, x) for part, x in zip(space.spaces, observations, strict=True)}
+    else:
+        found = {np.ndim(observations) - len(space.shape or ())}
+    if len(found) > 1:
+        raise ValueError("The parts of the observation are not of one number.")
+    return found.pop()
+
+
+def _leaves(observations: Any) -> Iterator[Any]:
+    """The arrays that an observation is made of."""
+    if isinstance(observations, (Mapping, tuple)):
+        for part in observations.values() if isinstance(observations, Mapping) else observations:
+            yield from _leaves(part)
+    else:
+        yield observations
 
 
 def _join(digits: list[tuple[int, int]]) -> int:
@@ -85,13 +172,6 @@ def _join(digits: list[tuple[int, int]]) -> int:
     return number
 
 
-def _product(sizes: list[int]) -> int:
-    product = 1
-    for size in sizes:
-        product *= size
-    return product
-
-
 def actions_of(space: gym.Space[Any], name: str = "The environment") -> tuple[int, int]:
     """(number of actions, first action) of a Discrete action space. Raises SpaceError for others."""
     if isinstance(space, gym.spaces.Discrete):
@@ -101,7 +181,9 @@ def actions_of(space: gym.Space[Any], name: str = "The environment") -> tuple[in
         if isinstance(space, gym.spaces.Box)
         else "Wrap it so that each combination is one number (gymnasium.wrappers.TransformAction)"
     )
-    raise SpaceError(f"{name} has the action space {space}; value-based agents choose among Discrete actions. {way}.")
+    raise SpaceError(
+        f"{name} has the action space {shown(space)}; value-based agents choose among Discrete actions. {way}."
+    )
 
 
 def space_to_json(space: gym.Space[Any]) -> dict[str, Any]:
@@ -137,25 +219,35 @@ def space_from_json(data: Any) -> gym.Space[Any]:
         if kind == "Dict":
             return gym.spaces.Dict({key: space_from_json(part) for key, part in data["spaces"].items()})
         if kind == "Box":
-            dtype = np.dtype(data["dtype"])
-            low, high = (
-                np.broadcast_to(np.array(data[k], float), data["shape"]).astype(dtype) for k in ("low", "high")
-            )
-            return gym.spaces.Box(low, high, tuple(data["shape"]), dtype)
-    except (KeyError, TypeError, ValueError, AssertionError, gym.error.Error) as error:
-        raise SpaceError(f"{data!r} describes no space: {error}") from error
-    raise SpaceError(f"{data!r} describes no space.")
+            dtype, shape = np.dtype(data["dtype"]), tuple(data["shape"])
+            low, high = (_read_bounds(data[k], shape, dtype) for k in ("low", "high"))
+            return gym.spaces.Box(low, high, shape, dtype)
+    except (KeyError, TypeError, ValueError, OverflowError, AssertionError, gym.error.Error) as error:
+        raise SpaceError(f"{shown(data)} describes no space: {error}") from error
+    raise SpaceError(f"{shown(data)} describes no space.")
 
 
 def _bounds(bound: np.ndarray) -> Any:
-    """The bounds of a Box: one where all are the same; infinity as text, for JSON has none."""
-    values = bound.astype(float)
+    """The bounds of a Box: one where all are the same; whole numbers as such, and infinity as text, for JSON has none."""
+    whole = bound.dtype.kind in "iub"
+    values = bound.astype(object if whole else float)
     if values.size and (values == values.flat[0]).all():
-        values = values.flat[0]
-    return _plain(np.asarray(values).tolist())
+        values = np.asarray(values.flat[0], values.dtype)
+    return _plain(values.tolist(), whole)
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Any, whole: bool) -> Any:
     if isinstance(value, list):
-        return [_plain(item) for item in value]
-    return value if np.isfinite(value) else str(value)
+        return [_plain(item, whole) for item in value]
+    if whole:
+        return int(value)
+    return value if math.isfinite(value) else str(value)
+
+
+def _read_bounds(data: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
+    """What `_bounds` wrote, or, for whole numbers, floats as older versions wrote them, rounded back into the type's range."""
+    if dtype.kind not in "iub":
+        return np.broadcast_to(np.array(data, float), shape).astype(dtype)
+    limits = (0, 1) if dtype.kind == "b" else (int(np.iinfo(dtype).min), int(np.iinfo(dtype).max))
+    numbers = [min(max(int(x), limits[0]), limits[1]) for x in np.array(data, object).ravel().tolist()]
+    return np.broadcast_to(np.array(numbers, dtype).reshape(np.shape(data)), shape)

@@ -9,12 +9,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from supervised.validate import explained, number
+
 
 def _behind(discount: Tensor, value: Tensor) -> Tensor:
     """discount * value, and 0 where the discount is 0 whatever stands there."""
     return torch.where(discount == 0, torch.zeros_like(value), discount * value)
 
 
+@explained("tensors reward and discount [...], next_q [..., A] and next_mask bool [..., A] or None")
 def q_learning(reward: Tensor, discount: Tensor, next_q: Tensor, next_mask: Tensor | None = None) -> Tensor:
     """r + discount * max_a Q(s', a). Watkins (1989); Sutton and Barto (2018), equation 6.8.
 
@@ -23,6 +26,9 @@ def q_learning(reward: Tensor, discount: Tensor, next_q: Tensor, next_mask: Tens
     return reward + _behind(discount, _masked(next_q, next_mask).amax(-1))
 
 
+@explained(
+    "tensors reward and discount [...], next_q_value and next_q_selector [..., A] and next_mask bool [..., A] or None"
+)
 def double_q(
     reward: Tensor, discount: Tensor, next_q_value: Tensor, next_q_selector: Tensor, next_mask: Tensor | None = None
 ) -> Tensor:
@@ -34,6 +40,7 @@ def double_q(
     return reward + _behind(discount, next_q_value.gather(-1, best).squeeze(-1))
 
 
+@explained("tensors reward and discount [...], next_q and probability [..., A]")
 def expected_sarsa(reward: Tensor, discount: Tensor, next_q: Tensor, probability: Tensor) -> Tensor:
     """r + discount * sum_a pi(a|s') Q(s', a). Sutton and Barto (2018), equation 6.9.
 
@@ -42,6 +49,7 @@ def expected_sarsa(reward: Tensor, discount: Tensor, next_q: Tensor, probability
     return reward + _behind(discount, _behind(probability, next_q).sum(-1))
 
 
+@explained("tensors reward and discount [..., T], next_value [...]")
 def n_step(reward: Tensor, discount: Tensor, next_value: Tensor) -> Tensor:
     """r_0 + d_0 (r_1 + d_1 (... (r_{n-1} + d_{n-1} v))): the n-step return. Sutton and Barto (2018), equation 7.1.
 
@@ -54,12 +62,14 @@ def n_step(reward: Tensor, discount: Tensor, next_value: Tensor) -> Tensor:
     return value
 
 
+@explained("tensors reward, discount, ended and next_value [..., T] and lambda_ in [0, 1]")
 def lambda_return(reward: Tensor, discount: Tensor, ended: Tensor, next_value: Tensor, lambda_: float) -> Tensor:
     """G_t = r_t + discount_t * ((1 - lambda) v_{t+1} + lambda G_{t+1}). Sutton and Barto (2018), equation 12.2.
 
     reward, discount, ended, next_value [..., T] -> [..., T]. `ended` is true where an episode terminated or was
     truncated after the step: there, and at the last step, G_t bootstraps from next_value alone.
     """
+    lambda_ = number(lambda_, "lambda_", 0.0, 1.0)
     returns = torch.empty_like(reward)
     following = next_value[..., -1]
     for t in reversed(range(reward.shape[-1])):

@@ -14,6 +14,7 @@ import gymnasium as gym
 import numpy as np
 
 from rl.spaces import SpaceError
+from supervised.validate import shown
 
 UNBOUNDED = 1e10  # Gymnasium writes "no bound" as infinity, or as the largest float32
 NARROWEST = 1e-10
@@ -41,8 +42,8 @@ def coding_of(space: gym.Space[Any], tilings: int, tiles: int, bounds: Bounds | 
     """The grids over a Box of numbers, between its bounds or those given. Raises SpaceError for what cannot be tiled."""
     if not isinstance(space, gym.spaces.Box) or space.dtype.kind != "f" or len(space.shape) != 1:
         raise SpaceError(
-            f"The environment has the observation space {space}; tile coding takes a Box of a few real numbers. Use a table for"
-            " states that are counted, an agent with a network for pictures."
+            f"The environment has the observation space {shown(space)}; tile coding takes a Box of a few real numbers. Use a"
+            " table for states that are counted, an agent with a network for pictures."
         )
     low, high = (np.asarray(part, np.float64) for part in (bounds or (space.low, space.high)))
     axes = space.shape[0]

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from envs import vector
 from envs.source import EnvLike, source
 from rl import describe, pictures
 from rl.agents.deep import DeepAgent, NotFinite
@@ -23,6 +22,7 @@ from supervised.logger import Logger
 from supervised.session import RUN as CHECKPOINT
 from supervised.session import Session, say
 from supervised.statistics import aggregate
+from supervised.validate import flag, integer, seeds_of
 
 TOLD_OF = 500_000_000  # bytes of a replay
 BATCH = "not_finite.safetensors"
@@ -79,10 +79,9 @@ def train(
     if steps is None:
         raise ValueError("steps is missing: how many environment steps shall each seed take, in all?")
     steps = check_steps(steps)
-    cadences = {"log": log_every_steps, "evaluate": evaluate_every_steps, "save": save_every_steps}
-    for name, every in cadences.items():
-        if every is not None:
-            check_steps(every, f"{name}_every_steps")
+    resume, progress, videos = flag(resume, "resume"), flag(progress, "progress"), flag(videos, "videos")
+    given = {"log": log_every_steps, "evaluate": evaluate_every_steps, "save": save_every_steps}
+    cadences = {name: check_steps(every, f"{name}_every_steps") for name, every in given.items() if every is not None}
     going_on = env.logdir if isinstance(env, Run) else None
     with Session(going_on if logdir is None else logdir, CHECKPOINT) as session:
         if isinstance(env, Run):
@@ -96,7 +95,7 @@ def train(
         else:
             settings = {"envs_per_seed": envs_per_seed, "workers": workers, "device": device, "env_kwargs": env_kwargs}
             run = _open(env, agent, steps, seeds, session, resume, settings)
-        run.cadence |= {name: int(every) for name, every in cadences.items() if every is not None}
+        run.cadence |= cadences
         run.logdir = session.folder
         if run.step >= steps:
             say(
@@ -156,8 +155,8 @@ def _open(
     wanted = {
         "env": where.description or {"name": where.name},
         "agent": describe.to_json(agent),
-        "seeds": list(vector.seeds_of(seeds)),
-        "envs_per_seed": settings.pop("envs_per_seed"),
+        "seeds": list(seeds_of(seeds)),
+        "envs_per_seed": integer(settings.pop("envs_per_seed"), "envs_per_seed", 1),
     }
     changed = checkpoint.differences(_config(saved), wanted)
     if changed:

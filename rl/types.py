@@ -9,7 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
 
+import torch
 from torch import Tensor
+
+from supervised.validate import ArgumentError, instance, kind_of
 
 Obs = Tensor | Mapping[str, Tensor]
 
@@ -26,6 +29,23 @@ class Batch(NamedTuple):
     weight: Tensor | None = None  # [N, B], importance weights; None: all 1
     # int64 [N, B], where in the replay each sample lies; hides tuple.index, which nobody misses
     index: Tensor | None = None  # type: ignore[assignment]
+
+
+def check_parts(batch: Any, n: int, actions: int) -> None:
+    """Raise ArgumentError, naming the part, unless a batch's numbers are tensors, and its mask fits its rewards."""
+    instance(batch, "batch", Batch, "an rl.Batch")
+    for name in ("action", "reward", "discount", "next_mask", "weight", "index"):
+        part = getattr(batch, name)
+        if not isinstance(part, Tensor) and (part is not None or name in ("action", "reward", "discount")):
+            raise ArgumentError(f"A batch's {name} is a tensor [{n} seeds, B], not {kind_of(part)}.")
+    if batch.next_mask is not None:
+        check_mask(batch.next_mask, (*batch.reward.shape, actions))
+
+
+def check_mask(mask: Any, shape: tuple[int, ...]) -> None:
+    """Raise ArgumentError unless a batch's mask is bool of this shape."""
+    if not isinstance(mask, Tensor) or mask.dtype != torch.bool or mask.shape != shape:
+        raise ArgumentError(f"A batch's next_mask is bool {list(shape)}, not {kind_of(mask)}.")
 
 
 class Update(NamedTuple):

@@ -33,6 +33,7 @@ from envs import tables as models
 from rl.agents.table import Tabular
 from supervised import CNN, MLP, Data, Fit, Recipe, Stack, bits, losses, mnist, optimizer, results
 from supervised.cnn import Image
+from supervised.validate import ArgumentError, integer
 
 ENVIRONMENTS = ("FrozenLake-v1", "FrozenLake8x8-v1", "CliffWalking-v1", "Taxi-v4")
 
@@ -313,8 +314,10 @@ def fitting(settings: Settings, console: Console) -> dict[str, Any]:
 
 def command() -> int:
     settings = tyro.cli(Settings)
-    if settings.repeats < 1:
-        print(f"Error: --repeats is a whole number from 1 on, not {settings.repeats}.", file=sys.stderr)
+    try:
+        integer(settings.repeats, "--repeats", 1)
+    except ArgumentError as error:
+        print(f"Error: {error}", file=sys.stderr)
         return 1
     console = Console()
     s = settings

@@ -31,7 +31,7 @@ import rl
 from rl.agents.table import Tabular
 from rl.results import near
 from supervised import results
-from supervised.names import nearest
+from supervised.validate import choice, integer, optional
 
 STEPS = {"FrozenLake-v1": 1_000_000, "CliffWalking-v1": 1_000_000, "Taxi-v4": 500_000}
 GROUPS = {
@@ -107,7 +107,7 @@ def tables(envs: tuple[str, ...], names: tuple[str, ...]) -> dict[str, Panel]:
     ending = [name for name, agent in family.items() if not name.startswith("lecture") and not agent.continuing]
     chosen = ending if names == ("all",) else names
     for name in chosen:
-        nearest(name, family, "tabular agent")
+        choice(name, "tabular agent", family)
     return {
         env: Panel(
             env, env, {name: family[name] for name in chosen}, {}, gap, "gap to the optimum (exact)", STEPS.get(env, 500_000),
@@ -204,14 +204,13 @@ def choose(settings: Settings) -> dict[str, Panel]:
         raise ValueError("--panels names at least one.")
     known = textbook() if settings.what == "textbook" else agents.lectures()
     for name in settings.panels if settings.panels != ("all",) else ():
-        nearest(name, known, "comparison")
+        choice(name, "comparison", known)
     return {name: panel for name, panel in known.items() if settings.panels == ("all",) or name in settings.panels}
 
 
 def main(settings: Settings, console: Console) -> None:
     for name, value in (("seeds", settings.seeds), ("steps", settings.steps)):
-        if value is not None and value < 1:
-            raise ValueError(f"--{name} is a whole number from 1 on, not {value}.")
+        optional(integer, value, f"--{name}", 1)
     chosen = choose(settings)
     family = Path(f"runs/compare-{settings.what}")
     done = sorted({path.parent.parent for path in family.glob("*/cells/*.json")}) if settings.resume else []

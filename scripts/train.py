@@ -29,8 +29,8 @@ from rl import results
 from rl import settings as tuned
 from rl.train import CHECKPOINT
 from supervised import statistics
-from supervised.names import nearest
 from supervised.results import write
+from supervised.validate import choice
 
 
 @dataclass
@@ -76,7 +76,7 @@ def changed(agent: Any, assignments: tuple[str, ...]) -> Any:
         name, equals, text = assignment.partition("=")
         if not equals:
             raise ValueError(f"--set takes name=value, not {assignment!r}.")
-        nearest(name, fields, f"setting of {type(agent).__name__}")
+        choice(name, f"setting of {type(agent).__name__}", fields)
         try:
             values[name] = ast.literal_eval(text)
         except (ValueError, SyntaxError):
@@ -87,7 +87,7 @@ def changed(agent: Any, assignments: tuple[str, ...]) -> Any:
 def main(settings: Settings, console: Console) -> None:
     presets = rl.presets(settings.env)
     name = settings.agent or "best"
-    nearest(name, presets, "agent")
+    choice(name, "agent", presets)
     agent = changed(presets[name], settings.set)
     steps = tuned.steps_for(settings.env) if settings.steps is None else settings.steps
     if settings.show_settings:

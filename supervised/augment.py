@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from supervised.validate import ArgumentError, instance, integer, number, shown, store
 
 
 @dataclass(frozen=True)
@@ -20,10 +23,11 @@ class Shift:
     pixels: int = 2
 
     def __post_init__(self) -> None:
-        _check(self, "pixels", self.pixels, 0)
+        store(self, integer, "pixels", low=0)
 
     def __call__(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """[B, ..., H, W] -> the same shape."""
+        _check(x, generator)
         by = torch.randint(2 * self.pixels + 1, (2, len(x)), generator=generator, device=x.device)
         h, w = x.shape[-2:]
         wide = F.pad(x.reshape(len(x), -1, h, w), (self.pixels,) * 4)
@@ -46,13 +50,13 @@ class Affine:
     shift: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("degrees", "scale", "shear", "shift"):
-            _check(self, name, getattr(self, name), 0)
-        if self.scale >= 1 or self.shear >= 90:
-            raise ValueError(f"Affine: scale is below 1 and shear below 90 degrees, not {self.scale} and {self.shear}.")
+        store(self, number, "degrees", "shift", low=0.0)
+        store(self, number, "scale", low=0.0, high=1.0, below=True)
+        store(self, number, "shear", low=0.0, high=90.0, below=True)
 
     def __call__(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """[B, ..., H, W] -> the same shape."""
+        _check(x, generator)
         h, w = x.shape[-2:]
         draw = torch.rand(6, len(x), generator=generator, device=x.device) * 2 - 1
         angle, slant = draw[0] * math.radians(self.degrees), torch.tan(draw[1] * math.radians(self.shear))
@@ -78,18 +82,19 @@ class Noise:
     std: float = 0.1
 
     def __post_init__(self) -> None:
-        _check(self, "std", self.std, 0)
+        store(self, number, "std", low=0.0)
 
     def __call__(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """[B, ..., H, W] -> the same shape."""
+        _check(x, generator)
         return (x + self.std * torch.randn(x.shape, generator=generator, device=x.device)).clamp(0, 1)
 
 
 Augmentation = Shift | Affine | Noise
 
 
-def _check(augmentation: object, name: str, value: object, low: float) -> None:
-    kind = int if name == "pixels" else (int, float)
-    if isinstance(value, bool) or not isinstance(value, kind) or not low <= value < math.inf:
-        what = "whole number" if kind is int else "number"
-        raise ValueError(f"{type(augmentation).__name__}: {name} is a {what} from {low} on, not {value!r}.")
+def _check(x: Any, generator: Any) -> None:
+    """Raise ArgumentError unless these are pictures and a generator."""
+    if not isinstance(x, Tensor) or not x.is_floating_point() or x.ndim < 3:
+        raise ArgumentError(f"x is a floating tensor [B, ..., H, W], not {shown(x)}.")
+    instance(generator, "generator", torch.Generator, "a torch.Generator")

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from supervised.fused import Layers
+from supervised.validate import ArgumentError, kind_of
 
 if TYPE_CHECKING:
     from supervised.stack import Stack
@@ -72,10 +73,17 @@ class Chain:
             passed.append(each.forward(passed[-1], True))
 
         def pull_back(gradient: Tensor) -> None:
+            check_gradient(gradient, passed[-1])
             for i in reversed(range(len(self.links))):
                 gradient = self.links[i].backward(gradient, passed[i], passed[i + 1], i > 0)
 
         return passed[-1], pull_back
+
+
+def check_gradient(gradient: Any, y: Tensor) -> None:
+    """Raise ArgumentError unless a gradient has the shape and type of the outputs y."""
+    if not isinstance(gradient, Tensor) or gradient.shape != y.shape or gradient.dtype != y.dtype:
+        raise ArgumentError(f"gradient is {kind_of(y)}, as the outputs, not {kind_of(gradient)}.")
 
 
 def chain(stack: Stack, modules: Sequence[nn.Module], compiled: bool = False) -> Chain | None:

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from supervised import layers
-from supervised.layers import Model, check_share, check_size, initialise, named
+from supervised.layers import Model, check_weights, initialise, linear, named
 from supervised.mlp import dense
-from supervised.names import nearest
 from supervised.shapes import ShapeError, conv_output, pool_output
+from supervised.validate import ArgumentError, choice, flag, integer, integers, number, optional, shown
 
 BLOCKS = ("plain", "vgg", "residual")
 POOLS = ("max", "average", "fractional")
@@ -79,7 +79,8 @@ class CNN(Model):
     norm: batch-norm after each convolution. bias: of the convolutions; batch-norm takes its place. global_pool: None,
     "max" or "average" over what is left of the picture.
     dropout, dense_dropout: shares put to zero in training, after each stage and each dense layer.
-    Raises ShapeError where a filter does not fit.
+    Sizes that a stride does not divide are rounded down, as torch does. Raises ShapeError where a filter is larger than its
+    padded input.
     """
 
     def __init__(
@@ -103,20 +104,26 @@ class CNN(Model):
         dense_dropout: float = 0.0,
         loss: str = "cross_entropy",
     ) -> None:
-        _check(shape, block, pool, global_pool, dropout)
-        kernels, strides = _each(kernel, channels, "kernel"), _each(stride, channels, "stride")
-        paddings = _each(padding, channels, "padding")
+        shape, channels = _shape(shape), integers(channels, "channels", 1)
+        choice(block, "block", BLOCKS)
+        choice(activation, "activation", layers.ACTIVATIONS)
+        for value, name, known in ((pool, "pooling", POOLS), (global_pool, "global pooling", POOLS[:2])):
+            optional(choice, value, name, known)
+        dropout = number(dropout, "dropout", 0.0, 1.0, below=True)
+        norm, bias = flag(norm, "norm"), flag(bias, "bias")
+        kernels, strides = _each(kernel, channels, "kernel", 1), _each(stride, channels, "stride", 1)
+        paddings = [None] * len(channels) if padding is None else _each(padding, channels, "padding", 0)
         c, h, w = shape
         parts: list[tuple[str, nn.Module]] = [("image", Image(shape))]
         for i, (k, s, p, out) in enumerate(zip(kernels, strides, paddings, channels, strict=True), 1):
-            check_size(out, "A number of channels")
+            check_weights(channels=out, inputs=c, kernel=k, rows=k)
             if block != "plain" and (p is not None or k % 2 == 0):
                 raise ShapeError(
                     f"A {block} block keeps its size: its kernel is odd and its padding None, not {k} and {p}."
                 )
             pad = (k - 1) // 2 if p is None else p
             try:
-                h, w = (conv_output(n, k, s, pad) for n in (h, w))
+                h, w = (conv_output(n, k, s, pad, floor=True) for n in (h, w))
             except ShapeError as error:
                 raise ShapeError(f"Stage {i} of the CNN: {error}") from error
             if block == "residual":
@@ -141,31 +148,29 @@ class CNN(Model):
             (f"dense_{name}", layer) for name, layer in dense(c * h * w, widths, activation, None, dense_dropout)
         ]
         trunk = initialise(named([*parts, *dense_layers]), init)
-        head = initialise(nn.Linear(widths[-1] if len(widths) else c * h * w, check_size(outputs, "outputs")), init)
+        head = initialise(linear([c * h * w, *integers(widths, "widths", 1)][-1], outputs), init)
         super().__init__(trunk, head, loss)
 
 
-def _check(shape: Any, block: str, pool: str | None, global_pool: str | None, dropout: float) -> None:
+def _shape(shape: Any) -> tuple[int, int, int]:
     if not isinstance(shape, (tuple, list)) or len(shape) != 3:
-        raise ShapeError(f"The shape of a picture is (channels, height, width), not {shape!r}.")
-    for size, name in zip(shape, ("channels", "height", "width"), strict=True):
-        check_size(size, f"The {name} of a picture")
-    nearest(block, BLOCKS, "block")
-    if pool is not None:
-        nearest(pool, POOLS, "pooling")
-    if global_pool is not None:
-        nearest(global_pool, POOLS[:2], "global pooling")
-    check_share(dropout, "dropout")
+        raise ShapeError(f"The shape of a picture is (channels, height, width), not {shown(shape)}.")
+    c, h, w = (
+        integer(size, f"The {name} of a picture", 1)
+        for size, name in zip(shape, ("channels", "height", "width"), strict=True)
+    )
+    return c, h, w
 
 
-def _each(value: Any, channels: Sequence[int], name: str) -> list[Any]:
-    if not isinstance(value, Sequence):
-        return [value] * len(channels)
+def _each(value: Any, channels: Sequence[int], name: str, low: int) -> list[Any]:
+    """A whole number from `low` on for each stage: one for all, or a list of them."""
+    if not isinstance(value, (list, tuple)):
+        return [integer(value, name, low)] * len(channels)
     if len(value) != len(channels):
-        raise ValueError(
+        raise ArgumentError(
             f"There are {len(value)} values of {name} for {len(channels)} stages: give one, or one a stage."
         )
-    return list(value)
+    return list(integers(value, name, low))
 
 
 def _pool(name: str, h: int, w: int) -> tuple[nn.Module, int, int]:

@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from supervised import streams
-from supervised.names import nearest
+from supervised import streams, validate
+from supervised.validate import choice, flag, instance, integer, number, shown
 
 if TYPE_CHECKING:
     from sklearn.base import TransformerMixin
@@ -40,9 +40,10 @@ def as_data(data: Any, name: str = "The data") -> Data:
     float64 becomes float32; bool becomes whole numbers. Raises DataError for no examples, for x and y of different
     lengths, for what is not numbers, and for NaN or infinite values, with the place of the first.
     """
+    instance(name, "name", str, "a text")
     if not isinstance(data, (tuple, list)) or len(data) != 2:
         raise DataError(f"{name} must be a pair (x, y), not {type(data).__name__}.")
-    x, y = _tensor(data[0], f"{name}: x"), _tensor(data[1], f"{name}: y")
+    x, y = tensor_of(data[0], f"{name}: x"), tensor_of(data[1], f"{name}: y")
     if len(x) != len(y):
         raise DataError(f"{name}: x has {len(x)} examples and y has {len(y)}; they must be as many.")
     if len(x) == 0:
@@ -50,7 +51,8 @@ def as_data(data: Any, name: str = "The data") -> Data:
     return Data(x, y)
 
 
-def _tensor(values: Any, name: str) -> Tensor:
+def tensor_of(values: Any, name: str) -> Tensor:
+    """Numbers with an axis of examples as a tensor: float32, uint8 or int64. Raises DataError for anything else."""
     try:
         tensor = values.detach() if isinstance(values, Tensor) else torch.from_numpy(np.array(values))
     except (TypeError, ValueError) as error:
@@ -82,11 +84,10 @@ def split(data: Any, *shares: float, seed: int = 0, shuffle: bool = True) -> tup
     a part would be empty.
     """
     whole = as_data(data)
-    for share in shares:
-        if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 < share < 1:
-            raise DataError(f"A share of the data lies between 0 and 1, not {share!r}.")
+    parts_ = [number(s, "A share of the data", 0.0, 1.0, above=True, below=True, error=DataError) for s in shares]
+    seed, shuffle = integer(seed, "seed", 0), flag(shuffle, "shuffle")
     m = len(whole.x)
-    sizes = [round(share * m) for share in shares]
+    sizes = [round(share * m) for share in parts_]
     sizes.insert(0, m - sum(sizes))
     if min(sizes) < 1:
         raise DataError(f"{m} examples cannot be cut into parts of {', '.join(map(str, sizes))}.")
@@ -110,8 +111,8 @@ def scale(how: str, train: Any, *others: Any) -> tuple[TransformerMixin, list[np
     from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
     kinds = {"standard": StandardScaler, "min_max": MinMaxScaler}
-    nearest(how, kinds, "scaling")
-    arrays = [_tensor(part, "The data to scale").numpy() for part in (train, *others)]
+    choice(how, "scaling", kinds)
+    arrays = [tensor_of(part, "The data to scale").numpy() for part in (train, *others)]
     for array in arrays:
         if array.ndim < 2 or array.shape[1:] != arrays[0].shape[1:]:
             raise DataError(
@@ -133,7 +134,7 @@ class Table:
     def columns(self, *names: str) -> np.ndarray:
         """The columns of these names, [rows, len(names)]. Raises ValueError for an unknown name, with the nearest."""
         for name in names:
-            nearest(name, self.names, "column")
+            choice(name, "column", self.names)
         return self.values[:, [self.names.index(name) for name in names]]
 
 
@@ -143,7 +144,9 @@ def read_csv(path: str | Path, names: Sequence[str] | None = None) -> Table:
     names: of the columns; None: the first row, when nothing in it is a number, else column0, column1, ... Raises DataError
     with line and column for text, for gaps and for NaN, with the line for rows of another length, and for no row at all.
     """
-    path = Path(path)
+    path = validate.path(path, "path")
+    if names is not None and not (isinstance(names, (list, tuple)) and all(isinstance(name, str) for name in names)):
+        raise DataError(f"names is a list of the columns' names, or None, not {shown(names)}.")
     rows: list[list[float]] = []
     width, header = None if names is None else len(names), None if names is None else tuple(names)
     try:
@@ -196,12 +199,11 @@ def windows(series: Any, length: int, target: Any = None, ahead: int = 1) -> Dat
     target: another series [T, ...] to take y from (None: the same). M = T - length - ahead + 1. Raises DataError when the
     series is too short for one window.
     """
-    values = _tensor(series, "The series")
-    goal = values if target is None else _tensor(target, "The target series")
+    values = tensor_of(series, "The series")
+    goal = values if target is None else tensor_of(target, "The target series")
     if len(goal) != len(values):
         raise DataError(f"The series has {len(values)} steps and its target {len(goal)}; they must be as many.")
-    if length < 1 or ahead < 1:
-        raise DataError(f"length and ahead are whole numbers from 1 on, not {length} and {ahead}.")
+    length, ahead = integer(length, "length", 1, error=DataError), integer(ahead, "ahead", 1, error=DataError)
     count = len(values) - length - ahead + 1
     if count < 1:
         raise DataError(
@@ -216,6 +218,8 @@ class Characters:
     """The characters of a text, numbered in alphabetical order."""
 
     def __init__(self, text: str) -> None:
+        if not isinstance(text, str):
+            raise DataError(f"text is a text, not {shown(text)}.")
         if not text:
             raise DataError("An empty text has no characters.")
         self.all = "".join(sorted(set(text)))
@@ -225,15 +229,21 @@ class Characters:
 
     def encode(self, text: str) -> Tensor:
         """The numbers of a text's characters, int64 [T]. Raises DataError for a character that is not among them."""
+        if not isinstance(text, str):
+            raise DataError(f"text is a text, not {shown(text)}.")
         for place, character in enumerate(text):
             if character not in self.all:
                 raise DataError(
                     f"Character {place}, {character!r}, of the text is not among the {len(self)} known ones."
                 )
-        return torch.tensor([self.all.index(character) for character in text])
+        return torch.tensor([self.all.index(character) for character in text], dtype=torch.int64)
 
     def decode(self, numbers: Tensor) -> str:
-        """The text of numbers [T]."""
+        """The text of numbers [T]. Raises DataError for numbers that no character has."""
+        if not isinstance(numbers, Tensor) or numbers.ndim != 1 or numbers.is_floating_point():
+            raise DataError(f"numbers is a tensor of whole numbers [T], not {shown(numbers)}.")
+        if len(numbers) and not 0 <= int(numbers.min()) <= int(numbers.max()) < len(self):
+            raise DataError(f"numbers lie in 0..{len(self) - 1}, not {shown(numbers)}.")
         return "".join(self.all[int(number)] for number in numbers)
 
     def one_hot(self, text: str) -> Tensor:
@@ -245,7 +255,7 @@ def next_characters(text: str, length: int | None = None) -> tuple[Characters, D
     """Learn to say the next character: windows x [M, length] and the same one further, y [M, length]. length None: all."""
     characters = Characters(text)
     numbers = characters.encode(text)
-    length = len(text) - 1 if length is None else length
+    length = len(text) - 1 if length is None else integer(length, "length", error=DataError)
     if not 1 <= length < len(text):
         raise DataError(
             f"A text of {len(text)} characters has windows of 1 to {len(text) - 1} characters, not {length}."

@@ -9,11 +9,13 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
 from supervised.shapes import ShapeError, layer_table
+from supervised.validate import ArgumentError, first_line, shown
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 PRECISIONS = ("auto", "fp32", "bf16")
@@ -25,15 +27,26 @@ def choose(device: str | torch.device = "auto") -> torch.device:
 
     Raises ValueError for a device that torch does not know or that this machine lacks.
     """
+    if not isinstance(device, (str, torch.device)):
+        raise ArgumentError(
+            f"device is a name such as 'cpu', 'cuda' or 'auto', or a torch.device, not {shown(device)}."
+        )
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         chosen = torch.device(device)
+        if chosen.type == "meta":
+            raise RuntimeError("it holds no numbers")
         torch.zeros(1, device=chosen)
     except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
-        said = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ValueError(f"The device {device!r} cannot be used here: {said}") from error
+        raise ArgumentError(f"The device {device!r} cannot be used here: {first_line(error)}") from error
     return chosen
+
+
+def cpu_only(device: Any, what: str) -> None:
+    """Raise ArgumentError for a device other than the CPU. what: whose place it is, as in "A table lives"."""
+    if not isinstance(device, (str, torch.device)) or str(device) not in ("cpu", "auto"):
+        raise ArgumentError(f'{what} on the CPU; device must be "cpu" or "auto", not {shown(device)}.')
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from supervised import checkpoint, metrics, watch
+from supervised import checkpoint, metrics, validate, watch
 from supervised.checkpoint import CheckpointError, Saved
 from supervised.data import Data, as_data, split
 from supervised.device import choose
@@ -26,7 +26,7 @@ from supervised.session import Session, say
 from supervised.stack import Stack
 from supervised.state import from_tree
 from supervised.statistics import aggregate
-from supervised.streams import seeds_of
+from supervised.validate import flag, instance, integer, optional, seeds_of, unwrap
 
 BANDS = ("train/loss", "train/accuracy", "validation/loss", "validation/accuracy")
 
@@ -63,9 +63,9 @@ def fit(
     settings, `Diverged` when the loss runs away. Ctrl-C (or SIGTERM) ends the epoch, saves to logdir, says how to go on and
     raises KeyboardInterrupt.
     """
-    recipe = Recipe() if recipe is None else recipe
-    if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
-        raise ValueError(f"threads is a whole number from 1 on, or None for what is fastest, not {threads!r}.")
+    recipe = Recipe() if recipe is None else instance(recipe, "recipe", Recipe, "a Recipe")
+    resume, progress = flag(resume, "resume"), flag(progress, "progress")
+    threads = optional(integer, threads, "threads", 1, 1024)
     cadence = {
         "log": _every(log_every_epochs, recipe, 100, "log_every_epochs"),
         "look": _every(look_every_epochs, recipe, 5, "look_every_epochs"),
@@ -114,7 +114,8 @@ def load(path: str | Path, model: nn.Module | Callable[[], nn.Module], device: s
     path: a checkpoint, or the folder of a fit. model: the one that was fitted; a file holds no code.
     Raises CheckpointError for a file that is damaged, foreign or of another model.
     """
-    path = Path(path) / CHECKPOINT if Path(path).is_dir() else Path(path)
+    path = validate.path(path, "path")
+    path = path / CHECKPOINT if path.is_dir() else path
     state, meta = checkpoint.load(path)
     try:
         if meta["kind"] != "fit":
@@ -150,7 +151,7 @@ def _parts(data: Any, validation: Any) -> tuple[Data, Data | None]:
     train = as_data(data, "The training data")
     if validation is None:
         return train, None
-    if isinstance(validation, (int, float)):
+    if isinstance(unwrap(validation), (int, float)):
         first, second = split(train, validation)
         return first, second
     return train, as_data(validation, "The validation data")
@@ -159,9 +160,7 @@ def _parts(data: Any, validation: Any) -> tuple[Data, Data | None]:
 def _every(given: int | None, recipe: Recipe, times: int, name: str) -> int:
     if given is None:
         return max(1, recipe.epochs // times)
-    if isinstance(given, bool) or not isinstance(given, int) or given < 1:
-        raise ValueError(f"{name} is a whole number from 1 on, or None, not {given!r}.")
-    return given
+    return integer(given, name, 1, none=True)
 
 
 def _configuration(fitted: Fit) -> dict[str, Any]:

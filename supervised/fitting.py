@@ -14,15 +14,15 @@ from torch import Tensor, nn
 
 from supervised import bits, losses, metrics, optimize
 from supervised.cnn import Image
-from supervised.data import Data, DataError, as_data
+from supervised.data import Data, DataError, as_data, tensor_of
 from supervised.device import keep_memory, manner
 from supervised.divergence import Watchman
-from supervised.names import nearest
 from supervised.recipe import BY_STEP, Recipe
 from supervised.stack import Stack, clip_per_seed, norms, torch_seed
 from supervised.state import check_alike, detached, from_tree, load_optimizer, to_tree
 from supervised.streams import Streams
-from supervised.trial import as_input, check_recipe, first, first_line, try_out
+from supervised.trial import as_input, check_recipe, first, try_out
+from supervised.validate import choice, first_line
 
 COUNTERS = ("last_epoch", "_step_count", "_last_lr")  # what moves in a schedule of torch; all else is its settings
 CHUNK = 1000  # examples a member sees at once when it is only judged
@@ -49,7 +49,7 @@ class Fit:
         loss = recipe.loss or getattr(stack.modules[0], "loss", None)
         if not isinstance(loss, str):
             raise ValueError("The loss is missing: the model names none, so the recipe must.")
-        nearest(loss, losses.LOSSES, "loss")
+        choice(loss, "loss", losses.LOSSES)
         if recipe.label_smoothing and loss != "cross_entropy":
             raise ValueError(f"label_smoothing belongs to cross_entropy, and the loss is {loss}.")
         self.loss: str = loss
@@ -250,13 +250,13 @@ class Fit:
 
     def predict(self, x: Any) -> Tensor:
         """What each member answers to the same x [M, ...]: [N, M, ...], in evaluation mode and without a gradient."""
-        inputs = x if isinstance(x, Tensor) else torch.as_tensor(np.asarray(x))
+        inputs = tensor_of(x, "x")
         if inputs.dtype != torch.uint8 and self.train.x.is_floating_point():
             inputs = inputs.float()
         with bits.threads(self.manner.threads):
             try:
                 parts = [self._answer(part.to(self.stack.device)) for part in inputs.split(CHUNK)]
-            except RuntimeError as error:
+            except (RuntimeError, TypeError, IndexError) as error:
                 raise DataError(f"x {list(inputs.shape)} does not go into the model: {first_line(error)}") from error
         return torch.cat(parts, 1)
 
@@ -377,7 +377,7 @@ class Fit:
             self.history = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
             self._check_loaded()
         except (KeyError, TypeError, AttributeError, IndexError, RuntimeError, ValueError) as error:
-            raise ValueError(f"The saved fit is damaged or of another model: {error}") from error
+            raise ValueError(f"The saved fit is damaged or of another model: {first_line(error)}") from error
 
     def _check_loaded(self) -> None:
         """Damage that would be noticed only an epoch later, or never."""

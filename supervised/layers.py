@@ -15,8 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from supervised.chain import PARTS
-from supervised.names import nearest
+from supervised.losses import LOSSES
 from supervised.stack import Op, Stack, rule
+from supervised.validate import ArgumentError, choice, flag, instance, integer
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "identity": nn.Identity,
@@ -29,12 +30,13 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "gelu": nn.GELU,
     "silu": nn.SiLU,
 }
+MOST_WEIGHTS = 2**30  # of one layer
 INITIALISERS = ("torch", "zeros", "normal", "truncated_normal", "xavier", "he")
 
 
 def activation(name: str) -> nn.Module:
     """The activation of that name. Raises ValueError, with the nearest name, for an unknown one."""
-    nearest(name, ACTIVATIONS, "activation")
+    choice(name, "activation", ACTIVATIONS)
     return ACTIVATIONS[name]()
 
 
@@ -45,9 +47,10 @@ def initialise(module: nn.Module, how: str) -> nn.Module:
     "normal(0.01)" (1 if none is given; truncated at two of them), "xavier" (uniform: Glorot and Bengio 2010, equation 16),
     "he" (normal: He et al. 2015, equation 10). The scales of normalising layers stay at 1.
     """
+    instance(module, "module", nn.Module, "a torch.nn.Module")
     found = re.fullmatch(r"([a-z_]+)(?:\(([-+.\de]+)\))?", how) if isinstance(how, str) else None
     name, written = (found[1], found[2]) if found else (how, None)
-    nearest(name, INITIALISERS, "initialiser")
+    choice(name, "initialiser", INITIALISERS)
     std = 1.0
     if written is not None:
         if name not in ("normal", "truncated_normal"):
@@ -85,7 +88,9 @@ class Model(nn.Module):
 
     def __init__(self, trunk: nn.Module, head: nn.Module, loss: str) -> None:
         super().__init__()
-        self.trunk, self.head, self.loss = trunk, head, loss
+        for name, part in (("trunk", trunk), ("head", head)):
+            instance(part, name, nn.Module, "a torch.nn.Module")
+        self.trunk, self.head, self.loss = trunk, head, choice(loss, "loss", LOSSES)
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, ...] -> [B, outputs]."""
@@ -107,15 +112,15 @@ def named(parts: Sequence[tuple[str, nn.Module]]) -> nn.Sequential:
     return nn.Sequential(OrderedDict(parts))
 
 
-def check_size(value: object, name: str, low: int = 1) -> int:
-    """The value as a whole number from `low` on. Raises ValueError for anything else."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < low:
-        raise ValueError(f"{name} is a whole number from {low} on, not {value!r}.")
-    return value
+def linear(inputs: int, outputs: int, bias: bool = True) -> nn.Linear:
+    """A linear layer. Raises ArgumentError for sizes that are no whole numbers from 1 on, or too large."""
+    inputs, outputs = integer(inputs, "inputs", 1), integer(outputs, "outputs", 1)
+    check_weights(inputs=inputs, outputs=outputs)
+    return nn.Linear(inputs, outputs, flag(bias, "bias"))
 
 
-def check_share(value: object, name: str) -> float:
-    """The value as a number in [0, 1). Raises ValueError for anything else."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1:
-        raise ValueError(f"{name} lies in [0, 1), not {value!r}.")
-    return float(value)
+def check_weights(**sizes: int) -> None:
+    """Raise ArgumentError, naming the sizes, for a layer of more than MOST_WEIGHTS weights."""
+    if math.prod(sizes.values()) > MOST_WEIGHTS:
+        said = " x ".join(f"{name} ({size:,})" for name, size in sizes.items())
+        raise ArgumentError(f"{said} are too many weights for one layer: {MOST_WEIGHTS:,} are allowed.")

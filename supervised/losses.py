@@ -12,32 +12,40 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from supervised import bits
+from supervised.validate import explained, number
 
 IGNORED = -100  # the class of a place that counts for nothing, as in torch
 
 
+@explained("tensors prediction and target of one shape [N, B, ...]")
 def mse(prediction: Tensor, target: Tensor) -> Tensor:
     """(prediction - target) squared; both [N, B, ...]."""
     return F.mse_loss(prediction, target, reduction="none")
 
 
+@explained("tensors prediction and target of one shape [N, B, ...]")
 def huber(prediction: Tensor, target: Tensor) -> Tensor:
     """Half the square up to a distance of 1, a straight line beyond (Huber 1964); both [N, B, ...]."""
     return F.huber_loss(prediction, target, reduction="none")
 
 
+@explained("tensors logit and target of one shape [N, B, ...]")
 def binary_cross_entropy(logit: Tensor, target: Tensor) -> Tensor:
     """-log of the probability that sigmoid(logit) gives to target, a number in [0, 1]; both [N, B, ...]."""
     # max(z, 0) - z t + log(1 + exp(-|z|)): no exp overflows.
     return logit.clamp(min=0) - logit * target + bits.elementwise(lambda z: (-z.abs()).exp().log1p(), logit)
 
 
+@explained(
+    "tensors logits [N, B, ..., C] and target [N, B, ...] of whole numbers from 0 to C - 1, and smoothing in [0, 1]"
+)
 def cross_entropy(logits: Tensor, target: Tensor, smoothing: float = 0.0) -> Tensor:
     """-log softmax(logits)[target]: logits [N, B, ..., C], target [N, B, ...] whole numbers 0..C-1.
 
     smoothing: this share of the target is spread evenly over all classes (Szegedy et al. 2016, section 7). Where the
     target is IGNORED the loss is 0; tell `per_seed` to leave the place out.
     """
+    smoothing = number(smoothing, "smoothing", 0.0, 1.0)
     found = F.cross_entropy(
         logits.flatten(0, -2), target.flatten(), reduction="none", ignore_index=IGNORED, label_smoothing=smoothing
     )
@@ -52,6 +60,7 @@ LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 }
 
 
+@explained("tensors loss [N, B, ...] and counts of its shape or None")
 def per_seed(loss: Tensor, counts: Tensor | None = None) -> Tensor:
     """The mean of each seed's losses: [N, B, ...] -> [N]. counts: which places count (bool, of the same shape); None: all."""
     if counts is None:

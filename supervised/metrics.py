@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from supervised.validate import explained
+
 CLASSIFYING = ("cross_entropy", "binary_cross_entropy")  # losses whose predictions are right or wrong
 
 
+@explained("a tensor prediction [N, B, ...], its target and the name of the loss")
 def correct(prediction: Tensor, target: Tensor, loss: str) -> Tensor | None:
     """Which predictions are right, bool [N, B, ...]; None where the loss is that of a regression.
 
@@ -19,6 +22,7 @@ def correct(prediction: Tensor, target: Tensor, loss: str) -> Tensor | None:
     return None
 
 
+@explained("a tensor prediction [N, B, ...] and the name of the loss")
 def probabilities(prediction: Tensor, loss: str) -> Tensor:
     """What a model trained with this loss holds for likely: softmax or sigmoid of its outputs, or the outputs themselves."""
     if loss == "cross_entropy":

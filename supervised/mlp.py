@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from supervised.layers import Model, activation, check_share, check_size, initialise, named
-from supervised.names import nearest
+from supervised.layers import ACTIVATIONS, Model, activation, initialise, linear, named
+from supervised.validate import choice, integers, number
 
 NORMS = ("layer", "batch")
 
@@ -16,13 +16,13 @@ def dense(
     inputs: int, widths: Sequence[int], activation_name: str, norm: str | None = None, dropout: float = 0.0
 ) -> list[tuple[str, nn.Module]]:
     """Linear layers of these widths with their names; each is normalised before its activation, and dropped after it."""
-    check_size(inputs, "inputs")
-    check_share(dropout, "dropout")
+    widths, activation_name = integers(widths, "widths", 1), choice(activation_name, "activation", ACTIVATIONS)
+    dropout = number(dropout, "dropout", 0.0, 1.0, below=True)
     if norm is not None:
-        nearest(norm, NORMS, "norm")
+        choice(norm, "norm", NORMS)
     parts: list[tuple[str, nn.Module]] = []
     for i, width in enumerate(widths, 1):
-        parts.append((f"linear{i}", nn.Linear(inputs, check_size(width, "A width"))))
+        parts.append((f"linear{i}", linear(inputs, width)))
         if norm is not None:
             parts.append((f"norm{i}", nn.LayerNorm(width) if norm == "layer" else nn.BatchNorm1d(width)))
         parts.append((f"{activation_name}{i}", activation(activation_name)))
@@ -52,5 +52,5 @@ class MLP(Model):
         loss: str = "cross_entropy",
     ) -> None:
         trunk = named([("flatten", nn.Flatten()), *dense(inputs, widths, activation, norm, dropout)])
-        head = nn.Linear(widths[-1] if len(widths) else inputs, check_size(outputs, "outputs"))
+        head = linear([inputs, *widths][-1], outputs)
         super().__init__(initialise(trunk, init), initialise(head, init), loss)

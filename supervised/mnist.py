@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from supervised import validate
 from supervised.data import Data, DataError
 from supervised.download import cache, download
 
@@ -44,7 +45,7 @@ def mnist(directory: str | Path | None = None, mirrors: Sequence[str] = MIRRORS)
     directory: where its four idx files lie, packed (.gz) or not; None: a folder of this user's cache, into which they are
     downloaded from the first mirror that has them. Raises DataError for a file that is missing, cut short or another one.
     """
-    folder = cache() if directory is None else Path(directory)
+    folder = cache() if directory is None else validate.path(directory, "directory", "a folder")
     if directory is None:
         for name in FILES:
             _download(folder, name, mirrors)
@@ -66,6 +67,7 @@ def digits() -> Digits:
 
 def read_idx(path: Path, checksum: str | None = None) -> np.ndarray:
     """An idx file of bytes, packed or not, as an array. Raises DataError when it is damaged, or not the one of `checksum`."""
+    path = validate.path(path, "path")
     try:
         raw = path.read_bytes()
         raw = gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from supervised.names import nearest
 from supervised.stack import Stack
 from supervised.state import from_tree, to_tree
+from supervised.validate import ArgumentError, choice, first_line, instance, number
 
 # Those of torch that treat each number by itself, so that members do not feel each other.
 OPTIMIZERS = (
@@ -28,14 +28,14 @@ def optimizer(
     Raises ValueError for an unknown name (the nearest is given), for options that the optimizer does not take, and for a
     stack with nothing to train.
     """
-    nearest(name, OPTIMIZERS, "optimizer")
-    _check_trainable(stack)
+    choice(name, "optimizer", OPTIMIZERS)
+    _check_trainable(instance(stack, "stack", Stack, "a Stack"))
     if name in FUSED:
         options = {"fused": True, **options}
     try:
-        made = getattr(torch.optim, name)(stack.groups(learning_rate), **options)
-    except TypeError as error:
-        raise ValueError(f"{name} cannot be made: {error}.") from error
+        made = getattr(torch.optim, name)(stack.groups(_rates(learning_rate)), **options)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ArgumentError(f"{name} cannot be made: {first_line(error)}") from error
     assert isinstance(made, torch.optim.Optimizer)
     # Torch's own would take the gradients out of the stack's memory.
     made.zero_grad = lambda set_to_none=True: stack.zero_grad()  # type: ignore[method-assign]  # (meant so)
@@ -54,8 +54,8 @@ def lbfgs(stack: Stack, learning_rate: float | Sequence[float] = 1.0, **options:
             torch.optim.LBFGS(group["params"], group["lr"], **{"line_search_fn": "strong_wolfe", **options})
             for group in stack.groups(rates)
         ]
-    except TypeError as error:
-        raise ValueError(f"LBFGS cannot be made: {error}.") from error
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ArgumentError(f"LBFGS cannot be made: {first_line(error)}") from error
 
 
 def schedule(optimizer: torch.optim.Optimizer, name: str, steps: int, **options: Any) -> Any:
@@ -72,7 +72,7 @@ def schedule(optimizer: torch.optim.Optimizer, name: str, steps: int, **options:
     try:
         return getattr(torch.optim.lr_scheduler, name)(optimizer, **{**known.get(name, {}), **options})
     except (TypeError, ValueError) as error:
-        raise ValueError(f"The schedule {name} cannot be made: {error}.") from error
+        raise ArgumentError(f"The schedule {name} cannot be made: {first_line(error)}") from error
 
 
 def state_by_seed(stack: Stack, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
@@ -114,6 +114,13 @@ def load_state_by_seed(stack: Stack, optimizer: torch.optim.Optimizer, saved: Ma
         optimizer.state[stack.flat] = kept
     if not fits:
         raise ValueError("The saved state of the optimizer does not fit the model.")
+
+
+def _rates(value: Any) -> float | list[float]:
+    """One learning rate, or one for each seed."""
+    if isinstance(value, (list, tuple)) or getattr(value, "ndim", 0) == 1:
+        return [number(rate, "learning_rate", 0.0) for rate in value]
+    return number(value, "learning_rate", 0.0)
 
 
 def _check_trainable(stack: Stack) -> None:

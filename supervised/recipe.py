@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,8 +10,8 @@ from typing import Any
 from supervised.augment import Affine, Augmentation, Noise, Shift
 from supervised.device import PRECISIONS
 from supervised.losses import LOSSES
-from supervised.names import nearest
 from supervised.optimize import OPTIMIZERS
+from supervised.validate import ArgumentError, choice, flag, integer, number, shown, store, unwrapped
 
 # Torch's schedules that need nothing but numbers: those told how many steps there are go on at each step, others each epoch.
 BY_STEP = ("OneCycleLR", "CosineAnnealingLR", "LinearLR", "PolynomialLR")
@@ -59,28 +58,19 @@ class Recipe:
         for name in ("augment", "freeze"):
             if isinstance(getattr(self, name), list):
                 object.__setattr__(self, name, tuple(getattr(self, name)))
-        if isinstance(self.learning_rate, list):
-            object.__setattr__(self, "learning_rate", tuple(self.learning_rate))
-        for name, optional in (
-            ("epochs", False),
-            ("batch_size", True),
-            ("bptt_steps", True),
-            ("patience_epochs", True),
-        ):
-            _whole(name, getattr(self, name), optional)
-        if self.loss is not None:
-            nearest(self.loss, LOSSES, "loss")
-        nearest(self.optimizer, (*OPTIMIZERS, "LBFGS"), "optimizer")
-        if self.schedule is not None:
-            nearest(self.schedule, (*BY_STEP, *BY_EPOCH), "schedule")
-        nearest(self.precision, PRECISIONS, "precision")
-        rates = self.learning_rate if isinstance(self.learning_rate, tuple) else (self.learning_rate,)
-        for rate in rates:
-            _number("learning_rate", rate, 0)
-        _number("weight_decay", self.weight_decay, 0)
-        if self.clip_norm is not None:
-            _number("clip_norm", self.clip_norm, 1e-30)
-        _number("label_smoothing", self.label_smoothing, 0, 1)
+        store(self, integer, "epochs", low=1)
+        store(self, integer, "batch_size", "bptt_steps", "patience_epochs", low=1, none=True)
+        store(self, _rates, "learning_rate")
+        store(self, number, "weight_decay", low=0.0)
+        store(self, number, "clip_norm", low=1e-30, none=True)
+        store(self, number, "label_smoothing", low=0.0, high=1.0, below=True)
+        store(self, flag, "keep_best", none=True)
+        store(self, flag, "stop_if_diverging")
+        store(self, choice, "optimizer", known=(*OPTIMIZERS, "LBFGS"))
+        store(self, choice, "precision", known=PRECISIONS)
+        store(self, choice, "loss", known=LOSSES, none=True)
+        store(self, choice, "schedule", known=(*BY_STEP, *BY_EPOCH), none=True)
+        store(self, _options, "optimizer_options", "schedule_options")
         if self.schedule_options and self.schedule is None:
             raise ValueError("schedule_options are given, but no schedule.")
         if self.optimizer == "LBFGS":
@@ -91,14 +81,10 @@ class Recipe:
                 raise ValueError("LBFGS minimises one fixed function: weight_decay and augment have no place in it.")
             if self.precision == "bf16":
                 raise ValueError("The line search of LBFGS needs every digit: precision must be auto or fp32.")
-        for name in ("optimizer_options", "schedule_options"):
-            if not isinstance(getattr(self, name), Mapping):
-                raise ValueError(f"{name} is a mapping from names to values, not {getattr(self, name)!r}.")
-        for augmentation in self.augment:
-            if not isinstance(augmentation, tuple(AUGMENTATIONS.values())):
-                raise ValueError(f"augment holds {', '.join(AUGMENTATIONS)}, not {augmentation!r}.")
+        if not isinstance(self.augment, tuple) or not all(isinstance(a, Augmentation) for a in self.augment):
+            raise ArgumentError(f"augment is a tuple of {', '.join(AUGMENTATIONS)}, not {shown(self.augment)}.")
         if not isinstance(self.freeze, tuple) or not all(isinstance(name, str) for name in self.freeze):
-            raise ValueError(f"freeze holds names of layers, such as ('trunk',), not {self.freeze!r}.")
+            raise ArgumentError(f"freeze holds names of layers, such as ('trunk',), not {shown(self.freeze)}.")
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> Recipe:
@@ -123,14 +109,14 @@ class Recipe:
         return found
 
 
-def _whole(name: str, value: object, optional: bool) -> None:
-    if optional and value is None:
-        return
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"{name} is a whole number from 1 on{' or None' if optional else ''}, not {value!r}.")
+def _rates(value: Any, name: str) -> float | tuple[float, ...]:
+    """One learning rate, or one for each seed (a list, an array or a tensor of them)."""
+    several = isinstance(value, (list, tuple)) or getattr(value, "ndim", 0) == 1
+    return tuple(number(rate, name, 0.0) for rate in value) if several else number(value, name, 0.0)
 
 
-def _number(name: str, value: object, low: float, high: float = math.inf) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value < high:
-        limits = f"from {low:g} on" if math.isinf(high) else f"in [{low:g}, {high:g})"
-        raise ValueError(f"{name} is a number {limits}, not {value!r}.")
+def _options(value: Any, name: str) -> dict[str, Any]:
+    """Settings by name, with scalars of numpy and torch as Python's."""
+    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+        raise ArgumentError(f"{name} is a mapping from names to values, not {shown(value)}.")
+    return dict(unwrapped(dict(value)))

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 from torch import nn
 
-from supervised.layers import Model, check_size, initialise
+from supervised.layers import Model, initialise, linear
+from supervised.validate import integer
 
 
 class _Regression(Model):
     def __init__(self, inputs: int, outputs: int, bias: bool, init: str, loss: str) -> None:
-        check_size(inputs, "inputs")
-        check_size(outputs, "outputs")
-        super().__init__(nn.Flatten(), initialise(nn.Linear(inputs, outputs, bias), init), loss)
+        super().__init__(nn.Flatten(), initialise(linear(inputs, outputs, bias), init), loss)
 
 
 class LinearRegression(_Regression):
@@ -35,4 +34,4 @@ class SoftmaxRegression(_Regression):
     """[B, ...] with `inputs` numbers each -> logits [B, classes], of which softmax makes probabilities."""
 
     def __init__(self, inputs: int, classes: int, *, bias: bool = True, init: str = "torch") -> None:
-        super().__init__(inputs, classes, bias, init, "cross_entropy")
+        super().__init__(inputs, integer(classes, "classes", 1), bias, init, "cross_entropy")

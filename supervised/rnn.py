@@ -12,11 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from supervised.layers import Model, check_share, check_size, initialise
-from supervised.names import nearest
+from supervised.layers import Model, check_weights, initialise, linear
+from supervised.validate import ArgumentError, choice, instance, integer, number, optional, shown
 
 CELLS: dict[str, Any] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
 SHAPES = ("one-to-one", "one-to-many", "many-to-one", "many-to-many", "sequence-to-sequence")
+LONGEST = 1_000_000  # steps of what is written
 State = Any  # [layers, B, hidden], for an LSTM a pair of them
 
 
@@ -28,13 +29,21 @@ class RecurrentTrunk(nn.Module):
 
     def __init__(self, inputs: int, hidden: int, cell: str, layers: int, dropout: float, embedding: int | None) -> None:
         super().__init__()
-        nearest(cell, CELLS, "cell")
-        for value, name in ((inputs, "inputs"), (hidden, "hidden"), (layers, "layers")):
-            check_size(value, name)
-        if check_share(dropout, "dropout") and layers == 1:
-            raise ValueError("dropout lies between the layers of a recurrent model: it needs two layers or more.")
+        choice(cell, "cell", CELLS)
+        inputs, hidden, layers = (
+            integer(inputs, "inputs", 1),
+            integer(hidden, "hidden", 1),
+            integer(layers, "layers", 1),
+        )
+        embedding = optional(integer, embedding, "embedding", 1)
+        dropout = number(dropout, "dropout", 0.0, 1.0, below=True)
+        if dropout and layers == 1:
+            raise ArgumentError("dropout lies between the layers of a recurrent model: it needs two layers or more.")
+        check_weights(inputs=inputs, embedding=embedding or 1)
+        check_weights(inputs=embedding or inputs, hidden=hidden, gates=4)
+        check_weights(layers=layers, hidden=hidden, inner=hidden, gates=8)
         self.inputs, self.features = inputs, hidden
-        self.embedding = None if embedding is None else nn.Embedding(inputs, check_size(embedding, "embedding"))
+        self.embedding = None if embedding is None else nn.Embedding(inputs, embedding)
         self.cell = CELLS[cell](embedding or inputs, hidden, layers, batch_first=True, dropout=dropout)
 
     def forward(self, x: Tensor, state: State = None) -> tuple[Tensor, State]:
@@ -78,18 +87,22 @@ class RNN(Model):
         init: str = "torch",
         loss: str = "cross_entropy",
     ) -> None:
-        nearest(shape, SHAPES, "shape")
+        choice(shape, "shape", SHAPES)
         writes = shape in ("one-to-many", "sequence-to-sequence")
         if writes != (steps is not None):
-            raise ValueError(f"A {shape} model {'needs' if writes else 'has no'} steps, the length of what it writes.")
-        check_size(outputs, "outputs")
+            raise ArgumentError(
+                f"A {shape} model {'needs' if writes else 'has no'} steps, the length of what it writes."
+            )
+        steps = optional(integer, steps, "steps", 1, LONGEST)
+        hidden, layers = integer(hidden, "hidden", 1), integer(layers, "layers", 1)
+        outputs = integer(outputs, "outputs", 1)
         if shape == "one-to-many":
-            trunk: nn.Module = nn.Linear(check_size(inputs, "inputs"), check_size(hidden, "hidden"))
+            trunk: nn.Module = linear(inputs, hidden)
         else:
             trunk = RecurrentTrunk(inputs, hidden, cell, layers, dropout, embedding)
-        super().__init__(trunk, nn.Linear(hidden, outputs), loss)
+        super().__init__(trunk, linear(hidden, outputs), loss)
         self.shape, self.steps, self.layers, self.is_lstm = shape, steps, layers, cell == "lstm"
-        self.outputs = outputs
+        self.inputs, self.outputs = inputs, outputs
         self.writer = RecurrentTrunk(outputs, hidden, cell, layers, dropout, None) if writes else None
         initialise(self, init)
 
@@ -126,9 +139,13 @@ def free_running(model: RNN, first: Tensor, steps: int) -> Tensor:
 
     The model reads what it was given, then its own last answer, and so on.
     """
-    if model.shape != "many-to-many":
-        raise ValueError(f"Only a many-to-many model writes freely, not a {model.shape} one.")
-    check_size(steps, "steps")
+    if instance(model, "model", RNN, "an RNN").shape != "many-to-many":
+        raise ArgumentError(f"Only a many-to-many model writes freely, not a {model.shape} one.")
+    steps = integer(steps, "steps", 1, LONGEST)
+    if not isinstance(first, Tensor) or first.ndim != 2 or first.is_floating_point() or not first.numel():
+        raise ArgumentError(f"first is a tensor of whole numbers [B, T], not {shown(first)}.")
+    if first.min() < 0 or first.max() >= model.inputs:
+        raise ArgumentError(f"first holds whole numbers from 0 to {model.inputs - 1}, not {shown(first)}.")
     was_training = model.training
     model.eval()
     try:

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+
+from supervised.validate import ArgumentError, as_float, flag, integer, number, shown, store
 
 Unit = Literal["steps", "episodes", "visits"]
 UNITS: tuple[Unit, ...] = ("steps", "episodes", "visits")
 
+MOST = 1e100  # of any value of a schedule: sums, products and quotients of such stay finite
 CONSTANT, LINEAR, EXPONENTIAL, INVERSE = 0, 1, 2, 3
 STEPS, EPISODES, VISITS = 0, 1, 2
 
@@ -72,10 +75,11 @@ class Constant:
     unit: Unit = "steps"
 
     def __post_init__(self) -> None:
-        _check_numbers(self, "value")
+        store(self, number, "value", low=-MOST, high=MOST)
+        _check_unit(self)
 
     def curve(self, horizon_steps: int) -> Curve:
-        return Curve(CONSTANT, UNITS.index(self.unit), float(self.value), 0.0, 1.0, 0.0, 1.0, False)
+        return Curve(CONSTANT, UNITS.index(self.unit), self.value, 0.0, 1.0, 0.0, 1.0, False)
 
     def bounds(self) -> tuple[float, float]:
         return self.value, self.value
@@ -95,13 +99,12 @@ class Linear:
     fraction: float = 1.0
 
     def __post_init__(self) -> None:
-        _check_numbers(self, "start", "end")
-        _check_horizon(self, self.horizon, self.unit)
-        _check_fraction(self, self.horizon, self.fraction)
+        store(self, number, "start", "end", low=-MOST, high=MOST)
+        _check_span(self)
 
     def curve(self, horizon_steps: int) -> Curve:
         horizon = float(self.horizon or max(horizon_steps * self.fraction, 1.0))
-        return Curve(LINEAR, UNITS.index(self.unit), float(self.start), float(self.end), horizon, 0.0, 1.0, False)
+        return Curve(LINEAR, UNITS.index(self.unit), self.start, self.end, horizon, 0.0, 1.0, False)
 
     def bounds(self) -> tuple[float, float]:
         return min(self.start, self.end), max(self.start, self.end)
@@ -109,7 +112,7 @@ class Linear:
 
 @dataclass(frozen=True)
 class Exponential:
-    """From `start` to `end` by a constant factor a unit over `horizon` units, then `end`; both above zero.
+    """From `start` to `end` by a constant factor a unit over `horizon` units, then `end`; both from 1e-100 to 1e100.
 
     horizon=None: over `fraction` of the steps that the run was made for.
     """
@@ -121,17 +124,12 @@ class Exponential:
     fraction: float = 1.0
 
     def __post_init__(self) -> None:
-        _check_numbers(self, "start", "end")
-        _check_horizon(self, self.horizon, self.unit)
-        _check_fraction(self, self.horizon, self.fraction)
-        if self.start <= 0 or self.end <= 0:
-            raise ValueError(
-                f"Exponential goes by a constant factor, so start and end must be above 0, not {self.start} and {self.end}."
-            )
+        store(self, number, "start", "end", low=1 / MOST, high=MOST)
+        _check_span(self)
 
     def curve(self, horizon_steps: int) -> Curve:
         horizon = float(self.horizon or max(horizon_steps * self.fraction, 1.0))
-        return Curve(EXPONENTIAL, UNITS.index(self.unit), float(self.start), float(self.end), horizon, 0.0, 1.0, False)
+        return Curve(EXPONENTIAL, UNITS.index(self.unit), self.start, self.end, horizon, 0.0, 1.0, False)
 
     def bounds(self) -> tuple[float, float]:
         return min(self.start, self.end), max(self.start, self.end)
@@ -154,21 +152,23 @@ class Inverse:
     unit: Unit = "steps"
 
     def __post_init__(self) -> None:
-        _check_numbers(self, "start", "end", "offset", "power")
-        _check_horizon(self, self.every, self.unit)
-        if self.offset <= 0 or self.power <= 0:
-            raise ValueError(f"Inverse needs offset and power above 0, not {self.offset} and {self.power}.")
+        store(self, number, "start", "end", low=-MOST, high=MOST)
+        store(self, number, "offset", low=1e-15, high=1e15)
+        store(self, number, "power", low=0.0, high=10.0, above=True)  # so that no time to its power overflows
+        store(self, flag, "stairs")
+        _check_unit(self)
+        store(self, integer, "every", low=1)
 
     def curve(self, horizon_steps: int) -> Curve:
         return Curve(
             INVERSE,
             UNITS.index(self.unit),
-            float(self.start),
-            float(self.end),
+            self.start,
+            self.end,
             float(self.every),
-            float(self.offset),
-            float(self.power),
-            bool(self.stairs),
+            self.offset,
+            self.power,
+            self.stairs,
         )
 
     def bounds(self) -> tuple[float, float]:
@@ -176,50 +176,56 @@ class Inverse:
         return min(self.end, first), first
 
 
-def as_schedule(value: float | Schedule) -> Schedule:
-    """A number becomes a `Constant`; a schedule stays what it is."""
-    if isinstance(value, bool) or not isinstance(value, (int, float, Schedule)):
-        raise TypeError(
-            f"{value!r} is neither a number nor a schedule (Constant, Linear, Exponential or Inverse of supervised.schedules)."
+def as_schedule(value: float | Schedule, name: str = "A schedule") -> Schedule:
+    """A number becomes a `Constant`; a schedule stays what it is. Raises ArgumentError for anything else."""
+    found = setting(value, name)
+    return Constant(found) if isinstance(found, float) else found
+
+
+def setting(
+    value: Any, name: str, low: float = -MOST, high: float = MOST, units: tuple[Unit, ...] = UNITS
+) -> float | Schedule:
+    """A setting that may change with time: a number as a float, or a schedule.
+
+    Raises ArgumentError for anything else, unless all its values lie in [low, high] and its unit is one of `units`.
+    """
+    if isinstance(value, Schedule) and not isinstance(value, type):
+        check_range(name, value, low, high, units)
+        return value
+    if not math.isfinite(as_float(value)):
+        raise ArgumentError(
+            f"{name} must be a finite number, or a schedule (Constant, Linear, Exponential or Inverse of"
+            f" supervised.schedules), not {shown(value)}."
         )
-    try:
-        return Constant(float(value)) if isinstance(value, (int, float)) else value
-    except OverflowError:
-        raise ValueError("A number in the place of a schedule is too large to be counted with.") from None
+    return number(value, name, low, high)
 
 
 def check_range(name: str, schedule: Schedule, low: float, high: float, units: tuple[Unit, ...]) -> None:
-    """Raise a ValueError unless every value of `schedule` lies in [low, high] and its unit is one of `units`."""
+    """Raise ArgumentError unless every value of `schedule` lies in [low, high] and its unit is one of `units`."""
     smallest, largest = schedule.bounds()
     if not (low <= smallest and largest <= high):
         found = f"{smallest}" if smallest == largest else f"{smallest} to {largest}"
-        raise ValueError(f"{name} must lie in [{low:g}, {high:g}], not {found}.")
+        raise ArgumentError(f"{name} must lie in [{low:g}, {high:g}], not {found}.")
     if schedule.unit not in units and not isinstance(schedule, Constant):
-        raise ValueError(f"{name} can be scheduled in {' or '.join(units)}, not in {schedule.unit}.")
+        raise ArgumentError(f"{name} can be scheduled in {' or '.join(units)}, not in {schedule.unit}.")
 
 
-def _check_numbers(schedule: object, *names: str) -> None:
-    for name in names:
-        value = getattr(schedule, name)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-            raise ValueError(f"{type(schedule).__name__}: {name} must be a finite number, not {value!r}.")
+def _check_unit(schedule: Any) -> None:
+    if not isinstance(schedule.unit, str) or schedule.unit not in UNITS:
+        raise ArgumentError(
+            f"{type(schedule).__name__}: unit must be one of {', '.join(UNITS)}, not {shown(schedule.unit)}."
+        )
 
 
-def _check_horizon(schedule: object, horizon: int | None, unit: str) -> None:
+def _check_span(schedule: Any) -> None:
+    """The horizon and the fraction of a schedule that comes to an end."""
     name = type(schedule).__name__
-    if unit not in UNITS:
-        raise ValueError(f"{name}: unit must be one of {', '.join(UNITS)}, not {unit!r}.")
-    if horizon is None and unit != "steps":
-        raise ValueError(f"{name} in {unit} needs a horizon: only a run's steps are known beforehand.")
-    if horizon is not None and (isinstance(horizon, bool) or not isinstance(horizon, int) or horizon < 1):
-        raise ValueError(f"{name}: the horizon must be a whole number of {unit} from 1 on, not {horizon!r}.")
-
-
-def _check_fraction(schedule: object, horizon: int | None, fraction: float) -> None:
-    name = type(schedule).__name__
-    if isinstance(fraction, bool) or not isinstance(fraction, (int, float)) or not 0 < fraction <= 1:
-        raise ValueError(f"{name}: fraction, the share of the run that it spans, lies in (0, 1], not {fraction!r}.")
-    if horizon is not None and fraction != 1.0:
-        raise ValueError(
-            f"{name} spans either {horizon} units or a fraction of the run: give horizon or fraction, not both."
+    _check_unit(schedule)
+    if schedule.horizon is None and schedule.unit != "steps":
+        raise ArgumentError(f"{name} in {schedule.unit} needs a horizon: only a run's steps are known beforehand.")
+    store(schedule, integer, "horizon", low=1, none=True)
+    store(schedule, number, "fraction", low=0.0, high=1.0, above=True)
+    if schedule.horizon is not None and schedule.fraction != 1.0:
+        raise ArgumentError(
+            f"{name} spans either {schedule.horizon} units or a fraction of the run: give horizon or fraction, not both."
         )

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn
 
-from supervised import checkpoint, files
+from supervised import checkpoint, files, validate
 from supervised.checkpoint import CheckpointError, Damaged, Saved
 from supervised.events import EVENTS, SUBRUN
 from supervised.logger import Logger
@@ -163,6 +163,4 @@ def neighbors(folder: Path) -> list[Path]:
 
 def folder_of(logdir: str | Path | None) -> Path | None:
     """The path of a run's folder. Raises ValueError for what is no path."""
-    if logdir is not None and (not isinstance(logdir, (str, Path)) or str(logdir) == ""):
-        raise ValueError(f"logdir is the path of a folder, or None, not {logdir!r}.")
-    return None if logdir is None else Path(logdir)
+    return None if logdir is None else validate.path(logdir, "logdir", "a folder")

@@ -9,17 +9,22 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from supervised.validate import flag, instance, integer, integers, shown
+
 
 class ShapeError(ValueError):
     """A filter does not fit its input, or a model not its data."""
 
 
-def conv_output(size: int, filter: int, stride: int = 1, padding: int = 0, dilation: int = 1) -> int:
+def conv_output(
+    size: int, filter: int, stride: int = 1, padding: int = 0, dilation: int = 1, *, floor: bool = False
+) -> int:
     """The output size of a convolution along one axis, (size - filter + 2 padding) / stride + 1.
 
-    Raises ShapeError where the filter does not fit: torch rounds down in silence, and the last rows are never looked at.
+    floor: round down as torch does, which never looks at the last rows. Raises ShapeError where the filter is larger than
+    the padded input, or, unless floor, where the size is no whole number.
     """
-    return _fit("filter", size, filter, stride, padding, dilation, ceil=False)
+    return _fit("filter", size, filter, stride, padding, dilation, ceil=False, floor=flag(floor, "floor"))
 
 
 def pool_output(size: int, window: int, stride: int | None = None, padding: int = 0, *, ceil: bool = False) -> int:
@@ -27,28 +32,29 @@ def pool_output(size: int, window: int, stride: int | None = None, padding: int 
 
     Raises ShapeError where the window does not fit and may not stick out.
     """
-    return _fit("window", size, window, window if stride is None else stride, padding, 1, ceil)
+    stride = window if stride is None else stride
+    return _fit("window", size, window, stride, padding, 1, ceil=flag(ceil, "ceil"), floor=False)
 
 
-def _fit(what: str, size: int, filter: int, stride: int, padding: int, dilation: int, ceil: bool) -> int:
-    for name, value, low in (("size", size, 1), (what, filter, 1), ("stride", stride, 1), ("dilation", dilation, 1)):
-        if value < low:
-            raise ShapeError(f"The {name} is a whole number from {low} on, not {value}.")
-    if padding < 0:
-        raise ShapeError(f"The padding is a whole number from 0 on, not {padding}.")
+def _fit(
+    what: str, size: int, filter: int, stride: int, padding: int, dilation: int, *, ceil: bool, floor: bool
+) -> int:
+    sizes = {"size": size, what: filter, "stride": stride, "dilation": dilation}
+    size, filter, stride, dilation = (integer(v, f"The {name}", 1, error=ShapeError) for name, v in sizes.items())
+    padding = integer(padding, "The padding", 0, error=ShapeError)
     reach = dilation * (filter - 1) + 1
     room = size + 2 * padding - reach
     said = f"A {what} of {filter}" + (f" (dilated to {reach})" if dilation > 1 else "")
     if room < 0:
         raise ShapeError(f"{said} does not fit into {size} with padding {padding}: it is larger.")
     rest = room % stride
-    if rest and not ceil:
+    if rest and not ceil and not floor:
         raise ShapeError(
             f"{said} with stride {stride} and padding {padding} does not fit into {size}: ({size} - {reach} +"
             f" {2 * padding}) / {stride} + 1 = {room / stride + 1:.3g} is no whole number. The last {rest} would never be"
             " looked at: change stride or padding, or crop the input."
         )
-    return room // stride + 1 + (1 if rest else 0)
+    return room // stride + 1 + (1 if rest and ceil else 0)
 
 
 @dataclass(frozen=True)
@@ -68,6 +74,9 @@ def layer_table(model: nn.Module, shape: Sequence[int], dtype: torch.dtype = tor
     The first row is the input. Parameters that layers share count once. The model is run once, in evaluation mode and
     without a gradient. Raises ShapeError when the model does not take such an input.
     """
+    instance(model, "model", nn.Module, "a torch.nn.Module")
+    instance(dtype, "dtype", torch.dtype, "a torch.dtype")
+    shape = integers(shape, "shape", 0)
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     example = torch.zeros(1, *shape, dtype=dtype, device=device)
     rows = [Layer("input", "", tuple(shape), 0, example.numel() * example.element_size())]
@@ -107,6 +116,8 @@ def layer_table(model: nn.Module, shape: Sequence[int], dtype: torch.dtype = tor
 
 def table_text(rows: Sequence[Layer]) -> str:
     """A layer table as text, with its sums."""
+    if not isinstance(rows, Sequence) or not all(isinstance(row, Layer) for row in rows):
+        raise ShapeError(f"rows is the list of Layers that layer_table returns, not {shown(rows)}.")
     cells = [("layer", "kind", "output", "parameters", "activations")]
     cells += [
         (r.name, r.kind, "x".join(map(str, r.output)) or "-", f"{r.parameters:,}", f"{r.activation_bytes:,} B")

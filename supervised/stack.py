@@ -19,6 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from supervised import bits, chain, fused, streams
+from supervised.device import choose
+from supervised.validate import ArgumentError, explained, flag, integer, seeds_of, shown, unwrap
 
 Op = Callable[[Tensor], Tensor]
 Rule = Callable[["Stack", Sequence[Any]], Op | None]
@@ -55,28 +57,32 @@ class Stack:
     def __init__(
         self,
         make: Callable[[], nn.Module],
-        seeds: Sequence[int],
+        seeds: int | Iterable[int],
         device: str | torch.device = "cpu",
         compiled: bool = False,
     ) -> None:
-        self._adopt([make_member(make, seed) for seed in seeds], seeds, device, compiled)
+        seeds, compiled = seeds_of(seeds), flag(compiled, "compiled")
+        if not callable(make):
+            raise ArgumentError(f"make is a function () -> torch.nn.Module, not {shown(make)}.")
+        self._adopt([make_member(make, seed) for seed in seeds], seeds, choose(device), compiled)
 
     @classmethod
-    def of(cls, modules: Sequence[nn.Module], seeds: Sequence[int], device: str | torch.device = "cpu") -> Stack:
+    def of(cls, modules: Sequence[nn.Module], seeds: int | Iterable[int], device: str | torch.device = "cpu") -> Stack:
         """A stack of modules that exist: their parameters keep their values and move into the stack's memory."""
         stack = cls.__new__(cls)
-        stack._adopt(modules, seeds, device)
+        if not isinstance(modules, (list, tuple)) or not all(isinstance(module, nn.Module) for module in modules):
+            raise ArgumentError(f"modules is a list of torch.nn.Modules, not {shown(modules)}.")
+        stack._adopt(modules, seeds_of(seeds), choose(device))
         return stack
 
     def _adopt(
-        self, modules: Sequence[nn.Module], seeds: Sequence[int], device: str | torch.device, compiled: bool = False
+        self, modules: Sequence[nn.Module], seeds: tuple[int, ...], device: torch.device, compiled: bool = False
     ) -> None:
         if not modules or len(modules) != len(seeds):
             raise ValueError(
                 f"A stack needs at least one seed, and a module for each: {len(modules)} for {len(seeds)} seeds."
             )
-        self.seeds = tuple(seeds)
-        self.device = torch.device(device)
+        self.seeds, self.device = seeds, device
         self.modules = [module.to(self.device) for module in modules]
         _check_alike(self.modules, self.seeds)
         self.generators = [torch.Generator(self.device).manual_seed(torch_seed(s, "forward")) for s in self.seeds]
@@ -128,6 +134,7 @@ class Stack:
             for k, parameters in enumerate(members):
                 parameters[name].data = values[k]
 
+    @explained("x [N, B, ...], or a dict of such, as its members read it")
     def __call__(self, x: Any, *more: Any) -> Any:
         """x [N, B, ...], or a dict of such, -> [N, B, ...]; further arguments (a recurrent state) go to each member too."""
         first = next(iter(x.values())) if isinstance(x, Mapping) else x
@@ -155,6 +162,7 @@ class Stack:
             return None
         return RULES[bases[0]](self, modules)
 
+    @explained("x [N, B, ...], or a dict of such, as its members read it")
     def vjp(self, x: Any) -> tuple[Tensor, Callable[[Tensor], None]]:
         """The outputs y for x, and a function that takes the gradient by y (of y's shape) back to the weights.
 
@@ -167,6 +175,7 @@ class Stack:
         y = self(x)
 
         def pull_back(gradient: Tensor) -> None:
+            chain.check_gradient(gradient, y)
             self.zero_grad()
             torch.autograd.backward(y, gradient)
 
@@ -194,14 +203,18 @@ class Stack:
         with _random_state_of(self.generators[k]):
             return self.modules[k](*arguments)
 
+    @explained("one of its seeds")
     def member(self, seed: int) -> nn.Module:
         """The module of a seed, on the live weights. Raises ValueError for a seed that is not here."""
+        seed = integer(seed, "seed")
         if seed not in self.seeds:
             raise ValueError(f"Seed {seed} is not in this stack; its seeds are {', '.join(map(str, self.seeds))}.")
         return self.modules[self.seeds.index(seed)]
 
+    @explained("mode, True or False")
     def train(self, mode: bool = True) -> Stack:
         """Training mode (dropout drops, batch-norm counts), or with False evaluation mode."""
+        mode = flag(mode, "mode")
         for module in self.modules:
             module.train(mode)
         return self
@@ -234,6 +247,7 @@ class Stack:
         stacked = {name: torch.stack([member[name] for member in buffers]) for name in buffers[0]}
         return {**{name: weight.detach() for name, weight in self.weights.items()}, **stacked}
 
+    @explained("the state that state_dict returned")
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Put back what `state_dict` gave. Raises ValueError, and changes nothing, when names or shapes are others."""
         mine = self.state_dict()
@@ -259,11 +273,13 @@ class Stack:
         """The state of each member's generator for draws in a forward pass, uint8 [N, bytes]."""
         return torch.stack([generator.get_state() for generator in self.generators])
 
+    @explained("the state that random_state returned")
     def load_random_state(self, state: Tensor) -> None:
         """Put back what `random_state` gave."""
         for generator, saved in zip(self.generators, state, strict=True):
             generator.set_state(saved.cpu().clone())  # torch crashes on a view
 
+    @explained("one learning rate, or one for each seed")
     def groups(self, learning_rate: float | Sequence[float]) -> list[dict[str, Any]]:
         """Parameter groups for an optimizer of torch that treats each number by itself (Adam, SGD, ...).
 
@@ -313,11 +329,13 @@ def norms(stack: Stack, tensors: Iterable[Tensor]) -> Tensor:
     return total.sqrt()
 
 
+@explained("a Stack and a largest norm above 0")
 def clip_per_seed(stack: Stack, max_norm: float) -> Tensor:
     """Scale each member's gradient down to `max_norm` where it is longer -> the norms before, [N].
 
     Each member by its own norm (Pascanu et al. 2013, section 3.2), never by that of all of them.
     """
+    max_norm = unwrap(max_norm)
     found = gradient_norms(stack)
     if stack.device.type == "cpu" and not (found > max_norm).any():
         return found

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from supervised.validate import ArgumentError, explained, integer, number, shown
+
 
 def interval(values: Any, level: float = 0.95) -> tuple[float, float]:
     """Student's t interval for the mean of independent values [N]: mean -+ t * s / sqrt(N).
@@ -15,9 +17,8 @@ def interval(values: Any, level: float = 0.95) -> tuple[float, float]:
     With one value nothing is known of the spread, and the answer is (nan, nan). Raises ValueError for a level that is
     not between 0 and 1.
     """
-    if not 0 < level < 1:
-        raise ValueError(f"The level of an interval lies between 0 and 1, not {level}.")
-    array = np.asarray(values, dtype=np.float64)
+    level = number(level, "The level of an interval", 0.0, 1.0, above=True, below=True)
+    array = _values(values)
     n = array.size
     if n < 2:
         return math.nan, math.nan
@@ -30,13 +31,14 @@ def interval(values: Any, level: float = 0.95) -> tuple[float, float]:
 
 def describe(values: Any, level: float = 0.95, digits: int = 4) -> str:
     """The mean with its interval in words; with one value, why there is no interval."""
-    array = np.asarray(values, dtype=np.float64)
+    array, digits = _values(values), integer(digits, "digits", 0, 100)
     if array.size == 1:
         return f"{array.mean():.{digits}f} (one seed: no interval, for one value says nothing of the spread)"
     low, high = interval(array, level)
     return f"{array.mean():.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
 
 
+@explained("metrics, each [N], by tag, and the tags of bands")
 def aggregate(metrics: Mapping[str, Any], bands: Collection[str]) -> tuple[dict[str, np.ndarray], dict[str, float]]:
     """Metrics, each [N], as (float64 arrays [N], their means over the seeds that have a value).
 
@@ -50,3 +52,11 @@ def aggregate(metrics: Mapping[str, Any], bands: Collection[str]) -> tuple[dict[
         if tag in bands:
             together[f"{tag}_low"], together[f"{tag}_high"] = interval(known)
     return arrays, together
+
+
+def _values(values: Any) -> np.ndarray:
+    """Values [N] as float64. Raises ArgumentError for what is not an array of numbers."""
+    try:
+        return np.asarray(values.detach().cpu() if hasattr(values, "detach") else values, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError):
+        raise ArgumentError(f"values is an array of numbers, not {shown(values)}.") from None

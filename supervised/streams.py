@@ -6,27 +6,17 @@ A draw for seed k comes from seed k's generator alone, so seed k draws the same 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from supervised.validate import choice, explained, first_line, seeds_of
+
 # numpy derives independent generators from (seed, purpose): exploration never uses the numbers that an environment does.
 PURPOSES = {"agent": 0, "initial": 1, "policy": 2, "weights": 3, "forward": 4, "data": 5, "augment": 6, "replay": 7}
-
-
-def seeds_of(seeds: int | Iterable[int]) -> tuple[int, ...]:
-    """A count becomes 0..n-1; a list or a range stays. Raises ValueError for anything else, and for a seed given twice."""
-    try:
-        chosen = tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds)
-    except TypeError:
-        chosen = ()
-    whole = all(isinstance(seed, (int, np.integer)) and not isinstance(seed, bool) and seed >= 0 for seed in chosen)
-    if not chosen or not whole or isinstance(seeds, bool) or len(set(chosen)) < len(chosen):
-        raise ValueError(f"seeds is a count from 1 on, or a list of different whole numbers from 0 on, not {seeds!r}.")
-    return tuple(int(seed) for seed in chosen)
 
 
 def generator(seed: int, purpose: str) -> np.random.Generator:
@@ -36,20 +26,27 @@ def generator(seed: int, purpose: str) -> np.random.Generator:
 
 
 class Streams:
-    """N generators, one a seed. Draws come back as tensors [N, *shape]."""
+    """N generators, one a seed. Draws come back as tensors [N, *shape].
 
-    def __init__(self, seeds: Sequence[int], purpose: str = "agent") -> None:
-        self.seeds = tuple(seeds)
+    seeds: a count (0..n-1), a list, a range, an array or a tensor. purpose: one of PURPOSES.
+    """
+
+    def __init__(self, seeds: int | Sequence[int], purpose: str = "agent") -> None:
+        choice(purpose, "purpose", PURPOSES)
+        self.seeds = seeds_of(seeds)
         self.generators = [generator(seed, purpose) for seed in self.seeds]
 
+    @explained("sizes that are whole numbers from 0 on")
     def uniform(self, *shape: int) -> Tensor:
         """Numbers in [0, 1), float64 [N, *shape]."""
         return torch.from_numpy(np.stack([rng.random(shape) for rng in self.generators]))
 
+    @explained("sizes that are whole numbers from 0 on")
     def normal(self, *shape: int) -> Tensor:
         """Standard normal numbers, float64 [N, *shape]."""
         return torch.from_numpy(np.stack([rng.standard_normal(shape) for rng in self.generators]))
 
+    @explained("high, a whole number from 1 on, and sizes")
     def integers(self, high: int, *shape: int) -> Tensor:
         """Whole numbers in 0..high-1, int64 [N, *shape]."""
         return torch.from_numpy(np.stack([rng.integers(high, size=shape) for rng in self.generators]))
@@ -64,7 +61,7 @@ class Streams:
             for rng, saved in zip(self.generators, state, strict=True):
                 rng.bit_generator.state = saved
         except (TypeError, ValueError, KeyError, OverflowError) as error:
-            raise ValueError(f"The saved random streams are damaged: {error}") from error
+            raise ValueError(f"The saved random streams are damaged: {first_line(error)}") from error
 
 
 class Ahead(Streams):

@@ -12,6 +12,7 @@ from supervised.augment import Noise
 from supervised.data import Data, DataError
 from supervised.recipe import Recipe
 from supervised.stack import Stack
+from supervised.validate import first_line
 
 
 class Trial(NamedTuple):
@@ -67,11 +68,6 @@ def try_out(stack: Stack, data: Data, loss: str, name: str) -> Trial:
 def _answer(stack: Stack, x: Tensor) -> Any:
     with stack.judged():
         return stack(as_input(x[:2]).expand(len(stack.seeds), *x[:2].shape))
-
-
-def first_line(error: Exception) -> str:
-    """What torch says, without the trace that it may add."""
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
 
 
 def check_recipe(stack: Stack, data: Data, recipe: Recipe) -> None:

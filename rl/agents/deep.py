@@ -6,7 +6,7 @@ here carries it out: target networks, clipping for each seed by itself, the opti
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import gymnasium as gym
@@ -17,14 +17,14 @@ from torch import Tensor, nn
 from rl import networks
 from rl.observations import encode, leaves, parts_of
 from rl.spaces import actions_of
-from rl.types import Batch, Update
+from rl.types import Batch, Update, check_mask
 from supervised import Stack, optimizer
 from supervised.device import choose
 from supervised.fused import Adam
 from supervised.optimize import load_state_by_seed, state_by_seed
 from supervised.schedules import Curve, Schedule, as_schedule, value_at
 from supervised.stack import clip_per_seed
-from supervised.streams import seeds_of
+from supervised.validate import ArgumentError, explained, flag, integer, kind_of, seeds_of
 
 MOODY = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.BatchNorm1d, nn.BatchNorm2d)  # that act otherwise when judged
 
@@ -53,7 +53,7 @@ class Learned(NamedTuple):
 
 
 class DeepDescription(Protocol):
-    """What every Q-network's description has."""
+    """What every Q-network's description has; to be trained by `rl.train`, also the settings in REPLAYED."""
 
     @property
     def gamma(self) -> float: ...
@@ -84,23 +84,41 @@ class DeepDescription(Protocol):
         ...
 
 
+REPLAYED = (
+    *("explore", "capacity_steps", "batch_size", "learn_after_steps", "update_every_steps", "updates"),
+    *("n_step", "prioritised", "priority_exponent", "importance_exponent"),
+)
+
+
+def check_learner(description: Any, needed: Iterable[str] = REPLAYED) -> None:
+    """Raise ArgumentError, naming them, where a description lacks settings that learning from a replay needs."""
+    missing = [name for name in needed if not hasattr(description, name)]
+    if missing:
+        raise ArgumentError(
+            f"{type(description).__name__} lacks {', '.join(missing)}: the description of an agent with a network has them as"
+            " rl.DQN does, which it may be a subclass of."
+        )
+
+
 class DeepAgent:
     """N Q-networks that learn at once. `online` and `target` are `supervised.Stack`s; target is None without one."""
 
     def __init__(
         self, description: DeepDescription, observation_space: Any, action_space: Any, seeds: Any, device: str = "cpu"
     ) -> None:
+        check_learner(description, [name for name in vars(DeepDescription) if not name.startswith("_")])
         self.description, self.seeds = description, seeds_of(seeds)
         self.observation_space = observation_space
-        self.parts = parts_of(observation_space)
+        channels = getattr(description, "channels", "auto")  # a description of somebody's own may know no images
+        self.parts = parts_of(observation_space, channels=channels)
         self.actions, self.first_action = actions_of(action_space)
         # Small networks beside environments on the CPU are fastest there.
         pictures = any(part.kind == "image" for part in self.parts)
-        self.device = choose("cpu" if device == "auto" and not pictures else device)
+        self.device = choose("cpu" if isinstance(device, str) and device == "auto" and not pictures else device)
 
         def make() -> nn.Module:
             outputs = description.outputs(self.actions)
-            return description.head(networks.make(description.network, observation_space, outputs))
+            return description.head(networks.make(description.network, observation_space, outputs, channels))
 
         self.online = Stack(make, self.seeds, self.device, description.compiled)
         self.target: Stack | None = None
@@ -135,6 +153,7 @@ class DeepAgent:
         """Observations [N, B, *O] as the networks take them, on the device."""
         return encode(self.parts, obs, self.device)
 
+    @explained("observations [N, B, *O]")
     def q(self, obs: Any) -> Tensor:
         """Observations [N, B, *O] as the environment gives them -> values [N, B, A], no gradient."""
         return self.values(self.online, self.encode(obs))
@@ -159,6 +178,7 @@ class DeepAgent:
         """The value of what comes next by the target network, or by the online one where there is none."""
         return self.values(self.target or self.online, x)
 
+    @explained("observations and a mask bool [N, B, A] or None")
     def allowed(self, obs: Any, mask: Tensor | None) -> Tensor | None:
         """The mask [N, B, A] that came with observations, or what the description's function says of them; None: all."""
         if self.description.mask is None:
@@ -166,7 +186,9 @@ class DeepAgent:
         found = self.description.mask(obs)
         if not isinstance(found, Tensor) or found.dtype != torch.bool or found.shape[-1] != self.actions:
             what = f"{found.dtype} {list(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
-            raise ValueError(f"mask must return a bool tensor [..., {self.actions}], one for each action, not {what}.")
+            raise ArgumentError(
+                f"mask must return a bool tensor [..., {self.actions}], one for each action, not {what}."
+            )
         found = found.to(self.device)
         return found if mask is None else found & mask.to(self.device)
 
@@ -176,7 +198,8 @@ class DeepAgent:
         Raises ValueError for a batch of other shapes, and NotFinite where a gradient is NaN or infinite; either way the
         networks are as they were.
         """
-        batch = self._on_device(_checked(batch, len(self.seeds)))
+        measured = flag(measured, "measured")
+        batch = self._on_device(_checked(batch, len(self.seeds), self.actions))
         learned = self.description.learn(self, batch, measured)
         learned.pull_back(learned.slope)
         clip = float("inf") if self.description.max_grad_norm is None else self.description.max_grad_norm
@@ -197,10 +220,12 @@ class DeepAgent:
             metrics = metrics | {"train/gradient_norm": norm}
         return Update(metrics, learned.td_error)
 
+    @explained("the curve of a schedule and a step")
     def set_learning_rate(self, curve: Curve, step: int) -> None:
         """Put the learning rate to what a schedule says at an environment step."""
+        rate = value_at(curve, step)
         for group in self.optimizer.param_groups:
-            group["lr"] = value_at(curve, step)
+            group["lr"] = rate
 
     def _renew_target(self) -> None:
         every, rate = self.description.target_every_updates, self.description.target_rate
@@ -242,10 +267,13 @@ class DeepAgent:
             batch,
         )
 
+    @explained("k, the place of one of its seeds")
     def weights_of(self, k: int) -> dict[str, np.ndarray]:
         """The k-th seed's weights, for a policy."""
+        k = integer(k, "k", 0, len(self.seeds) - 1)
         return {name: value[k].cpu().numpy() for name, value in self.online.state_dict().items()}
 
+    @explained("the weights of one seed by name")
     def take_weights(self, weights: Mapping[str, np.ndarray]) -> None:
         """Give all seeds the weights of one. Raises RuntimeError for those of another network."""
         stacked = {name: np.stack([np.array(value)] * len(self.seeds)) for name, value in weights.items()}
@@ -265,6 +293,7 @@ class DeepAgent:
             saved["target"] = _numpy(self.target.state_dict())
         return saved
 
+    @explained("the state that state_dict returned")
     def load_state_dict(self, saved: dict[str, Any]) -> None:
         """Take over what `state_dict` gave. Raises ValueError for another network, or for NaN or infinite weights."""
         names = ("online", "target") if self.target is not None else ("online",)
@@ -282,15 +311,18 @@ class DeepAgent:
         self.online.load_random_state(torch.from_numpy(saved["streams"]))
 
 
-def _checked(batch: Batch, n: int) -> Batch:
+@explained("an rl.Batch whose action, reward, discount, next_mask, weight and index are tensors", "DeepAgent.update")
+def _checked(batch: Batch, n: int, actions: int) -> Batch:
     """The batch with its numbers as float32 and int64. Raises ValueError unless its parts are [N, B] of one B from 1 on.
 
     Compiled code would read past their ends.
     """
     shape = batch.reward.shape
+    if batch.next_mask is not None:
+        check_mask(batch.next_mask, (*shape, actions))
     for name, wanted in NUMBERS:
         part = getattr(batch, name)
-        if part is None:
+        if part is None and name == "weight":
             continue
         alike = part.dtype == wanted or (
             part.is_floating_point() == wanted.is_floating_point and part.dtype != torch.bool
@@ -304,9 +336,9 @@ def _checked(batch: Batch, n: int) -> Batch:
             batch = batch._replace(**{name: part.to(wanted)})
     for name in ("obs", "next_obs"):
         for leaf in leaves(getattr(batch, name)).values():
-            if leaf.shape[:2] != shape:
-                raise ValueError(
-                    f"A batch's {name} begins with [seeds, B] = {list(shape)}, as its rewards, not {list(leaf.shape)}."
+            if not isinstance(leaf, Tensor) or leaf.shape[:2] != shape:
+                raise ArgumentError(
+                    f"A batch's {name} begins with [seeds, B] = {list(shape)}, as its rewards, not {kind_of(leaf)}."
                 )
     return batch
 

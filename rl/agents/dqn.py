@@ -11,6 +11,7 @@ mean unbiased.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -23,11 +24,12 @@ from torch import Tensor, nn
 from rl import jit, losses, networks, targets
 from rl.agents.deep import DeepAgent, Learned
 from rl.explore import EpsilonGreedy, Explore
+from rl.observations import CHANNELS
 from rl.types import Batch
 from supervised.layers import named
-from supervised.names import nearest
 from supervised.optimize import OPTIMIZERS
-from supervised.schedules import Linear, Schedule, as_schedule, check_range
+from supervised.schedules import Linear, Schedule, setting
+from supervised.validate import ArgumentError, choice, flag, integer, number, shown, store
 
 _NO_WEIGHT = torch.zeros(1, 0)
 HUBER = 0  # a constant of `errors`, which `jit` replaces
@@ -111,7 +113,9 @@ class DQN:
     target_rate of the way (1: copied); None: no target network. double, dueling, n_step, prioritised: see the module.
     priority_exponent: alpha; importance_exponent: beta, a number or a schedule in steps. explore: one of rl.explore's
     EpsilonGreedy, Greedy, Boltzmann and DecayingNoise; the default goes from epsilon 1 to 0.05 over a tenth of the run.
-    mask: a function of observations [..., *O] -> bool [..., A], the actions allowed; info["action_mask"] is heeded without it.
+    channels: which axis of an image holds its channels: "first", "last", or "auto": last where two equal sides stand in front
+    of it, first where two equal sides stand behind it, else the shortest. mask: a function of observations [..., *O] -> bool
+    [..., A], the actions allowed; info["action_mask"] is heeded without it.
     compiled: compute networks of linear layers and ReLUs by machine code of our own, where numba is at hand and on the CPU;
     False: by torch alone. Both learn the same but for rounding.
     Raises ValueError or TypeError, in a sentence, for settings out of range or in contradiction.
@@ -139,6 +143,7 @@ class DQN:
     explore: Explore = field(default_factory=lambda: EpsilonGreedy(Linear(1.0, 0.05, fraction=0.1)))
     mask: Callable[[Any], Tensor] | None = None
     compiled: bool = True
+    channels: str = "auto"
 
     loop: ClassVar[str] = "off_policy"
     learn = staticmethod(learn)
@@ -152,6 +157,10 @@ class DQN:
     def head(self, network: nn.Module) -> nn.Module:
         return named([("network", network), ("dueling", networks.Dueling())]) if self.dueling else network
 
+    def for_policy(self) -> DQN:
+        """The same without a target network, for a policy, which learns no more."""
+        return dataclasses.replace(self, double=False, target_every_updates=None, target_rate=1.0)
+
     def build(self, observation_space: Any, action_space: Any, seeds: Any = 1, device: str = "cpu") -> DeepAgent:
         """The live agent: N networks, each with first weights of its own. Raises SpaceError for spaces not supported."""
         return DeepAgent(self, observation_space, action_space, seeds, device)
@@ -159,32 +168,26 @@ class DQN:
 
 def check_settings(d: DQN) -> None:
     """Raise a ValueError or TypeError, in a sentence, for settings that make no sense or contradict each other."""
-    for name in ("gamma", "target_rate", "priority_exponent"):
-        _number(name, getattr(d, name), 0.0, 1.0)
-    if d.target_rate == 0:
-        raise ValueError("target_rate must be above 0: at 0 the target network would never change.")
-    if d.max_grad_norm is not None:
-        _number("max_grad_norm", d.max_grad_norm, 1e-12, math.inf)
-    for name in ("batch_size", "update_every_steps", "updates", "n_step"):
-        _whole(name, getattr(d, name), 1)
-    _whole("learn_after_steps", d.learn_after_steps, 0)
-    for name in ("capacity_steps", "target_every_updates"):
-        if getattr(d, name) is not None:
-            _whole(name, getattr(d, name), 1)
-    for name in ("double", "dueling", "prioritised", "compiled"):
-        if not isinstance(getattr(d, name), bool):
-            raise TypeError(f"{name} is True or False, not {getattr(d, name)!r}.")
+    store(d, number, "gamma", "priority_exponent", low=0.0, high=1.0)
+    store(d, number, "target_rate", low=0.0, high=1.0, above=True)  # at 0 the target network would never change
+    store(d, number, "max_grad_norm", low=1e-12, none=True)
+    store(d, integer, "batch_size", "update_every_steps", "updates", "n_step", low=1)
+    store(d, integer, "learn_after_steps", low=0)
+    store(d, integer, "capacity_steps", "target_every_updates", low=1, none=True)
+    store(d, flag, "double", "dueling", "prioritised", "compiled")
+    store(d, choice, "loss", known=losses.LOSSES)
+    store(d, choice, "optimizer", known=OPTIMIZERS)
+    store(d, choice, "channels", known=CHANNELS)
+    store(d, setting, "learning_rate", low=0.0, units=("steps",))
+    store(d, setting, "importance_exponent", low=0.0, high=1.0, units=("steps",))
     networks.check(d.network)
-    nearest(d.loss, losses.LOSSES, "loss")
-    nearest(d.optimizer, OPTIMIZERS, "optimizer")
-    check_range("learning_rate", as_schedule(d.learning_rate), 0.0, math.inf, ("steps",))
-    check_range("importance_exponent", as_schedule(d.importance_exponent), 0.0, 1.0, ("steps",))
     if not isinstance(d.explore, Explore):
-        raise TypeError(
-            f"explore must be one of rl.explore's EpsilonGreedy, Greedy, Boltzmann or DecayingNoise, not {d.explore!r}."
+        raise ArgumentError(
+            "explore must be one of rl.explore's EpsilonGreedy, Greedy, Boltzmann or DecayingNoise, not"
+            f" {shown(d.explore)}."
         )
     if d.mask is not None and not callable(d.mask):
-        raise TypeError(f"mask is a function of observations -> bool [..., A], or None, not {d.mask!r}.")
+        raise ArgumentError(f"mask is a function of observations -> bool [..., A], or None, not {shown(d.mask)}.")
     _check_together(d)
 
 
@@ -215,16 +218,6 @@ def _check_together(d: DQN) -> None:
             f"learn_after_steps={d.learn_after_steps:,} is larger than capacity_steps={d.capacity_steps:,}: what came first"
             " would be forgotten before anything is learned."
         )
-
-
-def _whole(name: str, value: Any, low: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < low:
-        raise ValueError(f"{name} is a whole number from {low} on, not {value!r}.")
-
-
-def _number(name: str, value: Any, low: float, high: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
-        raise ValueError(f"{name} must lie in [{low:g}, {high:g}], not {value!r}.")
 
 
 def presets() -> dict[str, DQN]:

@@ -8,7 +8,6 @@ no next step is taken; then the traces end with the episode.
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -25,7 +24,9 @@ from rl.observations import parts_of
 from rl.spaces import SpaceError, actions_of
 from rl.tiles import Bounds, code, coding_of, values
 from rl.types import Batch, Update
-from supervised.schedules import Schedule, as_schedule, check_range
+from supervised.device import cpu_only
+from supervised.schedules import Schedule, setting
+from supervised.validate import ArgumentError, as_float, choice, explained, seeds_of, shown, store
 
 
 class Memory(NamedTuple):
@@ -139,24 +140,14 @@ class LinearSARSA:
     def __post_init__(self) -> None:
         check_number(self, "gamma", 1)
         check_number(self, "lambda_", 1)
-        check_range("step_size", as_schedule(self.step_size), 0.0, 1.0, ("steps", "episodes"))
+        store(self, setting, "step_size", low=0.0, high=1.0, units=("steps", "episodes"))
         if not isinstance(self.explore, Explore):
-            raise TypeError(f"explore must be EpsilonGreedy, Greedy or Boltzmann, not {self.explore!r}.")
+            raise ArgumentError(f"explore must be EpsilonGreedy, Greedy or Boltzmann, not {shown(self.explore)}.")
         check_expected(self)
         check_count(self, "tilings")
         check_count(self, "tiles")
-        if self.traces not in KINDS:
-            raise ValueError(f"traces are {', '.join(KINDS)}, not {self.traces!r}.")
-        if self.bounds is not None:
-            try:
-                low, high = (tuple(float(operator.pos(x)) for x in part) for part in self.bounds)  # no strings
-            except (TypeError, ValueError, OverflowError):
-                raise ValueError(
-                    f"bounds are (lowest, highest), each a list of numbers, not {self.bounds!r}."
-                ) from None
-            if len(low) != len(high) or not all(math.isfinite(x) for x in (*low, *high)):
-                raise ValueError(f"bounds are (lowest, highest), as many finite numbers each, not {self.bounds!r}.")
-            object.__setattr__(self, "bounds", (low, high))
+        store(self, choice, "traces", known=KINDS)
+        store(self, _bounds, "bounds", none=True)
 
     def build(self, observation_space: Any, action_space: Any, seeds: Any = 1, device: str = "cpu") -> LinearAgent:
         """The live agent, with weights of 0. Raises SpaceError for observations that are no Box of a few bounded numbers."""
@@ -169,12 +160,9 @@ class LinearAgent:
     def __init__(
         self, description: LinearSARSA, observation_space: Any, action_space: Any, seeds: Any, device: str = "cpu"
     ) -> None:
-        if device not in ("cpu", "auto"):
-            raise ValueError(f'Tiles live on the CPU; device must be "cpu" or "auto", not {device!r}.')
+        cpu_only(device, "Tiles live")
         self.description = description
-        self.seeds = tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds)
-        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
-            raise ValueError(f"An agent has at least one seed, and each once, not {list(self.seeds)}.")
+        self.seeds = seeds_of(seeds)
         self.actions, self.first_action = actions_of(action_space)
         self.coding = coding_of(observation_space, description.tilings, description.tiles, description.bounds)
         self.parts = parts_of(observation_space)
@@ -187,6 +175,7 @@ class LinearAgent:
         self._code = jit.compiled(code) or code
         self._values = jit.compiled(values) or values
 
+    @explained("observations [N, B, D]")
     def tiles(self, obs: Any) -> np.ndarray:
         """Observations [N, B, D] -> the tiles that they lie in, int64 [N * B, T]. Raises ValueError for others, and for NaN."""
         array = np.asarray(obs.cpu() if isinstance(obs, Tensor) else obs, np.float64)
@@ -220,10 +209,12 @@ class LinearAgent:
         """Which actions are allowed [N, B, A]: those of the mask, None for all."""
         return mask
 
+    @explained("k, the place of one of its seeds")
     def weights_of(self, k: int) -> dict[str, np.ndarray]:
         """The k-th seed's weights, for a policy."""
         return {"weights": self.weights[k]}
 
+    @explained("the weights of one seed by name")
     def take_weights(self, weights: Mapping[str, np.ndarray]) -> None:
         """Give all seeds the weights of one. Raises ValueError for those of other tiles."""
         self.load_state_dict({"weights": np.stack([weights["weights"]] * len(self.seeds))})
@@ -238,9 +229,21 @@ class LinearAgent:
     def state_dict(self) -> dict[str, Any]:
         return {"weights": self.weights}
 
+    @explained("the state that state_dict returned")
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over saved weights. Raises ValueError for another shape, or for NaN or infinite values."""
         saved = state["weights"]
         if saved.shape != self.weights.shape or saved.dtype != self.weights.dtype or not np.isfinite(saved).all():
             raise ValueError(f"The saved weights must be finite float64 {list(self.weights.shape)}.")
         self.weights[:] = saved
+
+
+def _bounds(value: Any, name: str, none: bool) -> Bounds:
+    """(lowest, highest) as tuples of floats. Raises ArgumentError for anything else."""
+    try:
+        low, high = (tuple(as_float(x) for x in part) for part in value)
+    except (TypeError, ValueError):  # nothing to unpack, or not two of them
+        low, high = (math.nan,), (math.nan,)
+    if len(low) != len(high) or not all(math.isfinite(x) for x in (*low, *high)):
+        raise ArgumentError(f"{name} are (lowest, highest), as many finite numbers each, or None, not {shown(value)}.")
+    return low, high

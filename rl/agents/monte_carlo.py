@@ -13,6 +13,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from rl.agents.table import Moment, OnPolicy, check_count
+from supervised.validate import flag, store
 
 
 class Episode(NamedTuple):
@@ -86,8 +87,7 @@ class MonteCarlo(OnPolicy):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_count(self, "memory_steps")
-        if not isinstance(self.every_visit, bool):
-            raise ValueError(f"every_visit is True or False, not {self.every_visit!r}.")
+        store(self, flag, "every_visit")
 
     def trail(self, states: int, actions: int) -> dict[str, np.ndarray]:
         whole, real = np.zeros(self.memory_steps, np.int64), np.zeros(self.memory_steps)

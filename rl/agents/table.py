@@ -16,9 +16,11 @@ from rl import jit, masked
 from rl.explore import BOLTZMANN, EPSILON_GREEDY, EpsilonGreedy, TableExplore
 from rl.masked import as_mask, best_allowed
 from rl.spaces import StateIndex, actions_of
-from rl.types import Batch, Update
-from supervised.schedules import VISITS, Curve, Inverse, Linear, Schedule, as_schedule, check_range, value_at
+from rl.types import Batch, Update, check_parts
+from supervised.device import cpu_only
+from supervised.schedules import VISITS, Curve, Inverse, Linear, Schedule, as_schedule, setting, value_at
 from supervised.streams import generator
+from supervised.validate import ArgumentError, as_float, explained, integer, kind_of, number, seeds_of, shown, store
 
 LONGEST_LOOKUP = 65_536
 MOST_BYTES = 16_000_000_000
@@ -132,20 +134,26 @@ class OnPolicy(Tabular):
 
 def check_table_settings(description: Tabular) -> None:
     """Raise a ValueError or TypeError, in a sentence, for settings that make no sense."""
-    check_range("gamma", as_schedule(description.gamma), 0.0, 1.0, ("steps",))
-    check_range("step_size", as_schedule(description.step_size), 0.0, 1.0, ("steps", "episodes", "visits"))
+    store(description, setting, "gamma", low=0.0, high=1.0, units=("steps",))
+    store(description, setting, "step_size", low=0.0, high=1.0)
     if not isinstance(description.explore, TableExplore):
-        raise TypeError(
+        raise ArgumentError(
             "explore must be one of rl.explore's EpsilonGreedy, Greedy, Boltzmann, DecayingNoise or UCB, not"
-            f" {description.explore!r}."
+            f" {shown(description.explore)}."
         )
     check_number(description, "count_bonus")
-    values = description.initial_q if isinstance(description.initial_q, tuple) else (description.initial_q,)
-    good = all(isinstance(v, (int, float)) and not isinstance(v, bool) and abs(v) <= MOST_Q for v in values)
-    if not good or len(values) not in (1, 2) or values[0] > values[-1]:
-        raise ValueError(
-            f"initial_q must be a number, or (low, high), from {-MOST_Q:g} to {MOST_Q:g}, not {description.initial_q!r}."
+    store(description, initial_value, "initial_q")
+
+
+def initial_value(value: Any, name: str) -> float | tuple[float, float]:
+    """What a table starts with: a number, or (low, high). Raises ArgumentError for anything else."""
+    several = isinstance(value, (tuple, list)) or getattr(value, "ndim", 0) == 1
+    values = [as_float(part) for part in value] if several else [as_float(value)]
+    if len(values) != 1 + several or not all(abs(v) <= MOST_Q for v in values) or values[0] > values[-1]:
+        raise ArgumentError(
+            f"{name} must be a number, or (low, high), from {-MOST_Q:g} to {MOST_Q:g}, not {shown(value)}."
         )
+    return (values[0], values[1]) if several else values[0]
 
 
 class TableAgent:
@@ -154,16 +162,19 @@ class TableAgent:
     def __init__(
         self, description: Tabular, observation_space: Any, action_space: Any, seeds: Any, device: str = "cpu"
     ) -> None:
-        if device not in ("cpu", "auto"):
-            raise ValueError(f'A table lives on the CPU; device must be "cpu" or "auto", not {device!r}.')
+        cpu_only(device, "A table lives")
         self.description = description
-        self.seeds = tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds)
-        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
-            raise ValueError(f"An agent has at least one seed, and each once, not {list(self.seeds)}.")
+        self.seeds = seeds_of(seeds)
         self.index = StateIndex(observation_space)
         self.actions, self.first_action = actions_of(action_space)
         shape = (self.index.size, self.actions)
-        extra = description.tables(*shape)
+        try:
+            extra = description.tables(*shape)
+        except MemoryError:
+            raise ArgumentError(
+                f"The arrays of {type(description).__name__} for {shape[0]:,} states and {shape[1]} actions take more memory than"
+                " there is. Take smaller settings, or an agent with a network."
+            ) from None
         needed = len(self.seeds) * (shape[0] * shape[1] * 16 + sum(part.nbytes for part in extra.values()))
         if needed > MOST_BYTES:
             raise ValueError(
@@ -179,6 +190,7 @@ class TableAgent:
         self.updates = 0
         self.generators = [generator(seed, "agent") for seed in self.seeds]  # for `update`
 
+    @explained("state indices int64 [N, B]")
     def q(self, obs: Any) -> Tensor:
         """State indices [N, B] -> float64 [N, B, A]. Raises ValueError for indices outside 0..S-1 or another shape."""
         states = self._states(obs)
@@ -209,6 +221,7 @@ class TableAgent:
         """The best allowed action of every state, int64 [N, S]; of several, the first."""
         return best_allowed(self.table, self.allowed)
 
+    @explained("an rl.Batch of [N, B] with state indices for observations")
     def update(self, batch: Batch) -> Update:
         """Learn from a batch of transitions [N, B], one after another; obs and next_obs are state indices.
 
@@ -216,6 +229,7 @@ class TableAgent:
         without a horizon spans 100 000 of them), one in visits the visits; episodes are not known here, and such a
         schedule stays at its start. Raises ValueError for other rules, and for masks or weights where the rule knows none.
         """
+        check_parts(batch, len(self.seeds), self.actions)
         description = self.description
         if description.needs_next_action or description.trail(self.index.size, self.actions):
             raise ValueError(
@@ -226,6 +240,8 @@ class TableAgent:
             raise ValueError(f"The rule of {type(description).__name__} does not respect action masks.")
         if batch.weight is not None and description.memory is not Table:
             raise ValueError(f"{type(description).__name__} knows no weights.")
+        if batch.weight is not None and (batch.weight.shape != batch.action.shape or not batch.weight.isfinite().all()):
+            raise ArgumentError(f"A batch's weight is finite {list(batch.action.shape)}, not {kind_of(batch.weight)}.")
         states, next_states = self._states(batch.obs), self._states(batch.next_obs)
         schedules = (description.step_size, description.explore.level, description.gamma)
         rate, level, discounting = (as_schedule(s).curve(100_000) for s in schedules)
@@ -291,13 +307,16 @@ class TableAgent:
         masks = {} if self.allowed is None else {"allowed": self.allowed.astype(np.uint8)}
         return {**self.tables, **masks, "updates": np.array([self.updates]), "generators": drawn}
 
+    @explained("the state that state_dict returned")
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over saved tables. Raises ValueError for another shape, or for NaN or infinite values."""
         for name, mine in self.tables.items():
             saved = state.get(name)
             if saved is None or saved.shape != mine.shape or saved.dtype != mine.dtype:
                 found = "nothing" if saved is None else f"{saved.dtype} {list(saved.shape)}"
-                raise ValueError(f"The saved table {name!r} must be {mine.dtype} {list(mine.shape)}, but is {found}.")
+                raise ArgumentError(
+                    f"The saved table {name!r} must be {mine.dtype} {list(mine.shape)}, but is {found}."
+                )
             if not np.isfinite(saved).all():
                 raise ValueError(f"The saved table {name!r} has values that are NaN or infinite.")
         if (state["visits"] < 0).any() or (state["visits"] >= MOST_TIMES).any():
@@ -362,17 +381,13 @@ def check_expected(description: Any) -> None:
 
 
 def check_count(description: Any, name: str, most: int = 1_000_000_000) -> None:
-    """Raise ValueError for a setting that is no whole number from 1 to `most`."""
-    value = getattr(description, name)
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
-        raise ValueError(f"{name} is a whole number from 1 on, {most:,} at most, not {value!r}.")
+    """Store a setting as an int. Raises ArgumentError for what is no whole number from 1 to `most`."""
+    store(description, integer, name, low=1, high=most)
 
 
 def check_number(description: Any, name: str, most: float = 1e6) -> None:
-    """Raise ValueError for a setting that is no number in [0, most]."""
-    value = getattr(description, name)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= most:
-        raise ValueError(f"{name} is a number from 0 to {most:g}, not {value!r}.")
+    """Store a setting as a float. Raises ArgumentError for what is no number in [0, most]."""
+    store(description, number, name, low=0.0, high=most)
 
 
 def check_unused(description: Any, name: str, why: str) -> None:

@@ -18,6 +18,7 @@ import numpy as np
 from rl.agents.table import Moment, OnPolicy, Tabular, check_number
 from rl.explore import TableExplore, highest
 from supervised.schedules import Schedule
+from supervised.validate import choice, store
 
 FAINT = 1e-4
 ACCUMULATING, REPLACING, DUTCH = 0, 1, 2
@@ -159,8 +160,7 @@ class SARSALambda(OnPolicy):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_number(self, "lambda_", 1)
-        if self.traces not in KINDS:
-            raise ValueError(f"traces are {', '.join(KINDS)}, not {self.traces!r}.")
+        store(self, choice, "traces", known=KINDS)
 
     def trail(self, states: int, actions: int) -> dict[str, np.ndarray]:
         pairs = np.zeros((states, actions))

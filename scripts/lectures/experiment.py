@@ -16,7 +16,7 @@ import supervised
 from lectures.desk import Desk
 from supervised import Data, DataError, Fit, Recipe, mnist
 from supervised.device import choose
-from supervised.streams import seeds_of
+from supervised.validate import integer, seeds_of
 
 
 @dataclass
@@ -31,8 +31,8 @@ class Experiment(ABC):
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             for one in value if isinstance(value, tuple) else (value,):
-                if type(one) is int and one < 1:
-                    raise ValueError(f"--{field.name.replace('_', '-')} is a whole number from 1 on, not {one}.")
+                if type(one) is int:
+                    integer(one, f"--{field.name.replace('_', '-')}", 1)
 
     @abstractmethod
     def run(self, desk: Desk) -> None:

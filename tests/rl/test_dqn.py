@@ -333,7 +333,7 @@ def test_masked_actions_are_never_taken_nor_believed():
         ({"capacity_steps": 100}, "would be forgotten"),
         ({"gamma": 1.5}, r"gamma must lie in \[0, 1\], not 1.5"),
         ({"gamma": float("nan")}, "gamma must lie"),
-        ({"target_rate": 0}, "target_rate must be above 0"),
+        ({"target_rate": 0}, r"target_rate must lie in \(0, 1\]"),
         ({"batch_size": 0}, "batch_size is a whole number from 1 on"),
         ({"n_step": True}, "n_step is a whole number"),
         ({"loss": "hubert"}, "huber"),
@@ -342,7 +342,7 @@ def test_masked_actions_are_never_taken_nor_believed():
         ({"network": "mlp(0)"}, "is no name with sizes"),
         ({"network": "linear(3)"}, "is no name with sizes"),
         ({"learning_rate": -1.0}, "learning_rate must lie"),
-        ({"max_grad_norm": 0}, "max_grad_norm must lie"),
+        ({"max_grad_norm": 0}, "max_grad_norm is a number from 1e-12 on"),
     ],
 )
 def test_contradictions_and_nonsense_are_told(settings, said):

@@ -141,10 +141,10 @@ def sum_of_normals(out, rng):
     ("make", "words"),
     [
         (lambda: explore.EpsilonGreedy(1.5), r"epsilon must lie in \[0, 1\]"),
-        (lambda: explore.EpsilonGreedy(0.1, ties="last"), '"random" or "first"'),
+        (lambda: explore.EpsilonGreedy(0.1, ties="last"), "There is no ties 'last'"),
         (lambda: explore.Boltzmann(0.0), "temperature must lie"),
         (lambda: explore.DecayingNoise(-1.0), "scale must lie"),
-        (lambda: explore.epsilon_greedy(torch.zeros(1, 1, 2), 2.0, Streams([0])), "is a probability"),
+        (lambda: explore.epsilon_greedy(torch.zeros(1, 1, 2), 2.0, Streams([0])), "epsilon must lie in"),
         (lambda: explore.boltzmann(torch.zeros(1, 1, 2), 0.0, Streams([0])), "above 0"),
     ],
 )

@@ -246,12 +246,12 @@ def test_bounds_are_asked_for_where_there_are_none():
 @pytest.mark.parametrize(
     ("make", "error", "sentence"),
     [
-        (lambda: rl.LinearSARSA(gamma=1.5), ValueError, "gamma is a number from 0 to 1"),
-        (lambda: rl.LinearSARSA(lambda_=float("nan")), ValueError, "lambda_ is a number from 0 to 1"),
+        (lambda: rl.LinearSARSA(gamma=1.5), ValueError, "gamma must lie in"),
+        (lambda: rl.LinearSARSA(lambda_=float("nan")), ValueError, "lambda_ must lie in"),
         (lambda: rl.LinearSARSA(step_size=2.0), ValueError, "step_size"),
         (lambda: rl.LinearSARSA(tilings=0), ValueError, "tilings is a whole number from 1 on"),
         (lambda: rl.LinearSARSA(tiles=1.5), ValueError, "tiles is a whole number from 1 on"),
-        (lambda: rl.LinearSARSA(traces="none"), ValueError, "traces are accumulating, replacing, dutch"),
+        (lambda: rl.LinearSARSA(traces="none"), ValueError, "There is no traces 'none'"),
         (lambda: rl.LinearSARSA(explore=0.1), TypeError, "explore must be EpsilonGreedy, Greedy or Boltzmann"),
         (lambda: rl.LinearSARSA(explore=rl.explore.UCB()), TypeError, "explore must be EpsilonGreedy"),
         (lambda: rl.LinearSARSA(explore=DecayingNoise()), ValueError, "not by DecayingNoise"),
@@ -261,7 +261,7 @@ def test_bounds_are_asked_for_where_there_are_none():
         (lambda: rl.LinearSARSA(bounds=("00", "99")), ValueError, "bounds are"),
         (lambda: rl.LinearSARSA(bounds=((10**400,), (1,))), ValueError, "bounds are"),
         (lambda: rl.LinearSARSA(tiles=10**200), ValueError, "1,000,000,000 at most"),
-        (lambda: rl.LinearSARSA(step_size=10**400), ValueError, "too large to be counted with"),
+        (lambda: rl.LinearSARSA(step_size=10**400), ValueError, "step_size must be a finite number"),
         (
             lambda: rl.LinearSARSA().build(gym.spaces.Box(0, 1, (400,)), gym.spaces.Discrete(2)),
             SpaceError,

@@ -99,7 +99,7 @@ def test_the_best_that_can_be_had_while_exploring():
         other[s] = a
         assert (worth(other) <= solution.v + 1e-9).all()
     assert (solution.v <= planning.value_iteration(model, 0.95).v + 1e-12).all()
-    with pytest.raises(ValueError, match="epsilon is a probability"):
+    with pytest.raises(ValueError, match="epsilon must lie in"):
         planning.value_iteration(model, 0.95, epsilon=1.5)
 
 

@@ -160,7 +160,7 @@ def test_initial_values():
         ({"gamma": 1.5}, r"gamma must lie in \[0, 1\], not 1.5"),
         ({"gamma": -0.1}, "gamma must lie"),
         ({"gamma": float("nan")}, "finite number"),
-        ({"gamma": "0.9"}, "neither a number nor a schedule"),
+        ({"gamma": "0.9"}, "finite number, or a schedule"),
         ({"gamma": Inverse(1.0, unit="visits")}, "not in visits"),
         ({"step_size": 2}, "step_size must lie"),
         ({"step_size": Linear(2.0, 0.1)}, "step_size must lie"),

@@ -234,8 +234,8 @@ def test_what_is_refused_is_told():
     for settings, said in (
         ({"capacity_steps": 0}, "capacity_steps is a whole number"),
         ({"n_step": 1.5}, "n_step is a whole number"),
-        ({"gamma": 1.5}, "gamma lies in"),
-        ({"priority_exponent": 2}, "priority_exponent lies in"),
+        ({"gamma": 1.5}, "gamma must lie in"),
+        ({"priority_exponent": 2}, "priority_exponent must lie in"),
         ({"capacity_steps": 10**13}, r"takes .* GB.*Take a smaller capacity_steps"),
     ):
         with pytest.raises(ValueError, match=said):

@@ -184,7 +184,7 @@ def test_a_folder_that_holds_something_else_is_left_alone(tmp_path):
         ({"workers": 0}, "workers is a whole number"),
         ({"resume": True}, "resume=True needs logdir"),
         ({"device": "cuda"}, "lives on the CPU"),
-        ({"env": "CartPole-v1"}, "CartPole-v1 has the observation space Box.*DiscretizeObservation"),
+        ({"env": "CartPole-v1"}, "CartPole-v1 has the observation space Box.*TransformObservation"),
         ({"env": "Pendulum-v1"}, "Pendulum-v1 has"),
         ({"env": "FrozenLake-v9"}, "knows no environment 'FrozenLake-v9'"),
         ({"env": "Frozenlake"}, "Did you mean FrozenLake"),

@@ -56,7 +56,7 @@ def test_mnist_that_is_not_at_hand_is_said_aloud(tmp_path, monkeypatch):
     [
         (("--seeds", "0"), "--seeds is a whole number from 1 on"),
         (("--epochs", "-1"), "--epochs is a whole number from 1 on"),
-        (("--hold-out", "2"), "lies between 0 and 1"),
+        (("--hold-out", "2"), "must lie in (0, 1)"),
         (("--data-dir", "nowhere", "--data", "auto"), "MNIST is not at hand: nowhere is no folder"),
         (("--logdir", "file"), "is a file"),
         (("--device", "tpu9"), "The device 'tpu9' cannot be used here"),

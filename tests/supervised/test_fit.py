@@ -571,7 +571,7 @@ def test_bad_targets_of_other_losses():
         quick(lambda: LogisticRegression(3), (x, np.full(20, 2)), Recipe(batch_size=5))
     with pytest.raises(DataError, match="The validation data do not go into the model"):
         quick(MLP_, (X, Y), Recipe(batch_size=5), validation=(X[:, :3], Y))
-    with pytest.raises(DataError, match="lies between 0 and 1"):
+    with pytest.raises(DataError, match="must lie in"):
         quick(MLP_, (X, Y), Recipe(batch_size=5), validation=1.5)
     quick(lambda: LinearRegression(3), (x, x[:, 0]), Recipe(epochs=1, batch_size=5))  # [M] for [M, 1]
 
@@ -589,12 +589,12 @@ def test_bad_targets_of_other_losses():
         ({"learning_rate": -1}, "learning_rate is a number from 0 on, not -1"),
         ({"weight_decay": "a"}, "weight_decay is a number"),
         ({"clip_norm": 0}, "clip_norm is a number"),
-        ({"label_smoothing": 1.0}, r"label_smoothing is a number in \[0, 1\)"),
+        ({"label_smoothing": 1.0}, r"label_smoothing must lie in \[0, 1\)"),
         ({"optimizer": "LBFGS"}, "LBFGS takes all data at each step .* batch_size must be None"),
         ({"optimizer": "LBFGS", "batch_size": None, "weight_decay": 1}, "one fixed function"),
         ({"optimizer": "LBFGS", "batch_size": None, "precision": "bf16"}, "needs every digit"),
         ({"schedule_options": {"gamma": 0.1}}, "no schedule"),
-        ({"augment": (3,)}, "augment holds Shift, Affine, Noise, not 3"),
+        ({"augment": (3,)}, r"augment is a tuple of Shift, Affine, Noise, not \(3,\)"),
         ({"freeze": "trunk"}, "freeze holds names"),
         ({"optimizer_options": 3}, "optimizer_options is a mapping"),
     ],
@@ -606,9 +606,9 @@ def test_bad_settings(settings, said):
 
 def test_bad_arguments(tmp_path):
     for settings, said in (
-        ({"seeds": 0}, "seeds is a count from 1 on"),
-        ({"seeds": [1, 1]}, "seeds is a count from 1 on"),
-        ({"seeds": "3"}, "seeds is a count from 1 on"),
+        ({"seeds": 0}, "At least one seed"),
+        ({"seeds": [1, 1]}, "Each seed can run once"),
+        ({"seeds": "3"}, "seeds is a count or a list"),
         ({"device": "gpu"}, "The device 'gpu' cannot be used here"),
         ({"threads": 0}, "threads is a whole number from 1 on"),
         ({"resume": True}, "resume=True needs logdir"),

@@ -144,10 +144,10 @@ def test_the_network_of_atari():
 
 
 def test_cnns_that_do_not_fit():
-    with pytest.raises(
-        ShapeError, match=r"Stage 1 of the CNN: A filter of 8 with stride 4 and padding 0 does not fit into 82"
-    ):
-        CNN((4, 82, 84), 6, (32,), kernel=8, stride=4, padding=0)
+    with pytest.raises(ShapeError, match=r"Stage 1 of the CNN: A filter of 8 does not fit into 7 with padding 0"):
+        CNN((4, 7, 84), 6, (32,), kernel=8, stride=4, padding=0)
+    floored = CNN((4, 82, 85), 6, (32,), kernel=8, stride=4, padding=0, pool=None)  # rounded down, as torch does
+    assert floored(torch.zeros(2, 4, 82, 85)).shape == (2, 6)
     with pytest.raises(ShapeError, match="too small to be pooled"):
         CNN((1, 2, 2), 6, (3, 3, 3))
     with pytest.raises(ShapeError, match=r"\(channels, height, width\), not \(28, 28\)"):
@@ -240,7 +240,7 @@ def test_mlp_layers_in_order():
     assert names == ["flatten", "linear1", "norm1", "tanh1", "dropout1", "linear2", "norm2", "tanh2", "dropout2"]
     assert MLP(4, 2, ())(torch.zeros(3, 4)).shape == (3, 2)
     for settings in ({"dropout": 1.0}, {"dropout": -0.1}, {"norm": "layers"}, {"widths": (0,)}):
-        with pytest.raises(ValueError, match=r"dropout lies in|Did you mean 'layer'|A width is"):
+        with pytest.raises(ValueError, match=r"dropout must lie in|Did you mean 'layer'|widths\[0\] is"):
             MLP(4, 2, **settings)
 
 

@@ -25,8 +25,8 @@ def test_a_fraction_of_the_run():
     assert at(Linear(1.0, 0.0, fraction=0.1), 0, 50, 100, 900) == [1.0, 0.5, 0.0, 0.0]
     assert at(Exponential(1.0, 0.01, fraction=0.5), 250, 500, 999) == pytest.approx([0.1, 0.01, 0.01])
     for wrong, said in (
-        ({"fraction": 0.0}, r"lies in \(0, 1\]"),
-        ({"fraction": 2}, "lies in"),
+        ({"fraction": 0.0}, r"must lie in \(0, 1\]"),
+        ({"fraction": 2}, "must lie in"),
         ({"horizon": 5, "fraction": 0.5}, "not both"),
     ):
         with pytest.raises(ValueError, match=said):
@@ -50,12 +50,12 @@ def test_values_stay_within_their_bounds_and_move_one_way(schedule, t):
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: Linear(1.0, 0.0, 0), "whole number of steps from 1 on"),
-        (lambda: Linear(1.0, math.nan), "finite"),
+        (lambda: Linear(1.0, 0.0, 0), "horizon is a whole number from 1 on"),
+        (lambda: Linear(1.0, math.nan), "end must lie in .* not nan"),
         (lambda: Linear(1.0, 0.0, unit="episodes"), "needs a horizon"),
         (lambda: Linear(1.0, 0.0, 5, unit="weeks"), "steps, episodes, visits"),
-        (lambda: Exponential(1.0, 0.0, 5), "above 0"),
-        (lambda: Inverse(1.0, offset=0), "above 0"),
+        (lambda: Exponential(1.0, 0.0, 5), "end must lie in"),
+        (lambda: Inverse(1.0, offset=0), "offset must lie in"),
     ],
 )
 def test_senseless_schedules_are_refused(make, words):
@@ -66,7 +66,7 @@ def test_senseless_schedules_are_refused(make, words):
 def test_numbers_become_constants_and_other_things_do_not():
     assert as_schedule(1) == Constant(1.0)
     for wrong in ("0.1", None, True, [1.0]):
-        with pytest.raises(TypeError, match="neither a number nor a schedule"):
+        with pytest.raises(TypeError, match="finite number, or a schedule"):
             as_schedule(wrong)
 
 

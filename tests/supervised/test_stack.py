@@ -326,7 +326,7 @@ def test_what_cannot_be_stacked_is_told_of():
     widths = iter((3, 4))
     with pytest.raises(ValueError, match=r"seeds 0 and 1 differ in weight: all members must be alike"):
         Stack(lambda: nn.Linear(2, next(widths)), [0, 1])
-    with pytest.raises(ValueError, match="at least one seed"):
+    with pytest.raises(ValueError, match="At least one seed"):
         Stack(lambda: nn.Linear(2, 2), [])
     with pytest.raises(ValueError, match="a module for each: 1 for 2 seeds"):
         Stack.of([nn.Linear(2, 2)], [0, 1])

@@ -1,0 +1,195 @@
+"""Descriptions of one's own, from a file of one's own: the examples of CONTRIBUTING, through curves, checkpoints, resume."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import rl
+from rl import describe
+from rl.agents.table import Moment
+from supervised.checkpoint import CheckpointError
+from supervised.validate import ArgumentError
+
+ROOT = Path(__file__).parent.parent.parent
+TEXT = (ROOT / "CONTRIBUTING.md").read_text()
+EXAMPLES = dict(re.findall(r"<!-- example: (\w+) -->\n```python\n(.*?)```", TEXT, re.DOTALL))
+MADE = {
+    "tabular": ("CautiousQ()", "FrozenLake-v1", 3_000),
+    "deep": (
+        "LogCoshDQN(width=0.5, learn_after_steps=50, batch_size=8, prioritised=True, n_step=2)",
+        "CartPole-v1",
+        200,
+    ),
+}
+OWN = '''
+from dataclasses import dataclass, field
+from typing import Any
+import rl
+from rl.agents.deep import DeepAgent
+from rl.agents.dqn import learn
+from rl.explore import EpsilonGreedy
+
+@rl.register
+@dataclass(frozen=True)
+class Own:
+    """A class of its own, no DQN."""
+    gamma: float = 0.9
+    network: str = "mlp(8)"
+    learning_rate: float = 1e-3
+    optimizer: str = "Adam"
+    max_grad_norm: float | None = None
+    batch_size: int = 8
+    capacity_steps: int = 200
+    learn_after_steps: int = 50
+    update_every_steps: int = 1
+    updates: int = 1
+    target_every_updates: int | None = 10
+    target_rate: float = 1.0
+    n_step: int = 1
+    prioritised: bool = False
+    priority_exponent: float = 0.6
+    importance_exponent: float = 1.0
+    loss: str = "squared"
+    double: bool = False
+    compiled: bool = True
+    mask: Any = None
+    explore: EpsilonGreedy = field(default_factory=lambda: EpsilonGreedy(0.1))
+    shape: tuple[int, ...] = (1, 2)
+    learn = staticmethod(learn)
+    def outputs(self, actions): return actions
+    def head(self, network): return network
+    def build(self, observation_space, action_space, seeds=1, device="cpu"):
+        return DeepAgent(self, observation_space, action_space, seeds, device)
+'''
+EXAMPLES_AND_OWN = {**EXAMPLES, "own": OWN}
+MADE["own"] = ("Own(gamma=0.5)", "CartPole-v1", 200)
+
+
+@pytest.fixture
+def module(request, tmp_path, monkeypatch):
+    """A user's module in a folder on the path; what it registers is forgotten afterwards."""
+    kind = request.param
+    (tmp_path / f"mine_{kind}.py").write_text(EXAMPLES_AND_OWN[kind])
+    monkeypatch.syspath_prepend(tmp_path)
+    before = dict(describe.AGENTS), dict(describe.TYPES)
+    spec = importlib.util.spec_from_file_location(f"mine_{kind}", tmp_path / f"mine_{kind}.py")
+    made = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, spec.name, made)
+    spec.loader.exec_module(made)
+    yield kind, made, tmp_path
+    for known, old in zip((describe.AGENTS, describe.TYPES), before, strict=True):
+        known.clear()
+        known.update(old)
+
+
+def arrays(agent):
+    state = agent.state_dict()
+    return state["q"] if "q" in state else np.concatenate([w.ravel() for w in state["online"].values()])
+
+
+@pytest.mark.parametrize("module", EXAMPLES_AND_OWN, indirect=True)
+def test_it_trains_goes_on_and_its_policy_is_read(module):
+    """To the bit as it would have been without a stop; in another process once its module is imported, and not before."""
+    kind, made, folder = module
+    written, env, steps = MADE[kind]
+    agent = eval(written, vars(made))
+    settings = {"seeds": 2, "progress": False}
+    whole = rl.train(env, agent, steps=steps, logdir=folder / "whole", **settings)
+    rl.train(env, agent, steps=steps // 2, logdir=folder / "half", **settings)
+    path = folder / "half" / "run.safetensors"
+    run = rl.load(path)
+    assert run.description == agent
+    assert type(run.description) is type(agent)
+    # A run that goes on keeps the horizon of its schedules, so both were begun with the same one.
+    once = rl.start(env, agent, 2, steps=steps)
+    once.advance(steps // 2)
+    once.save(folder / "start.safetensors")
+    on = rl.load(folder / "start.safetensors")
+    on.advance(steps - steps // 2)
+    assert arrays(on.agent).tobytes() == arrays(whole.agent).tobytes()
+    assert list((folder / "whole").rglob("events*"))
+    resumed = rl.train(env, agent, steps=steps, logdir=folder / "half", resume=True, **settings)
+    assert resumed.step == steps
+    policy = whole.policy(1)
+    policy.save(folder / "policy.safetensors")
+    obs = policy.observation_space.sample()
+    assert rl.load_policy(folder / "policy.safetensors").predict(obs)[0] == policy.predict(obs)[0]
+    code = f"import rl, mine_{kind}; print(type(rl.load({str(path)!r}).description).__name__)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False, env=_env(folder)
+    )
+    assert done.stdout.strip() == type(agent).__name__, done.stderr
+    del describe.AGENTS[type(agent).__name__], describe.TYPES[type(agent).__name__]
+    with pytest.raises(CheckpointError, match="known once its module is imported"):
+        rl.load(path)
+
+
+def _env(folder):
+    import os
+
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)])}
+
+
+@pytest.mark.parametrize("module", ["deep"], indirect=True)
+def test_the_slope_of_the_example_is_the_gradient_of_its_loss(module):
+    """And with a wide loss near zero it is that of half the square."""
+    _, made, _ = module
+    import gymnasium as gym
+
+    agent = made.LogCoshDQN(width=2.0, network="mlp(8)", max_grad_norm=None).build(
+        gym.spaces.Box(-1, 1, (3,)), gym.spaces.Discrete(2), [0, 1]
+    )
+    generator = torch.Generator().manual_seed(0)
+    obs, other = (torch.randn(2, 5, 3, generator=generator) for _ in range(2))
+    action = torch.randint(2, (2, 5), generator=generator)
+    batch = rl.Batch(obs, action, torch.randn(2, 5, generator=generator), torch.full((2, 5), 0.9), other)
+    learned = made.learn(agent, batch, True)
+    expected = -torch.tanh(learned.td_error / 2.0) / 5
+    np.testing.assert_allclose(learned.slope.gather(-1, action[..., None])[..., 0], expected, rtol=1e-5)
+    assert (learned.slope != 0).sum() == 10
+
+
+def test_contributing_names_every_field_of_a_transition():
+    assert EXAMPLES.keys() == {"tabular", "deep"}
+    for field in Moment._fields:
+        assert f"`t.{field}`" in TEXT
+
+
+def test_what_is_no_description():
+    @dataclasses.dataclass(frozen=True)
+    class Lacking:
+        gamma: float = 0.9
+
+    class Plain(rl.DQN):
+        pass
+
+    for wrong in (int, 3, None, "DQN", rl.DQN(), Lacking, Plain):
+        with pytest.raises(ArgumentError, match="is no description of an agent"):
+            rl.register(wrong)
+    with pytest.raises(ArgumentError, match=r"QLearning is the name of rl\.agents\.q_learning\.QLearning already"):
+        rl.register(dataclasses.make_dataclass("QLearning", [], bases=(rl.DQN,), frozen=True))
+    for wrong in (rl.QLearning, Lacking(), 3, None, "DQN"):
+        with pytest.raises(ArgumentError, match=r"The agent is a description such as rl\.QLearning\(\)"):
+            rl.start("FrozenLake-v1", wrong)
+
+
+def test_settings_that_a_replay_needs_are_named():
+    @dataclasses.dataclass(frozen=True)
+    class Few:
+        gamma: float = 0.9
+        explore: object = rl.explore.Greedy()
+
+        def build(self, observation_space, action_space, seeds=1, device="cpu"):
+            return rl.DeepAgent(self, observation_space, action_space, seeds, device)
+
+    with pytest.raises(ArgumentError, match="Few lacks network, optimizer, learning_rate"):
+        rl.start("CartPole-v1", Few())
