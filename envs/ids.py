@@ -69,7 +69,9 @@ def _packages(name: str) -> str:
     module, package = next((found for begin, found in PACKAGES.items() if re.match(begin, short)), ("", ""))
     if module and module not in sys.modules:
         if _installed(module):
-            return f" {package} is installed but not imported: import {module} first, or give '{module}:{short}'.{alike}"
+            return (
+                f" {package} is installed but not imported: import {module} first, or give '{module}:{short}'.{alike}"
+            )
         return f" {module} registers ids like it: pip install '{package}', then give '{module}:{short}'.{alike}"
     others = _builders()
     hint = f" (installed here: {', '.join(others)})" if others else ""

@@ -15,7 +15,7 @@ SETTINGS = ("max_num_frames_per_episode", "max_episode_steps", "max_steps")
 
 def time_limit(env: gym.Env[Any, Any]) -> int | None:
     """The smallest limit of the TimeLimit wrappers around `env`, or that of its spec; None: no limit is known."""
-    limits = [layer._max_episode_steps for layer in layers(env) if isinstance(layer, gym.wrappers.TimeLimit)]
+    limits: list[Any] = [x._max_episode_steps for x in layers(env) if isinstance(x, gym.wrappers.TimeLimit)]
     if not limits and env.spec is not None:
         limits = [env.spec.max_episode_steps]
     return min((int(limit) for limit in limits if _is_limit(limit)), default=None)
@@ -23,7 +23,7 @@ def time_limit(env: gym.Env[Any, Any]) -> int | None:
 
 def own_limit(env: gym.Env[Any, Any]) -> int | None:
     """A limit that the environment seems to keep by itself: the largest value under a usual name; None: there is none."""
-    found = [vars(layer).get(name) for layer in layers(env) for name in ATTRIBUTES]
+    found: list[Any] = [vars(layer).get(name) for layer in layers(env) for name in ATTRIBUTES]
     if env.spec is not None:
         found += [env.spec.kwargs.get(name) for name in SETTINGS]
     return max((int(limit) for limit in found if _is_limit(limit)), default=None)

@@ -44,7 +44,9 @@ def usable(allowed: np.ndarray, over: bool) -> np.ndarray:
     if allowed.any():
         return allowed
     if not over:
-        raise Breach("it gave an action mask that allows no action; at least one must be allowed, or the episode be over.")
+        raise Breach(
+            "it gave an action mask that allows no action; at least one must be allowed, or the episode be over."
+        )
     return np.ones_like(allowed)
 
 

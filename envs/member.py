@@ -24,8 +24,8 @@ import numpy as np
 
 from envs import contract, masks
 from envs.contract import Breach
-from envs.running import Running
 from envs.errors import EnvError
+from envs.running import Running
 
 WINDOW = 100  # episodes whose recorded returns are kept
 
@@ -53,7 +53,7 @@ class Member:
         recorded: deque[float] | None = None,
     ) -> None:
         self.env, self.seed, self.e = env, seed, e
-        self.encode = encode
+        self.encode = encode or _as_it_is
         space = env.action_space
         self.discrete = isinstance(space, gym.spaces.Discrete)
         self.action_count = int(space.n) if isinstance(space, gym.spaces.Discrete) else None
@@ -152,7 +152,7 @@ class Member:
         self.total += reward
         if over:
             self._record(info)
-        return self.obs if self.encode is None else self._encoded(), reward, terminated, truncated
+        return self.obs if self.encode is _as_it_is else self._encoded(), reward, terminated, truncated
 
     def _read_mask(self, info: Mapping[str, Any], over: bool) -> None:
         given = info.get(masks.KEY)
@@ -171,8 +171,6 @@ class Member:
             self.recorded.append(self.recorded_return)
 
     def _encoded(self) -> Any:
-        if self.encode is None:
-            return self.obs
         try:
             return self.encode(self.obs)
         except ValueError as error:
@@ -253,8 +251,15 @@ class Member:
         """Saved actions, one by one. Raises ValueError for what the environment cannot have been given."""
         if not self.discrete:
             return list(actions)
-        if actions.dtype != np.int64 or actions.ndim != 1 or (actions < 0).any() or (actions >= self.action_count).any():
-            raise ValueError(f"The saved actions of seed {self.seed} are not all among 0..{(self.action_count or 0) - 1}.")
+        if (
+            actions.dtype != np.int64
+            or actions.ndim != 1
+            or (actions < 0).any()
+            or (actions >= self.action_count).any()
+        ):
+            raise ValueError(
+                f"The saved actions of seed {self.seed} are not all among 0..{(self.action_count or 0) - 1}."
+            )
         found: list[Any] = actions.tolist()
         return found
 
@@ -265,6 +270,10 @@ class Member:
             if terminated or truncated:
                 return False
         return True
+
+
+def _as_it_is(observation: Any) -> Any:
+    return observation
 
 
 def digest(observation: Any) -> str:

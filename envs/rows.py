@@ -11,10 +11,10 @@ import numpy as np
 from gymnasium.vector import SyncVectorEnv
 
 from envs.contract import layers
+from envs.errors import EnvError
 from envs.member import WINDOW, Member
 from envs.row_step import Rows, RowStep, together
 from envs.running import Statistics
-from envs.errors import EnvError
 from envs.source import Source
 from envs.values import Fit, Misfit
 from envs.vector_rows import VectorRows, discrete
@@ -125,7 +125,8 @@ def members_of(where: Source, seeds: Sequence[int], envs_per_seed: int, encode: 
     for k, seed in enumerate(seeds):
         recorded: deque[float] = deque(maxlen=WINDOW)
         for e in range(envs_per_seed):
-            env = where.make() if where.vector is None else where.vector.envs[k * envs_per_seed + e]  # type: ignore[attr-defined]
+            row = k * envs_per_seed + e
+            env = where.make() if where.vector is None else where.vector.envs[row]
             members.append(Member(env, seed, e, encode, recorded))
     return members
 

@@ -38,7 +38,10 @@ class Running:
     def statistics(self) -> Statistics:
         """The moments as they are now, copied."""
         return [
-            {name: {part: np.array(getattr(found, part)) for part in NAMES} for name, found in _moments_of(layer).items()}
+            {
+                name: {part: np.array(getattr(found, part)) for part in NAMES}
+                for name, found in _moments_of(layer).items()
+            }
             for layer in self.layers
         ]
 

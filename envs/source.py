@@ -17,6 +17,8 @@ from gymnasium.vector import VectorEnv, VectorWrapper
 from envs.errors import EnvError
 from envs.ids import find
 
+__all__ = ["EnvError", "EnvLike", "Source", "from_description", "source", "vector_layers"]
+
 EnvLike = str | EnvSpec | Callable[[], gym.Env[Any, Any]] | VectorEnv[Any, Any, Any]
 
 
@@ -143,18 +145,25 @@ def _no_single(vector: VectorEnv[Any, Any, Any]) -> str:
     """Why no single environment of a vector environment's kind can be made."""
     around = _altering(vector)
     why = f"it is a VectorEnv in {', '.join(around)}" if around else "it is a VectorEnv without a spec or functions"
-    return f"{why}, so no environment of its kind can be made to evaluate in. Give an id or a function that returns one."
+    return (
+        f"{why}, so no environment of its kind can be made to evaluate in. Give an id or a function that returns one."
+    )
 
 
 def _check_single(name: str, env: gym.Env[Any, Any], vector: VectorEnv[Any, Any, Any]) -> None:
     """Raise EnvError where a single environment is of other spaces than the rows."""
-    mine, theirs = (env.observation_space, env.action_space), (
-        vector.single_observation_space,
-        vector.single_action_space,
+    mine, theirs = (
+        (env.observation_space, env.action_space),
+        (
+            vector.single_observation_space,
+            vector.single_action_space,
+        ),
     )
     if mine != theirs:
         env.close()
-        raise EnvError(f"{name}: a single environment has the spaces {mine}, and the rows of the VectorEnv have {theirs}.")
+        raise EnvError(
+            f"{name}: a single environment has the spaces {mine}, and the rows of the VectorEnv have {theirs}."
+        )
 
 
 def from_description(description: Mapping[str, Any]) -> Source:

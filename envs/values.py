@@ -121,7 +121,9 @@ def _checker(space: gym.Space[Any]) -> Callable[[np.ndarray], np.ndarray]:
 def _outside(rows: np.ndarray, low: Any, high: Any) -> np.ndarray:
     """Which values are no whole numbers within the bounds."""
     wrong: np.ndarray = ~((rows >= low) & (rows <= high))
-    return wrong | (rows != np.floor(rows)) if rows.dtype.kind == "f" else wrong
+    if rows.dtype.kind == "f":
+        wrong |= rows != np.floor(rows)
+    return wrong
 
 
 def _refuse(rows: np.ndarray, wrong: np.ndarray, space: gym.Space[Any]) -> None:
@@ -159,4 +161,5 @@ def _quietly(rows: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
 
 
 def _allows_infinity(values: np.ndarray, low: Any, high: Any) -> np.ndarray:
-    return np.where(values > 0, np.isinf(high), np.isinf(low))
+    allowed: np.ndarray = np.where(values > 0, np.isinf(high), np.isinf(low))
+    return allowed

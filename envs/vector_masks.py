@@ -109,5 +109,7 @@ def _has_method(vector: Any) -> bool:
         return False
     having = vector.call("has_wrapper_attr", masks.METHOD)
     if any(having) and not all(having):
-        raise EnvError(f"{type(vector).__name__}: some of its environments have {masks.METHOD}() and some have not; give all of them one.")
+        raise EnvError(
+            f"{type(vector).__name__}: some environments have {masks.METHOD}() and some do not; give it to all."
+        )
     return all(having)

@@ -13,10 +13,10 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, Vecto
 
 from envs import contract
 from envs.contract import Breach
+from envs.errors import EnvError
 from envs.member import WINDOW, digest, member_seed
 from envs.row_step import RowStep
 from envs.running import Running, Statistics
-from envs.errors import EnvError
 from envs.source import vector_layers
 from envs.values import Fit, Misfit
 from envs.vector_masks import VectorMasks, merged
@@ -87,7 +87,9 @@ class VectorRows:
             return False
 
     def _reset(self, seed: Any = None, **settings: Any) -> tuple[Any, Mapping[str, Any]]:
-        return self._guard(contract.reset_result, self._call("reset", self.vector.reset, seed=seed, **settings))
+        result = self._call("reset", self.vector.reset, seed=seed, **settings)
+        found: tuple[Any, Mapping[str, Any]] = self._guard(contract.reset_result, result)
+        return found
 
     def step(self, actions: np.ndarray) -> RowStep:
         if self.mode == AutoresetMode.NEXT_STEP:

@@ -11,6 +11,7 @@ import gymnasium as gym
 import numpy as np
 import torch
 
+from envs.running import Running, Statistics
 from rl.agents.deep import DeepAgent
 from rl.agents.dqn import DQN
 from rl.agents.linear import LinearAgent, LinearSARSA
@@ -29,6 +30,7 @@ class TablePolicy:
     """The policy of one seed's Q-table.
 
     q [S, A]; explore and level: the rule, with its epsilon, temperature or scale, that deterministic=False follows.
+    statistics: as of `NetworkPolicy`.
     """
 
     def __init__(
@@ -39,7 +41,9 @@ class TablePolicy:
         seed: int = 0,
         explore: int = EPSILON_GREEDY,
         level: float = 0.0,
+        statistics: Statistics | None = None,
     ) -> None:
+        self.statistics = statistics
         self.q = np.array(q, dtype=np.float64)
         self.observation_space, self.action_space = observation_space, action_space
         self.seed, self.explore, self.level = seed, explore, level
@@ -83,6 +87,13 @@ class TablePolicy:
             )
         return np.ndim(obs) == len(self.observation_space.shape or ())
 
+    def wrap(self, env: gym.Env[Any, Any]) -> gym.Env[Any, Any]:
+        """Freeze the running statistics of training into the wrappers of `env`, which is returned.
+
+        The policy takes observations as that environment then gives them. Raises ValueError where the wrappers are others.
+        """
+        return frozen(env, self.statistics)
+
     def save(self, path: str | Path) -> None:
         """Write the policy to a safetensors file."""
         meta = {
@@ -93,13 +104,14 @@ class TablePolicy:
             "explore": self.explore,
             "level": self.level,
         }
-        checkpoint.save(path, {"q": self.q}, meta, keep=False)
+        checkpoint.save(path, {"q": self.q, "statistics": self.statistics}, meta, keep=False)
 
 
 class NetworkPolicy:
     """The policy of one seed's Q-network, or of its tiles.
 
     description: of the agent. weights: by the names they have in the agent. explore and level: as of `TablePolicy`.
+    statistics: what the wrappers of its environment (NormalizeObservation) knew in training; `wrap` puts them into another.
     Raises ValueError where the weights are of another network.
     """
 
@@ -112,8 +124,9 @@ class NetworkPolicy:
         seed: int = 0,
         explore: int = EPSILON_GREEDY,
         level: float = 0.0,
+        statistics: Statistics | None = None,
     ) -> None:
-        self.description = description
+        self.description, self.statistics = description, statistics
         self.observation_space, self.action_space = observation_space, action_space
         self.seed, self.explore, self.level = seed, explore, level
         check_rule(explore, level)
@@ -174,6 +187,13 @@ class NetworkPolicy:
         tensors = {name: torch.from_numpy(np.array(part))[None] for name, part in found.items()}
         return tensors.get("", tensors), shapes.pop()
 
+    def wrap(self, env: gym.Env[Any, Any]) -> gym.Env[Any, Any]:
+        """Freeze the running statistics of training into the wrappers of `env`, which is returned.
+
+        The policy takes observations as that environment then gives them. Raises ValueError where the wrappers are others.
+        """
+        return frozen(env, self.statistics)
+
     def save(self, path: str | Path) -> None:
         """Write the policy to a safetensors file."""
         meta = {
@@ -185,7 +205,15 @@ class NetworkPolicy:
             "explore": self.explore,
             "level": self.level,
         }
-        checkpoint.save(path, {"weights": self.agent.weights_of(0)}, meta, keep=False)
+        state = {"weights": self.agent.weights_of(0), "statistics": self.statistics}
+        checkpoint.save(path, state, meta, keep=False)
+
+
+def frozen(env: gym.Env[Any, Any], statistics: Statistics | None) -> gym.Env[Any, Any]:
+    """`env`, with running statistics put into its wrappers and updated no more; None: as it is."""
+    if statistics is not None:
+        Running(env).freeze(statistics)
+    return env
 
 
 def check_rule(explore: int, level: float) -> None:
@@ -207,7 +235,7 @@ def load_policy(path: str | Path, network: Any = None, mask: Any = None) -> Tabl
         raise CheckpointError(f"{path} holds a {meta.get('kind')}, not a policy. Read a run with rl.load.")
     try:
         spaces = space_from_json(meta["observation_space"]), space_from_json(meta["action_space"])
-        rest: Any = int(meta["seed"]), int(meta["explore"]), float(meta["level"])
+        rest: Any = int(meta["seed"]), int(meta["explore"]), float(meta["level"]), state.get("statistics")
         if meta["kind"] == "policy":
             return TablePolicy(state["q"], *spaces, *rest)
         description = from_json(meta["agent"], network=network, mask=mask)

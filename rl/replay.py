@@ -151,6 +151,8 @@ class Replay:
             if self.masks is None:
                 self.masks = np.ones((len(self.kind), step.next_mask.shape[-1]), np.bool_)
             self.masks[self._following] = np.asarray(step.next_mask).reshape(-1, step.next_mask.shape[-1])
+        elif self.masks is not None:
+            self.masks[self._following] = True  # the entry may have held another step's mask
 
     def _write(self, obs: Any, at: np.ndarray) -> None:
         for name, value in leaves(obs).items():

@@ -51,7 +51,7 @@ class StateIndex:
 def _numbering(space: gym.Space[Any], name: str) -> tuple[int, Callable[[Any], int]]:
     if isinstance(space, gym.spaces.Discrete):
         start, n = int(space.start), int(space.n)
-        return n, lambda o: operator.index(o) - start
+        return n, lambda o: (int(o) if isinstance(o, np.bool_) else operator.index(o)) - start
     if isinstance(space, gym.spaces.MultiDiscrete):
         sizes, starts = space.nvec.ravel(), space.start.ravel()
     elif isinstance(space, gym.spaces.MultiBinary):
