@@ -57,7 +57,7 @@ class Member:
         space = env.action_space
         self.discrete = isinstance(space, gym.spaces.Discrete)
         self.action_count = int(space.n) if isinstance(space, gym.spaces.Discrete) else None
-        self.first_action = int(getattr(space, "start", 0))
+        self.first_action = int(space.start) if isinstance(space, gym.spaces.Discrete) else 0
         self.name = env.spec.id if env.spec is not None else type(env.unwrapped).__name__
         if hasattr(env.unwrapped, "lasting_state") != hasattr(env.unwrapped, "put_back"):
             raise EnvError(

@@ -108,7 +108,8 @@ def _checker(space: gym.Space[Any]) -> Callable[[np.ndarray], np.ndarray]:
         if real:
             cast = rows if same else _quietly(rows, dtype)
             if not np.isfinite(cast).all():
-                _refuse(rows, np.isnan(cast) | (np.isinf(cast) & ~_allows_infinity(cast, low, high)), space)
+                meant = np.isinf(rows) & _allows_infinity(cast, low, high)
+                _refuse(rows, ~(np.isfinite(cast) | meant), space)
             return cast
         if same and full:
             return rows

@@ -35,7 +35,7 @@ class VectorRows:
         self.observation_space = vector.single_observation_space
         self.action_space = vector.single_action_space
         self.actions = discrete(self.action_space)
-        self.first_action = int(getattr(self.action_space, "start", 0))
+        self.first_action = int(self.action_space.start) if self.actions is not None else 0
         mode = vector.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP)
         self.mode = mode if isinstance(mode, AutoresetMode) else AutoresetMode(mode)
         self.over = np.zeros(vector.num_envs, dtype=np.bool_)
@@ -64,12 +64,13 @@ class VectorRows:
             return self._reset(numbers if len(numbers) > 1 else self._alone(numbers[0]))
         if self._seeds_rows(numbers):
             return self._reset(numbers)
-        warnings.warn(
-            f"{self.name} is a vector environment that takes one seed for all its rows: it is seeded with {numbers[0]}, and the"
-            " seeds are not independent. Give an id or a function for seeds that each are what they are alone.",
-            RuntimeWarning,
-            stacklevel=4,
-        )
+        if len(self.seeds) > 1:
+            warnings.warn(
+                f"{self.name} is a vector environment that takes one seed for all its rows: it is seeded with {numbers[0]}, and"
+                " the seeds are not independent. Give an id or a function for seeds that each are what they are alone.",
+                RuntimeWarning,
+                stacklevel=4,
+            )
         return self._reset(numbers[0])
 
     def _alone(self, number: int) -> Any:
