@@ -76,6 +76,20 @@ class Running:
             )
 
 
+def checked(statistics: Any) -> Statistics | None:
+    """Statistics from a file. Raises ValueError for anything else; None stays."""
+    good = statistics is None or (
+        isinstance(statistics, list)
+        and all(isinstance(layer, dict) for layer in statistics)
+        and all(isinstance(m, dict) and m.keys() == set(NAMES) for layer in statistics for m in layer.values())
+        and all(_is_number(part) for layer in statistics for moments in layer.values() for part in moments.values())
+    )
+    if not good:
+        raise ValueError("The saved running statistics are not lists of mean, var and count.")
+    found: Statistics | None = statistics
+    return found
+
+
 def pooled(statistics: Sequence[Statistics]) -> Statistics:
     """The moments of all samples that several environments have seen; those of one are left as they are, to the bit."""
     together = statistics[0]
@@ -133,10 +147,13 @@ def _numbers(layer: Any) -> dict[str, Any]:
 
 def _put_back(layer: Any, saved: Mapping[str, Any]) -> None:
     for name, value in saved.items():
+        present = layer if name == "" else getattr(layer, name, None)
         if isinstance(value, Mapping):
-            _put_back(layer if name == "" else getattr(layer, name), value)
+            _put_back(present, value)
+        elif _is_number(present) and _is_number(value) and np.asarray(present).shape == np.asarray(value).shape:
+            setattr(layer, name, _like(present, np.asarray(value)))
         else:
-            setattr(layer, name, _like(getattr(layer, name), np.asarray(value)))
+            raise ValueError(f"The saved statistics do not fit {type(layer).__name__}: it keeps no {name!r} like it.")
 
 
 def _like(present: Any, saved: np.ndarray) -> Any:

@@ -35,7 +35,7 @@ class VectorRows:
         self.observation_space = vector.single_observation_space
         self.action_space = vector.single_action_space
         self.actions = discrete(self.action_space)
-        self.first_action = int(self.action_space.start) if self.actions is not None else 0
+        self.first_action = int(getattr(self.action_space, "start", 0)) if self.actions is not None else 0
         mode = vector.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP)
         self.mode = mode if isinstance(mode, AutoresetMode) else AutoresetMode(mode)
         self.over = np.zeros(vector.num_envs, dtype=np.bool_)

@@ -11,7 +11,7 @@ import gymnasium as gym
 import numpy as np
 import torch
 
-from envs.running import Running, Statistics
+from envs.running import Running, Statistics, checked
 from rl.agents.deep import DeepAgent
 from rl.agents.dqn import DQN
 from rl.agents.linear import LinearAgent, LinearSARSA
@@ -235,7 +235,7 @@ def load_policy(path: str | Path, network: Any = None, mask: Any = None) -> Tabl
         raise CheckpointError(f"{path} holds a {meta.get('kind')}, not a policy. Read a run with rl.load.")
     try:
         spaces = space_from_json(meta["observation_space"]), space_from_json(meta["action_space"])
-        rest: Any = int(meta["seed"]), int(meta["explore"]), float(meta["level"]), state.get("statistics")
+        rest: Any = int(meta["seed"]), int(meta["explore"]), float(meta["level"]), checked(state.get("statistics"))
         if meta["kind"] == "policy":
             return TablePolicy(state["q"], *spaces, *rest)
         description = from_json(meta["agent"], network=network, mask=mask)

@@ -305,7 +305,9 @@ class Replay:
             put_priority(self.total, self.least, values.reshape(self.n, -1))
             self.highest[:] = state["highest"]
 
-    def _put_back_masks(self, state: Mapping[str, Any], put_back: Callable[[str, np.ndarray, np.ndarray], None]) -> None:
+    def _put_back_masks(
+        self, state: Mapping[str, Any], put_back: Callable[[str, np.ndarray, np.ndarray], None]
+    ) -> None:
         """Saved as what is forbidden, so that zeros fill up seeds without masks; in older files as what is allowed."""
         forbidden = ~state["masks"] if "masks" in state else state.get("forbidden", np.zeros((0, 0)))
         self.masks = None

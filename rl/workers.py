@@ -13,6 +13,7 @@ import pickle
 import signal
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
@@ -224,7 +225,9 @@ def serve(descriptor: int) -> None:
         try:
             torch.set_num_threads(1)
             (described, made), description, seeds, envs_per_seed, horizon, device, state = pickle.loads(data)
-            run = Run(_source(described, made), description, seeds, envs_per_seed, horizon, None, device)
+            with warnings.catch_warnings():  # whoever started it has told them already
+                warnings.simplefilter("ignore")
+                run = Run(_source(described, made), description, seeds, envs_per_seed, horizon, None, device)
             run.agent.load_state_dict(state["agent"])
             run.loop.load_state_dict(state["loop"])
         except Exception as error:  # all of it goes to whoever asked, and is raised there

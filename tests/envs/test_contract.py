@@ -63,7 +63,10 @@ def test_a_step_of_another_length(step, words, wrapper):
         ((OBS, 1.0, "True", False, {}), "terminated must be True or False, not 'True'"),
         ((OBS, 1.0, None, False, {}), "terminated must be True or False, not None"),
         ((OBS, 1.0, float("nan"), False, {}), "terminated must be True or False, not nan"),
-        ((OBS, 1.0, False, np.array([True, False]), {}), r"truncated must be True or False, not an array of shape \[2\]"),
+        (
+            (OBS, 1.0, False, np.array([True, False]), {}),
+            r"truncated must be True or False, not an array of shape \[2\]",
+        ),
         ((OBS, 1.0, False, np.array([True]), {}), r"truncated must be True or False, not an array of shape \[1\]"),
         ((OBS, 1.0, 2, False, {}), "terminated must be True or False, not 2"),
         ((OBS, 1.0, False, False, None), "info is None"),
@@ -102,7 +105,9 @@ def test_flags_that_are_meant(given, wanted):
     assert as_flag(given, "terminated") is wanted
 
 
-@pytest.mark.parametrize("given", [1, 1.0, True, np.float32(1), np.int64(1), np.array(1.0), torch.tensor(1.0), np.True_])
+@pytest.mark.parametrize(
+    "given", [1, 1.0, True, np.float32(1), np.int64(1), np.array(1.0), torch.tensor(1.0), np.True_]
+)
 def test_rewards_that_are_meant(given):
     reward = as_reward(given)
     assert type(reward) is float
@@ -133,14 +138,14 @@ def test_a_reset_without_seed():
 
     class Inside(Settable):
         def reset(self, *, seed=None, options=None):
-            return dict(sede=seed)["seed"]  # a slip of its own, which has nothing to do with the interface
+            return {"sede": seed}["seed"]  # a slip of its own, which has nothing to do with the interface
 
     with pytest.raises(envs.EnvError, match=r"Bare.reset takes no seed. Declare it as def reset\(self, \*, seed=None"):
         envs.Member(Bare(), 0).reset()
-    with pytest.raises(envs.EnvError, match="Bare.reset takes no seed"):
+    with pytest.raises(envs.EnvError, match=r"Bare\.reset takes no seed"):
         envs.Member(gym.wrappers.OrderEnforcing(Bare()), 0).reset()
     envs.Member(WithoutOptions(), 0).reset()
-    with pytest.raises(envs.EnvError, match="WithoutOptions.reset takes no options"):
+    with pytest.raises(envs.EnvError, match=r"WithoutOptions\.reset takes no options"):
         envs.Member(gym.wrappers.OrderEnforcing(WithoutOptions()), 0).reset()
     with pytest.raises(KeyError):
         envs.Member(Inside(), 0).reset()
@@ -161,19 +166,21 @@ class Breaks(Settable):
 def test_an_exception_of_the_environments_own_keeps_its_type_and_says_where():
     member = envs.Member(gym.wrappers.OrderEnforcing(Breaks()), 3)
     member.reset()
+    for t in range(4):
+        if t == 3:
+            member.reset()
+        member.step(0)
     with pytest.raises(ZeroDivisionError, match="the simulator is gone") as told:
-        for _ in range(9):
-            *_, over = member.step(0)
-            if over:
-                member.reset()
+        member.step(0)
     assert raised_by_environment(told.value)
     assert re.search(r"Breaks \(seed 3, episode 1, step 2\) in step", told.value.__notes__[0])
     assert len(member.actions) == 1  # a step that broke was not taken
     world = envs.make(gym.vector.VectorWrapper(SyncVectorEnv([Breaks] * 2)), seeds=2)
     world.reset()
+    for _ in range(5):
+        world.step(np.zeros((2, 1), int))
     with pytest.raises(ZeroDivisionError) as told:
-        for _ in range(9):
-            world.step(np.zeros((2, 1), int))
+        world.step(np.zeros((2, 1), int))
     assert "SyncVectorEnv in step (seeds [0, 1]" in told.value.__notes__[0]
 
 
@@ -214,7 +221,12 @@ class Old(gym.vector.VectorEnv):
     action_space = gym.vector.utils.batch_space(single_action_space, 2)
 
     def __init__(self, **parts):
-        self.parts = {"obs": np.zeros((2, 1), np.float32), "reward": np.zeros(2), "truncated": np.zeros(2, bool), "infos": {}}
+        self.parts = {
+            "obs": np.zeros((2, 1), np.float32),
+            "reward": np.zeros(2),
+            "truncated": np.zeros(2, bool),
+            "infos": {},
+        }
         self.parts |= parts
 
     def reset(self, *, seed=None, options=None):
@@ -246,4 +258,3 @@ def test_a_vector_environment_that_breaks_the_interface(parts, words):
     world.reset()
     with pytest.raises(envs.EnvError, match=words):
         world.step(np.zeros((2, 1), int))
-

@@ -8,7 +8,7 @@ from gymnasium.wrappers.utils import RunningMeanStd
 
 import envs
 from envs.member import Member, digest
-from envs.running import Running, pooled
+from envs.running import Running, checked, pooled
 
 
 def normalized():
@@ -50,7 +50,9 @@ def test_a_checkpoint_from_before_says_that_statistics_begin_anew():
     play(one, 50)
     saved = one.state_dict()
     del saved["statistics"]
-    with pytest.warns(RuntimeWarning, match="older version, which did not save the running statistics of NormalizeReward"):
+    with pytest.warns(
+        RuntimeWarning, match="older version, which did not save the running statistics of NormalizeReward"
+    ):
         Member(normalized(), 3).load_state_dict(saved)
 
 
@@ -130,3 +132,29 @@ def test_a_vector_wrapper_with_statistics_is_told_of():
     vector = gym.wrappers.vector.NormalizeObservation(gym.make_vec("CartPole-v1", 2, vectorization_mode="sync"))
     with pytest.warns(RuntimeWarning, match="NormalizeObservation keeps running statistics over all rows together"):
         envs.make(vector, seeds=2)
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        [{"env": np.zeros(())}, {}],
+        [{"obs_rms": {"mean": np.zeros(3)}}, {}],
+        [{"return_rms": {"mean": np.zeros(3)}}, {}],
+        [{"return_rms": np.zeros(())}, {}],
+        [{"return_rms": {"mean": "a text"}}, {}],
+    ],
+)
+def test_a_damaged_state_is_refused(state):
+    env = normalized()
+    with pytest.raises(ValueError, match="do not fit"):
+        Running(env).load_state(state)
+    assert isinstance(env.env, gym.Env)
+
+
+NOTHING = {"mean": None, "var": None, "count": None}
+
+
+@pytest.mark.parametrize("found", [3, [3], [{"a": 3}], [{"a": {"mean": np.zeros(1)}}], [{"a": NOTHING}]])
+def test_damaged_statistics_of_a_policy_are_refused(found):
+    with pytest.raises(ValueError, match="not lists of mean, var and count"):
+        checked(found)
