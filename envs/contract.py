@@ -15,6 +15,8 @@ RESET = "reset must return (observation, info), with info a dict"
 STEP = "step must return (observation, reward, terminated, truncated, info), with info a dict"
 SIGNATURE = "def reset(self, *, seed=None, options=None)"
 NOTE = "Raised by the environment "
+# Gymnasium's modules that read what an environment returns.
+READERS = ("gymnasium.wrappers.", "gymnasium.vector.", "gymnasium.core.", "gymnasium.utils.passive_env_checker.")
 NUMERIC = "biuf"  # kinds of dtypes that hold real numbers
 
 
@@ -90,22 +92,21 @@ def numbers_in(value: Any) -> np.ndarray | None:
     return array if array.dtype.kind in NUMERIC else None
 
 
-def interface_fault(error: Exception, env: gym.Env[Any, Any]) -> str | None:
-    """What an exception that `reset` or `step` raised says about the environment's interface; None: it is the environment's own.
+def interface_fault(error: Exception, env: Any) -> str | None:
+    """What an exception out of `reset` or `step` says about the environment's interface; None: it is the environment's own.
 
-    Recognized are a `reset` without `seed` or `options`, and results that Gymnasium's own wrappers could not unpack.
+    Recognized are a `reset` without `seed` or `options`, and results that Gymnasium's own wrappers could not take.
     """
     if isinstance(error, TypeError):
         for layer in layers(env):
             for name in ("seed", "options"):
                 if f"argument '{name}'" in str(error) and not _takes(layer.reset, name):
                     return f"its {type(layer).__name__}.reset takes no {name}. Declare it as {SIGNATURE}."
-    if isinstance(error, (TypeError, ValueError, AssertionError)) and _raised_in(error).startswith("gymnasium."):
-        words = str(error)
-        if "unpack" in words or "returned by" in words or "step result" in words:
-            return f"a wrapper of Gymnasium could not read what it returned ({words}). {RESET}; {STEP}."
-    if isinstance(error, gym.error.Error) and "five element tuple" in str(error):
-        return f"{STEP} ({error})."
+    unreadable = isinstance(
+        error, (TypeError, ValueError, AttributeError, AssertionError)
+    ) or "five element tuple" in str(error)
+    if unreadable and _raised_in(error).startswith(READERS):
+        return f"Gymnasium could not take what it returned ({type(error).__name__}: {error}). {RESET}; {STEP}."
     return None
 
 

@@ -53,6 +53,7 @@ class Member:
         recorded: deque[float] | None = None,
     ) -> None:
         self.env, self.seed, self.e = env, seed, e
+        self.label = f"seed {seed}"  # for messages
         self.encode = encode or _as_it_is
         space = env.action_space
         self.discrete = isinstance(space, gym.spaces.Discrete)
@@ -84,7 +85,7 @@ class Member:
 
     def _place(self, step: int) -> str:
         environment = f", environment {self.e}" if self.e else ""
-        return f"seed {self.seed}{environment}, episode {self.episode}, step {step}"
+        return f"{self.label}{environment}, episode {self.episode}, step {step}"
 
     def reset(self) -> Any:
         """Begin an episode -> its first observation, encoded."""

@@ -30,7 +30,8 @@ class VectorRows:
     """
 
     def __init__(self, vector: VectorEnv[Any, Any, Any], seeds: tuple[int, ...], envs_per_seed: int) -> None:
-        self.vector, self.seeds, self.envs_per_seed = vector, seeds, envs_per_seed
+        self.vector, self.of_seeds, self.envs_per_seed = vector, seeds, envs_per_seed
+        self.seeds = [member_seed(seed, e) for seed in seeds for e in range(envs_per_seed)]  # of the rows
         self.name = vector.spec.id if vector.spec is not None else type(vector.unwrapped).__name__
         self.observation_space = vector.single_observation_space
         self.action_space = vector.single_action_space
@@ -54,7 +55,7 @@ class VectorRows:
             )
 
     def reset(self) -> tuple[Any, np.ndarray | None]:
-        obs, infos = self._begin([member_seed(seed, e) for seed in self.seeds for e in range(self.envs_per_seed)])
+        obs, infos = self._begin(self.seeds)
         self.over[:] = False
         obs = self._observations(obs)
         return obs, self._guard(self._masks.read, infos, obs, self.over)
@@ -64,7 +65,7 @@ class VectorRows:
             return self._reset(numbers if len(numbers) > 1 else self._alone(numbers[0]))
         if self._seeds_rows(numbers):
             return self._reset(numbers)
-        if len(self.seeds) > 1:
+        if len(self.of_seeds) > 1:
             warnings.warn(
                 f"{self.name} is a vector environment that takes one seed for all its rows: it is seeded with {numbers[0]}, and"
                 " the seeds are not independent. Give an id or a function for seeds that each are what they are alone.",
@@ -195,8 +196,11 @@ class VectorRows:
         try:
             return function(*arguments, **settings)
         except Exception as error:
+            fault = contract.interface_fault(error, self.vector)
+            if fault is not None:
+                raise self._error(fault) from error
             steps = int(self.lengths.max())
-            error.add_note(f"{contract.NOTE}{self.name} in {method} (seeds {list(self.seeds)}, up to step {steps}).")
+            error.add_note(f"{contract.NOTE}{self.name} in {method} (seeds {list(self.of_seeds)}, up to step {steps}).")
             raise
 
     def _guard(self, function: Any, *arguments: Any) -> Any:
@@ -209,7 +213,7 @@ class VectorRows:
     def _error(self, what: object, row: int | None = None) -> EnvError:
         if row is None:
             return EnvError(f"{self.name}: {what}")
-        seed = self.seeds[row // self.envs_per_seed]
+        seed = self.of_seeds[row // self.envs_per_seed]
         place = f"seed {seed}, row {row}, episode {self.episodes[row]}, step {self.lengths[row]}"
         return EnvError(f"{self.name} ({place}): {what}")
 

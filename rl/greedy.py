@@ -273,6 +273,7 @@ def _environments(
         for k, seed in enumerate(seeds):
             for e in range(lanes if only in (None, k) else 0):
                 member = Member(where.make(row=k * each), evaluation_seed(seed), e, index)
+                member.label = f"evaluation of seed {seed}"
                 members.append(member)
                 freeze(member.env, None if running is None else running[k], where.name)
         yield members

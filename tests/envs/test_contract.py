@@ -89,6 +89,48 @@ def test_a_step_of_other_values(step, words):
     assert "Settable (seed 3, environment 1, episode 0, step 2)" in str(told.value)
 
 
+CRUDE = [
+    (OBS, 1.0, True, {}),
+    (OBS, 1.0, True, False, {}, {}),
+    OBS,
+    (OBS, None, False, False, {}),
+    (OBS, 1.0, False, False, None),
+]
+FINE = [
+    (OBS, np.ones(2), False, False, {}),
+    (OBS, "1.0", False, False, {}),
+    (OBS, 1.0, "no", False, {}),
+    (OBS, 1.0, False, np.array([False, True]), {}),
+]
+
+
+@pytest.mark.parametrize("step", [*CRUDE, *FINE])
+@pytest.mark.parametrize("around", ["made", "recorded", "vector"])
+def test_slips_inside_gymnasiums_own_wrappers(step, around):
+    if around == "vector" and any(step is fine for fine in FINE):
+        pytest.skip("a VectorEnv casts these before anyone can see them")
+    if around == "made":
+        gym.register("slips/Slips-v0", lambda: Settable(step=step), max_episode_steps=9)
+    recorded = lambda: gym.wrappers.RecordEpisodeStatistics(Settable(step=step))
+    kinds = {
+        "made": lambda: "slips/Slips-v0",
+        "recorded": lambda: recorded,
+        "vector": lambda: Opaque(SyncVectorEnv([recorded])),
+    }
+    world = envs.make(kinds[around]())
+    world.reset()
+    world.step(np.zeros((1, 1), int))
+    try:
+        with pytest.raises(envs.EnvError):
+            world.step(np.zeros((1, 1), int))
+    finally:
+        gym.registry.pop("slips/Slips-v0", None)
+
+
+class Opaque(gym.vector.VectorWrapper):
+    """Hides what is inside, so that a vector environment is stepped as such."""
+
+
 @pytest.mark.parametrize(
     ("given", "wanted"),
     [

@@ -28,6 +28,7 @@ def same(reward):
         (lambda: gym.make("CartPole-v1", max_episode_steps=7), 7),
         (lambda: gym.make("CartPole-v1", max_episode_steps=-1), None),
         (lambda: gym.make("CliffWalking-v1"), None),
+        (lambda: gym.make("CartPole-v1").unwrapped, None),  # its spec says 500, which nobody keeps
     ],
 )
 def test_the_time_limit(make, limit):
@@ -37,6 +38,9 @@ def test_the_time_limit(make, limit):
 def test_a_limit_that_an_environment_keeps_by_itself():
     env = Endless()
     assert own_limit(env) is None
+    assert own_limit(gym.make("CartPole-v1")) == 500
+    env.max_steps = 10**9
+    assert own_limit(env) == 200_000
     env.max_steps = 12_000
     assert own_limit(OrderEnforcing(env)) == 12_000
     ale_py = pytest.importorskip("ale_py")
