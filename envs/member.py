@@ -2,23 +2,32 @@
 
 An environment's inner state cannot be saved in general. What can: its random generator as it was when the episode
 began, and the actions since. To go on, the generator is put back, the episode begun and the actions replayed, and what
-comes out compared with what was saved. An environment that keeps something beyond an episode says so by two methods:
-`lasting_state()` gives it as JSON values, `put_back(state)` takes it.
+comes out compared with what was saved. The same holds for the running statistics of its wrappers. An environment that
+keeps something else beyond an episode says so by two methods: `lasting_state()` gives it as JSON values,
+`put_back(state)` takes it.
+
+Whatever breaks Gymnasium's interface is an EnvError that names environment, seed, episode and step. An exception of the
+environment's own keeps its type and gets that place as a note.
 """
 
 from __future__ import annotations
 
 import copy
 import hashlib
-import math
 import warnings
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 
-from envs.source import EnvError
+from envs import contract, masks
+from envs.contract import Breach
+from envs.errors import EnvError
+from envs.running import Running
+
+WINDOW = 100  # episodes whose recorded returns are kept
 
 
 def member_seed(seed: int, e: int, episode: int = 0) -> int:
@@ -29,15 +38,27 @@ def member_seed(seed: int, e: int, episode: int = 0) -> int:
 
 
 class Member:
-    """Environment e of a seed. Actions count from 0; observations go through `encode` (for tables: to state numbers)."""
+    """Environment e of a seed. Actions count from 0; observations go through `encode` (for tables: to state numbers).
+
+    mask: the actions allowed now, bool [A], an array of one's own; None: all. `envs.masks` says where it comes from.
+    recorded: the returns that info["episode"] gave at the end of the seed's last episodes, shared by its environments.
+    """
 
     def __init__(
-        self, env: gym.Env[Any, Any], seed: int, e: int = 0, encode: Callable[[Any], Any] | None = None
+        self,
+        env: gym.Env[Any, Any],
+        seed: int,
+        e: int = 0,
+        encode: Callable[[Any], Any] | None = None,
+        recorded: deque[float] | None = None,
     ) -> None:
         self.env, self.seed, self.e = env, seed, e
-        self.encode = encode or (lambda observation: observation)
-        self.discrete = isinstance(env.action_space, gym.spaces.Discrete)
-        self.first_action = int(getattr(env.action_space, "start", 0))
+        self.label = f"seed {seed}"  # for messages
+        self.encode = encode or _as_it_is
+        space = env.action_space
+        self.discrete = isinstance(space, gym.spaces.Discrete)
+        self.action_count = int(space.n) if isinstance(space, gym.spaces.Discrete) else None
+        self.first_action = int(space.start) if isinstance(space, gym.spaces.Discrete) else 0
         self.name = env.spec.id if env.spec is not None else type(env.unwrapped).__name__
         if hasattr(env.unwrapped, "lasting_state") != hasattr(env.unwrapped, "put_back"):
             raise EnvError(
@@ -49,14 +70,31 @@ class Member:
         self.actions: list[Any] = []
         self.total = 0.0
         self.lasting: Any = None  # what outlived the last episode, where the environment tells
+        self.running = Running(env)
+        self.statistics: list[dict[str, Any]] = []  # of the wrappers, as they were before the present episode's reset
         self.obs: Any = None
-        self.mask: Any = None  # the actions allowed now, info["action_mask"]; None: all
+        self.mask: np.ndarray | None = None
+        self._mask_beyond_info = masks.beyond_info(env)
+        self.recorded: deque[float] = deque(maxlen=WINDOW) if recorded is None else recorded
+        self.recorded_return: float | None = None  # by info["episode"] of the last step, if that ended an episode
+
+    @property
+    def place(self) -> str:
+        """Where the environment is, for messages; step 0 is the reset."""
+        return self._place(len(self.actions))
+
+    def _place(self, step: int) -> str:
+        environment = f", environment {self.e}" if self.e else ""
+        return f"{self.label}{environment}, episode {self.episode}, step {step}"
 
     def reset(self) -> Any:
         """Begin an episode -> its first observation, encoded."""
         self.episode += 1
+        self.actions, self.total, self.recorded_return = [], 0.0, None
         base: Any = self.env.unwrapped
         self.lasting = copy.deepcopy(base.lasting_state()) if hasattr(base, "lasting_state") else None
+        if self.running:
+            self.statistics = self.running.state()
         if self.episode == 0:
             self._reset(seed=member_seed(self.seed, self.e))
             # An environment that does not hand the seed to gym.Env.reset keeps its generator where we cannot see it.
@@ -67,44 +105,97 @@ class Member:
             self._reset()
         else:
             self._reset(seed=member_seed(self.seed, self.e, self.episode))
-        self.actions = []
-        self.total = 0.0
         return self._encoded()
 
     def _reset(self, seed: int | None = None) -> None:
-        answer: Any = self.env.reset(seed=seed)
-        if not isinstance(answer, tuple) or len(answer) != 2:
-            raise EnvError(f"{self.name}: reset must return (observation, info), not {answer!r}.")
-        self.obs, self.mask = answer[0], answer[1].get("action_mask")
+        try:
+            result: Any = self.env.reset(seed=seed)
+        except Exception as error:
+            self._explain(error, "reset", 0)
+            raise
+        try:
+            self.obs, info = contract.reset_result(result)
+            self._read_mask(info, over=False)
+        except Breach as breach:
+            raise self._error(breach) from None
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool]:
-        """-> (observation, encoded; reward; terminated; truncated). Raises EnvError for a reward that is no number."""
-        self.obs, reward, terminated, truncated, info = self.env.step(
-            action + self.first_action if self.discrete else action
-        )
-        self.mask = info.get("action_mask")
+        """-> (observation, encoded; reward; terminated; truncated). Raises EnvError for what Gymnasium does not allow."""
+        if self.discrete:
+            given = action + self.first_action
+        else:
+            given, action = copy.deepcopy(action), copy.deepcopy(action)
+        try:
+            result: Any = self.env.step(given)
+        except Exception as error:
+            self._explain(error, "step", len(self.actions) + 1)
+            raise
         self.actions.append(action)
         try:
-            value = float(reward)
-        except (TypeError, ValueError):
-            value = math.nan
-        if not -1e300 < value < 1e300:
-            raise EnvError(
-                f"{self.name} (seed {self.seed}) gave the reward {reward!r} at step {len(self.actions)} of episode"
-                f" {self.episode}; rewards must be finite numbers."
-            )
-        self.total += value
-        return self._encoded(), value, bool(terminated), bool(truncated)
+            if not isinstance(result, (tuple, list)) or len(result) != 5:
+                raise contract.step_fault(result)
+            self.obs, reward, terminated, truncated, info = result
+            if terminated.__class__ is not bool:
+                terminated = contract.as_flag(terminated, "terminated")
+            if truncated.__class__ is not bool:
+                truncated = contract.as_flag(truncated, "truncated")
+            if reward.__class__ is not float or not -1e300 < reward < 1e300:
+                reward = contract.as_reward(reward)
+            if info.__class__ is not dict and not isinstance(info, Mapping):
+                raise contract.info_fault(info)
+            over = terminated or truncated
+            if self._mask_beyond_info is None and masks.KEY not in info:
+                self.mask = None
+            else:
+                self._read_mask(info, over)
+        except Breach as breach:
+            raise self._error(breach) from None
+        self.total += reward
+        if over:
+            self._record(info)
+        return self.obs if self.encode is _as_it_is else self._encoded(), reward, terminated, truncated
+
+    def _read_mask(self, info: Mapping[str, Any], over: bool) -> None:
+        given = info.get(masks.KEY)
+        if given is None and self._mask_beyond_info is not None:
+            try:
+                given = self._mask_beyond_info(self.obs)
+            except Exception as error:
+                self._explain(error, masks.METHOD, len(self.actions))
+                raise
+        self.mask = None if given is None else masks.usable(masks.read(given, self.action_count), over)
+
+    def _record(self, info: Mapping[str, Any]) -> None:
+        """Keep the return that info["episode"] gives at an episode's end (RecordEpisodeStatistics, wherever it stands)."""
+        self.recorded_return = contract.recorded_return(info.get("episode"))
+        if self.recorded_return is not None:
+            self.recorded.append(self.recorded_return)
 
     def _encoded(self) -> Any:
         try:
             return self.encode(self.obs)
         except ValueError as error:
-            raise EnvError(f"{error} (Seed {self.seed}, episode {self.episode}, step {len(self.actions)}.)") from error
+            raise EnvError(f"{error} ({self.place.capitalize()}.)") from error
+
+    def misfit(self, why: object) -> EnvError:
+        """The error for an observation that does not fit its space."""
+        return self._error(f"it gave the observation {self.obs!r}: {why}.")
+
+    def _error(self, what: object) -> EnvError:
+        return EnvError(f"{self.name} ({self.place}): {what}")
+
+    def _explain(self, error: Exception, method: str, step: int) -> None:
+        """Raise an EnvError instead where the interface is to blame; else note down where the environment was."""
+        place = f"{self.name} ({self._place(step)})"
+        fault = contract.interface_fault(error, self.env)
+        if fault is not None:
+            raise EnvError(f"{place}: {fault}") from error
+        if not contract.raised_by_environment(error):
+            error.add_note(f"{contract.NOTE}{place} in {method}.")
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the environment is, as JSON values and one array (the actions since the episode began)."""
-        return {
+        """Where the environment is, as JSON values and arrays (the actions since the episode began, running statistics)."""
+        state = {
             "episode": self.episode,
             "generator": self.generator,
             "readable": self.readable,
@@ -113,9 +204,18 @@ class Member:
             "obs": digest(self.obs),
             "actions": np.array(self.actions, dtype=np.int64 if self.discrete else None),
         }
+        if self.running:
+            state["statistics"] = self.statistics
+        if self.recorded:
+            state["recorded"] = np.array(self.recorded)
+        return state
 
     def load_state_dict(self, state: dict[str, Any]) -> bool:
-        """Go back to a saved place -> whether it was reached; otherwise a fresh episode has begun, with a warning."""
+        """Go back to a saved place -> whether it was reached; otherwise a fresh episode has begun, with a warning.
+
+        Raises ValueError for a state that does not fit.
+        """
+        actions = self._checked(state["actions"])
         self.episode = state["episode"] - 1
         self.readable = state["readable"]
         if state["generator"] is not None:
@@ -124,14 +224,20 @@ class Member:
         if state.get("lasting") is not None:  # older checkpoints have none
             base: Any = self.env.unwrapped
             base.put_back(state["lasting"])
+        if "statistics" in state:
+            self.running.load_state(state["statistics"])
+        elif self.running:
+            warnings.warn(
+                f"{self.name} (seed {self.seed}): the checkpoint is of an older version, which did not save the running"
+                f" statistics of {', '.join(self.running.names)}. They begin anew; the run is not bit-equal.",
+                RuntimeWarning,
+                stacklevel=2,
+            )
         self.reset()
-        over = False
-        for action in state["actions"].tolist() if self.discrete else list(state["actions"]):
-            if over:
-                break
-            *_, terminated, truncated = self.step(action)
-            over = terminated or truncated
-        if not over and digest(self.obs) == state["obs"] and self.total == state["total"]:
+        reached = self._replay(actions) and digest(self.obs) == state["obs"] and self.total == state["total"]
+        self.recorded.clear()
+        self.recorded.extend(np.asarray(state.get("recorded", ())).tolist())
+        if reached:
             return True
         warnings.warn(
             f"{self.name} (seed {self.seed}) did not come back to where it was when its episode was replayed: it is not"
@@ -141,6 +247,34 @@ class Member:
         )
         self.reset()
         return False
+
+    def _checked(self, actions: np.ndarray) -> list[Any]:
+        """Saved actions, one by one. Raises ValueError for what the environment cannot have been given."""
+        if not self.discrete:
+            return list(actions)
+        if (
+            actions.dtype != np.int64
+            or actions.ndim != 1
+            or (actions < 0).any()
+            or (actions >= self.action_count).any()
+        ):
+            raise ValueError(
+                f"The saved actions of seed {self.seed} are not all among 0..{(self.action_count or 0) - 1}."
+            )
+        found: list[Any] = actions.tolist()
+        return found
+
+    def _replay(self, actions: list[Any]) -> bool:
+        """Take the actions once more -> whether the episode goes on after them."""
+        for action in actions:
+            *_, terminated, truncated = self.step(action)
+            if terminated or truncated:
+                return False
+        return True
+
+
+def _as_it_is(observation: Any) -> Any:
+    return observation
 
 
 def digest(observation: Any) -> str:

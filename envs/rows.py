@@ -1,17 +1,25 @@
-"""Rows of environments: single ones side by side, or a `VectorEnv`, in whatever autoreset mode."""
+"""Rows of environments: single ones side by side, or a `VectorEnv` taken apart or stepped as it is."""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
-from gymnasium.vector.utils import concatenate, create_empty_array
+from gymnasium.vector import SyncVectorEnv
 
-from envs.member import Member, member_seed
-from envs.source import EnvError, Source
+from envs.contract import layers
+from envs.errors import EnvError
+from envs.member import WINDOW, Member
+from envs.row_step import Rows, RowStep, together
+from envs.running import Statistics
+from envs.source import Source
+from envs.values import Fit, Misfit
+from envs.vector_rows import VectorRows, discrete
+
+__all__ = ["MemberRows", "RowStep", "Rows", "VectorRows", "altered_by", "members_of", "rows_of"]
 
 # Wrappers that hand observations on as they come.
 TRANSPARENT = (
@@ -22,40 +30,6 @@ TRANSPARENT = (
     gym.wrappers.TransformReward,
     gym.wrappers.RecordVideo,
 )
-PLAIN = (gym.spaces.Box, gym.spaces.Discrete, gym.spaces.MultiDiscrete, gym.spaces.MultiBinary)
-
-
-class RowStep(NamedTuple):
-    """What rows of environments answer, without the seed axis."""
-
-    next_obs: Any
-    obs: Any
-    reward: np.ndarray
-    terminated: np.ndarray
-    truncated: np.ndarray
-    valid: np.ndarray | None  # None: all
-    next_mask: np.ndarray | None  # bool [rows, A], from info["action_mask"]; None: there is none
-    mask: np.ndarray | None
-
-
-class Rows(Protocol):
-    """Rows of environments, without the seed axis: single ones, or a VectorEnv."""
-
-    name: str
-    observation_space: gym.Space[Any]
-    action_space: gym.Space[Any]
-    actions: int | None  # None: not Discrete, and handed on as they are
-    frames: int
-
-    def reset(self) -> tuple[Any, np.ndarray | None]: ...
-
-    def step(self, actions: np.ndarray) -> RowStep: ...
-
-    def state_dict(self) -> dict[str, Any]: ...
-
-    def load_state_dict(self, state: dict[str, Any]) -> tuple[Any, np.ndarray | None, np.ndarray]: ...
-
-    def close(self) -> None: ...
 
 
 class MemberRows:
@@ -66,8 +40,9 @@ class MemberRows:
         self.name = members[0].name
         self.observation_space = members[0].env.observation_space
         self.action_space = members[0].env.action_space
-        self.actions = _discrete(self.action_space)
+        self.actions = discrete(self.action_space)
         self.frames = _frames(members[0].env)
+        self._fit = Fit(self.observation_space)
 
     def reset(self) -> tuple[Any, np.ndarray | None]:
         return self.stack([member.reset() for member in self.members]), self.masks()
@@ -88,19 +63,28 @@ class MemberRows:
         return list(actions) if self.actions is None else actions.tolist()
 
     def stack(self, observations: Sequence[Any]) -> Any:
-        space = self.observation_space
-        if isinstance(space, PLAIN):
-            rows = np.array(observations, dtype=space.dtype)
-            if rows.shape[1:] == space.shape:
-                return rows
-            raise EnvError(f"{self.name} gave an observation of shape {list(rows.shape[1:])}; its space is {space}.")
-        out: Any = create_empty_array(space, n=len(observations))
-        return concatenate(space, observations, out)
+        """An observation of each row -> [R, *O]. Raises EnvError for one that does not fit the space."""
+        try:
+            return self._fit.stack(observations)
+        except Misfit as misfit:
+            raise self.members[misfit.row].misfit(misfit) from None
 
     def masks(self) -> np.ndarray | None:
-        if self.members[0].mask is None:
+        """The actions allowed now, bool [R, A], all True for a row without a mask; None where no row has one."""
+        return together([member.mask for member in self.members], self.actions)
+
+    def statistics(self) -> list[Statistics] | None:
+        """The running statistics of each row's wrappers; None where there are none."""
+        if not self.members[0].running:
             return None
-        return np.array([member.mask for member in self.members])
+        return [member.running.statistics() for member in self.members]
+
+    def recorded_returns(self) -> np.ndarray | None:
+        """The mean return of each seed's last episodes by info["episode"], float64 [N]; None where it was never given."""
+        recorded = [member.recorded for member in self.members if member.e == 0]
+        if not any(recorded):
+            return None
+        return np.array([np.mean(returns) if returns else np.nan for returns in recorded])
 
     def state_dict(self) -> dict[str, Any]:
         return {"members": [member.state_dict() for member in self.members]}
@@ -114,91 +98,10 @@ class MemberRows:
             member.env.close()
 
 
-class VectorRows:
-    """A `gymnasium.vector.VectorEnv` in any autoreset mode."""
-
-    def __init__(self, vector: VectorEnv[Any, Any, Any], seeds: list[int]) -> None:
-        self.vector, self.seeds = vector, seeds
-        self.name = vector.spec.id if vector.spec is not None else type(vector.unwrapped).__name__
-        self.observation_space = vector.single_observation_space
-        self.action_space = vector.single_action_space
-        self.actions = _discrete(self.action_space)
-        self.first_action = int(getattr(self.action_space, "start", 0))
-        mode = vector.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP)
-        self.mode = mode if isinstance(mode, AutoresetMode) else AutoresetMode(mode)
-        self.over = np.zeros(vector.num_envs, dtype=np.bool_)
-        self.frames = 1
-
-    def reset(self) -> tuple[Any, np.ndarray | None]:
-        # A native vector environment has one generator for all its rows and takes one number.
-        many = isinstance(self.vector.unwrapped, (SyncVectorEnv, AsyncVectorEnv))
-        seed: Any = self.seeds if many else self.seeds[0]
-        obs, infos = self.vector.reset(seed=seed)
-        self.over[:] = False
-        return obs, infos.get("action_mask")
-
-    def step(self, actions: np.ndarray) -> RowStep:
-        obs, reward, terminated, truncated, infos = self.vector.step(
-            actions if self.actions is None else actions + self.first_action
-        )
-        obs = _copied(obs)
-        reward, terminated, truncated = (np.array(x) for x in (reward, terminated, truncated))
-        if not np.isfinite(reward).all():
-            row = int(np.flatnonzero(~np.isfinite(reward))[0])
-            raise EnvError(f"{self.name} gave the reward {reward[row]} in row {row}; rewards must be finite numbers.")
-        over = terminated | truncated
-        mask = infos.get("action_mask")
-        mask = None if mask is None else np.array(mask)
-        if self.mode == AutoresetMode.NEXT_STEP:
-            # A row that was over spent this call on its reset: what it answers belongs to no action.
-            valid = ~self.over
-            self.over = over
-            if mask is not None:
-                mask[over] = True  # what is answered to an action after the end counts for nothing
-            return RowStep(obs, obs, reward, terminated, truncated, None if valid.all() else valid, mask, mask)
-        if not over.any():
-            return RowStep(obs, obs, reward, terminated, truncated, None, mask, mask)
-        if self.mode == AutoresetMode.SAME_STEP:
-            next_mask = None if mask is None else self._final_mask(mask, infos, over)
-            return RowStep(
-                self._with_final(obs, infos, over), obs, reward, terminated, truncated, None, next_mask, mask
-            )
-        fresh, infos = self.vector.reset(options={"reset_mask": over})
-        later = mask
-        if mask is not None:
-            later = np.where(over[:, None], infos.get("action_mask", mask), mask)
-        return RowStep(obs, _copied(fresh), reward, terminated, truncated, None, mask, later)
-
-    @staticmethod
-    def _final_mask(mask: np.ndarray, infos: dict[str, Any], over: np.ndarray) -> np.ndarray:
-        """The masks with the true last ones put in where an episode is over."""
-        final = infos.get("final_info", {}).get("action_mask")
-        return np.where(over[:, None], True if final is None else final, mask)
-
-    def _with_final(self, obs: Any, infos: dict[str, Any], over: np.ndarray) -> Any:
-        """The observations with the true last ones put in where an episode is over."""
-        final = infos.get("final_obs")
-        if final is None:
-            raise EnvError(
-                f"{self.name} resets in the same step but gives no infos['final_obs']: the last step is lost."
-            )
-        true = _copied(obs)
-        for row in np.flatnonzero(over):
-            _put(true, int(row), _row(final, int(row)))
-        return true
-
-    def state_dict(self) -> dict[str, Any]:
-        raise EnvError(f"{self.name} is a VectorEnv, which keeps its state to itself: it cannot be saved mid-episode.")
-
-    def load_state_dict(self, state: dict[str, Any]) -> tuple[Any, np.ndarray | None, np.ndarray]:
-        raise EnvError(f"{self.name} is a VectorEnv, whose state cannot be set.")
-
-    def close(self) -> None:
-        self.vector.close()
-
-
-def _discrete(space: gym.Space[Any]) -> int | None:
-    return int(space.n) if isinstance(space, gym.spaces.Discrete) else None
+def altered_by(env: gym.Env[Any, Any]) -> tuple[str, ...]:
+    """The wrappers around `env` that are known to alter rewards, by name, from the outermost in."""
+    altering = gym.RewardWrapper, gym.wrappers.NormalizeReward
+    return tuple(type(layer).__name__ for layer in layers(env) if isinstance(layer, altering))
 
 
 def _frames(env: gym.Env[Any, Any]) -> int:
@@ -212,38 +115,20 @@ def _frames(env: gym.Env[Any, Any]) -> int:
     return 1
 
 
-def _copied(obs: Any) -> Any:
-    if isinstance(obs, dict):
-        return {key: _copied(part) for key, part in obs.items()}
-    return tuple(_copied(part) for part in obs) if isinstance(obs, tuple) else np.array(obs)
-
-
-def _row(batch: Any, row: int) -> Any:
-    if isinstance(batch, dict):
-        return {key: _row(part, row) for key, part in batch.items()}
-    return tuple(_row(part, row) for part in batch) if isinstance(batch, tuple) else batch[row]
-
-
-def _put(batch: Any, row: int, value: Any) -> None:
-    if isinstance(batch, dict):
-        for key, part in batch.items():
-            _put(part, row, value[key])
-    elif isinstance(batch, tuple):
-        for part, item in zip(batch, value, strict=True):
-            _put(part, row, item)
-    else:
-        batch[row] = value
-
-
 def members_of(where: Source, seeds: Sequence[int], envs_per_seed: int, encode: Any = None) -> list[Member] | None:
     """N * E single environments of a source, or None where it is a VectorEnv that cannot be taken apart."""
-    if where.vector is None:
-        return [Member(where.make(), seed, e, encode) for seed in seeds for e in range(envs_per_seed)]
-    _check_rows(where, len(seeds), envs_per_seed)
-    if type(where.vector) is not SyncVectorEnv:
-        return None
-    rows = [(seed, e) for seed in seeds for e in range(envs_per_seed)]
-    return [Member(env, seed, e, encode) for env, (seed, e) in zip(where.vector.envs, rows, strict=True)]
+    if where.vector is not None:
+        _check_rows(where, len(seeds), envs_per_seed)
+        if type(where.vector) is not SyncVectorEnv:
+            return None
+    members = []
+    for k, seed in enumerate(seeds):
+        recorded: deque[float] = deque(maxlen=WINDOW)
+        for e in range(envs_per_seed):
+            row = k * envs_per_seed + e
+            env = where.make() if where.vector is None else where.vector.envs[row]
+            members.append(Member(env, seed, e, encode, recorded))
+    return members
 
 
 def _check_rows(where: Source, n: int, e: int) -> None:
@@ -260,4 +145,4 @@ def rows_of(where: Source, seeds: tuple[int, ...], envs_per_seed: int) -> Member
     if members is not None:
         return MemberRows(members)
     assert where.vector is not None
-    return VectorRows(where.vector, [member_seed(seed, e) for seed in seeds for e in range(envs_per_seed)])
+    return VectorRows(where.vector, seeds, envs_per_seed)

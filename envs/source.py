@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import copy
-import difflib
-import importlib
 import json
-import re
 import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -15,15 +12,20 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 from gymnasium.envs.registration import EnvSpec
-from gymnasium.vector import VectorEnv
+from gymnasium.vector import VectorEnv, VectorWrapper
+
+from envs.errors import EnvError
+from envs.ids import find
+
+__all__ = ["EnvError", "EnvLike", "Source", "from_description", "source", "vector_layers"]
 
 from supervised.validate import shown, unwrapped
 
 EnvLike = str | EnvSpec | Callable[[], gym.Env[Any, Any]] | VectorEnv[Any, Any, Any]
 
 
-class EnvError(ValueError):
-    """An environment could not be made or misbehaved; the message names it."""
+# Wrappers of vector environments that leave observations, actions and rewards as they are.
+HARMLESS_VECTOR = ("RecordEpisodeStatistics", "RecordVideo", "HumanRendering")
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,24 +33,25 @@ class Source:
     """Makes environments. `description` is what a checkpoint can hold: id and kwargs, or None for code."""
 
     name: str
-    maker: Callable[..., gym.Env[Any, Any]] | None
+    maker: Callable[..., gym.Env[Any, Any]] | None  # of a VectorEnv: a function of the row
     description: dict[str, Any] | None
     vector: VectorEnv[Any, Any, Any] | None = None
     made: weakref.WeakSet[gym.Env[Any, Any]] = field(default_factory=weakref.WeakSet)
 
-    def make(self, render_mode: str | None = None) -> gym.Env[Any, Any]:
-        """A new environment.
+    def make(self, render_mode: str | None = None, row: int = 0) -> gym.Env[Any, Any]:
+        """A new environment; row: of a VectorEnv, the row whose kind it is of.
 
         Raises EnvError when it cannot be made, or when a function returns an environment that it returned before.
         """
         if self.maker is None:
-            raise EnvError(
-                f"{self.name} was given as a VectorEnv without a spec, or with wrappers, so no environment of its kind can be"
-                " made to evaluate in. Give an id or a function that returns one environment."
-            )
+            assert self.vector is not None
+            raise EnvError(f"{self.name}: {_no_single(self.vector)}")
         try:
             with np.errstate(invalid="ignore"):  # FrozenLake divides by zero on a map without a start
-                env = self.maker(render_mode=render_mode) if self.description else self.maker()
+                if self.vector is not None:
+                    env = self.maker(row)
+                else:
+                    env = self.maker(render_mode=render_mode) if self.description else self.maker()
         except Exception as error:  # whatever a user's environment may raise
             raise EnvError(f"{self.name} could not be made: {type(error).__name__}: {error}") from error
         if not isinstance(env, gym.Env):
@@ -57,7 +60,17 @@ class Source:
             raise EnvError(f"{self.name} returned the same environment twice; it must make a new one at each call.")
         if self.description is None:
             self.made.add(env.unwrapped)
+        if self.vector is not None:
+            _check_single(self.name, env, self.vector)
         return env
+
+    def why_not_made(self) -> str | None:
+        """Try to make one more environment, and close it -> None, or why it cannot be made now."""
+        try:
+            self.make().close()
+        except EnvError as error:
+            return str(error)
+        return None
 
 
 def source(env: EnvLike | Source, env_kwargs: Mapping[str, Any] | None = None) -> Source:
@@ -79,7 +92,7 @@ def source(env: EnvLike | Source, env_kwargs: Mapping[str, Any] | None = None) -
     if kwargs:
         raise EnvError("env_kwargs go with an id or an EnvSpec; a function or a VectorEnv has its settings already.")
     if isinstance(env, VectorEnv):
-        return Source(env.spec.id if env.spec else type(env).__name__, _single(env), None, env)
+        return _of_vector(env)
     if isinstance(env, gym.Env):
         raise EnvError(
             f"A single {type(env.unwrapped).__name__} cannot serve several seeds. Give an id, or a function that returns a new"
@@ -92,14 +105,67 @@ def source(env: EnvLike | Source, env_kwargs: Mapping[str, Any] | None = None) -
     )
 
 
-def _single(vector: VectorEnv[Any, Any, Any]) -> Callable[[], gym.Env[Any, Any]] | None:
-    """What makes one environment of the kind that `vector` has many of; None where that cannot be known."""
-    if vector.spec is None or vector.spec.kwargs.get("wrappers") or vector.unwrapped is not vector:
+def vector_layers(vector: VectorEnv[Any, Any, Any]) -> list[VectorEnv[Any, Any, Any]]:
+    """A vector environment's wrappers, from the outermost in, and the vector environment itself at the end."""
+    found = [vector]
+    while isinstance(vector, VectorWrapper):
+        vector = vector.env
+        found.append(vector)
+    return found
+
+
+def _of_vector(vector: VectorEnv[Any, Any, Any]) -> Source:
+    found = Source(vector.spec.id if vector.spec else type(vector).__name__, _single(vector), None, vector)
+    for env in getattr(vector.unwrapped, "envs", ()):  # what its functions return must be none of these
+        found.made.add(env.unwrapped)
+    return found
+
+
+def _single(vector: VectorEnv[Any, Any, Any]) -> Callable[[int], gym.Env[Any, Any]] | None:
+    """What makes one environment of the kind that a row of `vector` is of; None where that cannot be known."""
+    if _altering(vector):
+        return None
+    functions = getattr(vector.unwrapped, "env_fns", None)
+    if functions is not None:
+        return lambda row: functions[row]()
+    if vector.spec is None or vector.spec.kwargs.get("wrappers"):
         return None
     single = copy.deepcopy(vector.spec)
     for name in ("num_envs", "vectorization_mode", "vector_kwargs", "wrappers"):
         single.kwargs.pop(name, None)
-    return lambda: gym.make(single)
+    if "max_episode_steps" in single.kwargs:  # a native vector environment takes it as a setting of its own
+        single.max_episode_steps = single.kwargs.pop("max_episode_steps")
+    return lambda row: gym.make(single)
+
+
+def _altering(vector: VectorEnv[Any, Any, Any]) -> list[str]:
+    """The wrappers around a vector environment that a single environment would lack."""
+    return [type(x).__name__ for x in vector_layers(vector)[:-1] if type(x).__name__ not in HARMLESS_VECTOR]
+
+
+def _no_single(vector: VectorEnv[Any, Any, Any]) -> str:
+    """Why no single environment of a vector environment's kind can be made."""
+    around = _altering(vector)
+    why = f"it is a VectorEnv in {', '.join(around)}" if around else "it is a VectorEnv without a spec or functions"
+    return (
+        f"{why}, so no environment of its kind can be made to evaluate in. Give an id or a function that returns one."
+    )
+
+
+def _check_single(name: str, env: gym.Env[Any, Any], vector: VectorEnv[Any, Any, Any]) -> None:
+    """Raise EnvError where a single environment is of other spaces than the rows."""
+    mine, theirs = (
+        (env.observation_space, env.action_space),
+        (
+            vector.single_observation_space,
+            vector.single_action_space,
+        ),
+    )
+    if mine != theirs:
+        env.close()
+        raise EnvError(
+            f"{name}: a single environment has the spaces {mine}, and the rows of the VectorEnv have {theirs}."
+        )
 
 
 def from_description(description: Mapping[str, Any]) -> Source:
@@ -121,7 +187,7 @@ def from_description(description: Mapping[str, Any]) -> Source:
 
 
 def _from_id(name: str, kwargs: dict[str, Any]) -> Source:
-    _find(name)
+    find(name)
     kwargs = unwrapped(kwargs)
     try:
         plain = json.loads(json.dumps(kwargs, allow_nan=False))
@@ -133,19 +199,3 @@ def _from_id(name: str, kwargs: dict[str, Any]) -> Source:
         return gym.make(name, **({**kwargs, "render_mode": render_mode} if render_mode else kwargs))
 
     return Source(name, make, {"id": name, "kwargs": plain})
-
-
-def _find(name: str) -> None:
-    """Raise EnvError unless gymnasium knows `name`; "module:id" imports the module, as gymnasium.make does."""
-    try:
-        if ":" in name:  # as gymnasium.make does
-            importlib.import_module(name.split(":", maxsplit=1)[0])
-        gym.spec(name.rsplit(":", maxsplit=1)[-1])
-    except (gym.error.Error, ImportError) as error:
-        stem = re.sub(r"-v\d+$", "", name)
-        known = {re.sub(r"-v\d+$", "", key).lower(): key for key in gym.registry}
-        near = difflib.get_close_matches(stem.lower(), known, n=3, cutoff=0.6)
-        hint = f" Did you mean {', '.join(known[key] for key in near)}?" if near else ""
-        if isinstance(error, ImportError):
-            hint = f" {error}"
-        raise EnvError(f"Gymnasium knows no environment {name!r}.{hint}") from error

@@ -14,8 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from envs.errors import EnvError
 from envs.rows import MemberRows, Rows, rows_of
-from envs.source import EnvError, EnvLike, Source, source
+from envs.source import EnvLike, Source, source
 from supervised import validate
 from supervised.validate import explained, seeds_of
 
@@ -39,7 +40,7 @@ class World:
     """N * E environments in lockstep. Row k * E + e of a vector environment is environment e of seed k."""
 
     def __init__(self, rows: Rows, seeds: tuple[int, ...], envs_per_seed: int) -> None:
-        self._rows = rows
+        self.rows = rows
         self.seeds, self.envs_per_seed = seeds, envs_per_seed
         self.name = rows.name
         self.observation_space: gym.Space[Any] = rows.observation_space
@@ -50,7 +51,7 @@ class World:
 
     def reset(self) -> Any:
         """Begin an episode in every environment -> its observation [N, E, *O], a tensor or a dict of tensors."""
-        obs, mask = self._rows.reset()
+        obs, mask = self.rows.reset()
         self.mask = self._mask(mask)
         return self._tensors(obs)
 
@@ -58,17 +59,18 @@ class World:
     def step(self, actions: Tensor | np.ndarray) -> Step:
         """Take actions int64 [N, E], counted from 0; those that are not Discrete [N, E, *A] as they are.
 
-        Raises EnvError for a bad shape, a NaN reward or observation, a mask that allows nothing.
+        Raises EnvError for a bad shape, a reward or an observation that is NaN or outside its space, a mask that allows
+        nothing, and whatever else breaks Gymnasium's interface.
         """
         shape = (len(self.seeds), self.envs_per_seed)
         taken = actions.cpu().numpy() if isinstance(actions, Tensor) else np.asarray(actions)
-        count = self._rows.actions
+        count = self.rows.actions
         if taken.shape[:2] != shape or (count is not None and taken.ndim > 2):
             raise EnvError(f"step takes actions [seeds, environments a seed] = {list(shape)}, not {list(taken.shape)}.")
         if count is not None and (taken.dtype.kind not in "iu" or taken.min() < 0 or taken.max() >= count):
             raise EnvError(f"Actions are whole numbers from 0 to {count - 1}; got {taken.dtype} {taken.tolist()}.")
         self.calls += 1
-        row = self._rows.step(taken.reshape(-1, *taken.shape[2:]))
+        row = self.rows.step(taken.reshape(-1, *taken.shape[2:]))
         next_obs = self._tensors(row.next_obs)
         self.mask = self._mask(row.mask)
         return Step(
@@ -77,7 +79,7 @@ class World:
             torch.from_numpy(row.truncated.reshape(shape)),
             next_obs,
             next_obs if row.obs is row.next_obs else self._tensors(row.obs),
-            self.mask if row.next_mask is row.mask else self._mask(row.next_mask, row.terminated),
+            self.mask if row.next_mask is row.mask else self._mask(row.next_mask),
             None if row.valid is None else torch.from_numpy(row.valid.reshape(shape)),
             self.mask,
         )
@@ -92,52 +94,31 @@ class World:
         if isinstance(obs, tuple):
             return {str(i): self._tensors(part) for i, part in enumerate(obs)}
         array = np.array(obs)  # a copy: nobody writes into what was given
-        if array.dtype.kind == "f" and np.isnan(array).any():
-            row = int(np.isnan(array).reshape(len(array), -1).any(1).argmax())
-            raise EnvError(
-                f"{self.name} (seed {self.seeds[row // self.envs_per_seed]}) gave an observation with NaN in it, after"
-                f" {self.calls} steps: {array[row]!r}."
-            )
         return torch.from_numpy(array.reshape(len(self.seeds), self.envs_per_seed, *array.shape[1:]))
 
-    def _mask(self, mask: np.ndarray | None, over: np.ndarray | None = None) -> Tensor | None:
-        """Actions allowed, bool [N, E, A]; where the episode is over nothing needs to be."""
-        if mask is None:
-            return None
-        if mask.ndim != 2 or mask.shape[1] != self._rows.actions:
-            raise EnvError(
-                f"{self.name}: info['action_mask'] must have {self._rows.actions} entries, one an action, not"
-                f" {list(mask.shape[1:])}."
-            )
-        allowed = mask.astype(np.bool_)
-        stuck = ~allowed.any(1) & (True if over is None else ~over)
-        if stuck.any():
-            seed = self.seeds[int(stuck.argmax()) // self.envs_per_seed]
-            raise EnvError(
-                f"{self.name} (seed {seed}) gave an action mask that allows no action, after {self.calls} steps; at least one"
-                " must be allowed, or the episode be over."
-            )
-        return torch.from_numpy(allowed.reshape(len(self.seeds), self.envs_per_seed, -1))
+    def _mask(self, mask: np.ndarray | None) -> Tensor | None:
+        """Actions allowed, bool [N, E, A]; None: all."""
+        return None if mask is None else torch.from_numpy(mask.reshape(len(self.seeds), self.envs_per_seed, -1))
 
     @property
     def resumable(self) -> bool:
         """Whether the environments can be gone on with, in the middle of an episode."""
-        return isinstance(self._rows, MemberRows)
+        return isinstance(self.rows, MemberRows)
 
     def state_dict(self) -> dict[str, Any]:
         """Where every environment is. Raises EnvError for a VectorEnv that keeps this to itself."""
-        return {"calls": self.calls, **self._rows.state_dict()}
+        return {"calls": self.calls, **self.rows.state_dict()}
 
     @explained("the state that state_dict returned")
     def load_state_dict(self, state: dict[str, Any]) -> tuple[Any, np.ndarray]:
         """Go back to a saved place -> the observations to act on, and bool [N, E]: which are in a fresh episode instead."""
         self.calls = int(state.get("calls", 0))
-        obs, mask, fresh = self._rows.load_state_dict(state)
+        obs, mask, fresh = self.rows.load_state_dict(state)
         self.mask = self._mask(mask)
         return self._tensors(obs), fresh.reshape(len(self.seeds), self.envs_per_seed)
 
     def close(self) -> None:
-        self._rows.close()
+        self.rows.close()
 
 
 def make(

@@ -1,181 +1,21 @@
-"""How good a greedy policy is: by episodes in environments of its own, and exactly where the model is known.
-
-Evaluation touches nothing that training uses: it has its own environments and its own random numbers.
-"""
+"""How good a greedy policy is: exactly where the model is known, else by episodes (`rl.greedy`)."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
 from envs import tables
-from envs.member import Member
-from envs.rows import MemberRows
-from envs.source import Source
-from envs.vector import World
-from rl import explore, jit, planning
+from rl import explore, planning
 from rl.agents.deep import DeepAgent
 from rl.agents.linear import LinearAgent
 from rl.agents.table import TableAgent, Tabular
+from rl.greedy import STEP_LIMIT, Evaluation, by_episodes, joined
 from rl.masked import best_allowed
-from rl.runs.loop import world_reset, world_step
-from rl.spaces import StateIndex
-from supervised import bits, statistics
 from supervised.schedules import STEPS, as_schedule, value_at
-from supervised.validate import integer, optional
 
-# Where an environment has no time limit, a policy that walks in circles would never come back.
-STEP_LIMIT = 1_000
-MOST_EPISODES = 1_000_000  # of a seed
-LANES = 10  # episodes of a seed side by side, where a network plays
-
-
-@dataclass(frozen=True, eq=False)
-class Evaluation:
-    """Returns and lengths of greedy episodes, float64 and int64 [N, episodes].
-
-    step_limit: the steps after which an episode was cut: the environment's own limit, or ours where it has none.
-    """
-
-    returns: np.ndarray
-    lengths: np.ndarray
-    step_limit: int
-    seeds: tuple[int, ...]
-
-    @property
-    def per_seed(self) -> np.ndarray:
-        """Mean return of each seed [N]."""
-        means: np.ndarray = self.returns.mean(1)
-        return means
-
-    @property
-    def mean(self) -> float:
-        """Mean return over seeds."""
-        return float(self.per_seed.mean())
-
-    def interval(self, level: float = 0.95) -> tuple[float, float]:
-        """Student's t interval of the mean over seeds; (nan, nan) with one seed, for then nothing is known of the spread."""
-        return statistics.interval(self.per_seed, level)
-
-    def __str__(self) -> str:
-        n, episodes = self.returns.shape
-        return (
-            f"mean return {statistics.describe(self.per_seed)} over {n} seed{'s' * (n > 1)} x {episodes} episodes,"
-            f" each cut after {self.step_limit:,} steps"
-        )
-
-
-def evaluation_seed(seed: int) -> int:
-    """What the evaluation environment of a seed is reset with: nothing that training uses."""
-    return int(np.random.SeedSequence(seed, spawn_key=(0, 0, 0)).generate_state(1)[0])
-
-
-def rollout(episodes: int, limit: int, policy: Any, world: Any, returns: Any, lengths: Any) -> None:
-    """Greedy episodes in environment 0 of `world`: policy int64 [S] -> returns and lengths [episodes]."""
-    for i in range(episodes):
-        s = world_reset(world, 0)
-        total = 0.0
-        length = 0
-        over = False
-        while not over and length < limit:
-            s, reward, terminated, truncated = world_step(world, 0, policy[s])
-            total += reward
-            length += 1
-            over = terminated or truncated
-        returns[i] = total
-        lengths[i] = length
-
-
-def by_episodes(
-    agent: TableAgent | LinearAgent | DeepAgent,
-    where: Source,
-    model: tables.Model | None,
-    episodes: int,
-    step_limit: int | None = None,
-) -> Evaluation:
-    """Evaluate every seed's greedy policy in `episodes` episodes of an environment of its own."""
-    episodes, step_limit = check_evaluation(episodes, step_limit)
-    returns = np.zeros((len(agent.seeds), episodes))
-    lengths = np.zeros((len(agent.seeds), episodes), np.int64)
-    own_limit = None if model is None else model.limit
-    if model is None:
-        env = where.make()
-        own_limit = env.spec.max_episode_steps if env.spec is not None else None
-    limit = min(x for x in (own_limit, step_limit, None if own_limit or step_limit else STEP_LIMIT) if x)
-    if model is None and not isinstance(agent, TableAgent):
-        env.close()
-        _by_network(agent, where, limit, returns, lengths)
-        return Evaluation(returns, lengths, limit, agent.seeds)
-    for k, seed in enumerate(agent.seeds):
-        if model is not None:
-            policy = best_allowed(agent.table[k], model.mask)
-            parts = {"world_step": tables.model_step, "world_reset": tables.model_reset}
-            fast = jit.compiled(rollout, **parts)
-            rng = np.random.Generator(np.random.PCG64(evaluation_seed(seed)))
-            world = tables.world_of(model, np.zeros(1, np.int64), np.zeros(1, np.int64), (rng,))
-            (fast or jit.specialise(rollout, **parts))(episodes, limit, policy, world, returns[k], lengths[k])
-        else:
-            assert isinstance(agent, TableAgent)
-            if k > 0:  # an environment of each seed's own, for some keep what outlives an episode
-                env.close()
-                env = where.make()
-            member = Member(env, evaluation_seed(seed), 0, StateIndex(agent.index.space, where.name))
-            _by_table(agent.table[k], agent.greedy()[k].tolist(), member, limit, returns[k], lengths[k])
-    if model is None:
-        env.close()
-    return Evaluation(returns, lengths, limit, agent.seeds)
-
-
-def _by_table(
-    q: np.ndarray, policy: list[int], member: Member, limit: int, returns: np.ndarray, lengths: np.ndarray
-) -> None:
-    """Greedy episodes of one seed's table q [S, A]; what the environment allows now overrules the policy."""
-    for i in range(len(returns)):
-        s, over = member.reset(), False
-        while not over and lengths[i] < limit:
-            a = policy[s] if member.mask is None else int(best_allowed(q[s], member.mask))
-            s, reward, terminated, truncated = member.step(a)
-            returns[i] += reward
-            lengths[i] += 1
-            over = terminated or truncated
-
-
-def check_evaluation(episodes: Any, step_limit: Any) -> tuple[int, int | None]:
-    """How many episodes, and where they are cut. Raises ArgumentError for no whole numbers from 1 on, 1 000 000 at most."""
-    return integer(episodes, "episodes", 1, MOST_EPISODES), optional(integer, step_limit, "step_limit", 1)
-
-
-def _by_network(
-    agent: DeepAgent | LinearAgent, where: Source, limit: int, returns: np.ndarray, lengths: np.ndarray
-) -> None:
-    """Greedy episodes of all seeds at once, up to LANES side by side; episode i of a seed is played in its lane i % lanes."""
-    n, episodes = returns.shape
-    lanes = min(episodes, LANES)
-    members = [Member(where.make(), evaluation_seed(seed), e) for seed in agent.seeds for e in range(lanes)]
-    rows = MemberRows(members)
-    world = World(rows, agent.seeds, lanes)
-    obs = [member.reset() for member in members]
-    playing = np.tile(np.arange(lanes), n)  # which episode each plays
-    with bits.threads(1):
-        while (playing < episodes).any():
-            batch, masks = world.as_tensors(rows.stack(obs), rows.masks())
-            q = agent.q(batch)
-            mask = agent.allowed(batch, masks)
-            actions = explore.greedy(q, mask=mask).reshape(-1).tolist()
-            for r, member in enumerate(members):
-                if playing[r] >= episodes:
-                    continue
-                k, i = r // lanes, playing[r]
-                obs[r], reward, terminated, truncated = member.step(actions[r])
-                returns[k, i] += reward
-                lengths[k, i] += 1
-                if terminated or truncated or lengths[k, i] >= limit:
-                    playing[r] += lanes
-                    obs[r] = member.reset()
-    world.close()
+__all__ = ["Evaluation", "Exact", "by_episodes", "exact_of", "joined"]
 
 
 class Exact:

@@ -181,6 +181,7 @@ def gif(run: Run, k: int = 0, render_mode: str = "rgb_array") -> tuple[bytes, tu
     frames, total = [], 0.0
     try:
         policy = run.policy(run.seeds[k])
+        policy.wrap(env)
         obs, _ = env.reset(seed=run.seeds[k])
         frames.append(_frame(env))
         for _ in range(500):

@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import torch
 
+from envs.running import Running, Statistics, checked
 from rl import jit, masked
 from rl.agents.deep import DeepAgent
 from rl.agents.linear import LinearAgent
@@ -31,8 +33,8 @@ class TablePolicy:
     """The policy of one seed's Q-table.
 
     table: Q-values [S, A]. explore and level: the rule, with its epsilon, temperature or scale, that deterministic=False
-    follows. allowed: uint8 [S, A], the actions that the environment allowed in each state; None: all. Raises ValueError for
-    a table of another shape, or that is not finite.
+    follows. statistics: as of `NetworkPolicy`. allowed: uint8 [S, A], the actions that the environment allowed in each state;
+    None: all. Raises ValueError for a table of another shape, or that is not finite.
     """
 
     def __init__(
@@ -43,8 +45,10 @@ class TablePolicy:
         seed: int = 0,
         explore: int = EPSILON_GREEDY,
         level: float = 0.0,
+        statistics: Statistics | None = None,
         allowed: np.ndarray | None = None,
     ) -> None:
+        self.statistics = statistics
         self.table = _floats(table, "table")
         self.observation_space, self.action_space = observation_space, action_space
         self.seed = integer(seed, "seed", 0)
@@ -95,6 +99,13 @@ class TablePolicy:
         values: np.ndarray = self.table[states].reshape(*shape, self.actions)
         return values
 
+    def wrap(self, env: gym.Env[Any, Any]) -> gym.Env[Any, Any]:
+        """Freeze the running statistics of training into the wrappers of `env`, which is returned.
+
+        The policy takes observations as that environment then gives them. Raises ValueError where the wrappers are others.
+        """
+        return frozen(env, self.statistics)
+
     def save(self, path: str | Path) -> None:
         """Write the policy to a safetensors file."""
         meta = {
@@ -106,13 +117,15 @@ class TablePolicy:
             "level": self.level,
         }
         masks = {} if self.allowed is None else {"allowed": self.allowed}
-        checkpoint.save(validate.path(path, "path"), {"q": self.table, **masks}, meta, keep=False)
+        state = {"q": self.table, "statistics": self.statistics, **masks}
+        checkpoint.save(validate.path(path, "path"), state, meta, keep=False)
 
 
 class NetworkPolicy:
     """The policy of one seed's Q-network, or of its tiles.
 
     description: of the agent. weights: by the names they have in the agent. explore and level: as of `TablePolicy`.
+    statistics: what the wrappers of its environment (NormalizeObservation) knew in training; `wrap` puts them into another.
     Raises ValueError where the weights are of another network.
     """
 
@@ -125,8 +138,9 @@ class NetworkPolicy:
         seed: int = 0,
         explore: int = EPSILON_GREEDY,
         level: float = 0.0,
+        statistics: Statistics | None = None,
     ) -> None:
-        self.description = description
+        self.description, self.statistics = description, statistics
         self.observation_space, self.action_space = observation_space, action_space
         self.seed = integer(seed, "seed", 0)
         self.explore, self.level = check_rule(explore, level)
@@ -210,6 +224,13 @@ class NetworkPolicy:
         tensors = {name: torch.from_numpy(np.array(part))[None] for name, part in found.items()}
         return tensors.get("", tensors), shapes.pop()
 
+    def wrap(self, env: gym.Env[Any, Any]) -> gym.Env[Any, Any]:
+        """Freeze the running statistics of training into the wrappers of `env`, which is returned.
+
+        The policy takes observations as that environment then gives them. Raises ValueError where the wrappers are others.
+        """
+        return frozen(env, self.statistics)
+
     def save(self, path: str | Path) -> None:
         """Write the policy to a safetensors file."""
         meta = {
@@ -221,7 +242,15 @@ class NetworkPolicy:
             "explore": self.explore,
             "level": self.level,
         }
-        checkpoint.save(validate.path(path, "path"), {"weights": self.agent.weights_of(0)}, meta, keep=False)
+        state = {"weights": self.agent.weights_of(0), "statistics": self.statistics}
+        checkpoint.save(validate.path(path, "path"), state, meta, keep=False)
+
+
+def frozen(env: gym.Env[Any, Any], statistics: Statistics | None) -> gym.Env[Any, Any]:
+    """`env`, with running statistics put into its wrappers and updated no more; None: as it is."""
+    if statistics is not None:
+        Running(env).freeze(statistics)
+    return env
 
 
 def _answer(actions: np.ndarray, shape: tuple[int, ...]) -> np.ndarray | np.int64:
@@ -276,13 +305,16 @@ def load_policy(path: str | Path, network: Any = None, mask: Any = None) -> Tabl
         raise CheckpointError(f"{path} holds a {meta.get('kind')}, not a policy. Read a run with rl.load.")
     try:
         spaces = space_from_json(meta["observation_space"]), space_from_json(meta["action_space"])
-        rest = int(meta["seed"]), int(meta["explore"]), float(meta["level"])
+        rest: dict[str, Any] = {
+            name: kind(meta[name]) for name, kind in (("seed", int), ("explore", int), ("level", float))
+        }
+        rest["statistics"] = checked(state.get("statistics"))
         if meta["kind"] == "policy":
-            return TablePolicy(state["q"], *spaces, *rest, allowed=state.get("allowed"))
+            return TablePolicy(state["q"], *spaces, **rest, allowed=state.get("allowed"))
         description = from_json(meta["agent"], network=network, mask=mask)
         if type(description).__name__ not in AGENTS:
             raise CheckpointError(f"{path} names no agent.")
-        return NetworkPolicy(description, state["weights"], *spaces, *rest)
+        return NetworkPolicy(description, state["weights"], *spaces, **rest)
     except CheckpointError:
         raise
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, OverflowError, SpaceError) as error:

@@ -8,7 +8,7 @@ before an ending have shorter ones. `rl.ring` says where everything lies.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import gymnasium as gym
@@ -289,8 +289,7 @@ class Replay:
             return np.ascontiguousarray(rows.reshape(self.n, self.envs, used, *array.shape[1:]))
 
         stores = {"action": self.action, "reward": self.reward, "kind": self.kind, "starts": self.starts}
-        if self.masks is not None:
-            stores["masks"] = self.masks
+        stores["forbidden"] = np.zeros((len(self.kind), 0), np.bool_) if self.masks is None else ~self.masks
         counters = {name: getattr(self, name).reshape(self.n, self.envs) for name in COUNTERS}
         state: dict[str, Any] = {name: part(array) for name, array in stores.items()} | counters
         state["obs"] = {name: part(array) for name, array in self.obs.items()}
@@ -328,9 +327,7 @@ class Replay:
             put_back(name, array, state["obs"][name])
         for name in ("action", "reward", "kind", "starts"):
             put_back(name, getattr(self, name), state[name])
-        if "masks" in state:
-            self.masks = np.ones((len(self.kind), self.actions), np.bool_)
-            put_back("masks", self.masks, state["masks"])
+        self._put_back_masks(state, put_back)
         for name in COUNTERS:
             getattr(self, name)[:] = state[name].reshape(-1)
         self._check_starts()
@@ -342,6 +339,17 @@ class Replay:
                 raise ValueError("The priorities of the saved replay are damaged.")
             put_priority(self.total, self.least, values.reshape(self.n, -1))
             self.highest[:] = state["highest"]
+
+    def _put_back_masks(
+        self, state: Mapping[str, Any], put_back: Callable[[str, np.ndarray, np.ndarray], None]
+    ) -> None:
+        """Saved as what is forbidden, so that zeros fill up seeds without masks; in older files as what is allowed."""
+        forbidden = ~state["masks"] if "masks" in state else state.get("forbidden", np.zeros((0, 0)))
+        self.masks = None
+        if forbidden.shape[-1]:
+            self.masks = np.zeros((len(self.kind), self.actions), np.bool_)
+            put_back("forbidden", self.masks, forbidden)
+            np.logical_not(self.masks, out=self.masks)
 
     def _check_starts(self) -> None:
         """Raise ValueError where a step that can be sampled is none, or lies outside its lane."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import sys
+import time
+import warnings
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -11,10 +13,14 @@ from typing import Any, Protocol, runtime_checkable
 
 import gymnasium as gym
 import numpy as np
+import torch
 from torch import Tensor
 
 import envs
 from envs import tables
+from envs.contract import raised_by_environment
+from envs.repeatable import why_not_repeatable
+from envs.running import Statistics, per_seed
 from envs.source import EnvLike, Source, from_description, source
 from rl import describe
 from rl.agents.deep import DeepAgent, check_learner
@@ -59,6 +65,8 @@ class Shared(Protocol):
     def saved(self, path: Path) -> None: ...
 
     def evaluate(self, episodes: int, step_limit: int | None) -> Evaluation: ...
+
+    def statistics(self) -> list[Statistics] | None: ...
 
     def fetch_agent(self) -> None: ...
 
@@ -118,8 +126,26 @@ class Run:
         return self.loop.advance(check_steps(steps))
 
     def episodes(self) -> dict[str, Tensor]:
-        """Mean return and length of each seed's last 100 episodes, each [N]; NaN before one has ended."""
-        return self.loop.episodes()
+        """Mean return and length of each seed's last 100 episodes, each [N]; NaN before one has ended.
+
+        Where info["episode"] gives returns (RecordEpisodeStatistics, below a wrapper that alters rewards, say), their mean
+        is rollout/recorded_ep_rew_mean; rollout/ep_rew_mean is of the rewards that the agent learns from.
+        """
+        found = self.loop.episodes()
+        if not isinstance(self.loop, Shared) and self.loop.rows is not None:
+            recorded = self.loop.rows.recorded_returns()
+            if recorded is not None:
+                found = {**found, "rollout/recorded_ep_rew_mean": torch.from_numpy(recorded)}
+        return found
+
+    def statistics(self) -> list[Statistics] | None:
+        """The running statistics that each seed's wrappers keep now (NormalizeObservation), pooled over its environments.
+
+        None where there are none, or they cannot be read (in the processes of an AsyncVectorEnv).
+        """
+        if isinstance(self.loop, Shared):
+            return self.loop.statistics()
+        return None if self.loop.rows is None else per_seed(self.loop.rows.statistics(), len(self.seeds))
 
     @cached_property
     def exact(self) -> Exact | None:
@@ -134,7 +160,8 @@ class Run:
         """Greedy episodes of each seed in environments of its own; the same numbers at each call with the same values."""
         if isinstance(self.loop, Shared):
             return self.loop.evaluate(episodes, step_limit)
-        return by_episodes(self.agent, self.where, self.model, episodes, step_limit)
+        longest, running = self.loop.longest(), self.statistics()
+        return by_episodes(self.agent, self.where, self.model, episodes, step_limit, longest, running)
 
     def policy(self, seed: int | str | None = None) -> TablePolicy | NetworkPolicy:
         """The greedy policy of a seed (its value, not its place); None: the first; "best": the best by evaluation."""
@@ -149,7 +176,9 @@ class Run:
         k = self.seeds.index(int(plain))
         explore: Any = self.description.explore
         level = float(self.loop.metrics()["rollout/exploration_rate"][k])
-        rest = {"seed": self.seeds[k], "explore": explore.kind, "level": level}
+        statistics = self.statistics()
+        own = None if statistics is None else statistics[k]
+        rest = {"seed": self.seeds[k], "explore": explore.kind, "level": level, "statistics": own}
         if explore.kind == UPPER_BOUND:  # it needs the counts, which stay behind: what is left is greedy
             rest |= {"explore": EPSILON_GREEDY, "level": 0.0}
         if isinstance(self.agent, TableAgent):
@@ -305,6 +334,8 @@ def restored(
     except (CheckpointError, envs.EnvError):
         raise
     except DAMAGE as error:
+        if raised_by_environment(error):  # while its episode was replayed
+            raise
         raise CheckpointError(f"{path} is a damaged checkpoint: {error}{checkpoint.hint(path)}") from error
     return run
 
@@ -319,22 +350,50 @@ def model_digest(model: tables.Model) -> str:
 
 
 def _look(where: Source) -> tuple[tables.Model | None, str, tuple[Any, Any]]:
-    """The model of an environment (None, with the reason, if it has none) and its spaces."""
+    """The model of an environment (None, with the reason, if it has none) and its spaces.
+
+    At most one environment is open at a time, and none in the end.
+    """
     if where.vector is not None:
         spaces = where.vector.single_observation_space, where.vector.single_action_space
         return None, "a VectorEnv is stepped as it is", spaces
-    first, second = where.make(), where.make()
-    spaces = first.observation_space, first.action_space
+    began = time.perf_counter()
+    env = where.make()
+    spaces = env.observation_space, env.action_space
     try:
-        model, other = tables.read(first), tables.read(second)
+        model = tables.read(env)
     except tables.NotATable as reason:
-        return None, str(reason), spaces
+        why = str(reason)
+    except BaseException:
+        env.close()
+        raise
+    else:
+        env.close()
+        _check_same(where, model)
+        return model, "", spaces
+    if not isinstance(spaces[1], gym.spaces.Discrete):
+        env.close()
+        return None, why, spaces
+    if hasattr(env.unwrapped, "P"):  # it may have been driven already
+        env.close()
+        env = where.make()
+    fault = why_not_repeatable(env, where.make, began)
+    if fault is not None:
+        warnings.warn(f"{where.name} {fault}", RuntimeWarning, stacklevel=4)
+    return None, why, spaces
+
+
+def _check_same(where: Source, model: tables.Model) -> None:
+    """Raise EnvError where an environment that is made again has another model."""
+    env = where.make()
+    try:
+        same = model.same_as(tables.read(env))
+    except tables.NotATable:
+        same = False
     finally:
-        first.close()
-        second.close()
-    if not model.same_as(other):
+        env.close()
+    if not same:
         raise envs.EnvError(
             f"{where.name} is another environment each time it is made (a random map, perhaps), so seeds could not be compared"
             " nor policies evaluated in it. Fix it, for instance with desc=..."
         )
-    return model, "", spaces

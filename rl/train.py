@@ -6,6 +6,7 @@ import contextlib
 import functools
 import math
 import time
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -110,6 +111,7 @@ def train(
         if progress and _replay_bytes(run) > TOLD_OF:
             say(f"The replay takes {_replay_bytes(run) / 1e9:.1f} GB when it is full.")
         label = f"{len(run.seeds)} seed{'s' * (len(run.seeds) > 1)}"
+        evaluates = (logger is not None or progress) and _can_evaluate(run)
         with session.running(label, steps, run.step, progress) as bar, shared(run, workers):
             result = math.nan
             began, begun_at = time.perf_counter(), run.step
@@ -121,7 +123,7 @@ def train(
                 if _due(before, run.step, grid["log"]):
                     _log(logger, run, {**metrics, **run.episodes()}, {"time/fps": run.steps_per_second})
                     run.loop.logged()
-                if _due(before, run.step, grid["evaluate"]) and (logger or bar.shown):
+                if _due(before, run.step, grid["evaluate"]) and evaluates and (logger is not None or bar.shown):
                     result = _log(logger, run, _evaluate(run))
                 if _due(before, run.step, grid["save"]) and logger is not None:
                     _look(logger, run, videos)
@@ -228,14 +230,26 @@ def _due(before: int, after: int, every: int) -> bool:
     return after // every > before // every
 
 
+def _can_evaluate(run: Run) -> bool:
+    """Whether the run can be evaluated as it goes; if not, a warning says why."""
+    why = None if run.exact is not None else run.where.why_not_made()
+    if why is not None:
+        warnings.warn(f"There is no evaluation during training. {why}", RuntimeWarning, stacklevel=3)
+    return why is None
+
+
 def _evaluate(run: Run) -> dict[str, Any]:
     """The tags of eval/, each [N]: exact where the model is known, else by episodes."""
+    found: dict[str, Any]
     if run.exact is None:
         evaluation = run.evaluate(EVALUATION_EPISODES)
-        return {"eval/mean_reward": evaluation.per_seed, "eval/mean_ep_length": evaluation.lengths.mean(1)}
+        found = {"eval/mean_reward": evaluation.per_seed, "eval/mean_ep_length": evaluation.lengths.mean(1)}
+        if evaluation.recorded_per_seed is not None:
+            found["eval/recorded_mean_reward"] = evaluation.recorded_per_seed
+        return found
     if isinstance(run.loop, Shared):
         run.loop.fetch_agent()
-    found: dict[str, Any] = run.exact.metrics(run.agent)
+    found = run.exact.metrics(run.agent)
     run.regret += found["eval/optimality_gap"]
     return {**found, "eval/regret": run.regret.copy()}
 

@@ -13,6 +13,7 @@ import pickle
 import signal
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
@@ -22,9 +23,10 @@ import gymnasium as gym
 import numpy as np
 import torch
 
+from envs.running import Statistics
 from envs.source import Source, source
 from rl.agents.deep import DeepAgent
-from rl.evaluate import Evaluation
+from rl.evaluate import Evaluation, joined
 from rl.run import Run
 from supervised import checkpoint
 
@@ -155,8 +157,12 @@ class Workers:
     def evaluate(self, episodes: int, step_limit: int | None) -> Evaluation:
         """As `run.evaluate`: every process evaluates its own seeds."""
         parts = self._tell("evaluate", episodes, step_limit)
-        returns, lengths = (np.concatenate([getattr(part, name) for part in parts]) for name in ("returns", "lengths"))
-        return Evaluation(returns, lengths, parts[0].step_limit, self.seeds)
+        return joined(parts, self.seeds)
+
+    def statistics(self) -> list[Statistics] | None:
+        """As `run.statistics`."""
+        parts = self._tell("statistics")
+        return None if None in parts else [own for part in parts for own in part]
 
     def look(self) -> tuple[dict[str, torch.Tensor], dict[str, np.ndarray]]:
         """As the loop's; the first seed is in the first process."""
@@ -219,7 +225,9 @@ def serve(descriptor: int) -> None:
         try:
             torch.set_num_threads(1)
             (described, made), description, seeds, envs_per_seed, horizon, device, state = pickle.loads(data)
-            run = Run(_source(described, made), description, seeds, envs_per_seed, horizon, None, device)
+            with warnings.catch_warnings():  # whoever started it has told them already
+                warnings.simplefilter("ignore")
+                run = Run(_source(described, made), description, seeds, envs_per_seed, horizon, None, device)
             run.agent.load_state_dict(state["agent"])
             run.loop.load_state_dict(state["loop"])
         except Exception as error:  # all of it goes to whoever asked, and is raised there
@@ -231,6 +239,7 @@ def serve(descriptor: int) -> None:
             "episodes": run.episodes,
             "logged": run.loop.logged,
             "evaluate": run.evaluate,
+            "statistics": run.statistics,
             "look": run.loop.look,  # type: ignore[union-attr]  # a network's loop
             "state": run.state,
             "agent": run.agent.state_dict,
@@ -301,4 +310,11 @@ def merge(trees: list[Any]) -> Any:
 
 
 def _together(answers: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
-    return {name: torch.cat([answer[name] for answer in answers]) for name in answers[0]}
+    """Metrics of some seeds each -> those of all; NaN for seeds that have not one that others have."""
+    names = {name: None for answer in answers for name in answer}
+    sizes = [len(next(iter(answer.values()))) if answer else 0 for answer in answers]
+    missing = [torch.full((size,), torch.nan, dtype=torch.float64) for size in sizes]
+    return {
+        name: torch.cat([answer.get(name, nothing) for answer, nothing in zip(answers, missing, strict=True)])
+        for name in names
+    }

@@ -73,6 +73,7 @@ def show(run: rl.Run, policy: rl.TablePolicy, seed: int) -> None:
         env = pictures.rendered(run, "ansi")
     except EnvError as error:
         raise EnvError(f"{run.where.name} cannot be rendered as text; try --render gif.") from error
+    policy.wrap(env)
     obs, _ = env.reset(seed=seed)
     total, over, steps = 0.0, False, 0
     print(env.render())

@@ -15,7 +15,7 @@ LAYERS = [
     ("rl.agents",),
     ("rl.planning", "rl.settings", "rl.describe"),
     ("rl.policy", "rl.runs"),
-    ("rl.evaluate",),
+    ("rl.evaluate", "rl.greedy"),
     ("rl.run",),
     ("rl.pictures", "rl.results", "rl.workers"),
     ("rl.train",),

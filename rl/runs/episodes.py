@@ -57,7 +57,8 @@ def tally(
 
 
 # Of each ended episode: its return, its length, its discounted return, and the value promised at its start.
-TAGS = ("rollout/ep_rew_mean", "rollout/ep_len_mean", "rollout/discounted_return", "rollout/promised_return")
+LENGTH = "rollout/ep_len_mean"
+TAGS = ("rollout/ep_rew_mean", LENGTH, "rollout/discounted_return", "rollout/promised_return")
 
 
 class Episodes:
@@ -98,6 +99,13 @@ class Episodes:
             if ended:
                 found[k] = self.arrays["windows"][k, :, : min(int(ended), WINDOW)].mean(1)
         return {tag: torch.from_numpy(found[:, i].copy()) for i, tag in enumerate(TAGS)}
+
+    def longest(self) -> np.ndarray:
+        """Steps of the longest of each seed's last episodes, int64 [N]; 0 before one has ended."""
+        counts = np.minimum(self.arrays["ended"], WINDOW)
+        lengths = np.where(np.arange(WINDOW) < counts[:, None], self.arrays["windows"][:, TAGS.index(LENGTH)], 0)
+        found: np.ndarray = lengths.max(1).astype(np.int64)
+        return found
 
     def state_dict(self) -> dict[str, np.ndarray]:
         return self.arrays

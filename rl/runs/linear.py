@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from envs.row_step import Rows
 from envs.source import EnvError, Source
 from envs.vector import Step
 from rl import jit, masked
@@ -52,6 +53,11 @@ class Linear:
         self._learn = jit.compiled(learn) or learn
         self._choose_each = jit.compiled(choose_each) or choose_each
         self._choose_allowed = jit.compiled(choose_each, **masked.RULES) or jit.specialise(choose_each, **masked.RULES)
+
+    @property
+    def rows(self) -> Rows:
+        """The environments."""
+        return self.acting.world.rows
 
     @property
     def step(self) -> int:
@@ -151,6 +157,10 @@ class Linear:
     def episodes(self) -> dict[str, torch.Tensor]:
         """What the last episodes of each seed came to (100 at most); NaN before one ended. Each [N]."""
         return self.acting.episodes.means()
+
+    def longest(self) -> np.ndarray:
+        """Steps of the longest of each seed's last 100 episodes, int64 [N]; 0 before one has ended."""
+        return self.acting.episodes.longest()
 
     def logged(self) -> None:
         """Begin a new interval of `metrics`."""

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from envs import vector
+from envs.row_step import Rows
 from envs.source import Source
 from rl.agents.deep import DeepAgent, NotFinite
 from rl.replay import Replay
@@ -40,6 +41,11 @@ class OffPolicy:
         self.sums: dict[str, torch.Tensor] = {}  # of the metrics [N] since the last log
         self.measured = 0
         self.ready = False  # whether the replay has something to sample
+
+    @property
+    def rows(self) -> Rows:
+        """The environments."""
+        return self.acting.world.rows
 
     @property
     def step(self) -> int:
@@ -114,6 +120,10 @@ class OffPolicy:
     def episodes(self) -> dict[str, torch.Tensor]:
         """What the last episodes of each seed came to (100 at most); NaN before one ended. Each [N]."""
         return self.acting.episodes.means()
+
+    def longest(self) -> np.ndarray:
+        """Steps of the longest of each seed's last 100 episodes, int64 [N]; 0 before one has ended."""
+        return self.acting.episodes.longest()
 
     def logged(self) -> None:
         """Begin a new interval of `metrics`."""

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from envs import tables
-from envs.rows import members_of
+from envs.rows import MemberRows, Rows, members_of
 from envs.source import Source
 from rl.agents.table import MOST_BYTES, TableAgent, Tabular, lookup, memory_of
 from rl.runs.acting import INTERRUPTED
@@ -74,6 +74,7 @@ class Online:
         )
         self.begun = False
         self.last_log = 0
+        self.rows: Rows | None = None  # the environments; None: a model
         self.walk = self._way(where, model, workers)
 
     def _way(self, where: Source, model: tables.Model | None, workers: int | None) -> Walk:
@@ -86,7 +87,12 @@ class Online:
             )
         index = StateIndex(self.agent.index.space, where.name)
         members = members_of(where, self.seeds, self.envs_per_seed, index)
-        return LockstepWalk(self, where, index) if members is None else PlainWalk(self, members)
+        if members is None:
+            walk = LockstepWalk(self, where, index)
+            self.rows = walk.rows
+            return walk
+        self.rows = MemberRows(members)
+        return PlainWalk(self, members)
 
     @property
     def step(self) -> int:
@@ -140,6 +146,12 @@ class Online:
                 returns[k] = self.actor.returns[k, :count].mean()
                 lengths[k] = self.actor.lengths[k, :count].mean()
         return {"rollout/ep_rew_mean": torch.from_numpy(returns), "rollout/ep_len_mean": torch.from_numpy(lengths)}
+
+    def longest(self) -> np.ndarray:
+        """Steps of the longest of each seed's last 100 episodes, int64 [N]; 0 before one has ended."""
+        counts = np.minimum(self.actor.counters[:, ENDED], WINDOW)
+        longest: np.ndarray = np.where(np.arange(WINDOW) < counts[:, None], self.actor.lengths, 0).max(1)
+        return longest
 
     def logged(self) -> None:
         """Begin a new interval of `metrics`."""

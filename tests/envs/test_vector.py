@@ -216,9 +216,11 @@ def test_masks_that_allow_nothing_are_told():
     world = envs.make(lambda: Stuck(5), seeds=2)
     world.reset()
     world.step(torch.zeros(2, 1, dtype=torch.int64))
-    with pytest.raises(envs.EnvError, match=r"seed 0\) gave an action mask that allows no action, after 2 steps"):
+    with pytest.raises(
+        envs.EnvError, match=r"seed 0, episode 0, step 2\): it gave an action mask that allows no action"
+    ):
         world.step(torch.zeros(2, 1, dtype=torch.int64))
-    with pytest.raises(envs.EnvError, match="must have 2 entries, one an action, not \\[3\\]"):
+    with pytest.raises(envs.EnvError, match=r"a mask of shape \[3\]|mask of shape \[3\]; it must have 2 entries"):
         envs.make(lambda: Odd(5)).reset()
     ends = envs.make(lambda: Stuck(2), seeds=1)  # over after two steps: nothing needs to be allowed then
     ends.reset()

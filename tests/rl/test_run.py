@@ -195,9 +195,14 @@ def test_without_a_time_limit_evaluation_is_capped_and_says_so():
     assert run.evaluate(2, step_limit=50).lengths.max() == 50
 
 
-def test_a_vector_environment_without_a_spec_cannot_be_evaluated():
-    run = started(gym.vector.SyncVectorEnv([NoisyWalk] * 2), 50)
-    with pytest.raises(envs.EnvError, match="VectorEnv without a spec"):
+class Around(gym.vector.VectorWrapper):
+    """A wrapper that nobody knows: it might alter anything."""
+
+
+def test_a_vector_environment_is_evaluated_in_single_ones_where_they_can_be_made():
+    assert started(gym.vector.SyncVectorEnv([NoisyWalk] * 2), 50).evaluate(2).returns.shape == (2, 2)
+    run = started(Around(gym.vector.SyncVectorEnv([NoisyWalk] * 2)), 50)
+    with pytest.raises(envs.EnvError, match="it is a VectorEnv in Around, so no environment of its kind"):
         run.evaluate(2)
     made = gym.make_vec("FrozenLake-v1", 2, vectorization_mode="sync")
     assert started(made, 50).evaluate(2).returns.shape == (2, 2)

@@ -221,7 +221,10 @@ class Breaks(NoisyWalk):
 
 @pytest.mark.parametrize(
     ("how", "words"),
-    [("reward", r"gave the reward nan at step \d+ of episode"), ("obs", "observation 77, which lies outside")],
+    [
+        ("reward", r"seed 0, episode \d+, step \d+\): it gave the reward nan"),
+        ("obs", "observation 77, which lies outside"),
+    ],
 )
 def test_an_environment_that_breaks_is_told_with_its_place(how, words, tmp_path):
     def broken():

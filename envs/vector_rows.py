@@ -1,0 +1,268 @@
+"""The rows of a `gymnasium.vector.VectorEnv` that is stepped as it is, in any autoreset mode."""
+
+from __future__ import annotations
+
+import warnings
+from collections import deque
+from collections.abc import Mapping
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
+
+from envs import contract
+from envs.contract import Breach
+from envs.errors import EnvError
+from envs.member import WINDOW, digest, member_seed
+from envs.row_step import RowStep
+from envs.running import Running, Statistics
+from envs.source import vector_layers
+from envs.values import Fit, Misfit
+from envs.vector_masks import VectorMasks, merged
+
+
+class VectorRows:
+    """A vector environment of N * E rows, in any autoreset mode. Row k * E + e is environment e of seed k.
+
+    Each row is seeded by itself where the environment takes a list of seeds; else the first seed is for all rows together,
+    and a warning says so. Raises EnvError for what does not keep to Gymnasium's interface.
+    """
+
+    def __init__(self, vector: VectorEnv[Any, Any, Any], seeds: tuple[int, ...], envs_per_seed: int) -> None:
+        self.vector, self.of_seeds, self.envs_per_seed = vector, seeds, envs_per_seed
+        self.seeds = [member_seed(seed, e) for seed in seeds for e in range(envs_per_seed)]  # of the rows
+        self.name = vector.spec.id if vector.spec is not None else type(vector.unwrapped).__name__
+        self.observation_space = vector.single_observation_space
+        self.action_space = vector.single_action_space
+        self.actions = discrete(self.action_space)
+        self.first_action = int(getattr(self.action_space, "start", 0)) if self.actions is not None else 0
+        mode = vector.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP)
+        self.mode = mode if isinstance(mode, AutoresetMode) else AutoresetMode(mode)
+        self.over = np.zeros(vector.num_envs, dtype=np.bool_)
+        self.episodes, self.lengths = np.zeros(vector.num_envs, np.int64), np.zeros(vector.num_envs, np.int64)
+        self.frames = 1
+        self.recorded: list[deque[float]] = [deque(maxlen=WINDOW) for _ in seeds]
+        self._fit = Fit(self.observation_space)
+        self._masks = VectorMasks(vector, self.actions)
+        kept = [type(layer).__name__ for layer in vector_layers(vector) if Running(layer)]  # type: ignore[arg-type]
+        if kept:
+            warnings.warn(
+                f"{self.name}: {', '.join(kept)} keeps running statistics over all rows together, so seeds are not independent,"
+                " and the statistics are not saved. Wrap the single environments instead.",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+
+    def reset(self) -> tuple[Any, np.ndarray | None]:
+        obs, infos = self._begin(self.seeds)
+        self.over[:] = False
+        obs = self._observations(obs)
+        return obs, self._guard(self._masks.read, infos, obs, self.over)
+
+    def _begin(self, numbers: list[int]) -> tuple[Any, Mapping[str, Any]]:
+        if isinstance(self.vector.unwrapped, (SyncVectorEnv, AsyncVectorEnv)) or len(numbers) == 1:
+            return self._reset(numbers if len(numbers) > 1 else self._alone(numbers[0]))
+        if self._seeds_rows(numbers):
+            return self._reset(numbers)
+        if len(self.of_seeds) > 1:
+            warnings.warn(
+                f"{self.name} is a vector environment that takes one seed for all its rows: it is seeded with {numbers[0]}, and"
+                " the seeds are not independent. Give an id or a function for seeds that each are what they are alone.",
+                RuntimeWarning,
+                stacklevel=4,
+            )
+        return self._reset(numbers[0])
+
+    def _alone(self, number: int) -> Any:
+        """The seed of a single row, in the form that the environment takes."""
+        return [number] if isinstance(self.vector.unwrapped, (SyncVectorEnv, AsyncVectorEnv)) else number
+
+    def _seeds_rows(self, numbers: list[int]) -> bool:
+        """Whether the environment takes a list of seeds, and a row's first observation hangs on its own seed alone."""
+        try:
+            first = _copied(self.vector.reset(seed=numbers)[0])  # type: ignore[arg-type]  # the question is whether it does
+            others = [numbers[0], *(number + 1 for number in numbers[1:])]
+            second = self.vector.reset(seed=others)[0]  # type: ignore[arg-type]
+            return digest(_row(first, 0)) == digest(_row(second, 0))
+        except Exception:  # whatever an environment raises that takes one number
+            return False
+
+    def _reset(self, seed: Any = None, **settings: Any) -> tuple[Any, Mapping[str, Any]]:
+        result = self._call("reset", self.vector.reset, seed=seed, **settings)
+        found: tuple[Any, Mapping[str, Any]] = self._guard(contract.reset_result, result)
+        return found
+
+    def step(self, actions: np.ndarray) -> RowStep:
+        if self.mode == AutoresetMode.NEXT_STEP:
+            self.episodes[self.over] += 1
+            self.lengths[self.over] = -1  # this call is the reset
+        self.lengths += 1
+        given = np.array(actions) if self.actions is None else actions + self.first_action
+        result = self._call("step", self.vector.step, given)
+        if not isinstance(result, (tuple, list)) or len(result) != 5:
+            raise self._error(contract.step_fault(result))
+        obs, reward, terminated, truncated, infos = result
+        if not isinstance(infos, Mapping):
+            raise self._error(contract.info_fault(infos))
+        obs, reward = self._observations(obs), self._rewards(reward)
+        terminated, truncated = self._flags(terminated, "terminated"), self._flags(truncated, "truncated")
+        over = terminated | truncated
+        ended = bool(over.any())
+        if ended:
+            self._record(infos, over)
+        if self.mode == AutoresetMode.NEXT_STEP:
+            # A row that was over spent this call on its reset: what it answers belongs to no action.
+            valid, self.over = ~self.over, over
+            next_mask = mask = self._guard(self._masks.read, infos, obs, over)
+            if mask is not None and ended:
+                mask = mask | over[:, None]  # what is answered to an action after the end counts for nothing
+            return RowStep(obs, obs, reward, terminated, truncated, None if valid.all() else valid, next_mask, mask)
+        if self.mode == AutoresetMode.SAME_STEP:
+            mask = self._guard(self._masks.read, infos, obs, self.over)
+            if not ended:
+                return RowStep(obs, obs, reward, terminated, truncated, None, mask, mask)
+            final = self._with_final(obs, infos, over)
+            next_mask = self._guard(self._masks.final, mask, infos, final, over)
+            self._begun(over)
+            return RowStep(final, obs, reward, terminated, truncated, None, next_mask, mask)
+        next_mask = self._guard(self._masks.read, infos, obs, over)
+        if not ended:
+            return RowStep(obs, obs, reward, terminated, truncated, None, next_mask, next_mask)
+        self._begun(over)
+        fresh, infos = self._reset(options={"reset_mask": over.copy()})
+        fresh = self._observations(fresh)
+        mask = merged(over, self._guard(self._masks.read, infos, fresh, ~over), next_mask)
+        return RowStep(obs, fresh, reward, terminated, truncated, None, next_mask, mask)
+
+    def _begun(self, rows: np.ndarray) -> None:
+        """New episodes have begun in the rows where this is true."""
+        self.episodes[rows] += 1
+        self.lengths[rows] = 0
+
+    def _observations(self, obs: Any) -> Any:
+        """A copy of a batch of observations, checked."""
+        try:
+            return self._fit.check(_copied(obs))
+        except Misfit as misfit:
+            value = _row(obs, misfit.row)
+            raise self._error(f"it gave the observation {value!r}: {misfit}.", misfit.row) from None
+
+    def _rewards(self, reward: Any) -> np.ndarray:
+        array = contract.numbers_in(reward)
+        if array is None or array.shape != self.over.shape:
+            raise self._error(f"its rewards must be {len(self.over)} numbers, not {reward!r}.")
+        if not np.isfinite(array).all():
+            row = int(np.flatnonzero(~np.isfinite(array))[0])
+            raise self._error(f"it gave the reward {array[row]}; rewards must be finite numbers.", row)
+        return np.array(array, np.float64)
+
+    def _flags(self, flags: Any, name: str) -> np.ndarray:
+        array = contract.numbers_in(flags)
+        if array is None or array.shape != self.over.shape or not np.isin(array, (0, 1)).all():
+            raise self._error(f"{name} must be {len(self.over)} bools, not {flags!r}.")
+        return array.astype(np.bool_)
+
+    def _record(self, infos: Mapping[str, Any], over: np.ndarray) -> None:
+        """Keep the returns that info["episode"] gives at the ends of episodes."""
+        inside = infos.get("final_info")
+        for found in (infos, inside if isinstance(inside, Mapping) else {}):
+            episode = found.get("episode")
+            returns = contract.numbers_in(episode["r"]) if isinstance(episode, Mapping) and "r" in episode else None
+            if returns is None or returns.shape != over.shape:
+                continue
+            given = np.asarray(found.get("_episode", over), np.bool_)
+            for row in np.flatnonzero(over & given).tolist():
+                self.recorded[row // self.envs_per_seed].append(float(returns[row]))
+            return
+
+    def _with_final(self, obs: Any, infos: Mapping[str, Any], over: np.ndarray) -> Any:
+        """The observations with the true last ones put in where an episode is over."""
+        final = infos.get("final_obs")
+        if final is None:
+            raise self._error("it resets in the same step but gives no infos['final_obs']: the last step is lost.")
+        ended = np.flatnonzero(over).tolist()
+        try:
+            last = self._fit.stack([_row(final, row) for row in ended])
+        except Misfit as misfit:
+            raise self._error(f"its infos['final_obs']: {misfit}.", ended[misfit.row]) from None
+        true = _copied(obs)
+        for i, row in enumerate(ended):
+            _put(true, row, _row(last, i))
+        return true
+
+    def _call(self, method: str, function: Any, *arguments: Any, **settings: Any) -> Any:
+        """Call the environment; an exception of its own gets a note of where it was."""
+        try:
+            return function(*arguments, **settings)
+        except Exception as error:
+            fault = contract.interface_fault(error, self.vector)
+            if fault is not None:
+                raise self._error(fault) from error
+            steps = int(self.lengths.max())
+            error.add_note(f"{contract.NOTE}{self.name} in {method} (seeds {list(self.of_seeds)}, up to step {steps}).")
+            raise
+
+    def _guard(self, function: Any, *arguments: Any) -> Any:
+        """Call a function that may raise a Breach, and name the row where it does."""
+        try:
+            return function(*arguments)
+        except Breach as breach:
+            raise self._error(breach, breach.row) from None
+
+    def _error(self, what: object, row: int | None = None) -> EnvError:
+        if row is None:
+            return EnvError(f"{self.name}: {what}")
+        seed = self.of_seeds[row // self.envs_per_seed]
+        place = f"seed {seed}, row {row}, episode {self.episodes[row]}, step {self.lengths[row]}"
+        return EnvError(f"{self.name} ({place}): {what}")
+
+    def statistics(self) -> list[Statistics] | None:
+        """The running statistics of each row's wrappers, where the rows are in this process; else None."""
+        if not isinstance(self.vector.unwrapped, SyncVectorEnv):
+            return None
+        rows = [Running(env) for env in self.vector.unwrapped.envs]
+        return [row.statistics() for row in rows] if rows[0] else None
+
+    def recorded_returns(self) -> np.ndarray | None:
+        """The mean return of each seed's last episodes by info["episode"], float64 [N]; None where it was never given."""
+        if not any(self.recorded):
+            return None
+        return np.array([np.mean(returns) if returns else np.nan for returns in self.recorded])
+
+    def state_dict(self) -> dict[str, Any]:
+        raise EnvError(f"{self.name} is a VectorEnv, which keeps its state to itself: it cannot be saved mid-episode.")
+
+    def load_state_dict(self, state: dict[str, Any]) -> tuple[Any, np.ndarray | None, np.ndarray]:
+        raise EnvError(f"{self.name} is a VectorEnv, whose state cannot be set.")
+
+    def close(self) -> None:
+        self.vector.close()
+
+
+def discrete(space: gym.Space[Any]) -> int | None:
+    """How many actions a space has; None where it is not Discrete."""
+    return int(space.n) if isinstance(space, gym.spaces.Discrete) else None
+
+
+def _copied(obs: Any) -> Any:
+    if isinstance(obs, Mapping):
+        return {key: _copied(part) for key, part in obs.items()}
+    return tuple(_copied(part) for part in obs) if isinstance(obs, tuple) else np.array(obs)
+
+
+def _row(batch: Any, row: int) -> Any:
+    if isinstance(batch, Mapping):
+        return {key: _row(part, row) for key, part in batch.items()}
+    return tuple(_row(part, row) for part in batch) if isinstance(batch, tuple) else batch[row]
+
+
+def _put(batch: Any, row: int, value: Any) -> None:
+    if isinstance(batch, dict):
+        for key, part in batch.items():
+            _put(part, row, value[key])
+    elif isinstance(batch, tuple):
+        for part, item in zip(batch, value, strict=True):
+            _put(part, row, item)
+    else:
+        batch[row] = value
