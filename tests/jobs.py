@@ -29,7 +29,7 @@ def train(folder: Path, env: Any, agent: Any, steps: int, saves: int, **settings
 def fit(folder: Path) -> None:
     """Fit a CNN in a folder, or go on; then write its weights into weights.safetensors."""
     digits = mnist.digits().train
-    recipe = Recipe(epochs=20, batch_size=50, schedule="OneCycleLR", augment=(augment.Shift(1),))
+    recipe = Recipe(epochs=12, batch_size=50, schedule="OneCycleLR", augment=(augment.Shift(1),))
     fitted = supervised.fit(
         lambda: CNN((1, 8, 8), 10, (4, 6), norm=True, dropout=0.2),
         (digits.x[:300], digits.y[:300]),
@@ -41,7 +41,8 @@ def fit(folder: Path) -> None:
 
 
 def fit_for_long(folder: Path) -> None:
-    supervised.fit(lambda: MLP(64, 10), mnist.digits().train, Recipe(epochs=100_000), logdir=folder, progress=False)
+    settings = {"logdir": folder, "save_every_epochs": 3, "progress": False}
+    supervised.fit(lambda: MLP(64, 10), mnist.digits().train, Recipe(epochs=100_000), **settings)
 
 
 def script(name: str, *words: str, most_bytes: int | None = None) -> None:
