@@ -19,9 +19,12 @@ Function = Callable[..., Any]
 Replacement = Function | int  # what a global name shall mean
 
 # Without numba's run time no array or generator is counted at each use: 8 times faster. A rule may make no new array.
-OUTER = {"cache": True, "nogil": True, "_nrt": False, "error_model": "numpy"}
-# Inlined, since numba hands tuples of arrays from call to call slowly.
-INNER = {"inline": "always"}
+OUTER = {"cache": True, "nogil": True, "_nrt": False, "error_model": "numpy", "no_cfunc_wrapper": True}
+# Inlined by LLVM, since numba hands tuples of arrays from call to call slowly; its own inlining ("inline") makes the same machine
+# code in four times the time. Only compiled code calls these, so they get no entry points for Python and C.
+INNER = {"forceinline": True, "_nrt": False, "error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+
+_compiled: dict[tuple[Any, ...], Function] = {}  # what this process has compiled; see `_build`
 
 
 @functools.cache
@@ -43,7 +46,7 @@ def have_numba() -> bool:
 @functools.cache
 def specialise(function: Function, **replacements: Replacement) -> Function:
     """A copy of `function`, and of all it calls, in which the names in `replacements` mean those functions."""
-    return _build(function, replacements, {}, lambda copy, outermost: copy)
+    return _build(function, replacements, {}, {}, lambda copy, outermost: copy)
 
 
 @functools.cache
@@ -57,24 +60,31 @@ def compiled(function: Function, **replacements: Replacement) -> Function | None
         finished: Function = numba.njit(copy, **(OUTER if outermost else INNER))
         return finished
 
-    return _build(function, replacements, {}, finish)
+    return _build(function, replacements, {}, _compiled, finish)
 
 
 def _build(
     function: Function,
     replacements: dict[str, Replacement],
     done: dict[Any, Function],
+    shared: dict[tuple[Any, ...], Function],
     finish: Callable[[Function, bool], Function],
 ) -> Function:
-    """Copy `function` after the functions that it calls; `finish(copy, outermost)` compiles, or leaves as it is."""
+    """Copy `function` after the functions that it calls; `finish(copy, outermost)` compiles, or leaves as it is.
+
+    done: the functions of this call. shared: the results of all calls, so that what two kernels have in common is compiled once.
+    """
     if function not in done:
         outermost = not done
         done[function] = function  # a function that calls itself is left to Python
         calls = _calls(function, replacements)
-        inner = {name: _build(target, replacements, done, finish) for name, target in calls.items()}
+        inner = {name: _build(target, replacements, done, shared, finish) for name, target in calls.items()}
         name = f"{function.__qualname__}_{_fingerprint(function, replacements)}"
         numbers = {key: value for key, value in replacements.items() if isinstance(value, int)}
-        done[function] = finish(_copy(function, {**numbers, **inner}, name), outermost)
+        key = (outermost, function, name, *inner.values())
+        if key not in shared:
+            shared[key] = finish(_copy(function, {**numbers, **inner}, name), outermost)
+        done[function] = shared[key]
     return done[function]
 
 

@@ -327,6 +327,7 @@ class Replay:
             put_back(name, array, state["obs"][name])
         for name in ("action", "reward", "kind", "starts"):
             put_back(name, getattr(self, name), state[name])
+        self.masks = None
         self._put_back_masks(state, put_back)
         for name in COUNTERS:
             getattr(self, name)[:] = state[name].reshape(-1)
@@ -337,6 +338,7 @@ class Replay:
             values[:, :, :used] = state["priority"]
             if not (np.isfinite(values).all() and (values >= 0).all() and np.isfinite(state["highest"]).all()):
                 raise ValueError("The priorities of the saved replay are damaged.")
+            self.total[:], self.least[:] = 0.0, priority.NOTHING  # what was there before
             put_priority(self.total, self.least, values.reshape(self.n, -1))
             self.highest[:] = state["highest"]
 

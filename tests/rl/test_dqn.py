@@ -1,6 +1,7 @@
 """Q-networks: what they learn against exact solutions, each option and each pair; settings that contradict each other."""
 
 import itertools
+import random
 
 import gymnasium as gym
 import numpy as np
@@ -38,11 +39,41 @@ OPTIONS = {
     "linear": {"network": "linear", "learning_rate": Linear(2e-2, 0.0)},
     "torch alone": {"compiled": False},
 }
-PAIRS = [
-    (a, b)
-    for a, b in itertools.combinations(OPTIONS, 2)
-    if {a, b} not in ({"double", "no target"}, {"soft", "no target"})  # these contradict each other
-]
+CONTRADICTIONS = ({"double", "no target"}, {"soft", "no target"})
+
+
+def possible(row):
+    return not any(pair <= set(row) for pair in CONTRADICTIONS)
+
+
+def settings_of(pair, row):
+    """Which of two options are on in a row of options."""
+    return tuple((option, option in row) for option in pair)
+
+
+def wanted():
+    """Every pair of options in its four settings: both on, one, the other, none."""
+    return {
+        settings_of(pair, row)
+        for pair in itertools.combinations(OPTIONS, 2)
+        for row in ((), pair[:1], pair[1:], pair)
+        if possible(row)
+    }
+
+
+def covering(seed=0):
+    """A covering array of strength 2: few rows of options which together hold all that is `wanted`."""
+    rng, left, rows = random.Random(seed), wanted(), []
+    while left:
+        drawn = [[option for option in OPTIONS if rng.random() < 0.5] for _ in range(300)]
+        found = [({settings_of(p, row) for p in itertools.combinations(OPTIONS, 2)}, row) for row in filter(possible, drawn)]
+        covered, row = max(found, key=lambda one: len(one[0] & left))
+        left -= covered
+        rows.append(row)
+    return rows
+
+
+ROWS = covering()
 # Where the fixed point of n-step returns is Q* whatever is tried: one action only, or one step only.
 SETTLED = ("Delay", "Choice", "Endless")
 
@@ -55,17 +86,38 @@ def assert_exact(name, table, gamma=0.9):
     np.testing.assert_allclose(table, np.broadcast_to(exact_q(name, gamma), table.shape), atol=0.01)
 
 
-@pytest.mark.parametrize(("first", "second"), PAIRS)
-def test_every_pair_of_options_finds_the_fixed_point(first, second):
-    agent = rl.DQN(**{**BASE, **OPTIONS[first], **OPTIONS[second]})
-    for name in ("Delay", "Choice"):
-        assert_exact(name, learned(name, agent))
+def delay_and_choice():
+    """Delay in states 0 and 1, Choice in 2 and 3: one run for both."""
+    delay = [(1.0, 1, 0.0, False)], [(1.0, 1, 1.0, True)]
+    P = {s: dict.fromkeys((0, 1), delay[s]) for s in (0, 1)}
+    P |= {2 + s: {a: [(1.0, 2 + s, 1.0 if a == s else -1.0, True)] for a in (0, 1)} for s in (0, 1)}
+    return envs.TableEnv(P, [0.5, 0.0, 0.25, 0.25])
+
+
+def test_the_rows_hold_every_pair_of_options():
+    held = {settings_of(pair, row) for row in ROWS for pair in itertools.combinations(OPTIONS, 2)}
+    assert held == wanted()
+    assert len(ROWS) <= 12
+
+
+@pytest.mark.parametrize("row", ROWS, ids=" & ".join)
+def test_every_pair_of_options_finds_the_fixed_point(row):
+    agent = rl.DQN(**BASE | {name: value for option in row for name, value in OPTIONS[option].items()})
+    run = rl.train(delay_and_choice, agent, steps=1800, seeds=3, progress=False)
+    exact = np.concatenate([np.repeat(exact_q("Delay", 0.9), 2, axis=1), exact_q("Choice", 0.9)])
+    np.testing.assert_allclose(run.agent.table, np.broadcast_to(exact, run.agent.table.shape), atol=0.01)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("pair", [pair for pair in itertools.combinations(OPTIONS, 2) if possible(pair)], ids=" & ".join)
+def test_every_pair_of_options_by_itself_finds_the_fixed_point(pair):
+    test_every_pair_of_options_finds_the_fixed_point(pair)
 
 
 @pytest.mark.parametrize("option", OPTIONS)
 def test_every_option_alone_bootstraps_through_truncations(option):
     settings = {**BASE, "gamma": 0.7, **OPTIONS[option]}
-    assert_exact("Endless", learned("Endless", rl.DQN(**settings), 2000), 0.7)
+    assert_exact("Endless", learned("Endless", rl.DQN(**settings), 1200), 0.7)
 
 
 PRESETS = ["dqn-2013", "dqn-2015", "dqn", "double-dqn", "dueling-dqn", "prioritised-dqn"]

@@ -1,9 +1,8 @@
 """Runs of Q-networks: seeds do not feel each other, nothing is lost, every kind of observation is read."""
 
 import os
+import shutil
 import signal
-import subprocess
-import time
 
 import gymnasium as gym
 import numpy as np
@@ -200,33 +199,33 @@ def test_functions_are_handed_over_again(tmp_path):
 
 
 def test_the_number_of_workers_changes_no_bit(tmp_path):
-    kind = "all"
-    alone = train(kind, seeds=[5, 1, 7])
-    shared = train(kind, seeds=[5, 1, 7], workers=2, logdir=tmp_path / "a")
+    """Nor does it when a run goes on: saved by two processes it is resumed by none, and the other way round."""
+    seeds, rare = [5, 1, 7], {"save_every_steps": 150}
+    alone, shared = (train("all", seeds=seeds, workers=w, logdir=tmp_path / str(w), **rare) for w in (1, 2))
     assert all(same(alone, shared, k, k) for k in range(3))
-    alone.advance(50), shared.advance(50)
-    assert all(same(alone, shared, k, k) for k in range(3))
-    whole = train(kind, seeds=[5, 1, 7], logdir=tmp_path / "b")
-    assert curves(tmp_path / "a") == curves(tmp_path / "b")
-    again = rl.load(tmp_path / "a" / "run.safetensors")
-    assert same(again, whole, 2, 2)
-    more = train(kind, steps=400, seeds=[5, 1, 7], workers=3, logdir=tmp_path / "a", resume=True)
-    whole = rl.train(whole, steps=400, progress=False)
-    assert all(same(more, whole, k, k) for k in range(3))
+    assert curves(tmp_path / "1") == curves(tmp_path / "2")
+    assert same(rl.load(tmp_path / "2" / "run.safetensors"), alone, 2, 2)
+    whole = rl.train(alone, steps=400, progress=False)
+    for saved_by, workers_ in ((2, 1), (1, 2)):
+        folder = shutil.copytree(tmp_path / str(saved_by), tmp_path / f"resumed by {workers_}")
+        more = train("all", steps=400, seeds=seeds, workers=workers_, logdir=folder, resume=True, **rare)
+        assert all(same(more, whole, k, k) for k in range(3))
+    shared.advance(100)
+    assert all(same(shared, whole, k, k) for k in range(3))
 
 
-@pytest.mark.parametrize("saved", [False, True])
-def test_a_killed_worker_is_begun_anew(saved, tmp_path, capfd):
+def test_a_killed_worker_is_begun_anew(tmp_path, capfd):
+    """From where it was handed its seeds, or from the last checkpoint."""
     run = rl.start("CartPole-v1", rl.DQN(**SMALL), 2, steps=300)
     pool = workers.Workers(run, 2)
     run.loop = pool
-    pool.advance(120)
-    if saved:
-        run.save(tmp_path / "r")
     pool.advance(60)
-    os.kill(pool.processes[1].pid, signal.SIGKILL)
-    pool.advance(120)
-    assert "seeds 1 died (status -9)" in capfd.readouterr().err
+    for seed, steps in ((1, 60), (0, 120)):
+        os.kill(pool.processes[seed].pid, signal.SIGKILL)
+        pool.advance(steps)
+        assert f"seeds {seed} died (status -9)" in capfd.readouterr().err
+        run.save(tmp_path / "r")
+        pool.advance(30)
     state = pool.state()
     pool.close()
     whole = train(seeds=2)
@@ -246,39 +245,6 @@ def test_what_workers_cannot_do_is_told():
 
     with pytest.raises(ValueError, match=r"step 1\): it gave the reward nan"):
         train(env=Bad, seeds=2, workers=2)
-
-
-SCRIPT = """
-import sys
-import rl
-workers, folder = sys.argv[1:]
-agent = rl.DQN(double=True, n_step=3, prioritised=True, batch_size=16, capacity_steps=1000, learn_after_steps=100,
-               network="mlp(16)")
-rl.train("CartPole-v1", agent, steps=1_500, seeds=2, workers=int(workers), logdir=folder, resume=True, save_every_steps=200,
-         evaluate_every_steps=500, progress=False)
-"""
-
-
-@pytest.mark.parametrize("workers_", [1, 2])
-def test_killed_and_resumed_equals_uninterrupted(workers_, tmp_path):
-    def command(name):
-        return subprocess.Popen(["python", "-c", SCRIPT, str(workers_), str(tmp_path / name)])
-
-    assert command("whole").wait() == 0
-    for after in (0.3, 1.0)[workers_ - 1 :]:
-        process = command("killed")
-        began = tmp_path / "killed" / "run.safetensors.previous"
-        while process.poll() is None and not began.exists():
-            time.sleep(0.01)
-        time.sleep(after)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    assert command("killed").wait() == 0
-    whole, again = (rl.load(tmp_path / name / "run.safetensors") for name in ("whole", "killed"))
-    assert again.step == 1500
-    assert same(whole, again)
-    assert same(whole, again, 1, 1)
-    assert curves(tmp_path / "whole") == curves(tmp_path / "killed")
 
 
 def test_curves_tell_what_the_guide_says(tmp_path):

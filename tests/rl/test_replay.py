@@ -1,5 +1,6 @@
 """The ring against a list of all steps; what it takes, and what it refuses."""
 
+import itertools
 from collections import Counter
 from typing import NamedTuple
 
@@ -208,8 +209,8 @@ def test_state_goes_and_comes_back(settings):
             obs = step.obs
         return replay
 
-    for steps in (5, 100):
-        one, two = filled(steps), filled(0)
+    for steps, before in itertools.product((5, 100), (0, 40)):  # what was in the other before is forgotten
+        one, two = filled(steps), filled(before)
         if one.alpha is not None:
             batch = one.sample(20, Streams([0, 1]))
             one.update_priorities(batch.index, torch.randn(2, 20))
@@ -217,6 +218,7 @@ def test_state_goes_and_comes_back(settings):
         for a, b in zip(one.sample(30, Streams([0, 1])), two.sample(30, Streams([0, 1])), strict=True):
             assert (a is b is None) or torch.equal(a, b)
         np.testing.assert_array_equal(one.total, two.total)
+        np.testing.assert_array_equal(one.least, two.least)
     state = one.state_dict()
     for name, damaged in {
         "newest": state["newest"] - 1000,

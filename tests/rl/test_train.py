@@ -9,11 +9,13 @@ from supervised import checkpoint
 
 
 def train(env="FrozenLake-v1", agent=None, steps=2000, seeds=2, **settings):
+    if isinstance(steps, int):  # two checkpoints, since each draws pictures, which takes long
+        settings = {"save_every_steps": max(steps // 2, 1), **settings}
     return rl.train(env, agent or rl.QLearning(), steps=steps, seeds=seeds, progress=False, **settings)
 
 
 def test_the_curves_are_those_named_and_lie_on_the_grid(tmp_path):
-    run = train(steps=4000, logdir=tmp_path)
+    run = rl.train("FrozenLake-v1", rl.QLearning(), steps=4000, seeds=2, logdir=tmp_path, progress=False)
     found = curves(tmp_path)
     grid = list(range(40, 4001, 40))
     for tag in ("rollout/exploration_rate", "train/td_error", "eval/mean_reward", "eval/optimality_gap", "eval/regret"):
@@ -75,7 +77,7 @@ def test_resumed_equals_uninterrupted(env, first, tmp_path):
     """Stopped on and off the grid, by finishing a shorter run whose horizon is that of the longer one."""
     whole = train(env, steps=2000, logdir=tmp_path / "whole")
     part = rl.start(env, rl.QLearning(), 2, steps=2000)
-    rl.train(part, steps=first, logdir=tmp_path / "part", progress=False)
+    rl.train(part, steps=first, logdir=tmp_path / "part", save_every_steps=1000, progress=False)
     part = train(env, steps=2000, logdir=tmp_path / "part", resume=True)
     assert part.step == 2000
     assert part.agent.table.tobytes() == whole.agent.table.tobytes()

@@ -5,15 +5,15 @@ import json
 import random
 import shutil
 import signal
-import subprocess
-import sys
-import textwrap
 import time
 import warnings
 
+import jobs
 import numpy as np
 import pytest
 import torch
+from forked import Child
+from safetensors.torch import load_file
 from told import curves
 from torch import nn
 
@@ -422,41 +422,18 @@ def test_resumed_is_uninterrupted(name, tmp_path, monkeypatch):
 
 
 def test_resume_after_kill_9(tmp_path):
-    code = textwrap.dedent("""
-        import sys, supervised
-        from supervised import CNN, Recipe, augment, fit, mnist
-        digits = mnist.digits().train
-        data = (digits.x[:300], digits.y[:300])
-        recipe = Recipe(epochs=20, batch_size=50, schedule="OneCycleLR", augment=(augment.Shift(1),))
-        made = lambda: CNN((1, 8, 8), 10, (4, 6), norm=True, dropout=0.2)
-        fitted = fit(made, data, recipe, validation=0.1, seeds=2, logdir=sys.argv[1], resume=True, progress=False,
-                     look_every_epochs=10)
-        import safetensors.torch
-        safetensors.torch.save_file({k: v.contiguous().clone() for k, v in fitted.stack.state_dict().items()}, sys.argv[2])
-    """)
-    from safetensors.torch import load_file
-
-    def run(folder, out):
-        return subprocess.Popen([sys.executable, "-c", code, str(tmp_path / folder), str(tmp_path / out)])
-
-    assert run("whole", "whole.out").wait() == 0
-    kills = 0
-    for _ in range(3):
-        process = run("killed", "killed.out")
-        path = tmp_path / "killed" / CHECKPOINT
-        before = path.stat().st_mtime_ns if path.exists() else 0
-        saved = 0
-        while process.poll() is None and saved < 3:
-            if path.exists() and path.stat().st_mtime_ns != before:
-                before, saved = path.stat().st_mtime_ns, saved + 1
-            time.sleep(0.002)
-        if process.poll() is None:
-            process.send_signal(signal.SIGKILL)
-            kills += 1
-        process.wait()
-    assert kills >= 2
-    assert run("killed", "killed.out").wait() == 0
-    assert_same(load_file(tmp_path / "whole.out"), load_file(tmp_path / "killed.out"))
+    """Before a checkpoint is in its place, right after, at some file operation behind, and between two checkpoints."""
+    start = lambda name, death=None: Child(jobs.fit, tmp_path / name, output=tmp_path / f"{name}.txt", death=death)
+    whole = start("whole")
+    for death in ((1, 0), (2, 1), (2, 6)):
+        assert start("killed", death).wait() == -signal.SIGKILL
+    child = start("killed")
+    _, second, third = child.checkpoint(), child.checkpoint(), child.checkpoint()
+    time.sleep((third - second) / 2)
+    child.send(signal.SIGKILL)
+    assert child.wait() == -signal.SIGKILL
+    assert start("killed").wait() == whole.wait() == 0
+    assert_same(*(load_file(tmp_path / name / "weights.safetensors") for name in ("whole", "killed")))
     assert curves(tmp_path / "whole") == curves(tmp_path / "killed")
 
 
@@ -636,17 +613,12 @@ def test_bad_arguments(tmp_path):
 
 
 def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
-    code = (
-        "import supervised as s\nd = s.mnist.digits().train\n"
-        "s.fit(lambda: s.MLP(64, 10), d, s.Recipe(epochs=100000), logdir='run', progress=False)"
-    )
-    process = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
-    while not (tmp_path / "run" / CHECKPOINT).exists():
-        time.sleep(0.05)
-    time.sleep(1)
-    process.send_signal(signal.SIGINT)
-    said = process.communicate(timeout=60)[1]
-    assert "saved to run; go on with resume=True" in said
+    child = Child(jobs.fit_for_long, tmp_path / "run", output=tmp_path / "out")
+    assert child.checkpoint()
+    assert child.checkpoint()  # so the first is in its place
+    child.send(signal.SIGINT)
+    assert child.wait() == 1
+    assert f"saved to {tmp_path / 'run'}; go on with resume=True" in (tmp_path / "out").read_text()
     state, _ = checkpoint.load(tmp_path / "run" / CHECKPOINT)
     assert state["epoch"] > 0
 

@@ -1,0 +1,93 @@
+"""Processes for tests to kill: forked from a server that has imported the packages, so that each starts in milliseconds.
+
+A child counts the checkpoints that it writes (files moved over a name in CHECKPOINTS) and tells of each. It is killed from outside, or
+kills itself at a given file operation: by a real SIGKILL in both cases, so that nothing is flushed or closed.
+"""
+
+from __future__ import annotations
+
+import functools
+import multiprocessing
+import multiprocessing.forkserver
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+TESTS = Path(__file__).parent
+CHECKPOINTS = ("run.safetensors", "fit.safetensors")
+OPERATIONS = ("open", "os.rename", "os.link", "os.remove", "os.mkdir", "os.truncate")  # Python tells of each before it happens
+TIMEOUT = 200  # seconds
+
+Death = tuple[int, int]  # (k, n): just before the n-th file operation, counted from the move of the k-th checkpoint, which is the 0th
+
+
+class Child:
+    """A process that calls function(*arguments); the function is one of a module in tests/, such as `jobs`."""
+
+    def __init__(self, function: Callable[..., None], *arguments: Any, output: Path, death: Death | None = None) -> None:
+        """output: the file that takes what it prints, errors too."""
+        self.pipe, theirs = multiprocessing.Pipe(duplex=False)
+        self.output = output
+        self.process = _server().Process(target=_child, args=(function, arguments, output, death, theirs))
+        self.process.start()
+        theirs.close()
+
+    def checkpoint(self) -> float | None:
+        """Wait until it is about to move a checkpoint to its place -> the time; None when it ends without."""
+        try:
+            return float(self.pipe.recv()) if self.pipe.poll(TIMEOUT) else None
+        except EOFError:
+            return None
+
+    def send(self, number: int) -> None:
+        """Send a signal."""
+        assert self.process.pid is not None
+        os.kill(self.process.pid, number)
+
+    def wait(self) -> int:
+        """Wait for the end -> the exit code: minus the signal's number where one killed it."""
+        self.process.join(TIMEOUT)
+        if self.process.exitcode is None:
+            self.process.kill()
+            raise TimeoutError(self.output.read_text())
+        return self.process.exitcode
+
+
+@functools.cache
+def _server() -> multiprocessing.context.ForkServerContext:
+    """The fork server of this test process, started."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["jobs"])
+    paths = os.pathsep.join(str(Path(part).resolve()) for part in (TESTS, TESTS.parent, *sys.path))
+    with mock.patch.dict(os.environ, PYTHONPATH=paths):
+        multiprocessing.forkserver.ensure_running()
+    return context
+
+
+def _child(function: Callable[..., None], arguments: tuple[Any, ...], output: Path, death: Death | None, pipe: Connection) -> None:
+    with open(output, "wb", buffering=0) as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    checkpoints, operations = 0, -1  # -1: not yet counted
+
+    def hook(event: str, details: tuple[Any, ...]) -> None:
+        nonlocal checkpoints, operations
+        if event not in OPERATIONS:
+            return
+        if event == "os.rename" and Path(details[1]).name in CHECKPOINTS:
+            checkpoints += 1
+            pipe.send(time.monotonic())
+        if death is not None and checkpoints >= death[0]:
+            operations += 1
+            if operations == death[1]:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(hook)
+    function(*arguments)

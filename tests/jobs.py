@@ -1,0 +1,55 @@
+"""What the processes of `forked` do. Imported by its server: what takes long to import is imported here."""
+
+from __future__ import annotations
+
+import resource
+import runpy
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import matplotlib.figure  # noqa: F401
+import numba  # noqa: F401
+import safetensors.torch
+import torch.utils.tensorboard  # noqa: F401
+from told import ROOT
+
+import rl
+import supervised
+from supervised import CNN, MLP, Recipe, augment, mnist
+
+
+def train(folder: Path, env: Any, agent: Any, steps: int, saves: int, **settings: Any) -> None:
+    """Train in a folder, or go on with what is in it; `saves` checkpoints on the way."""
+    settings = {"seeds": 2, "save_every_steps": steps // saves, **settings}
+    rl.train(env, agent, steps=steps, logdir=folder, resume=True, progress=False, **settings)
+
+
+def fit(folder: Path) -> None:
+    """Fit a CNN in a folder, or go on; then write its weights into weights.safetensors."""
+    digits = mnist.digits().train
+    recipe = Recipe(epochs=12, batch_size=50, schedule="OneCycleLR", augment=(augment.Shift(1),))
+    fitted = supervised.fit(
+        lambda: CNN((1, 8, 8), 10, (4, 6), norm=True, dropout=0.2),
+        (digits.x[:300], digits.y[:300]),
+        recipe,
+        **{"validation": 0.1, "seeds": 2, "logdir": folder, "resume": True, "progress": False, "look_every_epochs": 10},
+    )
+    weights = {name: value.contiguous().clone() for name, value in fitted.stack.state_dict().items()}
+    safetensors.torch.save_file(weights, folder / "weights.safetensors")
+
+
+def fit_for_long(folder: Path) -> None:
+    settings = {"logdir": folder, "save_every_epochs": 3, "progress": False}
+    supervised.fit(lambda: MLP(64, 10), mnist.digits().train, Recipe(epochs=100_000), **settings)
+
+
+def script(name: str, *words: str, most_bytes: int | None = None) -> None:
+    """Run a script; no file may grow beyond `most_bytes`, as on a disk that is full then."""
+    if most_bytes is not None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, most_bytes))
+    sys.argv = [name, *words]
+    sys.path.insert(0, str(ROOT / "scripts"))  # as python does for a script
+    runpy.run_path(str(ROOT / "scripts" / name), run_name="__main__")
