@@ -17,7 +17,7 @@ LAYERS = [
     ("rl.policy", "rl.runs"),
     ("rl.evaluate",),
     ("rl.run",),
-    ("rl.pictures", "rl.results", "rl.workers"),
+    ("rl.pictures", "rl.results", "rl.worker", "rl.workers"),
     ("rl.train",),
     ("rl",),
 ]
