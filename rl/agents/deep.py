@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from rl import networks
+from rl.normalize import RunningMoments
 from rl.observations import encode, leaves, parts_of
 from rl.spaces import actions_of
 from rl.types import Batch, Update
@@ -26,6 +27,7 @@ from supervised.schedules import Curve, Schedule, as_schedule, value_at
 from supervised.stack import clip_per_seed
 from supervised.streams import seeds_of
 
+STATISTICS = "observations/"  # what the names of running statistics begin with among a policy's weights
 MOODY = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.BatchNorm1d, nn.BatchNorm2d)  # that act otherwise when judged
 
 
@@ -97,6 +99,10 @@ class DeepAgent:
         # Small networks beside environments on the CPU are fastest there.
         pictures = any(part.kind == "image" for part in self.parts)
         self.device = choose("cpu" if device == "auto" and not pictures else device)
+        # A description of one's own need not know of these two.
+        self.reward_scale = float(getattr(description, "reward_scale", 1.0))
+        normalized = getattr(description, "normalize_observations", False)
+        self.moments = RunningMoments(self.parts, len(self.seeds), self.device) if normalized else None
 
         def make() -> nn.Module:
             outputs = description.outputs(self.actions)
@@ -132,22 +138,35 @@ class DeepAgent:
             )
 
     def encode(self, obs: Any) -> Any:
-        """Observations [N, B, *O] as the networks take them, on the device."""
-        return encode(self.parts, obs, self.device)
+        """Observations [N, B, *O] as the networks take them, on the device; normalized where the description says so."""
+        x = encode(self.parts, obs, self.device)
+        return x if self.moments is None else self.moments.normalize(x)
+
+    def observe(self, obs: Any) -> None:
+        """Count observations [N, B, *O] for `normalize_observations=True`; without it nothing happens.
+
+        `rl.train` counts each observation that is acted on. A loop of one's own calls this once a step, before `q`. Neither
+        `q` nor `update` changes the statistics.
+        """
+        if self.moments is not None:
+            self.moments.observe(obs)
 
     def q(self, obs: Any) -> Tensor:
-        """Observations [N, B, *O] as the environment gives them -> values [N, B, A], no gradient."""
+        """Observations [N, B, *O] as the environment gives them -> values [N, B, A], no gradient, times `reward_scale`."""
         return self.values(self.online, self.encode(obs))
 
     @property
     def table(self) -> np.ndarray:
-        """The values of all states of a Discrete observation space, float64 [N, S, A]. Raises ValueError for other spaces."""
+        """The values of all states of a Discrete observation space, float64 [N, S, A], in units of the environment's rewards.
+
+        Raises ValueError for other spaces.
+        """
         space = self.observation_space
         if not isinstance(space, gym.spaces.Discrete):
             raise ValueError(f"Only Discrete observations make a table; these are {space}.")
         states = torch.arange(int(space.start), int(space.start + space.n)).expand(len(self.seeds), -1)
         found: np.ndarray = self.q(states).double().cpu().numpy()
-        return found
+        return found if self.reward_scale == 1.0 else found / self.reward_scale
 
     def values(self, stack: Stack, x: Any) -> Tensor:
         """What a stack says of encoded observations, no gradient, dropout and batch-norm as when judged."""
@@ -243,16 +262,23 @@ class DeepAgent:
         )
 
     def weights_of(self, k: int) -> dict[str, np.ndarray]:
-        """The k-th seed's weights, for a policy."""
-        return {name: value[k].cpu().numpy() for name, value in self.online.state_dict().items()}
+        """The k-th seed's weights, for a policy, and its running statistics of observations, where there are any."""
+        weights = {name: value[k].cpu().numpy() for name, value in self.online.state_dict().items()}
+        if self.moments is not None:
+            weights |= {STATISTICS + name: np.asarray(array[k]) for name, array in self.moments.state_dict().items()}
+        return weights
 
     def take_weights(self, weights: Mapping[str, np.ndarray]) -> None:
-        """Give all seeds the weights of one. Raises RuntimeError for those of another network."""
+        """Give all seeds the weights of one. Raises RuntimeError for those of another network, ValueError for statistics of
+        other observations."""
         stacked = {name: np.stack([np.array(value)] * len(self.seeds)) for name, value in weights.items()}
+        if self.moments is not None:
+            names = [name for name in stacked if name.startswith(STATISTICS)]
+            self.moments.load_state_dict({name.removeprefix(STATISTICS): stacked.pop(name) for name in names})
         self.online.load_state_dict(_tensors(stacked))
 
     def state_dict(self) -> dict[str, Any]:
-        """Weights, target weights, the optimiser's memory and every stream, arrays [N, ...]."""
+        """Weights, target weights, the optimizer's memory, every stream and running statistics, arrays [N, ...]."""
         if self.adam is not None:
             self.adam.close()
         saved: dict[str, Any] = {
@@ -263,6 +289,8 @@ class DeepAgent:
         }
         if self.target is not None:
             saved["target"] = _numpy(self.target.state_dict())
+        if self.moments is not None:
+            saved["observations"] = self.moments.state_dict()
         return saved
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
@@ -272,6 +300,8 @@ class DeepAgent:
             for key, value in saved[name].items():
                 if not np.isfinite(value).all():
                     raise ValueError(f"The saved {key} of the {name} network has values that are NaN or infinite.")
+        if self.moments is not None:
+            self.moments.load_state_dict(saved["observations"])
         self.online.load_state_dict(_tensors(saved["online"]))
         if self.target is not None:
             self.target.load_state_dict(_tensors(saved["target"]))
