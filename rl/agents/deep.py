@@ -6,6 +6,8 @@ here carries it out: target networks, clipping for each seed by itself, the opti
 
 from __future__ import annotations
 
+import contextlib
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
@@ -19,7 +21,7 @@ from rl.normalize import RunningMoments
 from rl.observations import encode, leaves, parts_of
 from rl.spaces import actions_of
 from rl.types import Batch, Update
-from supervised import Stack, optimizer
+from supervised import Stack, bits, optimizer
 from supervised.device import choose
 from supervised.fused import Adam
 from supervised.optimize import load_state_by_seed, state_by_seed
@@ -28,6 +30,9 @@ from supervised.stack import clip_per_seed
 from supervised.streams import seeds_of
 
 STATISTICS = "observations/"  # what the names of running statistics begin with among a policy's weights
+ONE_THREAD_BELOW = (
+    1_000_000  # weights: on the CPU smaller networks lose by torch's threads, most of all beside other processes
+)
 MOODY = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.BatchNorm1d, nn.BatchNorm2d)  # that act otherwise when judged
 
 
@@ -119,6 +124,11 @@ class DeepAgent:
         self.adam = (
             Adam(self.online, self.optimizer) if self.online.compiled and description.optimizer == "Adam" else None
         )
+        weights = sum(weight[0].numel() for weight in self.online.weights.values())
+        small = self.device.type == "cpu" and not pictures and weights < ONE_THREAD_BELOW
+        self.threads: Callable[[], contextlib.AbstractContextManager[None]] = (
+            functools.partial(bits.threads, 1) if small else contextlib.nullcontext
+        )
         self.updates = 0
         self.moody = any(isinstance(part, MOODY) for part in self.online.modules[0].modules())
 
@@ -153,7 +163,8 @@ class DeepAgent:
 
     def q(self, obs: Any) -> Tensor:
         """Observations [N, B, *O] as the environment gives them -> values [N, B, A], no gradient, times `reward_scale`."""
-        return self.values(self.online, self.encode(obs))
+        with self.threads():
+            return self.values(self.online, self.encode(obs))
 
     @property
     def table(self) -> np.ndarray:
@@ -195,6 +206,10 @@ class DeepAgent:
         Raises ValueError for a batch of other shapes, and NotFinite where a gradient is NaN or infinite; either way the
         networks are as they were.
         """
+        with self.threads():
+            return self._update(batch, measured)
+
+    def _update(self, batch: Batch, measured: bool) -> Update:
         batch = self._on_device(_checked(batch, len(self.seeds)))
         learned = self.description.learn(self, batch, measured)
         learned.pull_back(learned.slope)
