@@ -19,10 +19,16 @@ Function = Callable[..., Any]
 Replacement = Function | int  # what a global name shall mean
 
 # Without numba's run time no array or generator is counted at each use: 8 times faster. A rule may make no new array.
-OUTER = {"cache": True, "nogil": True, "_nrt": False, "error_model": "numpy", "no_cfunc_wrapper": True}
+OUTER: dict[str, Any] = {"cache": True, "nogil": True, "_nrt": False, "error_model": "numpy", "no_cfunc_wrapper": True}
 # Inlined by LLVM, since numba hands tuples of arrays from call to call slowly; its own inlining ("inline") makes the same machine
 # code in four times the time. Only compiled code calls these, so they get no entry points for Python and C.
-INNER = {"forceinline": True, "_nrt": False, "error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+INNER: dict[str, Any] = {
+    "forceinline": True,
+    "_nrt": False,
+    "error_model": "numpy",
+    "no_cpython_wrapper": True,
+    "no_cfunc_wrapper": True,
+}
 
 _compiled: dict[tuple[Any, ...], Function] = {}  # what this process has compiled; see `_build`
 

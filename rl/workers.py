@@ -1,19 +1,17 @@
 """A run whose seeds are shared out over processes, each with one torch thread.
 
-Seeds do not feel each other, so sharing them out changes no bit. Each process has a run of its own and does what it is
-told: advance, evaluate, say where it is. One that dies is begun anew from the last checkpoint (or from where it was
-handed its seeds) and does again what it had been told since.
+Seeds do not affect each other, so sharing them out changes no bit. Each worker process has a run of its own and carries out
+commands (`rl.worker`). A worker that dies, at whatever moment, is restarted from the last checkpoint (or from where it was
+given its seeds) and repeats the commands since.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import pickle
-import signal
 import subprocess
 import sys
-import warnings
+import time
 from collections.abc import Iterator
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
@@ -24,19 +22,26 @@ import numpy as np
 import torch
 
 from envs.running import Statistics
-from envs.source import Source, source
 from rl.agents.deep import DeepAgent
 from rl.evaluate import Evaluation, joined
 from rl.run import Run
+from rl.worker import BOOT, receive, send
 from supervised import checkpoint
 
-MOST_DEATHS = 3  # of one process, one after another, without anything done between
+MOST_RESTARTS = 3  # of one worker in a row, without anything done in between
+CLOSE_SECONDS = 5.0  # after which a worker that does not end by itself is killed
+LOOK_SECONDS = 1.0  # between two looks at whether a silent worker is alive
+
+
+class WorkerDied(Exception):
+    """The process at the other end of a pipe is gone."""
 
 
 class Workers:
     """Stands in for the loop of a run: the same calls, carried out in processes."""
 
     def __init__(self, run: Run, count: int) -> None:
+        """Start `count` processes (at most one a seed). Raises ValueError where they cannot take over the run's seeds."""
         if run.where.vector is not None:
             raise ValueError(
                 f"workers={count}: the rows of a VectorEnv cannot be shared out over processes. Give an id or a function."
@@ -47,26 +52,35 @@ class Workers:
         self.step = run.step
         self.began = run.state()  # what the processes start from
         self.checkpoint: Path | None = None  # what they start from once it is written
-        self.since: list[tuple[str, tuple[Any, ...]]] = []  # what they were told after that
+        self.since: list[tuple[str, tuple[Any, ...]]] = []  # the commands after that
         places = [part.tolist() for part in np.array_split(np.arange(len(run.seeds)), min(count, len(run.seeds)))]
         self.shards = [(part[0], part[-1] + 1) for part in places]
-        self.processes: list[subprocess.Popen[bytes]] = []
-        self.pipes: list[Connection[Any, Any]] = []
-        for k in range(len(self.shards)):
-            process, pipe = self._start(k)
-            self.processes.append(process)
-            self.pipes.append(pipe)
-        for k in range(len(self.shards)):
-            self._hand_over(k)
+        self.processes: dict[int, subprocess.Popen[bytes]] = {}
+        self.pipes: dict[int, Connection[Any, Any]] = {}
+        try:
+            for k in range(len(self.shards)):
+                self._start(k)
+            for k in range(len(self.shards)):
+                try:
+                    self._hand_over(k)
+                except WorkerDied:
+                    self._restart(k)
+        except BaseException:
+            self.close()
+            raise
 
-    def _start(self, k: int) -> tuple[subprocess.Popen[bytes], Connection[Any, Any]]:
+    def _start(self, k: int) -> None:
+        """Start the k-th process."""
         mine, theirs = Pipe()
         paths = [str(Path(part).resolve()) if part else os.getcwd() for part in sys.path]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
-        code = f"from rl.workers import serve; serve({theirs.fileno()})"
-        process = subprocess.Popen([sys.executable, "-c", code], pass_fds=[theirs.fileno()], env=environment)
-        theirs.close()
-        return process, mine
+        command = [sys.executable, "-c", BOOT, str(theirs.fileno()), str(os.getpid())]
+        self.pipes[k] = mine
+        with theirs:
+            try:
+                self.processes[k] = subprocess.Popen(command, pass_fds=[theirs.fileno()], env=environment)
+            except OSError as error:
+                raise RuntimeError(f"workers: a process could not be started: {error}. Take fewer workers.") from error
 
     def _hand_over(self, k: int) -> None:
         """Give a process its seeds, and where they are."""
@@ -85,59 +99,72 @@ class Workers:
             data = cloudpickle.dumps((*payload, str(getattr(self.run.agent, "device", "auto")), part))
         except Exception as error:  # whatever pickling a user's objects may raise
             raise ValueError(f"workers: the environment or the agent cannot be sent to a process: {error}") from error
-        self.pipes[k].send_bytes(data)
-        self._answer(k)
+        with _noticing_death():
+            self.pipes[k].send_bytes(data)
+        _answer_of(self._receive(k))
+
+    def _send(self, k: int, command: str, arguments: tuple[Any, ...]) -> None:
+        with _noticing_death():
+            send(self.pipes[k], (command, arguments))
+
+    def _receive(self, k: int) -> tuple[bool, Any]:
+        """A process's next answer: (True, what was asked for) or (False, an exception). Raises WorkerDied."""
+        with _noticing_death():
+            # A process that the worker itself started may hold its end of the pipe open; so the pipe alone is no proof.
+            while not self.pipes[k].poll(LOOK_SECONDS):
+                if self.processes[k].poll() is not None and not self.pipes[k].poll(0):
+                    raise WorkerDied
+            good, found = receive(self.pipes[k])
+        return good, found
 
     def _tell(self, command: str, *arguments: Any, remember: bool = False) -> list[Any]:
-        """Have all processes do something -> their answers."""
-        dead = []
-        for k in range(len(self.shards)):
+        """Have all processes carry out a command -> their answers. Raises the first exception that one of them answers."""
+        dead = set()
+        for k in self.processes:
             try:
-                _send(self.pipes[k], (command, arguments))
-            except (BrokenPipeError, ConnectionResetError):
-                dead.append(k)
-        answers: list[Any] = []
-        for k in range(len(self.shards)):
+                self._send(k, command, arguments)
+            except WorkerDied:
+                dead.add(k)
+        answers = []
+        for k in self.processes:
             try:
                 if k in dead:
-                    raise EOFError
-                answers.append(self._answer(k))
-            except (EOFError, ConnectionResetError):
-                answers.append(self._revive(k, command, arguments))
+                    raise WorkerDied
+                answers.append(self._receive(k))
+            except WorkerDied:
+                answers.append(self._restart(k, (command, arguments)))
+        found = [_answer_of(answer) for answer in answers]  # not before each pipe is read empty
         if remember:
             self.since.append((command, arguments))
-        return answers
-
-    def _answer(self, k: int) -> Any:
-        good, found = _receive(self.pipes[k])
-        if not good:
-            raise found
         return found
 
-    def _revive(self, k: int, command: str, arguments: tuple[Any, ...]) -> Any:
-        """Begin a process anew, and have it do all that it had done since the last checkpoint, and this."""
-        for _ in range(MOST_DEATHS):
-            status = self.processes[k].wait()
-            print(
-                f"The worker of seeds {', '.join(map(str, self.seeds[slice(*self.shards[k])]))} died (status {status}); it is"
-                " begun anew from where it was last saved.",
-                file=sys.stderr,
-            )
-            self.pipes[k].close()
-            self.processes[k], self.pipes[k] = self._start(k)
+    def _restart(self, k: int, command: tuple[str, tuple[Any, ...]] | None = None) -> tuple[bool, Any]:
+        """Start a process anew and have it repeat all since the last checkpoint, then this command -> its answer."""
+        who = f"The worker of seeds {', '.join(map(str, self.seeds[slice(*self.shards[k])]))}"
+        for _ in range(MOST_RESTARTS):
+            status = self._end(k)
+            print(f"{who} died (status {status}); it restarts from where it was last saved.", file=sys.stderr)
             try:
+                self._start(k)
                 self._hand_over(k)
-                for told, with_ in self.since:
-                    _send(self.pipes[k], (told, with_))
-                    self._answer(k)
-                _send(self.pipes[k], (command, arguments))
-                return self._answer(k)
-            except (EOFError, BrokenPipeError, ConnectionResetError):
+                for told in self.since:
+                    self._send(k, *told)
+                    _answer_of(self._receive(k))
+                if command is None:
+                    return True, None
+                self._send(k, *command)
+                return self._receive(k)
+            except WorkerDied:
                 continue
         raise RuntimeError(
-            f"The worker of seeds {', '.join(map(str, self.seeds[slice(*self.shards[k])]))} died {MOST_DEATHS} times at the same"
-            " place. Most often that is for want of memory: take fewer workers, fewer seeds or a smaller replay."
+            f"{who} died {MOST_RESTARTS + 1} times at the same place. Most often that is for want of memory: take fewer"
+            " workers, fewer seeds or a smaller replay."
         )
+
+    def _end(self, k: int) -> int:
+        """Let go of a process that has died, or that no longer answers -> its status."""
+        self.pipes[k].close()
+        return _wait(self.processes[k], time.monotonic() + CLOSE_SECONDS)
 
     def advance(self, steps: int) -> dict[str, torch.Tensor]:
         """As the loop's: every process takes these steps."""
@@ -179,18 +206,20 @@ class Workers:
         self.run.agent.load_state_dict(merge(self._tell("agent")))
 
     def saved(self, path: Path) -> None:
-        """From now on a process that died is begun anew from this checkpoint."""
+        """From now on a process that died restarts from this checkpoint."""
         self.checkpoint, self.since = path, []
         self.began = {}
 
     def close(self) -> None:
-        """Let the processes go."""
-        for pipe in self.pipes:
-            pipe.close()
-        for process in self.processes:
-            try:
-                process.wait(timeout=5)
-            except subprocess.TimeoutExpired:
+        """End all processes: those that are busy are killed after CLOSE_SECONDS, and all of them at once on an interrupt."""
+        deadline = time.monotonic() + CLOSE_SECONDS
+        for pipe in self.pipes.values():
+            pipe.close()  # which tells a worker to end
+        try:
+            for process in self.processes.values():
+                _wait(process, deadline)
+        finally:
+            for process in self.processes.values():
                 process.kill()
                 process.wait()
 
@@ -215,70 +244,29 @@ def shared(run: Run, count: int | None) -> Iterator[None]:
         workers.close()
 
 
-def serve(descriptor: int) -> None:
-    """What a process does: take seeds, then commands, until nobody is there any more."""
-    for number in (signal.SIGINT, signal.SIGTERM):  # whoever started it decides
-        signal.signal(number, signal.SIG_IGN)
-    pipe: Connection[Any, Any] = Connection(descriptor)
-    with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
-        data = pipe.recv_bytes()
-        try:
-            torch.set_num_threads(1)
-            (described, made), description, seeds, envs_per_seed, horizon, device, state = pickle.loads(data)
-            with warnings.catch_warnings():  # whoever started it has told them already
-                warnings.simplefilter("ignore")
-                run = Run(_source(described, made), description, seeds, envs_per_seed, horizon, None, device)
-            run.agent.load_state_dict(state["agent"])
-            run.loop.load_state_dict(state["loop"])
-        except Exception as error:  # all of it goes to whoever asked, and is raised there
-            _send(pipe, (False, _sendable(error)))
-            return
-        commands = {
-            "advance": lambda steps: (run.advance(steps), run.step)[::-1],
-            "metrics": run.loop.metrics,
-            "episodes": run.episodes,
-            "logged": run.loop.logged,
-            "evaluate": run.evaluate,
-            "statistics": run.statistics,
-            "look": run.loop.look,  # type: ignore[union-attr]  # a network's loop
-            "state": run.state,
-            "agent": run.agent.state_dict,
-        }
-        _send(pipe, (True, None))
-        while True:
-            command, arguments = _receive(pipe)
-            try:
-                answer = True, commands[command](*arguments)
-            except Exception as error:  # likewise
-                answer = False, _sendable(error)
-            _send(pipe, answer)
-
-
-def _send(pipe: Connection[Any, Any], message: Any) -> None:
-    # Not pipe.send: torch has taught that one to hand tensors over by other ways, which these processes do not share.
-    pipe.send_bytes(pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL))
-
-
-def _sendable(error: Exception) -> Exception:
-    """The error itself, or, where it cannot be sent, one that says the same."""
+@contextlib.contextmanager
+def _noticing_death() -> Iterator[None]:
+    """Turn what a broken pipe raises into WorkerDied. An answer that was cut off raises a plain OSError."""
     try:
-        pickle.loads(pickle.dumps(error))
-    except Exception:  # whatever a user's error does when it is pickled
-        return RuntimeError(f"{type(error).__name__}: {error}")
-    return error
+        yield
+    except (EOFError, OSError) as error:
+        raise WorkerDied from error
 
 
-def _receive(pipe: Connection[Any, Any]) -> Any:
-    return pickle.loads(pipe.recv_bytes())
+def _answer_of(answer: tuple[bool, Any]) -> Any:
+    good, found = answer
+    if not good:
+        raise found
+    return found
 
 
-def _source(described: dict[str, Any] | None, made: Any) -> Source:
-    """The environment: by its id and settings, entered into Gymnasium's registry if it is not there; or what a function makes."""
-    if described is None:
-        return source(made)
-    if made is not None:
-        gym.registry.setdefault(described["id"], made)
-    return source(described["id"], described["kwargs"])
+def _wait(process: subprocess.Popen[bytes], deadline: float) -> int:
+    """Wait for a process, and from `deadline` on kill it -> its status."""
+    try:
+        return process.wait(timeout=max(deadline - time.monotonic(), 0.0))
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return process.wait()
 
 
 def split(tree: Any, first: int, end: int, n: int) -> Any:

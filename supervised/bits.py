@@ -7,11 +7,10 @@ axis" of docs/guide.md has the measurements); "AVX2" was measured to cost nothin
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, cast
 
 import torch
@@ -23,15 +22,26 @@ os.environ.setdefault("MKL_CBWR", "AVX2")
 LANES = 32  # no vector unit of a CPU takes more floats at once, loops unrolled
 
 
-@contextlib.contextmanager
-def threads(count: int) -> Iterator[None]:
-    """Let torch use `count` threads meanwhile. Two threads split a loop at places that depend on its length."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+class threads:
+    """Let torch use `count` threads meanwhile, in the Python thread that asks for it: `with threads(1): ...`.
+
+    Two threads split a loop at places that depend on its length. In small networks they also wait for each other longer than
+    they compute, and at a full load of the machine for milliseconds.
+    """
+
+    __slots__ = ("before", "count")
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def __enter__(self) -> None:
+        self.before = torch.get_num_threads()
+        if self.before != self.count:
+            torch.set_num_threads(self.count)
+
+    def __exit__(self, *error: object) -> None:
+        if self.before != self.count:
+            torch.set_num_threads(self.before)
 
 
 def elementwise(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """Processes for tests to kill: forked from a server that has imported the packages, so that each starts in milliseconds.
 
-A child counts the checkpoints that it writes (files moved over a name in CHECKPOINTS) and tells of each. It is killed from outside, or
-kills itself at a given file operation: by a real SIGKILL in both cases, so that nothing is flushed or closed.
+A child counts the checkpoints that it writes (files moved over a name in CHECKPOINTS) and tells of each. It is killed from
+outside, or kills itself at a given file operation: by a real SIGKILL in both cases, so that nothing is flushed or closed.
 """
 
 from __future__ import annotations
@@ -21,16 +21,28 @@ from unittest import mock
 
 TESTS = Path(__file__).parent
 CHECKPOINTS = ("run.safetensors", "fit.safetensors")
-OPERATIONS = ("open", "os.rename", "os.link", "os.remove", "os.mkdir", "os.truncate")  # Python tells of each before it happens
+OPERATIONS = (
+    "open",
+    "os.rename",
+    "os.link",
+    "os.remove",
+    "os.mkdir",
+    "os.truncate",
+)  # Python tells of each before it happens
 TIMEOUT = 200  # seconds
 
-Death = tuple[int, int]  # (k, n): just before the n-th file operation, counted from the move of the k-th checkpoint, which is the 0th
+Death = tuple[
+    int, int
+]  # (k, n): just before the n-th file operation, counted from the move of the k-th checkpoint, which is the 0th
+Death = tuple[int, int]
 
 
 class Child:
     """A process that calls function(*arguments); the function is one of a module in tests/, such as `jobs`."""
 
-    def __init__(self, function: Callable[..., None], *arguments: Any, output: Path, death: Death | None = None) -> None:
+    def __init__(
+        self, function: Callable[..., None], *arguments: Any, output: Path, death: Death | None = None
+    ) -> None:
         """output: the file that takes what it prints, errors too."""
         self.pipe, theirs = multiprocessing.Pipe(duplex=False)
         self.output = output
@@ -70,7 +82,9 @@ def _server() -> multiprocessing.context.ForkServerContext:
     return context
 
 
-def _child(function: Callable[..., None], arguments: tuple[Any, ...], output: Path, death: Death | None, pipe: Connection) -> None:
+def _child(
+    function: Callable[..., None], arguments: tuple[Any, ...], output: Path, death: Death | None, pipe: Connection
+) -> None:
     with open(output, "wb", buffering=0) as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)

@@ -10,14 +10,14 @@ PACKAGES = ("supervised", "envs", "rl", "scripts", "tests")
 # Within rl, from the bottom up; a module imports those of its own layer or below.
 LAYERS = [
     ("rl._siblings", "rl.types", "rl.targets", "rl.losses", "rl.explore", "rl.spaces", "rl.jit"),
-    ("rl.observations", "rl.priority", "rl.ring", "rl.tiles"),
+    ("rl.observations", "rl.normalize", "rl.priority", "rl.ring", "rl.tiles"),
     ("rl.replay", "rl.networks"),
     ("rl.agents",),
     ("rl.planning", "rl.settings", "rl.describe"),
     ("rl.policy", "rl.runs"),
     ("rl.evaluate", "rl.greedy"),
     ("rl.run",),
-    ("rl.pictures", "rl.results", "rl.workers"),
+    ("rl.pictures", "rl.results", "rl.worker", "rl.workers"),
     ("rl.train",),
     ("rl",),
 ]

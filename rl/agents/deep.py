@@ -6,6 +6,8 @@ here carries it out: target networks, clipping for each seed by itself, the opti
 
 from __future__ import annotations
 
+import contextlib
+import functools
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, Protocol
 
@@ -15,10 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from rl import networks
+from rl.normalize import RunningMoments
 from rl.observations import encode, leaves, parts_of
 from rl.spaces import actions_of
 from rl.types import Batch, Update, check_mask
-from supervised import Stack, optimizer
+from supervised import Stack, bits, optimizer
 from supervised.device import choose
 from supervised.fused import Adam
 from supervised.optimize import load_state_by_seed, state_by_seed
@@ -26,6 +29,10 @@ from supervised.schedules import Curve, Schedule, as_schedule, value_at
 from supervised.stack import clip_per_seed
 from supervised.validate import ArgumentError, explained, flag, integer, kind_of, seeds_of
 
+STATISTICS = "observations/"  # what the names of running statistics begin with among a policy's weights
+ONE_THREAD_BELOW = (
+    1_000_000  # weights: on the CPU smaller networks lose by torch's threads, most of all beside other processes
+)
 MOODY = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.BatchNorm1d, nn.BatchNorm2d)  # that act otherwise when judged
 
 
@@ -115,6 +122,10 @@ class DeepAgent:
         # Small networks beside environments on the CPU are fastest there.
         pictures = any(part.kind == "image" for part in self.parts)
         self.device = choose("cpu" if isinstance(device, str) and device == "auto" and not pictures else device)
+        # A description of one's own need not know of these two.
+        self.reward_scale = float(getattr(description, "reward_scale", 1.0))
+        normalized = getattr(description, "normalize_observations", False)
+        self.moments = RunningMoments(self.parts, len(self.seeds), self.device) if normalized else None
 
         def make() -> nn.Module:
             outputs = description.outputs(self.actions)
@@ -130,6 +141,11 @@ class DeepAgent:
         self.optimizer = optimizer(self.online, description.optimizer, self.rate.bounds()[1])
         self.adam = (
             Adam(self.online, self.optimizer) if self.online.compiled and description.optimizer == "Adam" else None
+        )
+        weights = sum(weight[0].numel() for weight in self.online.weights.values())
+        small = self.device.type == "cpu" and not pictures and weights < ONE_THREAD_BELOW
+        self.threads: Callable[[], contextlib.AbstractContextManager[None]] = (
+            functools.partial(bits.threads, 1) if small else contextlib.nullcontext
         )
         self.updates = 0
         self.moody = any(isinstance(part, MOODY) for part in self.online.modules[0].modules())
@@ -150,23 +166,37 @@ class DeepAgent:
             )
 
     def encode(self, obs: Any) -> Any:
-        """Observations [N, B, *O] as the networks take them, on the device."""
-        return encode(self.parts, obs, self.device)
+        """Observations [N, B, *O] as the networks take them, on the device; normalized where the description says so."""
+        x = encode(self.parts, obs, self.device)
+        return x if self.moments is None else self.moments.normalize(x)
+
+    def observe(self, obs: Any) -> None:
+        """Count observations [N, B, *O] for `normalize_observations=True`; without it nothing happens.
+
+        `rl.train` counts each observation that is acted on. A loop of one's own calls this once a step, before `q`. Neither
+        `q` nor `update` changes the statistics.
+        """
+        if self.moments is not None:
+            self.moments.observe(obs)
 
     @explained("observations [N, B, *O]")
     def q(self, obs: Any) -> Tensor:
-        """Observations [N, B, *O] as the environment gives them -> values [N, B, A], no gradient."""
-        return self.values(self.online, self.encode(obs))
+        """Observations [N, B, *O] as the environment gives them -> values [N, B, A], no gradient, times `reward_scale`."""
+        with self.threads():
+            return self.values(self.online, self.encode(obs))
 
     @property
     def table(self) -> np.ndarray:
-        """The values of all states of a Discrete observation space, float64 [N, S, A]. Raises ValueError for other spaces."""
+        """The values of all states of a Discrete observation space, float64 [N, S, A], in units of the environment's rewards.
+
+        Raises ValueError for other spaces.
+        """
         space = self.observation_space
         if not isinstance(space, gym.spaces.Discrete):
             raise ValueError(f"Only Discrete observations make a table; these are {space}.")
         states = torch.arange(int(space.start), int(space.start + space.n)).expand(len(self.seeds), -1)
         found: np.ndarray = self.q(states).double().cpu().numpy()
-        return found
+        return found if self.reward_scale == 1.0 else found / self.reward_scale
 
     def values(self, stack: Stack, x: Any) -> Tensor:
         """What a stack says of encoded observations, no gradient, dropout and batch-norm as when judged."""
@@ -199,6 +229,10 @@ class DeepAgent:
         networks are as they were.
         """
         measured = flag(measured, "measured")
+        with self.threads():
+            return self._update(batch, measured)
+
+    def _update(self, batch: Batch, measured: bool) -> Update:
         batch = self._on_device(_checked(batch, len(self.seeds), self.actions))
         learned = self.description.learn(self, batch, measured)
         learned.pull_back(learned.slope)
@@ -269,18 +303,25 @@ class DeepAgent:
 
     @explained("k, the place of one of its seeds")
     def weights_of(self, k: int) -> dict[str, np.ndarray]:
-        """The k-th seed's weights, for a policy."""
+        """The k-th seed's weights, for a policy, and its running statistics of observations, where there are any."""
         k = integer(k, "k", 0, len(self.seeds) - 1)
-        return {name: value[k].cpu().numpy() for name, value in self.online.state_dict().items()}
+        weights = {name: value[k].cpu().numpy() for name, value in self.online.state_dict().items()}
+        if self.moments is not None:
+            weights |= {STATISTICS + name: np.asarray(array[k]) for name, array in self.moments.state_dict().items()}
+        return weights
 
     @explained("the weights of one seed by name")
     def take_weights(self, weights: Mapping[str, np.ndarray]) -> None:
-        """Give all seeds the weights of one. Raises RuntimeError for those of another network."""
+        """Give all seeds the weights of one. Raises RuntimeError for those of another network, ValueError for statistics of
+        other observations."""
         stacked = {name: np.stack([np.array(value)] * len(self.seeds)) for name, value in weights.items()}
+        if self.moments is not None:
+            names = [name for name in stacked if name.startswith(STATISTICS)]
+            self.moments.load_state_dict({name.removeprefix(STATISTICS): stacked.pop(name) for name in names})
         self.online.load_state_dict(_tensors(stacked))
 
     def state_dict(self) -> dict[str, Any]:
-        """Weights, target weights, the optimiser's memory and every stream, arrays [N, ...]."""
+        """Weights, target weights, the optimizer's memory, every stream and running statistics, arrays [N, ...]."""
         if self.adam is not None:
             self.adam.close()
         saved: dict[str, Any] = {
@@ -291,6 +332,8 @@ class DeepAgent:
         }
         if self.target is not None:
             saved["target"] = _numpy(self.target.state_dict())
+        if self.moments is not None:
+            saved["observations"] = self.moments.state_dict()
         return saved
 
     @explained("the state that state_dict returned")
@@ -301,6 +344,8 @@ class DeepAgent:
             for key, value in saved[name].items():
                 if not np.isfinite(value).all():
                     raise ValueError(f"The saved {key} of the {name} network has values that are NaN or infinite.")
+        if self.moments is not None:
+            self.moments.load_state_dict(saved["observations"])
         self.online.load_state_dict(_tensors(saved["online"]))
         if self.target is not None:
             self.target.load_state_dict(_tensors(saved["target"]))

@@ -74,16 +74,17 @@ def learn(agent: DeepAgent, batch: Batch, measured: bool) -> Learned:
     next_q = agent.next_values(next_x)
     chooser = agent.values(agent.online, next_x) if settings.double else next_q
     q, pull_back = agent.online.vjp(x)
+    reward = batch.reward if settings.reward_scale == 1.0 else batch.reward * settings.reward_scale
     loss, slope = losses.LOSSES[settings.loss]
     fast = jit.compiled(errors, HUBER=int(settings.loss == "huber")) if agent.device.type == "cpu" else None
     if fast is not None and next_mask is None:
         error, gradient = torch.empty_like(batch.reward), torch.zeros_like(q)
         weight = _NO_WEIGHT if batch.weight is None else batch.weight
-        given = next_q, chooser, q, batch.action, batch.reward, batch.discount, weight, error, gradient
+        given = next_q, chooser, q, batch.action, reward, batch.discount, weight, error, gradient
         if not fast(*(tensor.numpy() for tensor in given)):
             raise ValueError(f"Actions are whole numbers from 0 to {q.shape[2] - 1}; the batch has others.")
     else:
-        target = targets.double_q(batch.reward, batch.discount, next_q, chooser, next_mask)
+        target = targets.double_q(reward, batch.discount, next_q, chooser, next_mask)
         error = target - losses.taken(q, batch.action)
         share = -1.0 / error.shape[1]
         scale = share if batch.weight is None else batch.weight * share
@@ -114,8 +115,12 @@ class DQN:
     priority_exponent: alpha; importance_exponent: beta, a number or a schedule in steps. explore: one of rl.explore's
     EpsilonGreedy, Greedy, Boltzmann and DecayingNoise; the default goes from epsilon 1 to 0.05 over a tenth of the run.
     channels: which axis of an image holds its channels: "first", "last", or "auto": last where two equal sides stand in front
-    of it, first where two equal sides stand behind it, else the shortest. mask: a function of observations [..., *O] -> bool
-    [..., A], the actions allowed; info["action_mask"] is heeded without it.
+    of it, first where two equal sides stand behind it, else the shortest. mask: a function of
+    observations [..., *O] -> bool [..., A], the actions allowed; info["action_mask"] is heeded without it.
+    normalize_observations: the network reads each number of a vector observation as its distance from the mean, in standard
+    deviations, within -10..10; mean and variance are those of all that the seed's environments have shown while training, saved
+    in checkpoint and policy. Images and one-hot codes stay as they are. reward_scale: what rewards are multiplied by for
+    learning alone, so that values, TD errors and losses are in scaled units; returns, promised ones too, are not.
     compiled: compute networks of linear layers and ReLUs by machine code of our own, where numba is at hand and on the CPU;
     False: by torch alone. Both learn the same but for rounding.
     Raises ValueError or TypeError, in a sentence, for settings out of range or in contradiction.
@@ -144,6 +149,8 @@ class DQN:
     mask: Callable[[Any], Tensor] | None = None
     compiled: bool = True
     channels: str = "auto"
+    normalize_observations: bool = False
+    reward_scale: float = 1.0
 
     loop: ClassVar[str] = "off_policy"
     learn = staticmethod(learn)
@@ -174,7 +181,8 @@ def check_settings(d: DQN) -> None:
     store(d, integer, "batch_size", "update_every_steps", "updates", "n_step", low=1)
     store(d, integer, "learn_after_steps", low=0)
     store(d, integer, "capacity_steps", "target_every_updates", low=1, none=True)
-    store(d, flag, "double", "dueling", "prioritised", "compiled")
+    store(d, flag, "double", "dueling", "prioritised", "compiled", "normalize_observations")
+    store(d, number, "reward_scale", low=1e-12, high=1e12)
     store(d, choice, "loss", known=losses.LOSSES)
     store(d, choice, "optimizer", known=OPTIMIZERS)
     store(d, choice, "channels", known=CHANNELS)

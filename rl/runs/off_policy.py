@@ -70,9 +70,13 @@ class OffPolicy:
         d: Any = self.agent.description
         acting = self.acting
         before, obs = acting.step, acting.obs
+        if self.agent.moments is not None:
+            self.agent.observe(obs)
         q = self.agent.q(obs)
         mask = self.agent.allowed(obs, acting.world.mask)
         action = acting.choose(q, mask)
+        if self.agent.reward_scale != 1.0:
+            q = q / self.agent.reward_scale  # what is promised is compared with returns
         answer = acting.take(action, q if mask is None else q.masked_fill(~mask, -torch.inf))
         if self.replay is None:
             acting.within = False

@@ -66,7 +66,9 @@ def covering(seed=0):
     rng, left, rows = random.Random(seed), wanted(), []
     while left:
         drawn = [[option for option in OPTIONS if rng.random() < 0.5] for _ in range(300)]
-        found = [({settings_of(p, row) for p in itertools.combinations(OPTIONS, 2)}, row) for row in filter(possible, drawn)]
+        found = [
+            ({settings_of(p, row) for p in itertools.combinations(OPTIONS, 2)}, row) for row in filter(possible, drawn)
+        ]
         covered, row = max(found, key=lambda one: len(one[0] & left))
         left -= covered
         rows.append(row)
@@ -109,7 +111,9 @@ def test_every_pair_of_options_finds_the_fixed_point(row):
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("pair", [pair for pair in itertools.combinations(OPTIONS, 2) if possible(pair)], ids=" & ".join)
+@pytest.mark.parametrize(
+    "pair", [pair for pair in itertools.combinations(OPTIONS, 2) if possible(pair)], ids=" & ".join
+)
 def test_every_pair_of_options_by_itself_finds_the_fixed_point(pair):
     test_every_pair_of_options_finds_the_fixed_point(pair)
 
