@@ -211,12 +211,12 @@ def _by_table(
     index = StateIndex(agent.index.space, where.name)
     with _environments(where, agent.seeds, 1, running, index, only=k) as (member,):
         limit = found.look(k, member.env, step_limit)
-        greedy = agent.greedy()[k].tolist()
+        greedy, q = agent.greedy()[k].tolist(), agent.tables["q"][k]
         for i in range(found.returns.shape[1]):
             s = member.reset()
             over = False
             while not over and found.lengths[k, i] < limit:
-                a = greedy[s] if member.mask is None else int(best_allowed(agent.table[k, s], member.mask))
+                a = greedy[s] if member.mask is None else int(best_allowed(q[s], member.mask))
                 s, reward, terminated, truncated = member.step(a)
                 found.returns[k, i] += reward
                 found.lengths[k, i] += 1

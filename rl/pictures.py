@@ -60,7 +60,10 @@ def panels(run: Run, k: int = 0) -> dict[str, Callable[[Axes], None]]:
         size, visits = int(space.n) if isinstance(space, gym.spaces.Discrete) else MOST_STATES + 1, None
     if size > MOST_STATES:
         return {}
-    q, arrows = run.agent.table[k], arrows_of(run)
+    arrows = arrows_of(run)
+    q: Any = run.agent.table[k]
+    if not np.isfinite(q).all():  # forbidden actions stay white
+        q = np.ma.masked_invalid(q)
     states, actions = q.shape
 
     def q_values(axes: Axes) -> None:
@@ -68,7 +71,7 @@ def panels(run: Run, k: int = 0) -> dict[str, Callable[[Axes], None]]:
         axes.set_xticks(range(actions), list(arrows or map(str, range(actions))))
         axes.set(title="Q-values", xlabel="action", ylabel="state")
         if states <= 16:
-            for s, a in np.ndindex(q.shape):
+            for s, a in np.argwhere(~np.ma.getmaskarray(q)):
                 _write(axes, a, s, f"{q[s, a]:.3g}", q[s, a] - q.min() > 0.6 * np.ptp(q), 8)
 
     if run.model is None or run.model.desc is None or arrows is None:

@@ -93,11 +93,13 @@ class TablePolicy:
     def q(self, obs: Any) -> np.ndarray:
         """Observation(s) as the environment gives them -> Q-values float64: [A] of one, [B, A] of a batch.
 
-        Raises SpaceError for an observation outside the space.
+        -infinity for actions that the environment forbade in training. Raises SpaceError for an observation outside the space.
         """
         states, shape = self.index.each(obs)
-        values: np.ndarray = self.table[states].reshape(*shape, self.actions)
-        return values
+        values: np.ndarray = self.table[states]
+        if self.allowed is not None:
+            values = values + masked.as_mask(self.allowed[states])
+        return values.reshape(*shape, self.actions)
 
     def wrap(self, env: gym.Env[Any, Any]) -> gym.Env[Any, Any]:
         """Freeze the running statistics of training into the wrappers of `env`, which is returned.

@@ -183,7 +183,7 @@ class Run:
             rest |= {"explore": EPSILON_GREEDY, "level": 0.0}
         if isinstance(self.agent, TableAgent):
             allowed = None if self.agent.allowed is None else self.agent.allowed[k].astype(np.uint8)
-            return TablePolicy(self.agent.table[k], *self.spaces, **rest, allowed=allowed)
+            return TablePolicy(self.agent.tables["q"][k], *self.spaces, **rest, allowed=allowed)
         return NetworkPolicy(self.description, self.agent.weights_of(k), *self.spaces, **rest)
 
     def _best_seed(self) -> int:

@@ -83,7 +83,7 @@ def test_ends_that_are_excluded():
 SEEDS = [range(3), [0, 1, 2], (0, 1, 2), np.arange(3), torch.arange(3), 3, np.int8(3), np.array(3), torch.tensor(3)]
 
 
-@pytest.mark.parametrize("seeds", [*SEEDS, iter((0, 1, 2))], ids=repr)
+@pytest.mark.parametrize("seeds", [*SEEDS, iter((0, 1, 2))], ids=lambda seeds: type(seeds).__name__)
 def test_seeds_of_every_form(seeds):
     found = validate.seeds_of(seeds)
     assert found == (0, 1, 2)

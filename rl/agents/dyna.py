@@ -7,6 +7,7 @@ came, and draws among them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
@@ -71,7 +72,7 @@ def made_up(table: Planned, s: int, a: int, gamma: float, rng: Any) -> Any:
     """What a step of the model is worth, the bonus included."""
     value = gamma * highest(table.q, s, table.mask) if table.tried[s, a] == 0 else drawn(table, s, a, rng)
     if table.bonus[0] > 0.0:
-        value += table.bonus[0] * (table.clock[0] - table.tried[s, a]) ** 0.5
+        value += table.bonus[0] * math.sqrt(table.clock[0] - table.tried[s, a])
     return value
 
 

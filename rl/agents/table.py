@@ -14,7 +14,7 @@ from torch import Tensor
 
 from rl import jit, masked
 from rl.explore import BOLTZMANN, EPSILON_GREEDY, EpsilonGreedy, TableExplore
-from rl.masked import as_mask, best_allowed
+from rl.masked import as_mask
 from rl.spaces import StateIndex, actions_of
 from rl.types import Batch, Update, check_parts
 from supervised.device import cpu_only
@@ -181,9 +181,9 @@ class TableAgent:
                 f"{len(self.seeds)} tables of {shape[0]:,} states and {shape[1]} actions take {needed / 1e9:.1f} GB, more than"
                 f" the {MOST_BYTES / 1e9:.0f} GB that are allowed. Take fewer seeds, or an agent with a network."
             )
-        self.table = np.stack([_initial(description.initial_q, shape, seed) for seed in self.seeds])
+        q = np.stack([_initial(description.initial_q, shape, seed) for seed in self.seeds])
         self.visits = np.zeros((len(self.seeds), *shape), np.int64)
-        self.tables = {"q": self.table, "visits": self.visits}
+        self.tables = {"q": q, "visits": self.visits}
         self.tables |= {name: np.stack([part] * len(self.seeds)) for name, part in extra.items()}
         description.begin(self.tables)
         self.mask: np.ndarray | None = None  # float64 [N, S, A], see `rl.masked`: the actions last allowed; None: all
@@ -192,9 +192,17 @@ class TableAgent:
 
     @explained("state indices int64 [N, B]")
     def q(self, obs: Any) -> Tensor:
-        """State indices [N, B] -> float64 [N, B, A]. Raises ValueError for indices outside 0..S-1 or another shape."""
+        """State indices [N, B] -> float64 [N, B, A], -infinity for actions that are forbidden there.
+
+        Raises ValueError for indices outside 0..S-1 or another shape.
+        """
         states = self._states(obs)
         return torch.from_numpy(np.take_along_axis(self.table, states[..., None], axis=1))
+
+    @property
+    def table(self) -> np.ndarray:
+        """The Q-values float64 [N, S, A]; -infinity for actions that the environment last forbade in a state."""
+        return self.tables["q"] if self.mask is None else self.tables["q"] + self.mask
 
     @property
     def allowed(self) -> np.ndarray | None:
@@ -212,14 +220,14 @@ class TableAgent:
                     RuntimeWarning,
                     stacklevel=3,
                 )
-            self.mask = np.zeros(self.table.shape)
+            self.mask = np.zeros(self.visits.shape)
         if allowed is not None:
             self.mask[:] = as_mask(allowed)
         return self.mask
 
     def greedy(self) -> np.ndarray:
         """The best allowed action of every state, int64 [N, S]; of several, the first."""
-        return best_allowed(self.table, self.allowed)
+        return self.table.argmax(-1)
 
     @explained("an rl.Batch of [N, B] with state indices for observations")
     def update(self, batch: Batch) -> Update:
@@ -323,7 +331,7 @@ class TableAgent:
             raise ValueError(f"The saved visit counts lie outside 0..{MOST_TIMES - 1}.")
         self.description.check_saved(state, self.index.size, self.actions)
         if "allowed" in state:
-            check_allowed(state["allowed"], self.table.shape)
+            check_allowed(state["allowed"], self.visits.shape)
             self.allow()[:] = as_mask(state["allowed"])
         for name, mine in self.tables.items():
             mine[:] = state[name]

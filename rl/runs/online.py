@@ -128,11 +128,12 @@ class Online:
     def metrics(self) -> dict[str, torch.Tensor]:
         """What training says of itself since it was last logged, each [N]."""
         taken = max(self.step - self.last_log, 1)
+        allowed: Any = True if self.agent.allowed is None else self.agent.allowed
         episodes = self.actor.episodes.mean(1)
         level = [value_at(self.rules.level, time_in(self.rules.level, self.step, int(k), 0)) for k in episodes]
         return {
             "train/td_error": torch.from_numpy(self.actor.error[:, 0] / taken),
-            "train/q_mean": torch.from_numpy(self.agent.table.mean((1, 2))),
+            "train/q_mean": torch.from_numpy(self.agent.tables["q"].mean((1, 2), where=allowed)),
             "rollout/exploration_rate": torch.tensor(level, dtype=torch.float64),
         }
 

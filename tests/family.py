@@ -1,0 +1,50 @@
+"""The tabular family for tests over all rules, and whether two runs are the same to the bit."""
+
+import rl
+from rl.explore import UCB, Boltzmann, DecayingNoise
+from supervised.schedules import Inverse, Linear
+
+FAMILY = [
+    rl.SARSA(),
+    rl.SARSA(explore=DecayingNoise(Inverse(1.0, unit="episodes"))),
+    rl.ExpectedSARSA(),
+    rl.ExpectedSARSA(explore=Boltzmann(0.1)),
+    rl.DoubleQ(initial_q=(0.0, 1.0)),
+    rl.NStepSARSA(n=4),
+    rl.TreeBackup(n=3),
+    *(rl.SARSALambda(traces=kind) for kind in ("accumulating", "replacing", "dutch")),
+    rl.QLambda(lambda_=0.9),
+    rl.MonteCarlo(memory_steps=70),
+    rl.MonteCarlo(every_visit=True),
+    rl.DynaQ(planning_steps=3),
+    rl.DynaQ(planning_steps=2, bonus=0.01),
+    rl.DynaQ(planning_steps=3, outcomes=1),
+    rl.PrioritisedSweeping(planning_steps=3),
+    rl.PrioritisedSweeping(planning_steps=3, outcomes=1),
+    rl.RMax(known_after=3, planning_steps=20),
+    rl.SpeedyQ(),
+    rl.WeightedQ(initial_q=(0.0, 1.0)),
+    rl.QLearning(explore=UCB(Linear(2.0, 0.1)), count_bonus=0.5),
+    rl.SARSA(explore=UCB(1.0)),
+]
+
+
+def everything(run):
+    actor = run.loop.actor._asdict()
+    return {**run.agent.tables, **run.loop.trail, **actor, "streams": run.loop.streams.state_dict()}
+
+
+def assert_same(one, two):
+    for name, value in everything(one).items():
+        other = everything(two)[name]
+        same = value == other if isinstance(value, list) else value.tobytes() == other.tobytes()
+        assert same, name
+
+
+def advance(run, steps):
+    """As the returns of more than the last 100 episodes shall be compared, many short advances."""
+    rings = []
+    while run.step < steps:
+        run.advance(min(400, steps - run.step))
+        rings.append((run.loop.actor.returns.copy(), run.loop.actor.lengths.copy()))
+    return rings
