@@ -69,6 +69,21 @@ def compiled(function: Function, **replacements: Replacement) -> Function | None
     return _build(function, replacements, {}, _compiled, finish)
 
 
+def entry(function: Function, *arguments: Any) -> Function:
+    """The machine code of a compiled function for arguments of these types; a function that is not compiled, as it is.
+
+    A call goes straight to it. numba would look up the types of all arguments first, which takes ten times as long as the call
+    where there are tuples of arrays. Nothing checks the types of later arguments.
+    """
+    compile_for = getattr(function, "compile", None)
+    if compile_for is None:
+        return function
+    import numba
+
+    code: Function = compile_for(tuple(numba.typeof(argument) for argument in arguments))
+    return code
+
+
 def _build(
     function: Function,
     replacements: dict[str, Replacement],

@@ -93,7 +93,8 @@ class ModelWalk(Walk):
         self.pool = ThreadPoolExecutor(self.threads) if self.threads > 1 else None
         # Several seeds a task, since handing over a task takes a while; several tasks a thread, since one may be slower.
         self.tasks = np.array_split(np.arange(n), min(n, TASKS_PER_THREAD * self.threads))
-        self.prepared: dict[int, Any] = {}  # what the loop of each seed is called with
+        self.prepared: list[Any] = []  # what the loop of each seed is called with
+        self.entry: Callable[..., None] = self.loop  # its machine code, once the arguments are there
 
     def _world(self, k: int) -> tables.World:
         world = tables.world_of(self.model, self.state[k], self.elapsed[k], self.generators[k])
@@ -117,6 +118,8 @@ class ModelWalk(Walk):
         self.within.clear()
 
     def take(self, target: int) -> None:
+        if not self.prepared:
+            self._prepare()
         stopped: list[BaseException] = []
 
         def seeds(task: np.ndarray) -> None:
@@ -133,16 +136,18 @@ class ModelWalk(Walk):
                 self.pool = ThreadPoolExecutor(self.threads)
             raise
 
-    def _take(self, k: int, target: int, stopped: list[BaseException]) -> None:
-        if k not in self.prepared:
+    def _prepare(self) -> None:
+        for k in range(len(self.run.seeds)):
             table, rules, actor, rng = self.run.of_seed(k, self.wrap)
-            self.prepared[k] = table, rules, actor, self._world(k), rng
-        arguments = self.prepared[k]
+            self.prepared.append((table, rules, actor, self._world(k), rng))
+        self.entry = jit.entry(self.loop, 0, *self.prepared[0])
+
+    def _take(self, k: int, target: int, stopped: list[BaseException]) -> None:
         chunk = max(1, CHUNK // getattr(self.run.agent.description, "planning_steps", 1))
         counters = self.run.actor.counters
         while not stopped and (rounds := (target - int(counters[k, STEPS_DONE])) // self.run.envs_per_seed) > 0:
             try:
-                self.loop(min(chunk, rounds), *arguments)
+                self.entry(min(chunk, rounds), *self.prepared[k])
             except self.leaves:
                 self.within.add(k)
                 raise

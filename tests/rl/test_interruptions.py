@@ -138,7 +138,7 @@ def test_a_rule_that_raises_in_compiled_code_leaves_a_run_that_can_go_on():
     loop = run.loop.walk.loop
 
     def raising(*arguments):
-        run.loop.walk.loop = loop
+        run.loop.walk.entry = loop
         raise ValueError("no such value")
 
     run.loop.walk.loop = raising
