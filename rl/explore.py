@@ -248,17 +248,29 @@ def choose_each(q: Any, kind: int, level: Any, random_ties: bool, u: Any, action
 def by_rule(kind: int, q: Tensor, level: Tensor, streams: Streams, mask: Tensor | None, random_ties: bool) -> Tensor:
     """An action by the rule `kind`, whose epsilon, temperature or scale is `level` float64 [N, E]; compiled where it can be."""
     kind, random_ties = integer(kind, "kind", 0, NOISE), flag(random_ties, "random_ties")
-    fast = jit.compiled(choose_each) if mask is None and kind != NOISE else None
+    # With masks the same arithmetic, so that a seed without forbidden actions is not changed by one beside it that has some.
+    parts = {} if mask is None else _masked_rules()
+    fast = jit.compiled(choose_each, **parts) if kind != NOISE else None
     if fast is not None:
         values = q.detach().cpu().numpy()
         n, e, a = values.shape
+        barred: tuple[np.ndarray, ...] = ()
+        if mask is not None:
+            _, allowed = _allowed(q, mask)
+            barred = (np.where(np.asarray(allowed), 0.0, -np.inf).astype(values.dtype).reshape(-1, a),)
         actions = np.empty((n, e), np.int64)
         u = streams.uniform(e).numpy().reshape(-1)
-        fast(values.reshape(-1, a), kind, level.numpy().reshape(-1), random_ties, u, actions.reshape(-1))
+        fast(values.reshape(-1, a), kind, level.numpy().reshape(-1), random_ties, u, actions.reshape(-1), *barred)
         return torch.from_numpy(actions)
     if kind == EPSILON_GREEDY:
         return epsilon_greedy(q, level, streams, mask, random_ties)
     return (boltzmann if kind == BOLTZMANN else noisy_greedy)(q, level, streams, mask)
+
+
+def _masked_rules() -> dict[str, Any]:
+    from rl import masked  # which is made of this module
+
+    return masked.RULES
 
 
 def _each(level: Any) -> np.ndarray:

@@ -80,7 +80,8 @@ def entry(function: Function, *arguments: Any) -> Function:
         return function
     import numba
 
-    code: Function = compile_for(tuple(numba.typeof(argument) for argument in arguments))
+    type_of: Function = numba.typeof
+    code: Function = compile_for(tuple(type_of(argument) for argument in arguments))
     return code
 
 

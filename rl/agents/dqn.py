@@ -74,7 +74,7 @@ def learn(agent: DeepAgent, batch: Batch, measured: bool) -> Learned:
     next_q = agent.next_values(next_x)
     chooser = agent.values(agent.online, next_x) if settings.double else next_q
     q, pull_back = agent.online.vjp(x)
-    reward = batch.reward if settings.reward_scale == 1.0 else batch.reward * settings.reward_scale
+    reward = batch.reward if agent.reward_scale == 1.0 else batch.reward * agent.reward_scale
     loss, slope = losses.LOSSES[settings.loss]
     fast = jit.compiled(errors, HUBER=int(settings.loss == "huber")) if agent.device.type == "cpu" else None
     if fast is not None and next_mask is None:

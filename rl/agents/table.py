@@ -227,7 +227,8 @@ class TableAgent:
 
     def greedy(self) -> np.ndarray:
         """The best allowed action of every state, int64 [N, S]; of several, the first."""
-        return self.table.argmax(-1)
+        best: np.ndarray = self.table.argmax(-1)
+        return best
 
     @explained("an rl.Batch of [N, B] with state indices for observations")
     def update(self, batch: Batch) -> Update:

@@ -15,6 +15,7 @@ from envs import tables
 from rl import explore, jit, masked, planning
 from rl.agents.table import Tabular
 from rl.explore import UCB, Boltzmann, DecayingNoise, EpsilonGreedy, Greedy, highest
+from supervised.streams import Streams
 
 TAXI = [
     *(rl.QLearning(explore=rule) for rule in (EpsilonGreedy(0.3), EpsilonGreedy(0.3, ties="first"), Greedy())),
@@ -241,3 +242,18 @@ def test_a_batch_with_masks_is_learned_from_by_every_one_step_rule():
         agent.update(batch._replace(next_mask=torch.zeros(1, 1, 2, dtype=torch.bool)))
     ended = batch._replace(discount=torch.zeros(1, 1), next_mask=torch.zeros(1, 1, 2, dtype=torch.bool))
     agent.update(ended)
+
+
+@pytest.mark.parametrize("kind", [explore.EPSILON_GREEDY, explore.BOLTZMANN, explore.NOISE])
+def test_a_mask_that_forbids_nothing_changes_no_choice_of_a_network(kind):
+    """Else a seed without masks would not be what it is alone, beside one that has some."""
+    q = torch.randn(3, 400, 5, generator=torch.Generator().manual_seed(0))
+    level = torch.full((3, 400), 0.37, dtype=torch.float64)
+    without, within = (Streams([0, 1, 2]) for _ in range(2))
+    mask = torch.ones(3, 400, 5, dtype=torch.bool)
+    mask[1, ::2, 1:] = False
+    plain = explore.by_rule(kind, q, level, without, None, True)
+    found = explore.by_rule(kind, q, level, within, mask, True)
+    assert torch.equal(plain[[0, 2]], found[[0, 2]])
+    assert torch.equal(plain[1, 1::2], found[1, 1::2])
+    assert not found[1, ::2].any()
