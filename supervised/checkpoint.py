@@ -173,6 +173,8 @@ def _header(
         raise Damaged(f"There is no checkpoint at {path}.") from error
     except PermissionError as error:
         raise CheckpointError(f"The checkpoint {path} could not be read: {error.strerror}.") from error
+    except RecursionError as error:
+        raise Damaged(f"{path} is not a whole checkpoint: its header is nested more than {DEEPEST} deep.") from error
     except (*tensors.DAMAGE, OSError) as error:
         raise Damaged(
             f"{path} is not a whole checkpoint: it was cut short, damaged or is another kind of file."

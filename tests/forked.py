@@ -31,9 +31,7 @@ OPERATIONS = (
 )  # Python tells of each before it happens
 TIMEOUT = 200  # seconds
 
-Death = tuple[
-    int, int
-]  # (k, n): just before the n-th file operation, counted from the move of the k-th checkpoint, which is the 0th
+# (k, n): just before the n-th file operation, counted from the move of the k-th checkpoint, which is the 0th
 Death = tuple[int, int]
 
 

@@ -138,7 +138,8 @@ def test_a_mask_of_a_batch_holds_also_where_the_state_leads_back_to_itself():
     agent = rl.QLearning(step_size=0.5).build(*spaces, seeds=1)
     agent.table[0, 0] = [1.0, 2.0]
     assert agent.update(batch).td_error.tolist() == [[pytest.approx(1 + 0.9 * 1 - 2)]]
-    assert agent.table[0, 0].tolist() == [1.0, pytest.approx(2 - 0.05)]
+    assert agent.tables["q"][0, 0].tolist() == [1.0, pytest.approx(2 - 0.05)]
+    assert agent.table[0, 0, 1] == -np.inf
     weighted = batch._replace(next_mask=None, weight=torch.zeros(1, 1))
     with pytest.raises(ValueError, match="PrioritisedSweeping knows no weights"):
         rl.PrioritisedSweeping().build(*spaces, seeds=1).update(weighted)

@@ -336,7 +336,7 @@ def test_figures_of_the_textbook(tmp_path):
         (("--agents", "sarsaa"), "There is no tabular agent 'sarsaa'. Did you mean 'sarsa'?"),
         (("--envs", "CartPole-v1", "--agents", "sarsa"), "which is not finite, so a table cannot hold it"),
         (("--envs", "Blackjack-v1", "--agents", "sarsa", "--steps", "100"), "cannot be judged exactly"),
-        (("--seeds", "0"), "--seeds is a whole number from 1 on, not 0"),
+        (("--seeds", "0"), "--seeds is a whole number from 1 on or None, not 0"),
         (("lectures", "--panels", "none"), "There is no comparison 'none'"),
         (("textbook", "--panels", "blockin"), "There is no comparison 'blockin'. Did you mean 'blocking'?"),
         (
