@@ -5,6 +5,7 @@ Evaluation touches nothing that training uses: it has its own environments and i
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -34,13 +35,15 @@ LANES = 10  # episodes of a seed side by side, where a network plays
 class Evaluation:
     """Returns and lengths of greedy episodes, float64 and int64 [N, episodes].
 
-    step_limit: the steps after which an episode was cut: the environment's own limit, or ours where it has none.
+    step_limit: the steps after which an episode was cut: the environment's own limit, or ours where it has none. possible: the
+    smallest and largest return that an episode can have, as far as that is known.
     """
 
     returns: np.ndarray
     lengths: np.ndarray
     step_limit: int
     seeds: tuple[int, ...]
+    possible: tuple[float, float] = (-math.inf, math.inf)
 
     @property
     def per_seed(self) -> np.ndarray:
@@ -54,14 +57,16 @@ class Evaluation:
         return float(self.per_seed.mean())
 
     def interval(self, level: float = 0.95) -> tuple[float, float]:
-        """Student's t interval of the mean over seeds; (nan, nan) with one seed, for then nothing is known of the spread."""
-        return statistics.interval(self.per_seed, level)
+        """A confidence interval of the mean over seeds, within what returns are possible (see `supervised.statistics.interval`);
+        (nan, nan) with one seed, for then nothing is known of the spread."""
+        return statistics.interval(self.per_seed, level, *self.possible)
 
     def __str__(self) -> str:
         n, episodes = self.returns.shape
+        low, high = self.possible
         return (
-            f"mean return {statistics.describe(self.per_seed)} over {n} seed{'s' * (n > 1)} x {episodes} episodes,"
-            f" each cut after {self.step_limit:,} steps"
+            f"mean return {statistics.describe(self.per_seed, low=low, high=high)} over {n} seed{'s' * (n > 1)}"
+            f" x {episodes} episodes, each cut after {self.step_limit:,} steps"
         )
 
 

@@ -184,7 +184,7 @@ class Workers:
         """As `run.evaluate`: every process evaluates its own seeds."""
         parts = self._tell("evaluate", episodes, step_limit)
         returns, lengths = (np.concatenate([getattr(part, name) for part in parts]) for name in ("returns", "lengths"))
-        return Evaluation(returns, lengths, parts[0].step_limit, self.seeds)
+        return Evaluation(returns, lengths, parts[0].step_limit, self.seeds, parts[0].possible)
 
     def look(self) -> tuple[dict[str, torch.Tensor], dict[str, np.ndarray]]:
         """As the loop's; the first seed is in the first process."""

@@ -21,11 +21,17 @@ from supervised.logger import Logger
 from supervised.recipe import BY_STEP, Recipe
 from supervised.stack import Stack
 from supervised.state import from_tree
-from supervised.statistics import aggregate
+from supervised.statistics import SHARE, Range, aggregate
 from supervised.streams import seeds_of
 
 CHECKPOINT = "fit.safetensors"
-BANDS = ("train/loss", "train/accuracy", "validation/loss", "validation/accuracy")
+# Tags that are drawn with an interval, and between what they lie.
+BANDS: dict[str, Range] = {
+    "train/loss": (0.0, None),
+    "train/accuracy": SHARE,
+    "validation/loss": (0.0, None),
+    "validation/accuracy": SHARE,
+}
 
 
 def fit(
@@ -222,7 +228,7 @@ def _logger(fitted: Fit, folder: Path, sizes: Mapping[str, int] | None) -> Logge
     tags = [tag for tag in BANDS if fitted.validation is not None or tag.startswith("train")]
     tags = [tag for tag in tags if fitted.loss in metrics.CLASSIFYING or "accuracy" not in tag]
     logger.text("configuration", watch.markdown(fitted, name))
-    logger.bands({tag: tag for tag in tags})
+    logger.bands({tag: tag for tag in tags}, interval=len(fitted.stack.seeds) > 1)
     usual = Recipe().to_json()
     always = ("epochs", "batch_size", "optimizer", "learning_rate")
     chosen = {k: v for k, v in fitted.recipe.to_json().items() if k in always or v != usual[k]}
@@ -232,7 +238,7 @@ def _logger(fitted: Fit, folder: Path, sizes: Mapping[str, int] | None) -> Logge
 
 
 def _log(fitted: Fit, logger: Logger, metrics: Mapping[str, Any], extra: Mapping[str, float]) -> None:
-    arrays, together = aggregate(metrics, BANDS)
+    arrays, together = aggregate(metrics, BANDS, BANDS)
     logger.scalars(fitted.step, {**together, **extra})
     logger.seeds(fitted.step, arrays, fitted.stack.seeds)
 
