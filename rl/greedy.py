@@ -5,6 +5,7 @@ Evaluation touches nothing that training uses: it has its own environments and i
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -48,6 +49,7 @@ class Evaluation:
     itself later, and where the environment has a larger limit under a usual name. step_limit is the largest of all seeds.
     recorded_returns: what info["episode"] gave as the episodes' returns, float64 [N, episodes], NaN where it gave nothing;
     None where it never did. altered_by: the wrappers that are known to alter the rewards that `returns` is the sum of.
+    possible: the smallest and largest return that an episode can have, as far as that is known.
     """
 
     returns: np.ndarray
@@ -56,6 +58,7 @@ class Evaluation:
     seeds: tuple[int, ...]
     recorded_returns: np.ndarray | None = None
     altered_by: tuple[str, ...] = ()
+    possible: tuple[float, float] = (-math.inf, math.inf)
 
     @property
     def per_seed(self) -> np.ndarray:
@@ -79,14 +82,18 @@ class Evaluation:
         return float(self.per_seed.mean())
 
     def interval(self, level: float = 0.95) -> tuple[float, float]:
-        """Student's t interval of the mean over seeds; (nan, nan) with one seed, for then nothing is known of the spread."""
-        return statistics.interval(self.per_seed, level)
+        """A confidence interval of the mean over seeds, within what returns are possible (`supervised.statistics.interval`).
+
+        (nan, nan) with one seed, for then nothing is known of the spread.
+        """
+        return statistics.interval(self.per_seed, level, *self.possible)
 
     def __str__(self) -> str:
         n, episodes = self.returns.shape
+        low, high = self.possible
         text = (
-            f"mean return {statistics.describe(self.per_seed)} over {n} seed{'s' * (n > 1)} x {episodes} episodes,"
-            f" each cut after {self.step_limit:,} steps"
+            f"mean return {statistics.describe(self.per_seed, low=low, high=high)} over {n} seed{'s' * (n > 1)}"
+            f" x {episodes} episodes, each cut after {self.step_limit:,} steps"
         )
         if self.altered_by:
             text += f"; of rewards altered by {', '.join(self.altered_by)}"
@@ -105,7 +112,7 @@ def joined(parts: Sequence[Evaluation], seeds: tuple[int, ...]) -> Evaluation:
         )
     returns, lengths = (np.concatenate([getattr(part, name) for part in parts]) for name in ("returns", "lengths"))
     limit = max(part.step_limit for part in parts)
-    return Evaluation(returns, lengths, limit, seeds, recorded, parts[0].altered_by)
+    return Evaluation(returns, lengths, limit, seeds, recorded, parts[0].altered_by, parts[0].possible)
 
 
 def evaluation_seed(seed: int) -> int:

@@ -19,13 +19,16 @@ def result(run: Run, episodes: int = 100) -> dict[str, Any]:
     figures: dict[str, Any] = {"evaluation": "exact" if exact is not None else f"{episodes} episodes a seed"}
     if exact is None:
         evaluation = run.evaluate(episodes)
-        figures |= {"step_limit": evaluation.step_limit, "return": summary(evaluation.per_seed, run.seeds)}
+        figures |= {
+            "step_limit": evaluation.step_limit,
+            "return": summary(evaluation.per_seed, run.seeds, *evaluation.possible),
+        }
         return figures | _about(run)
     policies = exact.policies(run.agent)
     value = exact.value(policies)
     figures |= {
         "step_limit": exact.horizon,
-        "return": summary(value, run.seeds),
+        "return": summary(value, run.seeds, run.rewards.returns(exact.horizon)[0], exact.best),
         "best_possible": exact.best,
         "best_stationary": number(exact.stationary),
         "gap_to_best_possible": number(exact.best - value.mean()),
@@ -33,7 +36,7 @@ def result(run: Run, episodes: int = 100) -> dict[str, Any]:
         "seeds_near_best_stationary": near(value, exact.stationary),
     }
     if exact.model.success is not None:
-        figures["success"] = summary(exact.success(policies), run.seeds)
+        figures["success"] = summary(exact.success(policies), run.seeds, 0.0, 1.0)
     return figures | _about(run)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import sys
 import time
@@ -30,6 +31,7 @@ from rl.describe import Description
 from rl.evaluate import Evaluation, Exact, by_episodes, exact_of
 from rl.explore import EPSILON_GREEDY, UPPER_BOUND
 from rl.policy import NetworkPolicy, TablePolicy
+from rl.returns import ModelRewards, StepRewards, rewards_of
 from rl.runs.linear import Linear
 from rl.runs.off_policy import OffPolicy
 from rl.runs.online import Online
@@ -156,12 +158,18 @@ class Run:
             return None
         return exact_of(self.agent, self.model, self.horizon_steps)
 
+    @cached_property
+    def rewards(self) -> StepRewards | ModelRewards:
+        """What is known of the environment's rewards."""
+        return rewards_of(self.where, self.model)
+
     def evaluate(self, episodes: int = 100, step_limit: int | None = None) -> Evaluation:
         """Greedy episodes of each seed in environments of its own; the same numbers at each call with the same values."""
         if isinstance(self.loop, Shared):
             return self.loop.evaluate(episodes, step_limit)
         longest, running = self.loop.longest(), self.statistics()
-        return by_episodes(self.agent, self.where, self.model, episodes, step_limit, longest, running)
+        found = by_episodes(self.agent, self.where, self.model, episodes, step_limit, longest, running)
+        return dataclasses.replace(found, possible=self.rewards.returns(found.step_limit))
 
     def policy(self, seed: int | str | None = None) -> TablePolicy | NetworkPolicy:
         """The greedy policy of a seed (its value, not its place); None: the first; "best": the best by evaluation."""

@@ -15,6 +15,7 @@ from envs.source import EnvLike, source
 from rl import describe, pictures
 from rl.agents.deep import DeepAgent, NotFinite
 from rl.describe import Description
+from rl.greedy import STEP_LIMIT
 from rl.run import Run, Shared, check_steps, restored, start
 from rl.workers import shared
 from supervised import checkpoint, watch
@@ -22,7 +23,7 @@ from supervised.checkpoint import CheckpointError, Saved
 from supervised.logger import Logger
 from supervised.session import RUN as CHECKPOINT
 from supervised.session import Session, say
-from supervised.statistics import aggregate
+from supervised.statistics import SHARE, Range, aggregate
 from supervised.validate import flag, integer, seeds_of
 
 TOLD_OF = 500_000_000  # bytes of a replay
@@ -201,7 +202,7 @@ def _describe(run: Run, logger: Logger) -> None:
     charts = {title: tag for title, tag in BANDS.items() if run.exact or not tag.startswith("eval/optim")}
     if run.model is None or run.model.success is None:
         charts.pop("success of the greedy policy")
-    logger.bands(charts, PROMISES if isinstance(run.agent, DeepAgent) else None)
+    logger.bands(charts, PROMISES if isinstance(run.agent, DeepAgent) else None, interval=len(run.seeds) > 1)
     settings = {"env": run.where.name, "agent": type(run.description).__name__, "seeds": len(run.seeds)}
     logger.hparams(settings | vars(run.description), list(charts.values()))
     if isinstance(run.agent, DeepAgent):
@@ -258,12 +259,25 @@ def _log(
     logger: Logger | None, run: Run, metrics: Mapping[str, Any], extra: Mapping[str, float] | None = None
 ) -> float:
     """Write metrics [N] for each seed and their mean, with an interval for those drawn as bands -> mean success or return."""
-    arrays, together = aggregate(metrics, BANDS.values())
+    arrays, together = aggregate(metrics, BANDS.values() if logger is not None else (), _ranges(run, logger))
     together |= extra or {}
     if logger is not None:
         logger.scalars(run.step, together)
         logger.seeds(run.step, arrays, run.seeds)
     return together.get("eval/success_rate", together.get("eval/mean_reward", math.nan))
+
+
+def _ranges(run: Run, logger: Logger | None) -> dict[str, Range]:
+    """Between what the tags that are drawn with an interval must lie."""
+    if logger is None:
+        return {}
+    low, high = run.rewards.returns(None if run.rewards.limit or run.model is None else STEP_LIMIT)
+    return {
+        "eval/mean_reward": (low, high if run.exact is None else run.exact.best),
+        "eval/optimality_gap": (0.0, None),
+        "eval/success_rate": SHARE,
+        "rollout/ep_rew_mean": run.rewards.returns(),
+    }
 
 
 def _said(run: Run, result: float) -> str:

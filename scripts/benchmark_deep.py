@@ -190,13 +190,18 @@ def learning(env: str, agent: str, seeds: int, workers: int, episodes: int, cons
     began = time.perf_counter()
     run = rl.train(env, description, steps=steps, seeds=seeds, workers=workers, progress=sys.stderr.isatty())
     trained = time.perf_counter() - began
-    values = run.evaluate(episodes).per_seed
+    evaluation = run.evaluate(episodes)
+    values, (low, high) = evaluation.per_seed, evaluation.possible
     published, bar = LEARNING.get(env, ("-", float("nan")))
     table = Table(title=f"{env}: final parameters, greedy, {episodes} episodes a seed")
     for column in ("mean over seeds", "lowest seed", "highest", "published", "bar"):
         table.add_column(column, justify="right")
     table.add_row(
-        intervals.describe(values, digits=2), f"{values.min():.2f}", f"{values.max():.2f}", published, f"{bar:g}"
+        intervals.describe(values, digits=2, low=low, high=high),
+        f"{values.min():.2f}",
+        f"{values.max():.2f}",
+        published,
+        f"{bar:g}",
     )
     console.print(table)
     console.print("each seed: " + ", ".join(f"{value:.2f}" for value in values), highlight=False)
@@ -208,7 +213,7 @@ def learning(env: str, agent: str, seeds: int, workers: int, episodes: int, cons
         "agent": agent,
         "settings": run.config()["agent"],
         "steps": steps,
-        "return": summary(values, run.seeds),
+        "return": summary(values, run.seeds, low, high),
         "published": published,
         "bar": bar,
         "train_seconds": trained,

@@ -164,7 +164,7 @@ def report(console: Console, env: str, curves: Mapping[str, Mapping[str, Any]], 
         count, since = reached(found, found["promised"])
         stationary, _ = reached(found, found["stationary"])
         gap_there = "not known" if found["promised"] is None else f"{found['best'] - found['promised']:.4f}"
-        ours = told(results.summary(panels.numbers(found)[-1], range(seeds)), 4)
+        ours = told(results.summary(panels.numbers(found)[-1], range(seeds), 0.0), 4)
         row = (agent, ours, gap_there, *of_all(count, seeds, since), of_all(stationary, seeds)[0])
         table.add_row(*row)
         lines.append(f"| {' | '.join(row)} |")
@@ -180,7 +180,7 @@ def figures(chosen: Mapping[str, Panel], found: Mapping[str, Mapping[str, Any]],
     for name, panel in chosen.items():
         for agent, one in found[name].items():
             values = panels.numbers(one)[-1]
-            ours = told(results.summary(values, range(len(values))), panel.digits)
+            ours = told(results.summary(values, range(len(values)), *panel.possible), panel.digits)
             known = f"; {panel.line[1]}: {panel.line[0]:.{panel.digits}f}" if panel.line is not None else ""
             title = f"{panel.title}: {panel.unit}{known}; {len(values):,} seeds, {one['steps'][-1]:,} steps"
             lines.append(f"| {title} | {agent} | {ours} | {panel.notes.get(agent, '')} |")
@@ -220,17 +220,18 @@ def main(settings: Settings, console: Console) -> None:
     began = time.perf_counter()
     found: dict[str, dict[str, dict[str, Any]]] = {}
     try:
-        desk.logger.bands({panel.title: name for name, panel in chosen.items()})
+        desk.logger.bands({panel.title: name for name, panel in chosen.items()}, interval=settings.seeds != 1)
         for name, panel in chosen.items():
             found[name] = {}
             seeds = settings.seeds or panel.seeds or (10 if settings.what == "lectures" else 30)
             for agent in panel.agents:
                 steps = settings.steps or panel.steps
                 found[name][agent] = one = panels.curve(desk, name, panel, agent, seeds, steps, settings.resume)
-                panels.log(desk, name, agent, one)
+                panels.log(desk, name, panel, agent, one)
                 what = f"{panel.title}{', ' if settings.what == 'tables' else ': '}{agent}"
                 what += ": gap to the best possible" if settings.what == "tables" else ""
-                desk.seeds(what, panels.numbers(one)[-1], range(seeds), panel.notes.get(agent, ""), panel.digits)
+                values, note = panels.numbers(one)[-1], panel.notes.get(agent, "")
+                desk.seeds(what, values, range(seeds), note, panel.digits, *panel.possible)
         drawn = (
             panels.draw_groups(chosen, found, GROUPS, "q-learning")
             if settings.what == "tables"

@@ -18,8 +18,7 @@ import tyro
 import rl
 from envs import EnvError
 from rl import pictures, results
-from supervised import statistics
-from supervised.results import write_bytes
+from supervised.results import describe, write_bytes
 
 
 @dataclass
@@ -48,12 +47,9 @@ def main(settings: Settings) -> None:
         print(f"exactly:     not known ({run.no_model})")
     else:
         figures = results.result(run)
-        values = list(figures["return"]["per_seed"].values())
-        print(f"exactly:     mean return {statistics.describe(values, digits=6)} within {run.exact.horizon:,} steps")
+        print(f"exactly:     mean return {describe(figures['return'], 6)} within {run.exact.horizon:,} steps")
         if "success" in figures:
-            print(
-                f"             success     {statistics.describe(list(figures['success']['per_seed'].values()), digits=6)}"
-            )
+            print(f"             success     {describe(figures['success'], 6)}")
         print(f"             best possible {run.exact.best:.6f}, best stationary {run.exact.stationary:.6f}")
         for seed, value in figures["return"]["per_seed"].items():
             print(f"             seed {seed:>4}  {value:.6f}")

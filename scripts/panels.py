@@ -36,8 +36,14 @@ class Panel:
     digits: int = 4
     scale: str = "linear"  # of the axis, where values go beyond 10
     seeds: int | None = None  # how many it needs, if not as many as the others
-    floor: float | None = None  # what no value can lie below, so that no band is drawn there
+    floor: float | None = None  # what no value can lie below, nor any interval
+    ceiling: float | None = None  # what no value can lie above
     line: tuple[float, str] | None = None  # what is known exactly, and its name
+
+    @property
+    def possible(self) -> statistics.Range:
+        """Between what values lie."""
+        return self.floor, self.ceiling
 
 
 def train(run: rl.Run, panel: Panel, steps: int) -> dict[str, Any]:
@@ -84,11 +90,10 @@ def numbers(found: Mapping[str, Any]) -> np.ndarray:
     return np.array(found["values"], np.float64)
 
 
-def log(desk: Desk, name: str, agent: str, found: Mapping[str, Any]) -> None:
+def log(desk: Desk, name: str, panel: Panel, agent: str, found: Mapping[str, Any]) -> None:
     """A curve and its interval for TensorBoard, in a sub-run of the agent's name."""
     for step, row in zip(found["steps"], numbers(found), strict=True):
-        low, high = statistics.interval(row)
-        tags = {name: float(np.mean(row)), f"{name}_low": low, f"{name}_high": high}
+        _, tags = statistics.aggregate({name: row}, [name], {name: panel.possible})
         desk.logger.scalars(step, tags, agent.replace(" ", "_"))
 
 
@@ -133,15 +138,14 @@ def draw_one(
     everything = {**(beside or {}), **curves}
     for agent, one in everything.items():
         values = numbers(one)
-        bands = np.array([statistics.interval(row) for row in values])
+        bands = np.array([statistics.interval(row, 0.95, *panel.possible) for row in values])
         colour = {"color": "black", "linewidth": 1} if agent in (beside or {}) and agent not in curves else {}
         (line,) = axes.plot(one["steps"], values.mean(1), label=agent, **colour)
-        lowest = -np.inf if panel.floor is None else panel.floor
-        axes.fill_between(one["steps"], *np.maximum(bands, lowest).T, color=line.get_color(), alpha=0.2)
+        axes.fill_between(one["steps"], *bands.T, color=line.get_color(), alpha=0.2)
     if panel.line is not None:
         axes.axhline(panel.line[0], color="black", linewidth=1, linestyle=":", label=panel.line[1])
     wide = max(np.nanmax(np.abs(numbers(one)), initial=0) for one in everything.values()) > 10
     axes.set(title=panel.title, xlabel="environment steps a seed", ylabel=panel.unit)
     axes.set_yscale(panel.scale if wide else "linear")
-    if panel.floor is not None:
-        axes.set_ylim(bottom=panel.floor)
+    if panel.floor == 0:
+        axes.set_ylim(bottom=0)

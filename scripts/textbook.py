@@ -92,6 +92,7 @@ def textbook() -> dict[str, Panel]:
             "mean return of the last 100 episodes",
             20_000,
             digits=1,
+            ceiling=-13.0,
         ),
         "cliff-greedy": Panel(
             "Example 6.6, the cliff: what the greedy policy is worth",
@@ -116,6 +117,8 @@ def textbook() -> dict[str, Panel]:
             points=20,
             digits=1,
             seeds=1000,
+            floor=0.0,
+            ceiling=100.0,
             line=(5.0, "epsilon-greedy that knows"),
         ),
         "planning": Panel(
@@ -132,6 +135,7 @@ def textbook() -> dict[str, Panel]:
             "arrivals so far",
             3_000,
             digits=1,
+            floor=0.0,
         ),
         "blocking": Panel(
             "Example 8.2, the way is blocked after 1 000 steps",
@@ -142,6 +146,7 @@ def textbook() -> dict[str, Panel]:
             "arrivals so far",
             3_000,
             digits=1,
+            floor=0.0,
         ),
         "shortcut": Panel(
             "Example 8.3, a shorter way opens after 3 000 steps",
@@ -152,6 +157,7 @@ def textbook() -> dict[str, Panel]:
             "arrivals so far",
             6_000,
             digits=1,
+            floor=0.0,
         ),
         "queue": Panel(
             "Example 10.2, ten servers, without an end",
@@ -166,6 +172,8 @@ def textbook() -> dict[str, Panel]:
             "reward per step of the greedy policy (exact)",
             200_000,
             line=(best, "best"),
+            floor=0.0,
+            ceiling=best,
         ),
         "mountain-car": Panel(
             "Example 12.2, MountainCar, cut after 200 steps, by tiles",
@@ -182,6 +190,8 @@ def textbook() -> dict[str, Panel]:
             60_000,
             points=20,
             digits=1,
+            floor=-200.0,
+            ceiling=-1.0,
             seeds=10,
         ),
     }

@@ -28,8 +28,7 @@ import rl
 from rl import results
 from rl import settings as tuned
 from rl.train import CHECKPOINT
-from supervised import statistics
-from supervised.results import write
+from supervised.results import describe, write
 from supervised.validate import choice
 
 
@@ -44,7 +43,7 @@ class Settings:
     dueling-dqn, prioritised-dqn, n-step-dqn, or best: the one that was tuned for the environment, which is the default."""
     steps: int | None = None
     """Environment steps a seed in all; what the settings were tuned for if not given, else 100 000."""
-    seeds: Annotated[tuple[str, ...], tyro.conf.arg(metavar="N|SEED SEED ...")] = ("3",)
+    seeds: Annotated[tuple[str, ...], tyro.conf.arg(metavar="N|SEED SEED ...")] = ("5",)
     """How many seeds (one number), or which (several numbers; for a single one write it with a comma: 7,)."""
     set: tuple[str, ...] = ()
     """Settings to change, as name=value: gamma=.98 double=True network='mlp(256,256)'."""
@@ -144,7 +143,7 @@ def report(console: Console, figures: dict[str, Any]) -> None:
     for seed, value in found.items():
         table.add_row(seed, f"{value:.2f}")
     console.print(table)
-    console.print(f"mean over seeds  {statistics.describe(list(found.values()), digits=2)}", highlight=False)
+    console.print(f"mean over seeds  {describe(figures['return'], 2)}", highlight=False)
 
 
 if __name__ == "__main__":

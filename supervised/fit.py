@@ -25,10 +25,16 @@ from supervised.session import FIT as CHECKPOINT
 from supervised.session import Session, say
 from supervised.stack import Stack
 from supervised.state import from_tree
-from supervised.statistics import aggregate
+from supervised.statistics import SHARE, Range, aggregate
 from supervised.validate import flag, instance, integer, optional, seeds_of, unwrap
 
-BANDS = ("train/loss", "train/accuracy", "validation/loss", "validation/accuracy")
+# Tags that are drawn with an interval, and between what they lie.
+BANDS: dict[str, Range] = {
+    "train/loss": (0.0, None),
+    "train/accuracy": SHARE,
+    "validation/loss": (0.0, None),
+    "validation/accuracy": SHARE,
+}
 
 
 def fit(
@@ -217,7 +223,7 @@ def _describe(fitted: Fit, logger: Logger) -> None:
     tags = [tag for tag in BANDS if fitted.validation is not None or tag.startswith("train")]
     tags = [tag for tag in tags if fitted.loss in metrics.CLASSIFYING or "accuracy" not in tag]
     logger.text("configuration", watch.markdown(fitted, name))
-    logger.bands({tag: tag for tag in tags})
+    logger.bands({tag: tag for tag in tags}, interval=len(fitted.stack.seeds) > 1)
     usual = Recipe().to_json()
     always = ("epochs", "batch_size", "optimizer", "learning_rate")
     chosen = {k: v for k, v in fitted.recipe.to_json().items() if k in always or v != usual[k]}
@@ -226,7 +232,7 @@ def _describe(fitted: Fit, logger: Logger) -> None:
 
 
 def _log(fitted: Fit, logger: Logger, metrics: Mapping[str, Any], extra: Mapping[str, float]) -> None:
-    arrays, together = aggregate(metrics, BANDS)
+    arrays, together = aggregate(metrics, BANDS, BANDS)
     logger.scalars(fitted.step, {**together, **extra})
     logger.seeds(fitted.step, arrays, fitted.stack.seeds)
 

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from supervised.events import EVENTS, SUBRUN, Curves, EventFile, cut_back, owner
+from supervised.statistics import band
 
 __all__ = ["EVENTS", "Logger", "LoggingError"]
 MOST_SUBRUNS = 16  # with more seeds than this, TensorBoard shows the aggregate alone
@@ -114,16 +115,20 @@ class Logger:
         with self._sentences():
             self._file().add(text(tag, markdown))
 
-    def bands(self, charts: Mapping[str, str], together: Mapping[str, Sequence[str]] | None = None) -> None:
-        """Draw each tag with its `_low` and `_high` as a band in the Custom Scalars tab: {title: tag}.
+    def bands(
+        self, charts: Mapping[str, str], together: Mapping[str, Sequence[str]] | None = None, interval: bool = True
+    ) -> None:
+        """Draw each tag with its interval (`statistics.band`) as a band in the Custom Scalars tab: {title: tag}.
 
-        together: {title: tags} to be drawn into one chart each, without bands.
+        together: {title: tags} to be drawn into one chart each, without bands. interval: whether there are any, which one seed
+        does not have; without them the tags are drawn alone.
         """
         from torch.utils.tensorboard.summary import custom_scalars
 
-        layout = {
-            "Interval over seeds": {title: ["Margin", [t, f"{t}_low", f"{t}_high"]] for title, t in charts.items()}
-        }
+        if interval:
+            layout = {"Interval over seeds": {title: ["Margin", list(band(tag))] for title, tag in charts.items()}}
+        else:
+            layout = {"One seed: no interval": {title: ["Multiline", [tag]] for title, tag in charts.items()}}
         if together:
             layout["Side by side"] = {title: ["Multiline", list(tags)] for title, tags in together.items()}
         with self._sentences():

@@ -7,7 +7,7 @@ import math
 import os
 import platform
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -18,14 +18,23 @@ from supervised import files, statistics
 from supervised.checkpoint import CheckpointError
 
 
-def summary(values: np.ndarray, seeds: Sequence[int]) -> dict[str, Any]:
-    """Per-seed values, their mean, and its 95 % interval."""
-    interval = [number(bound) for bound in statistics.interval(values)]
+def summary(
+    values: np.ndarray, seeds: Sequence[int], low: float | None = None, high: float | None = None
+) -> dict[str, Any]:
+    """Per-seed values, their mean, and its 95 % interval. low, high: between what they must lie, where that is known."""
+    possible = [bound if bound is not None and math.isfinite(bound) else None for bound in (low, high)]
     return {
         "per_seed": {str(seed): float(v) for seed, v in zip(seeds, values, strict=True)},
         "mean": float(values.mean()),
-        "interval_95": interval,
+        "interval_95": [number(bound) for bound in statistics.interval(values, 0.95, low, high)],
+        "possible": possible,
     }
+
+
+def describe(found: Mapping[str, Any], digits: int = 4) -> str:
+    """A `summary` in words, as `statistics.describe`."""
+    low, high = found["possible"]
+    return statistics.describe(list(found["per_seed"].values()), digits=digits, low=low, high=high)
 
 
 def write(figures: dict[str, Any], path: Path) -> None:

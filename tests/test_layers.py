@@ -9,7 +9,10 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = ("supervised", "envs", "rl", "scripts", "tests")
 # Within rl, from the bottom up; a module imports those of its own layer or below.
 LAYERS = [
-    ("rl._siblings", "rl.types", "rl.targets", "rl.losses", "rl.explore", "rl.spaces", "rl.jit", "rl.masked"),
+    (
+        *("rl._siblings", "rl.types", "rl.targets", "rl.losses", "rl.explore", "rl.spaces", "rl.jit"),
+        *("rl.masked", "rl.returns"),
+    ),
     ("rl.observations", "rl.normalize", "rl.priority", "rl.ring", "rl.tiles"),
     ("rl.replay", "rl.networks"),
     ("rl.agents",),

@@ -49,6 +49,8 @@ def lectures() -> dict[str, Panel]:
             success,
             "success probability (exact)",
             20_000,
+            floor=0.0,
+            ceiling=1.0,
             kwargs=certain,
         ),
         "discount": Panel(
@@ -63,6 +65,8 @@ def lectures() -> dict[str, Panel]:
             "steps to the goal (100: never)",
             20_000,
             digits=1,
+            floor=1.0,
+            ceiling=100.0,
             kwargs=certain,
         ),
         "step-size": Panel(
@@ -77,6 +81,8 @@ def lectures() -> dict[str, Panel]:
             success,
             "success probability (exact)",
             400_000,
+            floor=0.0,
+            ceiling=1.0,
         ),
         "cartpole": Panel(
             "CartPole",
@@ -93,5 +99,7 @@ def lectures() -> dict[str, Panel]:
             50_000,
             points=10,
             digits=1,
+            floor=1.0,
+            ceiling=500.0,
         ),
     }

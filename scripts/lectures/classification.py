@@ -52,8 +52,8 @@ class Logistic(Fitted, FromFiles):
         points = small("pass-or-fail")
         fitted = self.fit(desk, "pass_or_fail", lambda: LogisticRegression(2), points, DESCENT)
         found = fitted.evaluate(points)
-        desk.seeds("six students: cost", found["loss"], self.all_seeds)
-        desk.seeds("six students: share right", found["accuracy"], self.all_seeds, "all right")
+        desk.seeds("six students: cost", found["loss"], self.all_seeds, low=0.0)
+        desk.shares("six students: share right", found["accuracy"], self.all_seeds, "all right")
         figure = Figure(figsize=(6.5, 5), layout="constrained")
         axes = figure.subplots()
         draw_plane(axes, fitted, *points)
@@ -77,8 +77,8 @@ class Logistic(Fitted, FromFiles):
             )
         train, test = data.split(whole, 0.2)
         fitted = self.fit(desk, "table", lambda: LogisticRegression(train.x.shape[1]), train, DESCENT)
-        desk.seeds(f"{name}: share right, training", fitted.evaluate(train)["accuracy"], self.all_seeds)
-        desk.seeds(f"{name}: share right, the fifth held out", fitted.evaluate(test)["accuracy"], self.all_seeds)
+        desk.shares(f"{name}: share right, training", fitted.evaluate(train)["accuracy"], self.all_seeds)
+        desk.shares(f"{name}: share right, the fifth held out", fitted.evaluate(test)["accuracy"], self.all_seeds)
 
 
 @dataclass
@@ -90,8 +90,8 @@ class Softmax(Fitted, FromFiles):
         recipe = Recipe(epochs=2001, batch_size=None, optimizer="SGD", learning_rate=0.1)
         fitted = self.fit(desk, "three_classes", lambda: SoftmaxRegression(4, 3), rows, recipe)
         found = fitted.evaluate(rows)
-        desk.seeds("eight rows: cost", found["loss"], self.all_seeds)
-        desk.seeds("eight rows: share right", found["accuracy"], self.all_seeds, "all right")
+        desk.seeds("eight rows: cost", found["loss"], self.all_seeds, low=0.0)
+        desk.shares("eight rows: share right", found["accuracy"], self.all_seeds, "all right")
         logits = fitted.predict(torch.tensor([[1.0, 11.0, 7.0, 9.0]]))[0, 0].cpu()
         desk.row("probabilities of softmax for 1, 11, 7, 9 add up to", float(logits.softmax(0).sum()), "1")
         desk.row("those of three sigmoids on the same numbers", float(logits.sigmoid().sum()), "not 1")
@@ -112,7 +112,7 @@ class Softmax(Fitted, FromFiles):
         for folder, (train, test) in (("all", (whole, None)), ("held_out", data.split(whole, 0.2))):
             fitted = self.fit(desk, folder, lambda: SoftmaxRegression(x.shape[1], classes), train, recipe)
             judged, what = (train, "training on all") if test is None else (test, "the fifth held out")
-            desk.seeds(f"{name}: share right, {what}", fitted.evaluate(judged)["accuracy"], self.all_seeds)
+            desk.shares(f"{name}: share right, {what}", fitted.evaluate(judged)["accuracy"], self.all_seeds)
 
 
 def cost_of(kind: str, logits: Tensor, y: Tensor) -> Tensor:
@@ -139,11 +139,13 @@ class LearningRates(Seeded):
                 costs, w, b = self.descend(kind, rate, train)
                 curves[kind, rate] = costs
                 name = f"rate {rate:g}, {kind} loss"
-                desk.seeds(f"{name}: cost at the end", costs[-1], self.all_seeds, cost_note if kind == "naive" else "")
+                desk.seeds(
+                    f"{name}: cost at the end", costs[-1], self.all_seeds, cost_note if kind == "naive" else "", low=0.0
+                )
                 if rate < 1e-3:
                     desk.seeds(f"{name}: change of the cost", costs[-1] - costs[0], self.all_seeds, "", 6)
                 right = ((test_x @ w + b).argmax(-1) == test_y).double().mean(-1)
-                desk.seeds(f"{name}: share right", right, self.all_seeds, right_note if kind == "naive" else "")
+                desk.shares(f"{name}: share right", right, self.all_seeds, right_note if kind == "naive" else "")
                 desk.curve("cost", costs.mean(1), f"{kind}_{rate:g}")
         desk.picture("costs", self.draw(curves))
 
@@ -204,7 +206,7 @@ class Xor(Fitted):
             )
             found = fitted.evaluate(Data(square.x, square.y.float()))
             note = "never right: cost .693, share .5" if not widths else "learns it"
-            desk.seeds(f"{name}: cost", found["loss"], self.all_seeds, note)
+            desk.seeds(f"{name}: cost", found["loss"], self.all_seeds, note, low=0.0)
             whole = int((found["accuracy"] == 1).sum())
             desk.row(
                 f"{name}: seeds with all four right", f"{whole} of {len(found['accuracy'])}", "0" if not widths else ""

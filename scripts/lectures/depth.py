@@ -61,7 +61,7 @@ class Activations(OnDigits):
         first, last = slopes(make(), x, y)
         folder = name.replace("N(0,1)", "normal").replace(", ", "_").replace(" ", "_")
         fitted = self.fit(desk, folder, make, found.train, recipe)
-        desk.seeds(
+        desk.shares(
             f"{name}: test accuracy", fitted.evaluate(found.test)["accuracy"], self.all_seeds, self.note(desk, note)
         )
         desk.row(f"{name}: first gradient, first by last hidden layer", first / last)
@@ -168,7 +168,7 @@ class Initialisation(OnDigits):
         for name, pretrained in (("Xavier", False), ("pre-trained by a Boltzmann machine", True)):
             fitted = self.fit(desk, "rbm" if pretrained else "xavier", lambda p=pretrained: make(p), few, recipe)
             what = f"{len(few.x)} labels, {name}: test accuracy"
-            desk.seeds(
+            desk.shares(
                 what,
                 fitted.evaluate(test)["accuracy"],
                 self.all_seeds,
@@ -288,8 +288,9 @@ class Gradients(Fitted):
                 norms.max(0),
                 self.all_seeds,
                 digits=1,
+                low=0.0,
             )
-            desk.seeds(
+            desk.shares(
                 f"RNN, singular values 1.1, {name}: share right", fitted.evaluate(train)["accuracy"], self.all_seeds
             )
 

@@ -176,6 +176,7 @@ class Optimisers(Seeded):
                 self.all_seeds,
                 "noisy" if name == "one row, rate stays" else "",
                 5,
+                low=0.0,
             )
         axes.set(
             yscale="log",

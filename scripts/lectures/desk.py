@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-from supervised import results
+from supervised import results, statistics
 from supervised.logger import Logger
 
 Ours = float | int | str | Mapping[str, Any]  # a number, words, or `results.summary` over seeds
@@ -39,11 +39,32 @@ class Desk:
         plain = ours if isinstance(ours, (str, Mapping)) else number(float(ours))
         self.rows.append({"what": what, "ours": plain, "note": note, "digits": digits})
 
-    def seeds(self, what: str, values: Any, seeds: Sequence[int], note: str = "", digits: int = 4) -> None:
-        """A row of which each seed has a value, [N]; the table shows their mean and its 95 % interval."""
+    def seeds(
+        self,
+        what: str,
+        values: Any,
+        seeds: Sequence[int],
+        note: str = "",
+        digits: int = 4,
+        low: float | None = None,
+        high: float | None = None,
+    ) -> None:
+        """A row of which each seed has a value, [N]; the table shows their mean and its 95 % interval.
+
+        low, high: between what values lie, where that is known.
+        """
         array = np.asarray(values, np.float64)
         lost = int((~np.isfinite(array)).sum())
-        self.row(what, f"nan in {lost} of {array.size} seeds" if lost else results.summary(array, seeds), note, digits)
+        self.row(
+            what,
+            f"nan in {lost} of {array.size} seeds" if lost else results.summary(array, seeds, low, high),
+            note,
+            digits,
+        )
+
+    def shares(self, what: str, values: Any, seeds: Sequence[int], note: str = "", digits: int = 4) -> None:
+        """The same of shares and probabilities."""
+        self.seeds(what, values, seeds, note, digits, *statistics.SHARE)
 
     def picture(self, name: str, figure: Figure) -> None:
         """Keep a figure as NAME.png, and in TensorBoard's Images tab."""
@@ -105,7 +126,10 @@ def told(ours: Any, digits: int) -> str:
         return _figure(ours, digits)
     low, high = ours["interval_95"]
     mean = _figure(ours["mean"], digits)
-    return f"{mean} (one seed)" if low is None else f"{mean} [{_figure(low, digits)}, {_figure(high, digits)}]"
+    if low is None:
+        return f"{mean} (one seed)"
+    count = statistics.count(list(ours["per_seed"].values()), ours.get("possible", statistics.UNKNOWN))
+    return f"{mean} [{_figure(low, digits)}, {_figure(high, digits)}]{count}"
 
 
 def number(value: float) -> float | str:

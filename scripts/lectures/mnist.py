@@ -12,7 +12,7 @@ from torch import nn
 
 from lectures.desk import Desk
 from lectures.experiment import OnDigits
-from supervised import CNN, MLP, Fit, Recipe, SoftmaxRegression, mnist, results
+from supervised import CNN, MLP, Fit, Recipe, SoftmaxRegression, mnist, results, statistics
 from supervised.augment import Affine
 
 Shape = tuple[int, ...]
@@ -63,11 +63,11 @@ class Judged(OnDigits):
         facts: dict[str, Any] = {"recipe": fitted.recipe.to_json()}
         if fitted.validation is not None:
             accuracy = fitted.evaluate(fitted.validation)["accuracy"]
-            facts["validation_accuracy"] = results.summary(accuracy, fitted.stack.seeds)
+            facts["validation_accuracy"] = results.summary(accuracy, fitted.stack.seeds, *statistics.SHARE)
             desk.row(f"{net.title}: validation accuracy", facts["validation_accuracy"])
         answers = fitted.probabilities(found.test.x)
         right = (answers.argmax(-1).cpu() == found.test.y).double().mean(1).numpy()
-        facts["test_accuracy"] = results.summary(right, fitted.stack.seeds)
+        facts["test_accuracy"] = results.summary(right, fitted.stack.seeds, *statistics.SHARE)
         desk.facts.setdefault("nets", {})[name] = facts
         desk.row(net.title, facts["test_accuracy"], self.note(desk, net.note))
         if "ensemble" in name:

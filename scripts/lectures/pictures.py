@@ -41,7 +41,7 @@ class Transfer(OnDigits):
             part for part in (self.half(found.train, 0), self.half(found.train, 5), self.half(found.test, 5))
         )
         before = self.fit(desk, "old", lambda: small_cnn(shape, 5), old, RECIPE)
-        desk.seeds("0 to 4: test accuracy", before.evaluate(self.half(found.test, 0))["accuracy"], self.all_seeds)
+        desk.shares("0 to 4: test accuracy", before.evaluate(self.half(found.test, 0))["accuracy"], self.all_seeds)
         for few in self.few:
             some = self.first(new, few)
             recipe = Recipe(epochs=60, batch_size=min(25, len(some.x)))
@@ -49,7 +49,7 @@ class Transfer(OnDigits):
                 right = [
                     self.after(desk, how, before, k, shape, some, recipe, test, few) for k in range(len(self.all_seeds))
                 ]
-                desk.seeds(f"5 to 9 from {few} examples each, {how}: test accuracy", right, self.all_seeds)
+                desk.shares(f"5 to 9 from {few} examples each, {how}: test accuracy", right, self.all_seeds)
 
     def after(
         self,
@@ -121,7 +121,7 @@ class Altered(OnDigits):
             folder = name.replace(",", "").replace(" ", "_")
             fitted = self.fit(desk, folder, lambda: small_cnn(shape, 10), found.train, recipe)
             right = fitted.evaluate(found.test)["accuracy"]
-            desk.seeds(f"{len(found.train.x):,} pictures, {name}: test accuracy", right, self.all_seeds)
+            desk.shares(f"{len(found.train.x):,} pictures, {name}: test accuracy", right, self.all_seeds)
         desk.picture("altered", figure)
 
 
@@ -138,7 +138,9 @@ class FractionalPooling(OnDigits):
         for pool in ("max", "average", "fractional"):
             fitted = self.fit(desk, pool, lambda pool=pool: small_cnn(shape, 10, pool=pool), found.train, RECIPE)
             right = fitted.evaluate(found.test)["accuracy"]
-            desk.seeds(f"{pool} pooling: test accuracy", right, self.all_seeds, "named" if pool == "fractional" else "")
+            desk.shares(
+                f"{pool} pooling: test accuracy", right, self.all_seeds, "named" if pool == "fractional" else ""
+            )
         picture = found.train.x[:1].float()[:, None] / 255
         figure = Figure(figsize=(11, 2.8), layout="constrained")
         torch.manual_seed(0)
@@ -193,8 +195,8 @@ class Caption(OnDigits):
         )
         said = fitted.predict(test.x).argmax(-1).cpu()
         right = (said == test.y).all(-1).double().mean(1)
-        desk.seeds("whole words right, test", right, self.all_seeds, "a picture; no figure")
-        desk.seeds("characters right, test", (said == test.y).double().mean((1, 2)), self.all_seeds)
+        desk.shares("whole words right, test", right, self.all_seeds, "a picture; no figure")
+        desk.shares("characters right, test", (said == test.y).double().mean((1, 2)), self.all_seeds)
         desk.picture("captions", self.draw(found, said[0], letters))
 
     def draw(self, found: mnist.Digits, said: Tensor, letters: Characters) -> Figure:

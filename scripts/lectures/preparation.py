@@ -43,7 +43,9 @@ class Normalisation(Seeded):
                 costs = self.descend(z, target, rate)
                 curves[name, rate] = costs
                 note = "0.0136869 (one draw of the weights)" if (name, rate) == ("min-max", RATE) else ""
-                desk.seeds(f"{name}, rate {rate:g}: cost at step {self.steps - 1}", costs[-1], self.all_seeds, note, 5)
+                desk.seeds(
+                    f"{name}, rate {rate:g}: cost at step {self.steps - 1}", costs[-1], self.all_seeds, note, 5, low=0.0
+                )
                 desk.curve("cost", np.where(np.isfinite(costs), costs, np.nan).mean(1), f"{name}_{rate:g}")
             desk.row(f"{name}: condition number", condition(z), "", 1)
         desk.picture("preparations", self.draw(plane, curves))
@@ -166,8 +168,8 @@ class Overfitting(OnDigits):
                 validation=judged,
             )
             inside, outside = (fitted.evaluate(part)["accuracy"] for part in (some, judged))
-            desk.seeds(f"{name}: share right, training", inside, self.all_seeds)
-            desk.seeds(f"{name}: share right, test", outside, self.all_seeds)
+            desk.shares(f"{name}: share right, training", inside, self.all_seeds)
+            desk.shares(f"{name}: share right, test", outside, self.all_seeds)
             curves[name] = [
                 [float(row[f"{part}/loss"].mean()) for row in fitted.history] for part in ("train", "validation")
             ]
@@ -195,7 +197,7 @@ class Overfitting(OnDigits):
                     desk, f"folds/{decay:g}_{k}", lambda: MLP(few.x.shape[1], 10, (256, 256)), part, recipe, seeds=[0]
                 )
                 shares.append(float(fitted.evaluate(Data(few.x[held], few.y[held]))["accuracy"][0]))
-            desk.seeds(f"five folds, L2 {decay:g}: share right in the fold held out", shares, range(5))
+            desk.shares(f"five folds, L2 {decay:g}: share right in the fold held out", shares, range(5))
 
     def draw(self, curves: dict[str, list[list[float]]]) -> Figure:
         figure = Figure(figsize=(15, 3.8), layout="constrained")

@@ -125,7 +125,9 @@ class MultiVariable(Fitted, FromFiles):
         desk.row(f"{name}: cost of the exact solution", exact, "", 3)
         for how, inputs in (("raw", x), ("standardised", scaled)):
             loss = fits[how].evaluate(Data(*_f(inputs, y)))["loss"]
-            desk.seeds(f"{name}: cost after {fits[how].epoch:,} steps, {how} inputs", loss, self.all_seeds, "", 3)
+            desk.seeds(
+                f"{name}: cost after {fits[how].epoch:,} steps, {how} inputs", loss, self.all_seeds, "", 3, low=0.0
+            )
         new = np.array([[100.0, 70.0, 101.0]])
         desk.seeds(
             f"{name}: score foretold for 100, 70, 101",

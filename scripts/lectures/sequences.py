@@ -52,7 +52,7 @@ class SequenceShapes(Fitted):
         for shape, (title, make, task) in self.tasks().items():
             train, test = (task(rng) for _ in range(2))
             fitted = self.fit(desk, shape, make, train, Recipe(epochs=30, batch_size=32, learning_rate=5e-3))
-            desk.seeds(f"{shape}, {title}: share right, test", fitted.evaluate(test)["accuracy"], self.all_seeds)
+            desk.shares(f"{shape}, {title}: share right, test", fitted.evaluate(test)["accuracy"], self.all_seeds)
 
     def tasks(self) -> dict[str, tuple[str, Callable[[], nn.Module], Callable[[np.random.Generator], Data]]]:
         """By shape: what is asked, a model for it, and examples drawn for it."""
@@ -135,7 +135,7 @@ class ByHeart(Fitted):
             written = [free_running(m, first, len(self.TEXT) - 1) for m in fitted.stack.modules]
             said = [self.TEXT[0] + characters.decode(text[0]) for text in written]
             done = [s for s in steps if s is not None]
-            desk.seeds(
+            desk.shares(
                 f"{cell}: share of letters right", fitted.evaluate(train)["accuracy"], self.all_seeds, "all right"
             )
             took = f"{min(done)} to {max(done)}" if done else "never"
@@ -217,7 +217,7 @@ class CharRNN(Fitted):
             best_possible(windows),
             ".8965" if self.text is None else "",
         )
-        desk.seeds(
+        desk.shares(
             "windows: share of letters right",
             fitted.evaluate(windows)["accuracy"],
             self.all_seeds,
@@ -232,7 +232,7 @@ class CharRNN(Fitted):
             clip_norm=1.0,
         )
         carried = self.fit(desk, "carried", make, whole, recipe)
-        desk.seeds("state carried over: share of letters right", carried.evaluate(whole)["accuracy"], self.all_seeds)
+        desk.shares("state carried over: share of letters right", carried.evaluate(whole)["accuracy"], self.all_seeds)
         first = characters.encode(text[0])[None].to(carried.stack.device)
         length = min(self.write, len(text) - 1)
         said = [text[0] + characters.decode(free_running(m, first, length)[0]) for m in carried.stack.modules]
@@ -288,7 +288,7 @@ class Stock(Fitted, FromFiles):
         known = "missing" not in desk.facts
         desk.row("persistence: RMSE in dollars", errors["persistence"][0], "7.97" if known else "", 2)
         for name in list(errors)[1:]:
-            desk.seeds(f"{name}: RMSE in dollars", errors[name], self.all_seeds, "", 2)
+            desk.seeds(f"{name}: RMSE in dollars", errors[name], self.all_seeds, "", 2, low=0.0)
         best = min(errors, key=lambda name: float(np.mean(errors[name])))
         desk.row("the lowest", best, "not asked there")
         if best == "persistence":

@@ -68,8 +68,8 @@ class Search(Fitted):
                 tests.append(study.best_trial.user_attrs["test"])
                 desk.logger.scalars(seed, {"best_validation_accuracy": best[-1]}, name)
             note = "better, in theory" if name == "random" else ""
-            desk.seeds(f"{name}: best validation accuracy of {self.trials} trials", best, self.all_seeds, note)
-            desk.seeds(f"{name}: its test accuracy", tests, self.all_seeds)
+            desk.shares(f"{name}: best validation accuracy of {self.trials} trials", best, self.all_seeds, note)
+            desk.shares(f"{name}: its test accuracy", tests, self.all_seeds)
         desk.picture("search", self.draw(tried))
 
     def judge(

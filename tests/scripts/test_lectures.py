@@ -325,9 +325,9 @@ def test_figures_of_the_textbook(tmp_path):
 
     root = EventAccumulator(str(tmp_path / "run")).Reload()
     layout = root.Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0]
-    assert b"bias_low" in layout
+    assert b"with_interval/bias_low" in layout
     one = EventAccumulator(str(tmp_path / "run" / "R-learning")).Reload()
-    assert {"queue", "queue_low", "queue_high"} <= set(one.Tags()["scalars"])
+    assert {"queue", *(f"with_interval/queue{end}" for end in ("", "_low", "_high"))} == set(one.Tags()["scalars"])
 
 
 @pytest.mark.parametrize(

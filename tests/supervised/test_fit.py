@@ -487,7 +487,8 @@ def test_tensorboard_holds_what_the_guide_says(tmp_path):
     tags = found.Tags()
     scalars = {
         "train/loss", "train/accuracy", "train/learning_rate", "train/gradient_norm", "train/update_to_weight",
-        "train/dead_units", "validation/loss", "validation/accuracy", "validation/accuracy_low", "time/examples_per_second",
+        "train/dead_units", "validation/loss", "validation/accuracy", "with_interval/validation/accuracy_low",
+        "time/examples_per_second",
     }  # fmt: skip
     assert scalars <= set(tags["scalars"])
     assert {"weights/trunk.conv1.weight", "activations/trunk.relu1", "activations/head"} <= set(tags["histograms"])
