@@ -46,10 +46,13 @@ class Runs:
         return Child(job, self.folder / name, *self.arguments, output=self.folder / f"{name}.txt", death=death)
 
     def kill_between_checkpoints(self, name, share, **settings):
-        """Kill it after its third checkpoint, when `share` of the time that the third took has passed."""
+        """Kill it after its fourth checkpoint, when `share` of the time that the fourth took has passed.
+
+        A new run writes two at its start, before and after its settings.
+        """
         child = self.start(name, **settings)
-        _, second, third = child.checkpoint(), child.checkpoint(), child.checkpoint()
-        time.sleep(share * (third - second))
+        *_, before, last = (child.checkpoint() for _ in range(4))
+        time.sleep(share * (last - before))
         child.send(signal.SIGKILL)
         assert child.wait() == -signal.SIGKILL
 
