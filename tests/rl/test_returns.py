@@ -40,7 +40,11 @@ def test_what_is_known_of_rewards(env, kwargs, rewards, returns):
     ("env", "kwargs", "returns"),
     [
         ("FrozenLake-v1", {}, (0, 1)),
-        ("FrozenLake-v1", {"reward_schedule": (5, -2, -1)}, (-101, 5 - 5)),  # 99 steps, then a hole; five, then the goal
+        (
+            "FrozenLake-v1",
+            {"reward_schedule": (5, -2, -1)},
+            (-101, 5 - 5),
+        ),  # 99 steps, then a hole; five, then the goal
         ("CliffWalking-v1", {}, (-math.inf, -13)),
         ("CliffWalkingSlippery-v1", {}, (-math.inf, -13)),
         ("Taxi-v4", {}, (-2000, 15)),  # the shortest ride has six steps
