@@ -14,7 +14,7 @@ import numba  # noqa: F401
 import rich.progress  # noqa: F401
 import safetensors.torch
 import scipy.stats  # noqa: F401
-import torch._dynamo  # noqa: F401  (torch imports it for its first optimizer)
+import torch._dynamo
 import torch.utils.tensorboard  # noqa: F401
 from told import ROOT
 
