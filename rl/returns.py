@@ -9,7 +9,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.wrappers import TimeLimit
 
-from envs.source import Source
+from envs.source import EnvError, Source
 from envs.tables import HARMLESS, Model
 
 PLAIN_STEPS = (gym.Wrapper.step, gym.ObservationWrapper.step, gym.ActionWrapper.step)  # which hand the reward on
@@ -70,9 +70,10 @@ def rewards_of(where: Source, model: Model | None) -> StepRewards | ModelRewards
     """What is known of an environment's rewards: from its model, or from the source of Gymnasium's own environments."""
     if model is not None:
         return ModelRewards(model)
-    if where.maker is None:
+    try:
+        env = where.make()
+    except EnvError:  # there is no environment to look at, or not more of them at a time
         return UNKNOWN
-    env = where.make()
     try:
         return _look(env)
     finally:
