@@ -70,11 +70,9 @@ def rewards_of(where: Source, model: Model | None) -> StepRewards | ModelRewards
     """What is known of an environment's rewards: from its model, or from the source of Gymnasium's own environments."""
     if model is not None:
         return ModelRewards(model)
-    if where.maker is None:
-        return UNKNOWN
     try:
         env = where.make()
-    except EnvError:  # a simulator that one process alone may open, perhaps
+    except EnvError:  # there is no environment to look at, or not more of them at a time
         return UNKNOWN
     try:
         return _look(env)

@@ -31,7 +31,7 @@ from rl.describe import Description
 from rl.evaluate import Evaluation, Exact, by_episodes, exact_of
 from rl.explore import EPSILON_GREEDY, UPPER_BOUND
 from rl.policy import NetworkPolicy, TablePolicy
-from rl.returns import ModelRewards, StepRewards, rewards_of
+from rl.returns import UNKNOWN, ModelRewards, StepRewards, rewards_of
 from rl.runs.linear import Linear
 from rl.runs.off_policy import OffPolicy
 from rl.runs.online import Online
@@ -160,8 +160,8 @@ class Run:
 
     @cached_property
     def rewards(self) -> StepRewards | ModelRewards:
-        """What is known of the environment's rewards."""
-        return rewards_of(self.where, self.model)
+        """What is known of the environment's rewards; of one seed, whose mean has no interval, no environment is made to see."""
+        return UNKNOWN if len(self.seeds) == 1 and self.model is None else rewards_of(self.where, self.model)
 
     def evaluate(self, episodes: int = 100, step_limit: int | None = None) -> Evaluation:
         """Greedy episodes of each seed in environments of its own; the same numbers at each call with the same values."""

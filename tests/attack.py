@@ -135,11 +135,12 @@ def attacked(kind: str, folder: Path, kills: Sequence[Kill], victim: str = "itse
             for when in due:
                 if when == "before":
                     kill(when)
-            answer = function(*arguments, **settings)
-            for when in due:
-                if when != "before":
-                    kill(when)
-            return answer
+            try:
+                return function(*arguments, **settings)
+            finally:  # it may have failed, for there was nothing to remove
+                for when in due:
+                    if when != "before":
+                        kill(when)
 
         return operation
 

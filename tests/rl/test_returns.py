@@ -31,7 +31,7 @@ from rl.returns import StepRewards, rewards_of
     ],
 )  # fmt: skip
 def test_what_is_known_of_rewards(env, kwargs, rewards, returns):
-    run = rl.start(env, rl.DQN(network="auto"), env_kwargs=kwargs or None)
+    run = rl.start(env, rl.DQN(network="auto"), 2, env_kwargs=kwargs or None)
     assert run.rewards == StepRewards(*rewards)
     assert run.rewards.returns() == (returns or (-math.inf, math.inf))
 
@@ -82,3 +82,21 @@ def test_evaluations_keep_to_what_is_possible():
     figures = result(lake)
     assert figures["success"]["possible"] == [0.0, 1.0]
     assert figures["return"]["possible"] == [0.0, lake.exact.best]
+
+
+def test_an_environment_that_exists_once_trains_on():
+    class Only(gym.Wrapper):
+        there = 0
+
+        def __init__(self):
+            Only.there += 1
+            if Only.there > 2:
+                raise OSError("the device is busy")
+            super().__init__(gym.make("CartPole-v1"))
+
+        def close(self):
+            Only.there -= 1
+
+    run = rl.start(Only, rl.DQN(network="linear"), 2)
+    run.advance(3)
+    assert run.rewards == StepRewards()
