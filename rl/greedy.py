@@ -112,7 +112,7 @@ def joined(parts: Sequence[Evaluation], seeds: tuple[int, ...]) -> Evaluation:
         )
     returns, lengths = (np.concatenate([getattr(part, name) for part in parts]) for name in ("returns", "lengths"))
     limit = max(part.step_limit for part in parts)
-    return Evaluation(returns, lengths, limit, seeds, recorded, parts[0].altered_by, parts[0].possible)
+    return Evaluation(returns, lengths, limit, seeds, recorded, parts[0].altered_by)
 
 
 def evaluation_seed(seed: int) -> int:

@@ -166,9 +166,10 @@ class Run:
     def evaluate(self, episodes: int = 100, step_limit: int | None = None) -> Evaluation:
         """Greedy episodes of each seed in environments of its own; the same numbers at each call with the same values."""
         if isinstance(self.loop, Shared):
-            return self.loop.evaluate(episodes, step_limit)
-        longest, running = self.loop.longest(), self.statistics()
-        found = by_episodes(self.agent, self.where, self.model, episodes, step_limit, longest, running)
+            found = self.loop.evaluate(episodes, step_limit)
+        else:
+            longest, running = self.loop.longest(), self.statistics()
+            found = by_episodes(self.agent, self.where, self.model, episodes, step_limit, longest, running)
         return dataclasses.replace(found, possible=self.rewards.returns(found.step_limit))
 
     def policy(self, seed: int | str | None = None) -> TablePolicy | NetworkPolicy:

@@ -68,7 +68,7 @@ def test_a_vector_env_without_a_spec_says_nothing():
 
 def test_evaluations_keep_to_what_is_possible():
     returns = np.array([[20.0], [467.0]])
-    cart = Evaluation(returns, returns.astype(int), 500, (0, 1), StepRewards(1.0, 1.0, 500).returns(500))
+    cart = Evaluation(returns, returns.astype(int), 500, (0, 1), possible=StepRewards(1.0, 1.0, 500).returns(500))
     assert cart.interval() == (1.0, 500.0)
     assert str(cart).startswith("mean return 243.5000 [1.0000, 500.0000] over 2 seeds")
     unknown = Evaluation(returns, returns.astype(int), 500, (0, 1))
