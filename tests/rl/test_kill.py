@@ -103,7 +103,7 @@ def test_killed_at_every_file_operation(name, tmp_path):
     """One run after another, each killed one operation later than the last."""
     runs = Runs(tmp_path, name, saves=60)
     whole = runs.start("whole")
-    for operation in range(40):
+    for operation in range(24):
         assert runs.start("killed", (1, operation)).wait() == -signal.SIGKILL
     assert runs.start("killed").wait() == whole.wait() == 0
     runs.assert_equal("whole", "killed")

@@ -116,6 +116,7 @@ def test_a_worker_killed_while_starting(when, monkeypatch, capfd):
     assert len(os.listdir("/proc/self/fd")) == descriptors
 
 
+@pytest.mark.full  # the others kill them at a few
 def test_workers_killed_at_every_command(parent, tmp_path, capfd):
     """In the middle of an answer, of an advance, of an evaluation, and between two commands; their own children live on."""
     run = rl.start(Forking, AGENT, 2, steps=1600)
