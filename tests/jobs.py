@@ -9,20 +9,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import matplotlib.backends.backend_agg  # noqa: F401
+import matplotlib.figure  # noqa: F401
 import numba  # noqa: F401
-import rich.progress  # noqa: F401
 import safetensors.torch
-import scipy.stats  # noqa: F401
-import torch._dynamo
 import torch.utils.tensorboard  # noqa: F401
 from told import ROOT
 
 import rl
 import supervised
 from supervised import CNN, MLP, Recipe, augment, mnist
-
-DIGITS = mnist.digits().train
 
 
 def train(folder: Path, env: Any, agent: Any, steps: int, saves: int, **settings: Any) -> None:
@@ -33,10 +28,11 @@ def train(folder: Path, env: Any, agent: Any, steps: int, saves: int, **settings
 
 def fit(folder: Path) -> None:
     """Fit a CNN in a folder, or go on; then write its weights into weights.safetensors."""
+    digits = mnist.digits().train
     recipe = Recipe(epochs=12, batch_size=50, schedule="OneCycleLR", augment=(augment.Shift(1),))
     fitted = supervised.fit(
         lambda: CNN((1, 8, 8), 10, (4, 6), norm=True, dropout=0.2),
-        (DIGITS.x[:300], DIGITS.y[:300]),
+        (digits.x[:300], digits.y[:300]),
         recipe,
         **{"validation": 0.1, "seeds": 2, "logdir": folder, "resume": True, "progress": False, "look_every_epochs": 10},
     )
@@ -46,7 +42,7 @@ def fit(folder: Path) -> None:
 
 def fit_for_long(folder: Path) -> None:
     settings = {"logdir": folder, "save_every_epochs": 3, "progress": False}
-    supervised.fit(lambda: MLP(64, 10), DIGITS, Recipe(epochs=100_000), **settings)
+    supervised.fit(lambda: MLP(64, 10), mnist.digits().train, Recipe(epochs=100_000), **settings)
 
 
 def script(name: str, *words: str, most_bytes: int | None = None) -> None:
