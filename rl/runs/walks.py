@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 # Steps that one call of the compiled loop may take, so that an interrupt is never waited for long.
 CHUNK = 1_000_000
 TASKS_PER_THREAD = 4
+MOST_KNOWN_MASKS = 10_000  # which are looked up instead of worked out
 
 
 def apart(n: int, width: int, kind: type) -> np.ndarray:
@@ -179,6 +180,7 @@ class StepByStep(Walk):
     def __init__(self, run: Online) -> None:
         super().__init__(run)
         self.masked = False
+        self.known: dict[bytes, np.ndarray] = {}  # masks that were given, as they are added to values
         self._specialise()
 
     def _specialise(self) -> None:
@@ -196,7 +198,15 @@ class StepByStep(Walk):
     def _allow(self, k: int, s: int, mask: np.ndarray | None) -> None:
         """Note which actions are allowed in state s of the k-th seed; None: all."""
         assert self.run.agent.mask is not None
-        self.run.agent.mask[k, s] = 0.0 if mask is None else as_mask(mask)
+        if mask is None:
+            self.run.agent.mask[k, s] = 0.0
+            return
+        key = mask.tobytes()
+        if key not in self.known:
+            if len(self.known) >= MOST_KNOWN_MASKS:
+                self.known.clear()
+            self.known[key] = as_mask(mask)
+        self.run.agent.mask[k, s] = self.known[key]
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         if self.run.agent.mask is not None:
