@@ -9,6 +9,23 @@ import pytest
 
 from envs import tables
 
+# What `-m quick` runs: files that together touch every part in less than a minute, and a few tests of slower ones.
+QUICK = (
+    *("test_layers", "test_validate", "test_fixtures"),
+    *("test_vector", "test_member", "test_contract", "test_values"),
+    *("test_targets", "test_losses", "test_explore", "test_priority", "test_replay", "test_returns"),
+    *("test_seed_axis", "test_run", "test_policy", "test_policies", "test_interruptions"),
+    *("test_checkpoint", "test_schedules", "test_statistics", "test_streams", "test_logger", "test_chain"),
+    *("test_dqn::test_the_q_network_does_what_the_table_does", "test_fit::test_a_sequence_is_written_backwards"),
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the quick tests."""
+    for item in items:
+        if {item.path.stem, f"{item.path.stem}::{item.name.split('[')[0]}"} & set(QUICK):
+            item.add_marker(pytest.mark.quick)
+
 
 @pytest.fixture
 def plain_loop(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
