@@ -14,6 +14,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+# A script's own folder comes first, and tests/supervised there would hide an editable install of the package.
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
 import numpy as np
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from told import NoisyWalk, curves
