@@ -38,12 +38,14 @@ def reset_result(result: Any) -> tuple[Any, Mapping[str, Any]]:
     return result[0], result[1]
 
 
-def step_fault(result: Any) -> Breach:
-    """What is wrong with a result of `step` that is not a tuple of five values."""
+def step_result(result: Any) -> Any:
+    """The five values of `step` as it returned them. Raises Breach for anything but a tuple or list of five."""
+    if isinstance(result, (tuple, list)) and len(result) == 5:
+        return result
     mend = ""
     if isinstance(result, (tuple, list)) and len(result) == 4:
         mend = " That is the interface of gym before 0.26: return observation, reward, done, False, info instead."
-    return Breach(f"{STEP}; it returned {_kind(result)}.{mend}")
+    raise Breach(f"{STEP}; it returned {_kind(result)}.{mend}")
 
 
 def info_fault(info: Any) -> Breach:

@@ -17,6 +17,34 @@ from envs.contract import Breach, numbers_in
 
 KEY = "action_mask"
 METHOD = "action_masks"
+MOST_KNOWN = 10_000  # masks that are looked up instead of checked
+
+
+class Reader:
+    """Reads the masks of one environment with `actions` actions (None: they are not Discrete); those seen before by a look-up.
+
+    Equal masks are answered by one array, which must not be written to.
+    """
+
+    def __init__(self, actions: int | None) -> None:
+        self.actions = actions
+        self._known: dict[bytes, tuple[Any, Any, np.ndarray]] = {}
+
+    def __call__(self, given: Any, over: bool) -> np.ndarray:
+        """A mask as given -> bool [A]; `over`: the episode is, so that it may forbid everything. Raises Breach."""
+        if type(given) is not np.ndarray or given.dtype.hasobject:
+            return usable(read(given, self.actions), over)
+        key = given.tobytes()
+        known = self._known.get(key)
+        if known is not None and known[0] == given.dtype and known[1] == given.shape:
+            return known[2]
+        allowed = read(given, self.actions)
+        if not allowed.any():
+            return usable(allowed, over)
+        if len(self._known) >= MOST_KNOWN:
+            self._known.clear()
+        self._known[key] = given.dtype, given.shape, allowed
+        return allowed
 
 
 def read(given: Any, actions: int | None) -> np.ndarray:

@@ -25,6 +25,7 @@ import numpy as np
 from envs import contract, masks
 from envs.contract import Breach
 from envs.errors import EnvError
+from envs.masks import KEY as MASK
 from envs.running import Running
 
 WINDOW = 100  # episodes whose recorded returns are kept
@@ -40,7 +41,7 @@ def member_seed(seed: int, e: int, episode: int = 0) -> int:
 class Member:
     """Environment e of a seed. Actions count from 0; observations go through `encode` (for tables: to state numbers).
 
-    mask: the actions allowed now, bool [A], an array of one's own; None: all. `envs.masks` says where it comes from.
+    mask: the actions allowed now, bool [A], not to be written to; None: all. `envs.masks` says where it comes from.
     recorded: the returns that info["episode"] gave at the end of the seed's last episodes, shared by its environments.
     """
 
@@ -74,6 +75,7 @@ class Member:
         self.statistics: list[dict[str, Any]] = []  # of the wrappers, as they were before the present episode's reset
         self.obs: Any = None
         self.mask: np.ndarray | None = None
+        self._read = masks.Reader(self.action_count)
         self._mask_beyond_info = masks.beyond_info(env)
         self.recorded: deque[float] = deque(maxlen=WINDOW) if recorded is None else recorded
         self.recorded_return: float | None = None  # by info["episode"] of the last step, if that ended an episode
@@ -132,9 +134,10 @@ class Member:
             raise
         self.actions.append(action)
         try:
-            if not isinstance(result, (tuple, list)) or len(result) != 5:
-                raise contract.step_fault(result)
-            self.obs, reward, terminated, truncated, info = result
+            if result.__class__ is not tuple or len(result) != 5:
+                result = contract.step_result(result)
+            obs, reward, terminated, truncated, info = result
+            self.obs = obs
             if terminated.__class__ is not bool:
                 terminated = contract.as_flag(terminated, "terminated")
             if truncated.__class__ is not bool:
@@ -144,26 +147,29 @@ class Member:
             if info.__class__ is not dict and not isinstance(info, Mapping):
                 raise contract.info_fault(info)
             over = terminated or truncated
-            if self._mask_beyond_info is None and masks.KEY not in info:
-                self.mask = None
-            else:
+            if MASK in info or self._mask_beyond_info is not None:
                 self._read_mask(info, over)
+            else:
+                self.mask = None
         except Breach as breach:
             raise self._error(breach) from None
         self.total += reward
         if over:
             self._record(info)
-        return self.obs if self.encode is _as_it_is else self._encoded(), reward, terminated, truncated
+        try:
+            return self.encode(obs), reward, terminated, truncated
+        except ValueError as error:
+            raise self._misplaced(error) from error
 
     def _read_mask(self, info: Mapping[str, Any], over: bool) -> None:
-        given = info.get(masks.KEY)
+        given = info.get(MASK)
         if given is None and self._mask_beyond_info is not None:
             try:
                 given = self._mask_beyond_info(self.obs)
             except Exception as error:
                 self._explain(error, masks.METHOD, len(self.actions))
                 raise
-        self.mask = None if given is None else masks.usable(masks.read(given, self.action_count), over)
+        self.mask = None if given is None else self._read(given, over)
 
     def _record(self, info: Mapping[str, Any]) -> None:
         """Keep the return that info["episode"] gives at an episode's end (RecordEpisodeStatistics, wherever it stands)."""
@@ -175,7 +181,11 @@ class Member:
         try:
             return self.encode(self.obs)
         except ValueError as error:
-            raise EnvError(f"{error} ({self.place.capitalize()}.)") from error
+            raise self._misplaced(error) from error
+
+    def _misplaced(self, error: ValueError) -> EnvError:
+        """The error for an observation that `encode` refused."""
+        return EnvError(f"{error} ({self.place.capitalize()}.)")
 
     def misfit(self, why: object) -> EnvError:
         """The error for an observation that does not fit its space."""

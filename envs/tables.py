@@ -323,6 +323,8 @@ def _compare_step(base: Any, model: Model, world: World, s: int, a: int, twin: n
 def _compare_mask(model: Model, place: str, state: int, info: Any, over: bool = False) -> None:
     """Raise NotATable where the mask in `info` is not the model's; at an episode's end one that allows nothing is none."""
     given = info.get("action_mask") if isinstance(info, dict) else None
+    if given is None and model.mask is None:
+        return
     found = np.ones(model.actions, np.bool_) if given is None else np.asarray(given).ravel() != 0
     if given is not None and found.size == model.actions and not found.any() and over:
         found = np.ones(model.actions, np.bool_)

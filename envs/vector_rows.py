@@ -100,9 +100,7 @@ class VectorRows:
         self.lengths += 1
         given = np.array(actions) if self.actions is None else actions + self.first_action
         result = self._call("step", self.vector.step, given)
-        if not isinstance(result, (tuple, list)) or len(result) != 5:
-            raise self._error(contract.step_fault(result))
-        obs, reward, terminated, truncated, infos = result
+        obs, reward, terminated, truncated, infos = self._guard(contract.step_result, result)
         if not isinstance(infos, Mapping):
             raise self._error(contract.info_fault(infos))
         obs, reward = self._observations(obs), self._rewards(reward)

@@ -38,7 +38,8 @@ def highest(q: Any, s: int, mask: Any = None) -> Any:
     """max_b q(s, b)."""
     best = q[s, 0]
     for b in range(1, q.shape[1]):
-        best = max(best, q[s, b])
+        value = q[s, b]
+        best = value if value > best else best
     return best
 
 
@@ -63,14 +64,13 @@ def expected(q: Any, s: int, kind: int, level: float, mask: Any = None) -> Any:
 def greedy_action(q: Any, s: int, u: float, random_ties: bool, mask: Any = None) -> Any:
     """The best action in state s; of several, the one that u in [0, 1) names, or the first."""
     # Without branches, which a processor would often guess wrong.
-    best, arg = q[s, 0], 0
+    best, arg, ties = q[s, 0], 0, 1
     for a in range(1, q.shape[1]):
-        better = q[s, a] > best
+        value = q[s, a]
+        better = value > best
+        ties = 1 if better else ties + (value == best)
         arg = a if better else arg
-        best = q[s, a] if better else best
-    ties = 0
-    for a in range(q.shape[1]):
-        ties += q[s, a] == best
+        best = value if better else best
     if random_ties and ties > 1:
         rank = min(int(u * ties), ties - 1)  # u may be 1.0 by rounding
         for a in range(q.shape[1]):

@@ -24,37 +24,32 @@ def forbidden(mask: Any, s: int, a: int) -> Any:
     return found
 
 
-def value(q: Any, s: int, a: int, mask: Any) -> Any:
-    """q(s, a), or -infinity if a is forbidden in s."""
-    found = q[s, a]
-    if mask is not None:
-        found += mask[s, a]
-    return found
-
-
 def highest(q: Any, s: int, mask: Any = None) -> Any:
     """max_b q(s, b) over the allowed actions."""
-    best = value(q, s, 0, mask)
-    for b in range(1, q.shape[1]):
-        best = max(best, value(q, s, b, mask))
+    best = -math.inf
+    for b in range(q.shape[1]):
+        value = q[s, b]
+        if mask is not None:
+            value += mask[s, b]
+        best = value if value > best else best
     return best
 
 
 def expected(q: Any, s: int, kind: int, level: float, mask: Any = None) -> Any:
     """sum_b pi(b | s) q(s, b) over the allowed actions, for an epsilon-greedy or a Boltzmann policy pi."""
-    best = highest(q, s, mask)
-    total = 0.0
     if kind == EPSILON_GREEDY:
-        count = 0
+        best, total, count = -math.inf, 0.0, 0
         for b in range(q.shape[1]):
-            if not forbidden(mask, s, b):
-                total += q[s, b]
-                count += 1
+            value = q[s, b]
+            free = not forbidden(mask, s, b)
+            total += value if free else 0.0
+            count += free
+            best = value if free & (value > best) else best
         found = (1.0 - level) * best + level * (total / count)
     else:
-        found = 0.0
+        best, total, found = highest(q, s, mask), 0.0, 0.0
         for b in range(q.shape[1]):
-            weight = math.exp((value(q, s, b, mask) - best) / level)
+            weight = 0.0 if forbidden(mask, s, b) else math.exp((q[s, b] - best) / level)
             total += weight
             found += weight * q[s, b]
         found /= total
@@ -63,19 +58,19 @@ def expected(q: Any, s: int, kind: int, level: float, mask: Any = None) -> Any:
 
 def greedy_action(q: Any, s: int, u: float, random_ties: bool, mask: Any = None) -> Any:
     """The best allowed action in state s; of several, the one that u in [0, 1) names, or the first."""
-    best, arg = value(q, s, 0, mask), 0
-    for a in range(1, q.shape[1]):
-        v = value(q, s, a, mask)
-        better = v > best
-        arg = a if better else arg
-        best = v if better else best
-    ties = 0
+    best, arg, ties = -math.inf, 0, 0
     for a in range(q.shape[1]):
-        ties += value(q, s, a, mask) == best
+        value = q[s, a]
+        if mask is not None:
+            value += mask[s, a]
+        better = value > best
+        ties = 1 if better else ties + (value == best)
+        arg = a if better else arg
+        best = value if better else best
     if random_ties and ties > 1:
         rank = min(int(u * ties), ties - 1)  # u may be 1.0 by rounding
         for a in range(q.shape[1]):
-            if value(q, s, a, mask) == best:
+            if q[s, a] == best and not forbidden(mask, s, a):
                 if rank == 0:
                     arg = a
                     break
@@ -85,14 +80,16 @@ def greedy_action(q: Any, s: int, u: float, random_ties: bool, mask: Any = None)
 
 def random_action(q: Any, s: int, u: float, mask: Any = None) -> Any:
     """The allowed action that u in [0, 1] names."""
+    if mask is None:
+        return min(int(u * q.shape[1]), q.shape[1] - 1)  # u may be 1.0 by rounding
     # Without branches, which a processor would often guess wrong.
     count = 0
     for a in range(q.shape[1]):
-        count += not forbidden(mask, s, a)
-    rank = min(int(u * count), count - 1)  # u may be 1.0 by rounding
+        count += mask[s, a] == 0.0
+    rank = min(int(u * count), count - 1)
     chosen = 0
     for a in range(q.shape[1]):
-        free = not forbidden(mask, s, a)
+        free = mask[s, a] == 0.0
         chosen = a if free & (rank == 0) else chosen
         rank -= free
     return chosen
@@ -104,15 +101,16 @@ def boltzmann_action(q: Any, s: int, temperature: float, u: float, mask: Any = N
     total = 0.0
     chosen = 0
     for a in range(q.shape[1]):
-        total += math.exp((value(q, s, a, mask) - best) / temperature)
         if not forbidden(mask, s, a):
+            total += math.exp((q[s, a] - best) / temperature)
             chosen = a
     reached = 0.0
     for a in range(q.shape[1]):
-        reached += math.exp((value(q, s, a, mask) - best) / temperature)
-        if u * total < reached:
-            chosen = a
-            break
+        if not forbidden(mask, s, a):
+            reached += math.exp((q[s, a] - best) / temperature)
+            if u * total < reached:
+                chosen = a
+                break
     return chosen
 
 
@@ -121,9 +119,9 @@ def noisy_action(q: Any, s: int, scale: float, rng: Any, mask: Any = None) -> An
     chosen = 0
     best = -math.inf
     for a in range(q.shape[1]):
-        v = value(q, s, a, mask) + scale * rng.standard_normal()
-        if v > best:
-            best, chosen = v, a
+        value = q[s, a] + scale * rng.standard_normal()
+        if value > best and not forbidden(mask, s, a):
+            best, chosen = value, a
     return chosen
 
 

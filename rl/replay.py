@@ -162,7 +162,7 @@ class Replay:
 
     def _flat(self, name: str, values: Any, kinds: str) -> np.ndarray:
         """Numbers [N, E] as [N * E]. Raises ArgumentError for another shape or kind."""
-        array = np.asarray(values)
+        array = values.numpy() if isinstance(values, Tensor) else np.asarray(values)
         if array.shape != self._shape or array.dtype.kind not in kinds:
             what = {"b": "flags", "iu": "whole numbers", "fiu": "numbers"}[kinds]
             raise ArgumentError(
@@ -174,10 +174,11 @@ class Replay:
         """The parts of observations [N, E, *O] as [N * E, *O]. Raises ArgumentError for another shape or kind."""
         given, found = leaves(obs), {}
         for key, shape in self._shapes.items():
-            rows = np.asarray(given.get(key))
+            part = given.get(key)
+            rows = part.numpy() if isinstance(part, Tensor) else np.asarray(part)
             if rows.shape != shape or rows.dtype.kind not in "fiub":
                 where = f" {key!r}" if key else ""
-                raise ArgumentError(f"{name}{where} is numbers {list(shape)}, not {kind_of(given.get(key))}.")
+                raise ArgumentError(f"{name}{where} is numbers {list(shape)}, not {kind_of(part)}.")
             found[key] = rows.reshape(-1, *shape[2:])
         return found
 

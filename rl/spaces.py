@@ -31,11 +31,15 @@ class StateIndex:
         self.space, self.name = space, name
         self._number = _numbering(space, name, space)
         self.size = self._number.size
+        self._is_number = isinstance(space, gym.spaces.Discrete) and space.start == 0  # an int is its own number
         if self.size > MOST_STATES:
             count = f"{self.size:,}" if self.size < 10**15 else f"some 10^{int(math.log10(self.size))}"
             raise SpaceError(f"{name} has {count} states; a table holds at most {MOST_STATES:,}. Use a network agent.")
 
     def __call__(self, observation: Any) -> int:
+        if self._is_number and observation.__class__ is int and 0 <= observation < self.size:
+            plain: int = observation
+            return plain
         try:
             number: int = self._number(observation)
         except (TypeError, ValueError, IndexError, KeyError):

@@ -122,7 +122,8 @@ def train(
                     metrics = run.advance(min(_next(before, grid), steps) - before)
                 run.steps_per_second = (run.step - begun_at) * len(run.seeds) / (time.perf_counter() - began)
                 if _due(before, run.step, grid["log"]):
-                    _log(logger, run, {**metrics, **run.episodes()}, {"time/fps": run.steps_per_second})
+                    if logger is not None:
+                        _log(logger, run, {**metrics, **run.episodes()}, {"time/fps": run.steps_per_second})
                     run.loop.logged()
                 if _due(before, run.step, grid["evaluate"]) and evaluates and (logger is not None or bar.shown):
                     result = _log(logger, run, _evaluate(run))

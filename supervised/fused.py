@@ -171,6 +171,7 @@ class Layers:
         self.flat, self.gradient = flat.detach().numpy(), gradient.numpy()
         self.weights, self.biases = np.array(weights), np.array(biases)
         self.sizes, self.relus = np.array(sizes), np.array(relus)
+        self.widest = max(sizes)
         self.layout = self.weights, self.biases, self.sizes, self.relus
         self._forward, self._backward = compiled(forward), compiled(backward)
         self._scratch = {True: np.zeros((0, 0, 0), np.float32), False: np.zeros((0, 0, 0), np.float32)}
@@ -186,7 +187,7 @@ class Layers:
         return torch.from_numpy(y)
 
     def _run(self, inputs: np.ndarray, keep: bool, y: np.ndarray) -> None:
-        members, widest = len(inputs) if keep else 1, inputs.shape[1] * self.sizes.max()
+        members, widest = len(inputs) if keep else 1, inputs.shape[1] * self.widest
         if self._scratch[keep].shape != (members, len(self.weights), widest):
             self._scratch[keep] = np.zeros((members, len(self.weights), widest), np.float32)
         self._forward(self.flat, *self.layout, inputs, self._scratch[keep], keep, y)

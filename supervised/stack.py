@@ -138,7 +138,7 @@ class Stack:
     def __call__(self, x: Any, *more: Any) -> Any:
         """x [N, B, ...], or a dict of such, -> [N, B, ...]; further arguments (a recurrent state) go to each member too."""
         first = next(iter(x.values())) if isinstance(x, Mapping) else x
-        if len(first) != len(self.seeds):
+        if first.shape[0] != len(self.seeds):
             raise ValueError(
                 f"The stack has {len(self.seeds)} members, so its input begins so, not {list(first.shape)}."
             )

@@ -363,16 +363,17 @@ def _checked(batch: Batch, n: int, actions: int) -> Batch:
     Compiled code would read past their ends.
     """
     shape = batch.reward.shape
+    sound = len(shape) == 2 and shape[0] == n and shape[1] > 0
     if batch.next_mask is not None:
         check_mask(batch.next_mask, (*shape, actions))
     for name, wanted in NUMBERS:
         part = getattr(batch, name)
-        if part is None and name == "weight":
+        if (part is None and name == "weight") or (sound and part.shape == shape and part.dtype == wanted):
             continue
         alike = part.dtype == wanted or (
             part.is_floating_point() == wanted.is_floating_point and part.dtype != torch.bool
         )
-        if part.shape != shape or not alike or part.ndim != 2 or len(part) != n or not part.numel():
+        if part.shape != shape or not alike or not sound:
             raise ValueError(
                 f"A batch's {name} is {str(wanted).removeprefix('torch.')} [{n} seeds, B], as all its parts are, not"
                 f" {str(part.dtype).removeprefix('torch.')} {list(part.shape)}."

@@ -81,7 +81,7 @@ def learn(agent: DeepAgent, batch: Batch, measured: bool) -> Learned:
         error, gradient = torch.empty_like(batch.reward), torch.zeros_like(q)
         weight = _NO_WEIGHT if batch.weight is None else batch.weight
         given = next_q, chooser, q, batch.action, reward, batch.discount, weight, error, gradient
-        if not fast(*(tensor.numpy() for tensor in given)):
+        if not fast(*map(Tensor.numpy, given)):
             raise ValueError(f"Actions are whole numbers from 0 to {q.shape[2] - 1}; the batch has others.")
     else:
         target = targets.double_q(reward, batch.discount, next_q, chooser, next_mask)

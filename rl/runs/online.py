@@ -22,7 +22,7 @@ from rl.runs.loop import ENDED, STEPS_DONE, WINDOW, Actor, Rules, time_in
 from rl.runs.walks import LockstepWalk, ModelWalk, PlainWalk, Walk, apart
 from rl.spaces import StateIndex
 from supervised.checkpoint import CheckpointError
-from supervised.schedules import as_schedule, value_at
+from supervised.schedules import STEPS, Curve, as_schedule, value_at
 from supervised.streams import Streams
 
 
@@ -129,13 +129,18 @@ class Online:
         """What training says of itself since it was last logged, each [N]."""
         taken = max(self.step - self.last_log, 1)
         allowed: Any = True if self.agent.allowed is None else self.agent.allowed
-        episodes = self.actor.episodes.mean(1)
-        level = [value_at(self.rules.level, time_in(self.rules.level, self.step, int(k), 0)) for k in episodes]
+        level = [value_at(self.rules.level, time) for time in self._times(self.rules.level)]
         return {
             "train/td_error": torch.from_numpy(self.actor.error[:, 0] / taken),
             "train/q_mean": torch.from_numpy(self.agent.tables["q"].mean((1, 2), where=allowed)),
             "rollout/exploration_rate": torch.tensor(level, dtype=torch.float64),
         }
+
+    def _times(self, curve: Curve) -> list[int]:
+        """The time that `curve` is counted in, of each seed; in episodes the mean of its environments'."""
+        if curve.unit == STEPS:
+            return [self.step] * len(self.seeds)
+        return [time_in(curve, self.step, int(k), 0) for k in self.actor.episodes.mean(1)]
 
     def episodes(self) -> dict[str, torch.Tensor]:
         """Mean return and length of the last episodes of each seed (100 at most); NaN before one ended. Each [N]."""

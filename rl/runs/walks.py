@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 # Steps that one call of the compiled loop may take, so that an interrupt is never waited for long.
 CHUNK = 1_000_000
 TASKS_PER_THREAD = 4
-MOST_KNOWN_MASKS = 10_000  # which are looked up instead of worked out
+NOTHING = object()  # what was noted of a state that was not seen
 
 
 def apart(n: int, width: int, kind: type) -> np.ndarray:
@@ -180,7 +180,8 @@ class StepByStep(Walk):
     def __init__(self, run: Online) -> None:
         super().__init__(run)
         self.masked = False
-        self.known: dict[bytes, np.ndarray] = {}  # masks that were given, as they are added to values
+        # The mask of each state, of each seed, as last noted within this call of `take`.
+        self.noted: list[dict[int, Any]] = [{} for _ in run.seeds]
         self._specialise()
 
     def _specialise(self) -> None:
@@ -190,6 +191,11 @@ class StepByStep(Walk):
         self.act, self.absorb = jit.specialise(act, **parts), jit.specialise(absorb, **parts)
         self.parts = [self.run.of_seed(k, view) for k in range(len(self.run.seeds))]
 
+    def _forget(self) -> None:
+        """Forget what was noted of masks: the agent may learn of others between calls of `take`."""
+        for noted in self.noted:
+            noted.clear()
+
     def _respect_masks(self) -> None:
         if not self.masked:
             self.masked = True
@@ -198,15 +204,8 @@ class StepByStep(Walk):
     def _allow(self, k: int, s: int, mask: np.ndarray | None) -> None:
         """Note which actions are allowed in state s of the k-th seed; None: all."""
         assert self.run.agent.mask is not None
-        if mask is None:
-            self.run.agent.mask[k, s] = 0.0
-            return
-        key = mask.tobytes()
-        if key not in self.known:
-            if len(self.known) >= MOST_KNOWN_MASKS:
-                self.known.clear()
-            self.known[key] = as_mask(mask)
-        self.run.agent.mask[k, s] = self.known[key]
+        self.run.agent.mask[k, s] = 0.0 if mask is None else as_mask(mask)
+        self.noted[k][s] = mask
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         if self.run.agent.mask is not None:
@@ -242,38 +241,39 @@ class PlainWalk(StepByStep):
         self.within.clear()
 
     def take(self, target: int) -> None:
-        e = self.run.envs_per_seed
+        self._forget()
         for k in range(len(self.members)):
-            rounds = (target - int(self.run.actor.counters[k, STEPS_DONE])) // e
+            rounds = (target - int(self.run.actor.counters[k, STEPS_DONE])) // self.run.envs_per_seed
             try:
-                for _ in range(rounds):
-                    self._round(k)
+                self._take(k, rounds)
             except BaseException:
                 self.within.add(k)
                 raise
 
-    def _round(self, k: int) -> None:
-        """One step in each environment of the k-th seed."""
-        table, rules, actor, rng = self.parts[k]
-        members = self.members[k]
-        for e, member in enumerate(members):
-            if self.masked:
-                self._allow(k, actor.state[e], member.mask)
-            self.act(table, rules, actor, e, rng)
-        steps = actor.counters[STEPS_DONE]
-        for e, member in enumerate(members):
-            s2, reward, terminated, truncated = member.step(actor.action[e])
-            if member.mask is not None and not self.masked:
-                self._respect_masks()
-                table, rules, actor, rng = self.parts[k]
-            if self.masked:
-                self._allow(k, s2, member.mask)
-            if self.absorb(table, rules, actor, e, steps, s2, reward, terminated, truncated, rng):
-                actor.state[e] = member.reset()
-                if member.mask is not None and not self.masked:
+    def _take(self, k: int, rounds: int) -> None:
+        """`rounds` steps in each environment of the k-th seed."""
+        members = list(enumerate(self.members[k]))
+        masked, noted, (table, rules, actor, rng) = self.masked, self.noted[k], self.parts[k]
+        act, absorb, state, action, counters = self.act, self.absorb, actor.state, actor.action, actor.counters
+        for _ in range(rounds):
+            for e, member in members:
+                if masked and noted.get(state[e], NOTHING) is not member.mask:
+                    self._allow(k, state[e], member.mask)
+                act(table, rules, actor, e, rng)
+            steps = counters[STEPS_DONE]
+            for e, member in members:
+                s2, reward, terminated, truncated = member.step(action[e])
+                if member.mask is not None and not masked:  # the first; `state`, `action` and `counters` stay
                     self._respect_masks()
-                    table, rules, actor, rng = self.parts[k]
-        actor.counters[STEPS_DONE] = steps + len(members)
+                    masked, act, absorb, (table, rules, actor, rng) = True, self.act, self.absorb, self.parts[k]
+                if masked and noted.get(s2, NOTHING) is not member.mask:
+                    self._allow(k, s2, member.mask)
+                if absorb(table, rules, actor, e, steps, s2, reward, terminated, truncated, rng):
+                    state[e] = member.reset()
+                    if member.mask is not None and not masked:
+                        self._respect_masks()
+                        masked, act, absorb, (table, rules, actor, rng) = True, self.act, self.absorb, self.parts[k]
+            counters[STEPS_DONE] = steps + len(members)
 
     def state_dict(self) -> dict[str, Any]:
         return {"members": [member.state_dict() for row in self.members for member in row]}
@@ -324,6 +324,7 @@ class LockstepWalk(StepByStep):
             self.within.clear()
 
     def take(self, target: int) -> None:
+        self._forget()
         try:
             for _ in range((target - self.run.step) // self.run.envs_per_seed):
                 self._round()
