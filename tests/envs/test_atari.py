@@ -39,6 +39,7 @@ def test_the_replay_keeps_each_frame_once():
     assert replay.bytes < 100 * 84 * 84 * 1.3
 
 
+@pytest.mark.full  # takes 4 s
 def test_an_agent_plays(tmp_path):
     agent = rl.DQN(learn_after_steps=10, batch_size=4, capacity_steps=100)
     run = rl.train(GAME, agent, steps=20, logdir=tmp_path, evaluate_every_steps=1000, progress=False)

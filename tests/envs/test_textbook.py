@@ -92,6 +92,7 @@ def test_what_outlives_an_episode_is_put_back(tmp_path):
         assert str(again.loop.walk.state_dict()) == str(whole.loop.walk.state_dict())
 
 
+@pytest.mark.full  # takes 3 s
 def test_each_seed_is_judged_in_a_maze_of_its_own():
     """An evaluation that changes the maze for one seed does not for the next."""
     agent = rl.DynaQ(gamma=0.95, step_size=0.5, explore=EpsilonGreedy(0.1), outcomes=1)
@@ -164,6 +165,7 @@ def test_the_gain_does_not_hang_on_the_size_of_rewards():
         planning.gain(model, np.zeros((3, 44), np.int64))
 
 
+@pytest.mark.full  # takes 6 s
 def test_dyna_q_plus_finds_what_has_changed():
     """Examples 8.2 and 8.3: where a shorter way opens, only who tries old ways again finds it; 6 seeds."""
     settings = {"gamma": 0.95, "step_size": 0.5, "explore": EpsilonGreedy(0.1), "outcomes": 1}

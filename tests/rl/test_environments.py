@@ -95,6 +95,7 @@ def test_the_replay_forgets_a_mask_with_its_step():
     assert np.array_equal(again.masks[:-1], replay.masks[:-1])
 
 
+@pytest.mark.full  # takes 11 s
 def test_workers_share_out_seeds_with_and_without_masks(tmp_path):
     def make():
         return Levels()
@@ -142,6 +143,7 @@ def test_statistics_of_training_are_frozen_into_evaluation_and_saved(tmp_path, e
     assert np.array_equal(loaded.evaluate(5).returns, run.evaluate(5).returns)
 
 
+@pytest.mark.full  # takes 6 s
 def test_a_seed_with_statistics_is_what_it_is_alone_also_in_workers():
     together = rl.train(normalized, SMALL, steps=200, seeds=[1, 2], progress=False)
     alone = rl.train(normalized, SMALL, steps=200, seeds=[2], progress=False)

@@ -3,6 +3,7 @@
 import gymnasium as gym
 import numpy as np
 import pytest
+from daily import daily
 from family import FAMILY, advance, assert_same
 from gymnasium.vector import SyncVectorEnv
 from hypothesis import given, settings
@@ -41,9 +42,12 @@ AGENTS = [
 
 CASES = [(*env, agent) for agent in AGENTS for env in ENVIRONMENTS]
 CASES += [(*ENVIRONMENTS[i], agent) for agent in FAMILY for i in (0, 5, 8)]
+# Each environment, and each agent in one of them or more.
+SOME = [(*env, AGENTS[i % len(AGENTS)]) for i, env in enumerate(ENVIRONMENTS)]
+SOME += [(*ENVIRONMENTS[(0, 5, 8)[i % 3]], agent) for i, agent in enumerate(FAMILY)]
 
 
-@pytest.mark.parametrize(("env", "kwargs", "agent"), CASES, ids=range(len(CASES)))
+@pytest.mark.parametrize(("env", "kwargs", "agent"), daily(CASES, SOME), ids=range(len(CASES)))
 def test_compiled_equals_plain(env, kwargs, agent, plain_loop):
     steps, settings_ = 4_000, {"steps": 4_000, "env_kwargs": kwargs}
     fast = rl.start(env, agent, [0, 7], **settings_)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from daily import daily
 from told import NoisyWalk, curves
 
 import rl
@@ -379,7 +380,7 @@ def test_an_older_recipe(tmp_path):
 # -- kills -----------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("kind", "first", "last", "stride"), [("table", 1, 22, 3), ("fit", 4, 20, 16)])
+@pytest.mark.parametrize(("kind", "first", "last", "stride"), [("table", 1, 22, 6), ("fit", 4, 20, 8)])
 def test_a_kill_in_the_first_checkpoints_loses_nothing(kind, first, last, stride, tmp_path):
     """SIGKILL before each of a run's first operations on files; every one of them in the full suite."""
     words = [kind, tmp_path, first, last, stride]

@@ -8,6 +8,7 @@ import time
 import jobs
 import numpy as np
 import pytest
+from daily import daily
 from forked import Child
 from told import NoisyWalk, curves
 
@@ -77,7 +78,7 @@ def assert_same(one, two, where="state"):
         assert one == two, where
 
 
-@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize("name", daily(RUNS, ("compiled", "function", "network")))
 def test_killed_and_resumed_equals_uninterrupted(name, tmp_path):
     runs = Runs(tmp_path, name)
     whole = runs.start("whole")
@@ -88,6 +89,7 @@ def test_killed_and_resumed_equals_uninterrupted(name, tmp_path):
     runs.assert_equal("whole", "killed")
 
 
+@pytest.mark.full  # takes 15 s; test_workers.py kills workers
 def test_processes_that_share_the_seeds_are_killed_with_the_run(tmp_path):
     """And the number of processes changes no bit."""
     runs = Runs(tmp_path, "network")

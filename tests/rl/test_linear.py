@@ -211,6 +211,7 @@ def test_uncompiled_the_same_comes_out_to_the_bit(name, monkeypatch):
     assert slow.loop.memory.trace.tobytes() == fast.loop.memory.trace.tobytes()
 
 
+@pytest.mark.full  # takes 7 s; another follows the table of SARSA(lambda)
 def test_it_learns_mountain_car():
     """Ten seeds, default settings; the lowest return is -200, and -110 counts as solved."""
     run = rl.train("MountainCar-v0", rl.LinearSARSA(), steps=40_000, seeds=10, progress=False)

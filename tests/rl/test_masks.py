@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import gymnasium as gym
 import numpy as np
 import pytest
+from daily import daily
 import torch
 from family import FAMILY, advance, assert_same
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
@@ -24,7 +25,7 @@ TAXI = [
 ]
 
 
-@pytest.mark.parametrize("agent", TAXI, ids=range(len(TAXI)))
+@pytest.mark.parametrize("agent", daily(TAXI, TAXI[::2]), ids=range(len(TAXI)))
 def test_taxi_takes_no_forbidden_action_and_compiled_equals_plain(agent, plain_loop):
     fast = rl.start("Taxi-v4", agent, [0, 7], steps=3000)
     assert fast.model.mask.sum() == 1392
@@ -65,7 +66,7 @@ RULES = [rl.QLearning, rl.SARSA, rl.ExpectedSARSA, rl.DoubleQ, rl.TreeBackup, rl
 RULES += [rl.DynaQ, rl.PrioritisedSweeping, rl.RMax, rl.SpeedyQ, rl.WeightedQ, rl.NStepSARSA]
 
 
-@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
+@pytest.mark.parametrize("rule", daily(RULES, RULES[::3]), ids=lambda rule: rule.__name__)
 def test_a_forbidden_action_of_great_value_enters_no_target(rule):
     """Optimism makes every action that is never tried worth 100: a target that reads one would keep that value."""
     settings = {"known_after": 1} if rule is rl.RMax else {}

@@ -214,6 +214,7 @@ def test_the_number_of_workers_changes_no_bit(tmp_path):
     assert all(same(shared, whole, k, k) for k in range(3))
 
 
+@pytest.mark.full  # takes 14 s; test_workers.py kills one as it starts
 def test_a_killed_worker_is_begun_anew(tmp_path, capfd):
     """From where it was handed its seeds, or from the last checkpoint."""
     run = rl.start("CartPole-v1", rl.DQN(**SMALL), 2, steps=300)

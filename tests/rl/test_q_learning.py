@@ -79,6 +79,7 @@ def test_the_lectures_presets_on_the_certain_lake(name):
     assert (success == 1.0).sum() >= (8 if name == "lecture-epsilon" else 10)
 
 
+@pytest.mark.full  # takes 8 s
 def test_blackjack_and_other_finite_spaces_learn():
     run = rl.train("Blackjack-v1", rl.QLearning(gamma=1.0), steps=100_000, seeds=2, progress=False)
     assert run.model is None

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from daily import daily
 
 import rl
 from envs import TableEnv
@@ -77,7 +78,7 @@ def test_alone_as_stacked_and_gone_on_with_to_the_bit(name, tmp_path):
         assert array[1].tobytes() == again.loop.trail[part][0].tobytes(), part
 
 
-@pytest.mark.parametrize("name", OFF_POLICY)
+@pytest.mark.parametrize("name", daily(OFF_POLICY, ("QLearning", "DoubleQ", "QLambda", "UCB")))
 def test_off_policy_agents_reach_the_optimum(name):
     # Each of Double Q-learning's two tables learns from half of the steps, and believes no luck: it takes longer. So does speedy
     # Q-learning, which learns from a pair's first try in a round.
@@ -190,12 +191,16 @@ def test_a_model_must_hold_what_can_happen():
         rl.start("envs/AccessControl-v0", rl.DynaQ())
     with pytest.raises(ValueError, match="RMax keeps 2 outcomes"):
         rl.start("FrozenLake-v1", rl.RMax(outcomes=2))
+    rl.start("envs/AccessControl-v0", rl.DynaQ(outcomes=1))
+
+
+@pytest.mark.full  # takes 4 s
+def test_a_model_of_many_outcomes_is_solved():
     run = rl.train(
         "envs/AccessControl-v0", rl.PrioritisedSweeping(gamma=0.9, outcomes=44), steps=300_000, seeds=2, progress=False
     )
     often = run.agent.visits > 2000
     assert np.abs(run.agent.table - value_iteration(run.model, 0.9).q)[often].max() < 0.5
-    rl.start("envs/AccessControl-v0", rl.DynaQ(outcomes=1))
 
 
 def test_what_is_promised_is_not_known_everywhere():

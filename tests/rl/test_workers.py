@@ -11,6 +11,7 @@ import time
 import gymnasium as gym
 import numpy as np
 import pytest
+from daily import daily
 
 import rl
 from rl import worker, workers
@@ -104,7 +105,7 @@ def kill_once(monkeypatch, when, k=1):
     return killed
 
 
-@pytest.mark.parametrize("when", ["_start", "_hand_over"])
+@pytest.mark.parametrize("when", daily(["_start", "_hand_over"], ["_hand_over"]))
 def test_a_worker_killed_while_starting(when, monkeypatch, capfd):
     before, descriptors = children(), len(os.listdir("/proc/self/fd"))
     killed = kill_once(monkeypatch, when)
@@ -146,6 +147,7 @@ def test_workers_killed_at_every_command(parent, tmp_path, capfd):
     assert np.array_equal(judged.returns, whole.evaluate(40, 100).returns)
 
 
+@pytest.mark.full  # takes 8 s
 def test_a_worker_that_always_dies_ends_training_with_a_sentence(parent, capfd):
     before, descriptors = children(), len(os.listdir("/proc/self/fd"))
     run = rl.start(Fatal, AGENT, 2, steps=100)
@@ -184,7 +186,7 @@ def test_a_stopped_worker_is_killed_when_training_ends(monkeypatch):
     assert not any(map(alive, pids))
 
 
-@pytest.mark.parametrize("stage", ["starting", "busy", "stopped"])
+@pytest.mark.parametrize("stage", daily(["starting", "busy", "stopped"], ["starting"]))
 def test_no_worker_outlives_its_parent(stage):
     code = f"""
 import sys, importlib.util, rl

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from daily import daily
 from told import inside
 
 COMMANDS = {
@@ -13,7 +14,7 @@ COMMANDS = {
 }
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", daily(COMMANDS, ("train_frozenlake.py", "train_supervised.py")))
 def test_what_is_finished_is_left_as_it_is(name, tmp_path):
     words = [*COMMANDS[name], "--logdir", "run"]
     inside(name, *words, cwd=tmp_path)

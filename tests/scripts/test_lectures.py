@@ -7,6 +7,7 @@ import shlex
 import shutil
 
 import pytest
+from daily import daily
 from told import ROOT, inside
 
 WITHOUT = ["--data", "digits", "--threads", 1]  # no MNIST
@@ -41,6 +42,18 @@ TINY = {
     "stock": ["--seeds", 1, "--epochs", 2],
     "search": ["--seeds", 1, "--trials", 4, "--epochs", 1],
     "speed": ["--repeats", 1, "--side", 64, "--batches", 1],
+}
+LONG = {  # left to `-m full`
+    *("activations", "xor", "augmentation", "initialisation", "mnist-deep", "mnist-initialisers", "fractional-pooling"),
+    *("overfitting", "optimisers", "learning-rates", "mnist-cnn", "transfer", "mnist-softmax"),
+    *(
+        "atari",
+        "compare-lectures",
+        "frozenlake-epsilon",
+        "frozenlake-slippery",
+        "frozenlake-network",
+        "frozenlake-dummy",
+    ),
 }
 PICTURES = {
     "linear": ["cost.png"],
@@ -162,7 +175,7 @@ CHECKS = {
 }
 
 
-@pytest.mark.parametrize("name", TINY)
+@pytest.mark.parametrize("name", daily(TINY, TINY.keys() - LONG))
 def test_each_runs_with_tiny_settings(name, tmp_path):
     done = inside("train_supervised.py", name, *TINY[name], "--logdir", "run", cwd=tmp_path)
     found = result(tmp_path / "run")
@@ -252,7 +265,7 @@ def commands():
     return COMMANDS
 
 
-@pytest.mark.parametrize("name", commands())
+@pytest.mark.parametrize("name", daily(commands(), commands().keys() - LONG))
 def test_the_other_commands_run_with_tiny_settings(name, tmp_path):
     words, tiny = (shlex.split(part) for part in commands()[name])
     done = inside(words[0], *words[1:], *tiny, "--logdir", "run", cwd=tmp_path)
@@ -309,6 +322,7 @@ def test_tables_are_compared_by_the_exact_optimum(tmp_path):
     assert "done before" not in other.stdout
 
 
+@pytest.mark.full  # takes 4 s
 def test_figures_of_the_textbook(tmp_path):
     """Every one, with few steps and two seeds, by the command; TensorBoard has a band for each."""
     done = inside("compare.py", "textbook", "--steps", 300, "--seeds", 2, "--logdir", "run", cwd=tmp_path)

@@ -8,6 +8,7 @@ import sys
 import time
 
 import pytest
+from daily import daily
 from PIL import Image
 from told import ROOT, curves, inside, script
 
@@ -63,6 +64,7 @@ def test_evaluate_shows_it_again(lake, tmp_path):
     assert Image.open(tmp_path / "film.gif").n_frames > 1
 
 
+@pytest.mark.full  # takes 7 s; test_finished.py
 def test_resume_finds_the_newest_and_changes_nothing_when_done(tmp_path):
     words = ("--steps", 20_000, "--seeds", 2)
     script("train_frozenlake.py", *words, cwd=tmp_path)
@@ -73,16 +75,18 @@ def test_resume_finds_the_newest_and_changes_nothing_when_done(tmp_path):
     assert len((run / "run.safetensors").read_bytes()) == len(before)
 
 
+FLAGS = [
+    ("--no-is-slippery", "--agent", "lecture-dummy"),
+    ("--agent", "lecture-epsilon", "--seeds", "3", "7"),
+    ("--agent", "lecture-noise", "--seeds", "5,"),
+    ("--agent", "lecture-slippery", "--gamma", "0.9"),
+    ("--map-name", "8x8"),
+    ("--random-map", "5", "--random-map-seed", "3"),
+]
+
+
 @pytest.mark.parametrize(
-    "words",
-    [
-        ("--no-is-slippery", "--agent", "lecture-dummy"),
-        ("--agent", "lecture-epsilon", "--seeds", "3", "7"),
-        ("--agent", "lecture-noise", "--seeds", "5,"),
-        ("--agent", "lecture-slippery", "--gamma", "0.9"),
-        ("--map-name", "8x8"),
-        ("--random-map", "5", "--random-map-seed", "3"),
-    ],
+    "words", [words if i in (1, 5) else pytest.param(words, marks=pytest.mark.full) for i, words in enumerate(FLAGS)]
 )
 def test_every_flag(words, tmp_path):
     out = inside("train_frozenlake.py", *words, "--steps", 3000, "--logdir", "run", cwd=tmp_path).stdout
@@ -207,7 +211,7 @@ def test_train_py_says_what_is_wrong(tmp_path):
         assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("agent", ["q-network", "dqn"])
+@pytest.mark.parametrize("agent", daily(["q-network", "dqn"], ["dqn"]))
 def test_networks_on_the_lake(agent, tmp_path):
     done = inside(
         "train_frozenlake.py", "--agent", agent, "--steps", 1200, "--seeds", 2, "--logdir", "r", cwd=tmp_path
@@ -230,6 +234,7 @@ def test_benchmark_learning(tmp_path, monkeypatch):
         benchmark_deep.learning("CartPole-v1", "none", 2, 1, 3, Console(quiet=True))
 
 
+@pytest.mark.full  # takes 6 s
 def test_benchmark_deep_in_parts(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "scripts"))
     import benchmark_deep

@@ -4,6 +4,7 @@ import json
 import os
 
 import pytest
+from daily import daily
 from told import inside
 
 from supervised import mnist
@@ -13,7 +14,7 @@ def train(*words, cwd, check=True):
     return inside("train_supervised.py", *words, cwd=cwd, check=check)
 
 
-@pytest.mark.parametrize("net", ["lecture", "best"])
+@pytest.mark.parametrize("net", daily(["lecture", "best"], ["best"]))
 def test_a_net_on_the_embedded_digits(net, tmp_path):
     words = ["--data", "digits", "--epochs", 3, "--seeds", 2, "--hold-out", 0.1, "--logdir", "run", "--nets", net]
     out = train("mnist-cnn", *words, cwd=tmp_path).stdout

@@ -11,6 +11,7 @@ import warnings
 import jobs
 import numpy as np
 import pytest
+from daily import daily
 import torch
 from forked import Child
 from safetensors.torch import load_file
@@ -381,7 +382,7 @@ RESUMED = {
 }
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("name", daily(OPTIMIZERS, ("SGD", "Adam", "AdamW", "RMSprop")))
 def test_every_optimizer_goes_on(name, tmp_path):
     model = lambda: MLP(64, 10, (3,))
     whole = quick(model, FEW, Recipe(epochs=4, optimizer=name), seeds=2)
@@ -421,6 +422,7 @@ def test_resumed_is_uninterrupted(name, tmp_path, monkeypatch):
     assert_same(weights(whole), weights(again))
 
 
+@pytest.mark.full  # takes 14 s; test_folders.py kills a fit in its first checkpoints
 def test_resume_after_kill_9(tmp_path):
     """Before a checkpoint is in its place, right after, at some file operation behind, and between two checkpoints."""
     start = lambda name, death=None: Child(jobs.fit, tmp_path / name, output=tmp_path / f"{name}.txt", death=death)
