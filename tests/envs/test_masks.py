@@ -8,7 +8,7 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 
 import envs
 from envs.contract import Breach
-from envs.masks import read, usable
+from envs.masks import Reader, read, usable
 
 
 @pytest.mark.parametrize(
@@ -52,6 +52,26 @@ def test_a_mask_of_any_form_is_a_bool_array_of_ones_own(given):
 def test_what_is_no_mask_is_refused(given):
     with pytest.raises(Breach, match="mask"):
         read(given, 3)
+
+
+def test_masks_seen_before_are_looked_up_and_nothing_else_is():
+    reader = Reader(8)
+    given = np.array([1, 0, 0, 0, 0, 0, 0, 1], np.int8)
+    first = reader(given, False)
+    assert reader(given.copy(), False) is first
+    given[1] = 1  # an environment may write into its mask
+    assert reader(given, False).tolist() == [True, True, False, False, False, False, False, True]
+    assert first.tolist() == [True] + [False] * 6 + [True]
+    for wrong in (np.ones(1), np.ones((2, 4), np.int8), np.array([2] * 8, np.int8)):
+        same_bytes = np.frombuffer(wrong.tobytes(), np.int8)
+        assert same_bytes.size == 8  # as those of a mask that is right, or was
+        with pytest.raises(Breach):
+            reader(wrong, False)
+    with pytest.raises(Breach, match="allows no action"):
+        reader(np.zeros(8, np.int8), False)
+    assert reader(np.zeros(8, np.int8), True).all()
+    with pytest.raises(Breach, match="allows no action"):
+        reader(np.zeros(8, np.int8), False)
 
 
 def test_a_mask_that_forbids_everything_is_legal_at_an_end_alone():

@@ -187,6 +187,7 @@ def test_they_are_proper_environments(name):
     check_env(gym.make(f"envs:envs/{name}-v0").unwrapped, skip_render_check=True)
 
 
+@pytest.mark.full  # takes 4 s
 def test_the_maze_takes_14_steps():
     run = rl.train("envs/DynaMaze-v0", rl.DynaQ(gamma=0.95), steps=5_000, seeds=3, progress=False)
     assert (run.evaluate(1).lengths == 14).all()

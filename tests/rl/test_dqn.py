@@ -6,8 +6,8 @@ import random
 import gymnasium as gym
 import numpy as np
 import pytest
-from daily import daily
 import torch
+from daily import daily
 from torch import nn
 
 import envs

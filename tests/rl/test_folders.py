@@ -380,7 +380,9 @@ def test_an_older_recipe(tmp_path):
 # -- kills -----------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("kind", "first", "last", "stride"), [("table", 1, 22, 6), ("fit", 4, 20, 8)])
+@pytest.mark.parametrize(
+    ("kind", "first", "last", "stride"), daily([("table", 1, 22, 6), ("fit", 4, 20, 8)], [("table", 1, 22, 6)])
+)
 def test_a_kill_in_the_first_checkpoints_loses_nothing(kind, first, last, stride, tmp_path):
     """SIGKILL before each of a run's first operations on files; every one of them in the full suite."""
     words = [kind, tmp_path, first, last, stride]

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import gymnasium as gym
 import numpy as np
 import pytest
-from daily import daily
 import torch
+from daily import daily
 from family import FAMILY, advance, assert_same
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 

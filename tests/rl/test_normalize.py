@@ -5,8 +5,8 @@ from typing import ClassVar
 import gymnasium as gym
 import numpy as np
 import pytest
-from daily import daily
 import torch
+from daily import daily
 
 import envs
 import rl

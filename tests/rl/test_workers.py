@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
@@ -16,6 +17,7 @@ from daily import daily
 import rl
 from rl import worker, workers
 
+TESTS = str(Path(__file__).parent.parent)
 AGENT = rl.DQN(network="mlp(16)", learn_after_steps=30, batch_size=16, capacity_steps=400)
 
 
@@ -190,6 +192,7 @@ def test_a_stopped_worker_is_killed_when_training_ends(monkeypatch):
 def test_no_worker_outlives_its_parent(stage):
     code = f"""
 import sys, importlib.util, rl
+sys.path.insert(0, {TESTS!r})
 spec = importlib.util.spec_from_file_location("these_tests", {__file__!r})
 these = importlib.util.module_from_spec(spec)
 sys.modules["these_tests"] = these

@@ -11,8 +11,8 @@ import warnings
 import jobs
 import numpy as np
 import pytest
-from daily import daily
 import torch
+from daily import daily
 from forked import Child
 from safetensors.torch import load_file
 from told import curves
@@ -422,7 +422,7 @@ def test_resumed_is_uninterrupted(name, tmp_path, monkeypatch):
     assert_same(weights(whole), weights(again))
 
 
-@pytest.mark.full  # takes 14 s; test_folders.py kills a fit in its first checkpoints
+@pytest.mark.full  # takes 14 s
 def test_resume_after_kill_9(tmp_path):
     """Before a checkpoint is in its place, right after, at some file operation behind, and between two checkpoints."""
     start = lambda name, death=None: Child(jobs.fit, tmp_path / name, output=tmp_path / f"{name}.txt", death=death)

@@ -6,8 +6,8 @@ import subprocess
 import sys
 
 import pytest
-from daily import daily
 import torch
+from daily import daily
 from torch import nn
 
 import supervised
