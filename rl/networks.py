@@ -5,7 +5,6 @@ A network is a name with sizes, as in "mlp(64,64)", or a function (observation_s
 
 from __future__ import annotations
 
-import copy
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -19,7 +18,7 @@ from rl.spaces import SpaceError
 from supervised import CNN, MLP, LinearRegression
 from supervised.chain import Link, link
 from supervised.layers import Model
-from supervised.stack import Op, Stack, rule
+from supervised.stack import Op, Stack, owned, rule
 from supervised.validate import ArgumentError, choice, explained, instance, integer, shown
 
 Network = str | Callable[[gym.Space[Any], int], nn.Module]
@@ -186,7 +185,7 @@ def on_trunk(trunk: nn.Module, channels: str = "auto") -> Callable[[gym.Space[An
     choice(channels, "channels", CHANNELS)
 
     def network(space: gym.Space[Any], outputs: int) -> nn.Module:
-        own = copy.deepcopy(trunk)
+        own = owned(trunk)
         parts = parts_of(space, channels=channels)
         example = encode(parts, {p.name: p.example(1) for p in parts}, torch.device("cpu"))
         with torch.no_grad():

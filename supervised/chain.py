@@ -52,8 +52,8 @@ def link(*kinds: type[nn.Module]) -> Callable[[M], M]:
 class Chain:
     """Links one after another."""
 
-    def __init__(self, links: Sequence[Link]) -> None:
-        self.links = list(links)
+    def __init__(self, links: Sequence[Link], parameters: Sequence[nn.Parameter]) -> None:
+        self.links, self.parameters = list(links), [p for p in parameters if p.requires_grad]  # of the first member
 
     def fits(self, x: Any) -> bool:
         """Whether x has the axes that the links are written for, [N, B, features] or what is flattened to that."""
@@ -87,15 +87,24 @@ def check_gradient(gradient: Any, y: Tensor) -> None:
 
 
 def chain(stack: Stack, modules: Sequence[nn.Module], compiled: bool = False) -> Chain | None:
-    """The N modules as a chain; None where some layer has no link. compiled: linear layers and ReLUs as one function."""
+    """The N modules as a chain; None where some layer has no link, or where a parameter is used more than once.
+
+    compiled: linear layers and ReLUs as one function.
+    """
     found: list[Link] = []
-    for parts in _layers(modules):
+    layers = _layers(modules)
+    parameters = [parameter for parts in layers for parameter in parts[0].parameters()]
+    if len(set(map(id, parameters))) < len(
+        parameters
+    ):  # each link writes the gradient anew, where it should be added up
+        return None
+    for parts in layers:
         make = LINKS.get(type(parts[0]))
         made = None if make is None else make(stack, parts)
         if made is None:
             return None
         found.append(made)
-    return Chain(_fused(stack, found) if compiled else found)
+    return Chain(_fused(stack, found) if compiled else found, parameters)
 
 
 def _fused(stack: Stack, links: list[Link]) -> list[Link]:

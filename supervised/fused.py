@@ -49,7 +49,7 @@ def forward(
 def backward(
     flat: Any, grad: Any, weights: Any, biases: Any, sizes: Any, relus: Any, x: Any, kept: Any, dy: Any, spare: Any
 ) -> None:
-    """dy [N, B, O] -> the gradients of all weights, in place of what stood in grad."""
+    """dy [N, B, O], by what the last linear layer makes, -> the gradients of all weights, in place of what stood in grad."""
     layers = weights.shape[0]
     rows = x.shape[1]
     for k in range(x.shape[0]):
@@ -202,6 +202,8 @@ class Layers:
             self._run(inputs, True, np.empty(tuple(y.shape), np.float32))
         if self._spare.shape[1] != self._scratch[True].shape[2]:
             self._spare = np.zeros((2, self._scratch[True].shape[2]), np.float32)
+        if self.relus[-1]:  # the compiled function begins before it
+            gradient = torch.ops.aten.threshold_backward(gradient, y, 0)
         slope = gradient.contiguous().numpy()
         self._backward(self.flat, self.gradient, *self.layout, inputs, self._scratch[True], slope, self._spare)
         return gradient

@@ -39,7 +39,34 @@ def optimizer(
     assert isinstance(made, torch.optim.Optimizer)
     # Torch's own would take the gradients out of the stack's memory.
     made.zero_grad = lambda set_to_none=True: stack.zero_grad()  # type: ignore[method-assign]  # (meant so)
+    _leave_idle_alone(stack, made)
     return made
+
+
+def _leave_idle_alone(stack: Stack, optimizer: torch.optim.Optimizer) -> None:
+    """Have each step leave parameters, and what is kept of them, as they are where they had no part in the gradient."""
+    kept: list[tuple[Tensor, Tensor]] = []
+
+    def before(*_: Any) -> None:
+        idle = stack.idle()
+        if idle and stack.batched:  # one vector of all parameters: what is idle in it is put back
+            memory = [
+                value for value in optimizer.state.get(stack.flat, {}).values() if value.shape == stack.flat.shape
+            ]
+            parts = [stack.part(vector, name, k) for vector in (stack.flat.detach(), *memory) for name, k in idle]
+            kept.extend((part, part.clone()) for part in parts)
+        for name, k in [] if stack.batched else idle:
+            stack.parameter(name, k).grad = None
+
+    def after(*_: Any) -> None:
+        for part, saved in kept:
+            part.copy_(saved)
+        kept.clear()
+        if not stack.batched:
+            stack.put_back_gradients()
+
+    optimizer.register_step_pre_hook(before)
+    optimizer.register_step_post_hook(after)
 
 
 def lbfgs(stack: Stack, learning_rate: float | Sequence[float] = 1.0, **options: Any) -> list[torch.optim.Optimizer]:

@@ -58,15 +58,16 @@ def _batch_norm(stack: Stack, modules: Sequence[nn.BatchNorm1d]) -> Op:
 
 @rule(nn.Dropout)
 def _dropout(stack: Stack, modules: Sequence[nn.Dropout]) -> Op:
-    first = modules[0]
+    p = modules[0].p
 
     def op(x: Tensor) -> Tensor:
-        if not first.training or first.p == 0:
+        if p == 0 or not any(module.training for module in modules):
             return x
-        kept = torch.empty_like(x)
-        for part, generator in zip(kept, stack.generators, strict=True):
-            part.bernoulli_(1 - first.p, generator=generator)
-        return x * kept.div_(max(1 - first.p, 1e-38))
+        kept = torch.ones_like(x)
+        for part, module, generator in zip(kept, modules, stack.generators, strict=True):
+            if module.training:  # one member alone may have been put into evaluation mode
+                part.bernoulli_(1 - p, generator=generator).div_(max(1 - p, 1e-38))
+        return x * kept
 
     return op
 

@@ -9,6 +9,7 @@ with one torch thread (member by member: with any number of them). tests/supervi
 from __future__ import annotations
 
 import contextlib
+import copy
 import functools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -90,12 +91,15 @@ class Stack:
         trained = [name for name, p in members[0].items() if p.requires_grad]
         self._side_by_side(members, trained)
         self._names = {id(p): name for name, p in members[0].items()}
+        self._listeners = _listeners(self.modules)
+        self._watch_arrivals(members, trained)
         self.zero_grad()
         op = self.lift(self.modules)
         self.batched = op is not None
         self._op = op
         compiled = compiled and self.device.type == "cpu" and self.flat.dtype == torch.float32 and fused.possible()
         self._chain = chain.chain(self, self.modules, compiled) if self.batched else None
+        self._in_chain = {self._names[id(p)] for p in self._chain.parameters} if self._chain is not None else set()
         self.compiled = self._chain is not None and any(isinstance(one, fused.Layers) for one in self._chain.links)
         if self.batched and self.device.type == "cpu":
             bits.check()
@@ -142,7 +146,7 @@ class Stack:
             raise ValueError(
                 f"The stack has {len(self.seeds)} members, so its input begins so, not {list(first.shape)}."
             )
-        if self._op is None or more:
+        if self._op is None or more or self._listened():
             return self._one_by_one(x, *more)
         return (
             self._chain(x)
@@ -158,7 +162,9 @@ class Stack:
         kind = type(modules[0])
         # A subclass that computes as its base does has the base's rule; torch's own are left alone by their subclasses.
         bases = [b for b in kind.__mro__ if b in RULES and kind.forward is b.forward]
-        if not bases or _hooked(modules) or (bases[0] is not kind and bases[0].__module__.startswith("torch.")):
+        if not bases or not _compute_alike(modules) or any(_listeners(modules)):
+            return None
+        if bases[0] is not kind and bases[0].__module__.startswith("torch."):
             return None
         return RULES[bases[0]](self, modules)
 
@@ -169,9 +175,15 @@ class Stack:
         That function puts the gradient of every weight into `gradients`, in place of what was there. Without a detour by
         autograd where the model is a chain of simple layers (`supervised.chain`), with the same bits.
         """
-        if self._chain is not None and self._chains(x):
+        if self._chain is not None and self._chains(x) and not self._listened():
             with torch.no_grad():
-                return self._chain.vjp(x)
+                y, back = self._chain.vjp(x)
+
+            def through_chain(gradient: Tensor) -> None:
+                back(gradient)
+                self._arrived = {(name, None) for name in self._in_chain}
+
+            return y, through_chain
         y = self(x)
 
         def pull_back(gradient: Tensor) -> None:
@@ -205,11 +217,19 @@ class Stack:
 
     @explained("one of its seeds")
     def member(self, seed: int) -> nn.Module:
-        """The module of a seed, on the live weights. Raises ValueError for a seed that is not here."""
+        """The module of a seed, on the live weights and on the stack's device. Raises ValueError for a seed that is not here.
+
+        Its tensors are views of all members' memory: to save or copy it, `take` it.
+        """
         seed = integer(seed, "seed")
         if seed not in self.seeds:
             raise ValueError(f"Seed {seed} is not in this stack; its seeds are {', '.join(map(str, self.seeds))}.")
         return self.modules[self.seeds.index(seed)]
+
+    @explained("one of its seeds")
+    def take(self, seed: int) -> nn.Module:
+        """A copy of a seed's module that owns its weights, for torch.save, pickle and further use on its own."""
+        return owned(self.member(seed))
 
     @explained("mode, True or False")
     def train(self, mode: bool = True) -> Stack:
@@ -233,10 +253,49 @@ class Stack:
             for part, mode in modes:
                 part.training = mode
 
+    def idle(self) -> list[tuple[str, int]]:
+        """The parameters (name, member) that had no part in what was differentiated since the gradients were last zero.
+
+        Torch leaves such parameters alone, while a gradient of zero would let them decay, and move by their momentum.
+        """
+        arrived, n = self._arrived, len(self.seeds)
+        if not arrived or len(arrived) == len(self.gradients) * (1 if self.batched else n):
+            return []
+        names = [name for name in self.gradients if (name, None) not in arrived]
+        return [(name, k) for name in names for k in range(n) if (name, k) not in arrived]
+
+    def parameter(self, name: str, k: int) -> nn.Parameter:
+        """The k-th member's trained parameter of that name."""
+        return self._parameters[name, k]
+
+    def part(self, vector: Tensor, name: str, k: int) -> Tensor:
+        """The k-th member's part of the block `name` of a vector of the length of `flat`: a view."""
+        begin, (_, *shape) = self._places[name]
+        size = math.prod(shape)
+        return vector[begin + k * size : begin + (k + 1) * size]
+
+    def _watch_arrivals(self, members: Sequence[Mapping[str, nn.Parameter]], trained: Sequence[str]) -> None:
+        """Have autograd enter in `_arrived` whatever gets a gradient: (name, None) for all members at once, or (name, k)."""
+        self._arrived: set[tuple[str, int | None]] = set()
+        for name in trained:
+            for k, parameter in enumerate([self.weights[name], *(member[name] for member in members)], -1):
+                place = (name, None if k < 0 else k)
+                parameter.register_post_accumulate_grad_hook(lambda _, place=place: self._arrived.add(place))
+        self._parameters = {(name, k): member[name] for k, member in enumerate(members) for name in trained}
+
+    def _listened(self) -> bool:
+        """Whether somebody has put a hook on a module or parameter, which only a call of the module itself would reach."""
+        return any(self._listeners) or (torch.is_grad_enabled() and any(map(_has_hook, self._parameters.values())))
+
     def zero_grad(self) -> None:
         """Put every gradient to zero, and back into the stack's memory should somebody have taken it out."""
         assert self.flat.grad is not None
         self.flat.grad.zero_()
+        self._arrived = set()
+        self.put_back_gradients()
+
+    def put_back_gradients(self) -> None:
+        """Have every parameter's gradient lie in the stack's memory again, should somebody have taken it out."""
         for parameter, gradient in self._gradients:
             if parameter.grad is not gradient:
                 parameter.grad = gradient
@@ -313,6 +372,18 @@ def make_member(make: Callable[[], nn.Module], seed: int) -> nn.Module:
     return module
 
 
+def owned(module: nn.Module) -> nn.Module:
+    """A copy of a module whose tensors have memory of their own; copy.deepcopy would copy all that they are views of."""
+    named = [*module.named_parameters(), *module.named_buffers()]
+    memo: dict[int, Any] = {
+        id(tensor): nn.Parameter(tensor.detach().clone(), tensor.requires_grad)
+        if isinstance(tensor, nn.Parameter)
+        else tensor.detach().clone()
+        for _, tensor in named
+    }
+    return copy.deepcopy(module, memo)
+
+
 def torch_seed(seed: int, purpose: str) -> int:
     """A seed for a torch generator, drawn from the stream of `seed` for this purpose."""
     return int(streams.generator(seed, purpose).integers(2**63))
@@ -324,7 +395,7 @@ def norms(stack: Stack, tensors: Iterable[Tensor]) -> Tensor:
     # threads may be at work, member by member: they would share out a single sum, but not several.
     total = torch.zeros(len(stack.seeds), device=stack.device)
     for tensor in tensors:
-        square = tensor.flatten(1).square()
+        square = tensor.reshape(len(tensor), -1).square()
         total = total + (square.sum(1) if stack.batched else torch.stack([row.sum() for row in square]))
     return total.sqrt()
 
@@ -377,15 +448,76 @@ def _check_alike(modules: Sequence[nn.Module], seeds: Sequence[int]) -> None:
                 raise ValueError(
                     f"The models of seeds {seeds[0]} and {seed} differ in {name}: all members must be alike."
                 )
+    _check_tied(modules, seeds)
     kinds = {kind for shape, kind, trained in shapes[0].values() if trained}
     if len(kinds) > 1 or not all(kind.is_floating_point for kind in kinds):
         names = ", ".join(sorted(str(kind) for kind in kinds))
         raise ValueError(f"All trainable parameters of a model must be of one floating type; these are {names}.")
 
 
-def _hooked(modules: Sequence[nn.Module]) -> bool:
-    # A rule goes past Module.__call__, so whoever listens there would hear nothing.
-    return any(module._forward_hooks or module._forward_pre_hooks or module._backward_hooks for module in modules)
+def _check_tied(modules: Sequence[nn.Module], seeds: Sequence[int]) -> None:
+    """Raise ValueError where members tie other weights, or where two parameters share memory without being one."""
+    ties = []
+    for module in modules:
+        first: dict[int, str] = {}
+        named = list(module.named_parameters(remove_duplicate=False))
+        ties.append({name: first.setdefault(id(parameter), name) for name, parameter in named})
+    for seed, found in zip(seeds, ties, strict=True):
+        for name, other in found.items():
+            if ties[0][name] != other:
+                raise ValueError(
+                    f"The models of seeds {seeds[0]} and {seed} differ: {name} is {other} in one of them alone."
+                )
+    places: dict[int, str] = {}
+    for name, parameter in modules[0].named_parameters():
+        other = places.setdefault(parameter.untyped_storage().data_ptr(), name) if parameter.numel() else name
+        if other != name and _overlap(parameter, dict(modules[0].named_parameters())[other]):
+            raise ValueError(
+                f"{other} and {name} of the model share their memory, but are two parameters: assign one nn.Parameter to both"
+                " modules to tie them, or clone one."
+            )
+
+
+def _overlap(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors of one storage have numbers in common, as far as the ranges that they span show."""
+    (begin, end), (first, last) = _span(one), _span(other)
+    return begin < last and first < end
+
+
+def _span(tensor: Tensor) -> tuple[int, int]:
+    begin = tensor.data_ptr()
+    reach = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+    return begin, begin + (reach + 1) * tensor.element_size()
+
+
+def _compute_alike(modules: Sequence[nn.Module]) -> bool:
+    """Whether one of these modules' settings stand for all, and nobody has put another function in the place of theirs."""
+    kind, said = type(modules[0]), modules[0].extra_repr()
+    return all(
+        type(module) is kind
+        and module.extra_repr() == said
+        and len(module._modules) == len(modules[0]._modules)
+        and "forward" not in vars(module)
+        and kind.__call__ is nn.Module.__call__
+        for module in modules
+    )
+
+
+def _listeners(modules: Sequence[nn.Module]) -> list[Any]:
+    """Where the hooks of modules and of all that lie within them are kept: dicts, empty while nobody listens.
+
+    A rule goes past Module.__call__, so whoever listens there would hear nothing.
+    """
+    each = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    parts = [part for module in modules for part in module.modules()]
+    return [vars(nn.modules.module)[f"_global{name}"] for name in each] + [
+        vars(p)[name] for p in parts for name in each
+    ]
+
+
+def _has_hook(parameter: nn.Parameter) -> bool:
+    hooks = parameter._post_accumulate_grad_hooks  # type: ignore[attr-defined]  # torch's types leave it out
+    return bool(parameter._backward_hooks) or len(hooks) > 1  # one is ours
 
 
 def _member(argument: Any, k: int) -> Any:
