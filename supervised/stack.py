@@ -262,7 +262,8 @@ class Stack:
         if not arrived or len(arrived) == len(self.gradients) * (1 if self.batched else n):
             return []
         names = [name for name in self.gradients if (name, None) not in arrived]
-        return [(name, k) for name in names for k in range(n) if (name, k) not in arrived]
+        places = [(name, k) for name in names for k in range(n)]
+        return [place for place in places if place not in arrived]
 
     def parameter(self, name: str, k: int) -> nn.Parameter:
         """The k-th member's trained parameter of that name."""
@@ -276,7 +277,6 @@ class Stack:
 
     def _watch_arrivals(self, members: Sequence[Mapping[str, nn.Parameter]], trained: Sequence[str]) -> None:
         """Have autograd enter in `_arrived` whatever gets a gradient: (name, None) for all members at once, or (name, k)."""
-        self._arrived: set[tuple[str, int | None]] = set()
         for name in trained:
             for k, parameter in enumerate([self.weights[name], *(member[name] for member in members)], -1):
                 place = (name, None if k < 0 else k)
@@ -291,7 +291,9 @@ class Stack:
         """Put every gradient to zero, and back into the stack's memory should somebody have taken it out."""
         assert self.flat.grad is not None
         self.flat.grad.zero_()
-        self._arrived = set()
+        self._arrived: set[tuple[str, int | None]] = (
+            set()
+        )  # what has a gradient: (name, None) of all members, or (name, k)
         self.put_back_gradients()
 
     def put_back_gradients(self) -> None:
@@ -516,7 +518,7 @@ def _listeners(modules: Sequence[nn.Module]) -> list[Any]:
 
 
 def _has_hook(parameter: nn.Parameter) -> bool:
-    hooks = parameter._post_accumulate_grad_hooks  # type: ignore[attr-defined]  # torch's types leave it out
+    hooks: Any = parameter._post_accumulate_grad_hooks
     return bool(parameter._backward_hooks) or len(hooks) > 1  # one is ours
 
 
