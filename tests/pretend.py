@@ -309,7 +309,7 @@ class Operations(TorchDispatchMode):
         gpu, nature = self.gpu, nature_of(op)
         tensors = _tensors((args, kwargs))
         guests = [tensor for tensor in tensors if not gpu.has(tensor)]
-        if len(guests) == len(tensors) if tensors else not gpu.makes and torch._C._current_graph_task_id() == -1:
+        if len(guests) == len(tensors) if tensors else not gpu.makes:
             return op(*args, **kwargs)
         if nature.name == "copy_":
             return self.copy_(op, *args, **kwargs)
