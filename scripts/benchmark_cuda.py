@@ -54,6 +54,7 @@ class Machine:
     members: tuple[int, ...] = (1, 10, 50)
     updates: tuple[int, ...] = (1, 10, 100)  # after which parity is looked at
     side: int = 84  # of a picture
+    batch: int = 1_000  # at most
     warm_up: int = 50  # calls
     seconds: float = 0.25  # one timing
     repeats: int = 5
@@ -71,13 +72,13 @@ def machine() -> Iterator[Machine]:
     if torch.cuda.is_available():
         yield Machine(False, on_gpu)
         return
-    with pretend() as gpu:
+    with bits.threads(1), pretend() as gpu:
 
         def count() -> contextlib.AbstractContextManager[Any]:
             gpu.clear()
             return contextlib.nullcontext(gpu)
 
-        yield Machine(True, count, (1, 2), (1, 3), 36, 1, 0.0, 1, 64)
+        yield Machine(True, count, (1, 2), (1, 3), 36, 4, 1, 0.0, 1, 64)
 
 
 # -- what is timed ----------------------------------------------------------------------------------------------------------
@@ -96,16 +97,13 @@ class Work:
             return gym.spaces.Box(0, 255, (4, m.side, m.side), np.uint8), gym.spaces.Discrete(4)
         return gym.spaces.Box(-1, 1, (4,), np.float32), gym.spaces.Discrete(2)
 
-    def description(self, **options: Any) -> rl.DQN:
-        return rl.DQN(network=self.network, batch_size=self.batch, **options)
-
     def agent(self, m: Machine, n: int, device: str, **options: Any) -> Any:
-        return self.description(**options).build(*self.spaces(m), n, device)
+        return rl.DQN(network=self.network, **options).build(*self.spaces(m), n, device)
 
     def batches(self, m: Machine, n: int, weighted: bool = False) -> Iterator[Batch]:
         """Random batches without end, the same each time."""
         space, actions = self.spaces(m)
-        g, shape = torch.Generator().manual_seed(0), (n, self.batch)
+        g, shape = torch.Generator().manual_seed(0), (n, min(self.batch, m.batch))
 
         def obs() -> torch.Tensor:
             if self.pictures:
@@ -148,8 +146,10 @@ class Frames(gym.Env[Any, Any]):
 def run_of(work: Work, m: Machine, n: int, device: str) -> rl.Run:
     """A run that learns at each step, past its first."""
     env: Any = (lambda: Frames(m.side)) if work.pictures else "CartPole-v1"
-    run = rl.start(env, work.description(learn_after_steps=work.batch, capacity_steps=1_000), n, steps=100_000, device=device)
-    run.advance(work.batch + 10)
+    batch = min(work.batch, m.batch)
+    agent = rl.DQN(network=work.network, batch_size=batch, learn_after_steps=batch, capacity_steps=1_000)
+    run = rl.start(env, agent, n, steps=100_000, device=device)
+    run.advance(batch + 10)
     return run
 
 
@@ -430,27 +430,34 @@ def waits(m: Machine) -> Rows:
     """Where the host waits for the GPU; on a pretended GPU copies and launches too."""
     for name in ("64-64, batch 64", "nature, batch 32"):
         work = WORKS[name]
-        yield f"update, {name}", lambda w=work: counted(updater(w, m, 2, "cuda"), m, 10)
+        yield f"update, {name}", lambda w=work: counted(updater(w, m, 2, "cuda"), m, 10, 10)
         yield f"step with an update, {name}", lambda w=work: counted_steps(w, m)
     for network in ("MLP", "CNN"):
-        fit = fitter(network, m, 2, "cuda", "fp32")
-        yield f"epoch of a fit, {network}", lambda fit=fit: counted(fit.advance, m, 1) | {"steps": fit.steps_per_epoch}
+        yield f"step of a fit, {network}", lambda network=network: counted_epoch(network, m)
 
 
-def counted(action: Callable[[], object], m: Machine, calls: int) -> Figures:
-    """Per call, after a first one."""
+def counted(action: Callable[[], object], m: Machine, calls: int, per: int) -> Figures:
+    """What `calls` calls do after a first one, divided by `per`."""
     action()
     with m.count() as tally:
         for _ in range(calls):
             action()
-    kinds = {kind: count / calls for kind, count in sorted(tally.totals().items())}
-    lines = tally.table(*(kind for kind in kinds if kind.endswith("waits")), per=calls).splitlines()
-    return {"waits": tally.waits() / calls, "kinds": kinds, "lines": [" ".join(line.split()) for line in lines]}
+    kinds = {kind: count / per for kind, count in sorted(tally.totals().items())}
+    waiting = [kind for kind in kinds if kind.endswith("waits")]
+    lines = tally.table(*waiting, per=per).splitlines() if waiting else []
+    return {"waits": tally.waits() / per, "kinds": kinds, "lines_that_wait": [" ".join(line.split()) for line in lines]}
 
 
 def counted_steps(work: Work, m: Machine) -> Figures:
+    """In a call of 20 steps, so that what is done once a call, such as fetching metrics, weighs little."""
     run = run_of(work, m, 2, "cuda")
-    return counted(lambda: run.advance(1), m, 10)
+    return counted(lambda: run.advance(20), m, 1, 20)
+
+
+def counted_epoch(network: str, m: Machine) -> Figures:
+    """For each step of the optimizer."""
+    fit = fitter(network, m, 2, "cuda", "fp32")
+    return counted(fit.advance, m, 1, fit.steps_per_epoch)
 
 
 def memory(m: Machine) -> Rows:
@@ -586,7 +593,7 @@ PARTS = {
     "2 parity": Part(40, parity, "largest differences from the CPU after the same updates"),
     "3 speed": Part(120, speed, "units a second, medians, in turn with the CPU"),
     "4 busy": Part(30, busy, "how much of the time the GPU works, and kernels an update"),
-    "5 waits": Part(20, waits, "where the host waits for the GPU, per call"),
+    "5 waits": Part(20, waits, "where the host waits for the GPU: per update, environment step or step of a fit"),
     "6 memory": Part(20, memory, "of an update"),
     "7 captured": Part(80, captured, "an update as one CUDA graph, a prototype"),
     "8 grouped": Part(40, grouped, "convolutions of all members at once, prototypes"),

@@ -100,6 +100,7 @@ class Storages:
         self._prune_at = 10_000
 
     def where(self, tensor: Tensor) -> str | None:
+        tensor = _unwrapped(tensor)
         if tensor.layout is not torch.strided:
             return None
         found = self._known.get(tensor.untyped_storage()._cdata)
@@ -107,7 +108,7 @@ class Storages:
 
     def put(self, tree: Any, where: str | None) -> None:
         """Say where every tensor in a tree lies; None: in ordinary memory."""
-        for tensor in _tensors(tree):
+        for tensor in map(_unwrapped, _tensors(tree)):
             if tensor.layout is torch.strided:
                 storage = tensor.untyped_storage()
                 if where is None:
@@ -468,6 +469,13 @@ def _tensors(tree: Any) -> list[Tensor]:
         return [tree]
     parts = tree.values() if isinstance(tree, dict) else tree if isinstance(tree, (tuple, list)) else ()
     return [tensor for part in parts for tensor in _tensors(part)]
+
+
+def _unwrapped(tensor: Tensor) -> Tensor:
+    """The tensor that torch.func (vmap, grad) has wrapped."""
+    while torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+        tensor = torch._C._functorch.get_unwrapped(tensor)
+    return tensor
 
 
 def _kind_of(tensor: Tensor) -> str:
