@@ -8,6 +8,7 @@ counts waits on a real GPU, is tests/pretend.py, so tests/ is put on the path; p
 from __future__ import annotations
 
 import contextlib
+import importlib
 import math
 import os
 import resource
@@ -20,6 +21,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import cuda_prototypes as prototypes
@@ -58,21 +60,25 @@ class Machine:
     warm_up: int = 50  # calls
     seconds: float = 0.25  # one timing
     repeats: int = 5
-    examples: int = 10_000
+    examples: int = 2_000
+
+
+def checker() -> ModuleType:
+    """tests/pretend.py."""
+    sys.path.append(str(TESTS))
+    try:
+        return importlib.import_module("pretend")
+    finally:
+        sys.path.remove(str(TESTS))
 
 
 @contextlib.contextmanager
 def machine() -> Iterator[Machine]:
     """The GPU, or else a pretended one meanwhile."""
-    sys.path.append(str(TESTS))
-    try:
-        from pretend import on_gpu, pretend
-    finally:
-        sys.path.remove(str(TESTS))
     if torch.cuda.is_available():
-        yield Machine(False, on_gpu)
+        yield Machine(False, checker().on_gpu)
         return
-    with bits.threads(1), pretend() as gpu:
+    with bits.threads(1), checker().pretend() as gpu:
 
         def count() -> contextlib.AbstractContextManager[Any]:
             gpu.clear()
@@ -86,7 +92,7 @@ def machine() -> Iterator[Machine]:
 
 @dataclass(frozen=True)
 class Work:
-    """A Q-network and its batch; sizes None: pictures."""
+    """A Q-network and its batch, of four numbers or of pictures an observation."""
 
     network: str
     batch: int
@@ -149,7 +155,7 @@ def run_of(work: Work, m: Machine, n: int, device: str) -> rl.Run:
     batch = min(work.batch, m.batch)
     agent = rl.DQN(network=work.network, batch_size=batch, learn_after_steps=batch, capacity_steps=1_000)
     run = rl.start(env, agent, n, steps=100_000, device=device)
-    run.advance(batch + 10)
+    run.advance(batch + 3)
     return run
 
 
@@ -285,20 +291,15 @@ def tests(m: Machine) -> Rows:
         return {"passed": done.returncode == 0, "summary": (lines or [done.stderr.strip()])[-1], "failed": failed}
 
     def judge() -> Figures:
-        sys.path.append(str(TESTS))
-        from pretend import pretend
-
-        sys.path.remove(str(TESTS))
-        with contextlib.nullcontext() if m.pretended else pretend():
-            with m.count() if m.pretended else pretend() as gpu:
-                update = updater(MLP_WORK, m, 1, "cuda")
-                update()
-                gpu.clear()
-                update()
-                counted = dict(gpu.totals())
+        with m.count() if m.pretended else checker().pretend() as gpu:
+            update = updater(MLP_WORK, m, 1, "cuda")
+            update()
+            gpu.clear()
+            update()
+            found = {"pretended": dict(gpu.totals())}
         if m.pretended:
-            return {"pretended": counted, "profiler": "skipped: there is no GPU"}
-        return {"pretended": counted, "profiler": profiled(updater(MLP_WORK, m, 1, "cuda"), 20)}
+            return found | {"profiler": "skipped: there is no GPU"}
+        return found | {"profiler": profiled(updater(MLP_WORK, m, 1, "cuda"), 20)}
 
     yield "pytest -m cuda", run_them
     yield "an update 64-64, counted by the pretence and by torch.profiler", judge
@@ -357,7 +358,10 @@ def compared_fits(m: Machine, precision: str) -> Figures:
         host, there = fitter("CNN", m, 1, "cpu", "fp32"), fitter("CNN", m, 1, "cuda", precision)
         losses = [float(fit.advance()["train/loss"][0]) for fit in (host, there)]
     weights = [fit.stack.flat.detach().cpu() for fit in (host, there)]
-    return {"weights": largest(*weights), "training loss": dict(zip(("cpu, fp32", f"gpu, {precision}"), losses, strict=True))}
+    return {
+        "weights": largest(*weights),
+        "training loss": dict(zip(("cpu, fp32", f"gpu, {precision}"), losses, strict=True)),
+    }
 
 
 def largest(a: torch.Tensor, b: torch.Tensor) -> float:
@@ -380,23 +384,30 @@ def speed(m: Machine) -> Rows:
 def updates_a_second(work: Work, m: Machine, n: int) -> Figures:
     """Of all seeds together."""
     ways: dict[str, Callable[[], object]] = {"gpu": updater(work, m, n, "cuda")}
-    ways["cpu, as the package chooses"] = updater(work, m, n, "cpu")
-    if work.pictures:  # smaller networks choose one thread
-        ways["cpu, one thread"] = updater(work, m, n, "cpu", 1)
+    if work.pictures:
         ways["cpu, all cores"] = updater(work, m, n, "cpu", cores())
+    if (
+        n == 1 or not work.pictures
+    ):  # networks of numbers choose one thread; many of pictures would take too long on one
+        ways["cpu, one thread"] = updater(work, m, n, "cpu", 1)
     return speeds(ways, m, n)
 
 
 def steps_a_second(work: Work, m: Machine, n: int) -> Figures:
     """Of all seeds together, with their environments on the CPU."""
     runs = {"gpu": run_of(work, m, n, "cuda"), "cpu": run_of(work, m, n, "cpu")}
-    return speeds({name: lambda run=run: run.advance(10) for name, run in runs.items()}, m, 10 * n)
+    steps = 2 if work.pictures else 20  # a call
+    return speeds({name: lambda run=run: run.advance(steps) for name, run in runs.items()}, m, steps * n)
 
 
 def examples_a_second(network: str, m: Machine, n: int) -> Figures:
     """Of all seeds together."""
     ways: dict[str, Callable[[], object]] = {}
-    chosen = [("fp32", False, None)] if network == "MLP" else [("fp32", False, None), ("fp32", True, None), ("bf16", False, None)]
+    chosen = (
+        [("fp32", False, None)]
+        if network == "MLP"
+        else [("fp32", False, None), ("fp32", True, None), ("bf16", False, None)]
+    )
     if network == "CNN" and n == m.members[1]:
         chosen += [(precision, True, last) for precision in ("fp32", "bf16") for last in (False, True)]
     for precision, reduced, last in chosen:
@@ -475,7 +486,10 @@ def memory_of(work: Work, m: Machine, n: int) -> Figures:
     host = {"host_peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
     if m.pretended:
         return host | {"gpu": "skipped: there is no GPU"}
-    return host | {"gpu_peak_mb": torch.cuda.max_memory_allocated() / 1e6, "gpu_reserved_mb": torch.cuda.max_memory_reserved() / 1e6}
+    return host | {
+        "gpu_peak_mb": torch.cuda.max_memory_allocated() / 1e6,
+        "gpu_reserved_mb": torch.cuda.max_memory_reserved() / 1e6,
+    }
 
 
 def captured(m: Machine) -> Rows:
@@ -532,10 +546,13 @@ class Bar:
     read: Callable[[dict[str, dict[str, Figures]]], float]
     holds: Callable[[float], bool]
 
-    def judge(self, rows: dict[str, dict[str, Figures]]) -> Figures:
+    def judge(self, rows: dict[str, dict[str, Figures]], pretended: bool) -> Figures:
+        """Whether it is held; None where it was not measured, as everything under pretence."""
         try:
-            found = self.read(rows)
+            found = None if pretended else self.read(rows)
         except KeyError:
+            found = None
+        if found is None:
             return {"bar": self.words, "found": None, "held": None}
         return {"bar": self.words, "found": found, "held": self.holds(found)}
 
@@ -626,7 +643,7 @@ def carry_out(part: Part, m: Machine, seconds: float) -> Figures:
     began, name = time.perf_counter(), ""
     try:
         with deadline(seconds):
-            for name, measure in part.rows(m):  # noqa: B007
+            for name, measure in part.rows(m):
                 try:
                     found["rows"][name] = measure()
                 except Exception as error:
@@ -645,28 +662,38 @@ def cuda(numbers: tuple[int, ...], output: Path | None, console: Console) -> Fig
     known = {int(name.split()[0]): name for name in PARTS}
     if not set(numbers) <= known.keys():
         raise ArgumentError(f"--parts are numbers from 0 to {max(known)}, not {' '.join(map(str, numbers))}.")
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # which deterministic algorithms want, before CUDA starts
+    os.environ.setdefault(
+        "CUBLAS_WORKSPACE_CONFIG", ":4096:8"
+    )  # which deterministic algorithms want, before CUDA starts
     origin = results.about()
     with machine() as m:
-        figures: Figures = {"pretended": m.pretended, "note": PRETENDED if m.pretended else None, "parts": {}}
+        sizes = {name: value for name, value in vars(m).items() if name not in ("pretended", "count")}
+        note = PRETENDED if m.pretended else None
+        figures: Figures = {"pretended": m.pretended, "note": note, "sizes": sizes, "parts": {}}
         if m.pretended:
             console.print(PRETENDED, style="bold")
         for name in [known[number] for number in sorted(set(numbers) or known)]:
             found = carry_out(PARTS[name], m, PARTS[name].seconds)
             figures["parts"][name] = found
             show(name, found, console)
-            figures["bars"] = [bar.judge({n: part["rows"] for n, part in figures["parts"].items()}) for bar in BARS]
+            figures["bars"] = [
+                bar.judge({n: part["rows"] for n, part in figures["parts"].items()}, m.pretended) for bar in BARS
+            ]
             if output is not None:
                 results.write(figures | origin, output)
     for bar in figures["bars"]:
         held = {None: "not measured", True: "held", False: "not held"}[bar["held"]]
-        console.print(f"bar: {bar['bar']}: {held}" + ("" if bar["found"] is None else f" ({bar['found']:.3g})"), highlight=False)
+        console.print(
+            f"bar: {bar['bar']}: {held}" + ("" if bar["found"] is None else f" ({bar['found']:.3g})"), highlight=False
+        )
     return figures
 
 
 def show(name: str, found: Figures, console: Console) -> None:
     """A part as lines of text."""
-    console.print(f"\n[bold]{name}[/bold]: {found['about']}; {found['status']} after {found['seconds']} s", highlight=False)
+    console.print(
+        f"\n[bold]{name}[/bold]: {found['about']}; {found['status']} after {found['seconds']} s", highlight=False
+    )
     for row, figures in found["rows"].items():
         console.print(f"  {row}: {words(figures)}", highlight=False, markup=False, soft_wrap=True)
 

@@ -281,7 +281,12 @@ class Calls(TorchFunctionMode):
 
         def answer(data: Any, *, device: Any = None, dtype: Any = None, **how: Any) -> Any:
             if isinstance(data, Tensor):
-                return self.to(data.detach() if copy else data, self.gpu.device(data) if device is None else device, dtype, copy=copy)
+                return self.to(
+                    data.detach() if copy else data,
+                    self.gpu.device(data) if device is None else device,
+                    dtype,
+                    copy=copy,
+                )
             if device is not None and _is_gpu(device):
                 return self.to(function(data, dtype=dtype, **how), GPU)
             return function(data, dtype=dtype, **how)
@@ -351,8 +356,16 @@ class Operations(TorchDispatchMode):
         if not gpu.has(tensor):
             raise RuntimeError("indices should be either on cpu or on the same device as the indexed tensor (cpu)")
         if value and value[0].ndim and not gpu.has(value[0]):
-            raise RuntimeError(f"Expected all tensors to be on the same device, but found cuda:0 and cpu! (aten::{name})")
-        if value and not gpu.has(value[0]) and len(indices) == 1 and indices[0].dtype == torch.bool and gpu.has(indices[0]):
+            raise RuntimeError(
+                f"Expected all tensors to be on the same device, but found cuda:0 and cpu! (aten::{name})"
+            )
+        if (
+            value
+            and not gpu.has(value[0])
+            and len(indices) == 1
+            and indices[0].dtype == torch.bool
+            and gpu.has(indices[0])
+        ):
             return  # a number of the host under a mask: CUDA fills, and need not count
         for index in indices:
             if not gpu.has(index):
@@ -446,7 +459,9 @@ class Generator(torch.Generator):
             raise RuntimeError("RNG state is wrong size")
         name = state.numpy().tobytes()
         if name not in self._states:
-            raise RuntimeError("This state of a pretended GPU's generator is of another process, which alone can read it.")
+            raise RuntimeError(
+                "This state of a pretended GPU's generator is of another process, which alone can read it."
+            )
         return self.set_full_state(self._states[name])
 
 
