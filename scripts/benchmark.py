@@ -5,6 +5,7 @@ python scripts/benchmark.py tables
 python scripts/benchmark.py supervised --data-dir DIR
 python scripts/benchmark.py deep                          Q-networks beside Stable-Baselines3, and their memory
 python scripts/benchmark.py learning CartPole-v1          what the tuned agent reaches: 10 seeds, with an interval
+python scripts/benchmark.py cuda --output FILE.json       a GPU: parity with the CPU, speed, waits, memory; below 8 minutes
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import benchmark_cuda
 import benchmark_deep
 import gymnasium as gym
 import numpy as np
@@ -42,10 +44,11 @@ ENVIRONMENTS = ("FrozenLake-v1", "FrozenLake8x8-v1", "CliffWalking-v1", "Taxi-v4
 class Settings:
     """Measure speed."""
 
-    what: Annotated[Literal["tables", "supervised", "deep", "learning"], tyro.conf.Positional] = "tables"
+    what: Annotated[Literal["tables", "supervised", "deep", "learning", "cuda"], tyro.conf.Positional] = "tables"
     """tables: Q-learning compiled and in the plain loop, against the classic numpy loop. supervised: epochs of an MLP and a
     CNN against the usual loop, Keras and Lightning (pip install '.[benchmark]'), and 32 members at once against one by one. deep:
-    Q-networks in CartPole. learning: no speed, but what an agent learns in ENV."""
+    Q-networks in CartPole. learning: no speed, but what an agent learns in ENV. cuda: Q-networks and fits on a GPU; without
+    one everything runs small on a pretended GPU, to show that it runs, and no speed is given."""
     env: Annotated[str, tyro.conf.Positional] = "CartPole-v1"
     """For learning: where."""
     agent: str = "best"
@@ -60,8 +63,11 @@ class Settings:
     """How often each is timed, in turn; medians are shown."""
     data_dir: Path | None = None
     """For supervised: the folder of MNIST's idx files; without it pictures of noise, which take the same time."""
+    parts: tuple[int, ...] = ()
+    """For cuda: the numbers of the parts to run, all if none is given: 0 about, 1 tests, 2 parity, 3 speed, 4 busy, 5 waits, 6
+    memory, 7 captured update, 8 grouped convolutions. Each ends at a deadline of its own."""
     output: Path | None = None
-    """Also write the figures as JSON."""
+    """Also write the figures as JSON; for cuda after each part."""
 
 
 def classic(env_id: str, steps: int) -> float:
@@ -326,6 +332,7 @@ def command() -> int:
         "supervised": lambda: fitting(s, console),
         "deep": lambda: benchmark_deep.deep(s.repeats, console),
         "learning": lambda: benchmark_deep.learning(s.env, s.agent, s.seeds, s.workers, s.episodes, console),
+        "cuda": lambda: benchmark_cuda.cuda(s.parts, s.output, console),
     }
     try:
         figures = ways[settings.what]()

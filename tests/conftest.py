@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+import torch
+from pretend import Tally, on_gpu, pretend
 
 from envs import tables
 
@@ -20,11 +22,30 @@ QUICK = (
 )
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    choices, what = ("pretended", "cuda"), "what the fixture gpu is: pretended on the CPU, or a real GPU"
+    parser.addoption("--device", choices=choices, default="pretended", help=what)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--device") == "cuda" and not torch.cuda.is_available():
+        raise pytest.UsageError("--device cuda needs a GPU that torch can use, and there is none here.")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the quick tests."""
+    """Mark the quick tests, and those that use a GPU."""
     for item in items:
+        if "gpu" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.cuda)
         if {item.path.stem, f"{item.path.stem}::{item.name.split('[')[0]}"} & set(QUICK):
             item.add_marker(pytest.mark.quick)
+
+
+@pytest.fixture
+def gpu(request: pytest.FixtureRequest) -> Iterator[Tally]:
+    """A GPU during the test, and what is counted on it: a pretended one, with --device cuda a real one."""
+    with on_gpu() if request.config.getoption("--device") == "cuda" else pretend() as counts:
+        yield counts
 
 
 @pytest.fixture

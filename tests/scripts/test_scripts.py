@@ -248,3 +248,53 @@ def test_benchmark_deep_in_parts(monkeypatch):
     assert benchmark_deep.ours(small, 2, 50)() > 0
     time_it = benchmark_deep.shared_out(small, 2, 50, 2)
     assert time_it() > 0
+
+
+def cuda_figures(folder, *parts):
+    out = script("benchmark.py", "cuda", "--output", folder / "cuda.json", "--parts", *parts, cwd=folder).stdout
+    figures = json.loads((folder / "cuda.json").read_text())
+    if figures["pretended"]:
+        assert "No GPU was found" in out
+        assert "per_second" not in json.dumps(figures["parts"])  # no speed is claimed
+        assert {bar["held"] for bar in figures["bars"]} == {None}
+    assert {"versions", "commit", "machine", "sizes", "note"} < figures.keys()
+    for part in figures["parts"].values():
+        assert part["status"] == "finished"
+        assert part["rows"]
+        assert not [row for row in part["rows"].values() if "error" in row], part
+    return figures["parts"]
+
+
+def test_benchmark_cuda_in_its_quickest_parts(tmp_path):
+    parts = cuda_figures(tmp_path, 8, 0, 7)
+    assert list(parts) == ["0 about", "7 captured", "8 grouped"]
+    ((_, row),) = list(parts["8 grouped"]["rows"].items())[:1]
+    assert row["largest difference"]["one by one"] == 0
+    assert row["largest difference"]["grouped"] < 1e-4
+    assert row["largest difference"]["vmap"] < 1e-4
+    wrong = script("benchmark.py", "cuda", "--parts", 11, cwd=tmp_path, check=False)
+    assert wrong.returncode == 1
+    assert wrong.stderr == "Error: --parts are numbers from 0 to 8, not 11.\n"
+
+
+@pytest.mark.full  # takes a minute; part 1 runs tests, which have their own place
+def test_benchmark_cuda_as_a_whole(tmp_path):
+    parts = cuda_figures(tmp_path, 0, 2, 3, 4, 5, 6, 7, 8)
+    assert parts["2 parity"]["rows"]["MLP, float32"]["after 1 updates"]["q"] < 1e-4
+    assert parts["5 waits"]["rows"]["update, 64-64, batch 64"]["waits"] == 0
+
+
+def test_a_part_of_the_benchmark_ends_at_its_deadline_and_an_error_in_its_row(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    import benchmark_cuda as benchmark
+
+    def rows(m):
+        yield "first", lambda: {"found": m}
+        yield "second", lambda: 1 / 0
+        yield "third", lambda: time.sleep(60)
+        yield "fourth", lambda: {}
+
+    found = benchmark.carry_out(benchmark.Part(1, rows, "words"), 7, 0.2)
+    assert found["rows"] == {"first": {"found": 7}, "second": {"error": "ZeroDivisionError: division by zero."}}
+    assert found["status"] == "stopped at its deadline in the row 'third'"
+    assert sum(part.seconds for part in benchmark.PARTS.values()) < 8 * 60
