@@ -239,7 +239,9 @@ class Run:
             "cadence": self.cadence,
             "curves": self.curves,
         }
-        checkpoint.save(validate.path(path, "path"), {**self.state(), "regret": self.regret, "diverged": self.diverged}, meta)
+        checkpoint.save(
+            validate.path(path, "path"), {**self.state(), "regret": self.regret, "diverged": self.diverged}, meta
+        )
         if isinstance(self.loop, Shared):
             self.loop.saved(Path(path))
 

@@ -174,8 +174,8 @@ FAMILY: dict[str, Tabular] = {
 def presets(env: str | None = None) -> dict[str, Description]:
     """Every agent by name. env: an environment's id.
 
-    Where there are settings for it, the agents with a target network have rl-zoo's, and "best" our own; elsewhere "best" is double
-    DQN as it comes.
+    Where there are settings for it, the agents with a target network have rl-zoo's, and "best" our own; elsewhere
+    "best" is double DQN as it comes.
     """
     optional(instance, env, "env", str, "the id of an environment")
     found: dict[str, Any] = {**q_learning.presets(), **FAMILY, "linear-sarsa": LinearSARSA(), **dqn.presets()}

@@ -170,5 +170,7 @@ def draw_beside(axes: Axes, panel: Panel, curves: Mapping[str, dict[str, Any]]) 
         for name, style in zip(panel.beside, ("-", "--", ":", "-."), strict=False):
             means = np.nanmean(numbers(one, name), 1)
             axes.plot(one["steps"], means, style, color=f"C{i}", label=f"{agent}: {name}")
-    axes.set(title=f"{panel.title}: {', '.join(panel.beside)}", xlabel="environment steps a seed", ylabel=panel.beside_unit)
+    axes.set(
+        title=f"{panel.title}: {', '.join(panel.beside)}", xlabel="environment steps a seed", ylabel=panel.beside_unit
+    )
     axes.set_yscale("symlog")

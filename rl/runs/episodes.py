@@ -45,7 +45,7 @@ def tally(
         factor[r] *= gamma
         length[r] += 1
         longest[k] = max(longest[k], length[r])
-        if abs(reward[r]) > largest[k]:  # never where that is NaN
+        if abs(reward[r]) > largest[k]:  # noqa: PLR1730  # never where that is NaN, unlike with max
             largest[k] = abs(reward[r])
         if terminated[r] or truncated[r]:
             place = ended[k] % windows.shape[2]
