@@ -23,7 +23,7 @@ from envs.contract import raised_by_environment
 from envs.repeatable import why_not_repeatable
 from envs.running import Statistics, per_seed
 from envs.source import EnvLike, Source, from_description, source
-from rl import describe
+from rl import describe, divergence
 from rl.agents.deep import DeepAgent, check_learner
 from rl.agents.linear import LinearAgent
 from rl.agents.table import TableAgent
@@ -110,6 +110,7 @@ class Run:
             check_learner(description)
             self.loop = OffPolicy(self.agent, where, seeds, envs_per_seed, horizon_steps)
         self.regret = np.zeros(len(seeds))
+        self.diverged = np.zeros(len(seeds), np.bool_)  # whose values have exceeded what rewards allow, as was said
         self.logdir: Path | None = None
         self.cadence: dict[str, int] = {}
         self.steps_per_second = 0.0  # of the last call of rl.train, all seeds summed, with its logging
@@ -125,7 +126,13 @@ class Run:
 
         With E environments a seed, whole rounds of E steps are taken. How the steps are cut into calls changes nothing.
         """
-        return self.loop.advance(check_steps(steps))
+        metrics = self.loop.advance(check_steps(steps))
+        found = divergence.exceeding(metrics) & ~self.diverged
+        if found.any():
+            self.diverged |= found
+            told = divergence.sentence(self.description, self.seeds, found, metrics, self.step)
+            warnings.warn(told, RuntimeWarning, stacklevel=2)
+        return metrics
 
     def episodes(self) -> dict[str, Tensor]:
         """Mean return and length of each seed's last 100 episodes, each [N]; NaN before one has ended.
@@ -232,7 +239,9 @@ class Run:
             "cadence": self.cadence,
             "curves": self.curves,
         }
-        checkpoint.save(validate.path(path, "path"), {**self.state(), "regret": self.regret}, meta)
+        checkpoint.save(
+            validate.path(path, "path"), {**self.state(), "regret": self.regret, "diverged": self.diverged}, meta
+        )
         if isinstance(self.loop, Shared):
             self.loop.saved(Path(path))
 
@@ -253,6 +262,7 @@ class Run:
         self.agent.load_state_dict(state["agent"])
         self.loop.load_state_dict(state["loop"])
         self.regret[:] = state["regret"]
+        self.diverged[:] = state.get("diverged", False)  # older versions did not save it
         self.cadence = {str(k): int(v) for k, v in meta["cadence"].items()}
         self.curves = dict(meta["curves"] if meta["format"] > 1 else state["curves"])
         Curves.of(self.curves)  # raises ValueError where they are damaged

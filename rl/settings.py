@@ -174,8 +174,8 @@ FAMILY: dict[str, Tabular] = {
 def presets(env: str | None = None) -> dict[str, Description]:
     """Every agent by name. env: an environment's id.
 
-    Where there are settings for it, the agents with a replay have rl-zoo's, and "best" our own; elsewhere "best" is double
-    DQN as it comes.
+    Where there are settings for it, the agents with a target network have rl-zoo's, and "best" our own; elsewhere
+    "best" is double DQN as it comes.
     """
     optional(instance, env, "env", str, "the id of an environment")
     found: dict[str, Any] = {**q_learning.presets(), **FAMILY, "linear-sarsa": LinearSARSA(), **dqn.presets()}
@@ -183,16 +183,13 @@ def presets(env: str | None = None) -> dict[str, Description]:
     tuned = None if env is None else TUNED.get(_stem(env))
     if tuned is not None:
         for name, agent in found.items():
-            if isinstance(agent, DQN) and agent.capacity_steps is not None:
-                alone = agent.target_every_updates is None  # DQN of 2013 has no target network
-                own = {
-                    field: value for field, value in tuned.zoo.items() if not alone or field != "target_every_updates"
-                }
-                found[name] = dataclasses.replace(agent, **own)
+            # rl-zoo's settings were tuned with a target network: without one, as in 2013, their bursts of updates diverge.
+            if isinstance(agent, DQN) and agent.target_every_updates is not None:
+                found[name] = dataclasses.replace(agent, **tuned.zoo)
         found["best"] = dataclasses.replace(DQN(), **tuned.best)
     if env is not None and _stem(env) == "CartPole":
-        # L 07_1: Adam at .1, epsilon 1 / (episode // 10 + 1).
-        explore = EpsilonGreedy(Inverse(1.0, every=10, stairs=True, unit="episodes"))
+        # L 07_1: Adam at .1, epsilon 1 / (episode / 10 + 1).
+        explore = EpsilonGreedy(Inverse(1.0, every=10, unit="episodes"))
         found["q-network"] = dataclasses.replace(
             found["q-network"], optimizer="Adam", learning_rate=0.1, explore=explore
         )

@@ -42,7 +42,7 @@ PROMISES = {
         "rollout/promised_return",
         "rollout/discounted_return",
     ],
-    "values in the sampled batches": ["train/q_mean", "train/q_max"],
+    "values in the sampled batches, and the bound that rewards set": ["train/q_mean", "train/q_max", "train/q_bound"],
 }
 
 

@@ -52,7 +52,7 @@ def serve(descriptor: int) -> None:
             send(pipe, (False, _sendable(error)))
             return
         commands = {
-            "advance": lambda steps: (run.advance(steps), run.step)[::-1],
+            "advance": lambda steps: (run.loop.advance(steps), run.step)[::-1],
             "metrics": run.loop.metrics,
             "episodes": run.episodes,
             "logged": run.loop.logged,

@@ -232,6 +232,8 @@ def main(settings: Settings, console: Console) -> None:
                 what += ": gap to the best possible" if settings.what == "tables" else ""
                 values, note = panels.numbers(one)[-1], panel.notes.get(agent, "")
                 desk.seeds(what, values, range(seeds), note, panel.digits, *panel.possible)
+                for beside in panel.beside:
+                    desk.seeds(f"{what}, {beside}", panels.numbers(one, beside)[-1], range(seeds), "", panel.digits)
         drawn = (
             panels.draw_groups(chosen, found, GROUPS, "q-learning")
             if settings.what == "tables"

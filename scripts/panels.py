@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -39,6 +40,8 @@ class Panel:
     floor: float | None = None  # what no value can lie below, nor any interval
     ceiling: float | None = None  # what no value can lie above
     line: tuple[float, str] | None = None  # what is known exactly, and its name
+    beside: Mapping[str, Measure] = field(default_factory=dict)  # what else is measured, drawn in axes of its own
+    beside_unit: str = ""
 
     @property
     def possible(self) -> statistics.Range:
@@ -47,19 +50,22 @@ class Panel:
 
 
 def train(run: rl.Run, panel: Panel, steps: int) -> dict[str, Any]:
-    """Train one agent, measured on the way -> {"steps": [...], "values": [[of each seed] ...]}."""
+    """Train one agent, measured on the way -> {"steps": [...], "values": [[of each seed] ...], "beside": {name: values}}."""
     grid = sorted({max(1, steps * (i + 1) // panel.points) for i in range(panel.points)})
-    values = []
+    values: list[list[float | None]] = []
+    beside: dict[str, list[list[float | None]]] = {name: [] for name in panel.beside}
     for until in grid:
         rl.train(run, steps=until, progress=False)
-        values.append([results.number(x) for x in panel.measure(run).tolist()])
+        for measure, rows in ((panel.measure, values), *zip(panel.beside.values(), beside.values(), strict=True)):
+            rows.append([results.number(x) for x in measure(run).tolist()])
     exact = run.exact
     known = (
         {}
         if exact is None
         else {name: results.number(getattr(exact, name)) for name in ("best", "stationary", "promised")}
     )
-    return {"steps": grid, "values": values, "configuration": run.config(), **known}
+    also = {"beside": beside} if beside else {}
+    return {"steps": grid, "values": values, **also, "configuration": run.config(), **known}
 
 
 def curve(desk: Desk, name: str, panel: Panel, agent: str, seeds: int, steps: int, resume: bool) -> dict[str, Any]:
@@ -72,6 +78,7 @@ def curve(desk: Desk, name: str, panel: Panel, agent: str, seeds: int, steps: in
             found: dict[str, Any] = json.loads(path.read_text())
             same = found["steps"][-1] == steps and found["configuration"] == json.loads(json.dumps(run.config()))
             same = same and numbers(found).shape == (len(found["steps"]), seeds)
+            same = same and found.get("beside", {}).keys() == panel.beside.keys()
         except (ValueError, KeyError, IndexError, TypeError) as error:
             raise CheckpointError(f"{path} is no curve that was kept here: remove it to train anew.") from error
         if same:
@@ -85,9 +92,9 @@ def curve(desk: Desk, name: str, panel: Panel, agent: str, seeds: int, steps: in
     return found
 
 
-def numbers(found: Mapping[str, Any]) -> np.ndarray:
-    """A curve's values, [points, N]; NaN where there was nothing to measure yet."""
-    return np.array(found["values"], np.float64)
+def numbers(found: Mapping[str, Any], beside: str | None = None) -> np.ndarray:
+    """A curve's values, or what was measured beside them, [points, N]; NaN where there was nothing to measure yet."""
+    return np.array(found["values"] if beside is None else found["beside"][beside], np.float64)
 
 
 def log(desk: Desk, name: str, panel: Panel, agent: str, found: Mapping[str, Any]) -> None:
@@ -99,13 +106,19 @@ def log(desk: Desk, name: str, panel: Panel, agent: str, found: Mapping[str, Any
 
 def draw(panels: Mapping[str, Panel], found: Mapping[str, Mapping[str, dict[str, Any]]]) -> Figure:
     """One set of axes for each comparison: means over seeds with their 95 % intervals."""
-    columns = min(2, len(found))
-    figure = Figure(figsize=(6.5 * columns, 4.3 * -(-len(found) // 2)), layout="constrained")
-    axes = figure.subplots(-(-len(found) // 2), columns, squeeze=False).flat
-    for one, (name, curves) in zip(axes, found.items(), strict=False):
-        draw_one(one, panels[name], curves)
+    draws = [functools.partial(draw_one, panel=panels[name], curves=curves) for name, curves in found.items()]
+    draws += [
+        functools.partial(draw_beside, panel=panels[name], curves=curves)
+        for name, curves in found.items()
+        if panels[name].beside
+    ]
+    columns = min(2, len(draws))
+    figure = Figure(figsize=(6.5 * columns, 4.3 * -(-len(draws) // 2)), layout="constrained")
+    axes = figure.subplots(-(-len(draws) // 2), columns, squeeze=False).flat
+    for one, draw_into in zip(axes, draws, strict=False):
+        draw_into(one)
         one.legend()
-    for one in figure.axes[len(found) :]:
+    for one in figure.axes[len(draws) :]:
         one.axis("off")
     return figure
 
@@ -149,3 +162,15 @@ def draw_one(
     axes.set_yscale(panel.scale if wide else "linear")
     if panel.floor == 0:
         axes.set_ylim(bottom=0)
+
+
+def draw_beside(axes: Axes, panel: Panel, curves: Mapping[str, dict[str, Any]]) -> None:
+    """What was measured beside the values, means over seeds: a color for each agent, a kind of line for each measure."""
+    for i, (agent, one) in enumerate(curves.items()):
+        for name, style in zip(panel.beside, ("-", "--", ":", "-."), strict=False):
+            means = np.nanmean(numbers(one, name), 1)
+            axes.plot(one["steps"], means, style, color=f"C{i}", label=f"{agent}: {name}")
+    axes.set(
+        title=f"{panel.title}: {', '.join(panel.beside)}", xlabel="environment steps a seed", ylabel=panel.beside_unit
+    )
+    axes.set_yscale("symlog")

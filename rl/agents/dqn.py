@@ -242,7 +242,16 @@ def presets() -> dict[str, DQN]:
             target_every_updates=None,
             **every_step,
         ),
-        "dqn-2013": DQN(capacity_steps=50_000, target_every_updates=None),
+        # Mnih et al. (2013), L 07_2: a replay, and no target network. The error is squared, and nothing is clipped: clipped
+        # errors, or gradients, would let the many small errors that push values up outweigh the few large ones.
+        "dqn-2013": DQN(
+            loss="squared",
+            max_grad_norm=None,
+            batch_size=32,
+            capacity_steps=50_000,
+            update_every_steps=4,
+            target_every_updates=None,
+        ),
         "dqn-2015": DQN(capacity_steps=50_000),
         "dqn": DQN(),
         "double-dqn": DQN(double=True),

@@ -27,6 +27,8 @@ def tally(
     episodes: Any,
     ended: Any,
     windows: Any,
+    largest: Any,
+    longest: Any,
 ) -> None:
     """Count a step of R environments, R / N of each seed. q [R, A]: the values at the step's start."""
     envs = reward.shape[0] // ended.shape[0]
@@ -42,6 +44,9 @@ def tally(
         discounted[r] += factor[r] * reward[r]
         factor[r] *= gamma
         length[r] += 1
+        longest[k] = max(longest[k], length[r])
+        if abs(reward[r]) > largest[k]:  # noqa: PLR1730  # never where that is NaN, unlike with max
+            largest[k] = abs(reward[r])
         if terminated[r] or truncated[r]:
             place = ended[k] % windows.shape[2]
             windows[k, 0, place] = total[r]
@@ -75,6 +80,8 @@ class Episodes:
             "episodes": np.zeros(rows, np.int64),
             "ended": np.zeros(n, np.int64),
             "windows": np.zeros((n, len(TAGS), WINDOW)),
+            "largest": np.zeros(n),  # reward so far, in size; NaN: not known, for the checkpoint did not hold it
+            "longest": np.zeros(n, np.int64),  # episode so far, in steps
         }
         self._all = np.ones(rows, np.bool_)
         self._tally = jit.compiled(tally) or tally
@@ -107,14 +114,25 @@ class Episodes:
         found: np.ndarray = lengths.max(1).astype(np.int64)
         return found
 
+    def bound(self) -> np.ndarray:
+        """What no value can exceed in size with rewards such as those so far, float64 [N]; NaN: all were 0.
+
+        The largest reward over 1 - gamma; at gamma 1, times the steps of the longest episode.
+        """
+        largest, longest = self.arrays["largest"], self.arrays["longest"]
+        found: np.ndarray = largest * (longest if self.gamma == 1.0 else 1.0 / (1.0 - self.gamma))
+        return np.where(found > 0, found, np.nan)
+
     def state_dict(self) -> dict[str, np.ndarray]:
         return self.arrays
 
     def load_state_dict(self, state: dict[str, np.ndarray]) -> None:
-        """Put back what `state_dict` gave. Raises ValueError for what does not fit."""
+        """Put back what `state_dict` gave, of older versions too. Raises ValueError for what does not fit."""
+        n = len(self.arrays["ended"])
+        state = {"largest": np.full(n, np.nan), "longest": np.zeros(n, np.int64), **state}
         for name, array in self.arrays.items():
             if state[name].shape != array.shape or state[name].dtype != array.dtype:
                 raise ValueError(f"The saved {name!r} of the episodes must be {array.dtype} {list(array.shape)}.")
             array[:] = state[name]
-        if (self.arrays["ended"] < 0).any() or (self.arrays["length"] < 0).any():
+        if any((self.arrays[name] < 0).any() for name in ("ended", "length", "largest", "longest")):
             raise ValueError("The saved counts of episodes are negative.")

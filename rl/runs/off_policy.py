@@ -40,6 +40,7 @@ class OffPolicy:
         self.last_log = 0, 0  # step and updates
         self.sums: dict[str, torch.Tensor] = {}  # of the metrics [N] since the last log
         self.measured = 0
+        self.first: torch.Tensor | None = None  # the size of the values [N] at the first update
         self.ready = False  # whether the replay has something to sample
 
     @property
@@ -103,6 +104,8 @@ class OffPolicy:
             if self.replay is not None and batch.index is not None:
                 age = torch.from_numpy(self.replay.age(batch.index).astype(np.float32))
                 found["replay/age_steps"] = age.to(self.agent.device)
+            if self.first is None and {"train/q_max", "train/q_mean"} <= found.keys():
+                self.first = torch.maximum(found["train/q_max"].abs(), found["train/q_mean"].abs())
             for name, value in found.items():
                 self.sums[name] = self.sums[name] + value if name in self.sums else value
             self.measured += 1
@@ -116,6 +119,9 @@ class OffPolicy:
         found["train/learning_rate"] = torch.full((n,), rate, dtype=torch.float64)
         ratio = (self.agent.updates - self.last_log[1]) / steps
         found["train/updates_per_step"] = torch.full((n,), ratio, dtype=torch.float64)
+        if self.first is not None:
+            bound = torch.from_numpy(self.acting.episodes.bound() * self.agent.reward_scale)
+            found["train/q_bound"] = torch.where(bound.isnan(), bound, bound.maximum(self.first.cpu().double()))
         if self.replay is not None:
             sizes = (self.replay.tail - self.replay.head).reshape(n, -1).sum(1)
             found["replay/size_steps"] = torch.from_numpy(sizes.astype(np.float64))
@@ -163,6 +169,8 @@ class OffPolicy:
             "sums": {name: value.cpu().numpy() for name, value in self.sums.items()},
             "sampler": self.sampler.state_dict(),
         }
+        if self.first is not None:
+            state["first"] = self.first.cpu().numpy()
         if self.replay is not None:
             state["replay"] = self.replay.state_dict()
         return state
@@ -174,6 +182,8 @@ class OffPolicy:
         self.sums = {
             name: torch.from_numpy(value.copy()).to(self.agent.device) for name, value in state["sums"].items()
         }
+        first = state.get("first")  # older versions did not save it
+        self.first = None if first is None else torch.from_numpy(first.copy()).to(self.agent.device)
         self.sampler.load_state_dict(state["sampler"])
         if self.replay is not None:
             self.replay.load_state_dict(state["replay"])

@@ -28,6 +28,16 @@ def reward(run: rl.Run) -> np.ndarray:
     return run.evaluate(10).per_seed
 
 
+def predicted(run: rl.Run) -> np.ndarray:
+    """What each seed's network predicted at the start of its last 100 training episodes, on average, [N]."""
+    return run.episodes()["rollout/promised_return"].numpy()
+
+
+def obtained(run: rl.Run) -> np.ndarray:
+    """The discounted return that these episodes then brought, on average, [N]."""
+    return run.episodes()["rollout/discounted_return"].numpy()
+
+
 def lectures() -> dict[str, Panel]:
     """What the lecture notes compare."""
     lake, cart = rl.presets("FrozenLake-v1"), rl.presets("CartPole-v1")
@@ -90,6 +100,7 @@ def lectures() -> dict[str, Panel]:
             {
                 "Q-network": cart["q-network"],
                 "DQN 2013": cart["dqn-2013"],
+                "DQN 2013, errors clipped": dataclasses.replace(cart["dqn-2013"], loss="huber"),
                 "DQN 2015": cart["dqn-2015"],
                 "best here": cart["best"],
             },
@@ -101,5 +112,7 @@ def lectures() -> dict[str, Panel]:
             digits=1,
             floor=1.0,
             ceiling=500.0,
+            beside={"predicted return": predicted, "obtained return": obtained},
+            beside_unit="discounted return of training episodes",
         ),
     }

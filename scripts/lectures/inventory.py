@@ -99,6 +99,9 @@ ITEMS = (
         "the first fails, the last does not",
         "compare-lectures",
         ("CartPole",),
+        "DQN 2013 takes the squared error, as its paper and the lecture's code do. With errors clipped to 1 and no target network, its"
+        " predictions grow without bound: the many steps that end no episode push values up, and the few large errors that should pull"
+        " them down count for 1 each. Predicted and obtained returns are discounted, of the last 100 training episodes.",
     ),
     Item("0", "CartPole solved", "solved", "cartpole-best", ("return",)),
     Item(

@@ -137,6 +137,7 @@ def test_every_preset_finds_the_fixed_point(name):
     )
     if agent.target_every_updates is not None:
         agent = dataclasses.replace(agent, target_every_updates=20)
+    agent = dataclasses.replace(agent, update_every_steps=1)
     for where, steps in (("Chain", 3000), ("Delay", 1200)):
         assert_exact(where, learned(where, agent, steps))
 
