@@ -55,6 +55,10 @@ class Stack:
     Raises ValueError when the members differ, when trainable parameters are not all of one type, or for no seed at all.
     """
 
+    _arrived: set[
+        tuple[str, int | None]
+    ]  # what has a gradient since it was last zero: (name, None) of all, or (name, k)
+
     def __init__(
         self,
         make: Callable[[], nn.Module],
@@ -291,9 +295,7 @@ class Stack:
         """Put every gradient to zero, and back into the stack's memory should somebody have taken it out."""
         assert self.flat.grad is not None
         self.flat.grad.zero_()
-        self._arrived: set[tuple[str, int | None]] = (
-            set()
-        )  # what has a gradient: (name, None) of all members, or (name, k)
+        self._arrived = set()  # what has a gradient: (name, None) of all members, or (name, k)
         self.put_back_gradients()
 
     def put_back_gradients(self) -> None:
