@@ -62,11 +62,12 @@ class Affine:
         angle, slant = draw[0] * math.radians(self.degrees), torch.tan(draw[1] * math.radians(self.shear))
         wide, high = 1 + draw[2] * self.scale, 1 + draw[3] * self.scale
         cos, sin = torch.cos(angle), torch.sin(angle)
-        # Where each pixel comes from: turned, slanted, scaled, moved; in units of half the side.
+        # Where each pixel comes from: turned, slanted, scaled, moved; each axis in units of half its side, so what goes from one
+        # to the other is in proportion to the sides.
         matrix = torch.stack(
             [
-                torch.stack([cos / wide, (-sin + cos * slant) / wide, draw[4] * 2 * self.shift], 1),
-                torch.stack([sin / high, (cos + sin * slant) / high, draw[5] * 2 * self.shift], 1),
+                torch.stack([cos / wide, (-sin + cos * slant) / wide * (h / w), draw[4] * 2 * self.shift], 1),
+                torch.stack([sin / high * (w / h), (cos + sin * slant) / high, draw[5] * 2 * self.shift], 1),
             ],
             1,
         )

@@ -69,6 +69,11 @@ def manner(model: nn.Module, shape: Sequence[int], device: torch.device, precisi
     and all cores where there is enough to share out. Dense layers gain from neither (bf16 costs them conversions, two
     threads wait for each other), and stay in float32 on one.
     """
+    if precision == "bf16" and not has_bf16(device):
+        raise ArgumentError(
+            f'precision="bf16": this machine\'s {device.type.upper()} does not compute in bf16. "auto" takes bf16 where it'
+            ' pays; or use "fp32".'
+        )
     convolutional = any(isinstance(module, CONVOLUTIONS) for module in model.modules())
     bf16 = convolutional and has_bf16(device) if precision == "auto" else precision == "bf16"
     if threads is None:

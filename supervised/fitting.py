@@ -63,7 +63,7 @@ class Fit:
         if self.validation is not None:
             self.validation = try_out(stack, self.validation, loss, "The validation data").data
         m = len(self.train.x)
-        self.batch_size = m if recipe.batch_size is None else recipe.batch_size
+        self.batch_size = m if recipe.batch_size is None else min(recipe.batch_size, m)
         check_recipe(stack, self.train, recipe)
         self.pieces = self._time_pieces()
         self.steps_per_epoch = math.ceil(m / self.batch_size) * len(self.pieces)

@@ -73,8 +73,6 @@ def _answer(stack: Stack, x: Tensor) -> Any:
 def check_recipe(stack: Stack, data: Data, recipe: Recipe) -> None:
     """Raise DataError where the recipe asks of the data what they cannot give."""
     m = len(data.x)
-    if recipe.batch_size is not None and recipe.batch_size > m:
-        raise DataError(f"A batch of {recipe.batch_size} is larger than the data: there are {m} examples.")
     single = m % (recipe.batch_size or m) == 1 or recipe.batch_size == 1
     if single and any(isinstance(part, nn.BatchNorm1d) for part in stack.modules[0].modules()):
         raise DataError(

@@ -295,6 +295,18 @@ def test_affine():
     torch.testing.assert_close(radius, torch.full_like(radius, 8), atol=0.3, rtol=0)
 
 
+@pytest.mark.parametrize("shape", [(6, 14), (14, 6), (2, 20)])
+def test_a_picture_that_is_not_square_is_turned_and_slanted_as_within_a_square(shape):
+    h, w = shape
+    side, settings = 20, {"degrees": 40, "scale": 0.2, "shear": 15}
+    x = torch.rand(16, 2, h, w, generator=torch.Generator().manual_seed(1))
+    square, top, left = torch.zeros(16, 2, side, side), (side - h) // 2, (side - w) // 2
+    square[..., top : top + h, left : left + w] = x
+    alone = Affine(**settings)(x, torch.Generator().manual_seed(2))
+    within = Affine(**settings)(square, torch.Generator().manual_seed(2))
+    torch.testing.assert_close(alone, within[..., top : top + h, left : left + w], atol=1e-4, rtol=1e-4)
+
+
 def test_noise_and_checks():
     x = torch.full((4, 50, 50), 0.5)
     noisy = Noise(0.1)(x, torch.Generator().manual_seed(0))

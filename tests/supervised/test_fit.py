@@ -33,6 +33,7 @@ from supervised import (
     Stack,
     augment,
     checkpoint,
+    device,
     fit,
     mnist,
 )
@@ -42,6 +43,7 @@ from supervised.optimize import OPTIMIZERS
 from supervised.rnn import free_running
 
 DIGITS = mnist.digits()
+BF16 = pytest.mark.skipif(not device.has_bf16(torch.device("cpu")), reason="this processor does not compute in bf16")
 FEW = Data(DIGITS.train.x[:200], DIGITS.train.y[:200])
 MLP_ = lambda: MLP(64, 10, (24,), dropout=0.2)
 CNN_ = lambda: CNN((1, 8, 8), 10, (4, 6), norm=True, dropout=0.1)
@@ -215,7 +217,7 @@ def test_ignored_targets_change_nothing():
         (MLP_, {"learning_rate": (0.1, 0.001, 0.01), "schedule": "OneCycleLR"}),
         (CNN_, {"augment": (augment.Shift(1), augment.Noise(0.1)), "clip_norm": 1.0}),
         (CNN_, {"precision": "fp32"}),
-        (CNN_, {"precision": "bf16"}),
+        pytest.param(CNN_, {"precision": "bf16"}, marks=BF16),
         (lambda: MLP(64, 10, (8,)), {"optimizer": "LBFGS", "batch_size": None, "learning_rate": 1.0}),
     ],
     ids=["mlp", "rates", "cnn", "fp32", "bf16", "lbfgs"],
@@ -287,6 +289,36 @@ def test_early_stopping_keeps_the_best():
             quick(MLP_, FEW, Recipe(**settings))
 
 
+def test_bf16_where_the_processor_has_none_is_a_sentence(monkeypatch):
+    monkeypatch.setattr(device, "has_bf16", lambda device: False)
+    with pytest.raises(ValueError, match="CPU does not compute in bf16"):
+        quick(CNN_, FEW, Recipe(epochs=1, precision="bf16"))
+    assert not quick(CNN_, FEW, Recipe(epochs=1)).manner.bf16
+
+
+def test_fewer_examples_than_a_batch_make_one_smaller_batch():
+    few, whole = (quick(MLP_, (FEW.x[:10], FEW.y[:10]), Recipe(epochs=3, batch_size=size)) for size in (16, None))
+    assert few.step == 3
+    assert torch.equal(few.predict(FEW.x), whole.predict(FEW.x))
+
+
+def test_a_parameter_without_axes_is_trained_and_clipped():
+    class Tempered(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body, self.temperature = nn.Linear(64, 10), nn.Parameter(torch.tensor(1.0))
+
+        def forward(self, x):
+            return self.body(x.flatten(1)) * self.temperature
+
+    fitted = quick(Tempered, FEW, Recipe(epochs=3, batch_size=16, loss="cross_entropy", clip_norm=0.5), seeds=2)
+    temperature = fitted.stack.weights["temperature"]
+    assert temperature.shape == (2,)
+    assert (temperature != 1).all()
+    assert fitted.history[-1]["train/gradient_norm"].shape == (2,)
+
+
+@BF16
 def test_precision_and_threads_are_decided_and_said():
     assert str(quick(MLP_, FEW).manner) == "float32, 1 thread"
     forced = quick(CNN_, FEW, Recipe(epochs=1, precision="bf16"), threads=2)
@@ -532,7 +564,6 @@ X, Y = np.zeros((20, 64), np.float32), np.arange(20) % 10
         ((X, Y.astype(float)), r"cross_entropy takes whole numbers y of shape \['M'\]"),
         ((X, np.eye(10)[Y]), "cross_entropy takes whole numbers"),
         ((X[:0], Y[:0]), "The training data is empty"),
-        ((X[:10], Y[:10]), "A batch of 16 is larger than the data: there are 10 examples"),
         ((X, Y[:19]), "x has 20 examples and y has 19"),
         ((np.where(X == 0, np.nan, 0), Y), r"The training data: x\[0, 0\] is nan"),
         (X, "must be a pair"),
