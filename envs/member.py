@@ -112,7 +112,7 @@ class Member:
     def _reset(self, seed: int | None = None) -> None:
         try:
             result: Any = self.env.reset(seed=seed)
-        except Exception as error:
+        except Exception as error:  # the environment's own, which is raised again with its place
             self._explain(error, "reset", 0)
             raise
         try:
@@ -129,7 +129,7 @@ class Member:
             given, action = copy.deepcopy(action), copy.deepcopy(action)
         try:
             result: Any = self.env.step(given)
-        except Exception as error:
+        except Exception as error:  # the environment's own, which is raised again with its place
             self._explain(error, "step", len(self.actions) + 1)
             raise
         self.actions.append(action)
@@ -166,7 +166,7 @@ class Member:
         if given is None and self._mask_beyond_info is not None:
             try:
                 given = self._mask_beyond_info(self.obs)
-            except Exception as error:
+            except Exception as error:  # likewise
                 self._explain(error, masks.METHOD, len(self.actions))
                 raise
         self.mask = None if given is None else self._read(given, over)

@@ -48,11 +48,11 @@ def why_not_repeatable(first: gym.Env[Any, Any], make: Callable[[], gym.Env[Any,
             return None
         try:
             second = make()
-        except Exception:
+        except Exception:  # likewise
             return None
         try:
             other = _trace(second)
-        except Exception:
+        except Exception:  # likewise
             return None
         finally:
             second.close()
@@ -83,10 +83,10 @@ def _trace(env: gym.Env[Any, Any]) -> list[Any]:
 def _shared_generators() -> Iterator[Callable[[], list[str]]]:
     """Which of the process's shared generators have moved since; in the end they are put back."""
     plain, pytorch = random.getstate(), torch.random.get_rng_state()
-    numpy: Any = np.random.get_state()  # noqa: NPY002
+    numpy: Any = np.random.get_state()  # noqa: NPY002  (the shared one is meant)
 
     def moved() -> list[str]:
-        now: Any = np.random.get_state()  # noqa: NPY002
+        now: Any = np.random.get_state()  # noqa: NPY002  (the shared one is meant)
         found = {
             "random": random.getstate() != plain,
             "numpy.random": now[2] != numpy[2] or not np.array_equal(now[1], numpy[1]),
@@ -98,5 +98,5 @@ def _shared_generators() -> Iterator[Callable[[], list[str]]]:
         yield moved
     finally:
         random.setstate(plain)
-        np.random.set_state(numpy)  # noqa: NPY002
+        np.random.set_state(numpy)  # noqa: NPY002  (the shared one is meant)
         torch.random.set_rng_state(pytorch)

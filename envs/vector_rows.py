@@ -45,7 +45,7 @@ class VectorRows:
         self.recorded: list[deque[float]] = [deque(maxlen=WINDOW) for _ in seeds]
         self._fit = Fit(self.observation_space)
         self._masks = VectorMasks(vector, self.actions)
-        kept = [type(layer).__name__ for layer in vector_layers(vector) if Running(layer)]  # type: ignore[arg-type]
+        kept = [type(layer).__name__ for layer in vector_layers(vector) if Running(layer)]  # type: ignore[arg-type]  # wrappers of both kinds
         if kept:
             warnings.warn(
                 f"{self.name}: {', '.join(kept)} keeps running statistics over all rows together, so seeds are not independent,"
@@ -83,7 +83,7 @@ class VectorRows:
         try:
             first = _copied(self.vector.reset(seed=numbers)[0])  # type: ignore[arg-type]  # the question is whether it does
             others = [numbers[0], *(number + 1 for number in numbers[1:])]
-            second = self.vector.reset(seed=others)[0]  # type: ignore[arg-type]
+            second = self.vector.reset(seed=others)[0]  # type: ignore[arg-type]  # likewise
             return digest(_row(first, 0)) == digest(_row(second, 0))
         except Exception:  # whatever an environment raises that takes one number
             return False
@@ -193,7 +193,7 @@ class VectorRows:
         """Call the environment; an exception of its own gets a note of where it was."""
         try:
             return function(*arguments, **settings)
-        except Exception as error:
+        except Exception as error:  # the environment's own, which is raised again with its place
             fault = contract.interface_fault(error, self.vector)
             if fault is not None:
                 raise self._error(fault) from error

@@ -27,8 +27,8 @@ class Batch(NamedTuple):
     next_obs: Any
     next_mask: Tensor | None = None  # bool [N, B, A]: actions allowed in next_obs; None: all
     weight: Tensor | None = None  # [N, B], importance weights; None: all 1
-    # int64 [N, B], where in the replay each sample lies; hides tuple.index, which nobody misses
-    index: Tensor | None = None  # type: ignore[assignment]
+    # int64 [N, B], where in the replay each sample lies
+    index: Tensor | None = None  # type: ignore[assignment]  # it hides tuple.index, which nobody misses
 
 
 def check_parts(batch: Any, n: int, actions: int) -> None:

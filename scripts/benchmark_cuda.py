@@ -646,7 +646,7 @@ def carry_out(part: Part, m: Machine, seconds: float) -> Figures:
             for name, measure in part.rows(m):
                 try:
                     found["rows"][name] = measure()
-                except Exception as error:
+                except Exception as error:  # it stands in the file; a GPU is lent too seldom to lose the other rows
                     found["rows"][name] = {"error": f"{type(error).__name__}: {first_line(error)}"}
     except OutOfTime:
         found["status"] = f"stopped at its deadline in the row {name!r}"

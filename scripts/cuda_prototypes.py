@@ -77,9 +77,10 @@ def convolutions(seeds: int, device: str) -> Weights:
 def one_by_one(x: Tensor, weights: Weights) -> Tensor:
     """x [N, B, C, H, W] -> [N, B, ...], one member after another, as `Stack` does it."""
     outputs = []
-    for k, y in enumerate(x):
+    for k, given in enumerate(x):
+        y = given
         for weight, bias, stride in weights:
-            y = F.conv2d(y, weight[k], bias[k], stride).relu()  # noqa: PLW2901
+            y = F.conv2d(y, weight[k], bias[k], stride).relu()
         outputs.append(y)
     return torch.stack(outputs)
 

@@ -94,10 +94,8 @@ def chain(stack: Stack, modules: Sequence[nn.Module], compiled: bool = False) ->
     found: list[Link] = []
     layers = _layers(modules)
     parameters = [parameter for parts in layers for parameter in parts[0].parameters()]
-    if len(set(map(id, parameters))) < len(
-        parameters
-    ):  # each link writes the gradient anew, where it should be added up
-        return None
+    if len(set(map(id, parameters))) < len(parameters):
+        return None  # each link writes the gradient anew, where it should be added up
     for parts in layers:
         make = LINKS.get(type(parts[0]))
         made = None if make is None else make(stack, parts)

@@ -38,7 +38,7 @@ def choose(device: str | torch.device = "auto") -> torch.device:
         if chosen.type == "meta":
             raise RuntimeError("it holds no numbers")
         torch.zeros(1, device=chosen)
-    except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
+    except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:  # torch raises each for some device
         raise ArgumentError(f"The device {device!r} cannot be used here: {first_line(error)}") from error
     return chosen
 

@@ -46,8 +46,11 @@ def optimizer(
 def _leave_idle_alone(stack: Stack, optimizer: torch.optim.Optimizer) -> None:
     """Have each step leave parameters, and what is kept of them, as they are where they had no part in the gradient."""
     kept: list[tuple[Tensor, Tensor]] = []
+    taken_out: list[Tensor] = []  # whose gradient is None meanwhile
 
     def before(*_: Any) -> None:
+        kept.clear()  # a step before may have failed
+        taken_out.clear()
         idle = stack.idle()
         if idle and stack.batched:  # one vector of all parameters: what is idle in it is put back
             memory = [
@@ -55,14 +58,14 @@ def _leave_idle_alone(stack: Stack, optimizer: torch.optim.Optimizer) -> None:
             ]
             parts = [stack.part(vector, name, k) for vector in (stack.flat.detach(), *memory) for name, k in idle]
             kept.extend((part, part.clone()) for part in parts)
-        for name, k in [] if stack.batched else idle:
-            stack.parameter(name, k).grad = None
+        taken_out.extend([] if stack.batched else [stack.parameter(name, k) for name, k in idle])
+        for parameter in taken_out:
+            parameter.grad = None
 
     def after(*_: Any) -> None:
         for part, saved in kept:
             part.copy_(saved)
-        kept.clear()
-        if not stack.batched:
+        if taken_out:
             stack.put_back_gradients()
 
     optimizer.register_step_pre_hook(before)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
+import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
@@ -55,9 +56,8 @@ class Stack:
     Raises ValueError when the members differ, when trainable parameters are not all of one type, or for no seed at all.
     """
 
-    _arrived: set[
-        tuple[str, int | None]
-    ]  # what has a gradient since it was last zero: (name, None) of all, or (name, k)
+    # Which parameters have got a gradient since it was last zero: (name, None) of all members at once, or (name, k).
+    _arrived: set[tuple[str, int | None]]
 
     def __init__(
         self,
@@ -103,7 +103,8 @@ class Stack:
         self._op = op
         compiled = compiled and self.device.type == "cpu" and self.flat.dtype == torch.float32 and fused.possible()
         self._chain = chain.chain(self, self.modules, compiled) if self.batched else None
-        self._in_chain = {self._names[id(p)] for p in self._chain.parameters} if self._chain is not None else set()
+        within = [] if self._chain is None else self._chain.parameters
+        self._in_chain: set[tuple[str, int | None]] = {(self._names[id(p)], None) for p in within}
         self.compiled = self._chain is not None and any(isinstance(one, fused.Layers) for one in self._chain.links)
         if self.batched and self.device.type == "cpu":
             bits.check()
@@ -185,7 +186,7 @@ class Stack:
 
             def through_chain(gradient: Tensor) -> None:
                 back(gradient)
-                self._arrived = {(name, None) for name in self._in_chain}
+                self._arrived = set(self._in_chain)
 
             return y, through_chain
         y = self(x)
@@ -280,11 +281,10 @@ class Stack:
         return vector[begin + k * size : begin + (k + 1) * size]
 
     def _watch_arrivals(self, members: Sequence[Mapping[str, nn.Parameter]], trained: Sequence[str]) -> None:
-        """Have autograd enter in `_arrived` whatever gets a gradient: (name, None) for all members at once, or (name, k)."""
+        """Have autograd enter in `_arrived` whatever gets a gradient."""
         for name in trained:
             for k, parameter in enumerate([self.weights[name], *(member[name] for member in members)], -1):
-                place = (name, None if k < 0 else k)
-                parameter.register_post_accumulate_grad_hook(lambda _, place=place: self._arrived.add(place))
+                _Arrival.register(parameter, self, (name, None if k < 0 else k))
         self._parameters = {(name, k): member[name] for k, member in enumerate(members) for name in trained}
 
     def _listened(self) -> bool:
@@ -295,7 +295,7 @@ class Stack:
         """Put every gradient to zero, and back into the stack's memory should somebody have taken it out."""
         assert self.flat.grad is not None
         self.flat.grad.zero_()
-        self._arrived = set()  # what has a gradient: (name, None) of all members, or (name, k)
+        self._arrived = set()
         self.put_back_gradients()
 
     def put_back_gradients(self) -> None:
@@ -461,34 +461,29 @@ def _check_alike(modules: Sequence[nn.Module], seeds: Sequence[int]) -> None:
 
 def _check_tied(modules: Sequence[nn.Module], seeds: Sequence[int]) -> None:
     """Raise ValueError where members tie other weights, or where two parameters share memory without being one."""
-    ties = []
-    for module in modules:
-        first: dict[int, str] = {}
-        named = list(module.named_parameters(remove_duplicate=False))
-        ties.append({name: first.setdefault(id(parameter), name) for name, parameter in named})
+    ties = [_ties(module) for module in modules]
     for seed, found in zip(seeds, ties, strict=True):
-        for name, other in found.items():
-            if ties[0][name] != other:
-                raise ValueError(
-                    f"The models of seeds {seeds[0]} and {seed} differ: {name} is {other} in one of them alone."
-                )
-    places: dict[int, str] = {}
-    for name, parameter in modules[0].named_parameters():
-        other = places.setdefault(parameter.untyped_storage().data_ptr(), name) if parameter.numel() else name
-        if other != name and _overlap(parameter, dict(modules[0].named_parameters())[other]):
+        for name, other in sorted(found.items() ^ ties[0].items()):
             raise ValueError(
-                f"{other} and {name} of the model share their memory, but are two parameters: assign one nn.Parameter to both"
-                " modules to tie them, or clone one."
+                f"The models of seeds {seeds[0]} and {seed} tie their weights differently: {name} is {other} in one of them."
+            )
+    spans = sorted((*_span(p), name) for name, p in modules[0].named_parameters() if p.numel())
+    for (_, end, one), (begin, _, other) in itertools.pairwise(spans):
+        if begin < end:
+            raise ValueError(
+                f"{' and '.join(sorted((one, other)))} of the model share their memory, but are two parameters: assign one"
+                " nn.Parameter to both modules to tie them, or clone one."
             )
 
 
-def _overlap(one: Tensor, other: Tensor) -> bool:
-    """Whether two tensors of one storage have numbers in common, as far as the ranges that they span show."""
-    (begin, end), (first, last) = _span(one), _span(other)
-    return begin < last and first < end
+def _ties(module: nn.Module) -> dict[str, str]:
+    """Each parameter's name, and the first name of the same parameter."""
+    first: dict[int, str] = {}
+    return {name: first.setdefault(id(p), name) for name, p in module.named_parameters(remove_duplicate=False)}
 
 
 def _span(tensor: Tensor) -> tuple[int, int]:
+    """From where to where a tensor reaches in memory, gaps included."""
     begin = tensor.data_ptr()
     reach = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
     return begin, begin + (reach + 1) * tensor.element_size()
@@ -496,13 +491,12 @@ def _span(tensor: Tensor) -> tuple[int, int]:
 
 def _compute_alike(modules: Sequence[nn.Module]) -> bool:
     """Whether one of these modules' settings stand for all, and nobody has put another function in the place of theirs."""
-    kind, said = type(modules[0]), modules[0].extra_repr()
-    return all(
+    kind, said, parts = type(modules[0]), modules[0].extra_repr(), len(modules[0]._modules)
+    return kind.__call__ is nn.Module.__call__ and all(
         type(module) is kind
         and module.extra_repr() == said
-        and len(module._modules) == len(modules[0]._modules)
+        and len(module._modules) == parts
         and "forward" not in vars(module)
-        and kind.__call__ is nn.Module.__call__
         for module in modules
     )
 
@@ -519,9 +513,28 @@ def _listeners(modules: Sequence[nn.Module]) -> list[Any]:
     ]
 
 
+class _Arrival:
+    """A hook that tells a stack of a parameter's gradient."""
+
+    def __init__(self, stack: Stack, place: tuple[str, int | None]) -> None:
+        self.stack, self.place = stack, place
+
+    @classmethod
+    def register(cls, parameter: nn.Parameter, stack: Stack, place: tuple[str, int | None]) -> None:
+        """Tell `stack`, and no longer a stack that the parameter was in before."""
+        hooks: Any = parameter._post_accumulate_grad_hooks or {}
+        for key in [key for key, hook in hooks.items() if isinstance(hook, cls)]:
+            del hooks[key]
+        parameter.register_post_accumulate_grad_hook(cls(stack, place))
+
+    def __call__(self, parameter: Tensor) -> None:
+        self.stack._arrived.add(self.place)
+
+
 def _has_hook(parameter: nn.Parameter) -> bool:
+    """Whether a parameter has a hook beside the `_Arrival` that each has."""
     hooks: Any = parameter._post_accumulate_grad_hooks
-    return bool(parameter._backward_hooks) or len(hooks) > 1  # one is ours
+    return bool(parameter._backward_hooks) or len(hooks) > 1
 
 
 def _member(argument: Any, k: int) -> Any:

@@ -73,10 +73,11 @@ def _answer(stack: Stack, x: Tensor) -> Any:
 def check_recipe(stack: Stack, data: Data, recipe: Recipe) -> None:
     """Raise DataError where the recipe asks of the data what they cannot give."""
     m = len(data.x)
-    single = m % (recipe.batch_size or m) == 1 or recipe.batch_size == 1
+    size = min(recipe.batch_size or m, m)
+    single = size == 1 or m % size == 1
     if single and any(isinstance(part, nn.BatchNorm1d) for part in stack.modules[0].modules()):
         raise DataError(
-            f"The last batch would hold a single example ({m} in batches of {recipe.batch_size}), of which batch-norm knows"
+            f"The last batch would hold a single example ({m} in batches of {size}), of which batch-norm knows"
             " no spread: take another batch_size."
         )
     if recipe.augment and data.x.ndim < 3:

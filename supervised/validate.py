@@ -222,7 +222,7 @@ def explained(takes: str, name: str = "") -> Callable[[Callable[P, T]], Callable
         def call(*args: P.args, **kwargs: P.kwargs) -> T:
             try:
                 return function(*args, **kwargs)
-            except Exception as error:
+            except Exception as error:  # whatever numpy, torch or numba raise at wrong arguments
                 if isinstance(error, torch.OutOfMemoryError) or _is_told(error):
                     raise
                 given = _given(function, args, kwargs)

@@ -22,9 +22,9 @@ from unittest import mock
 import gymnasium as gym
 import numba  # noqa: F401  (imported here once, for all)
 import numpy as np
-import scipy.special  # noqa: F401
+import scipy.special  # noqa: F401  (likewise)
 import torch._dynamo
-import torch.utils.tensorboard  # noqa: F401
+import torch.utils.tensorboard  # noqa: F401  (likewise)
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.summary.writer.record_writer import RecordWriter
 from told import NoisyWalk
@@ -146,7 +146,7 @@ def attacked(kind: str, folder: Path, kills: Sequence[Kill], victim: str = "itse
 
     for name in ("fsync", "replace", "link", "unlink", "rename", "truncate"):
         setattr(os, name, wrapped(getattr(os, name)))
-    RecordWriter.write = wrapped(RecordWriter.write)  # type: ignore[method-assign]
+    RecordWriter.write = wrapped(RecordWriter.write)  # type: ignore[method-assign]  # meant so
     KINDS[kind](folder)
     if counted is not None:
         counted.value = next(count) - 1

@@ -9,10 +9,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import matplotlib.figure  # noqa: F401
-import numba  # noqa: F401
+import matplotlib.figure  # noqa: F401  (imported here once, for all children)
+import numba  # noqa: F401  (likewise)
 import safetensors.torch
-import torch.utils.tensorboard  # noqa: F401
+import torch.utils.tensorboard  # noqa: F401  (likewise)
 from told import ROOT
 
 import rl

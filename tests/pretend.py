@@ -30,7 +30,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from unittest import mock
 
 import torch
@@ -124,7 +124,7 @@ class Gpu(Tally):
     """The pretended GPU: what lies on it, and what was counted."""
 
     pretended = True
-    tolerance = {"rtol": 0.0, "atol": 0.0}  # noqa: RUF012
+    tolerance: ClassVar[dict[str, float]] = {"rtol": 0.0, "atol": 0.0}
 
     def __init__(self, memory: int) -> None:
         super().__init__()
@@ -180,7 +180,7 @@ class Moved(torch.autograd.Function):
         return gpu.copy(tensor, to_gpu, non_blocking, **how)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> Any:  # type: ignore[override]  # one gradient, of one output
         return ctx.gpu.copy(gradient, not ctx.to_gpu, False, dtype=ctx.dtype), None, None, None, None
 
 
@@ -426,7 +426,7 @@ def _check_guests(nature: Nature, tensors: list[Tensor], guests: list[Tensor]) -
 class Generator(torch.Generator):
     """A generator that says of which device it is; one of the GPU has CUDA's states of 16 bytes."""
 
-    _states: dict[bytes, Tensor] = {}  # noqa: RUF012  # by the 16 bytes that stand for them
+    _states: ClassVar[dict[bytes, Tensor]] = {}  # by the 16 bytes that stand for them
 
     def __new__(cls, device: Any = "cpu") -> Any:
         made = super().__new__(cls, "cpu")
@@ -434,7 +434,7 @@ class Generator(torch.Generator):
         return made
 
     @property
-    def device(self) -> torch.device:  # type: ignore[override]
+    def device(self) -> torch.device:  # type: ignore[override]  # an attribute there
         return self._device
 
     def full_state(self) -> Tensor:
@@ -635,7 +635,7 @@ class RealGpu(Tally):
     """A real GPU. Of the kinds it counts only "waits", of whatever sort, as torch warns of them."""
 
     pretended = False
-    tolerance = {"rtol": 1e-3, "atol": 1e-4}  # noqa: RUF012
+    tolerance: ClassVar[dict[str, float]] = {"rtol": 1e-3, "atol": 1e-4}
 
     def has(self, tensor: Any) -> bool:
         """Whether it is a tensor on the GPU."""

@@ -19,6 +19,24 @@ from supervised.logger import EVENTS
 ROOT = Path(__file__).parent.parent
 
 
+class Paying(gym.Env[Any, Any]):
+    """Pays these rewards, one a step, whatever is done, and ends; its observation says how many steps were taken."""
+
+    def __init__(self, *rewards: float) -> None:
+        self.rewards = rewards
+        self.observation_space, self.action_space = gym.spaces.Discrete(len(rewards)), gym.spaces.Discrete(2)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[int, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.taken = 0
+        return 0, {}
+
+    def step(self, action: int) -> tuple[int, float, bool, bool, dict[str, Any]]:
+        self.taken += 1
+        last = len(self.rewards) - 1
+        return min(self.taken, last), float(self.rewards[self.taken - 1]), self.taken > last, False, {}
+
+
 class Counting(gym.Env[Any, Any]):
     """Its observation says (episode, step); its reward is 100 * episode + step; it ends at `length`, by either way."""
 

@@ -3,12 +3,11 @@
 import warnings
 from dataclasses import replace
 
-import gymnasium as gym
 import numpy as np
 import pytest
 import torch
 from daily import daily
-from told import curves
+from told import Paying, curves
 
 import rl
 from rl import divergence
@@ -71,26 +70,10 @@ def test_presets_are_not_told_of(env, name):
     assert not said(record)
 
 
-class Steps(gym.Env):
-    """Episodes of three steps; the rewards are 0, -2 and 0.5."""
-
-    def __init__(self):
-        self.observation_space, self.action_space = gym.spaces.Discrete(3), gym.spaces.Discrete(2)
-
-    def reset(self, *, seed=None, options=None):
-        super().reset(seed=seed)
-        self.s = 0
-        return 0, {}
-
-    def step(self, action):
-        self.s += 1
-        return min(self.s, 2), (0.0, -2.0, 0.5)[self.s - 1], self.s == 3, False, {}
-
-
 @pytest.mark.parametrize(("gamma", "expected"), [(0.75, 8.0), (1.0, 6.0), (0.0, 2.0)])
 def test_the_bound_is_that_of_the_rewards_so_far(gamma, expected):
     agent = rl.DQN(network="linear", gamma=gamma, learn_after_steps=1, batch_size=1, reward_scale=0.5)
-    run = rl.start(Steps, agent, 2, steps=100)
+    run = rl.start(lambda: Paying(0, -2, 0.5), agent, 2, steps=100)
     run.advance(1)
     assert run.loop.acting.episodes.bound().tolist() == pytest.approx([np.nan, np.nan], nan_ok=True)  # all were 0
     metrics = run.advance(20)
@@ -111,15 +94,10 @@ def test_who_exceeds_the_bound(q_max, q_mean, expected):
 def test_large_first_values_are_no_divergence():
     """Rewards of 0.001 allow less than what the first weights say."""
 
-    class Faint(Steps):
-        def step(self, action):
-            obs, _, *rest = super().step(action)
-            return obs, 1e-3, *rest
-
     agent = rl.DQN(network="mlp(32)", gamma=0.5, learn_after_steps=10, batch_size=8)
     with warnings.catch_warnings(record=True) as record:
         warnings.simplefilter("always")
-        run = rl.start(Faint, agent, 3, steps=500)
+        run = rl.start(lambda: Paying(1e-3, 1e-3, 1e-3), agent, 3, steps=500)
         metrics = run.advance(15)
     assert (metrics["train/q_bound"] > 2e-3).all()
     assert not said(record)

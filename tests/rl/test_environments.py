@@ -266,19 +266,19 @@ def dice(draw):
     ("draw", "words"),
     [
         (lambda env: random.random(), "draws from random, which everything in a process shares"),
-        (lambda env: np.random.rand(), "draws from numpy.random, which everything"),  # noqa: NPY002
+        (lambda env: np.random.rand(), "draws from numpy.random, which everything"),  # noqa: NPY002  (the shared one is meant)
         (lambda env: torch.rand(1).item(), "draws from torch's default generator, which everything"),
         (lambda env: env.own.random(), "answers otherwise each time"),
         (lambda env: np.random.default_rng().random(), "answers otherwise each time"),
     ],
 )
 def test_randomness_that_does_not_follow_the_seed_is_told_of_once(draw, words):
-    before = random.getstate(), np.random.get_state()[1].copy(), torch.random.get_rng_state()  # noqa: NPY002
+    before = random.getstate(), np.random.get_state()[1].copy(), torch.random.get_rng_state()  # noqa: NPY002  (the shared one is meant)
     with pytest.warns(RuntimeWarning, match=words) as told:
         run = rl.start(dice(draw), SMALL, seeds=2)
     assert len(told) == 1
     assert random.getstate() == before[0]
-    assert np.array_equal(np.random.get_state()[1], before[1])  # noqa: NPY002
+    assert np.array_equal(np.random.get_state()[1], before[1])  # noqa: NPY002  (the shared one is meant)
     assert torch.equal(torch.random.get_rng_state(), before[2])
     run.advance(20)
 

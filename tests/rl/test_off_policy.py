@@ -8,7 +8,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from told import curves
+from told import Paying, curves
 from torch import nn
 
 import rl
@@ -264,23 +264,8 @@ def test_curves_tell_what_the_guide_says(tmp_path):
 
 
 def test_the_promise_and_what_came_of_it():
-    class Two(gym.Env):
-        """Two steps, reward 1 and then 2."""
-
-        def __init__(self):
-            self.observation_space, self.action_space = gym.spaces.Discrete(2), gym.spaces.Discrete(2)
-
-        def reset(self, *, seed=None, options=None):
-            super().reset(seed=seed)
-            self.s = 0
-            return 0, {}
-
-        def step(self, action):
-            self.s += 1
-            return 1, float(self.s), self.s == 2, False, {}
-
     agent = rl.DQN(**{**SMALL, "network": "linear"}, gamma=0.5)
-    run = rl.start(Two, agent, 2, steps=100)
+    run = rl.start(lambda: Paying(1, 2), agent, 2, steps=100)
     with torch.no_grad():
         run.agent.online.weights["head.weight"][:, 1, 0] = 7.0
     run.advance(20)

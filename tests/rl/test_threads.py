@@ -1,5 +1,7 @@
 """How many of torch's threads a Q-network computes with in a loop of one's own."""
 
+from typing import ClassVar
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from supervised import bits
 class Noting(nn.Module):
     """A linear network that notes how many threads it computes with."""
 
-    seen: set[int] = set()  # noqa: RUF012
+    seen: ClassVar[set[int]] = set()
 
     def __init__(self, inputs: int, outputs: int, hidden: int) -> None:
         super().__init__()

@@ -213,6 +213,53 @@ def test_weights_that_share_memory_without_being_one_are_refused():
         Stack(sometimes, 2)
 
 
+def test_members_that_tie_other_weights_are_refused():
+    which = itertools.cycle([0, 1])
+
+    def three():
+        net = nn.Sequential(*(nn.Linear(WIDTH, WIDTH) for _ in range(3)))
+        net[2].weight = net[next(which)].weight
+        return net
+
+    with pytest.raises(ValueError, match=r"seeds 0 and 1 tie their weights differently: 2\.weight is"):
+        Stack(three, 2)
+    again = itertools.cycle([False, True])
+
+    def alias():
+        net = MLP(WIDTH, 3, (4,))
+        if next(again):
+            net.other = net.head
+        return net
+
+    with pytest.raises(ValueError, match="tie their weights differently"):
+        Stack(alias, 2)
+
+
+def test_every_pair_that_shares_memory_is_seen():
+    def views():
+        net = nn.Sequential(*(nn.Linear(WIDTH, WIDTH) for _ in range(3)))
+        whole = torch.randn(4 * WIDTH, WIDTH)
+        for part, begin in zip(net, (0, WIDTH, WIDTH), strict=True):
+            part.weight = nn.Parameter(whole[begin : begin + WIDTH])
+        return net
+
+    with pytest.raises(ValueError, match=r"1\.weight and 2\.weight of the model share their memory"):
+        Stack(views, 1)
+
+
+def test_a_member_that_another_stack_adopts_is_computed_as_before():
+    """Each stack hears of its own gradients, which are no hooks of a user's."""
+    first = Stack(lambda: MLP(WIDTH, 3, (7,)), 2)
+    second = Stack.of([first.member(1)], 1)
+    assert not second._listened()
+    assert_autograd(second, torch.randn(1, 5, WIDTH))
+    y = second(torch.randn(1, 5, WIDTH))
+    second.zero_grad()
+    y.sum().backward()
+    assert not second.idle()
+    assert not first._arrived
+
+
 class Switched(nn.Module):
     """Which layer has a part is a matter of the input's first number."""
 
