@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from supervised import bits, chain, fused, streams
 from supervised.device import choose
@@ -95,7 +96,7 @@ class Stack:
         trained = [name for name, p in members[0].items() if p.requires_grad]
         self._side_by_side(members, trained)
         self._names = {id(p): name for name, p in members[0].items()}
-        self._listeners = _listeners(self.modules)
+        self._listeners, self._heard, self._hooks_seen = _listeners(self.modules), False, -1
         self._watch_arrivals(members, trained)
         self.zero_grad()
         op = self.lift(self.modules)
@@ -289,7 +290,11 @@ class Stack:
 
     def _listened(self) -> bool:
         """Whether somebody has put a hook on a module or parameter, which only a call of the module itself would reach."""
-        return any(self._listeners) or (torch.is_grad_enabled() and any(map(_has_hook, self._parameters.values())))
+        # Torch numbers all hooks of a process: where none has come since the last look, and none was there, none is.
+        if self._heard or self._hooks_seen != RemovableHandle.next_id:
+            self._hooks_seen = RemovableHandle.next_id
+            self._heard = any(self._listeners) or any(map(_has_hook, self._parameters.values()))
+        return self._heard
 
     def zero_grad(self) -> None:
         """Put every gradient to zero, and back into the stack's memory should somebody have taken it out."""
