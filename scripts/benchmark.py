@@ -46,7 +46,8 @@ class Settings:
 
     what: Annotated[Literal["tables", "supervised", "deep", "learning", "cuda"], tyro.conf.Positional] = "tables"
     """tables: Q-learning compiled and in the plain loop, against the classic numpy loop. supervised: epochs of an MLP and a
-    CNN against the usual loop, Keras and Lightning (pip install '.[benchmark]'), and 32 members at once against one by one. deep:
+    CNN against the usual loop, Keras and Lightning (pip install '.[benchmark]'), 32 members at once against one by one, and an
+    epoch of the MLP beside the shortest loop that PyTorch allows, with an interval. deep:
     Q-networks in CartPole. learning: no speed, but what an agent learns in ENV. cuda: Q-networks and fits on a GPU; without
     one everything runs small on a pretended GPU, to show that it runs, and no speed is given."""
     env: Annotated[str, tyro.conf.Positional] = "CartPole-v1"
@@ -61,6 +62,8 @@ class Settings:
     """For learning: greedy episodes a seed at the end."""
     repeats: int = 5
     """How often each is timed, in turn; medians are shown."""
+    pairs: int = 15
+    """For supervised: epochs of the MLP, each followed by one of the plain PyTorch loop."""
     data_dir: Path | None = None
     """For supervised: the folder of MNIST's idx files; without it pictures of noise, which take the same time."""
     parts: tuple[int, ...] = ()
@@ -217,11 +220,24 @@ def pictures(settings: Settings, console: Console) -> tuple[Data, Data | None]:
 
 def in_turn(ways: dict[str, Callable[[], float]], repeats: int) -> dict[str, float]:
     """Time each way in turn, so that what else the machine does falls on all of them -> the median of each."""
+    return {name: statistics.median(found) for name, found in rounds(ways, repeats).items()}
+
+
+def rounds(ways: dict[str, Callable[[], float]], repeats: int) -> dict[str, list[float]]:
+    """Each way's times, one a round."""
     times: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(repeats):
         for name, way in ways.items():
             times[name].append(way())
-    return {name: statistics.median(found) for name, found in times.items()}
+    return times
+
+
+def median_ratio(ours: list[float], theirs: list[float]) -> tuple[float, float, float]:
+    """The median of the ratios of times taken in the same round, with the 95 % interval of a bootstrap."""
+    ratios = np.array(ours) / np.array(theirs)
+    draws = np.random.default_rng(0).choice(ratios, (10_000, len(ratios)))
+    low, high = np.quantile(np.median(draws, 1), (0.025, 0.975))
+    return float(np.median(ratios)), float(low), float(high)
 
 
 def seconds(step: Callable[[], object], count: int) -> float:
@@ -241,6 +257,15 @@ def mlp_epoch(train: Data, settings: Settings, console: Console) -> dict[str, fl
         except ImportError as error:
             console.print(f"{name} is left out: {error}. Install the benchmark extra to see it.")
     return in_turn(ways, settings.repeats)
+
+
+def mlp_pairs(train: Data, pairs: int, console: Console) -> dict[str, float]:
+    """An epoch of the MLP beside the shortest loop that PyTorch allows, in turn."""
+    fit = Fit(Stack(lambda: MLP(784, 10, (256, 256)), [0]), train, None, Recipe(batch_size=peers.BATCH))
+    found = rounds({"ours": lambda: seconds(fit.advance, 1), "plain": peers.plain_mlp(*train)}, pairs)
+    ratio, low, high = median_ratio(found["ours"], found["plain"])
+    console.print(f"An epoch takes {ratio:.3f} [{low:.3f}, {high:.3f}] times that of the plain loop ({pairs} pairs).")
+    return {"ratio": ratio, "low": low, "high": high, "pairs": pairs}
 
 
 def cnn_epoch(train: Data, test: Data | None, settings: Settings) -> tuple[dict[str, float], dict[str, float]]:
@@ -315,13 +340,14 @@ def fitting(settings: Settings, console: Console) -> dict[str, Any]:
                 "" if i else what, who, f"{time_:.4g}", f"{time_ / ours:.2f}x", "" if right is None else f"{right:.4f}"
             )
     console.print(table)
-    return {"seconds": found, "cnn_accuracy": accuracy}
+    return {"seconds": found, "cnn_accuracy": accuracy, "plain_loop": mlp_pairs(train, settings.pairs, console)}
 
 
 def command() -> int:
     settings = tyro.cli(Settings)
     try:
         integer(settings.repeats, "--repeats", 1)
+        integer(settings.pairs, "--pairs", 1)
     except ArgumentError as error:
         print(f"Error: {error}", file=sys.stderr)
         return 1

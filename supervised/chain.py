@@ -52,8 +52,9 @@ def link(*kinds: type[nn.Module]) -> Callable[[M], M]:
 class Chain:
     """Links one after another."""
 
-    def __init__(self, links: Sequence[Link], parameters: Sequence[nn.Parameter]) -> None:
+    def __init__(self, links: Sequence[Link], parameters: Sequence[nn.Parameter], first: int) -> None:
         self.links, self.parameters = list(links), [p for p in parameters if p.requires_grad]  # of the first member
+        self.first = first  # the first link that is trained: nobody needs the gradient by its input
 
     def fits(self, x: Any) -> bool:
         """Whether x has the axes that the links are written for, [N, B, features] or what is flattened to that."""
@@ -74,8 +75,8 @@ class Chain:
 
         def pull_back(gradient: Tensor) -> None:
             check_gradient(gradient, passed[-1])
-            for i in reversed(range(len(self.links))):
-                gradient = self.links[i].backward(gradient, passed[i], passed[i + 1], i > 0)
+            for i in reversed(range(self.first, len(self.links))):
+                gradient = self.links[i].backward(gradient, passed[i], passed[i + 1], i > self.first)
 
         return passed[-1], pull_back
 
@@ -102,7 +103,10 @@ def chain(stack: Stack, modules: Sequence[nn.Module], compiled: bool = False) ->
         if made is None:
             return None
         found.append(made)
-    return Chain(_fused(stack, found) if compiled else found, parameters)
+    # Where the first layers are made one, they begin with that one, so its place is the same.
+    trained = [any(parameter.requires_grad for parameter in parts[0].parameters()) for parts in layers]
+    first = trained.index(True) if True in trained else len(layers)
+    return Chain(_fused(stack, found) if compiled else found, parameters, first)
 
 
 def _fused(stack: Stack, links: list[Link]) -> list[Link]:

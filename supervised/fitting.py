@@ -161,10 +161,10 @@ class Fit:
         """One step of each optimizer -> loss [N], share of right answers [N], the state after, measures [N]."""
         if self.recipe.optimizer == "LBFGS":
             return (*self._learn_by_lbfgs(x, y), None, {})
-        prediction, state = self._predict(x, state)
-        loss = losses.per_seed(*self._losses(prediction, y))
-        self.stack.zero_grad()
-        loss.sum().backward()
+        prediction, state, pull_back = self._forward(x, state)
+        prediction.requires_grad_()
+        loss = losses.per_seed(*self._losses(self._wide(prediction), y))
+        pull_back(*torch.autograd.grad(loss.sum(), prediction))
         found: dict[str, Tensor] = {}
         if self.recipe.clip_norm is not None:
             found["train/gradient_norm"] = clip_per_seed(self.stack, self.recipe.clip_norm)
@@ -177,7 +177,7 @@ class Fit:
             after = [self.stack.weights[name].detach() for name in self.stack.gradients]
             moved = norms(self.stack, [a - b for a, b in zip(after, before, strict=True)])
             found["train/update_to_weight"] = moved / norms(self.stack, before).clamp(min=1e-30)
-        return loss.detach(), self._right(prediction.detach(), y), detached(state), found
+        return loss.detach(), self._right(self._wide(prediction).detach(), y), state, found
 
     def _learn_by_lbfgs(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         found: list[Tensor] = []
@@ -196,11 +196,23 @@ class Fit:
             optimizer.step(closure)  # type: ignore[arg-type]  # torch's type wants a float, its code a tensor
         return torch.stack(found), torch.stack(right)
 
-    def _predict(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
+    def _forward(self, x: Tensor, state: Any) -> tuple[Tensor, Any, Callable[[Tensor], None]]:
+        """The predictions, the state after them, and how a gradient by the predictions goes back to the weights."""
         with self._precision():
-            output = self.stack(x, state) if self.recipe.bptt_steps is not None else self.stack(x)
-        prediction, state = output if self.recurrent else (output, None)
-        return prediction.float() if self.manner.bf16 else prediction, state
+            if not self.recurrent:
+                prediction, pull_back = self.stack.vjp(x)
+                return prediction, None, pull_back
+            output, after = self.stack(x, state) if self.recipe.bptt_steps is not None else self.stack(x)
+
+        def through_time(gradient: Tensor) -> None:
+            self.stack.zero_grad()
+            output.backward(gradient)
+
+        return output.detach(), detached(after), through_time
+
+    def _wide(self, prediction: Tensor) -> Tensor:
+        """The predictions in the precision of the loss."""
+        return prediction.float() if self.manner.bf16 else prediction
 
     def _precision(self) -> contextlib.AbstractContextManager[Any]:
         return torch.autocast(self.stack.device.type, torch.bfloat16) if self.manner.bf16 else contextlib.nullcontext()

@@ -20,10 +20,10 @@ def noise(count=200):
     return x, torch.randint(10, (count,), generator=generator)
 
 
-@pytest.mark.parametrize("peer", ["data_loader", "keras", "lightning"])
+@pytest.mark.parametrize("peer", ["data_loader", "plain_mlp", "keras", "lightning"])
 def test_an_epoch_of_a_peer(peer, monkeypatch):
     monkeypatch.setenv("KERAS_BACKEND", "torch")
-    if peer != "data_loader":
+    if peer in ("keras", "lightning"):
         pytest.importorskip(peer)
     assert getattr(peers, peer)(*noise())() > 0
 

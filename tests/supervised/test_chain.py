@@ -163,3 +163,27 @@ def test_the_wrong_number_of_inputs_is_told():
     stack = Stack(lambda: MLP(4, 3, (8,)), range(2), compiled=True)
     with pytest.raises(ValueError, match="takes 4 numbers, not 5"):
         stack.vjp(torch.randn(2, 6, 5))
+
+
+@pytest.mark.parametrize("frozen", [0, 1])
+def test_no_gradient_is_computed_for_what_nobody_asks_for(frozen, monkeypatch):
+    """The input needs none, nor does a layer that is not trained and has none that is trained before it."""
+
+    def make():
+        net = nn.Sequential(nn.Flatten(), nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 3))
+        net[1].requires_grad_(not frozen)
+        return net
+
+    stack, shapes, product = Stack(make, 2), [], torch.bmm
+
+    def counted(a, b, **settings):
+        shapes.append([*a.shape, b.shape[-1]])
+        return product(a, b, **settings)
+
+    monkeypatch.setattr(torch, "bmm", counted)
+    x, slope = batch(2, 4, 6, 3)
+    _, pull_back = stack.vjp(x)
+    pull_back(slope)
+    by_weights = [[2, 3, 4, 5], [2, 5, 4, 6]]  # of the second layer and of the first, summed over the batch of 4
+    by_inputs = [[2, 4, 3, 5]]  # of the second layer alone
+    assert sorted(shapes) == sorted(by_weights[:1] if frozen else by_weights + by_inputs)
