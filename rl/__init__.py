@@ -17,7 +17,7 @@ from rl.agents.sweeping import PrioritisedSweeping, RMax
 from rl.agents.table import TableAgent
 from rl.agents.traces import QLambda, SARSALambda
 from rl.agents.weighted import WeightedQ
-from rl.describe import register
+from rl.core.registry import register
 from rl.evaluate import Evaluation
 from rl.policy import NetworkPolicy, TablePolicy, load_policy
 from rl.replay import Replay

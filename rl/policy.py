@@ -16,7 +16,7 @@ from rl import jit, masked
 from rl.agents.deep import DeepAgent
 from rl.agents.linear import LinearAgent
 from rl.agents.table import check_allowed
-from rl.describe import AGENTS, check, for_policy, from_json, to_json
+from rl.core.registry import AGENTS, check, for_policy, from_json, to_json
 from rl.explore import BOLTZMANN, EPSILON_GREEDY, NOISE, by_rule, choose, greedy
 from rl.masked import best_allowed
 from rl.observations import leaves

@@ -23,11 +23,12 @@ from envs.contract import raised_by_environment
 from envs.repeatable import why_not_repeatable
 from envs.running import Statistics, per_seed
 from envs.source import EnvLike, Source, from_description, source
-from rl import describe, divergence
+from rl import divergence
 from rl.agents.deep import DeepAgent, check_learner
 from rl.agents.linear import LinearAgent
 from rl.agents.table import TableAgent
-from rl.describe import Description
+from rl.core import registry
+from rl.core.registry import Description
 from rl.evaluate import Evaluation, Exact, by_episodes, exact_of
 from rl.explore import EPSILON_GREEDY, UPPER_BOUND
 from rl.policy import NetworkPolicy, TablePolicy
@@ -219,7 +220,7 @@ class Run:
         """What the run is, as JSON values: a resumed run must have the same."""
         return {
             "env": self.where.description or {"name": self.where.name},
-            "agent": describe.to_json(self.description),
+            "agent": registry.to_json(self.description),
             "seeds": list(self.seeds),
             "envs_per_seed": self.envs_per_seed,
         }
@@ -283,7 +284,7 @@ def start(
 
     steps: what schedules without a horizon of their own span (100 000 if not given). The rest is as in `rl.train`.
     """
-    describe.check(description)
+    registry.check(description)
     numbers = seeds_of(seeds)
     horizon = check_steps(DEFAULT_HORIZON if steps is None else steps)
     return Run(source(env, env_kwargs), description, numbers, envs_per_seed, horizon, workers, device)
@@ -338,12 +339,12 @@ def restored(
                 " env=..."
             )
         where = from_description(config["env"]) if env is None else source(env, env_kwargs)
-        description = describe.from_json(config["agent"], network=network, mask=mask)
+        description = registry.from_json(config["agent"], network=network, mask=mask)
         if network is not None and not callable(getattr(description, "network", None)):
             raise CheckpointError(
                 "network=... was given, but the agent in this file was made without a function for it."
             )
-        if type(description).__name__ not in describe.AGENTS:
+        if type(description).__name__ not in registry.AGENTS:
             raise CheckpointError(f"{path} names no agent.")
         numbers = seeds_of(config["seeds"])
         run = Run(

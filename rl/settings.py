@@ -11,23 +11,10 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from rl.agents import dqn, q_learning
-from rl.agents.average import RLearning
-from rl.agents.double_q import DoubleQ
 from rl.agents.dqn import DQN
-from rl.agents.dyna import DynaQ
-from rl.agents.linear import LinearSARSA
-from rl.agents.monte_carlo import MonteCarlo
-from rl.agents.n_step import NStepSARSA, TreeBackup
-from rl.agents.q_learning import QLearning
-from rl.agents.sarsa import SARSA, ExpectedSARSA
-from rl.agents.speedy import SpeedyQ
-from rl.agents.sweeping import PrioritisedSweeping, RMax
-from rl.agents.table import Tabular
-from rl.agents.traces import QLambda, SARSALambda
-from rl.agents.weighted import WeightedQ
-from rl.describe import Description
-from rl.explore import UCB, EpsilonGreedy
+from rl.core import registry
+from rl.core.registry import Description
+from rl.explore import EpsilonGreedy
 from supervised.schedules import Inverse, Linear
 from supervised.validate import instance, optional
 
@@ -147,30 +134,6 @@ def steps_for(env: str) -> int:
     return 100_000 if tuned is None else tuned.steps
 
 
-FAMILY: dict[str, Tabular] = {
-    "sarsa": SARSA(),
-    "expected-sarsa": ExpectedSARSA(),
-    "double-q": DoubleQ(),
-    "n-step-sarsa": NStepSARSA(),
-    "tree-backup": TreeBackup(),
-    "sarsa-lambda": SARSALambda(),
-    "true-online-sarsa-lambda": SARSALambda(traces="dutch", step_size=Linear(0.2, 0.001)),
-    "q-lambda": QLambda(),
-    "monte-carlo": MonteCarlo(),
-    "dyna-q": DynaQ(),
-    "dyna-q-plus": DynaQ(bonus=1e-4),
-    "prioritised-sweeping": PrioritisedSweeping(),
-    "r-max": RMax(),
-    "speedy-q": SpeedyQ(),
-    "weighted-q": WeightedQ(),
-    "r-learning": RLearning(),
-    # Q-learning that explores by what it has not tried. The scale of UCB goes with that of the returns.
-    "ucb": QLearning(explore=UCB(30.0)),
-    "count-bonus": QLearning(count_bonus=0.1, explore=EpsilonGreedy(0.05)),
-    "optimistic": QLearning(initial_q=1.0, explore=EpsilonGreedy(0.05)),
-}
-
-
 def presets(env: str | None = None) -> dict[str, Description]:
     """Every agent by name. env: an environment's id.
 
@@ -178,7 +141,7 @@ def presets(env: str | None = None) -> dict[str, Description]:
     "best" is double DQN as it comes.
     """
     optional(instance, env, "env", str, "the id of an environment")
-    found: dict[str, Any] = {**q_learning.presets(), **FAMILY, "linear-sarsa": LinearSARSA(), **dqn.presets()}
+    found: dict[str, Any] = registry.presets()
     found["best"] = found["double-dqn"]
     tuned = None if env is None else TUNED.get(_stem(env))
     if tuned is not None:

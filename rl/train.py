@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from envs.source import EnvLike, source
-from rl import describe, pictures
+from rl import pictures
 from rl.agents.deep import DeepAgent, NotFinite
-from rl.describe import Description
+from rl.core import registry
+from rl.core.registry import Description
 from rl.greedy import STEP_LIMIT
 from rl.run import Run, Shared, check_steps, restored, start
 from rl.workers import shared
@@ -158,7 +159,7 @@ def _open(
     where = source(env, settings.pop("env_kwargs"))
     wanted = {
         "env": where.description or {"name": where.name},
-        "agent": describe.to_json(agent),
+        "agent": registry.to_json(agent),
         "seeds": list(seeds_of(seeds)),
         "envs_per_seed": integer(settings.pop("envs_per_seed"), "envs_per_seed", 1),
     }
@@ -176,7 +177,7 @@ def _config(saved: Saved) -> Any:
     """What a saved run is, as `Run.config` would say it today. What cannot be read is left as it is: it differs."""
     config: Any = saved.meta.get("config")
     with contextlib.suppress(KeyError, TypeError, ValueError, AttributeError):
-        return {**config, "agent": describe.current(config["agent"])}
+        return {**config, "agent": registry.current(config["agent"])}
     return config
 
 

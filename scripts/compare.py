@@ -29,19 +29,12 @@ from textbook import gap, textbook
 
 import rl
 from rl.agents.table import Tabular
+from rl.core import registry
 from rl.results import near
 from supervised import results
 from supervised.validate import choice, integer, optional
 
 STEPS = {"FrozenLake-v1": 1_000_000, "CliffWalking-v1": 1_000_000, "Taxi-v4": 500_000}
-GROUPS = {
-    "learning from one step": ("sarsa", "expected-sarsa", "double-q", "weighted-q", "speedy-q"),
-    "from many": ("n-step-sarsa", "tree-backup", "sarsa-lambda", "true-online-sarsa-lambda", "q-lambda", "monte-carlo"),
-    "from a model": ("dyna-q", "dyna-q-plus", "prioritised-sweeping", "r-max"),
-    "exploring": ("ucb", "count-bonus", "optimistic"),
-    "lecture notes": ("lecture-dummy", "lecture-epsilon", "lecture-noise", "lecture-slippery"),
-    "the classic": ("q-learning",),
-}
 DOCS = Path(__file__).parent.parent / "docs"
 INTRODUCTION = """# The tabular family beside the exact optimum
 
@@ -235,7 +228,7 @@ def main(settings: Settings, console: Console) -> None:
                 for beside in panel.beside:
                     desk.seeds(f"{what}, {beside}", panels.numbers(one, beside)[-1], range(seeds), "", panel.digits)
         drawn = (
-            panels.draw_groups(chosen, found, GROUPS, "q-learning")
+            panels.draw_groups(chosen, found, {group: list(names) for group, names in registry.PRESETS.items()}, "q-learning")
             if settings.what == "tables"
             else panels.draw(chosen, found)
         )

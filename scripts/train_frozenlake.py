@@ -27,13 +27,7 @@ from rl.train import CHECKPOINT
 from supervised.logger import Logger
 from supervised.results import write, write_bytes
 
-Agent = Literal[
-    *("q-learning", "lecture-dummy", "lecture-epsilon", "lecture-noise", "lecture-slippery"),
-    *("sarsa", "expected-sarsa", "double-q", "n-step-sarsa", "tree-backup", "sarsa-lambda", "true-online-sarsa-lambda"),
-    *("q-lambda", "monte-carlo", "dyna-q", "dyna-q-plus", "prioritised-sweeping", "r-max", "speedy-q", "weighted-q"),
-    *("ucb", "count-bonus", "optimistic"),
-    *("q-network", "dqn-2013", "dqn-2015", "dqn", "double-dqn"),
-]
+Agent = Literal[*rl.presets()]
 
 
 @dataclass

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from rl.agents.table import Moment, Tabular, check_number, check_unused
+from rl.core.registry import add_presets, register
 from rl.explore import highest
 from supervised.schedules import Schedule
 
@@ -41,6 +42,7 @@ def learn(table: Average, t: Moment, rng: Any) -> float:
     return error
 
 
+@register
 @dataclass(frozen=True)
 class RLearning(Tabular):
     """R-learning, for tasks without an end. gain_step_size: beta, in [0, 1]. Nothing is discounted. The rest as in `Tabular`."""
@@ -67,3 +69,6 @@ class RLearning(Tabular):
 
     def constants(self) -> dict[str, np.ndarray]:
         return {"rate": np.array([float(self.gain_step_size)])}
+
+
+add_presets("without an end", {"r-learning": RLearning()})

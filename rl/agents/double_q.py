@@ -11,6 +11,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from rl.agents.table import Moment, Tabular
+from rl.core.registry import add_presets, register
 from rl.explore import greedy_action
 
 
@@ -46,6 +47,7 @@ def learn(table: TwoTables, t: Moment, rng: Any) -> float:
     return error
 
 
+@register
 @dataclass(frozen=True)
 class DoubleQ(Tabular):
     """Double Q-learning; for its settings see `Tabular`. Each of the two tables learns from half of the steps."""
@@ -59,3 +61,6 @@ class DoubleQ(Tabular):
 
     def begin(self, tables: dict[str, np.ndarray]) -> None:
         tables["one"][:] = tables["two"][:] = tables["q"]
+
+
+add_presets("learning from one step", {"double-q": DoubleQ()})

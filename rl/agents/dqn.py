@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from rl import jit, losses, networks, targets
 from rl.agents.deep import DeepAgent, Learned
+from rl.core.registry import add_presets, register
 from rl.explore import EpsilonGreedy, Explore
 from rl.observations import CHANNELS
 from rl.types import Batch
@@ -102,6 +103,7 @@ def learn(agent: DeepAgent, batch: Batch, measured: bool) -> Learned:
     return Learned(pull_back, gradient, error, metrics)
 
 
+@register
 @dataclass(frozen=True)
 class DQN:
     """Deep Q-learning.
@@ -228,10 +230,10 @@ def _check_together(d: DQN) -> None:
         )
 
 
-def presets() -> dict[str, DQN]:
-    """The lectures' ladder (L 06 to 07_3) and the usual variants, by name."""
-    every_step: dict[str, Any] = {"capacity_steps": None, "batch_size": 1, "learn_after_steps": 0}
-    return {
+_EVERY_STEP: dict[str, Any] = {"capacity_steps": None, "batch_size": 1, "learn_after_steps": 0}
+add_presets(
+    "networks",  # the lectures' ladder (L 06 to 07_3) and the usual variants
+    {
         # L 06, 07_1: a linear network, no replay, no target network. SGD at .1 on the squared error is a table's step .2.
         "q-network": DQN(
             network="linear",
@@ -240,7 +242,7 @@ def presets() -> dict[str, DQN]:
             loss="squared",
             max_grad_norm=None,
             target_every_updates=None,
-            **every_step,
+            **_EVERY_STEP,
         ),
         # Mnih et al. (2013), L 07_2: a replay, and no target network. The error is squared, and nothing is clipped: clipped
         # errors, or gradients, would let the many small errors that push values up outweigh the few large ones.
@@ -258,4 +260,5 @@ def presets() -> dict[str, DQN]:
         "dueling-dqn": DQN(dueling=True),
         "prioritised-dqn": DQN(prioritised=True),
         "n-step-dqn": DQN(n_step=3),
-    }
+    },
+)

@@ -17,6 +17,7 @@ import numpy as np
 from rl.agents.model import check_outcomes, count, drawn, outcome_of, outcomes_of, rarest
 from rl.agents.q_learning import learn as learn_once
 from rl.agents.table import MOST_TIMES, Moment, Tabular, check_count, check_number, check_unused
+from rl.core.registry import add_presets, register
 from rl.explore import highest
 
 
@@ -95,6 +96,7 @@ def learn(table: Planned, t: Moment, rng: Any) -> float:
     return error
 
 
+@register
 @dataclass(frozen=True)
 class DynaQ(Tabular):
     """Dyna-Q.
@@ -147,3 +149,6 @@ class DynaQ(Tabular):
             pairs = arrays["state"][k, :count] * actions + arrays["action"][k, :count]
             if sorted(pairs.tolist()) != np.flatnonzero(known).tolist():  # else the list would outgrow its room
                 raise ValueError("The saved pairs that can be made up are not those that were tried.")
+
+
+add_presets("from a model", {"dyna-q": DynaQ(), "dyna-q-plus": DynaQ(bonus=1e-4)})

@@ -19,6 +19,7 @@ from torch import Tensor
 from rl import jit
 from rl.agents.table import MOST_BYTES, check_count, check_expected, check_number
 from rl.agents.traces import DUTCH, FAINT, KINDS, REPLACING
+from rl.core.registry import add_presets, register
 from rl.explore import EpsilonGreedy, Explore
 from rl.observations import parts_of
 from rl.spaces import SpaceError, actions_of
@@ -118,6 +119,7 @@ def forget(m: Memory, r: int) -> None:
     m.old[r] = 0.0
 
 
+@register
 @dataclass(frozen=True)
 class LinearSARSA:
     """Semi-gradient SARSA(lambda) over tiles.
@@ -247,3 +249,6 @@ def _bounds(value: Any, name: str, none: bool) -> Bounds:
     if len(low) != len(high) or not all(math.isfinite(x) for x in (*low, *high)):
         raise ArgumentError(f"{name} are (lowest, highest), as many finite numbers each, or None, not {shown(value)}.")
     return low, high
+
+
+add_presets("tiles", {"linear-sarsa": LinearSARSA()})

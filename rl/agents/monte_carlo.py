@@ -13,6 +13,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from rl.agents.table import Moment, OnPolicy, check_count
+from rl.core.registry import add_presets, register
 from supervised.validate import flag, store
 
 
@@ -68,6 +69,7 @@ def learn(table: Episode, t: Moment, rng: Any) -> float:
     return total
 
 
+@register
 @dataclass(frozen=True)
 class MonteCarlo(OnPolicy):
     """Monte-Carlo control.
@@ -99,3 +101,6 @@ class MonteCarlo(OnPolicy):
 
     def limits(self, states: int, actions: int) -> dict[str, int]:
         return {"state": states, "action": actions, "time": 2**62}
+
+
+add_presets("from many", {"monte-carlo": MonteCarlo()})

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from rl.agents.table import Moment, OnPolicy, Tabular, check_count
+from rl.core.registry import add_presets, register
 from rl.explore import TableExplore, forbidden, highest
 from supervised.schedules import Schedule
 
@@ -106,6 +107,7 @@ def learn_tree(table: Window, t: Moment, rng: Any) -> float:
     return error
 
 
+@register
 @dataclass(frozen=True)
 class NStepSARSA(OnPolicy):
     """n-step SARSA. n: how many steps are looked at; the rest as in `OnPolicy`."""
@@ -130,6 +132,7 @@ class NStepSARSA(OnPolicy):
         return {"state": states, "action": actions, "first": self.n, "count": self.n}
 
 
+@register
 @dataclass(frozen=True)
 class TreeBackup(NStepSARSA):
     """n-step Tree Backup towards the greedy policy. n: how many steps are looked at; the rest as in `Tabular`."""
@@ -141,3 +144,6 @@ class TreeBackup(NStepSARSA):
     respects_masks: ClassVar[bool] = True
     needs_next_action: ClassVar[bool] = False
     on_policy: ClassVar[bool] = False
+
+
+add_presets("from many", {"n-step-sarsa": NStepSARSA(), "tree-backup": TreeBackup()})

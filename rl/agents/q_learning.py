@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from rl.agents.table import Moment, Table, Tabular
-from rl.explore import EpsilonGreedy, highest
+from rl.core.registry import add_presets, register
+from rl.explore import UCB, DecayingNoise, EpsilonGreedy, Greedy, highest
 from supervised.schedules import Inverse
 
 
@@ -27,6 +28,7 @@ def learn(table: Table, t: Moment, rng: Any) -> float:
     return error
 
 
+@register
 @dataclass(frozen=True)
 class QLearning(Tabular):
     """Tabular Q-learning; for its settings see `Tabular`."""
@@ -35,20 +37,27 @@ class QLearning(Tabular):
     respects_masks: ClassVar[bool] = True
 
 
-def presets() -> dict[str, QLearning]:
-    """The lectures' settings by name (lecture codes 03_0 to 05), and what converges."""
-    lecture_epsilon = Inverse(1.0, every=100, stairs=True, unit="episodes")
-    noise = Inverse(1.0, unit="episodes")
-    from rl.explore import DecayingNoise, Greedy
-
-    return {
-        "q-learning": QLearning(),
-        # 03_0: dummy Q-learning, no discount, no exploration but random ties, for the deterministic lake.
+add_presets("the classic", {"q-learning": QLearning()})
+add_presets(
+    "exploring",  # by what was not tried. The scale of UCB goes with that of the returns.
+    {
+        "ucb": QLearning(explore=UCB(30.0)),
+        "count-bonus": QLearning(count_bonus=0.1, explore=EpsilonGreedy(0.05)),
+        "optimistic": QLearning(initial_q=1.0, explore=EpsilonGreedy(0.05)),
+    },
+)
+# 1/(episode//100 + 1), and randn / (episode + 1).
+_STAIRS = EpsilonGreedy(Inverse(1.0, every=100, stairs=True, unit="episodes"), ties="first")
+_NOISE = DecayingNoise(Inverse(1.0, unit="episodes"))
+add_presets(
+    "lecture notes",  # lecture codes 03_0 to 05
+    {
+        # 03_0: no discount, no exploration but random ties, for the deterministic lake.
         "lecture-dummy": QLearning(gamma=1.0, step_size=1.0, explore=Greedy()),
-        # 03_2: epsilon 1/(episode//100 + 1) with discount .99.
-        "lecture-epsilon": QLearning(gamma=0.99, step_size=1.0, explore=EpsilonGreedy(lecture_epsilon, ties="first")),
-        # 03_1: argmax(Q + randn / (episode + 1)) with discount .99.
-        "lecture-noise": QLearning(gamma=0.99, step_size=1.0, explore=DecayingNoise(noise)),
+        # 03_2 and 03_1: epsilon-greedy, or noise on Q, with discount .99.
+        "lecture-epsilon": QLearning(gamma=0.99, step_size=1.0, explore=_STAIRS),
+        "lecture-noise": QLearning(gamma=0.99, step_size=1.0, explore=_NOISE),
         # 05: the slippery lake with step size .85.
-        "lecture-slippery": QLearning(gamma=0.99, step_size=0.85, explore=DecayingNoise(noise)),
-    }
+        "lecture-slippery": QLearning(gamma=0.99, step_size=0.85, explore=_NOISE),
+    },
+)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from rl.agents.table import Moment, OnPolicy, Table, check_expected
+from rl.core.registry import add_presets, register
 from rl.explore import expected
 
 
@@ -35,6 +36,7 @@ def learn_expected(table: Table, t: Moment, rng: Any) -> float:
     return error
 
 
+@register
 @dataclass(frozen=True)
 class SARSA(OnPolicy):
     """SARSA; for its settings see `OnPolicy`. Where an episode is cut short, a next action is drawn for its value's sake."""
@@ -44,6 +46,7 @@ class SARSA(OnPolicy):
     needs_next_action: ClassVar[bool] = True
 
 
+@register
 @dataclass(frozen=True)
 class ExpectedSARSA(OnPolicy):
     """Expected SARSA; for its settings see `OnPolicy`. explore: EpsilonGreedy, Greedy or Boltzmann, whose mean is known."""
@@ -55,3 +58,6 @@ class ExpectedSARSA(OnPolicy):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_expected(self)
+
+
+add_presets("learning from one step", {"sarsa": SARSA(), "expected-sarsa": ExpectedSARSA()})

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from rl.agents.table import MOST_TIMES, Moment, Tabular, check_unused
+from rl.core.registry import add_presets, register
 from rl.explore import UCB, TableExplore, highest
 from supervised.schedules import Schedule
 
@@ -66,6 +67,7 @@ def next_round(table: Rounds) -> None:
     table.counts[2] += 1
 
 
+@register
 @dataclass(frozen=True)
 class SpeedyQ(Tabular):
     """Speedy Q-learning. There is no step size: rounds are counted. The rest as in `Tabular`.
@@ -93,3 +95,6 @@ class SpeedyQ(Tabular):
 
     def begin(self, tables: dict[str, np.ndarray]) -> None:
         tables["old"][:] = tables["q"]
+
+
+add_presets("learning from one step", {"speedy-q": SpeedyQ()})

@@ -17,6 +17,7 @@ import numpy as np
 
 from rl.agents.model import check_outcomes, count, expected_backup, outcome_of, outcomes_of, rarest
 from rl.agents.table import MOST_TIMES, Moment, Tabular, check_count, check_number, check_unused
+from rl.core.registry import add_presets, register
 from rl.explore import Greedy, TableExplore, highest
 from supervised.schedules import Schedule
 
@@ -128,6 +129,7 @@ def learn(table: Swept, t: Moment, rng: Any) -> float:
     return error
 
 
+@register
 @dataclass(frozen=True)
 class PrioritisedSweeping(Tabular):
     """Prioritised sweeping.
@@ -193,6 +195,7 @@ class PrioritisedSweeping(Tabular):
                 )
 
 
+@register
 @dataclass(frozen=True)
 class RMax(PrioritisedSweeping):
     """R-MAX.
@@ -212,3 +215,6 @@ class RMax(PrioritisedSweeping):
 
     def constants(self) -> dict[str, np.ndarray]:
         return super().constants() | {"known": np.array([self.known_after])}
+
+
+add_presets("from a model", {"prioritised-sweeping": PrioritisedSweeping(), "r-max": RMax()})

@@ -16,8 +16,9 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from rl.agents.table import Moment, OnPolicy, Tabular, check_number
+from rl.core.registry import add_presets, register
 from rl.explore import TableExplore, highest
-from supervised.schedules import Schedule
+from supervised.schedules import Linear, Schedule
 from supervised.validate import choice, store
 
 FAINT = 1e-4
@@ -141,6 +142,7 @@ def check_traces(trace: Any, listed: Any, size: Any, *rest: Any) -> None:
         raise ValueError("The saved traces are not finite, or contradict their lists.")
 
 
+@register
 @dataclass(frozen=True)
 class SARSALambda(OnPolicy):
     """SARSA(lambda). lambda_: in [0, 1]; traces: "accumulating", "replacing" or "dutch"; the rest as in `OnPolicy`.
@@ -184,6 +186,7 @@ class SARSALambda(OnPolicy):
             check_traces(trace, listed.reshape(trace.shape), arrays["size"].ravel(), rate, arrays["old"])
 
 
+@register
 @dataclass(frozen=True)
 class QLambda(SARSALambda):
     """Watkins's Q(lambda). lambda_: in [0, 1]; traces: "accumulating" or "replacing"; the rest as in `Tabular`."""
@@ -201,3 +204,13 @@ class QLambda(SARSALambda):
             raise ValueError(
                 "Dutch traces belong to SARSA(lambda): with Q(lambda) traces are accumulating or replacing."
             )
+
+
+add_presets(
+    "from many",
+    {
+        "sarsa-lambda": SARSALambda(),
+        "true-online-sarsa-lambda": SARSALambda(traces="dutch", step_size=Linear(0.2, 0.001)),
+        "q-lambda": QLambda(),
+    },
+)

@@ -15,6 +15,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from rl.agents.table import Moment, Tabular
+from rl.core.registry import add_presets, register
 from rl.explore import forbidden
 
 ANYTHING = 1e10  # the deviation while one target has all the weight
@@ -62,6 +63,7 @@ def learn(table: Spread, t: Moment, rng: Any) -> float:
     return error
 
 
+@register
 @dataclass(frozen=True)
 class WeightedQ(Tabular):
     """Weighted Q-learning; for its settings see `Tabular`."""
@@ -76,3 +78,6 @@ class WeightedQ(Tabular):
 
     def begin(self, tables: dict[str, np.ndarray]) -> None:
         tables["square"][:] = tables["q"] ** 2
+
+
+add_presets("learning from one step", {"weighted-q": WeightedQ()})

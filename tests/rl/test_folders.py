@@ -17,7 +17,7 @@ from told import NoisyWalk, curves
 
 import rl
 import supervised
-from rl import describe
+from rl.core import registry
 from supervised import MLP, Recipe, checkpoint, fit, recipe
 from supervised.logger import EVENTS, Logger
 
@@ -348,7 +348,7 @@ def test_what_was_renamed_is_read_by_its_new_name(tmp_path, monkeypatch):
     rewrite(tmp_path / "run.safetensors", older)
     with pytest.raises(rl.CheckpointError, match="agent was"):
         train(tmp_path, 200, resume=True)
-    monkeypatch.setattr(describe, "RENAMED", {"WatkinsQ": "QLearning", "QLearning.discount": "gamma"})
+    monkeypatch.setattr(registry, "RENAMED", {"WatkinsQ": "QLearning", "QLearning.discount": "gamma"})
     assert rl.load(tmp_path / "run.safetensors", NoisyWalk).description == run.description
     assert train(tmp_path, 200, resume=True).step == 200
 

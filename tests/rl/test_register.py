@@ -15,8 +15,8 @@ import torch
 from daily import daily
 
 import rl
-from rl import describe
 from rl.agents.table import Moment
+from rl.core import registry
 from supervised.checkpoint import CheckpointError
 from supervised.validate import ArgumentError
 
@@ -81,13 +81,13 @@ def module(request, tmp_path, monkeypatch):
     kind = request.param
     (tmp_path / f"mine_{kind}.py").write_text(EXAMPLES_AND_OWN[kind])
     monkeypatch.syspath_prepend(tmp_path)
-    before = dict(describe.AGENTS), dict(describe.TYPES)
+    before = dict(registry.AGENTS), dict(registry.TYPES)
     spec = importlib.util.spec_from_file_location(f"mine_{kind}", tmp_path / f"mine_{kind}.py")
     made = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, spec.name, made)
     spec.loader.exec_module(made)
     yield kind, made, tmp_path
-    for known, old in zip((describe.AGENTS, describe.TYPES), before, strict=True):
+    for known, old in zip((registry.AGENTS, registry.TYPES), before, strict=True):
         known.clear()
         known.update(old)
 
@@ -129,7 +129,7 @@ def test_it_trains_goes_on_and_its_policy_is_read(module):
         [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False, env=_env(folder)
     )
     assert done.stdout.strip() == type(agent).__name__, done.stderr
-    del describe.AGENTS[type(agent).__name__], describe.TYPES[type(agent).__name__]
+    del registry.AGENTS[type(agent).__name__], registry.TYPES[type(agent).__name__]
     with pytest.raises(CheckpointError, match="known once its module is imported"):
         rl.load(path)
 

@@ -9,8 +9,8 @@ from daily import daily
 
 import rl
 from envs import TableEnv
-from rl import describe
 from rl.agents.table import Tabular
+from rl.core import registry
 from rl.explore import UCB, Boltzmann, EpsilonGreedy, highest
 from rl.planning import value_iteration
 from supervised import checkpoint
@@ -315,7 +315,7 @@ def test_a_rule_of_ones_own_needs_no_other_file(tmp_path):
         run.save(tmp_path / "run.safetensors")
         assert rl.load(tmp_path / "run.safetensors").agent.table.tobytes() == run.agent.table.tobytes()
     finally:
-        del describe.TYPES["Own"], describe.AGENTS["Own"]
+        del registry.TYPES["Own"], registry.AGENTS["Own"]
     with pytest.raises(CheckpointError, match="known once its module is imported"):
         rl.load(tmp_path / "run.safetensors")
     with pytest.raises(ValueError, match="QLearning is the name of"):

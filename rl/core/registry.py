@@ -1,45 +1,18 @@
-"""Descriptions of agents as JSON and back, by a list of known types: a file can name none but these."""
+"""The list of agents: which there are, their presets, and their settings as JSON and back.
+
+Each agent enters itself, where it is defined: `@register` above its class, and `add_presets` below. A file can name no
+types but those in this list.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
-from rl.agents.average import RLearning
-from rl.agents.double_q import DoubleQ
-from rl.agents.dqn import DQN
-from rl.agents.dyna import DynaQ
-from rl.agents.linear import LinearSARSA
-from rl.agents.monte_carlo import MonteCarlo
-from rl.agents.n_step import NStepSARSA, TreeBackup
-from rl.agents.q_learning import QLearning
-from rl.agents.sarsa import SARSA, ExpectedSARSA
-from rl.agents.speedy import SpeedyQ
-from rl.agents.sweeping import PrioritisedSweeping, RMax
-from rl.agents.traces import QLambda, SARSALambda
-from rl.agents.weighted import WeightedQ
 from rl.explore import RULES
 from supervised.schedules import Constant, Exponential, Inverse, Linear
 from supervised.validate import ArgumentError, shown, unwrapped
-
-TABULAR = (
-    QLearning,
-    SARSA,
-    ExpectedSARSA,
-    DoubleQ,
-    NStepSARSA,
-    TreeBackup,
-    SARSALambda,
-    QLambda,
-    MonteCarlo,
-    DynaQ,
-    PrioritisedSweeping,
-    RMax,
-    SpeedyQ,
-    WeightedQ,
-    RLearning,
-)
 
 
 @runtime_checkable
@@ -55,9 +28,22 @@ class Description(Protocol):
         ...
 
 
-AGENTS: dict[str, type] = {kind.__name__: kind for kind in (*TABULAR, LinearSARSA, DQN)}
+AGENTS: dict[str, type] = {}
 FUNCTION = "function"  # the type that stands for code, which no file can hold
-TYPES: dict[str, Any] = {**AGENTS, **{t.__name__: t for t in (*RULES, Constant, Linear, Exponential, Inverse)}}
+TYPES: dict[str, Any] = {t.__name__: t for t in (*RULES, Constant, Linear, Exponential, Inverse)}
+# The kinds of presets, in the order in which they are listed.
+GROUPS = (
+    "the classic",
+    "learning from one step",
+    "from many",
+    "from a model",
+    "without an end",
+    "exploring",
+    "lecture notes",
+    "tiles",
+    "networks",
+)
+PRESETS: dict[str, dict[str, Description]] = {group: {} for group in GROUPS}
 
 
 # What was renamed: {"Type": "NewType", "NewType.setting": "new_setting"}. Files of every age are read by it.
@@ -87,6 +73,16 @@ def register(kind: K) -> K:
         )
     AGENTS[kind.__name__] = TYPES[kind.__name__] = kind
     return kind
+
+
+def add_presets(group: str, presets: Mapping[str, Description]) -> None:
+    """Enter agents with their settings, by name, in a group of GROUPS."""
+    PRESETS[group].update(presets)
+
+
+def presets() -> dict[str, Description]:
+    """Every preset by name, group after group."""
+    return {name: agent for group in PRESETS.values() for name, agent in group.items()}
 
 
 def check(description: Any) -> None:
