@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from rl.core.registry import optional_setting
+
 MARGIN = 2.0  # how far beyond the bound values may go: they may be overestimated for a while
 QUICK = 100  # updates: a target network that follows within so many hardly stands still
 MOST_NAMED = 10  # seeds
@@ -48,7 +50,7 @@ def _causes(description: Any, rate: float) -> Iterator[str]:
     every = description.target_every_updates
     if every is None:
         yield "no target network, so that each update moves its own target: take target_every_updates=500"
-        if getattr(description, "loss", None) == "huber":
+        if optional_setting(description, "loss", None) == "huber":
             yield (
                 'loss="huber", which without a target network clips the few large errors that pull values down and not the'
                 ' many small ones that push them up: take loss="squared"'

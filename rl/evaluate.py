@@ -7,13 +7,11 @@ from functools import cached_property
 import numpy as np
 
 from envs import tables
-from rl import explore, planning
-from rl.agents.deep import DeepAgent
-from rl.agents.linear import LinearAgent
-from rl.agents.table import TableAgent, Tabular
+from rl import planning
+from rl.core.protocols import LiveAgent
 from rl.greedy import STEP_LIMIT, Evaluation, by_episodes, joined
 from rl.masked import best_allowed
-from supervised.schedules import STEPS, as_schedule, value_at
+from supervised.schedules import as_schedule, value_at
 
 __all__ = ["Evaluation", "Exact", "by_episodes", "exact_of", "joined"]
 
@@ -82,11 +80,11 @@ class Exact:
         reward = self.model.success.astype(np.float64)
         return planning.at_start(self.model, planning.evaluate_policy(self.model, policies, 1.0, self.horizon, reward))
 
-    def policies(self, agent: TableAgent | LinearAgent | DeepAgent) -> np.ndarray:
+    def policies(self, agent: LiveAgent) -> np.ndarray:
         """The greedy policy of each seed among the allowed actions, int64 [N, S]."""
         return best_allowed(agent.table, self.model.mask)
 
-    def metrics(self, agent: TableAgent | LinearAgent | DeepAgent) -> dict[str, np.ndarray]:
+    def metrics(self, agent: LiveAgent) -> dict[str, np.ndarray]:
         """The tags of `eval/` without sampling noise, each [N]."""
         table = agent.table
         policies = self.policies(agent)
@@ -106,12 +104,7 @@ class Exact:
         return found
 
 
-def exact_of(agent: TableAgent | DeepAgent, model: tables.Model, horizon_steps: int) -> Exact:
+def exact_of(agent: LiveAgent, model: tables.Model, horizon_steps: int) -> Exact:
     """The exact reference for an agent; a gamma or an epsilon that is scheduled counts with its last value."""
     gamma = as_schedule(agent.description.gamma).curve(horizon_steps)
-    epsilon: float | None = 0.0
-    if isinstance(agent.description, Tabular) and agent.description.on_policy:
-        rule, level = agent.description.explore, agent.description.explore.level.curve(horizon_steps)
-        known = rule.kind == explore.EPSILON_GREEDY and level.unit == STEPS
-        epsilon = value_at(level, horizon_steps) if known else None
-    return Exact(model, value_at(gamma, horizon_steps), epsilon=epsilon)
+    return Exact(model, value_at(gamma, horizon_steps), epsilon=agent.final_epsilon(horizon_steps))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +26,7 @@ from rl import explore, jit
 from rl.agents.deep import DeepAgent
 from rl.agents.linear import LinearAgent
 from rl.agents.table import TableAgent
+from rl.core.protocols import LiveAgent
 from rl.masked import best_allowed
 from rl.runs.loop import world_reset, world_step
 from rl.spaces import StateIndex
@@ -162,7 +163,8 @@ class Found:
 
 
 def by_episodes(
-    agent: TableAgent | LinearAgent | DeepAgent,
+    agent: LiveAgent,
+    play: Callable[..., None],
     where: Source,
     model: tables.Model | None,
     episodes: int,
@@ -172,18 +174,16 @@ def by_episodes(
 ) -> Evaluation:
     """Evaluate every seed's greedy policy in `episodes` episodes of an environment of its own.
 
-    longest: steps of the longest episode that ended in training of late, int64 [N]. running: the running statistics of each
-    seed's wrappers, which are frozen into its environment.
+    play: how a loop plays them where there is no model, `play_tables` or `play_networks`. longest: steps of the longest episode
+    that ended in training of late, int64 [N]. running: the running statistics of each seed's wrappers, which are frozen into
+    its environment.
     """
     episodes, step_limit = check_evaluation(episodes, step_limit)
     found = Found(agent.seeds, episodes, longest)
     if model is not None:
         _by_model(agent, model, step_limit, found)
-    elif isinstance(agent, TableAgent):
-        for k in range(len(agent.seeds)):
-            _by_table(agent, where, k, step_limit, found, running)
     else:
-        _by_network(agent, where, step_limit, found, running)
+        play(agent, where, step_limit, found, running)
     return found.evaluation(agent.seeds)
 
 
@@ -192,9 +192,7 @@ def check_evaluation(episodes: Any, step_limit: Any) -> tuple[int, int | None]:
     return integer(episodes, "episodes", 1, MOST_EPISODES), optional(integer, step_limit, "step_limit", 1)
 
 
-def _by_model(
-    agent: TableAgent | LinearAgent | DeepAgent, model: tables.Model, step_limit: int | None, found: Found
-) -> None:
+def _by_model(agent: LiveAgent, model: tables.Model, step_limit: int | None, found: Found) -> None:
     own = model.limit or (None if step_limit else STEP_LIMIT)
     found.limits[:] = min(x for x in (own, step_limit) if x)
     parts = {"world_step": tables.model_step, "world_reset": tables.model_reset}
@@ -206,7 +204,15 @@ def _by_model(
         run(episodes, limit, best_allowed(agent.table[k], model.mask), world, found.returns[k], found.lengths[k])
 
 
-def _by_table(
+def play_tables(
+    agent: TableAgent, where: Source, step_limit: int | None, found: Found, running: list[Statistics] | None
+) -> None:
+    """Greedy episodes of each seed, one after another."""
+    for k in range(len(agent.seeds)):
+        _play_table(agent, where, k, step_limit, found, running)
+
+
+def _play_table(
     agent: TableAgent,
     where: Source,
     k: int,
@@ -232,7 +238,7 @@ def _by_table(
                 found.recorded[k, i] = member.recorded_return
 
 
-def _by_network(
+def play_networks(
     agent: DeepAgent | LinearAgent,
     where: Source,
     step_limit: int | None,

@@ -168,3 +168,9 @@ def best_allowed(q: np.ndarray, allowed: np.ndarray | None) -> np.ndarray:
 def as_mask(allowed: Any) -> np.ndarray:
     """bool [...], which actions are allowed -> float64 [...], 0 where they are, -infinity where not."""
     return np.where(np.asarray(allowed) != 0, 0.0, -np.inf)
+
+
+def check_allowed(saved: Any, shape: tuple[int, ...]) -> None:
+    """Raise ValueError for saved masks that are not uint8 0 or 1 of this shape, or that leave a state without an action."""
+    if saved.shape != shape or saved.dtype != np.uint8 or saved.max() > 1 or not saved.any(-1).all():
+        raise ValueError(f"The saved 'allowed' must be uint8 {list(shape)} of 0 and 1, with an action in every state.")

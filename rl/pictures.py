@@ -8,12 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import gymnasium as gym
 import numpy as np
 
 from envs.source import EnvError
-from rl.agents.linear import LinearAgent
-from rl.agents.table import TableAgent
+from rl.core.protocols import Plane
 from rl.masked import best_allowed
 from rl.run import Run
 from supervised.results import write_bytes
@@ -24,6 +22,7 @@ if TYPE_CHECKING:
 # Action numbers of Gymnasium's grid worlds.
 ARROWS = {"FrozenLake": "←↓→↑", "CliffWalking": "↑→↓←"}
 MOST_STATES = 144
+POINTS = 120  # on a side, of a plane that is drawn
 MOST_FRAMES = 150  # of a longer episode every second, third ... frame is shown
 
 
@@ -51,17 +50,15 @@ def panels(run: Run, k: int = 0) -> dict[str, Callable[[Axes], None]]:
 
     Nothing is drawn of a table with so many states that nobody could read it.
     """
-    space = run.spaces[0]
-    if isinstance(run.agent, LinearAgent):
-        return _over_the_plane(run.agent, k)
-    if isinstance(run.agent, TableAgent):
-        size, visits = run.agent.index.size, run.agent.visits[k].sum(-1)
-    else:
-        size, visits = int(space.n) if isinstance(space, gym.spaces.Discrete) else MOST_STATES + 1, None
-    if size > MOST_STATES:
+    plane = run.agent.plane(k, POINTS)
+    if plane is not None:
+        return _over_the_plane(plane)
+    values, counted = run.agent.state_values(), run.agent.state_visits()
+    if values is None or values.shape[1] > MOST_STATES:
         return {}
+    visits = None if counted is None else counted[k].sum(-1)
     arrows = arrows_of(run)
-    q: Any = run.agent.table[k]
+    q: Any = values[k]
     if not np.isfinite(q).all():  # forbidden actions stay white
         q = np.ma.masked_invalid(q)
     states, actions = q.shape
@@ -99,19 +96,13 @@ def panels(run: Run, k: int = 0) -> dict[str, Callable[[Axes], None]]:
             _write(axes, s % shape[1], s // shape[1], _short(int(count)), shade[s] > 0.6 * shade.max(), size)
         axes.set(title="visits", xticks=[], yticks=[])
 
-    counted: dict[str, Callable[[Axes], None]] = {} if visits is None else {"visits": visited}
-    return {"policy": policy, "q_values": q_values, **counted}
+    beside: dict[str, Callable[[Axes], None]] = {} if visits is None else {"visits": visited}
+    return {"policy": policy, "q_values": q_values, **beside}
 
 
-def _over_the_plane(agent: LinearAgent, k: int, points: int = 120) -> dict[str, Callable[[Axes], None]]:
-    """What tiles over two numbers say, all over their range: what is worth going on for, and what is done."""
-    coding = agent.coding
-    if len(coding.low) != 2:
-        return {}
-    high = coding.low + coding.tiles / coding.scale
-    x, y = (np.linspace(low, top, points) for low, top in zip(coding.low, high, strict=True))
-    grid = np.stack(np.meshgrid(x, y), -1).reshape(1, -1, 2)
-    q = agent.q(np.repeat(grid, len(agent.seeds), 0))[k].numpy().reshape(points, points, -1)
+def _over_the_plane(plane: Plane) -> dict[str, Callable[[Axes], None]]:
+    """What the values over two numbers say: what is worth going on for, and what is done."""
+    x, y, q = plane
     shape: dict[str, Any] = {"origin": "lower", "aspect": "auto", "extent": (*(x[0], x[-1]), *(y[0], y[-1]))}
 
     def value(axes: Axes) -> None:
@@ -119,8 +110,8 @@ def _over_the_plane(agent: LinearAgent, k: int, points: int = 120) -> dict[str, 
         axes.set(title="max Q", xlabel="observation[0]", ylabel="observation[1]")
 
     def policy(axes: Axes) -> None:
-        shown = axes.imshow(q.argmax(-1), cmap="viridis", vmin=0, vmax=agent.actions - 1, **shape)
-        axes.figure.colorbar(shown, ax=axes, ticks=range(agent.actions))
+        shown = axes.imshow(q.argmax(-1), cmap="viridis", vmin=0, vmax=q.shape[-1] - 1, **shape)
+        axes.figure.colorbar(shown, ax=axes, ticks=range(q.shape[-1]))
         axes.set(title="greedy action", xlabel="observation[0]", ylabel="observation[1]")
 
     return {"max_q": value, "policy": policy}

@@ -13,12 +13,9 @@ import torch
 
 from envs.running import Running, Statistics, checked
 from rl import jit, masked
-from rl.agents.deep import DeepAgent
-from rl.agents.linear import LinearAgent
-from rl.agents.table import check_allowed
-from rl.core.registry import AGENTS, check, for_policy, from_json, to_json
+from rl.core.registry import AGENTS, check, for_policy, from_json, name_of, to_json
 from rl.explore import BOLTZMANN, EPSILON_GREEDY, NOISE, by_rule, choose, greedy
-from rl.masked import best_allowed
+from rl.masked import best_allowed, check_allowed
 from rl.observations import leaves
 from rl.spaces import SpaceError, StateIndex, actions_of, space_from_json, space_to_json
 from supervised import checkpoint, validate
@@ -183,7 +180,8 @@ class NetworkPolicy:
         Raises SpaceError for an observation that is not of the space.
         """
         tensors, shape = self._tensors(obs)
-        return self.agent.q(tensors).cpu().numpy().reshape(*shape, self.agent.actions)
+        found: np.ndarray = self.agent.q(tensors).cpu().numpy().reshape(*shape, self.agent.actions)
+        return found
 
     def __getstate__(self) -> dict[str, Any]:
         """For pickle and deepcopy: weights in the place of the agent, whose compiled parts cannot be copied."""
@@ -194,10 +192,10 @@ class NetworkPolicy:
         vars(self).update({name: value for name, value in state.items() if name != "weights"})
         self.agent = self._built(state["weights"])
 
-    def _built(self, weights: Mapping[str, np.ndarray]) -> DeepAgent | LinearAgent:
+    def _built(self, weights: Mapping[str, np.ndarray]) -> Any:
         """The agent with these weights, which only acts."""
         spaces = self.observation_space, self.action_space
-        agent: DeepAgent | LinearAgent = for_policy(self.description).build(*spaces, [self.seed])
+        agent = for_policy(self.description).build(*spaces, [self.seed])
         agent.take_weights(weights)
         return agent
 
@@ -314,7 +312,7 @@ def load_policy(path: str | Path, network: Any = None, mask: Any = None) -> Tabl
         if meta["kind"] == "policy":
             return TablePolicy(state["q"], *spaces, **rest, allowed=state.get("allowed"))
         description = from_json(meta["agent"], network=network, mask=mask)
-        if type(description).__name__ not in AGENTS:
+        if name_of(description) not in AGENTS:
             raise CheckpointError(f"{path} names no agent.")
         return NetworkPolicy(description, state["weights"], *spaces, **rest)
     except CheckpointError:

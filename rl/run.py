@@ -7,30 +7,28 @@ import hashlib
 import sys
 import time
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
-import torch
 from torch import Tensor
 
 import envs
 from envs import tables
 from envs.contract import raised_by_environment
 from envs.repeatable import why_not_repeatable
-from envs.running import Statistics, per_seed
+from envs.running import Statistics
 from envs.source import EnvLike, Source, from_description, source
 from rl import divergence
-from rl.agents.deep import DeepAgent, check_learner
-from rl.agents.linear import LinearAgent
-from rl.agents.table import TableAgent
 from rl.core import registry
+from rl.core.protocols import Backend, LiveAgent, Loop
 from rl.core.registry import Description
-from rl.evaluate import Evaluation, Exact, by_episodes, exact_of
+from rl.evaluate import Evaluation, Exact, exact_of
 from rl.explore import EPSILON_GREEDY, UPPER_BOUND
+from rl.local import Local
 from rl.policy import NetworkPolicy, TablePolicy
 from rl.returns import UNKNOWN, ModelRewards, StepRewards, rewards_of
 from rl.runs.linear import Linear
@@ -59,19 +57,8 @@ DAMAGE = (
 )
 
 
-@runtime_checkable
-class Shared(Protocol):
-    """A loop whose seeds are in other processes (`rl.workers`)."""
-
-    def state(self) -> dict[str, Any]: ...
-
-    def saved(self, path: Path) -> None: ...
-
-    def evaluate(self, episodes: int, step_limit: int | None) -> Evaluation: ...
-
-    def statistics(self) -> list[Statistics] | None: ...
-
-    def fetch_agent(self) -> None: ...
+# The loop that trains an agent, by the name that the agent gives.
+LOOPS: dict[str, Callable[..., Loop]] = {"tabular": Online, "linear": Linear, "replay": OffPolicy}
 
 
 class Run:
@@ -93,23 +80,16 @@ class Run:
         self.seeds, self.envs_per_seed, self.horizon_steps = seeds, envs_per_seed, horizon_steps
         self.model, self.no_model, spaces = _look(where)
         try:
-            self.agent: TableAgent | LinearAgent | DeepAgent = description.build(*spaces, seeds=seeds, device=device)
+            self.agent: LiveAgent = description.build(*spaces, seeds=seeds, device=device)
         except SpaceError as error:
             raise SpaceError(str(error).replace("The environment", where.name, 1)) from None
         self.spaces = spaces
-        if isinstance(self.agent, DeepAgent) and self.agent.description.mask is not None:
-            self.model, self.no_model = (
-                None,
-                "which actions the agent's mask allows is not part of the environment's model",
-            )
-        self.loop: Online | Linear | OffPolicy
-        if isinstance(self.agent, TableAgent):
-            self.loop = Online(self.agent, where, self.model, seeds, envs_per_seed, horizon_steps, workers)
-        elif isinstance(self.agent, LinearAgent):
-            self.loop = Linear(self.agent, where, seeds, envs_per_seed, horizon_steps, workers)
-        else:
-            check_learner(description)
-            self.loop = OffPolicy(self.agent, where, seeds, envs_per_seed, horizon_steps)
+        why = self.agent.why_no_model()
+        if why is not None:
+            self.model, self.no_model = None, why
+        place = self.agent, where, self.model, seeds, envs_per_seed, horizon_steps, workers
+        self.local = Local(self.agent, LOOPS[self.agent.loop](*place), where, self.model)
+        self.backend: Backend = self.local  # where the seeds live now
         self.regret = np.zeros(len(seeds))
         self.diverged = np.zeros(len(seeds), np.bool_)  # whose values have exceeded what rewards allow, as was said
         self.logdir: Path | None = None
@@ -120,14 +100,19 @@ class Run:
     @property
     def step(self) -> int:
         """Environment steps so far, per seed."""
-        return self.loop.step
+        return self.backend.step
+
+    @property
+    def loop(self) -> Any:
+        """What takes the steps in this process."""
+        return self.local.loop
 
     def advance(self, steps: int = DEFAULT_ADVANCE) -> dict[str, Tensor]:
         """Take `steps` more environment steps a seed, learning all the while -> metrics, each [N].
 
         With E environments a seed, whole rounds of E steps are taken. How the steps are cut into calls changes nothing.
         """
-        metrics = self.loop.advance(check_steps(steps))
+        metrics = self.backend.advance(check_steps(steps))
         found = divergence.exceeding(metrics) & ~self.diverged
         if found.any():
             self.diverged |= found
@@ -141,28 +126,19 @@ class Run:
         Where info["episode"] gives returns (RecordEpisodeStatistics, below a wrapper that alters rewards, say), their mean
         is rollout/recorded_ep_rew_mean; rollout/ep_rew_mean is of the rewards that the agent learns from.
         """
-        found = self.loop.episodes()
-        if not isinstance(self.loop, Shared) and self.loop.rows is not None:
-            recorded = self.loop.rows.recorded_returns()
-            if recorded is not None:
-                found = {**found, "rollout/recorded_ep_rew_mean": torch.from_numpy(recorded)}
-        return found
+        return self.backend.episodes()
 
     def statistics(self) -> list[Statistics] | None:
         """The running statistics that each seed's wrappers keep now (NormalizeObservation), pooled over its environments.
 
         None where there are none, or they cannot be read (in the processes of an AsyncVectorEnv).
         """
-        if isinstance(self.loop, Shared):
-            return self.loop.statistics()
-        return None if self.loop.rows is None else per_seed(self.loop.rows.statistics(), len(self.seeds))
+        return self.backend.statistics()
 
     @cached_property
     def exact(self) -> Exact | None:
         """The exact optimum and the exact value of the policies, where the environment's model is known."""
-        if self.model is None or isinstance(self.agent, LinearAgent):
-            return None
-        if isinstance(self.agent, DeepAgent) and not isinstance(self.spaces[0], gym.spaces.Discrete):
+        if self.model is None or self.agent.state_values() is None:
             return None
         return exact_of(self.agent, self.model, self.horizon_steps)
 
@@ -173,11 +149,7 @@ class Run:
 
     def evaluate(self, episodes: int = 100, step_limit: int | None = None) -> Evaluation:
         """Greedy episodes of each seed in environments of its own; the same numbers at each call with the same values."""
-        if isinstance(self.loop, Shared):
-            found = self.loop.evaluate(episodes, step_limit)
-        else:
-            longest, running = self.loop.longest(), self.statistics()
-            found = by_episodes(self.agent, self.where, self.model, episodes, step_limit, longest, running)
+        found: Evaluation = self.backend.evaluate(episodes, step_limit)
         return dataclasses.replace(found, possible=self.rewards.returns(found.step_limit))
 
     def policy(self, seed: int | str | None = None) -> TablePolicy | NetworkPolicy:
@@ -192,16 +164,13 @@ class Run:
             raise ArgumentError(f"This run has the seeds {known}; {shown(seed)} is none of them.")
         k = self.seeds.index(int(plain))
         explore: Any = self.description.explore
-        level = float(self.loop.metrics()["rollout/exploration_rate"][k])
+        level = float(self.backend.exploration()[k])
         statistics = self.statistics()
         own = None if statistics is None else statistics[k]
         rest = {"seed": self.seeds[k], "explore": explore.kind, "level": level, "statistics": own}
         if explore.kind == UPPER_BOUND:  # it needs the counts, which stay behind: what is left is greedy
             rest |= {"explore": EPSILON_GREEDY, "level": 0.0}
-        if isinstance(self.agent, TableAgent):
-            allowed = None if self.agent.allowed is None else self.agent.allowed[k].astype(np.uint8)
-            return TablePolicy(self.agent.tables["q"][k], *self.spaces, **rest, allowed=allowed)
-        return NetworkPolicy(self.description, self.agent.weights_of(k), *self.spaces, **rest)
+        return self.agent.policy(k, self.spaces, rest)  # type: ignore[no-any-return]  # one of two
 
     def _best_seed(self) -> int:
         if self.exact is not None:
@@ -241,16 +210,15 @@ class Run:
             "curves": self.curves,
         }
         checkpoint.save(
-            validate.path(path, "path"), {**self.state(), "regret": self.regret, "diverged": self.diverged}, meta
+            validate.path(path, "path"),
+            {**self.backend.state(), "regret": self.regret, "diverged": self.diverged},
+            meta,
         )
-        if isinstance(self.loop, Shared):
-            self.loop.saved(Path(path))
+        self.backend.on_checkpoint(Path(path))
 
     def state(self) -> dict[str, Any]:
         """Where the agent and the loop are: arrays and lists begin with the seeds."""
-        if isinstance(self.loop, Shared):
-            return self.loop.state()
-        return {"agent": self.agent.state_dict(), "loop": self.loop.state_dict()}
+        return self.backend.state()
 
     def _restore(self, state: Mapping[str, Any], meta: Mapping[str, Any]) -> None:
         mine = None if self.model is None else model_digest(self.model)
@@ -260,8 +228,7 @@ class Run:
                 f"The checkpoint was made in another environment: {self.where.name} as it is here has other spaces, rewards or"
                 " transitions than the one that was saved."
             )
-        self.agent.load_state_dict(state["agent"])
-        self.loop.load_state_dict(state["loop"])
+        self.local.restore(state)
         self.regret[:] = state["regret"]
         self.diverged[:] = state.get("diverged", False)  # older versions did not save it
         self.cadence = {str(k): int(v) for k, v in meta["cadence"].items()}
@@ -340,11 +307,11 @@ def restored(
             )
         where = from_description(config["env"]) if env is None else source(env, env_kwargs)
         description = registry.from_json(config["agent"], network=network, mask=mask)
-        if network is not None and not callable(getattr(description, "network", None)):
+        if network is not None and "network" not in registry.functions_of(description):
             raise CheckpointError(
                 "network=... was given, but the agent in this file was made without a function for it."
             )
-        if type(description).__name__ not in registry.AGENTS:
+        if registry.name_of(description) not in registry.AGENTS:
             raise CheckpointError(f"{path} names no agent.")
         numbers = seeds_of(config["seeds"])
         run = Run(

@@ -145,10 +145,10 @@ def presets(env: str | None = None) -> dict[str, Description]:
     found["best"] = found["double-dqn"]
     tuned = None if env is None else TUNED.get(_stem(env))
     if tuned is not None:
-        for name, agent in found.items():
+        for name in registry.PRESETS["networks"]:
             # rl-zoo's settings were tuned with a target network: without one, as in 2013, their bursts of updates diverge.
-            if isinstance(agent, DQN) and agent.target_every_updates is not None:
-                found[name] = dataclasses.replace(agent, **tuned.zoo)
+            if found[name].target_every_updates is not None:
+                found[name] = dataclasses.replace(found[name], **tuned.zoo)
         found["best"] = dataclasses.replace(DQN(), **tuned.best)
     if env is not None and _stem(env) == "CartPole":
         # L 07_1: Adam at .1, epsilon 1 / (episode / 10 + 1).

@@ -13,11 +13,11 @@ from typing import Any
 
 from envs.source import EnvLike, source
 from rl import pictures
-from rl.agents.deep import DeepAgent, NotFinite
+from rl.agents.deep import NotFinite
 from rl.core import registry
 from rl.core.registry import Description
 from rl.greedy import STEP_LIMIT
-from rl.run import Run, Shared, check_steps, restored, start
+from rl.run import Run, check_steps, restored, start
 from rl.workers import shared
 from supervised import checkpoint, watch
 from supervised.checkpoint import CheckpointError, Saved
@@ -35,15 +35,6 @@ BANDS = {
     "gap to the exact optimum": "eval/optimality_gap",
     "success of the greedy policy": "eval/success_rate",
     "return while exploring": "rollout/ep_rew_mean",
-}
-# The value that the agent gave its best first action, and the discounted return that the episode then brought: where the
-# first stays above the second, values are overestimated.
-PROMISES = {
-    "promised and obtained: above it, values are overestimated": [
-        "rollout/promised_return",
-        "rollout/discounted_return",
-    ],
-    "values in the sampled batches, and the bound that rewards set": ["train/q_mean", "train/q_max", "train/q_bound"],
 }
 
 
@@ -110,8 +101,8 @@ def train(
         if videos:
             pictures.rendered(run).close()
         logger = session.log(run.curves, run.step, *(functools.partial(write, run) for write in (_describe, _save)))
-        if progress and _replay_bytes(run) > TOLD_OF:
-            say(f"The replay takes {_replay_bytes(run) / 1e9:.1f} GB when it is full.")
+        if progress and run.local.loop.memory_bytes > TOLD_OF:
+            say(f"The replay takes {run.local.loop.memory_bytes / 1e9:.1f} GB when it is full.")
         label = f"{len(run.seeds)} seed{'s' * (len(run.seeds) > 1)}"
         evaluates = (logger is not None or progress) and _can_evaluate(run)
         with session.running(label, steps, run.step, progress) as bar, shared(run, workers):
@@ -125,7 +116,7 @@ def train(
                 if _due(before, run.step, grid["log"]):
                     if logger is not None:
                         _log(logger, run, {**metrics, **run.episodes()}, {"time/fps": run.steps_per_second})
-                    run.loop.logged()
+                    run.backend.reset_metrics()
                 if _due(before, run.step, grid["evaluate"]) and evaluates and (logger is not None or bar.shown):
                     result = _log(logger, run, _evaluate(run))
                 if _due(before, run.step, grid["save"]) and logger is not None:
@@ -169,8 +160,7 @@ def _open(
         raise CheckpointError(
             f"The run in {session.folder} was made with other settings: {lines}. Start a new one in another logdir."
         )
-    functions = {name: getattr(agent, name, None) for name in ("network", "mask")}
-    return restored(saved, where, **{name: f for name, f in functions.items() if callable(f)}, **settings)
+    return restored(saved, where, **registry.functions_of(agent), **settings)
 
 
 def _config(saved: Saved) -> Any:
@@ -204,13 +194,12 @@ def _describe(run: Run, logger: Logger) -> None:
     charts = {title: tag for title, tag in BANDS.items() if run.exact or not tag.startswith("eval/optim")}
     if run.model is None or run.model.success is None:
         charts.pop("success of the greedy policy")
-    logger.bands(charts, PROMISES if isinstance(run.agent, DeepAgent) else None, interval=len(run.seeds) > 1)
-    settings = {"env": run.where.name, "agent": type(run.description).__name__, "seeds": len(run.seeds)}
+    logger.bands(charts, run.local.loop.charts, interval=len(run.seeds) > 1)
+    settings = {"env": run.where.name, "agent": registry.name_of(run.description), "seeds": len(run.seeds)}
     logger.hparams(settings | vars(run.description), list(charts.values()))
-    if isinstance(run.agent, DeepAgent):
-        example = run.agent.encode({part.name: part.example(1, 1) for part in run.agent.parts})
-        one = {name: part[0].cpu() for name, part in example.items()} if isinstance(example, dict) else example[0].cpu()
-        watch.draw_graph(run.agent.online.modules[0], one, logger)
+    graph = run.agent.graph()
+    if graph is not None:
+        watch.draw_graph(*graph, logger)
 
 
 def _save(run: Run, logger: Logger) -> None:
@@ -250,8 +239,7 @@ def _evaluate(run: Run) -> dict[str, Any]:
         if evaluation.recorded_per_seed is not None:
             found["eval/recorded_mean_reward"] = evaluation.recorded_per_seed
         return found
-    if isinstance(run.loop, Shared):
-        run.loop.fetch_agent()
+    run.backend.sync_agent()
     found = run.exact.metrics(run.agent)
     run.regret += found["eval/optimality_gap"]
     return {**found, "eval/regret": run.regret.copy()}
@@ -291,23 +279,17 @@ def _said(run: Run, result: float) -> str:
 
 def _look(logger: Logger, run: Run, videos: bool) -> None:
     """Pictures of tables; of networks what can be seen inside; and one greedy episode of the first seed if that is wanted."""
-    if isinstance(run.loop, Shared):
-        run.loop.fetch_agent()
+    run.backend.sync_agent()
     for name, picture in pictures.pixels(run).items():
         logger.image(run.step, f"table/{name}", picture)
-    if isinstance(run.agent, DeepAgent):
-        found, spread = run.loop.look()  # type: ignore[union-attr]  # a network's loop
-        _log(logger, run, found)
-        for name, values in spread.items():
-            logger.histogram(run.step, name, values)
+    found = run.backend.diagnostics()
+    if found.metrics:
+        _log(logger, run, found.metrics)
+    for name, values in found.histograms.items():
+        logger.histogram(run.step, name, values)
     if videos:
         data, size, _ = pictures.gif(run)
         logger.gif(run.step, "episode", data, size)
-
-
-def _replay_bytes(run: Run) -> int:
-    replay = getattr(run.loop, "replay", None)
-    return 0 if replay is None else replay.bytes
 
 
 def _markdown(run: Run) -> str:
@@ -317,12 +299,10 @@ def _markdown(run: Run) -> str:
         ("envs per seed", run.envs_per_seed),
     ]
     rows += [("steps that schedules span", f"{run.horizon_steps:,}")]
-    rows += [("agent", type(run.description).__name__), *vars(run.description).items()]
-    if isinstance(run.agent, DeepAgent):
-        online = run.agent.online
-        rows += [("parameters", f"{sum(p.numel() for p in online.modules[0].parameters()):,} a seed")]
-        rows += [("computed", "by compiled code" if online.compiled else f"by torch, on {run.agent.device}")]
-        rows += [("replay, when full", f"{_replay_bytes(run) / 1e6:,.1f} MB")]
+    rows += [("agent", registry.name_of(run.description)), *vars(run.description).items()]
+    rows += run.agent.summary().items()
+    if run.local.loop.memory_bytes:
+        rows += [("replay, when full", f"{run.local.loop.memory_bytes / 1e6:,.1f} MB")]
     if run.exact is not None:
         rows += [
             ("best possible return", f"{run.exact.best:.6f}"),

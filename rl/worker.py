@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import pickle
 import warnings
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -46,20 +47,20 @@ def serve(descriptor: int) -> None:
             with warnings.catch_warnings():  # whoever started it has given them already
                 warnings.simplefilter("ignore")
                 run = Run(_source(described, made), description, seeds, envs_per_seed, horizon, None, device)
-            run.agent.load_state_dict(state["agent"])
-            run.loop.load_state_dict(state["loop"])
+            run.local.restore(state)
         except Exception as error:  # all of it goes to whoever asked, and is raised there
             send(pipe, (False, _sendable(error)))
             return
-        commands = {
-            "advance": lambda steps: (run.loop.advance(steps), run.step)[::-1],
-            "metrics": run.loop.metrics,
-            "episodes": run.episodes,
-            "logged": run.loop.logged,
+        commands: dict[str, Callable[..., Any]] = {
+            "advance": lambda steps: (run.backend.advance(steps), run.step)[::-1],
+            "metrics": run.backend.metrics,
+            "episodes": run.backend.episodes,
+            "exploration": run.backend.exploration,
+            "reset_metrics": run.backend.reset_metrics,
             "evaluate": run.evaluate,
             "statistics": run.statistics,
-            "look": run.loop.look,  # type: ignore[union-attr]  # a network's loop
-            "state": run.state,
+            "diagnostics": run.backend.diagnostics,
+            "state": run.backend.state,
             "agent": run.agent.state_dict,
         }
         send(pipe, (True, None))

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from envs.running import Statistics
-from rl.agents.deep import DeepAgent
+from rl.core.protocols import Diagnostics
 from rl.evaluate import Evaluation, joined
 from rl.run import Run
 from rl.worker import BOOT, receive, send
@@ -38,7 +38,7 @@ class WorkerDied(Exception):
 
 
 class Workers:
-    """Stands in for the loop of a run: the same calls, carried out in processes."""
+    """A backend (see `rl.core.protocols`) whose calls are carried out in processes."""
 
     def __init__(self, run: Run, count: int) -> None:
         """Start `count` processes (at most one a seed). Raises ValueError where they cannot take over the run's seeds."""
@@ -50,7 +50,7 @@ class Workers:
             raise ValueError(f"workers={count}: sharing seeds out over processes needs a POSIX system. Use workers=1.")
         self.run, self.seeds, self.envs_per_seed = run, run.seeds, run.envs_per_seed
         self.step = run.step
-        self.began = run.state()  # what the processes start from
+        self.began = run.backend.state()  # what the processes start from
         self.checkpoint: Path | None = None  # what they start from once it is written
         self.since: list[tuple[str, tuple[Any, ...]]] = []  # the commands after that
         places = [part.tolist() for part in np.array_split(np.arange(len(run.seeds)), min(count, len(run.seeds)))]
@@ -96,7 +96,7 @@ class Workers:
         state = self.began if self.checkpoint is None else checkpoint.load(self.checkpoint)[0]
         part = split({name: state[name] for name in ("agent", "loop")}, first, end, len(self.seeds))
         try:
-            data = cloudpickle.dumps((*payload, str(getattr(self.run.agent, "device", "auto")), part))
+            data = cloudpickle.dumps((*payload, str(self.run.agent.device), part))
         except Exception as error:  # whatever pickling a user's objects may raise
             raise ValueError(f"workers: the environment or the agent cannot be sent to a process: {error}") from error
         with _noticing_death():
@@ -178,8 +178,11 @@ class Workers:
     def episodes(self) -> dict[str, torch.Tensor]:
         return _together(self._tell("episodes"))
 
-    def logged(self) -> None:
-        self._tell("logged", remember=True)
+    def reset_metrics(self) -> None:
+        self._tell("reset_metrics", remember=True)
+
+    def exploration(self) -> torch.Tensor:
+        return torch.cat(self._tell("exploration"))
 
     def evaluate(self, episodes: int, step_limit: int | None) -> Evaluation:
         """As `run.evaluate`: every process evaluates its own seeds."""
@@ -191,21 +194,21 @@ class Workers:
         parts = self._tell("statistics")
         return None if None in parts else [own for part in parts for own in part]
 
-    def look(self) -> tuple[dict[str, torch.Tensor], dict[str, np.ndarray]]:
+    def diagnostics(self) -> Diagnostics:
         """As the loop's; the first seed is in the first process."""
-        answers = self._tell("look")
-        return _together([found for found, _ in answers]), answers[0][1]
+        answers = self._tell("diagnostics")
+        return Diagnostics(_together([answer.metrics for answer in answers]), answers[0].histograms)
 
     def state(self) -> dict[str, Any]:
-        """Where all seeds are, as `run.state`."""
+        """Where all seeds are."""
         state: dict[str, Any] = merge(self._tell("state"))
         return state
 
-    def fetch_agent(self) -> None:
+    def sync_agent(self) -> None:
         """Bring the run's own agent up to date."""
         self.run.agent.load_state_dict(merge(self._tell("agent")))
 
-    def saved(self, path: Path) -> None:
+    def on_checkpoint(self, path: Path) -> None:
         """From now on a process that died restarts from this checkpoint."""
         self.checkpoint, self.since = path, []
         self.began = {}
@@ -227,20 +230,15 @@ class Workers:
 @contextlib.contextmanager
 def shared(run: Run, count: int | None) -> Iterator[None]:
     """Have `count` processes take the steps of a run meanwhile; afterwards it is as if it had taken them itself."""
-    if count is None or count == 1 or len(run.seeds) == 1 or not isinstance(run.agent, DeepAgent):
+    if count is None or count == 1 or len(run.seeds) == 1 or not run.local.loop.in_processes:
         yield
         return
-    own = run.loop
-    workers = Workers(run, count)
-    run.loop = workers  # type: ignore[assignment]  # it stands in for the loop
+    run.backend = workers = Workers(run, count)
     try:
         yield
-        state = workers.state()
-        run.loop = own
-        run.agent.load_state_dict(state["agent"])
-        own.load_state_dict(state["loop"])
+        run.local.restore(workers.state())
     finally:
-        run.loop = own
+        run.backend = run.local
         workers.close()
 
 

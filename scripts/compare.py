@@ -228,7 +228,9 @@ def main(settings: Settings, console: Console) -> None:
                 for beside in panel.beside:
                     desk.seeds(f"{what}, {beside}", panels.numbers(one, beside)[-1], range(seeds), "", panel.digits)
         drawn = (
-            panels.draw_groups(chosen, found, {group: list(names) for group, names in registry.PRESETS.items()}, "q-learning")
+            panels.draw_groups(
+                chosen, found, {group: list(names) for group, names in registry.PRESETS.items()}, "q-learning"
+            )
             if settings.what == "tables"
             else panels.draw(chosen, found)
         )

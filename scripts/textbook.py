@@ -31,8 +31,7 @@ def since_last(read: Callable[[rl.Run], np.ndarray]) -> Callable[[rl.Run], np.nd
 
 def left_and_all(run: rl.Run) -> np.ndarray:
     """How often each seed went left from A, and went at all, [N, 2]."""
-    assert isinstance(run.agent, rl.TableAgent)
-    tries = run.agent.visits[:, 0]
+    tries = run.agent.state_visits()[:, 0]
     return np.stack([tries[:, ::2].sum(1), tries.sum(1)], 1).astype(np.float64)
 
 
@@ -56,7 +55,7 @@ def gap(run: rl.Run) -> np.ndarray:
 
 def rewards(run: rl.Run) -> np.ndarray:
     """How often each seed has arrived so far, [N]."""
-    return run.loop.actor.counters[:, 1].astype(np.float64)  # type: ignore[union-attr]  # a table's loop
+    return run.loop.episodes_ended().astype(np.float64)
 
 
 def lately(run: rl.Run) -> np.ndarray:

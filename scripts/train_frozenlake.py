@@ -23,6 +23,7 @@ from rich.table import Table
 
 import rl
 from rl import pictures, results
+from rl.core import registry
 from rl.train import CHECKPOINT
 from supervised.logger import Logger
 from supervised.results import write, write_bytes
@@ -91,7 +92,7 @@ def main(settings: Settings, console: Console) -> None:
         agent = dataclasses.replace(agent, gamma=settings.gamma)
     elif settings.agent == "q-learning" and size > 4:
         agent = dataclasses.replace(agent, gamma=0.999)
-    usual = 50_000 if isinstance(agent, rl.DQN) else 400_000 if size <= 4 else 4_000_000
+    usual = 50_000 if settings.agent in registry.PRESETS["networks"] else 400_000 if size <= 4 else 4_000_000
     steps = usual if settings.steps is None else settings.steps
 
     ice = "slippery" if settings.is_slippery else "certain"

@@ -17,8 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from rl import networks
+from rl.core.registry import name_of, optional_setting
 from rl.normalize import RunningMoments
 from rl.observations import encode, leaves, parts_of
+from rl.policy import NetworkPolicy
 from rl.spaces import actions_of
 from rl.types import Batch, Update, check_mask
 from supervised import Stack, bits, optimizer
@@ -102,7 +104,7 @@ def check_learner(description: Any, needed: Iterable[str] = REPLAYED) -> None:
     missing = [name for name in needed if not hasattr(description, name)]
     if missing:
         raise ArgumentError(
-            f"{type(description).__name__} lacks {', '.join(missing)}: the description of an agent with a network has them as"
+            f"{name_of(description)} lacks {', '.join(missing)}: the description of an agent with a network has them as"
             " rl.DQN does, which it may be a subclass of."
         )
 
@@ -116,15 +118,14 @@ class DeepAgent:
         check_learner(description, [name for name in vars(DeepDescription) if not name.startswith("_")])
         self.description, self.seeds = description, seeds_of(seeds)
         self.observation_space = observation_space
-        channels = getattr(description, "channels", "auto")  # a description of somebody's own may know no images
+        channels = optional_setting(description, "channels", "auto")
         self.parts = parts_of(observation_space, channels=channels)
         self.actions, self.first_action = actions_of(action_space)
         # Small networks beside environments on the CPU are fastest there.
         pictures = any(part.kind == "image" for part in self.parts)
         self.device = choose("cpu" if isinstance(device, str) and device == "auto" and not pictures else device)
-        # A description of one's own need not know of these two.
-        self.reward_scale = float(getattr(description, "reward_scale", 1.0))
-        normalized = getattr(description, "normalize_observations", False)
+        self.reward_scale = float(optional_setting(description, "reward_scale", 1.0))
+        normalized = optional_setting(description, "normalize_observations", False)
         self.moments = RunningMoments(self.parts, len(self.seeds), self.device) if normalized else None
 
         def make() -> nn.Module:
@@ -197,6 +198,44 @@ class DeepAgent:
         states = torch.arange(int(space.start), int(space.start + space.n)).expand(len(self.seeds), -1)
         found: np.ndarray = self.q(states).double().cpu().numpy()
         return found if self.reward_scale == 1.0 else found / self.reward_scale
+
+    loop = "replay"  # see `rl.run.LOOPS`
+
+    def state_values(self) -> np.ndarray | None:
+        """`table`, or None for observations that are not Discrete."""
+        return self.table if isinstance(self.observation_space, gym.spaces.Discrete) else None
+
+    def state_visits(self) -> None:
+        """Nothing: nobody counts."""
+
+    def plane(self, k: int, points: int) -> None:
+        """Nothing: observations need not be bounded."""
+
+    def graph(self) -> tuple[nn.Module, Any]:
+        """The first seed's network and an observation [1, *O] as it takes them, on the CPU."""
+        example = self.encode({part.name: part.example(1, 1) for part in self.parts})
+        one = {name: part[0].cpu() for name, part in example.items()} if isinstance(example, dict) else example[0].cpu()
+        return self.online.modules[0], one
+
+    def summary(self) -> dict[str, str]:
+        """How large a network is, and how it is computed."""
+        size = sum(parameter.numel() for parameter in self.online.modules[0].parameters())
+        computed = "by compiled code" if self.online.compiled else f"by torch, on {self.device}"
+        return {"parameters": f"{size:,} a seed", "computed": computed}
+
+    def why_no_model(self) -> str | None:
+        """That of a mask function; None without one."""
+        if self.description.mask is None:
+            return None
+        return "which actions the agent's mask allows is not part of the environment's model"
+
+    def final_epsilon(self, horizon_steps: int) -> float | None:
+        """0: the values are the greedy policy's."""
+        return 0.0
+
+    def policy(self, k: int, spaces: tuple[Any, Any], settings: Mapping[str, Any]) -> NetworkPolicy:
+        """The policy of the k-th seed."""
+        return NetworkPolicy(self.description, self.weights_of(k), *spaces, **settings)
 
     def values(self, stack: Stack, x: Any) -> Tensor:
         """What a stack says of encoded observations, no gradient, dropout and batch-norm as when judged."""

@@ -124,6 +124,10 @@ class DynaQ(Tabular):
     def check_model(self, model: Any) -> None:
         check_outcomes(self, model)
 
+    @property
+    def backups_per_step(self) -> int:
+        return self.planning_steps
+
     def tables(self, states: int, actions: int) -> dict[str, np.ndarray]:
         pairs, whole = (states, actions), np.int64
         return {

@@ -19,9 +19,11 @@ from torch import Tensor
 from rl import jit
 from rl.agents.table import MOST_BYTES, check_count, check_expected, check_number
 from rl.agents.traces import DUTCH, FAINT, KINDS, REPLACING
+from rl.core.protocols import Plane
 from rl.core.registry import add_presets, register
 from rl.explore import EpsilonGreedy, Explore
 from rl.observations import parts_of
+from rl.policy import NetworkPolicy
 from rl.spaces import SpaceError, actions_of
 from rl.tiles import Bounds, code, coding_of, values
 from rl.types import Batch, Update
@@ -206,6 +208,43 @@ class LinearAgent:
     def table(self) -> np.ndarray:
         """Raises SpaceError: there is no value for each state where states are not counted."""
         raise SpaceError("Tiles are for states that are not counted, so there is no table of them.")
+
+    loop = "linear"  # see `rl.run.LOOPS`
+    device = "cpu"
+
+    def state_values(self) -> None:
+        """Nothing: states are not counted."""
+
+    def state_visits(self) -> None:
+        """Nothing: states are not counted."""
+
+    def plane(self, k: int, points: int) -> Plane | None:
+        """The k-th seed's values over all that tiles cover; None unless observations are two numbers."""
+        if len(self.coding.low) != 2:
+            return None
+        high = self.coding.low + self.coding.tiles / self.coding.scale
+        x, y = (np.linspace(low, top, points) for low, top in zip(self.coding.low, high, strict=True))
+        grid = np.stack(np.meshgrid(x, y), -1).reshape(1, -1, 2)
+        q = self.q(np.repeat(grid, len(self.seeds), 0))[k].numpy()
+        return Plane(x, y, q.reshape(points, points, -1))
+
+    def graph(self) -> None:
+        """Nothing: there is no network."""
+
+    def summary(self) -> dict[str, str]:
+        """Nothing beside the settings."""
+        return {}
+
+    def why_no_model(self) -> None:
+        """Nothing: a model describes all that tiles do."""
+
+    def final_epsilon(self, horizon_steps: int) -> float | None:
+        """None: no exact reference is made for tiles."""
+        return None
+
+    def policy(self, k: int, spaces: tuple[Any, Any], settings: Mapping[str, Any]) -> NetworkPolicy:
+        """The policy of the k-th seed."""
+        return NetworkPolicy(self.description, self.weights_of(k), *spaces, **settings)
 
     def allowed(self, obs: Any, mask: Tensor | None) -> Tensor | None:
         """Which actions are allowed [N, B, A]: those of the mask, None for all."""

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from rl.agents.table import Moment
+from rl.core.registry import name_of
 from rl.explore import highest
 
 
@@ -27,7 +28,7 @@ def check_outcomes(description: Any, model: Any) -> None:
     most = int(model.outcomes.max())
     if 1 < description.outcomes < most:
         raise ValueError(
-            f"{type(description).__name__} keeps {description.outcomes} outcomes of each state and action, but {model.name} has"
+            f"{name_of(description)} keeps {description.outcomes} outcomes of each state and action, but {model.name} has"
             f" up to {most}: give outcomes={most} (or 1, to believe the last alone)."
         )
 

@@ -159,6 +159,10 @@ class PrioritisedSweeping(Tabular):
     def check_model(self, model: Any) -> None:
         check_outcomes(self, model)
 
+    @property
+    def backups_per_step(self) -> int:
+        return self.planning_steps
+
     def tables(self, states: int, actions: int) -> dict[str, np.ndarray]:
         found = outcomes_of(states, actions, self.outcomes)
         found |= {"head": np.zeros(states, np.int64), "after": np.zeros(states * actions * self.outcomes, np.int64)}

@@ -13,12 +13,14 @@ import torch
 from torch import Tensor
 
 from rl import jit, masked
+from rl.core.registry import name_of
 from rl.explore import BOLTZMANN, EPSILON_GREEDY, EpsilonGreedy, TableExplore
-from rl.masked import as_mask
+from rl.masked import as_mask, check_allowed
+from rl.policy import TablePolicy
 from rl.spaces import StateIndex, actions_of
 from rl.types import Batch, Update, check_parts
 from supervised.device import cpu_only
-from supervised.schedules import VISITS, Curve, Inverse, Linear, Schedule, as_schedule, setting, value_at
+from supervised.schedules import STEPS, VISITS, Curve, Inverse, Linear, Schedule, as_schedule, setting, value_at
 from supervised.streams import generator
 from supervised.validate import ArgumentError, as_float, explained, integer, kind_of, number, seeds_of, shown, store
 
@@ -110,6 +112,11 @@ class Tabular:
             if name in arrays and (arrays[name].min() < 0 or arrays[name].max() >= limit):
                 raise ValueError(f"The saved {name!r} lies outside 0..{limit - 1}.")
 
+    @property
+    def backups_per_step(self) -> int:
+        """How often the rule learns from what it remembers after each step, at most; 1 for rules without a model."""
+        return 1
+
     def check_model(self, model: Any) -> None:
         """Raise ValueError for the finite model of an environment that this agent is not made for."""
 
@@ -172,7 +179,7 @@ class TableAgent:
             extra = description.tables(*shape)
         except MemoryError:
             raise ArgumentError(
-                f"The arrays of {type(description).__name__} for {shape[0]:,} states and {shape[1]} actions take more memory than"
+                f"The arrays of {name_of(description)} for {shape[0]:,} states and {shape[1]} actions take more memory than"
                 " there is. Take smaller settings, or an agent with a network."
             ) from None
         needed = len(self.seeds) * (shape[0] * shape[1] * 16 + sum(part.nbytes for part in extra.values()))
@@ -214,7 +221,7 @@ class TableAgent:
         if self.mask is None:
             if not self.description.respects_masks:
                 warnings.warn(
-                    f"The environment forbids some actions. {type(self.description).__name__} never takes them, but its rule"
+                    f"The environment forbids some actions. {name_of(self.description)} never takes them, but its rule"
                     " does not say that it leaves them out of its targets: read the best next value by highest(table.q, t.s2,"
                     " table.mask) and set respects_masks = True.",
                     RuntimeWarning,
@@ -224,6 +231,43 @@ class TableAgent:
         if allowed is not None:
             self.mask[:] = as_mask(allowed)
         return self.mask
+
+    loop = "tabular"  # see `rl.run.LOOPS`
+    device = "cpu"
+
+    def state_values(self) -> np.ndarray:
+        """The table: its states are counted."""
+        return self.table
+
+    def state_visits(self) -> np.ndarray:
+        """How often each pair was tried, int64 [N, S, A]."""
+        return self.visits
+
+    def plane(self, k: int, points: int) -> None:
+        """Nothing: states are counted."""
+
+    def graph(self) -> None:
+        """Nothing: there is no network."""
+
+    def summary(self) -> dict[str, str]:
+        """Nothing beside the settings."""
+        return {}
+
+    def why_no_model(self) -> None:
+        """Nothing: a model describes all that a table does."""
+
+    def final_epsilon(self, horizon_steps: int) -> float | None:
+        """The epsilon of the behavior policy whose values are learned, at the end; 0: the greedy policy's; None: not known."""
+        if not self.description.on_policy:
+            return 0.0
+        rule, level = self.description.explore, self.description.explore.level.curve(horizon_steps)
+        known = rule.kind == EPSILON_GREEDY and level.unit == STEPS
+        return value_at(level, horizon_steps) if known else None
+
+    def policy(self, k: int, spaces: tuple[Any, Any], settings: Mapping[str, Any]) -> TablePolicy:
+        """The policy of the k-th seed, without its visit counts: what needs them is greedy."""
+        allowed = None if self.allowed is None else self.allowed[k].astype(np.uint8)
+        return TablePolicy(self.tables["q"][k], *spaces, **settings, allowed=allowed)
 
     def greedy(self) -> np.ndarray:
         """The best allowed action of every state, int64 [N, S]; of several, the first."""
@@ -242,13 +286,13 @@ class TableAgent:
         description = self.description
         if description.needs_next_action or description.trail(self.index.size, self.actions):
             raise ValueError(
-                f"{type(description).__name__} learns from whole episodes, or from what it does next, which a batch does not"
+                f"{name_of(description)} learns from whole episodes, or from what it does next, which a batch does not"
                 " tell: train it by rl.train, or step by step with run.advance()."
             )
         if batch.next_mask is not None and not description.respects_masks:
-            raise ValueError(f"The rule of {type(description).__name__} does not respect action masks.")
+            raise ValueError(f"The rule of {name_of(description)} does not respect action masks.")
         if batch.weight is not None and description.memory is not Table:
-            raise ValueError(f"{type(description).__name__} knows no weights.")
+            raise ValueError(f"{name_of(description)} knows no weights.")
         if batch.weight is not None and (batch.weight.shape != batch.action.shape or not batch.weight.isfinite().all()):
             raise ArgumentError(f"A batch's weight is finite {list(batch.action.shape)}, not {kind_of(batch.weight)}.")
         states, next_states = self._states(batch.obs), self._states(batch.next_obs)
@@ -358,12 +402,6 @@ def memory_of(description: Tabular, arrays: dict[str, Any]) -> Any:
     return description.memory(**{name: array for name, array in arrays.items() if known or name != "mask"})
 
 
-def check_allowed(saved: Any, shape: tuple[int, ...]) -> None:
-    """Raise ValueError for saved masks that are not uint8 0 or 1 of this shape, or that leave a state without an action."""
-    if saved.shape != shape or saved.dtype != np.uint8 or saved.max() > 1 or not saved.any(-1).all():
-        raise ValueError(f"The saved 'allowed' must be uint8 {list(shape)} of 0 and 1, with an action in every state.")
-
-
 def lookup(rate: Curve) -> np.ndarray:
     """The step size at the first visits [V], up to where it no longer changes. Empty unless it goes by visits."""
     values: list[float] = []
@@ -384,7 +422,7 @@ def check_expected(description: Any) -> None:
     """Raise ValueError for an exploration whose mean over actions is not known in closed form."""
     if description.explore.kind not in (EPSILON_GREEDY, BOLTZMANN):
         raise ValueError(
-            f"{type(description).__name__} needs to know how likely each action is: explore by EpsilonGreedy, Greedy or"
+            f"{name_of(description)} needs to know how likely each action is: explore by EpsilonGreedy, Greedy or"
             f" Boltzmann, not by {type(description.explore).__name__}."
         )
 
@@ -402,4 +440,4 @@ def check_number(description: Any, name: str, most: float = 1e6) -> None:
 def check_unused(description: Any, name: str, why: str) -> None:
     """Raise ValueError for a setting that this agent does not have, unless it stands as it comes."""
     if getattr(description, name) != getattr(type(description), name):
-        raise ValueError(f"{type(description).__name__} takes no {name}: {why}.")
+        raise ValueError(f"{name_of(description)} takes no {name}: {why}.")

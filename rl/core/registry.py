@@ -96,6 +96,22 @@ def for_policy(description: Any) -> Any:
     return description.for_policy() if hasattr(description, "for_policy") else description
 
 
+def functions_of(description: Any) -> dict[str, Any]:
+    """The settings of a description that are functions, which no file can hold, by name."""
+    given = {field.name: getattr(description, field.name) for field in dataclasses.fields(description)}
+    return {name: value for name, value in given.items() if callable(value)}
+
+
+def name_of(description: Any) -> str:
+    """What messages and files call a description."""
+    return type(description).__name__
+
+
+def optional_setting(description: Any, name: str, default: Any) -> Any:
+    """A setting that a description of somebody's own need not have."""
+    return getattr(description, name, default)
+
+
 def to_json(value: Any) -> Any:
     """A description as JSON values: dataclasses become {"type": NAME, field: value, ...}."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):

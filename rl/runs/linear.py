@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 
+from envs import tables
 from envs.row_step import Rows
 from envs.source import EnvError, Source
 from envs.vector import Step
@@ -14,7 +15,9 @@ from rl import jit, masked
 from rl.agents.linear import LinearAgent, Memory, Transition, forget, learn
 from rl.agents.table import MOST_BYTES
 from rl.agents.traces import KINDS, check_traces
+from rl.core.protocols import Diagnostics
 from rl.explore import choose_each
+from rl.greedy import play_networks
 from rl.masked import as_mask
 from rl.runs.acting import Acting
 from rl.runs.loop import time_in
@@ -24,10 +27,16 @@ from supervised.schedules import as_schedule, value_at
 class Linear:
     """N seeds of tile-coded SARSA(lambda), each in E environments of its own, all in lockstep."""
 
+    in_processes = False
+    charts: ClassVar[dict[str, list[str]]] = {}
+    memory_bytes = 0
+    play = staticmethod(play_networks)
+
     def __init__(
         self,
         agent: LinearAgent,
         where: Source,
+        model: tables.Model | None,
         seeds: tuple[int, ...],
         envs_per_seed: int,
         horizon_steps: int,
@@ -151,8 +160,20 @@ class Linear:
         return {
             "train/td_error": torch.from_numpy(self.error / taken),
             "train/learning_rate": torch.from_numpy(self._step_sizes().reshape(shape).mean(1)),
-            "rollout/exploration_rate": self.acting.level().mean(1),
+            "rollout/exploration_rate": self.exploration(),
         }
+
+    def exploration(self) -> torch.Tensor:
+        """Epsilon, temperature or scale of each seed now, float64 [N]."""
+        return self.acting.level().mean(1)
+
+    def diagnostics(self) -> Diagnostics:
+        """Nothing: tiles are looked at by pictures."""
+        return Diagnostics({}, {})
+
+    def episodes_ended(self) -> np.ndarray:
+        """How many episodes of each seed have ended, int64 [N]."""
+        return self.acting.episodes.arrays["ended"]
 
     def episodes(self) -> dict[str, torch.Tensor]:
         """What the last episodes of each seed came to (100 at most); NaN before one ended. Each [N]."""
@@ -162,7 +183,7 @@ class Linear:
         """Steps of the longest of each seed's last 100 episodes, int64 [N]; 0 before one has ended."""
         return self.acting.episodes.longest()
 
-    def logged(self) -> None:
+    def reset_metrics(self) -> None:
         """Begin a new interval of `metrics`."""
         self.last_log = self.step
         self.error[:] = 0.0

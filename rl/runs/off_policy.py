@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 
-from envs import vector
+from envs import tables, vector
 from envs.row_step import Rows
 from envs.source import Source
-from rl.agents.deep import DeepAgent, NotFinite
+from rl.agents.deep import DeepAgent, NotFinite, check_learner
+from rl.core.protocols import Diagnostics
+from rl.greedy import play_networks
 from rl.replay import Replay
 from rl.runs.acting import Acting
 from rl.types import Batch
@@ -24,9 +26,34 @@ MEASURE_EVERY = 10  # updates: metrics cost a tenth of an update
 class OffPolicy:
     """N seeds of a Q-network, each in E environments of its own, all in lockstep."""
 
+    in_processes = True
+    # The value that the agent gave its best first action, and the discounted return that the episode then brought: where the
+    # first stays above the second, values are overestimated.
+    charts: ClassVar[dict[str, list[str]]] = {
+        "promised and obtained: above it, values are overestimated": [
+            "rollout/promised_return",
+            "rollout/discounted_return",
+        ],
+        "values in the sampled batches, and the bound that rewards set": [
+            "train/q_mean",
+            "train/q_max",
+            "train/q_bound",
+        ],
+    }
+    play = staticmethod(play_networks)
+
     def __init__(
-        self, agent: DeepAgent, where: Source, seeds: tuple[int, ...], envs_per_seed: int, horizon_steps: int
+        self,
+        agent: DeepAgent,
+        where: Source,
+        model: tables.Model | None,
+        seeds: tuple[int, ...],
+        envs_per_seed: int,
+        horizon_steps: int,
+        workers: int | None,
     ) -> None:
+        """Raises ArgumentError for a description without the settings that learning from a replay needs."""
+        check_learner(agent.description)
         d: Any = agent.description
         self.agent, self.seeds = agent, seeds
         self.acting = Acting(d, where, seeds, envs_per_seed, horizon_steps)
@@ -114,7 +141,7 @@ class OffPolicy:
         """What training says of itself since it was last logged, each [N]."""
         n, steps = len(self.seeds), max(self.step - self.last_log[0], 1)
         found = {name: value.cpu() / self.measured for name, value in self.sums.items()}
-        found["rollout/exploration_rate"] = self.acting.level().mean(1)
+        found["rollout/exploration_rate"] = self.exploration()
         rate = value_at(self.rate, self.step)
         found["train/learning_rate"] = torch.full((n,), rate, dtype=torch.float64)
         ratio = (self.agent.updates - self.last_log[1]) / steps
@@ -135,18 +162,31 @@ class OffPolicy:
         """Steps of the longest of each seed's last 100 episodes, int64 [N]; 0 before one has ended."""
         return self.acting.episodes.longest()
 
-    def logged(self) -> None:
+    def reset_metrics(self) -> None:
         """Begin a new interval of `metrics`."""
         self.last_log = self.step, self.agent.updates
         self.sums, self.measured = {}, 0
 
-    def look(self) -> tuple[dict[str, torch.Tensor], dict[str, np.ndarray]]:
-        """What can be seen inside -> metrics [N]; and of the first seed, values for histograms."""
+    def exploration(self) -> torch.Tensor:
+        """Epsilon, temperature or scale of each seed now, float64 [N]."""
+        return self.acting.level().mean(1)
+
+    def episodes_ended(self) -> np.ndarray:
+        """How many episodes of each seed have ended, int64 [N]."""
+        return self.acting.episodes.arrays["ended"]
+
+    @property
+    def memory_bytes(self) -> int:
+        """What the replay takes when it is full; 0 without one."""
+        return 0 if self.replay is None else self.replay.bytes
+
+    def diagnostics(self) -> Diagnostics:
+        """Weights, activations and priorities of the first seed, and each seed's share of dead units."""
         agent = self.agent
         found: dict[str, torch.Tensor] = {}
         spread = {f"weights/{name}": weight[0].detach().cpu().numpy() for name, weight in agent.online.weights.items()}
         if self.replay is None or not len(self.replay):
-            return found, spread
+            return Diagnostics(found, spread)
         if self.replay.alpha is not None:
             spread["replay/priorities"] = self.replay.priorities()
         x = agent.encode(self.replay.latest(watch.EXAMPLES))
@@ -158,7 +198,7 @@ class OffPolicy:
                 spread |= {f"activations/{name}": answer.cpu().numpy() for name, answer in answers.items()}
         if None not in shares:
             found["train/dead_units"] = torch.tensor(shares, dtype=torch.float64)
-        return found, spread
+        return Diagnostics(found, spread)
 
     def state_dict(self) -> dict[str, Any]:
         n = len(self.seeds)

@@ -8,7 +8,7 @@ a `VectorEnv`. The caller does not choose.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -17,6 +17,9 @@ from envs import tables
 from envs.rows import MemberRows, Rows, members_of
 from envs.source import Source
 from rl.agents.table import MOST_BYTES, TableAgent, Tabular, lookup, memory_of
+from rl.core.protocols import Diagnostics
+from rl.core.registry import name_of
+from rl.greedy import play_tables
 from rl.runs.acting import INTERRUPTED
 from rl.runs.loop import ENDED, STEPS_DONE, WINDOW, Actor, Rules, time_in
 from rl.runs.walks import LockstepWalk, ModelWalk, PlainWalk, Walk, apart
@@ -28,6 +31,11 @@ from supervised.streams import Streams
 
 class Online:
     """N seeds of a table, each in E environments of its own."""
+
+    in_processes = False  # workers are threads
+    charts: ClassVar[dict[str, list[str]]] = {}
+    memory_bytes = 0
+    play = staticmethod(play_tables)
 
     def __init__(
         self,
@@ -56,7 +64,7 @@ class Online:
         needed = n * e * sum(part.nbytes for part in trail.values())
         if needed > MOST_BYTES:
             raise ValueError(
-                f"What {type(description).__name__} remembers of {n * e} episodes at once takes {needed / 1e9:.1f} GB, more than"
+                f"What {name_of(description)} remembers of {n * e} episodes at once takes {needed / 1e9:.1f} GB, more than"
                 f" the {MOST_BYTES / 1e9:.0f} GB that are allowed. Take fewer seeds or environments, or a one-step rule."
             )
         self.trail = {name: np.full((n, e, *part.shape), part) for name, part in trail.items()}
@@ -129,12 +137,25 @@ class Online:
         """What training says of itself since it was last logged, each [N]."""
         taken = max(self.step - self.last_log, 1)
         allowed: Any = True if self.agent.allowed is None else self.agent.allowed
-        level = [value_at(self.rules.level, time) for time in self._times(self.rules.level)]
         return {
             "train/td_error": torch.from_numpy(self.actor.error[:, 0] / taken),
             "train/q_mean": torch.from_numpy(self.agent.tables["q"].mean((1, 2), where=allowed)),
-            "rollout/exploration_rate": torch.tensor(level, dtype=torch.float64),
+            "rollout/exploration_rate": self.exploration(),
         }
+
+    def exploration(self) -> torch.Tensor:
+        """Epsilon, temperature or scale of each seed now, float64 [N]."""
+        curve = self.rules.level
+        return torch.tensor([value_at(curve, time) for time in self._times(curve)], dtype=torch.float64)
+
+    def diagnostics(self) -> Diagnostics:
+        """Nothing: a table is looked at by pictures."""
+        return Diagnostics({}, {})
+
+    def episodes_ended(self) -> np.ndarray:
+        """How many episodes of each seed have ended, int64 [N]."""
+        ended: np.ndarray = self.actor.counters[:, ENDED]
+        return ended
 
     def _times(self, curve: Curve) -> list[int]:
         """The time that `curve` is counted in, of each seed; in episodes the mean of its environments'."""
@@ -159,7 +180,7 @@ class Online:
         longest: np.ndarray = np.where(np.arange(WINDOW) < counts[:, None], self.actor.lengths, 0).max(1)
         return longest
 
-    def logged(self) -> None:
+    def reset_metrics(self) -> None:
         """Begin a new interval of `metrics`."""
         self.last_log = self.step
         self.actor.error[:] = 0.0

@@ -144,7 +144,7 @@ class ModelWalk(Walk):
         self.entry = jit.entry(self.loop, 0, *self.prepared[0])
 
     def _take(self, k: int, target: int, stopped: list[BaseException]) -> None:
-        chunk = max(1, CHUNK // getattr(self.run.agent.description, "planning_steps", 1))
+        chunk = max(1, CHUNK // self.run.agent.description.backups_per_step)
         counters = self.run.actor.counters
         while not stopped and (rounds := (target - int(counters[k, STEPS_DONE])) // self.run.envs_per_seed) > 0:
             try:

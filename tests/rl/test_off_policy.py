@@ -219,7 +219,7 @@ def test_a_killed_worker_is_begun_anew(tmp_path, capfd):
     """From where it was handed its seeds, or from the last checkpoint."""
     run = rl.start("CartPole-v1", rl.DQN(**SMALL), 2, steps=300)
     pool = workers.Workers(run, 2)
-    run.loop = pool
+    run.backend = pool
     pool.advance(60)
     for seed, steps in ((1, 60), (0, 120)):
         os.kill(pool.processes[seed].pid, signal.SIGKILL)

@@ -124,7 +124,7 @@ def test_workers_killed_at_every_command(parent, tmp_path, capfd):
     """In the middle of an answer, of an advance, of an evaluation, and between two commands; their own children live on."""
     run = rl.start(Forking, AGENT, 2, steps=1600)
     pool = workers.Workers(run, 2)
-    run.loop = pool
+    run.backend = pool
 
     def soon(k, seconds):
         threading.Timer(seconds, os.kill, (pool.processes[k].pid, signal.SIGKILL)).start()
