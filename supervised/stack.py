@@ -403,7 +403,8 @@ def norms(stack: Stack, tensors: Iterable[Tensor]) -> Tensor:
     if stack.device.type != "cpu":  # in three launches, whatever the number of weights and members
         parts = [part for tensor in tensors for part in tensor.unbind()]
         each = torch.stack(torch._foreach_norm(parts)) if parts else torch.zeros(0, device=stack.device)
-        return each.view(-1, len(stack.seeds)).norm(dim=0)
+        found: Tensor = torch.linalg.vector_norm(each.view(-1, len(stack.seeds)), dim=0)
+        return found
     # Added one by one: a sum over the list would add up in another order for another number of members. And where several
     # threads may be at work, member by member: they would share out a single sum, but not several.
     total = torch.zeros(len(stack.seeds), device=stack.device)
