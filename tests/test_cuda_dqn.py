@@ -358,7 +358,7 @@ def test_the_norms_take_as_many_launches_for_any_number_of_weights(gpu):
     for n, widths in ((1, (8,)), (5, (8, 8, 8))):
         stack = Stack(lambda widths=widths: MLP(4, 2, widths), n, "cuda")
         gpu.clear()
-        rl.agents.deep.clip_per_seed(stack, float("inf"))
+        clip_per_seed(stack, float("inf"))
         counts.add(
             sum(count for (kind, where), count in gpu.counts.items() if "norm" in where or "stack" in where.split()[-1])
         )
