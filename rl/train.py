@@ -17,14 +17,14 @@ from rl.agents.deep import DeepAgent, NotFinite
 from rl.describe import Description
 from rl.greedy import STEP_LIMIT
 from rl.run import Run, Shared, check_steps, restored, start
-from rl.workers import shared
+from rl.workers import check_workers, shared
 from supervised import checkpoint, watch
 from supervised.checkpoint import CheckpointError, Saved
 from supervised.logger import Logger
 from supervised.session import RUN as CHECKPOINT
 from supervised.session import Session, say
 from supervised.statistics import SHARE, Range, aggregate
-from supervised.validate import flag, integer, seeds_of
+from supervised.validate import flag, integer, optional, seeds_of
 
 TOLD_OF = 500_000_000  # bytes of a replay
 BATCH = "not_finite.safetensors"
@@ -69,8 +69,8 @@ def train(
     env: a Gymnasium id, an EnvSpec, a function that returns a new gym.Env, or a VectorEnv of N * E rows; or a run, which
     then goes on, in place, to `steps` in all. agent: a description such as rl.QLearning(). steps: environment steps in
     all, for each seed. seeds: a count (0..n-1), a list or a range. workers: how many threads (tables, where the
-    environment's model is known; None: as many as there are cores) or processes (networks; None: one) share out the
-    seeds. logdir: where curves and checkpoints go; None: nowhere. resume: go on from logdir's newest whole checkpoint, or
+    environment's model is known; None: as many as there are cores) or processes (networks on the CPU; None: one) share out
+    the seeds. logdir: where curves and checkpoints go; None: nowhere. resume: go on from logdir's newest whole checkpoint, or
     start if there is none; only steps, progress, workers, device and the cadences may differ from what was saved.
     progress: a bar on the terminal. The three cadences are in environment steps a seed; None: 100 points of the curves,
     and 10 checkpoints, over the run. videos: with each checkpoint an animated GIF of one greedy episode, in TensorBoard's
@@ -97,6 +97,7 @@ def train(
         else:
             settings = {"envs_per_seed": envs_per_seed, "workers": workers, "device": device, "env_kwargs": env_kwargs}
             run = _open(env, agent, steps, seeds, session, resume, settings)
+        check_workers(run.agent, optional(integer, workers, "workers", 1))
         run.cadence |= cadences
         run.logdir = session.folder
         if run.step >= steps:

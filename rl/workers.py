@@ -33,6 +33,16 @@ CLOSE_SECONDS = 5.0  # after which a worker that does not end by itself is kille
 LOOK_SECONDS = 1.0  # between two looks at whether a silent worker is alive
 
 
+def check_workers(agent: Any, count: int | None) -> None:
+    """Raise ValueError where the seeds of an agent cannot be shared out over `count` processes."""
+    device = getattr(agent, "device", torch.device("cpu"))
+    if count is not None and count > 1 and len(agent.seeds) > 1 and device.type != "cpu":
+        raise ValueError(
+            f"workers={count}: processes would share one GPU by turns, each with memory of its own for it, and all seeds are"
+            f' computed there at once as it is. Use workers=1, or device="cpu" instead of {str(device)!r}.'
+        )
+
+
 class WorkerDied(Exception):
     """The process at the other end of a pipe is gone."""
 
@@ -48,6 +58,7 @@ class Workers:
             )
         if sys.platform == "win32":
             raise ValueError(f"workers={count}: sharing seeds out over processes needs a POSIX system. Use workers=1.")
+        check_workers(run.agent, count)
         self.run, self.seeds, self.envs_per_seed = run, run.seeds, run.envs_per_seed
         self.step = run.step
         self.began = run.state()  # what the processes start from
