@@ -185,7 +185,7 @@ def on_trunk(trunk: nn.Module, channels: str = "auto") -> Callable[[gym.Space[An
     choice(channels, "channels", CHANNELS)
 
     def network(space: gym.Space[Any], outputs: int) -> nn.Module:
-        own = owned(trunk)
+        own = owned(trunk).cpu()
         parts = parts_of(space, channels=channels)
         example = encode(parts, {p.name: p.example(1) for p in parts}, torch.device("cpu"))
         with torch.no_grad():

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rl.moving import together
 from rl.observations import Part, leaves
 
 CLIP = 10.0  # standard deviations
@@ -69,12 +70,13 @@ class RunningMoments:
     def _prepare(self) -> None:
         """Work out shift and scale, float32 [N, F]; from fewer than two observations the deviation is taken for 1."""
         count = np.maximum(self.count, 1)[:, None]
-        self._transform: dict[str, tuple[Tensor, Tensor]] = {}
+        found: dict[str, Tensor] = {}
         for name, squares in self.squares.items():
             variance = np.where(count > 1, squares / count, 1.0)
-            pair = self.mean[name], 1.0 / np.sqrt(variance + EPSILON)
-            shift, scale = (torch.from_numpy(array.astype(np.float32)).to(self.device) for array in pair)
-            self._transform[name] = shift, scale
+            found[f"shift {name}"] = torch.from_numpy(self.mean[name].astype(np.float32))
+            found[f"scale {name}"] = torch.from_numpy((1.0 / np.sqrt(variance + EPSILON)).astype(np.float32))
+        moved = together(found, self.device)
+        self._transform = {name: (moved[f"shift {name}"], moved[f"scale {name}"]) for name in self.parts}
 
     def state_dict(self) -> dict[str, np.ndarray]:
         """Counts int64 [N], means and sums of squared deviations float64 [N, F]."""

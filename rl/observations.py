@@ -78,7 +78,7 @@ class Part:
     def _scaled(self, x: Tensor) -> Tensor:
         x = x if x.dtype == torch.float32 else x.float()
         if isinstance(self.scale, Tensor):
-            return x / self.scale.to(x.device)
+            return x / self.scale.to(x.device, non_blocking=True)
         return x if self.scale == 1.0 else x / self.scale
 
 
@@ -181,5 +181,7 @@ def _encode_each(parts: tuple[Part, ...], found: dict[str, Any], device: torch.d
             f"The observation has the parts {', '.join(map(repr, found))}; the agent was built for"
             f" {', '.join(repr(part.name) for part in parts)}."
         )
-    encoded = {part.name: part.encode(torch.as_tensor(found[part.name]).to(device)) for part in parts}
+    encoded = {
+        part.name: part.encode(torch.as_tensor(found[part.name]).to(device, non_blocking=True)) for part in parts
+    }
     return encoded if len(parts) > 1 else encoded[parts[0].name]

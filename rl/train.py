@@ -13,12 +13,12 @@ from rl.core.registry import Description
 from rl.open import folder, opened
 from rl.report.tensorboard import Report
 from rl.run import Run, check_steps
-from rl.workers import shared
+from rl.workers import check_workers, shared
 from supervised import checkpoint
 from supervised.cadences import Cadences
 from supervised.session import RUN as CHECKPOINT
 from supervised.session import Session, say
-from supervised.validate import flag
+from supervised.validate import flag, integer, optional
 
 BAD_BATCH = "not_finite.safetensors"
 
@@ -46,8 +46,8 @@ def train(
     env: a Gymnasium id, an EnvSpec, a function that returns a new gym.Env, or a VectorEnv of N * E rows; or a run, which
     then goes on, in place, to `steps` in all. agent: a description such as rl.QLearning(). steps: environment steps in
     all, for each seed. seeds: a count (0..n-1), a list or a range. workers: how many threads (tables, where the
-    environment's model is known; None: as many as there are cores) or processes (networks; None: one) share out the
-    seeds. logdir: where curves and checkpoints go; None: nowhere. resume: go on from logdir's newest whole checkpoint, or
+    environment's model is known; None: as many as there are cores) or processes (networks on the CPU; None: one) share out
+    the seeds. logdir: where curves and checkpoints go; None: nowhere. resume: go on from logdir's newest whole checkpoint, or
     start if there is none; only steps, progress, workers, device and the cadences may differ from what was saved.
     progress: a bar on the terminal. The three cadences are in environment steps a seed; None: 100 points of the curves,
     and 10 checkpoints, over the run. videos: with each checkpoint an animated GIF of one greedy episode, in TensorBoard's
@@ -64,6 +64,7 @@ def train(
     settings = {"envs_per_seed": envs_per_seed, "workers": workers, "device": device, "env_kwargs": env_kwargs}
     with Session(folder(env, logdir), CHECKPOINT) as session:
         run = opened(env, agent, steps, seeds, session, resume, settings)
+        check_workers(run.agent, optional(integer, workers, "workers", 1))
         run.cadence |= cadence
         run.logdir = session.folder
         if run.step >= steps:

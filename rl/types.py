@@ -25,7 +25,8 @@ class Batch(NamedTuple):
     reward: Tensor  # [N, B], folded over up to n steps
     discount: Tensor  # [N, B], gamma^k * (1 - terminated): how the future counts; 0 = there is none
     next_obs: Any
-    next_mask: Tensor | None = None  # bool [N, B, A]: actions allowed in next_obs; None: all
+    # bool [N, B, A]: actions allowed in next_obs; None: all. In `learn` what the description's mask says is in it.
+    next_mask: Tensor | None = None
     weight: Tensor | None = None  # [N, B], importance weights; None: all 1
     # int64 [N, B], where in the replay each sample lies
     index: Tensor | None = None  # type: ignore[assignment]  # it hides tuple.index, which nobody misses

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from envs.running import Statistics
-from rl.core.protocols import Diagnostics
+from rl.core.protocols import Diagnostics, LiveAgent
 from rl.evaluate import Evaluation, joined
 from rl.run import Run
 from rl.worker import BOOT, receive, send
@@ -31,6 +31,16 @@ from supervised import checkpoint
 MOST_RESTARTS = 3  # of one worker in a row, without anything done in between
 CLOSE_SECONDS = 5.0  # after which a worker that does not end by itself is killed
 LOOK_SECONDS = 1.0  # between two looks at whether a silent worker is alive
+
+
+def check_workers(agent: LiveAgent, count: int | None) -> None:
+    """Raise ValueError where the seeds of an agent cannot be shared out over `count` processes."""
+    device = agent.device
+    if count is not None and count > 1 and len(agent.seeds) > 1 and device.type != "cpu":
+        raise ValueError(
+            f"workers={count}: processes would share one GPU by turns, each with memory of its own for it, and all seeds are"
+            f' computed there at once as it is. Use workers=1, or device="cpu" instead of {str(device)!r}.'
+        )
 
 
 class WorkerDied(Exception):
@@ -48,6 +58,7 @@ class Workers:
             )
         if sys.platform == "win32":
             raise ValueError(f"workers={count}: sharing seeds out over processes needs a POSIX system. Use workers=1.")
+        check_workers(run.agent, count)
         self.run, self.seeds, self.envs_per_seed = run, run.seeds, run.envs_per_seed
         self.step = run.step
         self.began = run.backend.state()  # what the processes start from

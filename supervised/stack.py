@@ -400,6 +400,11 @@ def torch_seed(seed: int, purpose: str) -> int:
 
 def norms(stack: Stack, tensors: Iterable[Tensor]) -> Tensor:
     """The norm of each member's part of [N, ...] tensors, taken together: [N]."""
+    if stack.device.type != "cpu":  # in three launches, whatever the number of weights and members
+        parts = [part for tensor in tensors for part in tensor.unbind()]
+        each = torch.stack(torch._foreach_norm(parts)) if parts else torch.zeros(0, device=stack.device)
+        found: Tensor = torch.linalg.vector_norm(each.view(-1, len(stack.seeds)), dim=0)
+        return found
     # Added one by one: a sum over the list would add up in another order for another number of members. And where several
     # threads may be at work, member by member: they would share out a single sum, but not several.
     total = torch.zeros(len(stack.seeds), device=stack.device)
@@ -420,6 +425,9 @@ def clip_per_seed(stack: Stack, max_norm: float) -> Tensor:
     if stack.device.type == "cpu" and not (found > max_norm).any():
         return found
     scale = (max_norm / (found + 1e-6)).clamp(max=1.0)[:, None]
+    if len(scale) == 1 and stack.flat.grad is not None:
+        stack.flat.grad.mul_(scale[0])
+        return found
     rows = [gradient.view(len(scale), -1) for gradient in stack.gradients.values()]
     torch._foreach_mul_(rows, [scale] * len(rows))  # in one call
     return found

@@ -11,7 +11,7 @@ PACKAGES = ("supervised", "envs", "rl", "scripts", "tests")
 LAYERS = [
     (
         *("rl._siblings", "rl.types", "rl.targets", "rl.losses", "rl.explore", "rl.spaces", "rl.jit"),
-        *("rl.masked", "rl.returns", "rl.core"),
+        *("rl.masked", "rl.returns", "rl.core", "rl.moving"),
     ),
     ("rl.observations", "rl.normalize", "rl.priority", "rl.ring", "rl.tiles", "rl.divergence"),
     ("rl.replay", "rl.networks", "rl.policy"),

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from rl import networks
 from rl.core.registry import name_of, optional_setting
+from rl.moving import on_host, together
 from rl.normalize import RunningMoments
 from rl.observations import encode, leaves, parts_of
 from rl.policy import NetworkPolicy
@@ -26,6 +27,7 @@ from rl.types import Batch, Update, check_mask
 from supervised import Stack, bits, optimizer
 from supervised.device import choose
 from supervised.fused import Adam
+from supervised.guard import Guard, LeftOut
 from supervised.optimize import load_state_by_seed, state_by_seed
 from supervised.schedules import Curve, Schedule, as_schedule, value_at
 from supervised.stack import clip_per_seed
@@ -39,6 +41,7 @@ MOODY = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.BatchNorm1d, nn.BatchNorm2d)
 
 
 NUMBERS = (("action", torch.int64), ("reward", torch.float32), ("discount", torch.float32), ("weight", torch.float32))
+SENT = ("action", "reward", "discount", "next_mask", "weight")  # with the observations, to the device
 
 
 class NotFinite(FloatingPointError):
@@ -50,6 +53,14 @@ class NotFinite(FloatingPointError):
 
     def __reduce__(self) -> Any:
         return NotFinite, (str(self), self.batch)
+
+
+class Origin(NamedTuple):
+    """What a step is taken from."""
+
+    batch: Batch  # as it was sampled
+    norm: Tensor  # of each seed's gradient, [N]
+    td_error: Tensor  # [N, B]
 
 
 class Learned(NamedTuple):
@@ -148,6 +159,7 @@ class DeepAgent:
         self.threads: Callable[[], contextlib.AbstractContextManager[None]] = (
             functools.partial(bits.threads, 1) if small else contextlib.nullcontext
         )
+        self.guard = Guard.of(self.optimizer, self.device)
         self.updates = 0
         self.moody = any(isinstance(part, MOODY) for part in self.online.modules[0].modules())
 
@@ -196,7 +208,7 @@ class DeepAgent:
         if not isinstance(space, gym.spaces.Discrete):
             raise ValueError(f"Only Discrete observations make a table; these are {space}.")
         states = torch.arange(int(space.start), int(space.start + space.n)).expand(len(self.seeds), -1)
-        found: np.ndarray = self.q(states).double().cpu().numpy()
+        found: np.ndarray = self.q(states).cpu().double().numpy()
         return found if self.reward_scale == 1.0 else found / self.reward_scale
 
     loop = "replay"  # see `rl.run.LOOPS`
@@ -249,49 +261,64 @@ class DeepAgent:
 
     @explained("observations and a mask bool [N, B, A] or None")
     def allowed(self, obs: Any, mask: Tensor | None) -> Tensor | None:
-        """The mask [N, B, A] that came with observations, or what the description's function says of them; None: all."""
+        """The mask [N, B, A] that came with observations, and what the description's function says of them; None: all.
+
+        The function sees observations on the CPU, wherever they are.
+        """
         if self.description.mask is None:
-            return None if mask is None else mask.to(self.device)
-        found = self.description.mask(obs)
+            return mask
+        found = self.description.mask(on_host(obs))
         if not isinstance(found, Tensor) or found.dtype != torch.bool or found.shape[-1] != self.actions:
             what = f"{found.dtype} {list(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
             raise ArgumentError(
                 f"mask must return a bool tensor [..., {self.actions}], one for each action, not {what}."
             )
-        found = found.to(self.device)
-        return found if mask is None else found & mask.to(self.device)
+        return found if mask is None else found.to(mask.device) & mask
 
     def update(self, batch: Batch, measured: bool = True) -> Update:
         """One step of the optimiser from a batch [N, B, ...] -> metrics each [N] (none unless measured), TD errors [N, B].
 
-        Raises ValueError for a batch of other shapes, and NotFinite where a gradient is NaN or infinite; either way the
-        networks are as they were.
+        Raises ValueError for a batch of other shapes or actions, and NotFinite where a gradient is NaN or infinite; either way
+        the networks are as they were. On CUDA such an update and those after it change nothing, and NotFinite is raised by the
+        next that is measured, by `look` or by `state_dict`.
         """
         measured = flag(measured, "measured")
         with self.threads():
             return self._update(batch, measured)
 
     def _update(self, batch: Batch, measured: bool) -> Update:
-        batch = self._on_device(_checked(batch, len(self.seeds), self.actions))
+        given = batch = _checked(batch, len(self.seeds), self.actions)
+        if self.description.mask is not None:
+            batch = batch._replace(next_mask=self.allowed(batch.next_obs, batch.next_mask))
+        if self.device.type != "cpu":
+            check_actions(batch.action, self.actions)
+            batch = on_device(batch, self.device)
         learned = self.description.learn(self, batch, measured)
         learned.pull_back(learned.slope)
         clip = float("inf") if self.description.max_grad_norm is None else self.description.max_grad_norm
         metrics = learned.metrics
         if self.adam is not None:
             norm, good = self.adam.step(clip)
+            left_out = None if good else LeftOut(Origin(given, norm, learned.td_error), 0)
         else:
             norm = clip_per_seed(self.online, clip)
-            # Elsewhere than on the CPU a look makes the device wait.
-            good = bool(np.isfinite(norm.numpy()).all()) if self.device.type == "cpu" else not measured
-        if not good:
-            self._check(norm, batch, learned)
-        if self.adam is None:
-            self.optimizer.step()
+            left_out = self.guard.step(norm, Origin(given, norm, learned.td_error))
+        self._heed(left_out)
         self.updates += 1
         self._renew_target()
         if measured:
+            self.look()
             metrics = metrics | {"train/gradient_norm": norm}
         return Update(metrics, learned.td_error)
+
+    def look(self) -> None:
+        """Raise NotFinite if an update since the last look was left out. On the CPU `update` itself has told of it."""
+        self._heed(self.guard.look())
+
+    def _heed(self, left_out: LeftOut | None) -> None:
+        if left_out is not None:
+            self.updates -= left_out.unseen
+            raise self._not_finite(left_out.origin, left_out.unseen - 1)
 
     @explained("the curve of a schedule and a step")
     def set_learning_rate(self, curve: Curve, step: int) -> None:
@@ -305,38 +332,26 @@ class DeepAgent:
         if self.target is None or every is None or self.updates % every:
             return
         with torch.no_grad():
-            if rate == 1.0:
-                self.target.flat.copy_(self.online.flat)
-            else:
-                self.target.flat.lerp_(self.online.flat, rate)
+            self.guard.follow(self.target.flat, self.online.flat, rate)
             for mine, theirs in zip(self.target.modules, self.online.modules, strict=True):
                 for buffer, other in zip(mine.buffers(), theirs.buffers(), strict=True):
-                    buffer.copy_(other)
+                    self.guard.follow(buffer, other, 1.0)
 
-    def _on_device(self, batch: Batch) -> Batch:
-        if self.device.type == "cpu":
-            return batch
-        moved: list[Any] = [
-            part.to(self.device, non_blocking=True) if isinstance(part, Tensor) else part for part in batch
-        ]
-        return Batch(*moved)._replace(index=batch.index)
-
-    def _check(self, norm: Tensor, batch: Batch, learned: Learned) -> None:
-        """Raise NotFinite, naming the seed and the first tensor that is not finite."""
-        finite = torch.isfinite(norm)
-        if finite.all():
-            return
-        k = int((~finite).nonzero()[0])
+    def _not_finite(self, origin: Origin, later: int) -> NotFinite:
+        """What names the seed and the first tensor that is not finite. later: how many updates after it were left out too."""
+        batch, norm, td_error = origin
+        k = int((~torch.isfinite(norm)).nonzero()[0])
         named = {f"observation {n}".strip(): part for n, part in leaves(batch.obs).items()}
         named |= {f"next observation {n}".strip(): part for n, part in leaves(batch.next_obs).items()}
         named = {"reward": batch.reward, "discount": batch.discount, **named}
         named |= {f"weight {name}": weight.detach() for name, weight in self.online.weights.items()}
-        named |= {"TD error (so the loss)": learned.td_error}
+        named |= {"TD error (so the loss)": td_error}
         found = [name for name, t in named.items() if t.is_floating_point() and not torch.isfinite(t[k]).all()]
         what = f"the {found[0]}, and so the gradient," if found else "the gradient"
-        raise NotFinite(
+        left_out = f" The {later} update{'s' * (later > 1)} after it changed nothing." if later > 0 else ""
+        return NotFinite(
             f"Seed {self.seeds[k]}: {what} of update {self.updates + 1:,} is NaN or infinite. The networks are as they were"
-            " before it.",
+            f" before it.{left_out}",
             batch,
         )
 
@@ -358,9 +373,14 @@ class DeepAgent:
             names = [name for name in stacked if name.startswith(STATISTICS)]
             self.moments.load_state_dict({name.removeprefix(STATISTICS): stacked.pop(name) for name in names})
         self.online.load_state_dict(_tensors(stacked))
+        self.guard.forget()
 
     def state_dict(self) -> dict[str, Any]:
-        """Weights, target weights, the optimizer's memory, every stream and running statistics, arrays [N, ...]."""
+        """Weights, target weights, the optimizer's memory, every stream and running statistics, arrays [N, ...].
+
+        Raises NotFinite as `look` does.
+        """
+        self.look()
         if self.adam is not None:
             self.adam.close()
         saved: dict[str, Any] = {
@@ -391,6 +411,7 @@ class DeepAgent:
         if self.adam is not None:
             self.adam.close()
         load_state_by_seed(self.online, self.optimizer, saved["optimizer"])
+        self.guard.forget()
         self.updates = int(saved["updates"][0])
         self.online.load_random_state(torch.from_numpy(saved["streams"]))
 
@@ -426,6 +447,29 @@ def _checked(batch: Batch, n: int, actions: int) -> Batch:
                     f"A batch's {name} begins with [seeds, B] = {list(shape)}, as its rewards, not {kind_of(leaf)}."
                 )
     return batch
+
+
+def check_actions(action: Tensor, actions: int) -> None:
+    """Raise ValueError for actions that do not exist; on a GPU they would end every later call."""
+    numbers = action.cpu().numpy()
+    if numbers.min() < 0 or numbers.max() >= actions:
+        raise no_such_action(actions)
+
+
+def no_such_action(actions: int) -> ValueError:
+    return ValueError(f"Actions are whole numbers from 0 to {actions - 1}; the batch has others.")
+
+
+def on_device(batch: Batch, device: torch.device) -> Batch:
+    """A batch on the device, by one copy, but for its index, which is of the replay."""
+    plain = {name: part for name in SENT if (part := getattr(batch, name)) is not None}
+    several = {name: leaves(getattr(batch, name)) for name in ("obs", "next_obs")}
+    inner = {f"{name}/{key}": leaf for name, found in several.items() for key, leaf in found.items()}
+    moved = together({**plain, **inner}, device)
+    parts: dict[str, Any] = {name: {key: moved[f"{name}/{key}"] for key in found} for name, found in several.items()}
+    return batch._replace(
+        **{name: moved[name] for name in plain}, **{name: found.get("", found) for name, found in parts.items()}
+    )
 
 
 def _numpy(tensors: dict[str, Tensor]) -> dict[str, np.ndarray]:

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from rl import jit, losses, networks, targets
-from rl.agents.deep import DeepAgent, Learned
+from rl.agents.deep import DeepAgent, Learned, no_such_action
 from rl.core.registry import add_presets, register
 from rl.explore import EpsilonGreedy, Explore
 from rl.observations import CHANNELS
@@ -71,7 +71,7 @@ def learn(agent: DeepAgent, batch: Batch, measured: bool) -> Learned:
     """Pull Q(s, a) towards r + discount * Q_target(s', b), where Q_target chooses b itself, or with `double` Q does."""
     settings: DQN = agent.description  # type: ignore[assignment]  # a DQN made it
     x, next_x = agent.encode(batch.obs), agent.encode(batch.next_obs)
-    next_mask = agent.allowed(batch.next_obs, batch.next_mask)
+    next_mask = batch.next_mask
     next_q = agent.next_values(next_x)
     chooser = agent.values(agent.online, next_x) if settings.double else next_q
     q, pull_back = agent.online.vjp(x)
@@ -83,7 +83,7 @@ def learn(agent: DeepAgent, batch: Batch, measured: bool) -> Learned:
         weight = _NO_WEIGHT if batch.weight is None else batch.weight
         given = next_q, chooser, q, batch.action, reward, batch.discount, weight, error, gradient
         if not fast(*map(Tensor.numpy, given)):
-            raise ValueError(f"Actions are whole numbers from 0 to {q.shape[2] - 1}; the batch has others.")
+            raise no_such_action(q.shape[2])
     else:
         target = targets.double_q(reward, batch.discount, next_q, chooser, next_mask)
         error = target - losses.taken(q, batch.action)
@@ -118,7 +118,7 @@ class DQN:
     EpsilonGreedy, Greedy, Boltzmann and DecayingNoise; the default goes from epsilon 1 to 0.05 over a tenth of the run.
     channels: which axis of an image holds its channels: "first", "last", or "auto": last where two equal sides stand in front
     of it, first where two equal sides stand behind it, else the shortest. mask: a function of
-    observations [..., *O] -> bool [..., A], the actions allowed; info["action_mask"] is heeded without it.
+    observations [..., *O] on the CPU -> bool [..., A], the actions allowed; info["action_mask"] is heeded without it.
     normalize_observations: the network reads each number of a vector observation as its distance from the mean, in standard
     deviations, within -10..10; mean and variance are those of all that the seed's environments have shown while training, saved
     in checkpoint and policy. Images and one-hot codes stay as they are. reward_scale: what rewards are multiplied by for

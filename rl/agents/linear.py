@@ -210,7 +210,7 @@ class LinearAgent:
         raise SpaceError("Tiles are for states that are not counted, so there is no table of them.")
 
     loop = "linear"  # see `rl.run.LOOPS`
-    device = "cpu"
+    device = torch.device("cpu")
 
     def state_values(self) -> None:
         """Nothing: states are not counted."""

@@ -233,7 +233,7 @@ class TableAgent:
         return self.mask
 
     loop = "tabular"  # see `rl.run.LOOPS`
-    device = "cpu"
+    device = torch.device("cpu")
 
     def state_values(self) -> np.ndarray:
         """The table: its states are counted."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from envs.running import Statistics
@@ -37,7 +38,7 @@ class LiveAgent(Agent, Protocol):
     seeds: tuple[int, ...]
     actions: int
     loop: str  # the name of the loop that trains it, see `rl.run.LOOPS`
-    device: Any
+    device: torch.device
 
     @property
     def table(self) -> np.ndarray: ...

@@ -89,6 +89,7 @@ class OffPolicy:
             with bits.threads(1):
                 for _ in range(-(-steps // self.acting.envs_per_seed)):
                     self._round()
+            self.agent.look()
         except NotFinite as error:
             raise NotFinite(f"At environment step {self.step:,}: {error}", error.batch) from None
         return self.metrics()
@@ -100,7 +101,7 @@ class OffPolicy:
         before, obs = acting.step, acting.obs
         if self.agent.moments is not None:
             self.agent.observe(obs)
-        q = self.agent.q(obs)
+        q = self.agent.q(obs).cpu()  # once: on a GPU the host waits for it
         mask = self.agent.allowed(obs, acting.world.mask)
         action = acting.choose(q, mask)
         if self.agent.reward_scale != 1.0:
@@ -125,12 +126,15 @@ class OffPolicy:
         measured = self.agent.updates % MEASURE_EVERY == 0
         update = self.agent.update(batch, measured)
         if self.replay is not None and self.replay.alpha is not None:
-            self.replay.update_priorities(batch.index, update.td_error)
+            error = update.td_error.cpu()
+            if not np.isfinite(error.numpy()).all():
+                self.agent.look()
+            self.replay.update_priorities(batch.index, error)
         if measured:
             found = {name: value.detach() for name, value in update.metrics.items()}
             if self.replay is not None and batch.index is not None:
                 age = torch.from_numpy(self.replay.age(batch.index).astype(np.float32))
-                found["replay/age_steps"] = age.to(self.agent.device)
+                found["replay/age_steps"] = age.to(self.agent.device, non_blocking=True)
             if self.first is None and {"train/q_max", "train/q_mean"} <= found.keys():
                 self.first = torch.maximum(found["train/q_max"].abs(), found["train/q_mean"].abs())
             for name, value in found.items():
