@@ -20,6 +20,7 @@ from rl.agents.sweeping import PrioritisedSweeping, RMax
 from rl.agents.traces import QLambda, SARSALambda
 from rl.agents.weighted import WeightedQ
 from rl.explore import RULES
+from supervised.checkpoint import CheckpointError
 from supervised.schedules import Constant, Exponential, Inverse, Linear
 from supervised.validate import ArgumentError, shown, unwrapped
 
@@ -64,6 +65,10 @@ TYPES: dict[str, Any] = {**AGENTS, **{t.__name__: t for t in (*RULES, Constant, 
 RENAMED: dict[Any, str] = {}
 
 K = TypeVar("K", bound=type)
+
+
+class NotHere(CheckpointError):
+    """A file, whole as it may be, names code that it does not hold and that was not given: a function or a class."""
 
 
 def register(kind: K) -> K:
@@ -133,7 +138,7 @@ def current(data: Any) -> Any:
 def from_json(data: Any, **functions: Any) -> Any:
     """The description that `to_json` wrote. functions: what stands in for code, by the name of the setting.
 
-    Raises ValueError for an unknown type or unknown settings, and where a function is missing.
+    Raises NotHere for an unknown type and where a function is missing, ValueError for unknown settings.
     """
     if isinstance(data, list):
         return tuple(from_json(item) for item in data)
@@ -144,15 +149,15 @@ def from_json(data: Any, **functions: Any) -> Any:
     for setting, value in data.items():
         if _is_function(value):
             if functions.get(setting) is None:
-                raise ValueError(
+                raise NotHere(
                     f"{kind} was made with {setting}={value.get('name')}, a function, which no file can hold: hand it over"
                     f" again as {setting}=..."
                 )
             data = {**data, setting: functions[setting]}
     if kind not in TYPES:
-        raise ValueError(
-            f"{kind!r} is not one of the known descriptions: {', '.join(TYPES)}. One of somebody's own is known once its"
-            " module is imported."
+        raise NotHere(
+            f"{kind!r} is not one of the known descriptions: {', '.join(TYPES)}. One of your own is known once its module,"
+            " with @rl.register, is imported."
         )
     try:
         return TYPES[kind](

@@ -26,7 +26,7 @@ from supervised.session import Session, say
 from supervised.stack import Stack
 from supervised.state import from_tree
 from supervised.statistics import SHARE, Range, aggregate
-from supervised.validate import flag, instance, integer, optional, seeds_of, unwrap
+from supervised.validate import flag, function, instance, integer, first_line, optional, seeds_of, unwrap
 
 # Tags that are drawn with an interval, and between what they lie.
 BANDS: dict[str, Range] = {
@@ -124,12 +124,15 @@ def load(path: str | Path, model: nn.Module | Callable[[], nn.Module], device: s
     path = path / CHECKPOINT if path.is_dir() else path
     state, meta = checkpoint.load(path)
     try:
-        if meta["kind"] != "fit":
-            raise CheckpointError(f"{path} is no fit, but a checkpoint of another kind: {meta['kind']}.")
-        stack = _stack(model, tuple(meta["seeds"]), Recipe(), device)
+        kind = meta["kind"]
+        seeds = seeds_of(meta["seeds"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path} is damaged: {first_line(error)}") from error
+    if kind != "fit":
+        raise CheckpointError(f"{path} is no fit, but a checkpoint of another kind: {kind}.")
+    stack = _stack(model, seeds, Recipe(), device)
+    try:
         stack.load_state_dict(from_tree(state["best"] if state["best"] is not None else state["weights"]))
-    except CheckpointError:
-        raise
     except (KeyError, TypeError, AttributeError, RuntimeError, ValueError) as error:
         raise CheckpointError(f"{path} is damaged or does not fit this model: {error}") from error
     return stack.train(False)
@@ -143,8 +146,7 @@ def _stack(model: Any, seeds: tuple[int, ...], recipe: Recipe, name: str) -> Sta
                 f"A module is fitted in place, so with one seed, not {len(seeds)}: give a function that makes one instead."
             )
         return Stack.of([freeze(model, recipe.freeze)], seeds, where)
-    if not callable(model):
-        raise TypeError(f"The model is a torch.nn.Module or a function that makes one, not {type(model).__name__}.")
+    function(model, "The model", (), "a torch.nn.Module, or a function () -> torch.nn.Module")
 
     def make() -> nn.Module:
         made = model()

@@ -21,7 +21,7 @@ from supervised.recipe import BY_STEP, Recipe
 from supervised.stack import Stack, clip_per_seed, norms, torch_seed
 from supervised.state import check_alike, detached, from_tree, load_optimizer, to_tree
 from supervised.streams import Streams
-from supervised.trial import as_input, check_recipe, first, try_out
+from supervised.trial import as_input, check_recipe, first, train, try_out
 from supervised.validate import choice, first_line
 
 COUNTERS = ("last_epoch", "_step_count", "_last_lr")  # what moves in a schedule of torch; all else is its settings
@@ -88,12 +88,8 @@ class Fit:
     def advance(self, tick: Callable[[], None] | None = None) -> dict[str, Any]:
         """One epoch -> its metrics, each float64 [N]. tick: called after each step. Raises Diverged when the loss runs away."""
         with bits.threads(self.manner.threads):
-            self.stack.train()
             for module in self.stack.modules:
-                for name in self.recipe.freeze:  # what is frozen computes as if judged: batch-norm does not count on
-                    part = dict(module.named_modules()).get(name)
-                    if part is not None:
-                        part.eval()
+                train(module, self.recipe.freeze)
             m = len(self.train.x)
             shuffled = self.batch_size < m
             order = torch.from_numpy(

@@ -23,7 +23,7 @@ from torch.utils.hooks import RemovableHandle
 
 from supervised import bits, chain, fused, streams
 from supervised.device import choose
-from supervised.validate import ArgumentError, explained, flag, integer, seeds_of, shown, unwrap
+from supervised.validate import ArgumentError, explained, flag, function, integer, seeds_of, shown, unwrap
 
 Op = Callable[[Tensor], Tensor]
 Rule = Callable[["Stack", Sequence[Any]], Op | None]
@@ -68,8 +68,7 @@ class Stack:
         compiled: bool = False,
     ) -> None:
         seeds, compiled = seeds_of(seeds), flag(compiled, "compiled")
-        if not callable(make):
-            raise ArgumentError(f"make is a function () -> torch.nn.Module, not {shown(make)}.")
+        check_make(make, "make")
         self._adopt([make_member(make, seed) for seed in seeds], seeds, choose(device), compiled)
 
     @classmethod
@@ -369,6 +368,14 @@ class Stack:
         ]
 
 
+def check_make(make: Any, name: str) -> None:
+    """Raise ArgumentError for what is no function without arguments that makes a module."""
+    what = "a function () -> torch.nn.Module"
+    if isinstance(make, nn.Module):
+        raise ArgumentError(f"{name} is {what}, not a module that exists ({shown(make)}): it is called once for each seed.")
+    function(make, name, (), what)
+
+
 def make_member(make: Callable[[], nn.Module], seed: int) -> nn.Module:
     """What `make` makes with the random numbers of `seed`; torch's own generator is left as it was."""
     with torch.random.fork_rng(devices=[]):
@@ -444,6 +451,11 @@ def _check_alike(modules: Sequence[nn.Module], seeds: Sequence[int]) -> None:
         raise ValueError(
             "The function that makes the model returned the same module twice; it must make a new one each time."
         )
+    owners: dict[int, int] = {}
+    for k, module in enumerate(modules):
+        for name, parameter in module.named_parameters():
+            if owners.setdefault(id(parameter), k) != k:
+                raise ValueError(f"Two members share the parameter {name}; each must have its own: make all of it anew.")
     for name, parameter in modules[0].named_parameters():
         if nn.parameter.is_lazy(parameter):
             raise ValueError(f"{name} of the model has no shape yet: a lazy module must see one input first.")

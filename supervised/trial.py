@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -11,7 +12,7 @@ from supervised import losses
 from supervised.augment import Noise
 from supervised.data import Data, DataError
 from supervised.recipe import Recipe
-from supervised.stack import Stack
+from supervised.stack import Stack, owned
 from supervised.validate import first_line
 
 
@@ -74,17 +75,36 @@ def check_recipe(stack: Stack, data: Data, recipe: Recipe) -> None:
     """Raise DataError where the recipe asks of the data what they cannot give."""
     m = len(data.x)
     size = min(recipe.batch_size or m, m)
-    single = size == 1 or m % size == 1
-    if single and any(isinstance(part, nn.BatchNorm1d) for part in stack.modules[0].modules()):
-        raise DataError(
-            f"The last batch would hold a single example ({m} in batches of {size}), of which batch-norm knows"
-            " no spread: take another batch_size."
-        )
+    if size == 1 or m % size == 1:
+        _check_single(stack, data, recipe, f"{m} in batches of {size}")
     if recipe.augment and data.x.ndim < 3:
         raise DataError(f"augment alters pictures [M, ..., height, width], and x is {list(data.x.shape)}.")
     noisy = any(isinstance(augmentation, Noise) for augmentation in recipe.augment)
     if noisy and data.x.is_floating_point() and (data.x.min() < 0 or data.x.max() > 1):
         raise DataError("Noise keeps pixels in 0..1, and x goes beyond: give bytes or numbers from 0 to 1.")
+
+
+def _check_single(stack: Stack, data: Data, recipe: Recipe, said: str) -> None:
+    """Raise DataError where the model, as it is when trained, does not take one example: torch's batch-norm raises ValueError."""
+    copy = train(owned(stack.modules[0]), recipe.freeze)
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            copy(as_input(data.x[:1]))
+    except ValueError as error:
+        raise DataError(
+            f"The last batch would hold a single example ({said}), of which batch-norm knows no spread: take another"
+            f" batch_size. {first_line(error)}"
+        ) from error
+
+
+def train(module: nn.Module, freeze: Sequence[str]) -> nn.Module:
+    """Put a module into training mode -> the module. What is frozen computes as if judged: batch-norm does not count on."""
+    module.train()
+    parts = dict(module.named_modules())
+    for name in freeze:
+        if name in parts:
+            parts[name].eval()
+    return module
 
 
 def _classes(y: Tensor, shape: list[int], name: str) -> Tensor:
