@@ -20,7 +20,17 @@ from supervised.chain import Link, link
 from supervised.layers import Model
 from supervised.rnn import CELLS
 from supervised.stack import Op, Stack, owned, rule
-from supervised.validate import ArgumentError, choice, explained, first_line, function, instance, integer, is_told, shown
+from supervised.validate import (
+    ArgumentError,
+    choice,
+    explained,
+    first_line,
+    function,
+    instance,
+    integer,
+    is_told,
+    shown,
+)
 
 Network = str | Callable[[gym.Space[Any], int], nn.Module]
 NAMES = ("auto", "linear", "mlp", "cnn", "nature")

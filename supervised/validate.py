@@ -196,7 +196,7 @@ def instance(value: Any, name: str, kinds: type[T] | tuple[type[T], ...], what: 
     return value
 
 
-def function(value: Any, name: str, takes: tuple[str, ...], what: str) -> Callable[..., Any]:
+def function(value: Any, name: str, takes: tuple[str, ...], what: str) -> Any:
     """`value`, a function that can be called with arguments as those named in `takes`. what: what is allowed, in words.
 
     Raises ArgumentError for anything else, such as a class whose constructor takes other arguments.

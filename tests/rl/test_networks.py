@@ -39,7 +39,7 @@ def test_what_is_no_network(network, said):
 
 
 def test_a_mask_takes_observations():
-    with pytest.raises(ValueError, match="mask is a function .* called with observations; <lambda> takes none"):
+    with pytest.raises(ValueError, match=r"mask is a function .* called with observations; <lambda> takes none"):
         rl.DQN(mask=lambda: None)
 
 
@@ -50,22 +50,24 @@ def test_the_target_network_is_another():
     start(lambda space, outputs: net, target_every_updates=None)
 
 
-def test_a_file_without_its_function_is_not_damaged(tmp_path):
+def test_a_file_without_its_function_is_whole(tmp_path):
     run = start(lambda space, outputs: nn.Linear(4, outputs))
     run.save(tmp_path / "run")
     run.policy().save(tmp_path / "policy")
     for load, name in ((rl.load, "run"), (rl.load_policy, "policy")):
-        with pytest.raises(rl.CheckpointError, match="holds no code.* network=<lambda>, .*hand it over again") as told:
+        with pytest.raises(
+            rl.CheckpointError, match=r"holds no code\..*network=.*<lambda>, .*hand it over again"
+        ) as told:
             load(tmp_path / name)
         assert "damaged" not in str(told.value)
-        with pytest.raises(rl.CheckpointError, match="does not go with the function given.*another model"):
+        with pytest.raises(rl.CheckpointError, match=r"does not go with the function given.*another model"):
             load(tmp_path / name, network=lambda space, outputs: nn.Sequential(nn.Linear(4, outputs)))
-        with pytest.raises(ValueError, match="^network is .*not a module that exists"):
+        with pytest.raises(ValueError, match=r"^network is .*not a module that exists"):
             load(tmp_path / name, network=nn.Linear(4, 2))
         load(tmp_path / name, network=lambda space, outputs: nn.Linear(4, outputs))
 
 
-def test_a_description_that_is_not_imported_is_not_damage(tmp_path, monkeypatch):
+def test_a_file_whose_description_is_not_imported_is_whole(tmp_path, monkeypatch):
     class Other(rl.DQN):
         pass
 
@@ -75,6 +77,6 @@ def test_a_description_that_is_not_imported_is_not_damage(tmp_path, monkeypatch)
         patch.setitem(describe.TYPES, "Other", Other)
         patch.setitem(describe.AGENTS, "Other", Other)
         rl.start("CartPole-v1", Other(), 1).save(tmp_path / "run")
-    with pytest.raises(rl.CheckpointError, match="'Other' is not one of the known descriptions.* is imported") as told:
+    with pytest.raises(rl.CheckpointError, match=r"'Other' is not one of the known descriptions.* is imported") as told:
         rl.load(tmp_path / "run")
     assert "damaged" not in str(told.value)
