@@ -82,6 +82,10 @@ def far_off(prediction, y):
     return F.l1_loss(prediction.softmax(-1), F.one_hot(y, 3).float(), reduction="none")
 
 
+def squared(prediction, y):
+    return (prediction.softmax(-1) - F.one_hot(y, 3)).square()
+
+
 def top_two(prediction, y):
     return (prediction.topk(2).indices == y[:, None]).any(-1)
 
@@ -165,7 +169,7 @@ def test_functions_are_given_again_by_name(tmp_path):
     assert_same(weights(more), weights(quick(recipe=recipe(top2=top_two, epochs=4))))
     for other, said in (
         (recipe("cross_entropy", top2=top_two), "loss was the function far_off and is now 'cross_entropy'"),
-        (recipe(top_two, top2=top_two), r"loss\.name was 'far_off' and is now 'top_two'"),
+        (recipe(squared, top2=top_two), r"loss\.name was 'far_off' and is now 'squared'"),
         (recipe(top2=far_off), r"metrics\.top2\.name was 'top_two'"),
         (recipe(), r"metrics\.top2 was the function top_two and is now None"),
     ):
