@@ -157,6 +157,7 @@ def test_metrics_leave_out_ignored_targets():
         ({"loss": "cross_entropy", "class_weights": (1, 2, -3)}, r"class_weights\[2\] is a number from 0"),
     ],
 )
+@pytest.mark.filterwarnings("ignore:Using a target size")
 def test_what_is_no_loss_or_metric(settings, said):
     with pytest.raises(ValueError, match=said):
         quick(recipe=Recipe(batch_size=16, **settings))
