@@ -12,11 +12,11 @@ import numpy as np
 import torch
 
 from envs.running import Running, Statistics, checked
-from rl import jit, masked
+from rl import jit, masked, networks
 from rl.agents.deep import DeepAgent
 from rl.agents.linear import LinearAgent
 from rl.agents.table import check_allowed
-from rl.describe import AGENTS, check, for_policy, from_json, to_json
+from rl.describe import AGENTS, NotHere, check, for_policy, from_json, to_json
 from rl.explore import BOLTZMANN, EPSILON_GREEDY, NOISE, by_rule, choose, greedy
 from rl.masked import best_allowed
 from rl.observations import leaves
@@ -305,6 +305,8 @@ def load_policy(path: str | Path, network: Any = None, mask: Any = None) -> Tabl
     state, meta = checkpoint.load(path)
     if meta.get("kind") not in ("policy", "network policy"):
         raise CheckpointError(f"{path} holds a {meta.get('kind')}, not a policy. Read a run with rl.load.")
+    if network is not None:
+        networks.check(network)
     try:
         spaces = space_from_json(meta["observation_space"]), space_from_json(meta["action_space"])
         rest: dict[str, Any] = {
@@ -317,7 +319,11 @@ def load_policy(path: str | Path, network: Any = None, mask: Any = None) -> Tabl
         if type(description).__name__ not in AGENTS:
             raise CheckpointError(f"{path} names no agent.")
         return NetworkPolicy(description, state["weights"], *spaces, **rest)
+    except NotHere as error:
+        raise CheckpointError(f"{path} holds no code. {error}") from error
     except CheckpointError:
         raise
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, OverflowError, SpaceError) as error:
+        if network is not None or mask is not None:
+            raise CheckpointError(f"{path} does not go with the function given, or is damaged: {error}") from error
         raise CheckpointError(f"{path} is a damaged policy: {error}") from error

@@ -23,7 +23,7 @@ from envs.contract import raised_by_environment
 from envs.repeatable import why_not_repeatable
 from envs.running import Statistics, per_seed
 from envs.source import EnvLike, Source, from_description, source
-from rl import describe, divergence
+from rl import describe, divergence, networks
 from rl.agents.deep import DeepAgent, check_learner
 from rl.agents.linear import LinearAgent
 from rl.agents.table import TableAgent
@@ -330,6 +330,8 @@ def restored(
     path, state, meta = saved
     if meta.get("kind") != "run":
         raise CheckpointError(f"{path} holds a {meta.get('kind')}, not a run. Read a policy with rl.load_policy.")
+    if network is not None:
+        networks.check(network)
     try:
         config = meta["config"]
         if env is None and "id" not in config["env"]:
@@ -350,11 +352,15 @@ def restored(
             where, description, numbers, config["envs_per_seed"], check_steps(meta["horizon_steps"]), workers, device
         )
         run._restore(state, meta)
+    except describe.NotHere as error:
+        raise CheckpointError(f"{path} holds no code. {error}") from error
     except (CheckpointError, envs.EnvError):
         raise
     except DAMAGE as error:
         if raised_by_environment(error):  # while its episode was replayed
             raise
+        if network is not None or mask is not None:
+            raise CheckpointError(f"{path} does not go with the function given, or is damaged: {error}") from error
         raise CheckpointError(f"{path} is a damaged checkpoint: {error}{checkpoint.hint(path)}") from error
     return run
 

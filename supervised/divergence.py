@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from supervised.sources import leaves
+
 if TYPE_CHECKING:
     from supervised.fitting import Fit
 
@@ -58,8 +60,10 @@ class Watchman:
             self._stop(k, self.fit.step - len(recent) + 1 + i, float(recent[i, k]), "became")
 
     def _constant(self) -> float:
-        """The loss of the best answer that is the same for all examples."""
-        y = self.fit.train.y
+        """The loss of the best answer that is the same for all examples; of a function of the user nothing is known."""
+        if self.fit.objective.own is not None:
+            return math.inf
+        y = self.fit.train.sample.y
         if self.fit.classes is not None:
             return math.log(max(self.fit.classes, 2))
         if self.fit.loss == "binary_cross_entropy":
@@ -70,9 +74,10 @@ class Watchman:
     def _stop(self, k: int, step: int, loss: float, how: str) -> None:
         fit = self.fit
         rate = fit.learning_rates()[k]
-        largest_x = float(fit.train.x.abs().max()) if fit.train.x.dtype != torch.uint8 else 1.0
-        largest_y = float(fit.train.y.abs().max()) if fit.classes is None else 0.0
-        if largest_x > LARGE and fit.train.x.is_floating_point():
+        x, y = fit.train.sample
+        largest_x = max((float(part.abs().max()) for part in leaves(x) if part.is_floating_point()), default=0.0)
+        largest_y = float(y.abs().max()) if fit.classes is None else 0.0
+        if largest_x > LARGE:
             cause = (
                 f"the inputs reach {largest_x:.3g}: scale them (supervised.data.scale) or take a smaller learning rate"
             )

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from supervised.schedules import Curve, Schedule, value_at
 from supervised.stack import Stack
 from supervised.state import from_tree, to_tree
 from supervised.validate import ArgumentError, choice, first_line, instance, number
@@ -88,11 +89,24 @@ def lbfgs(stack: Stack, learning_rate: float | Sequence[float] = 1.0, **options:
         raise ArgumentError(f"LBFGS cannot be made: {first_line(error)}") from error
 
 
-def schedule(optimizer: torch.optim.Optimizer, name: str, steps: int, **options: Any) -> Any:
-    """torch.optim.lr_scheduler's `name`; those that span a whole fit are told its steps.
+class Scheduled(torch.optim.lr_scheduler.LRScheduler):
+    """Learning rates times the value of a curve at the optimizer's step."""
+
+    def __init__(self, optimizer: torch.optim.Optimizer, curve: Curve) -> None:
+        self.curve = curve
+        super().__init__(optimizer)
+
+    def get_lr(self) -> list[float | Tensor]:
+        return [rate * value_at(self.curve, self.last_epoch) for rate in self.base_lrs]
+
+
+def schedule(optimizer: torch.optim.Optimizer, name: str | Schedule, steps: int, **options: Any) -> Any:
+    """torch.optim.lr_scheduler's `name`, or a schedule by whose value the rate is multiplied; both are told the fit's steps.
 
     Raises ValueError for options that the schedule does not take.
     """
+    if not isinstance(name, str):
+        return Scheduled(optimizer, name.curve(steps))
     known: dict[str, dict[str, Any]] = {
         "OneCycleLR": {"max_lr": [group["lr"] for group in optimizer.param_groups], "total_steps": steps + 1},
         "CosineAnnealingLR": {"T_max": steps},

@@ -23,7 +23,7 @@ from torch.utils.hooks import RemovableHandle
 
 from supervised import bits, chain, fused, streams
 from supervised.device import choose
-from supervised.validate import ArgumentError, explained, flag, integer, seeds_of, shown, unwrap
+from supervised.validate import ArgumentError, explained, flag, function, integer, seeds_of, shown, unwrap
 
 Op = Callable[[Tensor], Tensor]
 Rule = Callable[["Stack", Sequence[Any]], Op | None]
@@ -68,8 +68,7 @@ class Stack:
         compiled: bool = False,
     ) -> None:
         seeds, compiled = seeds_of(seeds), flag(compiled, "compiled")
-        if not callable(make):
-            raise ArgumentError(f"make is a function () -> torch.nn.Module, not {shown(make)}.")
+        check_make(make, "make")
         self._adopt([make_member(make, seed) for seed in seeds], seeds, choose(device), compiled)
 
     @classmethod
@@ -144,10 +143,12 @@ class Stack:
             for k, parameters in enumerate(members):
                 parameters[name].data = values[k]
 
-    @explained("x [N, B, ...], or a dict of such, as its members read it")
+    @explained("x [N, B, ...], or a dict or tuple of such, as its members read it")
     def __call__(self, x: Any, *more: Any) -> Any:
-        """x [N, B, ...], or a dict of such, -> [N, B, ...]; further arguments (a recurrent state) go to each member too."""
-        first = next(iter(x.values())) if isinstance(x, Mapping) else x
+        """x [N, B, ...], or a dict or tuple of such, -> [N, B, ...]; further arguments (a state) go to each member too."""
+        first = x
+        while isinstance(first, (Mapping, tuple)):
+            first = next(iter(first.values() if isinstance(first, Mapping) else first))
         if first.shape[0] != len(self.seeds):
             raise ValueError(
                 f"The stack has {len(self.seeds)} members, so its input begins so, not {list(first.shape)}."
@@ -174,7 +175,7 @@ class Stack:
             return None
         return RULES[bases[0]](self, modules)
 
-    @explained("x [N, B, ...], or a dict of such, as its members read it")
+    @explained("x [N, B, ...], or a dict or tuple of such, as its members read it")
     def vjp(self, x: Any) -> tuple[Tensor, Callable[[Tensor], None]]:
         """The outputs y for x, and a function that takes the gradient by y (of y's shape) back to the weights.
 
@@ -369,6 +370,16 @@ class Stack:
         ]
 
 
+def check_make(make: Any, name: str) -> None:
+    """Raise ArgumentError for what is no function without arguments that makes a module."""
+    what = "a function () -> torch.nn.Module"
+    if isinstance(make, nn.Module):
+        raise ArgumentError(
+            f"{name} is {what}, not a module that exists ({shown(make)}): it is called once for each seed."
+        )
+    function(make, name, (), what)
+
+
 def make_member(make: Callable[[], nn.Module], seed: int) -> nn.Module:
     """What `make` makes with the random numbers of `seed`; torch's own generator is left as it was."""
     with torch.random.fork_rng(devices=[]):
@@ -452,6 +463,13 @@ def _check_alike(modules: Sequence[nn.Module], seeds: Sequence[int]) -> None:
         raise ValueError(
             "The function that makes the model returned the same module twice; it must make a new one each time."
         )
+    owners: dict[int, int] = {}
+    for k, module in enumerate(modules):
+        for name, parameter in module.named_parameters():
+            if owners.setdefault(id(parameter), k) != k:
+                raise ValueError(
+                    f"Two members share the parameter {name}; each must have its own: make all of it anew."
+                )
     for name, parameter in modules[0].named_parameters():
         if nn.parameter.is_lazy(parameter):
             raise ValueError(f"{name} of the model has no shape yet: a lazy module must see one input first.")

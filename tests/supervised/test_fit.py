@@ -646,7 +646,7 @@ def test_bad_arguments(tmp_path):
     ):
         with pytest.raises(ValueError, match=said):
             quick(**{"model": MLP_, "data": (X, Y), **settings})
-    with pytest.raises(TypeError, match=r"The model is a torch\.nn\.Module or a function"):
+    with pytest.raises(TypeError, match=r"The model is a torch\.nn\.Module, or a function"):
         quick(3, (X, Y))
     (tmp_path / "file").write_text("")
     with pytest.raises(checkpoint.CheckpointError, match="is a file; it must be a folder"):
