@@ -12,15 +12,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from supervised import bits, losses, metrics, optimize
+from supervised import losses, metrics, optimize
 from supervised.cnn import Image
 from supervised.data import Data, DataError, as_data, tensor_of
-from supervised.device import keep_memory, manner
+from supervised.device import check_room, keep_memory, manner
 from supervised.divergence import Watchman
 from supervised.recipe import BY_STEP, Recipe
-from supervised.stack import Stack, clip_per_seed, norms, torch_seed
+from supervised.stack import Stack, clip_per_seed, norms
 from supervised.state import check_alike, detached, from_tree, load_optimizer, to_tree
-from supervised.streams import Streams
+from supervised.streams import Draws, Streams
 from supervised.trial import as_input, check_recipe, first, try_out
 from supervised.validate import choice, first_line
 
@@ -45,6 +45,7 @@ class Fit:
         keep_memory()
         device = stack.device
         self.stack, self.recipe = stack, recipe
+        given = [train, *([] if validation is None else [validation])]
         self.train, self.validation = _to(train, device), None if validation is None else _to(validation, device)
         loss = recipe.loss or getattr(stack.modules[0], "loss", None)
         if not isinstance(loss, str):
@@ -62,6 +63,8 @@ class Fit:
         self.train, self.classes, self.recurrent, self.all_count = try_out(stack, self.train, loss, "The training data")
         if self.validation is not None:
             self.validation = try_out(stack, self.validation, loss, "The validation data").data
+        used = [part for part in (self.train, self.validation) if part is not None]
+        self._fingerprint = _fingerprint(given, used)
         m = len(self.train.x)
         self.batch_size = m if recipe.batch_size is None else min(recipe.batch_size, m)
         check_recipe(stack, self.train, recipe)
@@ -70,7 +73,7 @@ class Fit:
         self.optimizers, self.schedulers = self._optimizers()
         n = len(stack.seeds)
         self.order = Streams(stack.seeds, "data")
-        self.augmenters = [torch.Generator(device).manual_seed(torch_seed(s, "augment")) for s in stack.seeds]
+        self.augmenters = Draws(stack.seeds, "augment", device)
         self.epoch = self.step = 0
         self.resumed_at = 0  # the epoch at which the last call of `fit` began
         self.history: list[dict[str, Any]] = []
@@ -87,7 +90,7 @@ class Fit:
 
     def advance(self, tick: Callable[[], None] | None = None) -> dict[str, Any]:
         """One epoch -> its metrics, each float64 [N]. tick: called after each step. Raises Diverged when the loss runs away."""
-        with bits.threads(self.manner.threads):
+        with self.manner.at_work(self.stack.device):
             self.stack.train()
             for module in self.stack.modules:
                 for name in self.recipe.freeze:  # what is frozen computes as if judged: batch-norm does not count on
@@ -99,7 +102,7 @@ class Fit:
             order = torch.from_numpy(
                 np.stack([g.permutation(m) if shuffled else np.arange(m) for g in self.order.generators])
             )
-            order = order.to(self.stack.device)
+            order = order.to(self.stack.device, non_blocking=True)
             steps: list[tuple[float, Tensor, Tensor]] = []  # share of the epoch, loss [N], share of right answers [N]
             for begin in range(0, m, self.batch_size):
                 index = order[:, begin : begin + self.batch_size]
@@ -120,10 +123,10 @@ class Fit:
             for scheduler in self.schedulers if self.recipe.schedule not in BY_STEP else []:
                 scheduler.step()
             self.watchman.report()
-            found = {"train/learning_rate": rates, **measures, **self._means(steps)}
+            found = {"train/learning_rate": rates, **_fetched(measures), **self._means(steps)}
             if self.validation is not None:
                 found |= {f"validation/{tag}": value for tag, value in self._judge(self.validation).items()}
-            row = {tag: np.asarray(v.cpu() if isinstance(v, Tensor) else v, np.float64) for tag, v in found.items()}
+            row = {tag: np.asarray(value, np.float64) for tag, value in found.items()}
             if self.validation is not None:
                 self._keep(row["validation/loss"])
             self.history.append({"epoch": self.epoch, "step": self.step, **row})
@@ -131,10 +134,12 @@ class Fit:
 
     def _means(self, steps: list[tuple[float, Tensor, Tensor]]) -> dict[str, Tensor]:
         """Loss and accuracy [N] over an epoch, each step counted by its share of it."""
-        share = torch.tensor([s for s, _, _ in steps], dtype=torch.float64, device=self.stack.device)[:, None]
-        found = {"train/loss": (share * torch.stack([loss for _, loss, _ in steps]).double()).sum(0)}
+        share = torch.tensor([s for s, _, _ in steps], dtype=torch.float64)[:, None]
+        # float64 on the host: not every device has it.
+        loss, right = torch.stack([torch.stack((loss, right)) for _, loss, right in steps], 1).cpu().double()
+        found = {"train/loss": (share * loss).sum(0)}
         if self.loss in metrics.CLASSIFYING:
-            found["train/accuracy"] = (share * torch.stack([right for _, _, right in steps]).double()).sum(0)
+            found["train/accuracy"] = (share * right).sum(0)
         return found
 
     @property
@@ -149,10 +154,11 @@ class Fit:
         x = as_input(x)
         if augment and self.recipe.augment:
             members = []
-            for member, generator in zip(x, self.augmenters, strict=True):
+            self.augmenters.begin()
+            for k, member in enumerate(x):
                 altered = member
                 for augmentation in self.recipe.augment:
-                    altered = augmentation(altered, generator)
+                    altered = augmentation(altered, self.augmenters.generator(k))
                 members.append(altered)
             x = torch.stack(members)
         return x, y
@@ -249,13 +255,17 @@ class Fit:
     # -- judging -------------------------------------------------------------------------------------------------------
 
     def predict(self, x: Any) -> Tensor:
-        """What each member answers to the same x [M, ...]: [N, M, ...], in evaluation mode and without a gradient."""
+        """What each member answers to the same x [M, ...]: [N, M, ...], in evaluation mode and without a gradient.
+
+        The answer is on the CPU for an array or a tensor of the CPU, and on its device for a tensor of another one; so are
+        those of `probabilities` and `ensemble`. Raises DataError for an x that does not go into the model.
+        """
         inputs = tensor_of(x, "x")
         if inputs.dtype != torch.uint8 and self.train.x.is_floating_point():
             inputs = inputs.float()
-        with bits.threads(self.manner.threads):
+        with self.manner.at_work(self.stack.device):
             try:
-                parts = [self._answer(part.to(self.stack.device)) for part in inputs.split(CHUNK)]
+                parts = [self._answer(part.to(self.stack.device)).to(inputs.device) for part in inputs.split(CHUNK)]
             except (RuntimeError, TypeError, IndexError) as error:
                 raise DataError(f"x {list(inputs.shape)} does not go into the model: {first_line(error)}") from error
         return torch.cat(parts, 1)
@@ -277,18 +287,19 @@ class Fit:
 
     def _judge(self, data: Data) -> dict[str, np.ndarray]:
         n = len(self.stack.seeds)
-        sums = torch.zeros(3, n, dtype=torch.float64, device=self.stack.device)  # losses, right answers, how many
-        with bits.threads(self.manner.threads):
+        total = torch.zeros(n, dtype=torch.float64)  # on the host: not every device has float64
+        right_answers = count = torch.zeros(n, dtype=torch.int64, device=self.stack.device)
+        with self.manner.at_work(self.stack.device):
             for x, y in zip(data.x.split(CHUNK), data.y.split(CHUNK), strict=True):
                 prediction, target = self._answer(x), y.expand(n, *y.shape)
-                loss, right = (
-                    losses.LOSSES[self.loss](prediction, target),
-                    metrics.correct(prediction, target, self.loss),
-                )
-                sums[0] += loss.double().flatten(1).sum(1)
-                sums[1] += 0 if right is None else right.flatten(1).sum(1)
-                sums[2] += (target != losses.IGNORED).flatten(1).sum(1) if right is not None else loss[0].numel()
-        total, right_answers, count = sums.cpu().numpy()
+                loss = losses.LOSSES[self.loss](prediction, target)
+                right = metrics.correct(prediction, target, self.loss)
+                total += loss.cpu().double().flatten(1).sum(1)
+                right_answers = right_answers + (0 if right is None else right.flatten(1).sum(1))
+                count = count + (loss[0].numel() if right is None else (target != losses.IGNORED).flatten(1).sum(1))
+        return self._averages(*(part.cpu().numpy().astype(np.float64) for part in (total, right_answers, count)))
+
+    def _averages(self, total: np.ndarray, right_answers: np.ndarray, count: np.ndarray) -> dict[str, np.ndarray]:
         found = {"loss": total / np.maximum(count, 1)}
         if self.loss in metrics.CLASSIFYING:
             return {**found, "accuracy": right_answers / np.maximum(count, 1)}
@@ -340,7 +351,7 @@ class Fit:
             "weights": to_tree(self.stack.state_dict()),
             "best": to_tree(self.best),
             "forward": to_tree(self.stack.random_state()),
-            "augment": to_tree(torch.stack([generator.get_state() for generator in self.augmenters])),
+            "augment": to_tree(self.augmenters.state()),
             "order": self.order.state_dict(),
             "optimizers": [to_tree(optimizer.state_dict()) for optimizer in self.optimizers],
             "schedulers": [{name: getattr(scheduler, name) for name in COUNTERS} for scheduler in self.schedulers],
@@ -358,8 +369,7 @@ class Fit:
         try:
             self.stack.load_state_dict(from_tree(state["weights"]))
             self.stack.load_random_state(from_tree(state["forward"]))
-            for generator, saved in zip(self.augmenters, from_tree(state["augment"]), strict=True):
-                generator.set_state(saved.cpu().clone())  # torch crashes on a view
+            self.augmenters.load_state(from_tree(state["augment"]), "augment" if self.recipe.augment else "")
             self.order.load_state_dict(state["order"])
             for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
                 load_optimizer(optimizer, saved)
@@ -389,12 +399,24 @@ class Fit:
 
     def fingerprint(self) -> str:
         """A short name of the training and validation data, to know them again."""
-        parts = [self.train, *([] if self.validation is None else [self.validation])]
-        sums = [zlib.crc32(t.contiguous().cpu().numpy().tobytes()) for part in parts for t in part]
-        return "-".join(f"{value:08x}" for value in sums)
+        return self._fingerprint
+
+
+def _fingerprint(given: Sequence[Data], used: Sequence[Data]) -> str:
+    """A checksum of each tensor of the data as they were given, so that a device need not send them back, with the type they
+    are used in."""
+    pairs = [pair for parts in zip(given, used, strict=True) for pair in zip(*parts, strict=True)]
+    return "-".join(f"{zlib.crc32(g.cpu().to(u.dtype).contiguous().numpy().data):08x}" for g, u in pairs)
+
+
+def _fetched(measures: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
+    """Measures [N] of a device as arrays, fetched at once."""
+    rows = torch.stack(list(measures.values())).cpu().numpy() if measures else ()
+    return dict(zip(measures, rows, strict=True))
 
 
 def _to(data: Data, device: torch.device) -> Data:
+    check_room(sum(part.nbytes for part in data if part.device.type != device.type), device, "The data")
     return Data(data.x.to(device), data.y.to(device))
 
 
