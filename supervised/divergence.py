@@ -39,12 +39,11 @@ class Watchman:
         self.start = loss if self.start is None else self.start
         self.recent.append(loss)
         if len(self.recent) == EVERY:
-            recent = torch.stack(self.recent)
+            recent, self.recent = torch.stack(self.recent), []
             mean = recent.mean(0)
             far = (mean > WORSE * self._constant) & (mean > GROWN * self.start)
             self.far = torch.where(far, self.far + 1, 0)
             self._judge(recent, self.far == LOOKS)
-            self.recent = []
 
     def report(self) -> None:
         """Raise Diverged if some loss since the last look is no number."""

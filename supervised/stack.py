@@ -234,9 +234,10 @@ class Stack:
 
     @explained("one of its seeds")
     def member(self, seed: int) -> nn.Module:
-        """The module of a seed, on the live weights and on the stack's device. Raises ValueError for a seed that is not here.
+        """The module of a seed, on the live weights and on the stack's device: its input has to be there too.
 
-        Its tensors are views of all members' memory: to save or copy it, `take` it.
+        Its tensors are views of all members' memory: to save or copy it, `take` it. Raises ValueError for a seed that is not
+        here.
         """
         seed = integer(seed, "seed")
         if seed not in self.seeds:
@@ -245,7 +246,7 @@ class Stack:
 
     @explained("one of its seeds")
     def take(self, seed: int) -> nn.Module:
-        """A copy of a seed's module that owns its weights, for torch.save, pickle and further use on its own."""
+        """A copy of a seed's module that owns its weights, on the stack's device, for torch.save, pickle and use on its own."""
         return owned(self.member(seed))
 
     @explained("mode, True or False")
@@ -527,7 +528,7 @@ def _listeners(modules: Sequence[nn.Module]) -> list[Any]:
     ]
 
 
-def _known_as(kind: type[nn.Module], known: Mapping[type[nn.Module], Any]) -> type[nn.Module] | None:
+def _known_as(kind: type[nn.Module], known: dict[type[nn.Module], Any]) -> type[nn.Module] | None:
     """The type among `known` whose forward modules of this kind have; None if there is none.
 
     A subclass that computes as its base does is known as the base; torch's own types are not, as their forward calls methods
