@@ -19,7 +19,7 @@ from supervised import CNN, MLP, LinearRegression
 from supervised.chain import Link, link
 from supervised.layers import Model
 from supervised.rnn import CELLS
-from supervised.stack import Op, Stack, owned, rule
+from supervised.stack import Op, Stack, owned, rule, still
 from supervised.validate import (
     ArgumentError,
     choice,
@@ -201,6 +201,9 @@ class _Dueling:
         return torch.cat([value, gradient - value / gradient.shape[-1]], -1)
 
 
+still(Joined, Dueling)
+
+
 @link(Dueling)
 def _dueling_link(stack: Stack, modules: Sequence[Dueling]) -> Link:
     return _Dueling(modules[0])
@@ -209,7 +212,8 @@ def _dueling_link(stack: Stack, modules: Sequence[Dueling]) -> Link:
 def on_trunk(trunk: nn.Module, channels: str = "auto") -> Callable[[gym.Space[Any], int], nn.Module]:
     """A network that starts from a fitted trunk (inputs -> features): its own copy of it under a new head.
 
-    For instance `rl.DQN(network=rl.networks.on_trunk(fit.stack.member(0).trunk))`. channels: as of the rl.DQN.
+    For instance `rl.DQN(network=rl.networks.on_trunk(fit.stack.member(0).trunk))`. trunk: on any device; the network is made on
+    the CPU, and the agent moves it. channels: as of the rl.DQN.
     """
     instance(trunk, "trunk", nn.Module, "a torch.nn.Module")
     choice(channels, "channels", CHANNELS)

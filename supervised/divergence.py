@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -40,25 +41,29 @@ class Watchman:
         self.start = loss if self.start is None else self.start
         self.recent.append(loss)
         if len(self.recent) == EVERY:
-            self.report()
-            mean = torch.stack(self.recent).mean(0)
-            self.recent = []
-            far = (mean > WORSE * self._constant()) & (mean > GROWN * self.start)
+            recent, self.recent = torch.stack(self.recent), []
+            mean = recent.mean(0)
+            far = (mean > WORSE * self._constant) & (mean > GROWN * self.start)
             self.far = torch.where(far, self.far + 1, 0)
-            if self.fit.recipe.stop_if_diverging and (self.far == LOOKS).any():
-                k = int((self.far == LOOKS).nonzero()[0])
-                self._stop(k, self.fit.step, float(mean[k]), "grew to")
+            self._judge(recent, self.far == LOOKS)
 
     def report(self) -> None:
         """Raise Diverged if some loss since the last look is no number."""
-        if not self.fit.recipe.stop_if_diverging or not self.recent:
-            return
-        recent = torch.stack(self.recent)
-        wrong = (~torch.isfinite(recent)).nonzero()
-        if len(wrong):
-            i, k = (int(n) for n in wrong[0])
-            self._stop(k, self.fit.step - len(recent) + 1 + i, float(recent[i, k]), "became")
+        if self.recent:
+            self._judge(torch.stack(self.recent), torch.zeros_like(self.far, dtype=torch.bool))
 
+    def _judge(self, recent: Tensor, grown: Tensor) -> None:
+        """Raise Diverged if a loss [steps, N] is no number or a seed's has grown too far, bool [N]. One wait for the device."""
+        wrong = ~torch.isfinite(recent)
+        if not self.fit.recipe.stop_if_diverging or not bool(wrong.any() | grown.any()):
+            return
+        if wrong.any():
+            i, k = (int(n) for n in wrong.nonzero()[0])
+            self._stop(k, self.fit.step - len(recent) + 1 + i, float(recent[i, k]), "became")
+        k = int(grown.nonzero()[0])
+        self._stop(k, self.fit.step, float(recent.mean(0)[k]), "grew to")
+
+    @functools.cached_property
     def _constant(self) -> float:
         """The loss of the best answer that is the same for all examples; of a function of the user nothing is known."""
         if self.fit.objective.own is not None:

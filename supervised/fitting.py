@@ -12,16 +12,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from supervised import bits, metrics, optimize
+from supervised import metrics, optimize
 from supervised.cnn import Image
 from supervised.device import keep_memory, manner
 from supervised.divergence import Watchman
 from supervised.objective import Objective
 from supervised.recipe import Recipe
 from supervised.sources import DataError, Source, inputs_of, over, source_of
-from supervised.stack import Stack, clip_per_seed, norms, torch_seed
+from supervised.stack import Stack, clip_per_seed, norms
 from supervised.state import check_alike, detached, from_tree, load_optimizer, to_tree
-from supervised.streams import Streams
+from supervised.streams import Draws, Streams
 from supervised.trial import as_input, check_recipe, first, shapes, train, try_out
 from supervised.validate import first_line
 
@@ -46,6 +46,7 @@ class Fit:
         keep_memory()
         device = stack.device
         self.stack, self.recipe = stack, recipe
+        given = [train, *([] if validation is None else [validation])]
         self.train: Source = train.to(device)
         self.validation: Source | None = None if validation is None else validation.to(device)
         self.objective = Objective(recipe, stack.modules[0], device)
@@ -59,6 +60,8 @@ class Fit:
         self.train, self.classes, self.recurrent = try_out(stack, self.train, self.objective, "The training data")
         if self.validation is not None:
             self.validation = try_out(stack, self.validation, self.objective, "The validation data").data
+        used = [part for part in (self.train, self.validation) if part is not None]
+        self._fingerprint = _fingerprint(given, used)
         self.plan = self.train.plan(recipe.batch_size)
         check_recipe(stack, self.train.sample, recipe, self.plan)
         self.pieces = self._time_pieces()
@@ -66,7 +69,7 @@ class Fit:
         self.optimizers, self.schedulers = self._optimizers()
         n = len(stack.seeds)
         self.order = Streams(stack.seeds, "data")
-        self.augmenters = [torch.Generator(device).manual_seed(torch_seed(s, "augment")) for s in stack.seeds]
+        self.augmenters = Draws(stack.seeds, "augment", device)
         self.epoch = self.step = 0
         self.resumed_at = 0  # the epoch at which the last call of `fit` began
         self.history: list[dict[str, Any]] = []
@@ -83,7 +86,7 @@ class Fit:
 
     def advance(self, tick: Callable[[], None] | None = None) -> dict[str, Any]:
         """One epoch -> its metrics, each float64 [N]. tick: called after each step. Raises Diverged when the loss runs away."""
-        with bits.threads(self.manner.threads):
+        with self.manner.at_work(self.stack.device):
             for module in self.stack.modules:
                 train(module, self.recipe.freeze)
             size, m, shuffled = self.plan
@@ -92,7 +95,7 @@ class Fit:
                     [g.permutation(self.train.size)[:m] if shuffled else np.arange(m) for g in self.order.generators]
                 )
             )
-            order = order.to(self.stack.device)
+            order = order.to(self.stack.device, non_blocking=True)
             steps: list[tuple[float, dict[str, Tensor]]] = []  # share of the epoch, loss and measures, each [N]
             begin = 0
             for examples, y in self.train.batches(order, size, self.stack.seeds, self.epoch):
@@ -114,10 +117,10 @@ class Fit:
             for scheduler in [] if self.recipe.by_step else self.schedulers:
                 scheduler.step()
             self.watchman.report()
-            epoch = {"train/learning_rate": rates, **extra, **self._means(steps)}
+            epoch = {"train/learning_rate": rates, **_fetched(extra), **self._means(steps)}
             if self.validation is not None:
                 epoch |= {f"validation/{tag}": value for tag, value in self._judge(self.validation).items()}
-            row = {tag: np.asarray(v.cpu() if isinstance(v, Tensor) else v, np.float64) for tag, v in epoch.items()}
+            row = {tag: np.asarray(value, np.float64) for tag, value in epoch.items()}
             if self.validation is not None:
                 self._keep(row["validation/loss"])
             self.history.append({"epoch": self.epoch, "step": self.step, **row})
@@ -125,11 +128,10 @@ class Fit:
 
     def _means(self, steps: list[tuple[float, dict[str, Tensor]]]) -> dict[str, Tensor]:
         """Loss and measures [N] over an epoch, each step counted by its share of it."""
-        share = torch.tensor([s for s, _ in steps], dtype=torch.float64, device=self.stack.device)[:, None]
-        return {
-            f"train/{tag}": (share * torch.stack([found[tag] for _, found in steps]).double()).sum(0)
-            for tag in steps[0][1]
-        }
+        share = torch.tensor([s for s, _ in steps], dtype=torch.float64)[:, None, None]
+        rows = torch.stack([torch.stack(list(found.values())) for _, found in steps])
+        means = (share * rows.cpu().double()).sum(0)  # float64 on the host: not every device has it
+        return {f"train/{tag}": mean for tag, mean in zip(steps[0][1], means, strict=True)}
 
     @property
     def finished(self) -> bool:
@@ -141,10 +143,11 @@ class Fit:
         if not self.recipe.augment:
             return x
         members = []
-        for member, generator in zip(x, self.augmenters, strict=True):
+        self.augmenters.begin()
+        for k, member in enumerate(x):
             altered = member
             for augmentation in self.recipe.augment:
-                altered = augmentation(altered, generator)
+                altered = augmentation(altered, self.augmenters.generator(k))
             members.append(altered)
         return torch.stack(members)
 
@@ -239,12 +242,16 @@ class Fit:
     def predict(self, x: Any) -> Tensor:
         """What each member answers to the same x [M, ...]: [N, M, ...], in evaluation mode and without a gradient.
 
-        x: as in `fit`. Raises DataError for what does not go into the model.
+        x: as in `fit`. The answer is on the CPU for arrays and tensors of the CPU, and on its device for tensors of another
+        one; so are those of `probabilities` and `ensemble`. Raises DataError for what does not go into the model.
         """
         source = inputs_of(x)
-        with bits.threads(self.manner.threads):
+        place = source.sample.tensors()[0].device
+        with self.manner.at_work(self.stack.device):
             try:
-                parts = [self._answer(over(_like, part.x, self.train.sample.x)) for part in source.chunks(CHUNK)]
+                parts = [
+                    self._answer(over(_like, part.x, self.train.sample.x)).to(place) for part in source.chunks(CHUNK)
+                ]
             except (RuntimeError, TypeError, IndexError, KeyError) as error:
                 said = over(lambda part: list(part.shape), source.sample.x)
                 raise DataError(f"x {said} does not go into the model: {first_line(error)}") from error
@@ -269,11 +276,11 @@ class Fit:
     def _judge(self, data: Source) -> dict[str, np.ndarray]:
         n = len(self.stack.seeds)
         sums: dict[str, Tensor] = {}  # by tag: the sum over examples, and how much they count, float64 [2, N]
-        with bits.threads(self.manner.threads):
+        with self.manner.at_work(self.stack.device):
             for x, y in data.chunks(CHUNK):
                 for tag, (total, count) in self.objective.sums(self._answer(x), y.expand(n, *y.shape)).items():
                     sums[tag] = sums.get(tag, 0) + torch.stack([total, count])
-        tags, totals = list(sums), torch.stack(list(sums.values())).cpu().numpy()
+        tags, totals = list(sums), torch.stack(list(sums.values())).numpy()
         found = {tag: total / np.where(count > 0, count, 1) for tag, (total, count) in zip(tags, totals, strict=True)}
         return {**found, "rmse": np.sqrt(found["loss"])} if self.loss == "mse" and not self.objective.own else found
 
@@ -324,7 +331,7 @@ class Fit:
             "weights": to_tree(self.stack.state_dict()),
             "best": to_tree(self.best),
             "forward": to_tree(self.stack.random_state()),
-            "augment": to_tree(torch.stack([generator.get_state() for generator in self.augmenters])),
+            "augment": to_tree(self.augmenters.state()),
             "order": self.order.state_dict(),
             "optimizers": [to_tree(optimizer.state_dict()) for optimizer in self.optimizers],
             "schedulers": [{name: getattr(scheduler, name) for name in COUNTERS} for scheduler in self.schedulers],
@@ -342,8 +349,7 @@ class Fit:
         try:
             self.stack.load_state_dict(from_tree(state["weights"]))
             self.stack.load_random_state(from_tree(state["forward"]))
-            for generator, saved in zip(self.augmenters, from_tree(state["augment"]), strict=True):
-                generator.set_state(saved.cpu().clone())  # torch crashes on a view
+            self.augmenters.load_state(from_tree(state["augment"]), "augment" if self.recipe.augment else "")
             self.order.load_state_dict(state["order"])
             for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
                 load_optimizer(optimizer, saved)
@@ -373,9 +379,24 @@ class Fit:
 
     def fingerprint(self) -> str:
         """A short name of the training and validation data, to know them again."""
-        parts = [self.train, *([] if self.validation is None else [self.validation])]
-        sums = [zlib.crc32(t.contiguous().cpu().numpy().tobytes()) for part in parts for t in part.tensors()]
-        return "-".join(f"{value:08x}" for value in sums)
+        return self._fingerprint
+
+
+def _fingerprint(given: Sequence[Source], used: Sequence[Source]) -> str:
+    """A checksum of each tensor of the data as they were given, so that a device need not send them back, with the type they
+    are used in."""
+    pairs = [pair for parts in zip(given, used, strict=True) for pair in zip(*map(_tensors, parts), strict=True)]
+    return "-".join(f"{zlib.crc32(g.cpu().to(u.dtype).contiguous().numpy().data):08x}" for g, u in pairs)
+
+
+def _tensors(source: Source) -> list[Tensor]:
+    return source.tensors()
+
+
+def _fetched(measures: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
+    """Measures [N] of a device as arrays, fetched at once."""
+    rows = torch.stack(list(measures.values())).cpu().numpy() if measures else ()
+    return dict(zip(measures, rows, strict=True))
 
 
 def _like(part: Tensor, trained: Tensor) -> Tensor:

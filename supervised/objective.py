@@ -93,13 +93,14 @@ class Objective:
         return {tag: losses.per_seed(value.float(), counts) for tag, value, counts in self._measured(prediction, y)}
 
     def sums(self, prediction: Tensor, y: Tensor) -> Sums:
-        """The sums of the loss and of each measure, which batch after batch adds up to the mean over all."""
+        """The sums of the loss and of each measure, float64 on the host; batch after batch they add up to the mean over all."""
         loss, weights = self.losses(prediction, y)
         places = y != losses.IGNORED if self._is("cross_entropy") else None
-        found = {"loss": (loss.double().flatten(1).sum(1), _count(loss, places if weights is None else weights))}
+        # float64 on the host: not every device has it.
+        found = {"loss": (loss.cpu().double().flatten(1).sum(1), _count(loss, places if weights is None else weights))}
         for tag, value, counts in self._measured(prediction, y):
             counted = value if counts is None else value * counts
-            found[tag] = counted.double().flatten(1).sum(1), _count(value, counts)
+            found[tag] = counted.cpu().double().flatten(1).sum(1), _count(value, counts)
         return found
 
     def _measured(self, prediction: Tensor, y: Tensor) -> list[tuple[str, Tensor, Tensor | None]]:
@@ -144,8 +145,8 @@ def _each(function: Callable[[Tensor, Tensor], Tensor], prediction: Tensor, y: T
 def _count(value: Tensor, counts: Tensor | None) -> Tensor:
     """How much values [N, ...] count in all, float64 [N]."""
     if counts is None:
-        return torch.full((len(value),), value[0].numel(), dtype=torch.float64, device=value.device)
-    return counts.flatten(1).sum(1).double()
+        return torch.full((len(value),), value[0].numel(), dtype=torch.float64)
+    return counts.flatten(1).sum(1).cpu().double()
 
 
 def _classes(y: Tensor, shape: list[int], name: str) -> Tensor:

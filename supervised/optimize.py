@@ -11,7 +11,7 @@ from torch import Tensor
 
 from supervised.schedules import Curve, Schedule, value_at
 from supervised.stack import Stack
-from supervised.state import from_tree, to_tree
+from supervised.state import from_tree, memory_places, to_tree
 from supervised.validate import ArgumentError, choice, first_line, instance, number
 
 # Those of torch that treat each number by itself, so that members do not feel each other.
@@ -135,13 +135,15 @@ def state_by_seed(stack: Stack, optimizer: torch.optim.Optimizer) -> dict[str, A
 
 def load_state_by_seed(stack: Stack, optimizer: torch.optim.Optimizer, saved: Mapping[str, Any]) -> None:
     """Put back what `state_by_seed` gave. Raises ValueError for what does not fit."""
-    fits = True
+    fits, places = True, memory_places(optimizer)
     if not stack.batched:
         for group, parts in zip(optimizer.param_groups, saved["members"], strict=True):
             for parameter, part in zip(group["params"], parts, strict=True):
                 found = from_tree(part)
                 fits &= all(value.shape in ((), parameter.shape) for value in found.values())
-                optimizer.state[parameter] = {key: value.to(stack.device) for key, value in found.items()}
+                optimizer.state[parameter] = {
+                    key: value.to(places.get(key, stack.device)) for key, value in found.items()
+                }
     else:
         kept: dict[str, Tensor] = {}
         for name, value in saved.items():
@@ -154,7 +156,7 @@ def load_state_by_seed(stack: Stack, optimizer: torch.optim.Optimizer, saved: Ma
                     if fits:
                         blocks[key].copy_(torch.from_numpy(value[key]))
             else:
-                kept[name] = torch.tensor(float(value[0]), device=stack.device)
+                kept[name] = torch.tensor(float(value[0]), device=places.get(name, stack.device))
         optimizer.state[stack.flat] = kept
     if not fits:
         raise ValueError("The saved state of the optimizer does not fit the model.")

@@ -43,7 +43,8 @@ class Recipe:
     cross_entropy (Szegedy et al. 2016, section 7). patience_epochs: stop a seed whose validation loss has not come down
     for so long. keep_best: end with the weights of the lowest validation loss; None: if there is a patience. augment: how
     pictures are altered. freeze: names of layers, or beginnings of them, that are not trained. precision: "auto"
-    (bf16 where the device gains by it), "fp32", "bf16". stop_if_diverging: raise `Diverged` when the loss runs away.
+    (bf16 where the device gains by it, else fp32), "fp32" (on CUDA without TF32, which torch takes for convolutions by
+    default), "tf32" (CUDA from Ampere on), "bf16". stop_if_diverging: raise `Diverged` when the loss runs away.
     """
 
     epochs: int = 10
@@ -94,7 +95,7 @@ class Recipe:
                     raise ValueError(f"LBFGS takes all data at each step and finds its own way: {name} must be None.")
             if self.weight_decay or self.augment:
                 raise ValueError("LBFGS minimises one fixed function: weight_decay and augment have no place in it.")
-            if self.precision == "bf16":
+            if self.precision in ("tf32", "bf16"):
                 raise ValueError("The line search of LBFGS needs every digit: precision must be auto or fp32.")
         if not isinstance(self.augment, tuple) or not all(isinstance(a, Augmentation) for a in self.augment):
             raise ArgumentError(f"augment is a tuple of {', '.join(AUGMENTATIONS)}, not {shown(self.augment)}.")

@@ -24,6 +24,7 @@ from torch.utils.data import (
     default_collate,
 )
 
+from supervised.device import check_room
 from supervised.streams import PURPOSES
 from supervised.validate import first_line, instance
 
@@ -75,7 +76,8 @@ class Data(NamedTuple):
         return [*leaves(self.x), self.y]
 
     def to(self, device: torch.device) -> Data:
-        """The same on a device."""
+        """The same on a device. Raises ArgumentError where it has no room for them."""
+        check_room(sum(part.nbytes for part in self.tensors() if part.device.type != device.type), device, "The data")
         return Data(over(lambda part: part.to(device), self.x), self.y.to(device))
 
     def part(self, index: np.ndarray) -> Data:

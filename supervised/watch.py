@@ -72,13 +72,9 @@ def look(fit: Fit, logger: Logger) -> dict[str, np.ndarray]:
     x = as_input(over(lambda part: part[:EXAMPLES].to(fit.stack.device), fit.train.sample.x))
     shares = []
     for k, module in enumerate(fit.stack.modules):
-        random = fit.stack.generators[k].get_state()
-        with (
-            torch.autocast(fit.stack.device.type, torch.bfloat16, enabled=fit.manner.bf16),
-            torch.random.fork_rng(devices=[]),
-        ):
+        bf16 = torch.autocast(fit.stack.device.type, torch.bfloat16, enabled=fit.manner.bf16)
+        with fit.stack.judged(), fit.stack.drawing(k), bf16:
             answers = activations(module, x)
-        fit.stack.generators[k].set_state(random)
         shares.append(dead_units(module, answers))
         if k == 0:
             for name, weight in module.named_parameters():
