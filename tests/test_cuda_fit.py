@@ -19,6 +19,7 @@ from supervised.fitting import Fit
 from supervised.optimize import OPTIMIZERS, load_state_by_seed, state_by_seed
 from supervised.streams import Draws
 
+NORMS = ("train/gradient_norm", "train/update_to_weight")
 DEVICES = ("cpu", "cuda")
 FOUR_WAYS = [(one, other) for one in DEVICES for other in DEVICES]
 _g = torch.Generator().manual_seed(0)
@@ -95,7 +96,9 @@ def test_a_fit_has_the_numbers_of_the_cpu(gpu, name):
     assert_close(weights(there), weights(here), gpu.tolerance)
     for mine, theirs in zip(here.history, there.history, strict=True):
         for tag, value in mine.items():
-            np.testing.assert_allclose(theirs[tag], value, **gpu.tolerance)
+            # Norms are added up in another order there.
+            tolerance = {"rtol": 1e-6} if tag in NORMS and gpu.tolerance["rtol"] == 0 else gpu.tolerance
+            np.testing.assert_allclose(theirs[tag], value, **tolerance)
 
 
 # -- checkpoints ------------------------------------------------------------------------------------------------------------

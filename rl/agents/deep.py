@@ -23,7 +23,7 @@ from rl.observations import encode, leaves, parts_of
 from rl.spaces import actions_of
 from rl.types import Batch, Update, check_mask
 from supervised import Stack, bits, optimizer
-from supervised.device import choose
+from supervised.device import choose, exact_floats
 from supervised.fused import Adam
 from supervised.guard import Guard, LeftOut
 from supervised.optimize import load_state_by_seed, state_by_seed
@@ -157,7 +157,7 @@ class DeepAgent:
         weights = sum(weight[0].numel() for weight in self.online.weights.values())
         small = self.device.type == "cpu" and not pictures and weights < ONE_THREAD_BELOW
         self.threads: Callable[[], contextlib.AbstractContextManager[None]] = (
-            functools.partial(bits.threads, 1) if small else contextlib.nullcontext
+            functools.partial(bits.threads, 1) if small else functools.partial(exact_floats, self.device)
         )
         self.guard = Guard.of(self.optimizer, self.device)
         self.updates = 0
