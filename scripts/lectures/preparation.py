@@ -200,15 +200,15 @@ class Overfitting(OnDigits):
             desk.shares(f"five folds, L2 {decay:g}: share right in the fold held out", shares, range(5))
 
     def draw(self, curves: dict[str, list[list[float]]]) -> Figure:
-        figure = Figure(figsize=(15, 3.8), layout="constrained")
+        figure = Figure(figsize=(15, 4.2), layout="constrained")
         for axes, (name, (train, validation)) in zip(
             figure.subplots(1, len(curves), sharey=True), curves.items(), strict=True
         ):
             axes.plot(train, label="training")
             axes.plot(validation, label="test")
             axes.set(title=name, xlabel="epoch", yscale="log")
-            axes.legend()
-        figure.axes[0].set_ylabel("cost")
+        figure.axes[0].set_ylabel("cost, mean over seeds")
+        figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
         figure.suptitle("Overfitting: the training cost goes on falling, the test cost turns and rises")
         return figure
 
