@@ -63,7 +63,8 @@ def greedy(model: Model, q: np.ndarray, gamma: float) -> np.ndarray:
     gamma = _check_gamma(gamma)
     choices = allowed_only(model, q)
     if gamma < 1.0:
-        return choices.argmax(-1)
+        first: np.ndarray = choices.argmax(-1)
+        return first
     best = choices.max(-1, keepdims=True)
     among = dataclasses.replace(model, mask=choices >= best - TIED * np.abs(best).max())
     return policy_iteration(among, ALMOST_ONE).policy

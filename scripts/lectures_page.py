@@ -16,6 +16,7 @@ from typing import Any
 
 import common
 from lectures.desk import told
+from lectures.history import HISTORY, HUMAN
 from lectures.inventory import COMMANDS, ITEMS, SECTIONS, Item
 from rich.console import Console
 
@@ -87,7 +88,7 @@ def page(results: dict[str, dict[str, Any]], pictures: Path) -> str:
             lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
         lines.append("")
         if section == "1d":
-            lines += table(results.get("shapes"))
+            lines += [*table(results.get("shapes")), *history()]
         for name in dict.fromkeys(item.result for item in items):
             for path in sorted(pictures.glob(f"{name}__*")):
                 lines += [f"`{command(name)}`:", "", f"![{name}](pictures/lectures/{path.name})", ""]
@@ -116,6 +117,27 @@ def table(result: dict[str, Any] | None) -> list[str]:
             lines.append(f"| {found[1]} | {row['note']} | {row['ours']} |")
     total = next(row for row in result["rows"] if row["what"] == "3 convolutions and 625 units: parameters")
     return [*lines, f"| all | {total['note']} | {told(total['ours'], 0)} |", ""]
+
+
+def history() -> list[str]:
+    """ImageNet's contest, year by year."""
+    lines = ["ImageNet's contest (ILSVRC, classification; the error among five guesses):", ""]
+    lines += [
+        "| year | entry | place | layers | error | source | the notes |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for entry in HISTORY:
+        cells = (
+            entry.year,
+            entry.who,
+            entry.place,
+            entry.layers or "several nets",
+            f"{entry.error:g} %",
+            entry.source,
+            entry.notes,
+        )
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
+    return [*lines, f"| | a trained human | | | {HUMAN:g} % | Russakovsky et al. (2015), section 6.4 | |", ""]
 
 
 def collect(runs: Path, console: Console) -> None:

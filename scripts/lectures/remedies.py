@@ -92,8 +92,12 @@ class Dropout(Seeded):
                 inverted.append(float(out.mean() / x.mean()))
                 published.append(keep * inverted[-1])  # the same masks, and what stays is not scaled
                 change.append(float((layer.eval()(x) - x).abs().max()))
+            so_far = out.mean(1).cumsum(0) / torch.arange(1, self.draws + 1) / x.mean()
+            desk.curve("mean_over_masks_so_far_last_seed", so_far, f"keep_{keep:g}", every=max(1, self.draws // 200))
             name = f"keep {keep:g}"
-            desk.seeds(f"{name}, inverted: mean in training by mean of the input", inverted, self.all_seeds, "1", low=0.0)
+            desk.seeds(
+                f"{name}, inverted: mean in training by mean of the input", inverted, self.all_seeds, "1", low=0.0
+            )
             desk.row(f"{name}, inverted: largest change in the test", max(change), "none: identity")
             desk.seeds(
                 f"{name}, as first published: mean in training by mean of the input",
@@ -128,7 +132,7 @@ class Dropout(Seeded):
 
 @dataclass
 class Regularisation(OnDigits):
-    """The notes' L2, .001 sum(W²), on few digits, a fifth of them with labels drawn at random; each seed has digits of its own."""
+    """The notes' L2, .001 sum(W²), on few digits, a fifth of them with random labels; each seed has digits of its own."""
 
     seeds: int = 10
     """How many seeds."""
@@ -231,7 +235,9 @@ class EarlyStopping(OnDigits):
                 )
                 right[name].append(float(fitted.evaluate(test)["accuracy"][0]))
                 if recipe is whole:
-                    losses = [[float(row[f"{part}/loss"][0]) for part in ("train", "validation")] for row in fitted.history]
+                    losses = [
+                        [float(row[f"{part}/loss"][0]) for part in ("train", "validation")] for row in fitted.history
+                    ]
                     curves.append(np.array(losses))
             kept.append(int(fitted.best_epoch[0]))
             ended.append(fitted.epoch)
@@ -241,7 +247,9 @@ class EarlyStopping(OnDigits):
         desk.seeds("validation loss, lowest", lines[..., 1].min(1), self.all_seeds, low=0.0)
         desk.seeds("validation loss, last epoch", lines[:, -1, 1], self.all_seeds, low=0.0)
         desk.seeds(f"epoch kept, of {whole.epochs}", kept, self.all_seeds, digits=1, low=1.0, high=float(whole.epochs))
-        desk.seeds("epochs trained with early stopping", ended, self.all_seeds, digits=1, low=1.0, high=float(whole.epochs))
+        desk.seeds(
+            "epochs trained with early stopping", ended, self.all_seeds, digits=1, low=1.0, high=float(whole.epochs)
+        )
         for name, values in right.items():
             desk.shares(f"{name}: share right, test", values, self.all_seeds)
         gained = np.subtract(right["with early stopping"], right["without"])
@@ -254,7 +262,9 @@ class EarlyStopping(OnDigits):
         epochs = np.arange(1, lines.shape[1] + 1)
         for i, name in enumerate(("training", "validation")):
             axes.plot(epochs, lines[..., i].T, color=f"C{i}", alpha=0.25, linewidth=1)
-            axes.plot(epochs, lines[..., i].mean(0), color=f"C{i}", linewidth=2, label=f"{name}, mean of {len(lines)} seeds")
+            axes.plot(
+                epochs, lines[..., i].mean(0), color=f"C{i}", linewidth=2, label=f"{name}, mean of {len(lines)} seeds"
+            )
         axes.plot(kept, lines[np.arange(len(kept)), np.array(kept) - 1, 1], "k.", label="epoch kept, each seed")
         axes.set(xlabel="epoch", ylabel="loss", ylim=(0, None), title="Early stopping goes by the validation loss")
         figure.legend(loc="outside lower center", ncols=3)
@@ -281,12 +291,15 @@ class Online(OnDigits):
         old, new = (Data(*(p[chosen] for p in train)) for chosen in (train.y < 5, train.y >= 5))
         sizes = min(self.pictures, len(old.x)), min(self.arriving, len(new.x))
         sorted_parts = [
-            [drawn(some, seed, [size])[0] for some, size in zip((old, new), sizes, strict=True)] for seed in self.all_seeds
+            [drawn(some, seed, [size])[0] for some, size in zip((old, new), sizes, strict=True)]
+            for seed in self.all_seeds
         ]
         known = Data(*(part[test.y < 5] for part in test))
         self.told(desk, "0 to 4, then 5 to 9", sorted_parts, test, known)
 
-    def told(self, desk: Desk, name: str, parts: Sequence[Sequence[Data]], test: Data, known: Data | None = None) -> None:
+    def told(
+        self, desk: Desk, name: str, parts: Sequence[Sequence[Data]], test: Data, known: Data | None = None
+    ) -> None:
         """One order of arrival: the old model, what it becomes online, and one retrained on everything.
 
         known: of the old digits alone, to see whether they are forgotten.
@@ -306,14 +319,20 @@ class Online(OnDigits):
             desk.shares(f"{name}, {how}: share right, test", values, self.all_seeds)
         if memory is None:
             tail = right[:, -max(1, right.shape[1] // 4) :]
-            desk.shares(f"{name}: share right of the last quarter, each before it is learned", tail.mean(1), self.all_seeds)
+            desk.shares(
+                f"{name}: share right of the last quarter, each before it is learned", tail.mean(1), self.all_seeds
+            )
             online, retrained = judged[1][1], judged[2][1]
             desk.seeds(f"{name}: what retraining adds", retrained - online, self.all_seeds, low=-1.0, high=1.0)
             used = everything.x.shape[1] * epochs
             desk.row(f"{name}: examples learned from, online and retrained", f"{later.x.shape[1]:,}, {used:,}")
             return
         assert known is not None
-        for how, values in (("before", memory), ("online", judge(stack, known)[0]), ("retrained", judge(again, known)[0])):
+        for how, values in (
+            ("before", memory),
+            ("online", judge(stack, known)[0]),
+            ("retrained", judge(again, known)[0]),
+        ):
             desk.shares(f"{name}, {how}: share right of 0 to 4", values, self.all_seeds)
 
     def trained(self, data: Data, epochs: int) -> Stack:

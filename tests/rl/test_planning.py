@@ -72,7 +72,9 @@ def test_at_gamma_1_the_policy_attains_the_value(way, name, kwargs):
 
 def stay_or_go(stay, *go):
     """One state: action 0 stays, which costs `stay`; the others end with these rewards."""
-    return tables.read(TableEnv({0: {0: [(1.0, 0, stay, False)]} | {i: [(1.0, 0, r, True)] for i, r in enumerate(go, 1)}}, [1.0]))
+    return tables.read(
+        TableEnv({0: {0: [(1.0, 0, stay, False)]} | {i: [(1.0, 0, r, True)] for i, r in enumerate(go, 1)}}, [1.0])
+    )
 
 
 @pytest.mark.parametrize(
