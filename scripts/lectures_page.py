@@ -96,12 +96,9 @@ def page(results: dict[str, dict[str, Any]], pictures: Path) -> str:
     for name, result in sorted(results.items()):
         commit = (result.get("commit") or "unknown")[:10]
         lines.append(f"| `{command(name)}` | {result['wall_seconds']:,.0f} s | {commit} |")
-    machine = next(iter(results.values()))["machine"] if results else {"processor": "?", "cores": "?"}
-    lines += [
-        "",
-        f"On {machine['cores']} cores of an {machine['processor']}, while other runs shared them: upper bounds.",
-        "",
-    ]
+    machines = [result["machine"] for result in results.values()]
+    kinds = sorted({f"{machine['cores']} cores of an {machine['processor']}" for machine in machines})
+    lines += ["", f"On {' or '.join(kinds)}, while other runs shared them: upper bounds.", ""]
     return "\n".join(lines)
 
 
