@@ -20,7 +20,8 @@ class Exact:
     """What a model says of the tables that learn in it.
 
     best: the best expected return from the start, by a policy that may look at the time left. stationary: what value
-    iteration's greedy policy, at the agent's gamma, is worth; no agent that sees only the state is promised more.
+    iteration's greedy policy, at the agent's gamma, is worth (at gamma 1 one that attains the values, `planning.greedy`); no
+    agent that sees only the state is promised more.
     Both over `horizon` steps: the environment's own time limit, or ours where it has none. Where nothing ends nor is discounted,
     `stationary` is what the policy with the highest gain (reward per step in the long run) is worth in those steps.
     """

@@ -18,11 +18,23 @@ from rl.spaces import SpaceError
 from supervised import CNN, MLP, LinearRegression
 from supervised.chain import Link, link
 from supervised.layers import Model
-from supervised.stack import Op, Stack, owned, rule
-from supervised.validate import ArgumentError, choice, explained, instance, integer, shown
+from supervised.rnn import CELLS
+from supervised.stack import Op, Stack, owned, rule, still
+from supervised.validate import (
+    ArgumentError,
+    choice,
+    explained,
+    first_line,
+    function,
+    instance,
+    integer,
+    is_told,
+    shown,
+)
 
 Network = str | Callable[[gym.Space[Any], int], nn.Module]
 NAMES = ("auto", "linear", "mlp", "cnn", "nature")
+CALLED = "a name such as 'mlp(64,64)' or a function (observation_space, outputs) -> torch.nn.Module"
 WIDTHS = (64, 64)
 LARGE_IMAGE = 36  # pixels a side, from which on the network of Mnih et al. (2015) has enough to look at
 
@@ -30,6 +42,12 @@ LARGE_IMAGE = 36  # pixels a side, from which on the network of Mnih et al. (201
 def parse(network: str) -> tuple[str, tuple[int, ...]]:
     """ "mlp(64,64)" -> ("mlp", (64, 64)). Raises ArgumentError for an unknown name, with the nearest, or wrong sizes."""
     found = re.fullmatch(r"([a-z]+)(?:\(([\d,\s]*)\))?", network) if isinstance(network, str) else None
+    if found and found[1] in CELLS:
+        raise ArgumentError(
+            f"There is no network {network!r} here: agents learn from single transitions and keep no recurrent state. Put"
+            " several steps into one observation (gymnasium.wrappers.FrameStackObservation). There are"
+            f" {', '.join(NAMES)}."
+        )
     name = choice(found[1] if found else network, "network", NAMES)
     written = [size.strip() for size in ((found and found[2]) or "").split(",") if size.strip()]
     sizes = tuple(int(size) for size in written if len(size) < 8 and size.isdecimal())
@@ -39,14 +57,18 @@ def parse(network: str) -> tuple[str, tuple[int, ...]]:
 
 
 def check(network: Any) -> None:
-    """Raise ArgumentError for what is neither a name nor a function."""
+    """Raise ArgumentError for what is neither a name nor a function of two arguments."""
+    if isinstance(network, nn.Module):
+        raise ArgumentError(
+            f"network is {CALLED}, which is called once for each seed, not a module that exists ({shown(network)}). To start"
+            " from a trained one, give rl.networks.on_trunk(trunk)."
+        )
     if isinstance(network, str):
         parse(network)
-    elif not callable(network) or (isinstance(network, type) and not issubclass(network, nn.Module)):
-        raise ArgumentError(
-            "network is a name such as 'mlp(64,64)' or a function (observation_space, outputs) -> nn.Module, not"
-            f" {shown(network)}."
-        )
+    elif isinstance(network, type) and not issubclass(network, nn.Module):
+        raise ArgumentError(f"network is {CALLED}, not {shown(network)}.")
+    else:
+        function(network, "network", ("observation_space", "outputs"), CALLED)
 
 
 def make(network: Network, space: gym.Space[Any], outputs: int, channels: str = "auto") -> nn.Module:
@@ -59,7 +81,15 @@ def make(network: Network, space: gym.Space[Any], outputs: int, channels: str = 
     outputs = integer(outputs, "outputs", 1)
     choice(channels, "channels", CHANNELS)
     if not isinstance(network, str):
-        module = network(space, outputs)
+        try:
+            module = network(space, outputs)
+        except TypeError as error:  # a class whose constructor takes other arguments
+            if is_told(error):
+                raise
+            raise ArgumentError(
+                f"network is {CALLED}; {getattr(network, '__name__', 'it')}(observation_space, {outputs}) failed:"
+                f" {first_line(error)}"
+            ) from error
         if not isinstance(module, nn.Module):
             raise TypeError(f"The network function must return a torch.nn.Module, not {type(module).__name__}.")
         return module
@@ -171,6 +201,9 @@ class _Dueling:
         return torch.cat([value, gradient - value / gradient.shape[-1]], -1)
 
 
+still(Joined, Dueling)
+
+
 @link(Dueling)
 def _dueling_link(stack: Stack, modules: Sequence[Dueling]) -> Link:
     return _Dueling(modules[0])
@@ -179,7 +212,8 @@ def _dueling_link(stack: Stack, modules: Sequence[Dueling]) -> Link:
 def on_trunk(trunk: nn.Module, channels: str = "auto") -> Callable[[gym.Space[Any], int], nn.Module]:
     """A network that starts from a fitted trunk (inputs -> features): its own copy of it under a new head.
 
-    For instance `rl.DQN(network=rl.networks.on_trunk(fit.stack.member(0).trunk))`. channels: as of the rl.DQN.
+    For instance `rl.DQN(network=rl.networks.on_trunk(fit.stack.member(0).trunk))`. trunk: on any device; the network is made on
+    the CPU, and the agent moves it. channels: as of the rl.DQN.
     """
     instance(trunk, "trunk", nn.Module, "a torch.nn.Module")
     choice(channels, "channels", CHANNELS)

@@ -7,6 +7,7 @@ deterministic, int [..., S], or random, float [..., S, A].
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -16,6 +17,8 @@ from envs.tables import Model
 from supervised.validate import ArgumentError, explained, integer, number, optional
 
 MOST_SWEEPS = 1_000_000
+TIED = 1e-9  # at gamma 1: actions whose values differ by less, as a share of the largest value, count as equally good
+ALMOST_ONE = 1 - 1e-6  # the discount that chooses among them
 
 
 class Solution(NamedTuple):
@@ -23,7 +26,7 @@ class Solution(NamedTuple):
 
     q: np.ndarray  # [S, A]
     v: np.ndarray  # [S]
-    policy: np.ndarray  # int64 [S], the first of the best allowed actions
+    policy: np.ndarray  # int64 [S], of the best allowed actions the first, at gamma 1 one that attains v (`greedy`)
     sweeps: int
 
 
@@ -49,6 +52,24 @@ def allowed_only(model: Model, q: np.ndarray) -> np.ndarray:
     return q if model.mask is None else np.where(model.mask, q, -np.inf)
 
 
+@explained("a model that envs.read returns, q [S, A] and gamma in [0, 1]")
+def greedy(model: Model, q: np.ndarray, gamma: float) -> np.ndarray:
+    """A policy that takes a best allowed action in each state: q [S, A] -> int64 [S].
+
+    Below gamma 1 the first of the best. At gamma 1 not every best action attains its value: a step against a wall is worth as
+    much as the way to the goal, and a policy that takes it forever gets nothing (Puterman 1994, section 7.2.3). Among the best
+    actions the policy is then the one that a discount just below 1 prefers: it gets there, and reward comes earliest.
+    """
+    gamma = _check_gamma(gamma)
+    choices = allowed_only(model, q)
+    if gamma < 1.0:
+        first: np.ndarray = choices.argmax(-1)
+        return first
+    best = choices.max(-1, keepdims=True)
+    among = dataclasses.replace(model, mask=choices >= best - TIED * np.abs(best).max())
+    return policy_iteration(among, ALMOST_ONE).policy
+
+
 @explained("a model that envs.read returns, gamma and epsilon in [0, 1] and a tolerance from 0 on")
 def value_iteration(model: Model, gamma: float, tolerance: float = 1e-12, epsilon: float = 0.0) -> Solution:
     """Q* by repeated backups until no value moves by more than `tolerance`. Sutton and Barto (2018), equation 4.10.
@@ -67,7 +88,7 @@ def value_iteration(model: Model, gamma: float, tolerance: float = 1e-12, epsilo
         change = float(np.abs(following - v).max())
         v = following
         if change <= tolerance:
-            return Solution(q, v, allowed_only(model, q).argmax(-1), sweep)
+            return Solution(q, v, greedy(model, q, gamma), sweep)
         if not np.isfinite(change) or change > 1e100:
             break
     raise ArgumentError(
@@ -79,18 +100,21 @@ def value_iteration(model: Model, gamma: float, tolerance: float = 1e-12, epsilo
 def policy_iteration(model: Model, gamma: float) -> Solution:
     """Q* by exact evaluation and greedy improvement in turn. Sutton and Barto (2018), section 4.3. gamma below 1.
 
-    An action changes only where another is better by more than 1e-12, so that ties cannot go round in circles.
+    An action changes only where another is better by more than 1e-12, and only as long as the values grow, so that neither ties
+    nor rounding can go round in circles.
     """
     gamma = _check_gamma(gamma)
     policy = np.zeros(model.states, np.int64) if model.mask is None else model.mask.argmax(-1)
+    before = -np.inf
     for sweep in range(1, MOST_SWEEPS + 1):
         v = evaluate_policy(model, policy, gamma)
         q = backup(model, v, gamma)
         choices = allowed_only(model, q)
         kept = np.take_along_axis(q, policy[:, None], -1)[:, 0]
         better = choices.max(-1) > kept + 1e-12 * np.maximum(1.0, np.abs(kept))
-        if not better.any():
+        if not better.any() or v.sum() <= before:
             return Solution(q, v, policy, sweep)
+        before = v.sum()
         policy = np.where(better, choices.argmax(-1), policy)
     raise ValueError(f"Policy iteration does not settle at gamma {gamma}.")
 
@@ -133,7 +157,7 @@ def modified_policy_iteration(model: Model, gamma: float, evaluations: int = 20,
         change = float(np.abs(following - v).max())
         v = following
         if change <= tolerance:
-            return Solution(q, v, policy, sweep)
+            return Solution(q, v, greedy(model, q, gamma), sweep)
         if not np.isfinite(change) or change > 1e100:
             break
         moves, odds = model.next_state[states, policy], model.probability[states, policy]
@@ -160,8 +184,7 @@ def _in_place(model: Model, gamma: float, tolerance: float, order: Callable[[int
             v[s] = best
         if change <= tolerance:
             q = backup(model, v, gamma)
-            choices = allowed_only(model, q)
-            return Solution(q, choices.max(-1), choices.argmax(-1), sweep)
+            return Solution(q, allowed_only(model, q).max(-1), greedy(model, q, gamma), sweep)
         if not np.isfinite(change) or change > 1e100:
             break
     raise ArgumentError(

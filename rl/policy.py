@@ -12,8 +12,8 @@ import numpy as np
 import torch
 
 from envs.running import Running, Statistics, checked
-from rl import jit, masked
-from rl.core.registry import AGENTS, check, for_policy, from_json, name_of, to_json
+from rl import jit, masked, networks
+from rl.core.registry import AGENTS, NotHere, check, for_policy, from_json, name_of, to_json
 from rl.explore import BOLTZMANN, EPSILON_GREEDY, NOISE, by_rule, choose, greedy
 from rl.masked import best_allowed, check_allowed
 from rl.observations import leaves
@@ -303,6 +303,8 @@ def load_policy(path: str | Path, network: Any = None, mask: Any = None) -> Tabl
     state, meta = checkpoint.load(path)
     if meta.get("kind") not in ("policy", "network policy"):
         raise CheckpointError(f"{path} holds a {meta.get('kind')}, not a policy. Read a run with rl.load.")
+    if network is not None:
+        networks.check(network)
     try:
         spaces = space_from_json(meta["observation_space"]), space_from_json(meta["action_space"])
         rest: dict[str, Any] = {
@@ -315,7 +317,11 @@ def load_policy(path: str | Path, network: Any = None, mask: Any = None) -> Tabl
         if name_of(description) not in AGENTS:
             raise CheckpointError(f"{path} names no agent.")
         return NetworkPolicy(description, state["weights"], *spaces, **rest)
+    except NotHere as error:
+        raise CheckpointError(f"{path} holds no code. {error}") from error
     except CheckpointError:
         raise
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, OverflowError, SpaceError) as error:
+        if network is not None or mask is not None:
+            raise CheckpointError(f"{path} does not go with the function given, or is damaged: {error}") from error
         raise CheckpointError(f"{path} is a damaged policy: {error}") from error

@@ -22,7 +22,7 @@ from envs.contract import raised_by_environment
 from envs.repeatable import why_not_repeatable
 from envs.running import Statistics
 from envs.source import EnvLike, Source, from_description, source
-from rl import divergence
+from rl import divergence, networks
 from rl.core import registry
 from rl.core.protocols import Backend, LiveAgent, Loop
 from rl.core.registry import Description
@@ -298,6 +298,8 @@ def restored(
     path, state, meta = saved
     if meta.get("kind") != "run":
         raise CheckpointError(f"{path} holds a {meta.get('kind')}, not a run. Read a policy with rl.load_policy.")
+    if network is not None:
+        networks.check(network)
     try:
         config = meta["config"]
         if env is None and "id" not in config["env"]:
@@ -318,11 +320,15 @@ def restored(
             where, description, numbers, config["envs_per_seed"], check_steps(meta["horizon_steps"]), workers, device
         )
         run._restore(state, meta)
+    except registry.NotHere as error:
+        raise CheckpointError(f"{path} holds no code. {error}") from error
     except (CheckpointError, envs.EnvError):
         raise
     except DAMAGE as error:
         if raised_by_environment(error):  # while its episode was replayed
             raise
+        if network is not None or mask is not None:
+            raise CheckpointError(f"{path} does not go with the function given, or is damaged: {error}") from error
         raise CheckpointError(f"{path} is a damaged checkpoint: {error}{checkpoint.hint(path)}") from error
     return run
 

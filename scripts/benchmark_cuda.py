@@ -317,7 +317,7 @@ def parity(m: Machine) -> Rows:
     }
     for name, (work, options, reduced) in rows.items():
         yield name, lambda w=work, o=options, r=reduced: compared(w, m, o, r)
-    for precision in ("fp32", "bf16"):
+    for precision in ("fp32", "tf32", "bf16"):
         yield f"fit CNN, {precision}, an epoch", lambda p=precision: compared_fits(m, p)
 
 
@@ -354,9 +354,8 @@ def learned(work: Work, m: Machine, device: str, options: dict[str, Any]) -> dic
 
 def compared_fits(m: Machine, precision: str) -> Figures:
     """A CNN after an epoch in float32 on the CPU, and on the GPU in this precision."""
-    with tf32(False):
-        host, there = fitter("CNN", m, 1, "cpu", "fp32"), fitter("CNN", m, 1, "cuda", precision)
-        losses = [float(fit.advance()["train/loss"][0]) for fit in (host, there)]
+    host, there = fitter("CNN", m, 1, "cpu", "fp32"), fitter("CNN", m, 1, "cuda", precision)
+    losses = [float(fit.advance()["train/loss"][0]) for fit in (host, there)]
     weights = [fit.stack.flat.detach().cpu() for fit in (host, there)]
     return {
         "weights": largest(*weights),
@@ -403,23 +402,15 @@ def steps_a_second(work: Work, m: Machine, n: int) -> Figures:
 def examples_a_second(network: str, m: Machine, n: int) -> Figures:
     """Of all seeds together."""
     ways: dict[str, Callable[[], object]] = {}
-    chosen = (
-        [("fp32", False, None)]
-        if network == "MLP"
-        else [("fp32", False, None), ("fp32", True, None), ("bf16", False, None)]
-    )
+    chosen: list[tuple[str, bool | None]] = [("fp32", None)]
+    if network == "CNN":
+        chosen += [("tf32", None), ("bf16", None)]
     if network == "CNN" and n == m.members[1]:
-        chosen += [(precision, True, last) for precision in ("fp32", "bf16") for last in (False, True)]
-    for precision, reduced, last in chosen:
+        chosen += [(precision, last) for precision in ("tf32", "bf16") for last in (False, True)]
+    for precision, last in chosen:
         fit = fitter(network, m, n, "cuda", precision, last)
         order = "" if last is None else ", channels last" if last else ", channels first"
-        name = "TF32" if reduced and precision == "fp32" else precision
-
-        def epoch(fit: Fit = fit, reduced: bool = reduced) -> None:
-            with tf32(reduced):
-                fit.advance()
-
-        ways[f"gpu, {name}{order}"] = epoch
+        ways[f"gpu, {precision}{order}"] = fit.advance
     return speeds(ways, m, m.examples * n)
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import common
 from lectures.desk import told
+from lectures.history import HISTORY, HUMAN
 from lectures.inventory import COMMANDS, ITEMS, SECTIONS, Item
 from rich.console import Console
 
@@ -87,7 +88,7 @@ def page(results: dict[str, dict[str, Any]], pictures: Path) -> str:
             lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
         lines.append("")
         if section == "1d":
-            lines += table(results.get("shapes"))
+            lines += [*table(results.get("shapes")), *history()]
         for name in dict.fromkeys(item.result for item in items):
             for path in sorted(pictures.glob(f"{name}__*")):
                 lines += [f"`{command(name)}`:", "", f"![{name}](pictures/lectures/{path.name})", ""]
@@ -95,12 +96,9 @@ def page(results: dict[str, dict[str, Any]], pictures: Path) -> str:
     for name, result in sorted(results.items()):
         commit = (result.get("commit") or "unknown")[:10]
         lines.append(f"| `{command(name)}` | {result['wall_seconds']:,.0f} s | {commit} |")
-    machine = next(iter(results.values()))["machine"] if results else {"processor": "?", "cores": "?"}
-    lines += [
-        "",
-        f"On {machine['cores']} cores of an {machine['processor']}, while other runs shared them: upper bounds.",
-        "",
-    ]
+    machines = [result["machine"] for result in results.values()]
+    kinds = sorted({f"{machine['cores']} cores of an {machine['processor']}" for machine in machines})
+    lines += ["", f"On {' or '.join(kinds)}, while other runs shared them: upper bounds.", ""]
     return "\n".join(lines)
 
 
@@ -116,6 +114,27 @@ def table(result: dict[str, Any] | None) -> list[str]:
             lines.append(f"| {found[1]} | {row['note']} | {row['ours']} |")
     total = next(row for row in result["rows"] if row["what"] == "3 convolutions and 625 units: parameters")
     return [*lines, f"| all | {total['note']} | {told(total['ours'], 0)} |", ""]
+
+
+def history() -> list[str]:
+    """ImageNet's contest, year by year."""
+    lines = ["ImageNet's contest (ILSVRC, classification; the error among five guesses):", ""]
+    lines += [
+        "| year | entry | place | layers | error | source | the notes |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for entry in HISTORY:
+        cells = (
+            entry.year,
+            entry.who,
+            entry.place,
+            entry.layers or "several nets",
+            f"{entry.error:g} %",
+            entry.source,
+            entry.notes,
+        )
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
+    return [*lines, f"| | a trained human | | | {HUMAN:g} % | Russakovsky et al. (2015), section 6.4 | |", ""]
 
 
 def collect(runs: Path, console: Console) -> None:

@@ -113,11 +113,13 @@ def draw(panels: Mapping[str, Panel], found: Mapping[str, Mapping[str, dict[str,
         if panels[name].beside
     ]
     columns = min(2, len(draws))
-    figure = Figure(figsize=(6.5 * columns, 4.3 * -(-len(draws) // 2)), layout="constrained")
+    figure = Figure(figsize=(6.5 * columns, 4.9 * -(-len(draws) // 2)), layout="constrained")
     axes = figure.subplots(-(-len(draws) // 2), columns, squeeze=False).flat
     for one, draw_into in zip(axes, draws, strict=False):
         draw_into(one)
-        one.legend()
+        one.legend(
+            loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2, fontsize="small"
+        )  # below: it covers no curve
     for one in figure.axes[len(draws) :]:
         one.axis("off")
     return figure

@@ -4,7 +4,6 @@ import supervised.bits  # (first: what it sets must be there before the first pr
 import supervised.rules  # noqa: F401  (it enters the rules of layers)
 from supervised import augment, data, losses, metrics, mnist, schedules, shapes, statistics
 from supervised.cnn import CNN
-from supervised.data import Data, DataError
 from supervised.divergence import Diverged
 from supervised.fit import fit, load
 from supervised.fitting import Fit
@@ -15,6 +14,7 @@ from supervised.recipe import Recipe
 from supervised.regression import LinearRegression, LogisticRegression, SoftmaxRegression
 from supervised.rnn import RNN
 from supervised.shapes import ShapeError
+from supervised.sources import Data, DataError
 from supervised.stack import Stack, clip_per_seed
 from supervised.streams import Streams
 

@@ -12,6 +12,7 @@ from supervised import layers
 from supervised.layers import Model, check_weights, initialise, linear, named
 from supervised.mlp import dense
 from supervised.shapes import ShapeError, conv_output, pool_output
+from supervised.stack import still
 from supervised.validate import ArgumentError, choice, flag, integer, integers, number, optional, shown
 
 BLOCKS = ("plain", "vgg", "residual")
@@ -58,6 +59,9 @@ class Residual(nn.Module):
         """[B, inputs, H, W] -> [B, channels, H / stride, W / stride]."""
         y: Tensor = self.out(self.past(x) + self.inner(x))
         return y
+
+
+still(Image, Residual)
 
 
 def _conv(

@@ -1,4 +1,4 @@
-"""Data in memory: pairs of tensors, splits, scaling, tables from CSV files, windows of a series, characters.
+"""Making data: splits, scaling, tables from CSV files, windows of a series, characters.
 
 What is read from a file and wrong is told in a sentence with its place, by a DataError.
 """
@@ -10,83 +10,45 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from supervised import streams, validate
-from supervised.validate import choice, flag, instance, integer, number, shown
+from supervised.sources import Data, DataError, Source, as_data, source_of, tensor_of
+from supervised.validate import choice, flag, integer, number, shown
+
+__all__ = [
+    "Characters",
+    "Data",
+    "DataError",
+    "Table",
+    "as_data",
+    "next_characters",
+    "read_csv",
+    "scale",
+    "split",
+    "tensor_of",
+    "windows",
+]
 
 if TYPE_CHECKING:
     from sklearn.base import TransformerMixin
 
 
-class DataError(ValueError):
-    """Data are missing, damaged or of the wrong kind; the message says which and where."""
-
-
-class Data(NamedTuple):
-    """Examples: x [M, ...] and their targets y [M, ...]. Pictures may stay uint8: a model reads them as 0..1."""
-
-    x: Tensor
-    y: Tensor
-
-
-def as_data(data: Any, name: str = "The data") -> Data:
-    """A pair of arrays, tensors or nested lists as `Data`, checked.
-
-    float64 becomes float32; bool becomes whole numbers. Raises DataError for no examples, for x and y of different
-    lengths, for what is not numbers, and for NaN or infinite values, with the place of the first.
-    """
-    instance(name, "name", str, "a text")
-    if not isinstance(data, (tuple, list)) or len(data) != 2:
-        raise DataError(f"{name} must be a pair (x, y), not {type(data).__name__}.")
-    x, y = tensor_of(data[0], f"{name}: x"), tensor_of(data[1], f"{name}: y")
-    if len(x) != len(y):
-        raise DataError(f"{name}: x has {len(x)} examples and y has {len(y)}; they must be as many.")
-    if len(x) == 0:
-        raise DataError(f"{name} is empty: there is no example in it.")
-    return Data(x, y)
-
-
-def tensor_of(values: Any, name: str) -> Tensor:
-    """Numbers with an axis of examples as a tensor: float32, uint8 or int64. Raises DataError for anything else."""
-    try:
-        tensor = values.detach() if isinstance(values, Tensor) else torch.from_numpy(np.array(values))
-    except (TypeError, ValueError) as error:
-        raise DataError(f"{name} must be numbers in a regular array: {error}.") from error
-    if tensor.ndim == 0:
-        raise DataError(f"{name} is a single number; its first axis must be that of the examples.")
-    if tensor.is_complex():
-        raise DataError(f"{name} is complex; a model takes real numbers.")
-    if tensor.dtype == torch.bool:
-        return tensor.long()
-    if tensor.is_floating_point():
-        found = torch.isfinite(tensor)
-        if not found.all():
-            place = tuple(int(i) for i in (~found).nonzero()[0])
-            raise DataError(
-                f"{name}[{', '.join(map(str, place))}] is {tensor[place].item()}; all must be finite numbers."
-            )
-        narrow = tensor.float()
-        if not torch.isfinite(narrow).all():
-            raise DataError(f"{name} has numbers beyond float32 (up to {tensor.abs().max().item():.3g}): scale them.")
-        return narrow
-    return tensor if tensor.dtype == torch.uint8 else tensor.long()
-
-
-def split(data: Any, *shares: float, seed: int = 0, shuffle: bool = True) -> tuple[Data, ...]:
+def split(data: Any, *shares: float, seed: int = 0, shuffle: bool = True) -> tuple[Any, ...]:
     """Cut data into parts: first the rest, then one part for each share. `split(data, 0.1, 0.2)` -> 70, 10 and 20 %.
 
-    The parts are drawn at random by `seed`; shuffle=False leaves the order, as a series wants it. Raises DataError where
-    a part would be empty.
+    The parts are drawn at random by `seed`; shuffle=False leaves the order, as a series wants it: the last part is the latest.
+    Parts of data in memory are `Data`; those of a Dataset or a numpy.memmap stay where they are. Raises DataError where a part
+    would be empty.
     """
-    whole = as_data(data)
+    whole = source_of(data)
     parts_ = [number(s, "A share of the data", 0.0, 1.0, above=True, below=True, error=DataError) for s in shares]
     seed, shuffle = integer(seed, "seed", 0), flag(shuffle, "shuffle")
-    m = len(whole.x)
+    m = whole.size
     sizes = [round(share * m) for share in parts_]
     sizes.insert(0, m - sum(sizes))
     if min(sizes) < 1:
@@ -94,10 +56,10 @@ def split(data: Any, *shares: float, seed: int = 0, shuffle: bool = True) -> tup
     order = np.arange(m)
     if shuffle:
         streams.generator(seed, "data").shuffle(order)
-    parts, begin = [], 0
+    parts: list[Source] = []
+    begin = 0
     for size in sizes:
-        chosen = torch.from_numpy(order[begin : begin + size])
-        parts.append(Data(whole.x[chosen], whole.y[chosen]))
+        parts.append(whole.part(order[begin : begin + size]))
         begin += size
     return tuple(parts)
 

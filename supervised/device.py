@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from supervised import bits
 from supervised.shapes import ShapeError, layer_table
 from supervised.validate import ArgumentError, first_line, shown
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-PRECISIONS = ("auto", "fp32", "bf16")
+PRECISIONS = ("auto", "fp32", "tf32", "bf16")
 HEAVY = 100_000  # bytes of activations an example, from which on threads gain more than they wait for each other
 
 
@@ -32,7 +34,7 @@ def choose(device: str | torch.device = "auto") -> torch.device:
             f"device is a name such as 'cpu', 'cuda' or 'auto', or a torch.device, not {shown(device)}."
         )
     if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return best()
     try:
         chosen = torch.device(device)
         if chosen.type == "meta":
@@ -43,6 +45,11 @@ def choose(device: str | torch.device = "auto") -> torch.device:
     return chosen
 
 
+def best() -> torch.device:
+    """The device that "auto" stands for."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def cpu_only(device: Any, what: str) -> None:
     """Raise ArgumentError for a device other than the CPU. what: whose place it is, as in "A table lives"."""
     if not isinstance(device, (str, torch.device)) or str(device) not in ("cpu", "auto"):
@@ -51,34 +58,90 @@ def cpu_only(device: Any, what: str) -> None:
 
 @dataclass(frozen=True)
 class Manner:
-    """How a model is computed: bf16 or float32, pictures with their channels last in memory, and how many threads."""
+    """How a model is computed: in bf16, TF32 or float32, pictures with their channels last in memory, on how many threads."""
 
     bf16: bool
     channels_last: bool
     threads: int
+    tf32: bool = False
 
     def __str__(self) -> str:
+        precision = "bf16" if self.bf16 else "TF32" if self.tf32 else "float32"
         order = ", channels last" if self.channels_last else ""
-        return f"{'bf16' if self.bf16 else 'float32'}{order}, {self.threads} thread{'s' * (self.threads > 1)}"
+        return f"{precision}{order}, {self.threads} thread{'s' * (self.threads > 1)}"
+
+    @contextlib.contextmanager
+    def at_work(self, device: torch.device) -> Iterator[None]:
+        """Have torch take these threads meanwhile, and TF32 on a CUDA device if that is the manner, else no TF32."""
+        with bits.threads(self.threads), _products_of_float32(device, self.tf32):
+            yield
 
 
 def manner(model: nn.Module, shape: Sequence[int], device: torch.device, precision: str, threads: int | None) -> Manner:
     """What pays for this model on this device, for examples of `shape`.
 
-    Convolutions: bf16 where the processor has it (about half of float32's time with channels last, at the same accuracy),
-    and all cores where there is enough to share out. Dense layers gain from neither (bf16 costs them conversions, two
-    threads wait for each other), and stay in float32 on one.
+    precision: "auto" is bf16 for convolutions where the device computes in it (on the CPU about half of float32's time with
+    channels last, at the same accuracy), else "fp32"; "fp32" is float32 without TF32; "tf32" rounds the factors of float32
+    products to 10 bits of mantissa, on CUDA devices alone. Of threads, convolutions take all cores where there is enough to
+    share out; dense layers gain from neither (bf16 costs them conversions, two threads wait for each other).
+
+    Raises ArgumentError for a precision that the device does not have.
     """
-    if precision == "bf16" and not has_bf16(device):
+    has = {"bf16": has_bf16, "tf32": has_tf32}
+    if precision in has and not has[precision](device):
         raise ArgumentError(
-            f'precision="bf16": this machine\'s {device.type.upper()} does not compute in bf16. "auto" takes bf16 where it'
-            ' pays; or use "fp32".'
+            f"precision={precision!r}: this machine's {device.type.upper()} does not compute in"
+            f' {precision.replace("tf", "TF")}. "auto" takes bf16 where it pays; or use "fp32".'
         )
     convolutional = any(isinstance(module, CONVOLUTIONS) for module in model.modules())
     bf16 = convolutional and has_bf16(device) if precision == "auto" else precision == "bf16"
     if threads is None:
         threads = cores() if convolutional and device.type == "cpu" and _heavy(model, shape) else 1
-    return Manner(bf16, convolutional and (bf16 or device.type == "cpu"), threads)
+    return Manner(bf16, convolutional and (bf16 or device.type == "cpu"), threads, precision == "tf32")
+
+
+def exact_floats(device: torch.device) -> contextlib.AbstractContextManager[None]:
+    """Have float32 be float32 meanwhile: no TF32 in products, convolutions and recurrent cells of a CUDA device.
+
+    By default torch takes TF32, 10 of 23 bits of mantissa, for cuDNN's convolutions and recurrent cells. A backward pass has
+    to lie within too. On other devices nothing is done.
+    """
+    return _products_of_float32(device, tf32=False)
+
+
+@contextlib.contextmanager
+def _products_of_float32(device: torch.device, tf32: bool) -> Iterator[None]:
+    """Have a CUDA device compute products of float32 in TF32 meanwhile, or not; afterwards torch's settings are as before."""
+    if device.type != "cuda":
+        yield
+        return
+    # The older names (allow_tf32) are set first, then the newer ones of each operation, which count: torch raises an error
+    # where somebody reads an older name that contradicts a newer one, as torch.backends.cudnn.flags does.
+    backends: Any = torch.backends
+    newer = (backends.cudnn.conv, backends.cudnn.rnn, backends.cuda.matmul, backends.mkldnn.matmul)
+    values = [operation.fp32_precision for operation in newer]
+    products, convolutions = torch.get_float32_matmul_precision(), _cudnn_tf32()
+    try:
+        torch.set_float32_matmul_precision("high" if tf32 else "highest")
+        if convolutions is not None:
+            backends.cudnn.allow_tf32 = tf32
+        for operation in newer[:3]:
+            operation.fp32_precision = "tf32" if tf32 else "ieee"
+        yield
+    finally:
+        torch.set_float32_matmul_precision(products)
+        if convolutions is not None:
+            backends.cudnn.allow_tf32 = convolutions
+        for operation, value in zip(newer, values, strict=True):
+            operation.fp32_precision = value
+
+
+def _cudnn_tf32() -> bool | None:
+    """What torch.backends.cudnn.allow_tf32 says; None where it contradicts the newer names, and raises."""
+    try:
+        return torch.backends.cudnn.allow_tf32
+    except RuntimeError:
+        return None
 
 
 def _heavy(model: nn.Module, shape: Sequence[int]) -> bool:
@@ -96,6 +159,23 @@ def has_bf16(device: torch.device) -> bool:
         found = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
         return bool(found is not None and found() and _cpu_has("avx512_bf16", "amx_bf16"))
     return False
+
+
+def has_tf32(device: torch.device) -> bool:
+    """Whether the device computes in TF32: CUDA's from Ampere on."""
+    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+
+
+def check_room(size: int, device: torch.device, what: str) -> None:
+    """Raise ArgumentError if `size` bytes are more than a CUDA device has free. what: they are, as in "The data"."""
+    if device.type != "cuda":
+        return
+    free = torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    if size > free:  # with what torch keeps for its next tensors
+        raise ArgumentError(
+            f'{what} take {size / 1e9:.3g} GB, and {device} has {free / 1e9:.3g} GB free. Give fewer, or device="cpu";'
+            " pictures as bytes take a quarter of the room."
+        )
 
 
 def cores() -> int:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+
+from supervised.sources import leaves
 
 if TYPE_CHECKING:
     from supervised.fitting import Fit
@@ -38,28 +41,34 @@ class Watchman:
         self.start = loss if self.start is None else self.start
         self.recent.append(loss)
         if len(self.recent) == EVERY:
-            self.report()
-            mean = torch.stack(self.recent).mean(0)
-            self.recent = []
-            far = (mean > WORSE * self._constant()) & (mean > GROWN * self.start)
+            recent, self.recent = torch.stack(self.recent), []
+            mean = recent.mean(0)
+            far = (mean > WORSE * self._constant) & (mean > GROWN * self.start)
             self.far = torch.where(far, self.far + 1, 0)
-            if self.fit.recipe.stop_if_diverging and (self.far == LOOKS).any():
-                k = int((self.far == LOOKS).nonzero()[0])
-                self._stop(k, self.fit.step, float(mean[k]), "grew to")
+            self._judge(recent, self.far == LOOKS)
 
     def report(self) -> None:
         """Raise Diverged if some loss since the last look is no number."""
-        if not self.fit.recipe.stop_if_diverging or not self.recent:
-            return
-        recent = torch.stack(self.recent)
-        wrong = (~torch.isfinite(recent)).nonzero()
-        if len(wrong):
-            i, k = (int(n) for n in wrong[0])
-            self._stop(k, self.fit.step - len(recent) + 1 + i, float(recent[i, k]), "became")
+        if self.recent:
+            self._judge(torch.stack(self.recent), torch.zeros_like(self.far, dtype=torch.bool))
 
+    def _judge(self, recent: Tensor, grown: Tensor) -> None:
+        """Raise Diverged if a loss [steps, N] is no number or a seed's has grown too far, bool [N]. One wait for the device."""
+        wrong = ~torch.isfinite(recent)
+        if not self.fit.recipe.stop_if_diverging or not bool(wrong.any() | grown.any()):
+            return
+        if wrong.any():
+            i, k = (int(n) for n in wrong.nonzero()[0])
+            self._stop(k, self.fit.step - len(recent) + 1 + i, float(recent[i, k]), "became")
+        k = int(grown.nonzero()[0])
+        self._stop(k, self.fit.step, float(recent.mean(0)[k]), "grew to")
+
+    @functools.cached_property
     def _constant(self) -> float:
-        """The loss of the best answer that is the same for all examples."""
-        y = self.fit.train.y
+        """The loss of the best answer that is the same for all examples; of a function of the user nothing is known."""
+        if self.fit.objective.own is not None:
+            return math.inf
+        y = self.fit.train.sample.y
         if self.fit.classes is not None:
             return math.log(max(self.fit.classes, 2))
         if self.fit.loss == "binary_cross_entropy":
@@ -70,9 +79,10 @@ class Watchman:
     def _stop(self, k: int, step: int, loss: float, how: str) -> None:
         fit = self.fit
         rate = fit.learning_rates()[k]
-        largest_x = float(fit.train.x.abs().max()) if fit.train.x.dtype != torch.uint8 else 1.0
-        largest_y = float(fit.train.y.abs().max()) if fit.classes is None else 0.0
-        if largest_x > LARGE and fit.train.x.is_floating_point():
+        x, y = fit.train.sample
+        largest_x = max((float(part.abs().max()) for part in leaves(x) if part.is_floating_point()), default=0.0)
+        largest_y = float(y.abs().max()) if fit.classes is None else 0.0
+        if largest_x > LARGE:
             cause = (
                 f"the inputs reach {largest_x:.3g}: scale them (supervised.data.scale) or take a smaller learning rate"
             )

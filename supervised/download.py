@@ -9,7 +9,7 @@ import urllib.request
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from supervised.data import DataError
+from supervised.sources import DataError
 
 SECONDS = 30  # that a mirror may be silent
 

@@ -13,20 +13,21 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from supervised import checkpoint, metrics, validate, watch
+from supervised import checkpoint, functions, validate, watch
 from supervised.checkpoint import CheckpointError, Saved
-from supervised.data import Data, as_data, split
+from supervised.data import split
 from supervised.device import choose
 from supervised.events import Curves
 from supervised.fitting import Fit, freeze
 from supervised.logger import Logger
-from supervised.recipe import BY_STEP, Recipe
+from supervised.recipe import Recipe
 from supervised.session import FIT as CHECKPOINT
 from supervised.session import Session, say
+from supervised.sources import Source, source_of
 from supervised.stack import Stack
 from supervised.state import from_tree
 from supervised.statistics import SHARE, Range, aggregate
-from supervised.validate import flag, instance, integer, optional, seeds_of, unwrap
+from supervised.validate import first_line, flag, function, instance, integer, optional, seeds_of, unwrap
 
 # Tags that are drawn with an interval, and between what they lie.
 BANDS: dict[str, Range] = {
@@ -35,6 +36,7 @@ BANDS: dict[str, Range] = {
     "validation/loss": (0.0, None),
     "validation/accuracy": SHARE,
 }
+_PARTS = ("train", "validation")
 
 
 def fit(
@@ -56,12 +58,18 @@ def fit(
     """Fit N members of a model to the same data at once -> the fit.
 
     model: a function () -> nn.Module, called once for each seed; or a module, which is fitted in place (one seed then).
-    data: a pair (x, y) of arrays or tensors [M, ...]; bytes are read as pictures from 0 to 1 and stay bytes in memory.
-    recipe: how (see `Recipe`). validation: a pair too, or a share of the data, drawn the same for every seed; None: none.
+    data: a pair (x, y) of arrays or tensors [M, ...]; bytes are read as pictures from 0 to 1 and stay bytes in memory. x may
+    be a dict or tuple of arrays: the model's forward takes one such. Arrays that are numpy.memmaps, and a
+    torch.utils.data.Dataset of pairs (x, y), stay where they are and are read batch by batch, each seed in its own order; what
+    a Dataset draws from torch's generator depends on seed, epoch and example alone. A DataLoader gives its Dataset, collate_fn,
+    batch_size, drop_last, workers, and with shuffle=False the order; a sampler of its own is refused, for no order of it could
+    be repeated. recipe: how (see `Recipe`). validation: data too, or a share of them, drawn the same for every seed (of a series
+    give the last part: `supervised.data.split(data, 0.2, shuffle=False)`); None: none.
     seeds: a count (0..n-1), a list or a range; each has first weights, an order of the data and dropout of its own, and
     comes out the same, to the bit on the CPU, as it does alone. threads: of torch; None: one, but all cores for
     convolutions. logdir: where curves and checkpoints go; None: nowhere. resume: go on from logdir's newest whole
-    checkpoint, or start if there is none; the model and the data are given again, and only epochs, device, progress and the
+    checkpoint, or start if there is none; the model, the data and functions in the recipe are given again (data are known by a
+    checksum, of streamed ones of 256 examples; functions by their names), and only epochs, device, progress and the
     cadences may differ. The three cadences are in epochs; None: about 100 points, 5 looks
     inside (histograms, pictures) and 20 checkpoints.
 
@@ -100,7 +108,7 @@ def fit(
                     metrics |= watch.look(fitted, logger)
                     _wrong(fitted, logger)
                 if logger is not None and (last or fitted.epoch % cadence["log"] == 0):
-                    examples = (fitted.epoch - fitted.resumed_at) * len(fitted.train.x) * len(fitted.stack.seeds)
+                    examples = (fitted.epoch - fitted.resumed_at) * fitted.plan.used * len(fitted.stack.seeds)
                     _log(fitted, logger, metrics, {"time/examples_per_second": examples / seconds})
                 if logger is not None and (last or fitted.epoch % cadence["save"] == 0):
                     _save(fitted, logger)
@@ -124,12 +132,15 @@ def load(path: str | Path, model: nn.Module | Callable[[], nn.Module], device: s
     path = path / CHECKPOINT if path.is_dir() else path
     state, meta = checkpoint.load(path)
     try:
-        if meta["kind"] != "fit":
-            raise CheckpointError(f"{path} is no fit, but a checkpoint of another kind: {meta['kind']}.")
-        stack = _stack(model, tuple(meta["seeds"]), Recipe(), device)
+        kind = meta["kind"]
+        seeds = seeds_of(meta["seeds"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path} is damaged: {first_line(error)}") from error
+    if kind != "fit":
+        raise CheckpointError(f"{path} is no fit, but a checkpoint of another kind: {kind}.")
+    stack = _stack(model, seeds, Recipe(), device)
+    try:
         stack.load_state_dict(from_tree(state["best"] if state["best"] is not None else state["weights"]))
-    except CheckpointError:
-        raise
     except (KeyError, TypeError, AttributeError, RuntimeError, ValueError) as error:
         raise CheckpointError(f"{path} is damaged or does not fit this model: {error}") from error
     return stack.train(False)
@@ -143,8 +154,7 @@ def _stack(model: Any, seeds: tuple[int, ...], recipe: Recipe, name: str) -> Sta
                 f"A module is fitted in place, so with one seed, not {len(seeds)}: give a function that makes one instead."
             )
         return Stack.of([freeze(model, recipe.freeze)], seeds, where)
-    if not callable(model):
-        raise TypeError(f"The model is a torch.nn.Module or a function that makes one, not {type(model).__name__}.")
+    function(model, "The model", (), "a torch.nn.Module, or a function () -> torch.nn.Module")
 
     def make() -> nn.Module:
         made = model()
@@ -153,14 +163,14 @@ def _stack(model: Any, seeds: tuple[int, ...], recipe: Recipe, name: str) -> Sta
     return Stack(make, seeds, where)
 
 
-def _parts(data: Any, validation: Any) -> tuple[Data, Data | None]:
-    train = as_data(data, "The training data")
+def _parts(data: Any, validation: Any) -> tuple[Source, Source | None]:
+    train = source_of(data, "The training data")
     if validation is None:
         return train, None
     if isinstance(unwrap(validation), (int, float)):
         first, second = split(train, validation)
         return first, second
-    return train, as_data(validation, "The validation data")
+    return train, source_of(validation, "The validation data")
 
 
 def _every(given: int | None, recipe: Recipe, times: int, name: str) -> int:
@@ -184,11 +194,11 @@ def _go_on(fitted: Fit, saved: Saved) -> dict[str, Any]:
     if meta.get("kind") != "fit":
         raise CheckpointError(f"{path} is no fit, but a checkpoint of another kind: {meta.get('kind')}.")
     changed = checkpoint.differences(_current(meta.get("config")), _configuration(fitted))
-    horizon = fitted.recipe.schedule in BY_STEP
-    changed = [c for c in changed if c[0] not in ("recipe.stop_if_diverging", *([] if horizon else ["recipe.epochs"]))]
+    free = ("recipe.stop_if_diverging", *([] if fitted.recipe.spans else ["recipe.epochs"]))
+    changed = [c for c in changed if c[0] not in free]
     if changed:
         lines = "; ".join(
-            "the data are others" if field == "data" else f"{field} was {old!r} and is now {new!r}"
+            "the data are others" if field == "data" else f"{field} was {_shown(old)} and is now {_shown(new)}"
             for field, old, new in changed
         )
         raise CheckpointError(f"The fit in {path.parent} was made with other settings: {lines}. Take another logdir.")
@@ -207,8 +217,17 @@ def _go_on(fitted: Fit, saved: Saved) -> dict[str, Any]:
 def _current(config: Any) -> Any:
     """What a saved fit is, as `_configuration` would say it today. What cannot be read is left as it is: it differs."""
     with contextlib.suppress(KeyError, TypeError, ValueError, AttributeError):
-        return {**config, "recipe": Recipe.from_json(config["recipe"]).to_json()}
+        recipe = config["recipe"]
+        named = {"loss": recipe["loss"], **recipe.get("metrics", {})}
+        stand_ins: dict[str, Any] = {
+            name: functions.stand_in(value) for name, value in named.items() if functions.is_function(value)
+        }
+        return {**config, "recipe": Recipe.from_json(recipe, **stand_ins).to_json()}
     return config
+
+
+def _shown(value: Any) -> str:
+    return f"the function {value.get('name')}" if functions.is_function(value) else repr(value)
 
 
 def _save(fitted: Fit, logger: Logger) -> None:
@@ -221,7 +240,10 @@ def _describe(fitted: Fit, logger: Logger) -> None:
     """Write what TensorBoard shows of a fit beside its curves: settings, charts, hyperparameters, the model's graph."""
     name = type(fitted.stack.modules[0]).__name__
     tags = [tag for tag in BANDS if fitted.validation is not None or tag.startswith("train")]
-    tags = [tag for tag in tags if fitted.loss in metrics.CLASSIFYING or "accuracy" not in tag]
+    tags = [tag for tag in tags if fitted.objective.classifies or "accuracy" not in tag]
+    tags += [
+        f"{part}/{name}" for name in fitted.recipe.metrics for part in _PARTS[: 1 + (fitted.validation is not None)]
+    ]
     logger.text("configuration", watch.markdown(fitted, name))
     logger.bands({tag: tag for tag in tags}, interval=len(fitted.stack.seeds) > 1)
     usual = Recipe().to_json()
@@ -232,7 +254,8 @@ def _describe(fitted: Fit, logger: Logger) -> None:
 
 
 def _log(fitted: Fit, logger: Logger, metrics: Mapping[str, Any], extra: Mapping[str, float]) -> None:
-    arrays, together = aggregate(metrics, BANDS, BANDS)
+    own = [f"{part}/{name}" for name in fitted.recipe.metrics for part in _PARTS]
+    arrays, together = aggregate(metrics, [*BANDS, *own], BANDS)
     logger.scalars(fitted.step, {**together, **extra})
     logger.seeds(fitted.step, arrays, fitted.stack.seeds)
 

@@ -12,17 +12,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from supervised import bits, losses, metrics, optimize
+from supervised import metrics, optimize
 from supervised.cnn import Image
-from supervised.data import Data, DataError, as_data, tensor_of
 from supervised.device import keep_memory, manner
 from supervised.divergence import Watchman
-from supervised.recipe import BY_STEP, Recipe
-from supervised.stack import Stack, clip_per_seed, norms, torch_seed
+from supervised.objective import Objective
+from supervised.recipe import Recipe
+from supervised.sources import DataError, Source, inputs_of, over, source_of
+from supervised.stack import Stack, clip_per_seed, norms
 from supervised.state import check_alike, detached, from_tree, load_optimizer, to_tree
-from supervised.streams import Streams
-from supervised.trial import as_input, check_recipe, first, try_out
-from supervised.validate import choice, first_line
+from supervised.streams import Draws, Streams
+from supervised.trial import as_input, check_recipe, first, shapes, train, try_out
+from supervised.validate import first_line
 
 COUNTERS = ("last_epoch", "_step_count", "_last_lr")  # what moves in a schedule of torch; all else is its settings
 CHUNK = 1000  # examples a member sees at once when it is only judged
@@ -37,40 +38,38 @@ class Fit:
     def __init__(
         self,
         stack: Stack,
-        train: Data,
-        validation: Data | None,
+        train: Source,
+        validation: Source | None,
         recipe: Recipe,
         threads: int | None = None,
     ) -> None:
         keep_memory()
         device = stack.device
         self.stack, self.recipe = stack, recipe
-        self.train, self.validation = _to(train, device), None if validation is None else _to(validation, device)
-        loss = recipe.loss or getattr(stack.modules[0], "loss", None)
-        if not isinstance(loss, str):
-            raise ValueError("The loss is missing: the model names none, so the recipe must.")
-        choice(loss, "loss", losses.LOSSES)
-        if recipe.label_smoothing and loss != "cross_entropy":
-            raise ValueError(f"label_smoothing belongs to cross_entropy, and the loss is {loss}.")
-        self.loss: str = loss
+        given = [train, *([] if validation is None else [validation])]
+        self.train: Source = train.to(device)
+        self.validation: Source | None = None if validation is None else validation.to(device)
+        self.objective = Objective(recipe, stack.modules[0], device)
+        self.loss = self.objective.name
         precision = "fp32" if recipe.optimizer == "LBFGS" else recipe.precision  # its line search needs every digit
-        self.manner = manner(stack.modules[0], train.x.shape[1:], device, precision, threads)
+        self.manner = manner(stack.modules[0], getattr(train.sample.x, "shape", (0,))[1:], device, precision, threads)
         for module in stack.modules:
             for part in module.modules():
                 if isinstance(part, Image):
                     part.channels_last = self.manner.channels_last
-        self.train, self.classes, self.recurrent, self.all_count = try_out(stack, self.train, loss, "The training data")
+        self.train, self.classes, self.recurrent = try_out(stack, self.train, self.objective, "The training data")
         if self.validation is not None:
-            self.validation = try_out(stack, self.validation, loss, "The validation data").data
-        m = len(self.train.x)
-        self.batch_size = m if recipe.batch_size is None else min(recipe.batch_size, m)
-        check_recipe(stack, self.train, recipe)
+            self.validation = try_out(stack, self.validation, self.objective, "The validation data").data
+        used = [part for part in (self.train, self.validation) if part is not None]
+        self._fingerprint = _fingerprint(given, used)
+        self.plan = self.train.plan(recipe.batch_size)
+        check_recipe(stack, self.train.sample, recipe, self.plan)
         self.pieces = self._time_pieces()
-        self.steps_per_epoch = math.ceil(m / self.batch_size) * len(self.pieces)
+        self.steps_per_epoch = math.ceil(self.plan.used / self.plan.size) * len(self.pieces)
         self.optimizers, self.schedulers = self._optimizers()
         n = len(stack.seeds)
         self.order = Streams(stack.seeds, "data")
-        self.augmenters = [torch.Generator(device).manual_seed(torch_seed(s, "augment")) for s in stack.seeds]
+        self.augmenters = Draws(stack.seeds, "augment", device)
         self.epoch = self.step = 0
         self.resumed_at = 0  # the epoch at which the last call of `fit` began
         self.history: list[dict[str, Any]] = []
@@ -87,83 +86,78 @@ class Fit:
 
     def advance(self, tick: Callable[[], None] | None = None) -> dict[str, Any]:
         """One epoch -> its metrics, each float64 [N]. tick: called after each step. Raises Diverged when the loss runs away."""
-        with bits.threads(self.manner.threads):
-            self.stack.train()
+        with self.manner.at_work(self.stack.device):
             for module in self.stack.modules:
-                for name in self.recipe.freeze:  # what is frozen computes as if judged: batch-norm does not count on
-                    part = dict(module.named_modules()).get(name)
-                    if part is not None:
-                        part.eval()
-            m = len(self.train.x)
-            shuffled = self.batch_size < m
+                train(module, self.recipe.freeze)
+            size, m, shuffled = self.plan
             order = torch.from_numpy(
-                np.stack([g.permutation(m) if shuffled else np.arange(m) for g in self.order.generators])
+                np.stack(
+                    [g.permutation(self.train.size)[:m] if shuffled else np.arange(m) for g in self.order.generators]
+                )
             )
-            order = order.to(self.stack.device)
-            steps: list[tuple[float, Tensor, Tensor]] = []  # share of the epoch, loss [N], share of right answers [N]
-            for begin in range(0, m, self.batch_size):
-                index = order[:, begin : begin + self.batch_size]
-                x, y = self._batch(index, augment=True)
+            order = order.to(self.stack.device, non_blocking=True)
+            steps: list[tuple[float, dict[str, Tensor]]] = []  # share of the epoch, loss and measures, each [N]
+            begin = 0
+            for examples, y in self.train.batches(order, size, self.stack.seeds, self.epoch):
+                x, share = self._altered(as_input(examples)), y.shape[1] / m / len(self.pieces)
+                begin += y.shape[1]
                 state = None
                 for i, (piece_x, piece_y) in enumerate(self._cut(x, y)):
-                    measured = begin + self.batch_size >= m and i == len(self.pieces) - 1
+                    measured = begin == m and i == len(self.pieces) - 1
                     rates = self.learning_rates() if measured else []
-                    loss, right, state, measures = self._learn(piece_x, piece_y, state, measured)
-                    steps.append((index.shape[1] / m / len(self.pieces), loss, right))
+                    found, state, extra = self._learn(piece_x, piece_y, state, measured)
+                    steps.append((share, found))
                     self.step += 1
-                    self.watchman.look(loss)
-                    for scheduler in self.schedulers if self.recipe.schedule in BY_STEP else []:
+                    self.watchman.look(found["loss"])
+                    for scheduler in self.schedulers if self.recipe.by_step else []:
                         scheduler.step()
                     if tick is not None:
                         tick()
             self.epoch += 1
-            for scheduler in self.schedulers if self.recipe.schedule not in BY_STEP else []:
+            for scheduler in [] if self.recipe.by_step else self.schedulers:
                 scheduler.step()
             self.watchman.report()
-            found = {"train/learning_rate": rates, **measures, **self._means(steps)}
+            epoch = {"train/learning_rate": rates, **_fetched(extra), **self._means(steps)}
             if self.validation is not None:
-                found |= {f"validation/{tag}": value for tag, value in self._judge(self.validation).items()}
-            row = {tag: np.asarray(v.cpu() if isinstance(v, Tensor) else v, np.float64) for tag, v in found.items()}
+                epoch |= {f"validation/{tag}": value for tag, value in self._judge(self.validation).items()}
+            row = {tag: np.asarray(value, np.float64) for tag, value in epoch.items()}
             if self.validation is not None:
                 self._keep(row["validation/loss"])
             self.history.append({"epoch": self.epoch, "step": self.step, **row})
             return row
 
-    def _means(self, steps: list[tuple[float, Tensor, Tensor]]) -> dict[str, Tensor]:
-        """Loss and accuracy [N] over an epoch, each step counted by its share of it."""
-        share = torch.tensor([s for s, _, _ in steps], dtype=torch.float64, device=self.stack.device)[:, None]
-        found = {"train/loss": (share * torch.stack([loss for _, loss, _ in steps]).double()).sum(0)}
-        if self.loss in metrics.CLASSIFYING:
-            found["train/accuracy"] = (share * torch.stack([right for _, _, right in steps]).double()).sum(0)
-        return found
+    def _means(self, steps: list[tuple[float, dict[str, Tensor]]]) -> dict[str, Tensor]:
+        """Loss and measures [N] over an epoch, each step counted by its share of it."""
+        share = torch.tensor([s for s, _ in steps], dtype=torch.float64)[:, None, None]
+        rows = torch.stack([torch.stack(list(found.values())) for _, found in steps])
+        means = (share * rows.cpu().double()).sum(0)  # float64 on the host: not every device has it
+        return {f"train/{tag}": mean for tag, mean in zip(steps[0][1], means, strict=True)}
 
     @property
     def finished(self) -> bool:
         """Whether all epochs are done, or every seed has stopped early."""
         return self.epoch >= self.recipe.epochs or bool(self.stopped.all())
 
-    def _batch(self, index: Tensor, augment: bool) -> tuple[Tensor, Tensor]:
-        """The examples of index [N, B]: x [N, B, ...] and y [N, B, ...]."""
-        flat = index.flatten()
-        x, y = (part.index_select(0, flat).unflatten(0, index.shape) for part in self.train)
-        x = as_input(x)
-        if augment and self.recipe.augment:
-            members = []
-            for member, generator in zip(x, self.augmenters, strict=True):
-                altered = member
-                for augmentation in self.recipe.augment:
-                    altered = augmentation(altered, generator)
-                members.append(altered)
-            x = torch.stack(members)
-        return x, y
+    def _altered(self, x: Any) -> Any:
+        """Pictures [N, B, ...] altered as the recipe says, each seed's from its own stream."""
+        if not self.recipe.augment:
+            return x
+        members = []
+        self.augmenters.begin()
+        for k, member in enumerate(x):
+            altered = member
+            for augmentation in self.recipe.augment:
+                altered = augmentation(altered, self.augmenters.generator(k))
+            members.append(altered)
+        return torch.stack(members)
 
-    def _learn(self, x: Tensor, y: Tensor, state: Any, measured: bool) -> tuple[Tensor, Tensor, Any, dict[str, Tensor]]:
-        """One step of each optimizer -> loss [N], share of right answers [N], the state after, measures [N]."""
+    def _learn(self, x: Any, y: Tensor, state: Any, measured: bool) -> tuple[dict[str, Tensor], Any, dict[str, Tensor]]:
+        """One step of each optimizer -> loss and measures [N], the state after, and where `measured` more to draw, [N]."""
         if self.recipe.optimizer == "LBFGS":
-            return (*self._learn_by_lbfgs(x, y), None, {})
+            return self._learn_by_lbfgs(x, y), None, {}
         prediction, state, pull_back = self._forward(x, state)
         prediction.requires_grad_()
-        loss = losses.per_seed(*self._losses(self._wide(prediction), y))
+        loss = self.objective.per_seed(self._wide(prediction), y)
         pull_back(*torch.autograd.grad(loss.sum(), prediction))
         found: dict[str, Tensor] = {}
         if self.recipe.clip_norm is not None:
@@ -177,26 +171,25 @@ class Fit:
             after = [self.stack.weights[name].detach() for name in self.stack.gradients]
             moved = norms(self.stack, [a - b for a, b in zip(after, before, strict=True)])
             found["train/update_to_weight"] = moved / norms(self.stack, before).clamp(min=1e-30)
-        return loss.detach(), self._right(self._wide(prediction).detach(), y), state, found
+        measures = self.objective.measures(self._wide(prediction).detach(), y)
+        return {"loss": loss.detach(), **measures}, state, found
 
-    def _learn_by_lbfgs(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        found: list[Tensor] = []
-        right: list[Tensor] = []
+    def _learn_by_lbfgs(self, x: Any, y: Tensor) -> dict[str, Tensor]:
+        found: list[dict[str, Tensor]] = []
         for k, optimizer in enumerate(self.optimizers):
 
             def closure(k: int = k) -> Tensor:
                 self.stack.zero_grad()
-                prediction = first(self.stack.run(k, x[k]))[None]
-                loss = losses.per_seed(*self._losses(prediction, y[k][None]))[0]
-                loss.backward()
-                found[k:] = [loss.detach()]
-                right[k:] = [self._right(prediction.detach(), y[k][None])[0]]
-                return loss
+                prediction = first(self.stack.run(k, over(lambda part: part[k], x)))[None]
+                loss = self.objective.per_seed(prediction, y[k][None])
+                loss.sum().backward()
+                found[k:] = [{"loss": loss.detach(), **self.objective.measures(prediction.detach(), y[k][None])}]
+                return loss[0]
 
             optimizer.step(closure)  # type: ignore[arg-type]  # torch's type wants a float, its code a tensor
-        return torch.stack(found), torch.stack(right)
+        return {tag: torch.cat([each[tag] for each in found]) for tag in found[0]}
 
-    def _forward(self, x: Tensor, state: Any) -> tuple[Tensor, Any, Callable[[Tensor], None]]:
+    def _forward(self, x: Any, state: Any) -> tuple[Tensor, Any, Callable[[Tensor], None]]:
         """The predictions, the state after them, and how a gradient by the predictions goes back to the weights."""
         with self._precision():
             if not self.recurrent:
@@ -216,20 +209,6 @@ class Fit:
 
     def _precision(self) -> contextlib.AbstractContextManager[Any]:
         return torch.autocast(self.stack.device.type, torch.bfloat16) if self.manner.bf16 else contextlib.nullcontext()
-
-    def _losses(self, prediction: Tensor, y: Tensor) -> tuple[Tensor, Tensor | None]:
-        """The loss of each example [N, B, ...], and which of them count."""
-        if self.loss != "cross_entropy":
-            return losses.LOSSES[self.loss](prediction, y), None
-        counts = None if self.all_count else y != losses.IGNORED
-        return losses.cross_entropy(prediction, y, self.recipe.label_smoothing), counts
-
-    def _right(self, prediction: Tensor, y: Tensor) -> Tensor:
-        """The share of right answers of each seed, [N]; zeros for a regression."""
-        right = metrics.correct(prediction, y, self.loss)
-        if right is None:
-            return torch.zeros(len(y), device=y.device)
-        return losses.per_seed(right.float(), None if self.all_count else y != losses.IGNORED)
 
     def _keep(self, loss: np.ndarray) -> None:
         better = (loss < self.lowest) & ~self.stopped
@@ -261,55 +240,54 @@ class Fit:
     # -- judging -------------------------------------------------------------------------------------------------------
 
     def predict(self, x: Any) -> Tensor:
-        """What each member answers to the same x [M, ...]: [N, M, ...], in evaluation mode and without a gradient."""
-        inputs = tensor_of(x, "x")
-        if inputs.dtype != torch.uint8 and self.train.x.is_floating_point():
-            inputs = inputs.float()
-        with bits.threads(self.manner.threads):
+        """What each member answers to the same x [M, ...]: [N, M, ...], in evaluation mode and without a gradient.
+
+        x: as in `fit`. The answer is on the CPU for arrays and tensors of the CPU, and on its device for tensors of another
+        one; so are those of `probabilities` and `ensemble`. Raises DataError for what does not go into the model.
+        """
+        source = inputs_of(x)
+        place = source.sample.tensors()[0].device
+        with self.manner.at_work(self.stack.device):
             try:
-                parts = [self._answer(part.to(self.stack.device)) for part in inputs.split(CHUNK)]
-            except (RuntimeError, TypeError, IndexError) as error:
-                raise DataError(f"x {list(inputs.shape)} does not go into the model: {first_line(error)}") from error
+                parts = [
+                    self._answer(over(_like, part.x, self.train.sample.x)).to(place) for part in source.chunks(CHUNK)
+                ]
+            except (RuntimeError, TypeError, IndexError, KeyError) as error:
+                said = over(lambda part: list(part.shape), source.sample.x)
+                raise DataError(f"x {said} does not go into the model: {first_line(error)}") from error
         return torch.cat(parts, 1)
 
     def probabilities(self, x: Any) -> Tensor:
         """What each member holds for likely, [N, M, ...]: softmax or sigmoid of `predict`, as the loss has it."""
-        return metrics.probabilities(self.predict(x), self.loss)
+        return metrics.probabilities(self.predict(x), "" if self.objective.own else self.loss)
 
     def ensemble(self, x: Any) -> Tensor:
         """The members' probabilities on average, [M, ...]."""
         return self.probabilities(x).mean(0)
 
     def evaluate(self, data: Any) -> dict[str, np.ndarray]:
-        """Loss, and accuracy or root mean squared error, of each member on the same pair (x, y): each float64 [N].
+        """Loss, and accuracy or root mean squared error, and metrics of each member on the same data: each float64 [N].
 
-        Raises DataError for data that do not go with the model.
+        data: a pair (x, y), a Dataset or a DataLoader, as in `fit`. Raises DataError for data that do not go with the model.
         """
-        return self._judge(try_out(self.stack, _to(as_data(data), self.stack.device), self.loss, "The data").data)
+        source = source_of(data).to(self.stack.device)
+        return self._judge(try_out(self.stack, source, self.objective, "The data").data)
 
-    def _judge(self, data: Data) -> dict[str, np.ndarray]:
+    def _judge(self, data: Source) -> dict[str, np.ndarray]:
         n = len(self.stack.seeds)
-        sums = torch.zeros(3, n, dtype=torch.float64, device=self.stack.device)  # losses, right answers, how many
-        with bits.threads(self.manner.threads):
-            for x, y in zip(data.x.split(CHUNK), data.y.split(CHUNK), strict=True):
-                prediction, target = self._answer(x), y.expand(n, *y.shape)
-                loss, right = (
-                    losses.LOSSES[self.loss](prediction, target),
-                    metrics.correct(prediction, target, self.loss),
-                )
-                sums[0] += loss.double().flatten(1).sum(1)
-                sums[1] += 0 if right is None else right.flatten(1).sum(1)
-                sums[2] += (target != losses.IGNORED).flatten(1).sum(1) if right is not None else loss[0].numel()
-        total, right_answers, count = sums.cpu().numpy()
-        found = {"loss": total / np.maximum(count, 1)}
-        if self.loss in metrics.CLASSIFYING:
-            return {**found, "accuracy": right_answers / np.maximum(count, 1)}
-        return {**found, "rmse": np.sqrt(found["loss"])} if self.loss == "mse" else found
+        sums: dict[str, Tensor] = {}  # by tag: the sum over examples, and how much they count, float64 [2, N]
+        with self.manner.at_work(self.stack.device):
+            for x, y in data.chunks(CHUNK):
+                for tag, (total, count) in self.objective.sums(self._answer(x), y.expand(n, *y.shape)).items():
+                    sums[tag] = sums.get(tag, 0) + torch.stack([total, count])
+        tags, totals = list(sums), torch.stack(list(sums.values())).numpy()
+        found = {tag: total / np.where(count > 0, count, 1) for tag, (total, count) in zip(tags, totals, strict=True)}
+        return {**found, "rmse": np.sqrt(found["loss"])} if self.loss == "mse" and not self.objective.own else found
 
-    def _answer(self, x: Tensor) -> Tensor:
-        x = as_input(x)
+    def _answer(self, x: Any) -> Tensor:
+        x, n = over(lambda part: part.to(self.stack.device), as_input(x)), len(self.stack.seeds)
         with self.stack.judged(), self._precision():
-            prediction: Tensor = first(self.stack(x.expand(len(self.stack.seeds), *x.shape)))
+            prediction: Tensor = first(self.stack(over(lambda part: part.expand(n, *part.shape), x)))
         return prediction.float()
 
     # -- what it is made of ----------------------------------------------------------------------------------------------
@@ -334,14 +312,15 @@ class Fit:
             return [slice(None)]
         if not self.recurrent:
             raise ValueError("bptt_steps cuts sequences for a recurrent model, and this one answers no state.")
-        if self.train.y.ndim < 2 or self.train.x.ndim < 2 or self.train.x.shape[1] != self.train.y.shape[1]:
+        x, y = self.train.sample
+        if not isinstance(x, Tensor) or y.ndim < 2 or x.ndim < 2 or x.shape[1] != y.shape[1]:
             raise ValueError(
                 "bptt_steps cuts x [M, T, ...] and y [M, T, ...] alike, so there must be a target at each time:"
-                f" x is {list(self.train.x.shape)} and y {list(self.train.y.shape)}."
+                f" of an example x is {shapes(x)} and y {shapes(y)}."
             )
-        return [slice(t, t + length) for t in range(0, self.train.x.shape[1], length)]
+        return [slice(t, t + length) for t in range(0, x.shape[1], length)]
 
-    def _cut(self, x: Tensor, y: Tensor) -> list[tuple[Tensor, Tensor]]:
+    def _cut(self, x: Any, y: Tensor) -> list[tuple[Any, Tensor]]:
         return [(x, y)] if len(self.pieces) == 1 else [(x[:, :, piece], y[:, :, piece]) for piece in self.pieces]
 
     # -- saving ----------------------------------------------------------------------------------------------------------
@@ -352,7 +331,7 @@ class Fit:
             "weights": to_tree(self.stack.state_dict()),
             "best": to_tree(self.best),
             "forward": to_tree(self.stack.random_state()),
-            "augment": to_tree(torch.stack([generator.get_state() for generator in self.augmenters])),
+            "augment": to_tree(self.augmenters.state()),
             "order": self.order.state_dict(),
             "optimizers": [to_tree(optimizer.state_dict()) for optimizer in self.optimizers],
             "schedulers": [{name: getattr(scheduler, name) for name in COUNTERS} for scheduler in self.schedulers],
@@ -370,8 +349,7 @@ class Fit:
         try:
             self.stack.load_state_dict(from_tree(state["weights"]))
             self.stack.load_random_state(from_tree(state["forward"]))
-            for generator, saved in zip(self.augmenters, from_tree(state["augment"]), strict=True):
-                generator.set_state(saved.cpu().clone())  # torch crashes on a view
+            self.augmenters.load_state(from_tree(state["augment"]), "augment" if self.recipe.augment else "")
             self.order.load_state_dict(state["order"])
             for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
                 load_optimizer(optimizer, saved)
@@ -401,13 +379,29 @@ class Fit:
 
     def fingerprint(self) -> str:
         """A short name of the training and validation data, to know them again."""
-        parts = [self.train, *([] if self.validation is None else [self.validation])]
-        sums = [zlib.crc32(t.contiguous().cpu().numpy().tobytes()) for part in parts for t in part]
-        return "-".join(f"{value:08x}" for value in sums)
+        return self._fingerprint
 
 
-def _to(data: Data, device: torch.device) -> Data:
-    return Data(data.x.to(device), data.y.to(device))
+def _fingerprint(given: Sequence[Source], used: Sequence[Source]) -> str:
+    """A checksum of each tensor of the data as they were given, so that a device need not send them back, with the type they
+    are used in."""
+    pairs = [pair for parts in zip(given, used, strict=True) for pair in zip(*map(_tensors, parts), strict=True)]
+    return "-".join(f"{zlib.crc32(g.cpu().to(u.dtype).contiguous().numpy().data):08x}" for g, u in pairs)
+
+
+def _tensors(source: Source) -> list[Tensor]:
+    return source.tensors()
+
+
+def _fetched(measures: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
+    """Measures [N] of a device as arrays, fetched at once."""
+    rows = torch.stack(list(measures.values())).cpu().numpy() if measures else ()
+    return dict(zip(measures, rows, strict=True))
+
+
+def _like(part: Tensor, trained: Tensor) -> Tensor:
+    """Whole numbers as floats, where the model was trained with floats."""
+    return part.float() if part.dtype != torch.uint8 and trained.is_floating_point() else part
 
 
 def freeze(module: nn.Module, names: Sequence[str]) -> nn.Module:

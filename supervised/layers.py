@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from supervised.chain import PARTS
 from supervised.losses import LOSSES
-from supervised.stack import Op, Stack, rule
+from supervised.stack import Op, Stack, rule, still
 from supervised.validate import ArgumentError, choice, flag, instance, integer
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
@@ -99,6 +99,7 @@ class Model(nn.Module):
 
 
 PARTS[Model] = lambda model: [model.trunk, model.head]
+still(Model)
 
 
 @rule(Model)

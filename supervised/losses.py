@@ -39,15 +39,23 @@ def binary_cross_entropy(logit: Tensor, target: Tensor) -> Tensor:
 @explained(
     "tensors logits [N, B, ..., C] and target [N, B, ...] of whole numbers from 0 to C - 1, and smoothing in [0, 1]"
 )
-def cross_entropy(logits: Tensor, target: Tensor, smoothing: float = 0.0) -> Tensor:
+def cross_entropy(
+    logits: Tensor, target: Tensor, smoothing: float = 0.0, class_weights: Tensor | None = None
+) -> Tensor:
     """-log softmax(logits)[target]: logits [N, B, ..., C], target [N, B, ...] whole numbers 0..C-1.
 
     smoothing: this share of the target is spread evenly over all classes (Szegedy et al. 2016, section 7). Where the
-    target is IGNORED the loss is 0; tell `per_seed` to leave the place out.
+    target is IGNORED the loss is 0; tell `per_seed` to leave the place out. class_weights [C]: what each class's loss is
+    multiplied by.
     """
     smoothing = number(smoothing, "smoothing", 0.0, 1.0)
     found = F.cross_entropy(
-        logits.flatten(0, -2), target.flatten(), reduction="none", ignore_index=IGNORED, label_smoothing=smoothing
+        logits.flatten(0, -2),
+        target.flatten(),
+        weight=class_weights,
+        reduction="none",
+        ignore_index=IGNORED,
+        label_smoothing=smoothing,
     )
     return found.view(target.shape)
 

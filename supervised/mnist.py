@@ -15,8 +15,8 @@ import numpy as np
 import torch
 
 from supervised import validate
-from supervised.data import Data, DataError
 from supervised.download import cache, download
+from supervised.sources import Data, DataError
 
 MIRRORS = (
     "https://storage.googleapis.com/cvdf-datasets/mnist",

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from supervised.schedules import Curve, Schedule, value_at
 from supervised.stack import Stack
-from supervised.state import from_tree, to_tree
+from supervised.state import from_tree, memory_places, to_tree
 from supervised.validate import ArgumentError, choice, first_line, instance, number
 
 # Those of torch that treat each number by itself, so that members do not feel each other.
@@ -88,11 +89,24 @@ def lbfgs(stack: Stack, learning_rate: float | Sequence[float] = 1.0, **options:
         raise ArgumentError(f"LBFGS cannot be made: {first_line(error)}") from error
 
 
-def schedule(optimizer: torch.optim.Optimizer, name: str, steps: int, **options: Any) -> Any:
-    """torch.optim.lr_scheduler's `name`; those that span a whole fit are told its steps.
+class Scheduled(torch.optim.lr_scheduler.LRScheduler):
+    """Learning rates times the value of a curve at the optimizer's step."""
+
+    def __init__(self, optimizer: torch.optim.Optimizer, curve: Curve) -> None:
+        self.curve = curve
+        super().__init__(optimizer)
+
+    def get_lr(self) -> list[float | Tensor]:
+        return [rate * value_at(self.curve, self.last_epoch) for rate in self.base_lrs]
+
+
+def schedule(optimizer: torch.optim.Optimizer, name: str | Schedule, steps: int, **options: Any) -> Any:
+    """torch.optim.lr_scheduler's `name`, or a schedule by whose value the rate is multiplied; both are told the fit's steps.
 
     Raises ValueError for options that the schedule does not take.
     """
+    if not isinstance(name, str):
+        return Scheduled(optimizer, name.curve(steps))
     known: dict[str, dict[str, Any]] = {
         "OneCycleLR": {"max_lr": [group["lr"] for group in optimizer.param_groups], "total_steps": steps + 1},
         "CosineAnnealingLR": {"T_max": steps},
@@ -121,13 +135,15 @@ def state_by_seed(stack: Stack, optimizer: torch.optim.Optimizer) -> dict[str, A
 
 def load_state_by_seed(stack: Stack, optimizer: torch.optim.Optimizer, saved: Mapping[str, Any]) -> None:
     """Put back what `state_by_seed` gave. Raises ValueError for what does not fit."""
-    fits = True
+    fits, places = True, memory_places(optimizer)
     if not stack.batched:
         for group, parts in zip(optimizer.param_groups, saved["members"], strict=True):
             for parameter, part in zip(group["params"], parts, strict=True):
                 found = from_tree(part)
                 fits &= all(value.shape in ((), parameter.shape) for value in found.values())
-                optimizer.state[parameter] = {key: value.to(stack.device) for key, value in found.items()}
+                optimizer.state[parameter] = {
+                    key: value.to(places.get(key, stack.device)) for key, value in found.items()
+                }
     else:
         kept: dict[str, Tensor] = {}
         for name, value in saved.items():
@@ -140,7 +156,7 @@ def load_state_by_seed(stack: Stack, optimizer: torch.optim.Optimizer, saved: Ma
                     if fits:
                         blocks[key].copy_(torch.from_numpy(value[key]))
             else:
-                kept[name] = torch.tensor(float(value[0]), device=stack.device)
+                kept[name] = torch.tensor(float(value[0]), device=places.get(name, stack.device))
         optimizer.state[stack.flat] = kept
     if not fits:
         raise ValueError("The saved state of the optimizer does not fit the model.")

@@ -9,7 +9,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from supervised import bits
-from supervised.stack import Op, Stack, rule
+from supervised.stack import Op, Stack, rule, still
+
+still(
+    nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d, nn.Embedding
+)
+still(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.LayerNorm, nn.GroupNorm, nn.InstanceNorm1d, nn.InstanceNorm2d)
+still(nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d)
+still(nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d)
+still(
+    nn.Identity, nn.ReLU, nn.LeakyReLU, nn.PReLU, nn.Hardtanh, nn.ReLU6, nn.Sigmoid, nn.Tanh, nn.ELU, nn.SELU, nn.CELU
+)
+still(nn.SiLU, nn.GELU, nn.Softplus, nn.Mish, nn.LogSigmoid, nn.Softmax, nn.LogSoftmax, nn.Hardswish, nn.Hardsigmoid)
+still(nn.Flatten, nn.Unflatten, nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.ZeroPad2d, nn.Upsample)
 
 
 @rule(nn.Identity, nn.ReLU, nn.LeakyReLU, nn.Hardtanh, nn.ReLU6)
@@ -64,9 +76,9 @@ def _dropout(stack: Stack, modules: Sequence[nn.Dropout]) -> Op:
         if p == 0 or not any(module.training for module in modules):
             return x
         kept = torch.ones_like(x)
-        for part, module, generator in zip(kept, modules, stack.generators, strict=True):
+        for k, (part, module) in enumerate(zip(kept, modules, strict=True)):
             if module.training:  # one member alone may have been put into evaluation mode
-                part.bernoulli_(1 - p, generator=generator).div_(max(1 - p, 1e-38))
+                part.bernoulli_(1 - p, generator=stack.draws.generator(k)).div_(max(1 - p, 1e-38))
         return x * kept
 
     return op

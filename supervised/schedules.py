@@ -176,6 +176,9 @@ class Inverse:
         return min(self.end, first), first
 
 
+KINDS: dict[str, Any] = {kind.__name__: kind for kind in (Constant, Linear, Exponential, Inverse)}
+
+
 def as_schedule(value: float | Schedule, name: str = "A schedule") -> Schedule:
     """A number becomes a `Constant`; a schedule stays what it is. Raises ArgumentError for anything else."""
     found = setting(value, name)

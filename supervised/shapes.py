@@ -104,7 +104,7 @@ def layer_table(model: nn.Module, shape: Sequence[int], dtype: torch.dtype = tor
         model.eval()
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             model(example)
-    except (RuntimeError, ValueError, IndexError) as error:
+    except (RuntimeError, ValueError, IndexError, TypeError, KeyError, AttributeError) as error:
         raise ShapeError(f"The model does not take an input of shape {tuple(shape)}: {_first_line(error)}") from error
     finally:
         for handle in handles:

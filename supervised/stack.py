@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import functools
 import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -21,15 +20,25 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from supervised import bits, chain, fused, streams
+from supervised import bits, chain, fused
 from supervised.device import choose
-from supervised.validate import ArgumentError, explained, flag, integer, seeds_of, shown, unwrap
+from supervised.streams import Draws, torch_seed
+from supervised.validate import ArgumentError, explained, flag, function, integer, seeds_of, shown, unwrap
 
 Op = Callable[[Tensor], Tensor]
 Rule = Callable[["Stack", Sequence[Any]], Op | None]
 R = TypeVar("R", bound=Rule)
 
 RULES: dict[type[nn.Module], Rule] = {}
+STILL: dict[type[nn.Module], None] = {}  # a set, in the form of RULES
+
+
+def still(*kinds: type[nn.Module]) -> None:
+    """Enter types of modules (not their subclasses) whose forward draws no random numbers, apart from the modules within.
+
+    A stack of such modules alone leaves torch's generators alone.
+    """
+    STILL.update(dict.fromkeys(kinds))
 
 
 def rule(*kinds: type[nn.Module]) -> Callable[[R], R]:
@@ -68,8 +77,7 @@ class Stack:
         compiled: bool = False,
     ) -> None:
         seeds, compiled = seeds_of(seeds), flag(compiled, "compiled")
-        if not callable(make):
-            raise ArgumentError(f"make is a function () -> torch.nn.Module, not {shown(make)}.")
+        check_make(make, "make")
         self._adopt([make_member(make, seed) for seed in seeds], seeds, choose(device), compiled)
 
     @classmethod
@@ -91,7 +99,8 @@ class Stack:
         self.seeds, self.device = seeds, device
         self.modules = [module.to(self.device) for module in modules]
         _check_alike(self.modules, self.seeds)
-        self.generators = [torch.Generator(self.device).manual_seed(torch_seed(s, "forward")) for s in self.seeds]
+        self.draws = Draws(seeds, "forward", device)
+        self._still = all(_is_still(part) for module in self.modules for part in module.modules())
         members = [dict(module.named_parameters()) for module in self.modules]
         trained = [name for name, p in members[0].items() if p.requires_grad]
         self._side_by_side(members, trained)
@@ -144,16 +153,19 @@ class Stack:
             for k, parameters in enumerate(members):
                 parameters[name].data = values[k]
 
-    @explained("x [N, B, ...], or a dict of such, as its members read it")
+    @explained("x [N, B, ...], or a dict or tuple of such, as its members read it")
     def __call__(self, x: Any, *more: Any) -> Any:
-        """x [N, B, ...], or a dict of such, -> [N, B, ...]; further arguments (a recurrent state) go to each member too."""
-        first = next(iter(x.values())) if isinstance(x, Mapping) else x
+        """x [N, B, ...], or a dict or tuple of such, -> [N, B, ...]; further arguments (a state) go to each member too."""
+        first = x
+        while isinstance(first, (Mapping, tuple)):
+            first = next(iter(first.values() if isinstance(first, Mapping) else first))
         if first.shape[0] != len(self.seeds):
             raise ValueError(
                 f"The stack has {len(self.seeds)} members, so its input begins so, not {list(first.shape)}."
             )
         if self._op is None or more or self._listened():
             return self._one_by_one(x, *more)
+        self.draws.begin()
         return (
             self._chain(x)
             if self._chain is not None and not torch.is_grad_enabled() and self._chains(x)
@@ -165,16 +177,12 @@ class Stack:
 
     def lift(self, modules: Sequence[nn.Module]) -> Op | None:
         """How the N modules are computed at once; None where some layer has no rule."""
-        kind = type(modules[0])
-        # A subclass that computes as its base does has the base's rule; torch's own are left alone by their subclasses.
-        bases = [b for b in kind.__mro__ if b in RULES and kind.forward is b.forward]
-        if not bases or not _compute_alike(modules) or any(_listeners(modules)):
+        kind = _known_as(type(modules[0]), RULES)
+        if kind is None or not _compute_alike(modules) or any(_listeners(modules)):
             return None
-        if bases[0] is not kind and bases[0].__module__.startswith("torch."):
-            return None
-        return RULES[bases[0]](self, modules)
+        return RULES[kind](self, modules)
 
-    @explained("x [N, B, ...], or a dict of such, as its members read it")
+    @explained("x [N, B, ...], or a dict or tuple of such, as its members read it")
     def vjp(self, x: Any) -> tuple[Tensor, Callable[[Tensor], None]]:
         """The outputs y for x, and a function that takes the gradient by y (of y's shape) back to the weights.
 
@@ -218,14 +226,19 @@ class Stack:
 
     def run(self, k: int, *arguments: Any) -> Any:
         """Call the k-th member alone, its random draws taken from its own stream."""
-        with _random_state_of(self.generators[k]):
+        with self.drawing(k):
             return self.modules[k](*arguments)
+
+    def drawing(self, k: int) -> contextlib.AbstractContextManager[None]:
+        """Have torch's global generator of the device draw from the k-th member's stream meanwhile, if the member can draw."""
+        return contextlib.nullcontext() if self._still and not self._listened() else self.draws.everywhere(k)
 
     @explained("one of its seeds")
     def member(self, seed: int) -> nn.Module:
-        """The module of a seed, on the live weights and on the stack's device. Raises ValueError for a seed that is not here.
+        """The module of a seed, on the live weights and on the stack's device: its input has to be there too.
 
-        Its tensors are views of all members' memory: to save or copy it, `take` it.
+        Its tensors are views of all members' memory: to save or copy it, `take` it. Raises ValueError for a seed that is not
+        here.
         """
         seed = integer(seed, "seed")
         if seed not in self.seeds:
@@ -234,7 +247,7 @@ class Stack:
 
     @explained("one of its seeds")
     def take(self, seed: int) -> nn.Module:
-        """A copy of a seed's module that owns its weights, for torch.save, pickle and further use on its own."""
+        """A copy of a seed's module that owns its weights, on the stack's device, for torch.save, pickle and use on its own."""
         return owned(self.member(seed))
 
     @explained("mode, True or False")
@@ -249,13 +262,13 @@ class Stack:
     def judged(self) -> Iterator[None]:
         """Evaluation mode and no gradient meanwhile; afterwards nothing is changed, even where a model draws when judged."""
         modes = [(part, part.training) for module in self.modules for part in module.modules()]
-        random = self.random_state()
+        drawn = list(self.draws.counts)
         self.train(False)
         try:
             with torch.no_grad():
                 yield
         finally:
-            self.load_random_state(random)
+            self.draws.counts = drawn
             for part, mode in modes:
                 part.training = mode
 
@@ -338,14 +351,17 @@ class Stack:
                     buffer.copy_(state[name][k])
 
     def random_state(self) -> Tensor:
-        """The state of each member's generator for draws in a forward pass, uint8 [N, bytes]."""
-        return torch.stack([generator.get_state() for generator in self.generators])
+        """How often each member has drawn in a forward pass, int64 [N]: all of its random state, on every device."""
+        return self.draws.state()
 
     @explained("the state that random_state returned")
     def load_random_state(self, state: Tensor) -> None:
-        """Put back what `random_state` gave."""
-        for generator, saved in zip(self.generators, state, strict=True):
-            generator.set_state(saved.cpu().clone())  # torch crashes on a view
+        """Put back what `random_state` gave, on this device or another one.
+
+        Warns of the states of generators that earlier versions saved, where the model draws. Raises ValueError for anything
+        else.
+        """
+        self.draws.load_state(state, "" if self._still else "what the model draws in a forward pass (dropout)")
 
     @explained("one learning rate, or one for each seed")
     def groups(self, learning_rate: float | Sequence[float]) -> list[dict[str, Any]]:
@@ -367,6 +383,16 @@ class Stack:
             {"params": [p for p in module.parameters() if p.requires_grad], "lr": rate}
             for module, rate in zip(self.modules, learning_rate, strict=True)
         ]
+
+
+def check_make(make: Any, name: str) -> None:
+    """Raise ArgumentError for what is no function without arguments that makes a module."""
+    what = "a function () -> torch.nn.Module"
+    if isinstance(make, nn.Module):
+        raise ArgumentError(
+            f"{name} is {what}, not a module that exists ({shown(make)}): it is called once for each seed."
+        )
+    function(make, name, (), what)
 
 
 def make_member(make: Callable[[], nn.Module], seed: int) -> nn.Module:
@@ -391,11 +417,6 @@ def owned(module: nn.Module) -> nn.Module:
         for _, tensor in named
     }
     return copy.deepcopy(module, memo)
-
-
-def torch_seed(seed: int, purpose: str) -> int:
-    """A seed for a torch generator, drawn from the stream of `seed` for this purpose."""
-    return int(streams.generator(seed, purpose).integers(2**63))
 
 
 def norms(stack: Stack, tensors: Iterable[Tensor]) -> Tensor:
@@ -452,6 +473,13 @@ def _check_alike(modules: Sequence[nn.Module], seeds: Sequence[int]) -> None:
         raise ValueError(
             "The function that makes the model returned the same module twice; it must make a new one each time."
         )
+    owners: dict[int, int] = {}
+    for k, module in enumerate(modules):
+        for name, parameter in module.named_parameters():
+            if owners.setdefault(id(parameter), k) != k:
+                raise ValueError(
+                    f"Two members share the parameter {name}; each must have its own: make all of it anew."
+                )
     for name, parameter in modules[0].named_parameters():
         if nn.parameter.is_lazy(parameter):
             raise ValueError(f"{name} of the model has no shape yet: a lazy module must see one input first.")
@@ -526,6 +554,22 @@ def _listeners(modules: Sequence[nn.Module]) -> list[Any]:
     ]
 
 
+def _known_as(kind: type[nn.Module], known: dict[type[nn.Module], Any]) -> type[nn.Module] | None:
+    """The type among `known` whose forward modules of this kind have; None if there is none.
+
+    A subclass that computes as its base does is known as the base; torch's own types are not, as their forward calls methods
+    that a subclass may replace.
+    """
+    base = next((b for b in kind.__mro__ if b in known and kind.forward is b.forward), None)
+    return None if base is not kind and base is not None and base.__module__.startswith("torch.") else base
+
+
+def _is_still(module: nn.Module) -> bool:
+    """Whether a module is known to draw nothing itself."""
+    kind = type(module)
+    return _known_as(kind, STILL) is not None and kind.__call__ is nn.Module.__call__ and "forward" not in vars(module)
+
+
 class _Arrival:
     """A hook that tells a stack of a parameter's gradient."""
 
@@ -562,24 +606,3 @@ def _together(outputs: list[Any]) -> Any:
     if isinstance(outputs[0], tuple):
         return tuple(_together(list(parts)) for parts in zip(*outputs, strict=True))
     return torch.stack(outputs) if isinstance(outputs[0], Tensor) else outputs[0]
-
-
-@contextlib.contextmanager
-def _random_state_of(generator: torch.Generator) -> Iterator[None]:
-    """Have torch's global generator of the device go on from `generator` meanwhile, and `generator` from where it came to."""
-    device = generator.device
-    if device.type == "cpu":
-        get, put = torch.get_rng_state, torch.set_rng_state
-    else:
-        module = getattr(torch, device.type)
-        get, put = (
-            functools.partial(module.get_rng_state, device),
-            functools.partial(module.set_rng_state, device=device),
-        )
-    before = get()
-    put(generator.get_state())
-    try:
-        yield
-    finally:
-        generator.set_state(get())
-        put(before)

@@ -73,28 +73,36 @@ def load_optimizer(optimizer: torch.optim.Optimizer, tree: Any) -> None:
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     if found and found.keys() != set(range(1 if isinstance(optimizer, torch.optim.LBFGS) else len(parameters))):
         raise ValueError("the optimizer is of other parameters")
+    places = {} if isinstance(optimizer, torch.optim.LBFGS) or not found else memory_places(optimizer)
     for key, state in found.items():
         if isinstance(optimizer, torch.optim.LBFGS):
             _check_lbfgs(state, sum(p.numel() for p in parameters))
             continue
-        if not isinstance(state, dict) or state.keys() != found[0].keys() or state.keys() != _names(optimizer):
+        if not isinstance(state, dict) or state.keys() != found[0].keys() or state.keys() != places.keys():
             raise ValueError(f"the optimizer's state of parameter {key} is incomplete")
         for name, value in state.items():
             if not isinstance(value, Tensor) or value.shape not in ((), parameters[key].shape):
                 raise ValueError(f"{name} of the optimizer does not fit parameter {key}")
     optimizer.load_state_dict({"state": found, "param_groups": from_tree(tree["param_groups"])})
+    for kept in optimizer.state.values():
+        kept.update({name: value.to(places[name]) for name, value in kept.items() if name in places})
 
 
-def _names(optimizer: torch.optim.Optimizer) -> set[str]:
-    """What an optimizer keeps of each parameter: one of its kind is asked."""
-    parameter = torch.nn.Parameter(torch.zeros(1))
-    parameter.grad = torch.zeros(1)
+def memory_places(optimizer: torch.optim.Optimizer) -> dict[str, torch.device]:
+    """What an optimizer keeps of each parameter, and on which device it keeps it: one of its kind is asked.
+
+    Counts of steps lie on the CPU where the optimizer reads them there; loaded onto the parameters' device, as torch's own
+    `load_state_dict` does with some, they would be waited for at each step.
+    """
+    device = optimizer.param_groups[0]["params"][0].device
+    parameter = torch.nn.Parameter(torch.zeros(1, device=device))
+    parameter.grad = torch.zeros_like(parameter)
     taken = inspect.signature(type(optimizer)).parameters
     twin = type(optimizer)(
         [parameter], **{k: v for k, v in optimizer.param_groups[0].items() if k in taken and k != "params"}
     )
     twin.step()
-    return set(twin.state[parameter])
+    return {name: value.device for name, value in twin.state[parameter].items()}
 
 
 def _check_lbfgs(state: Any, size: int) -> None:

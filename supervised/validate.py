@@ -196,6 +196,28 @@ def instance(value: Any, name: str, kinds: type[T] | tuple[type[T], ...], what: 
     return value
 
 
+def function(value: Any, name: str, takes: tuple[str, ...], what: str) -> Any:
+    """`value`, a function that can be called with arguments as those named in `takes`. what: what is allowed, in words.
+
+    Raises ArgumentError for anything else, such as a class whose constructor takes other arguments.
+    """
+    if not callable(value):
+        raise ArgumentError(f"{name} is {what}, not {shown(value)}.")
+    try:
+        signature = inspect.signature(value)
+    except (TypeError, ValueError):  # of a builtin, which does not tell
+        return value
+    try:
+        signature.bind(*takes)
+    except TypeError:
+        called = getattr(value, "__name__", type(value).__name__)
+        raise ArgumentError(
+            f"{name} is {what}, called with {', '.join(takes) or 'no argument'}; {called} takes"
+            f" {', '.join(signature.parameters) or 'none'}."
+        ) from None
+    return value
+
+
 def optional(check: Callable[..., T], value: Any, name: str, *limits: Any, **more: Any) -> T | None:
     """None where `value` is None, else what `check` returns."""
     return None if value is None else check(value, name, *limits, none=True, **more)
@@ -223,7 +245,7 @@ def explained(takes: str, name: str = "") -> Callable[[Callable[P, T]], Callable
             try:
                 return function(*args, **kwargs)
             except Exception as error:  # whatever numpy, torch or numba raise at wrong arguments
-                if isinstance(error, torch.OutOfMemoryError) or _is_told(error):
+                if isinstance(error, torch.OutOfMemoryError) or is_told(error):
                     raise
                 given = _given(function, args, kwargs)
                 said = first_line(error)
@@ -311,7 +333,7 @@ def _given(function: Callable[..., Any], args: Any, kwargs: Any) -> str:
     return ", ".join(f"{name}={kind_of(value)}" for name, value in bound.items() if name != "self")
 
 
-def _is_told(error: Exception) -> bool:
+def is_told(error: Exception) -> bool:
     """Whether an error was raised by a raise statement of this project or of a user, and so says what it has to say."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:

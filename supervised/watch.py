@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from supervised.logger import Logger
+from supervised.sources import over
 from supervised.trial import as_input
 
 if TYPE_CHECKING:
@@ -68,13 +69,12 @@ def dead_units(model: nn.Module, answers: dict[str, Tensor]) -> float | None:
 
 def look(fit: Fit, logger: Logger) -> dict[str, np.ndarray]:
     """Write histograms of the first seed's weights and activations -> metrics of all seeds, each [N]."""
-    x = as_input(fit.train.x[:EXAMPLES])
+    x = as_input(over(lambda part: part[:EXAMPLES].to(fit.stack.device), fit.train.sample.x))
     shares = []
     for k, module in enumerate(fit.stack.modules):
-        random = fit.stack.generators[k].get_state()
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=fit.manner.bf16), torch.random.fork_rng(devices=[]):
+        bf16 = torch.autocast(fit.stack.device.type, torch.bfloat16, enabled=fit.manner.bf16)
+        with fit.stack.judged(), fit.stack.drawing(k), bf16:
             answers = activations(module, x)
-        fit.stack.generators[k].set_state(random)
         shares.append(dead_units(module, answers))
         if k == 0:
             for name, weight in module.named_parameters():
@@ -86,7 +86,8 @@ def look(fit: Fit, logger: Logger) -> dict[str, np.ndarray]:
 
 def graph(fit: Fit, logger: Logger) -> None:
     """Write the model's graph for the Graphs tab, where torch can trace it."""
-    draw_graph(fit.stack.modules[0], as_input(fit.train.x[:1].cpu()), logger)
+    example = as_input(over(lambda part: part[:1].cpu(), fit.train.sample.x))
+    draw_graph(fit.stack.modules[0], (example,) if isinstance(example, tuple) else example, logger)
 
 
 def draw_graph(model: nn.Module, example: Any, logger: Logger) -> None:
@@ -105,10 +106,12 @@ def draw_graph(model: nn.Module, example: Any, logger: Logger) -> None:
 def wrong_pictures(fit: Fit, k: int = 0, names: Sequence[str] | None = None) -> np.ndarray | None:
     """The pictures that the k-th seed is wrong about, the surest first, with what they are and what it said.
 
-    Of the validation data, or else of the training data: uint8 [height, width, 3]; None where examples are no pictures or
-    nothing is wrong. names: of the classes.
+    Of the validation data, or else of the training data: uint8 [height, width, 3]; None where examples are no pictures, are
+    not in memory, or nothing is wrong. names: of the classes.
     """
-    data = fit.validation or fit.train
+    data = (fit.validation or fit.train).known
+    if data is None or not isinstance(data.x, Tensor):
+        return None
     shape = [n for n in data.x.shape[1:] if n != 1]
     if fit.classes is None or len(shape) != 2 or min(shape) < 4 or data.y.ndim != 1:
         return None
@@ -145,12 +148,15 @@ def markdown(fit: Fit, name: str) -> str:
             "computed",
             f"{fit.manner}, on {fit.stack.device}, member{'s all at once' if fit.stack.batched else ' by member'}",
         ),
-        ("examples", f"{len(fit.train.x):,}" + (f", validation {len(fit.validation.x):,}" if fit.validation else "")),
+        ("examples", f"{fit.train.size:,}" + (f", validation {fit.validation.size:,}" if fit.validation else "")),
     ]
     rows += list((fit.recipe.to_json() | {"loss": fit.loss}).items())
     text = "\n".join(["| setting | value |", "| --- | --- |", *(f"| {key} | {value} |" for key, value in rows)])
+    x = fit.train.sample.x
+    if not isinstance(x, Tensor):
+        return text
     try:
-        layers = layer_table(fit.stack.modules[0], list(fit.train.x.shape[1:]), as_input(fit.train.x[:1]).dtype)
+        layers = layer_table(fit.stack.modules[0], list(x.shape[1:]), as_input(x[:1]).dtype)
     except ShapeError:
         return text
     return f"{text}\n\n```\n{table_text(layers)}\n```"

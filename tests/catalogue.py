@@ -215,6 +215,7 @@ def descriptions() -> list[Case]:
                 },
                 **{"clip_norm": 0.5, "bptt_steps": 3, "label_smoothing": 0.5, "patience_epochs": 2, "keep_best": True},
                 **{"augment": (), "freeze": (), "precision": "fp32", "stop_if_diverging": True},
+                **{"metrics": {"off": supervised.losses.mse}, "class_weights": (0.5, 2.0)},
             },
         ),
     ]

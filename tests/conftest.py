@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -10,6 +11,9 @@ import torch
 from pretend import Tally, on_gpu, pretend
 
 from envs import tables
+from supervised import device
+
+BEST = device.best
 
 # What `-m quick` runs: files that together touch every part in less than a minute, and a few tests of slower ones.
 QUICK = (
@@ -30,6 +34,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("--device") == "cuda" and not torch.cuda.is_available():
         raise pytest.UsageError("--device cuda needs a GPU that torch can use, and there is none here.")
+    if config.getoption("--device") != "cuda":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # for processes that tests start
+    # Tests are about the CPU, also where there is a GPU, unless they ask for one: "to the bit" holds on the CPU alone.
+    device.best = lambda: torch.device("cpu")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -42,8 +50,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture
-def gpu(request: pytest.FixtureRequest) -> Iterator[Tally]:
-    """A GPU during the test, and what is counted on it: a pretended one, with --device cuda a real one."""
+def gpu(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Tally]:
+    """A GPU during the test, which "auto" is then, and what is counted on it: a pretended one, with --device cuda a real one."""
+    monkeypatch.setattr(device, "best", BEST)
     with on_gpu() if request.config.getoption("--device") == "cuda" else pretend() as counts:
         yield counts
 

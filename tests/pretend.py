@@ -572,6 +572,7 @@ def _patches(gpu: Gpu, calls: Calls, capability: tuple[int, int]) -> dict[str, A
         "set_sync_debug_mode": None,
         "empty_cache": None,
         "memory_allocated": 0,
+        "memory_reserved": 0,
         "max_memory_allocated": 0,
         "max_memory_reserved": 0,
         "reset_peak_memory_stats": None,

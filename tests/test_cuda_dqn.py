@@ -417,3 +417,19 @@ def test_acting_alone_fetches_once(gpu):
         gpu.clear()
         agent.q(x).cpu()
         assert gpu.waits() == 1, gpu.table()
+
+
+def test_float32_is_float32(gpu):
+    """An agent's updates and answers lie within `exact_floats`; test_cuda_fit.py shows what that does to torch's settings."""
+    seen = []
+
+    class Noting(MLP):
+        def forward(self, x):
+            seen.append(torch.backends.cudnn.conv.fp32_precision)
+            return super().forward(x)
+
+    agent = agent_of("cuda", network=lambda space, outputs: Noting(4, outputs, (8,)))
+    seen.clear()  # building it tries the network on an example
+    agent.q(torch.zeros(1, 2, 4))
+    learn(agent, itertools.islice(batches(), 2))
+    assert set(seen) == {"ieee"}

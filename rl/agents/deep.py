@@ -25,7 +25,7 @@ from rl.policy import NetworkPolicy
 from rl.spaces import actions_of
 from rl.types import Batch, Update, check_mask
 from supervised import Stack, bits, optimizer
-from supervised.device import choose
+from supervised.device import choose, exact_floats
 from supervised.fused import Adam
 from supervised.guard import Guard, LeftOut
 from supervised.optimize import load_state_by_seed, state_by_seed
@@ -148,6 +148,7 @@ class DeepAgent:
         self._check_outputs()
         if description.target_every_updates is not None:
             self.target = Stack(make, self.seeds, self.device, description.compiled)
+            self._check_apart(self.target)
             self.target.load_state_dict(self.online.state_dict())
         self.rate = as_schedule(description.learning_rate)
         self.optimizer = optimizer(self.online, description.optimizer, self.rate.bounds()[1])
@@ -157,7 +158,7 @@ class DeepAgent:
         weights = sum(weight[0].numel() for weight in self.online.weights.values())
         small = self.device.type == "cpu" and not pictures and weights < ONE_THREAD_BELOW
         self.threads: Callable[[], contextlib.AbstractContextManager[None]] = (
-            functools.partial(bits.threads, 1) if small else contextlib.nullcontext
+            functools.partial(bits.threads, 1) if small else functools.partial(exact_floats, self.device)
         )
         self.guard = Guard.of(self.optimizer, self.device)
         self.updates = 0
@@ -168,14 +169,27 @@ class DeepAgent:
         try:
             with self.online.judged():
                 values = self.online(encode(self.parts, example, self.device))
-            shape = list(values.shape)
         except (RuntimeError, TypeError, ValueError, AttributeError, KeyError, IndexError) as error:
             said = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise ValueError(f"The network cannot read observations of {self.observation_space}: {said}") from error
+        if not isinstance(values, Tensor):
+            raise ValueError(
+                f"The network must answer a tensor of values [B, {self.actions}], not a {type(values).__name__}: a recurrent"
+                " network, which answers a state too, has no place here."
+            )
+        shape = list(values.shape)
         if shape[:2] != [len(self.seeds), 2] or shape[2:] != [self.actions]:
             raise ValueError(
                 f"The network must map observations [B, ...] to values [B, {self.actions}], one for each action; of a batch of"
                 f" 2 it makes {shape[1:]}."
+            )
+
+    def _check_apart(self, target: Stack) -> None:
+        mine = {id(parameter) for module in self.online.modules for parameter in module.parameters()}
+        if any(id(parameter) in mine for module in target.modules for parameter in module.parameters()):
+            raise ValueError(
+                "The network function returned parameters that it had returned before; online and target network need"
+                " their own: make a new module at each call."
             )
 
     def encode(self, obs: Any) -> Any:

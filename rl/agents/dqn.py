@@ -30,7 +30,7 @@ from rl.types import Batch
 from supervised.layers import named
 from supervised.optimize import OPTIMIZERS
 from supervised.schedules import Linear, Schedule, setting
-from supervised.validate import ArgumentError, choice, flag, integer, number, shown, store
+from supervised.validate import ArgumentError, choice, flag, function, integer, number, shown, store
 
 _NO_WEIGHT = torch.zeros(1, 0)
 HUBER = 0  # a constant of `errors`, which `jit` replaces
@@ -196,8 +196,8 @@ def check_settings(d: DQN) -> None:
             "explore must be one of rl.explore's EpsilonGreedy, Greedy, Boltzmann or DecayingNoise, not"
             f" {shown(d.explore)}."
         )
-    if d.mask is not None and not callable(d.mask):
-        raise ArgumentError(f"mask is a function of observations -> bool [..., A], or None, not {shown(d.mask)}.")
+    if d.mask is not None:
+        function(d.mask, "mask", ("observations",), "a function of observations -> bool [..., A], or None")
     _check_together(d)
 
 

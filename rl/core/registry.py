@@ -7,11 +7,13 @@ types but those in this list.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from rl.explore import RULES
-from supervised.schedules import Constant, Exponential, Inverse, Linear
+from supervised import functions
+from supervised.checkpoint import CheckpointError
+from supervised.schedules import KINDS
 from supervised.validate import ArgumentError, shown, unwrapped
 
 
@@ -29,8 +31,7 @@ class Description(Protocol):
 
 
 AGENTS: dict[str, type] = {}
-FUNCTION = "function"  # the type that stands for code, which no file can hold
-TYPES: dict[str, Any] = {t.__name__: t for t in (*RULES, Constant, Linear, Exponential, Inverse)}
+TYPES: dict[str, Any] = {**{t.__name__: t for t in RULES}, **KINDS}
 # The kinds of presets, in the order in which they are listed.
 GROUPS = (
     "the classic",
@@ -50,6 +51,10 @@ PRESETS: dict[str, dict[str, Description]] = {group: {} for group in GROUPS}
 RENAMED: dict[Any, str] = {}
 
 K = TypeVar("K", bound=type)
+
+
+class NotHere(CheckpointError):
+    """A file, whole as it may be, names code that it does not hold and that was not given: a function or a class."""
 
 
 def register(kind: K) -> K:
@@ -123,7 +128,7 @@ def to_json(value: Any) -> Any:
         fields = {f.name: to_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
         return {"type": type(value).__name__, **fields}
     if callable(value):
-        return {"type": FUNCTION, "name": getattr(value, "__qualname__", type(value).__name__)}
+        return functions.to_json(value)
     return [to_json(item) for item in value] if isinstance(value, tuple) else unwrapped(value)
 
 
@@ -138,14 +143,14 @@ def current(data: Any) -> Any:
 
     Functions stay names. Raises ValueError as `from_json` does.
     """
-    stand_ins = {name: _stand_in(value) for name, value in data.items() if _is_function(value)}
+    stand_ins = {name: functions.stand_in(value) for name, value in data.items() if functions.is_function(value)}
     return to_json(from_json(data, **stand_ins))
 
 
-def from_json(data: Any, **functions: Any) -> Any:
-    """The description that `to_json` wrote. functions: what stands in for code, by the name of the setting.
+def from_json(data: Any, **given: Any) -> Any:
+    """The description that `to_json` wrote. given: what stands in for code, by the name of the setting.
 
-    Raises ValueError for an unknown type or unknown settings, and where a function is missing.
+    Raises NotHere for an unknown type and where a function is missing, ValueError for unknown settings.
     """
     if isinstance(data, list):
         return tuple(from_json(item) for item in data)
@@ -154,15 +159,15 @@ def from_json(data: Any, **functions: Any) -> Any:
     data = migrate(data)
     kind = data["type"]
     for setting, value in data.items():
-        if _is_function(value):
-            if functions.get(setting) is None:
-                raise ValueError(
+        if functions.is_function(value):
+            if given.get(setting) is None:
+                raise NotHere(
                     f"{kind} was made with {setting}={value.get('name')}, a function, which no file can hold: hand it over"
                     f" again as {setting}=..."
                 )
-            data = {**data, setting: functions[setting]}
+            data = {**data, setting: given[setting]}
     if kind not in TYPES:
-        raise ValueError(
+        raise NotHere(
             f"{kind!r} is not one of the known descriptions: {', '.join(TYPES)}. One of somebody's own is known once its"
             " module is imported."
         )
@@ -172,16 +177,3 @@ def from_json(data: Any, **functions: Any) -> Any:
         )
     except TypeError as error:
         raise ValueError(f"The settings of {kind} are damaged: {error}") from error
-
-
-def _is_function(value: Any) -> bool:
-    return isinstance(value, dict) and value.get("type") == FUNCTION
-
-
-def _stand_in(value: dict[str, Any]) -> Callable[..., None]:
-    """A function of the same name, for a description that is only compared."""
-
-    def stand_in(*_: Any) -> None: ...
-
-    stand_in.__qualname__ = str(value.get("name"))
-    return stand_in

@@ -40,7 +40,7 @@ def draw_plane(axes: Any, fitted: Fit, x: Tensor, y: Tensor, margin: float = 1.0
     for value, marker, name in ((0, "o", "0"), (1, "s", "1")):
         axes.scatter(*x[y == value].T, marker=marker, c="w", edgecolors="k", s=70, label=name, zorder=3)
     if axes.get_subplotspec().is_last_col():
-        axes.legend(title="class")
+        axes.figure.legend(*axes.get_legend_handles_labels(), title="class", loc="outside lower center", ncols=2)
         axes.figure.colorbar(shown, ax=axes, label="probability of class 1 (first seed)")
 
 
@@ -195,7 +195,7 @@ class Xor(Fitted):
             "wide, 2-10-1": (10,),
             "deep, 2-10-10-10-1": (10, 10, 10),
         }
-        figure = Figure(figsize=(13, 3.6), layout="constrained")
+        figure = Figure(figsize=(13, 4.4), layout="constrained")
         for axes, (name, widths) in zip(figure.subplots(1, 4), nets.items(), strict=True):
             fitted = self.fit(
                 desk,
@@ -212,5 +212,5 @@ class Xor(Fitted):
                 f"{name}: seeds with all four right", f"{whole} of {len(found['accuracy'])}", "0" if not widths else ""
             )
             draw_plane(axes, fitted, square.x, square.y, 0.3)
-            axes.set_title(name)
+            axes.set(title=name, xlabel="first input", ylabel="second input")
         desk.picture("plane", figure)

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from lectures.desk import Desk
-from lectures.experiment import Fitted, OnDigits
+from lectures.experiment import OnDigits, Seeded
 from lectures.mnist import ADAM
 from supervised import MLP, RNN, Data, Recipe, mnist, watch
 from supervised.streams import generator
@@ -184,8 +184,8 @@ class Initialisation(OnDigits):
 
 
 @dataclass
-class Gradients(Fitted):
-    """Vanishing and exploding gradients: long products, RNN beside LSTM, clipping; and gradients checked by differences."""
+class Gradients(Seeded):
+    """Vanishing and exploding gradients: long products, RNN beside LSTM; and gradients checked by differences."""
 
     length: int = 50
     """How many steps the products and sequences are long."""
@@ -207,7 +207,6 @@ class Gradients(Fitted):
                 float(found[0] / found[-1]),
             )
         self.checked(desk)
-        self.clipped(desk)
         figure = Figure(figsize=(12, 4.5), layout="constrained")
         left, right = figure.subplots(1, 2)
         for name, values in curves.items():
@@ -261,38 +260,6 @@ class Gradients(Fitted):
         desk.row(
             "ReLU's Jacobian is diagonal", str(bool((jacobian == torch.diag(jacobian.diagonal())).all())), "diagonal"
         )
-
-    def clipped(self, desk: Desk) -> None:
-        """Say after 60 steps which sign came first, with a recurrent matrix whose singular values are 1.1."""
-        rng = generator(0, "data")
-        x = rng.standard_normal((512, self.length, 2)).astype(np.float32) * 0.1
-        y = rng.integers(0, 2, 512)
-        x[:, 0, 0] = 2.0 * y - 1
-        train = Data(torch.from_numpy(x), torch.from_numpy(y))
-
-        def make() -> nn.Module:
-            net = RNN(2, 2, 32, cell="rnn", shape="many-to-one")
-            with torch.no_grad():
-                nn.init.orthogonal_(net.trunk.cell.weight_hh_l0, 1.1)
-            return net
-
-        for clip in (None, 1.0):
-            recipe = Recipe(
-                epochs=30, batch_size=32, optimizer="SGD", learning_rate=0.5, clip_norm=clip, stop_if_diverging=False
-            )
-            name = "not clipped" if clip is None else "clipped at 1"
-            fitted = self.fit(desk, name.replace(" ", "_"), make, train, recipe)
-            norms = np.stack([row["train/gradient_norm"] for row in fitted.history])
-            desk.seeds(
-                f"RNN, singular values 1.1, {name}: largest gradient at an epoch's end",
-                norms.max(0),
-                self.all_seeds,
-                digits=1,
-                low=0.0,
-            )
-            desk.shares(
-                f"RNN, singular values 1.1, {name}: share right", fitted.evaluate(train)["accuracy"], self.all_seeds
-            )
 
 
 class Sigmoid(torch.autograd.Function):

@@ -117,7 +117,7 @@ class Optimisers(Seeded):
         return sorted({int(self.steps * (i / self.frames) ** 2.5) for i in range(self.frames + 1)})
 
     def draw(self, ways: dict[str, dict[str, np.ndarray]], steps: int) -> Figure:
-        figure = Figure(figsize=(13, 4.4), dpi=70, layout="constrained")
+        figure = Figure(figsize=(13, 5), dpi=70, layout="constrained")
         for axes, (where, found) in zip(figure.subplots(1, 3), ways.items(), strict=True):
             surface = SURFACES[where]
             x0, x1, y0, y1 = surface.window
@@ -128,8 +128,9 @@ class Optimisers(Seeded):
                 path = way[: steps + 1]
                 (line,) = axes.plot(path[:, 0], path[:, 1], linewidth=1.3, label=name)
                 axes.plot(*path[-1, :2], "o", color=line.get_color(), markersize=6)
-            axes.set(xlim=(x0, x1), ylim=(y0, y1), title=f"{where}, step {steps}")
-        figure.axes[0].legend(fontsize=8, loc="upper right")
+            axes.set(xlim=(x0, x1), ylim=(y0, y1), title=f"{where}, step {steps}", xlabel="x", ylabel="y")
+        handles, names = figure.axes[0].get_legend_handles_labels()
+        figure.legend(handles, names, loc="outside lower center", ncols=len(names))
         return figure
 
     def noise(self, desk: Desk) -> None:

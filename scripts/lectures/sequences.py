@@ -267,7 +267,7 @@ class Plan(NamedTuple):
 class Stock(Fitted, FromFiles):
     """Tomorrow's price from the last seven days, in dollars, beside persistence: saying that it will be today's."""
 
-    seeds: int = 3
+    seeds: int = 10
     """How many seeds."""
     window: int = 7
     """Days the models see."""

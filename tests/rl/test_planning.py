@@ -45,6 +45,82 @@ def test_without_a_limit_the_lake_is_14_17ths():
     ) == (pytest.approx(1.0, abs=1e-9))
 
 
+WAYS = (
+    planning.value_iteration,
+    planning.gauss_seidel,
+    planning.asynchronous_value_iteration,
+    planning.modified_policy_iteration,
+)
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    ("name", "kwargs"),
+    [
+        ("FrozenLake-v1", {"is_slippery": False}),
+        ("FrozenLake-v1", {}),
+        ("FrozenLake8x8-v1", {"is_slippery": False}),
+        ("CliffWalking-v1", {}),
+    ],
+)
+def test_at_gamma_1_the_policy_attains_the_value(way, name, kwargs):
+    """From every state: where steps are free, walking into a wall is worth as much as walking on, but never gets there."""
+    model = model_of(name, **kwargs)
+    solution = way(model, 1.0)
+    np.testing.assert_allclose(planning.evaluate_policy(model, solution.policy, 1.0), solution.v, atol=1e-9)
+
+
+def stay_or_go(stay, *go):
+    """One state: action 0 stays, which costs `stay`; the others end with these rewards."""
+    return tables.read(
+        TableEnv({0: {0: [(1.0, 0, stay, False)]} | {i: [(1.0, 0, r, True)] for i, r in enumerate(go, 1)}}, [1.0])
+    )
+
+
+@pytest.mark.parametrize(
+    ("model", "policy"),
+    [
+        (stay_or_go(0.0, 1.0), [1]),
+        (stay_or_go(0.0, 0.5, 1.0, 1.0), [2]),
+        (stay_or_go(0.0, -1.0), [0]),  # to stay forever is best
+        (stay_or_go(-1.0, -3.0), [1]),
+        # Two states that lead to one another for nothing, or to an end worth 1; then one half of which goes back.
+        (
+            tables.read(
+                TableEnv(
+                    {
+                        0: {0: [(1.0, 1, 0.0, False)], 1: [(1.0, 0, 0.0, False)]},
+                        1: {0: [(1.0, 0, 0.0, False)], 1: [(0.5, 0, 0.0, False), (0.5, 1, 1.0, True)]},
+                    },
+                    [1.0, 0.0],
+                )
+            ),
+            [0, 1],
+        ),
+        # Reward at once and then nothing forever, beside waiting: to wait is worth as much, and never gets it.
+        (
+            tables.read(
+                TableEnv(
+                    {
+                        0: {0: [(1.0, 0, 0.0, False)], 1: [(1.0, 1, 2.0, False)]},
+                        1: {0: [(1.0, 1, 0.0, False)], 1: [(1.0, 1, 0.0, False)]},
+                    },
+                    [1.0, 0.0],
+                )
+            ),
+            [1, 0],
+        ),
+    ],
+)
+def test_of_tied_actions_the_one_that_gets_there(model, policy):
+    assert planning.value_iteration(model, 1.0).policy.tolist() == policy
+
+
+def test_policies_below_gamma_1_take_the_first_of_tied_actions():
+    model = stay_or_go(0.0, 1.0, 1.0)
+    assert planning.greedy(model, np.array([[0.9, 1.0, 1.0]]), 0.9).tolist() == [1]
+
+
 def random_model(seed, states=5, actions=3, outcomes=2):
     rng = np.random.default_rng(seed)
     P = {}

@@ -69,6 +69,26 @@ def test_ten_seeds_reach_the_stationary_optimum(env, kwargs, gamma, steps):
     assert near.sum() >= (9 if "8x8" in env else 10), value
 
 
+@pytest.mark.parametrize(
+    ("env", "kwargs", "stationary", "success"),
+    [
+        ("FrozenLake-v1", {"is_slippery": False}, 1.0, 1.0),
+        ("FrozenLake-v1", {}, 0.740165, 0.740165),
+        ("FrozenLake8x8-v1", {"is_slippery": False}, 1.0, 1.0),
+        ("FrozenLake8x8-v1", {}, 0.885654, 0.885654),
+        ("CliffWalking-v1", {}, -13.0, None),
+    ],
+)
+def test_the_stationary_optimum_at_gamma_1_is_that_of_a_policy_that_gets_there(env, kwargs, stationary, success):
+    """On certain ice the first of equally good actions walks into the wall forever, and got 0."""
+    run = rl.start(env, rl.QLearning(gamma=1.0), seeds=1, steps=1, env_kwargs=kwargs)
+    assert run.exact.stationary == pytest.approx(stationary, abs=1e-6)
+    if success is not None:
+        assert run.exact.stationary_success == pytest.approx(success, abs=1e-6)
+    found = run.exact.metrics(run.agent)
+    np.testing.assert_allclose(found["eval/stationary_gap"], stationary - found["eval/mean_reward"], atol=1e-6)
+
+
 @pytest.mark.parametrize("name", ["lecture-dummy", "lecture-epsilon", "lecture-noise"])
 def test_the_lectures_presets_on_the_certain_lake(name):
     """2000 episodes as in the lectures. First-index ties may never leave the start's wall, so epsilon may fail a seed."""

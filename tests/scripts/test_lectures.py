@@ -20,6 +20,12 @@ TINY = {
     "xor": ["--seeds", 2, "--epochs", 2000],
     "normalisation": ["--seeds", 2],
     "overfitting": [*WITHOUT, "--seeds", 2, "--epochs", 1],
+    "dropout": [],
+    "regularisation": [*WITHOUT, "--seeds", 2, "--epochs", 5, "--pictures", 100],
+    "early-stopping": [*WITHOUT, "--seeds", 2, "--epochs", 12, "--pictures", 200, "--patience", 1],
+    "online": [*WITHOUT, "--seeds", 2, "--epochs", 10, "--pictures", 100, "--arriving", 300],
+    "clipping": ["--seeds", 2, "--steps", 20],
+    "imagenet": [],
     "mnist-softmax": [*WITHOUT, "--seeds", 2, "--epochs", 1],
     "mnist-mlp": [*WITHOUT, "--seeds", 2, "--epochs", 1],
     "mnist-initialisers": [*WITHOUT, "--seeds", 2, "--epochs", 1],
@@ -28,7 +34,7 @@ TINY = {
     "mnist-ensemble": [*WITHOUT, "--seeds", 2, "--epochs", 1, "--hold-out", 0.1],
     "activations": [*WITHOUT, "--seeds", 1, "--epochs", 1, "--width", 16],
     "initialisation": [*WITHOUT, "--seeds", 2, "--epochs", 1, "--unlabelled", 100],
-    "gradients": ["--seeds", 2, "--epochs", 1, "--length", 10],
+    "gradients": ["--seeds", 2, "--length", 10],
     "optimisers": ["--seeds", 2, "--steps", 20, "--frames", 2],
     "shapes": [],
     "transfer": [*WITHOUT, "--seeds", 1, "--epochs", 1, "--few", 5],
@@ -62,6 +68,9 @@ PICTURES = {
     "xor": ["plane.png"],
     "normalisation": ["preparations.png"],
     "overfitting": ["curves.png"],
+    "regularisation": ["strengths.png"],
+    "early-stopping": ["stopping.png"],
+    "clipping": ["norms.png"],
     "mnist-initialisers": ["costs.png"],
     "activations": ["activations.png"],
     "initialisation": ["by_layer.png", "rbm.png"],
@@ -154,6 +163,55 @@ def products_vanish_and_explode(found):
     assert found["gradient of (x + y) z at -2, 5, -4"] == "-4, -4, 3"
 
 
+def dropout_keeps_the_mean(found):
+    for keep in ("0.7", "0.5"):
+        mean = found[f"keep {keep}, inverted: mean in training by mean of the input"]
+        assert mean["mean"] == pytest.approx(1, abs=0.01)
+        assert mean["interval_95"][0] < 1 < mean["interval_95"][1]
+        assert found[f"keep {keep}, inverted: largest change in the test"] == 0
+        published = found[f"keep {keep}, as first published: mean in training by mean of the input"]
+        assert published["mean"] == pytest.approx(float(keep), abs=0.01)
+    one, two = (
+        found[f"{name}: distance of the test's outputs from the mean over masks, by their size"]["mean"]
+        for name in ("one linear layer", "two layers with ReLU")
+    )
+    assert one < 0.05 < two
+
+
+def weight_decay_is_twice_the_penalty(found):
+    difference = found["largest difference of weights: .001 sum(W²) in the cost, SGD's weight_decay .002"]
+    assert difference < 1e-5
+    assert found["no L2: test cost"]["mean"] != found["0.001 sum(W²): test cost"]["mean"]
+
+
+def the_kept_epoch_is_before_the_end(found):
+    kept, ended = found["epoch kept, of 12"]["per_seed"], found["epochs trained with early stopping"]["per_seed"]
+    assert all(ended[seed] == 12 or ended[seed] == kept[seed] + 1 for seed in kept)  # patience 1
+    assert found["validation loss, lowest"]["mean"] <= found["validation loss, last epoch"]["mean"]
+
+
+def online_learning_learns_and_forgets(found):
+    said = {what: ours["mean"] for what, ours in found.items() if not isinstance(ours, str)}
+    assert said["as they come, online: share right, test"] > said["as they come, before: share right, test"]
+    old = "0 to 4, then 5 to 9, {}: share right of 0 to 4"
+    assert said[old.format("online")] < said[old.format("before")] - 0.2
+    assert said[old.format("retrained")] > said[old.format("online")] + 0.2
+    assert found["as they come: examples learned from, online and retrained"] == "300, 4,000"
+
+
+def no_step_is_longer_than_the_clip(found):
+    assert found["clipped at 1: largest norm of a step"]["mean"] == pytest.approx(1, abs=1e-4)
+    assert found["clipped at 1: largest norm before clipping"]["mean"] > 2
+    whole = found["not clipped: largest norm of a step"]
+    assert whole["mean"] > 2
+    assert whole["per_seed"] == found["not clipped: largest norm before clipping"]["per_seed"]
+
+
+def vgg_was_second_and_resnet_the_first_below_a_human(found):
+    assert found["2014, second: VGG: top-5 error in percent"] == 7.3
+    assert found["the first entry below the human's error"] == "ResNet, 2015"
+
+
 def right_numbers_of_parameters(found):
     assert found["3 convolutions and 625 units: parameters"] == 1_379_557
     assert found["3 convolutions and 625 units: bytes of activations for one picture"] == 227_116
@@ -172,6 +230,12 @@ CHECKS = {
     "char-rnn": nobody_beats_the_best_possible_share_of_a_window,
     "gradients": products_vanish_and_explode,
     "shapes": right_numbers_of_parameters,
+    "dropout": dropout_keeps_the_mean,
+    "regularisation": weight_decay_is_twice_the_penalty,
+    "early-stopping": the_kept_epoch_is_before_the_end,
+    "online": online_learning_learns_and_forgets,
+    "clipping": no_step_is_longer_than_the_clip,
+    "imagenet": vgg_was_second_and_resnet_the_first_below_a_human,
 }
 
 

@@ -1,0 +1,437 @@
+"""Remedies, each by itself: dropout, L2, early stopping, gradients clipped, and learning on from one new example at a time."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from matplotlib.figure import Figure
+from torch import Tensor, nn
+
+import supervised
+from lectures.desk import Desk
+from lectures.experiment import OnDigits, Seeded
+from supervised import MLP, RNN, Data, Recipe, SoftmaxRegression, Stack, bits
+from supervised.optimize import optimizer
+from supervised.stack import clip_per_seed, gradient_norms
+from supervised.streams import generator
+
+PENALTY = 0.001  # the notes' .001 sum(W²)
+
+
+def flat(data: Data) -> Data:
+    """Pictures [M, H, W] as rows of numbers from 0 to 1."""
+    return Data(data.x.flatten(1).float() / (255 if data.x.dtype == torch.uint8 else 1), data.y)
+
+
+def drawn(data: Data, seed: int, sizes: Sequence[int], wrong: float = 0.0) -> list[Data]:
+    """Parts of these sizes, without an example in common, drawn anew for each seed.
+
+    wrong: the share of their labels that are drawn at random among the digits.
+    """
+    rng = generator(seed, "data")
+    order = torch.from_numpy(rng.permutation(len(data.x)))
+    y = torch.where(
+        torch.from_numpy(rng.random(len(data.x)) < wrong), torch.from_numpy(rng.integers(10, size=len(data.x))), data.y
+    )
+    ends = np.cumsum(sizes)
+    if ends[-1] > len(data.x):
+        raise ValueError(f"{ends[-1]:,} pictures are asked for, and there are {len(data.x):,}.")
+    return [Data(data.x[part], y[part]) for part in (order[e - n : e] for e, n in zip(ends, sizes, strict=True))]
+
+
+def stacked(parts: Sequence[Data]) -> Data:
+    """The same part of each seed side by side: x [N, M, ...], y [N, M]."""
+    return Data(torch.stack([part.x for part in parts]), torch.stack([part.y for part in parts]))
+
+
+def batches(data: Data, size: int, seeds: Sequence[int], epochs: int) -> Iterator[Data]:
+    """Batches [N, size, ...] of data [N, M, ...], each seed's in an order of its own."""
+    rngs = [generator(seed, "agent") for seed in seeds]
+    each = data.x.shape[1]
+    for _ in range(epochs):
+        order = torch.from_numpy(np.stack([k * each + rng.permutation(each) for k, rng in enumerate(rngs)]))
+        for index in order.split(size, 1):
+            chosen = [part.flatten(0, 1).index_select(0, index.flatten()) for part in data]
+            yield Data(*(part.view(*index.shape, *part.shape[1:]) for part in chosen))
+
+
+def costs(logits: Tensor, y: Tensor) -> Tensor:
+    """Each seed's mean cross-entropy: logits [N, B, C], y [N, B] -> [N]."""
+    return F.cross_entropy(logits.flatten(0, 1), y.flatten(), reduction="none").view(y.shape).mean(1)
+
+
+def judge(stack: Stack, data: Data) -> tuple[np.ndarray, np.ndarray]:
+    """Each seed's share right and cost [N] on data [M, ...]."""
+    with stack.judged():
+        logits = torch.cat([stack(x.expand(len(stack.seeds), *x.shape)) for x in data.x.split(1000)], 1)
+    y = data.y.expand(len(stack.seeds), -1)
+    return (logits.argmax(-1) == y).double().mean(1).numpy(), costs(logits, y).double().numpy()
+
+
+@dataclass
+class Dropout(Seeded):
+    """Dropout's mean: inverted, what leaves it in training is on average what leaves it in the test; as first published, not."""
+
+    draws: int = 2000
+    """Masks drawn for each seed."""
+
+    def run(self, desk: Desk) -> None:
+        for keep in (0.7, 0.5):
+            layer = nn.Dropout(1 - keep)
+            inverted, published, change = [], [], []
+            for rng in self.generators():
+                x = torch.randn(256, generator=rng, dtype=torch.float64).relu()
+                torch.manual_seed(int(torch.randint(2**31, (1,), generator=rng)))
+                out = layer.train()(x.expand(self.draws, -1))
+                inverted.append(float(out.mean() / x.mean()))
+                published.append(keep * inverted[-1])  # the same masks, and what stays is not scaled
+                change.append(float((layer.eval()(x) - x).abs().max()))
+            so_far = out.mean(1).cumsum(0) / torch.arange(1, self.draws + 1) / x.mean()
+            desk.curve("mean_over_masks_so_far_last_seed", so_far, f"keep_{keep:g}", every=max(1, self.draws // 200))
+            name = f"keep {keep:g}"
+            desk.seeds(
+                f"{name}, inverted: mean in training by mean of the input", inverted, self.all_seeds, "1", low=0.0
+            )
+            desk.row(f"{name}, inverted: largest change in the test", max(change), "none: identity")
+            desk.seeds(
+                f"{name}, as first published: mean in training by mean of the input",
+                published,
+                self.all_seeds,
+                f"{keep:g}; so weights times {keep:g} in the test",
+                low=0.0,
+            )
+        self.average(desk)
+
+    def average(self, desk: Desk) -> None:
+        """One pass in the test stands for the mean over all masks: exactly behind one linear layer, nearly behind two."""
+        for name, widths in (("one linear layer", ()), ("two layers with ReLU", (64,))):
+
+            def make(widths: tuple[int, ...] = widths) -> nn.Module:
+                return nn.Sequential(nn.Dropout(0.3), MLP(64, 10, widths, dropout=0.3))
+
+            stack, x = Stack(make, self.all_seeds), torch.rand(len(self.all_seeds), 1, 64)
+            with torch.no_grad():
+                rounds = range(max(1, self.draws // 100))
+                mean = torch.stack([stack.train()(x.expand(-1, 100, -1)).mean(1) for _ in rounds]).mean(0)
+                once = stack.train(False)(x)[:, 0]
+            away = (mean - once).norm(dim=-1) / once.norm(dim=-1)
+            desk.seeds(
+                f"{name}: distance of the test's outputs from the mean over masks, by their size",
+                away,
+                self.all_seeds,
+                "test-time average",
+                low=0.0,
+            )
+
+
+@dataclass
+class Regularisation(OnDigits):
+    """The notes' L2, .001 sum(W²), on few digits, a fifth of them with random labels; each seed has digits of its own."""
+
+    seeds: int = 10
+    """How many seeds."""
+    pictures: int = 500
+    """How many pictures there are to learn from."""
+    wrong: float = 0.2
+    """The share of labels that are drawn at random."""
+
+    def run(self, desk: Desk) -> None:
+        found = self.digits(desk)
+        train, test = flat(found.train), flat(found.test)
+        parts = stacked([drawn(train, seed, [self.pictures], self.wrong)[0] for seed in self.all_seeds])
+        right, weights = {}, {}
+        for strength in (0.0, PENALTY, 0.01, 0.1):
+            stack = self.descend(parts, weight_decay=2 * strength)
+            right[strength], cost = judge(stack, test)
+            weights[strength] = stack.flat.detach().clone()
+            name = f"{strength:g} sum(W²)" if strength else "no L2"
+            note = "the notes'" if strength == PENALTY else ""
+            if strength in (0.0, PENALTY):
+                inside = [float((logits.argmax(-1) == y).double().mean()) for logits, y in self.inside(stack, parts)]
+                desk.shares(f"{name}: share right, training", inside, self.all_seeds, note)
+                desk.seeds(f"{name}: test cost", cost, self.all_seeds, note, low=0.0)
+            desk.shares(f"{name}: share right, test", right[strength], self.all_seeds, note)
+        desk.seeds(
+            f"{PENALTY:g} sum(W²): test accuracy gained",
+            right[PENALTY] - right[0.0],
+            self.all_seeds,
+            low=-1.0,
+            high=1.0,
+        )
+        added = self.descend(parts, penalty=PENALTY).flat.detach()
+        desk.row(
+            "largest difference of weights: .001 sum(W²) in the cost, SGD's weight_decay .002",
+            float((added - weights[PENALTY]).abs().max()),
+            "none",
+            6,
+        )
+        desk.picture("strengths", self.draw(right))
+
+    def inside(self, stack: Stack, parts: Data) -> Iterator[tuple[Tensor, Tensor]]:
+        """Each seed's logits for its own training data, and their labels."""
+        with stack.judged():
+            yield from zip(stack(parts.x), parts.y, strict=True)
+
+    def descend(self, parts: Data, weight_decay: float = 0.0, penalty: float = 0.0) -> Stack:
+        """Softmax regression by SGD; penalty: this times the sum of squares of all weights is added to the cost."""
+        stack = Stack(lambda: SoftmaxRegression(parts.x.shape[-1], 10), self.all_seeds)
+        sgd = optimizer(stack, "SGD", 0.5, weight_decay=weight_decay)
+        with bits.threads(1):
+            for x, y in batches(parts, 50, self.all_seeds, 100 if self.epochs is None else self.epochs):
+                learn(stack, sgd, x, y, penalty)
+        return stack
+
+    def draw(self, right: dict[float, np.ndarray]) -> Figure:
+        figure = Figure(figsize=(7, 4.5), layout="constrained")
+        axes = figure.subplots()
+        axes.plot(range(len(right)), np.stack(list(right.values())), "-", color="0.8", linewidth=1)
+        axes.plot(range(len(right)), [values.mean() for values in right.values()], "o-", color="C0", label="mean")
+        axes.set_xticks(range(len(right)), [f"{strength:g}" for strength in right])
+        axes.set(
+            xlabel="strength of sum(W²) in the cost",
+            ylabel="test accuracy",
+            title=f"L2 where a fifth of the labels is drawn at random ({len(next(iter(right.values())))} seeds in grey)",
+        )
+        axes.legend()
+        return figure
+
+
+@dataclass
+class EarlyStopping(OnDigits):
+    """An MLP on a thousand digits, a fifth of them with labels drawn at random: stopped by the validation loss, and not."""
+
+    seeds: int = 10
+    """How many seeds; each has training and validation data of its own."""
+    pictures: int = 1000
+    """How many pictures there are to learn from, and as many to validate by."""
+    patience: int = 5
+    """Epochs that the validation loss may fail to come down."""
+
+    def run(self, desk: Desk) -> None:
+        found = self.digits(desk)
+        train, test = flat(found.train), flat(found.test)
+        whole = Recipe(epochs=40 if self.epochs is None else self.epochs, batch_size=50)
+        stopping = dataclasses.replace(whole, patience_epochs=self.patience)
+        curves: list[np.ndarray] = []
+        kept, ended, right = [], [], {"without": [], "with early stopping": []}
+        for seed in self.all_seeds:
+            some, held = drawn(train, seed, [self.pictures, self.pictures], 0.2)
+            for name, recipe in (("without", whole), ("with early stopping", stopping)):
+                fitted = supervised.fit(
+                    lambda: MLP(train.x.shape[1], 10, (128,)),
+                    some,
+                    recipe,
+                    validation=held,
+                    seeds=[seed],
+                    device=self.device,
+                    threads=self.threads,
+                    progress=False,
+                )
+                right[name].append(float(fitted.evaluate(test)["accuracy"][0]))
+                if recipe is whole:
+                    losses = [
+                        [float(row[f"{part}/loss"][0]) for part in ("train", "validation")] for row in fitted.history
+                    ]
+                    curves.append(np.array(losses))
+            kept.append(int(fitted.best_epoch[0]))
+            ended.append(fitted.epoch)
+        lines = np.stack(curves)
+        for part, values in (("train", lines[..., 0]), ("validation", lines[..., 1])):
+            desk.curve(f"{part}_loss", values.mean(0))
+        desk.seeds("validation loss, lowest", lines[..., 1].min(1), self.all_seeds, low=0.0)
+        desk.seeds("validation loss, last epoch", lines[:, -1, 1], self.all_seeds, low=0.0)
+        desk.seeds(f"epoch kept, of {whole.epochs}", kept, self.all_seeds, digits=1, low=1.0, high=float(whole.epochs))
+        desk.seeds(
+            "epochs trained with early stopping", ended, self.all_seeds, digits=1, low=1.0, high=float(whole.epochs)
+        )
+        for name, values in right.items():
+            desk.shares(f"{name}: share right, test", values, self.all_seeds)
+        gained = np.subtract(right["with early stopping"], right["without"])
+        desk.seeds("test accuracy gained", gained, self.all_seeds, low=-1.0, high=1.0)
+        desk.picture("stopping", self.draw(lines, kept))
+
+    def draw(self, lines: np.ndarray, kept: Sequence[int]) -> Figure:
+        figure = Figure(figsize=(8, 4.8), layout="constrained")
+        axes = figure.subplots()
+        epochs = np.arange(1, lines.shape[1] + 1)
+        for i, name in enumerate(("training", "validation")):
+            axes.plot(epochs, lines[..., i].T, color=f"C{i}", alpha=0.25, linewidth=1)
+            axes.plot(
+                epochs, lines[..., i].mean(0), color=f"C{i}", linewidth=2, label=f"{name}, mean of {len(lines)} seeds"
+            )
+        axes.plot(kept, lines[np.arange(len(kept)), np.array(kept) - 1, 1], "k.", label="epoch kept, each seed")
+        axes.set(xlabel="epoch", ylabel="loss", ylim=(0, None), title="Early stopping goes by the validation loss")
+        figure.legend(loc="outside lower center", ncols=3)
+        return figure
+
+
+@dataclass
+class Online(OnDigits):
+    """Digits that arrive one at a time: predicted, then learned once from the old weights; beside retraining from nothing."""
+
+    seeds: int = 10
+    """How many seeds; each has pictures of its own."""
+    pictures: int = 500
+    """How many pictures there are before the others arrive."""
+    arriving: int = 3000
+    """How many arrive, one at a time."""
+
+    def run(self, desk: Desk) -> None:
+        found = self.digits(desk)
+        train, test = flat(found.train), flat(found.test)
+        parts = [drawn(train, seed, [self.pictures, self.arriving]) for seed in self.all_seeds]
+        self.told(desk, "as they come", parts, test)
+        # The same, where all that is known are 0 to 4, and all that arrives are 5 to 9.
+        old, new = (Data(*(p[chosen] for p in train)) for chosen in (train.y < 5, train.y >= 5))
+        sizes = min(self.pictures, len(old.x)), min(self.arriving, len(new.x))
+        sorted_parts = [
+            [drawn(some, seed, [size])[0] for some, size in zip((old, new), sizes, strict=True)]
+            for seed in self.all_seeds
+        ]
+        known = Data(*(part[test.y < 5] for part in test))
+        self.told(desk, "0 to 4, then 5 to 9", sorted_parts, test, known)
+
+    def told(
+        self, desk: Desk, name: str, parts: Sequence[Sequence[Data]], test: Data, known: Data | None = None
+    ) -> None:
+        """One order of arrival: the old model, what it becomes online, and one retrained on everything.
+
+        known: of the old digits alone, to see whether they are forgotten.
+        """
+        first, later = (stacked([part[i] for part in parts]) for i in (0, 1))
+        everything = Data(torch.cat([first.x, later.x], 1), torch.cat([first.y, later.y], 1))
+        epochs = 20 if self.epochs is None else self.epochs
+        stack = self.trained(first, epochs)
+        judged = [("before", *judge(stack, test)[:1], stack)]
+        memory = None if known is None else judge(stack, known)[0]
+        right = self.arrive(stack, later)
+        desk.curve(f"{name.replace(' ', '_').replace(',', '')}/right_before_learning", right.mean(0), every=10)
+        judged.append(("online", judge(stack, test)[0], stack))
+        again = self.trained(everything, epochs)
+        judged.append(("retrained", judge(again, test)[0], again))
+        for how, values, _ in judged:
+            desk.shares(f"{name}, {how}: share right, test", values, self.all_seeds)
+        if memory is None:
+            tail = right[:, -max(1, right.shape[1] // 4) :]
+            desk.shares(
+                f"{name}: share right of the last quarter, each before it is learned", tail.mean(1), self.all_seeds
+            )
+            online, retrained = judged[1][1], judged[2][1]
+            desk.seeds(f"{name}: what retraining adds", retrained - online, self.all_seeds, low=-1.0, high=1.0)
+            used = everything.x.shape[1] * epochs
+            desk.row(f"{name}: examples learned from, online and retrained", f"{later.x.shape[1]:,}, {used:,}")
+            return
+        assert known is not None
+        for how, values in (
+            ("before", memory),
+            ("online", judge(stack, known)[0]),
+            ("retrained", judge(again, known)[0]),
+        ):
+            desk.shares(f"{name}, {how}: share right of 0 to 4", values, self.all_seeds)
+
+    def trained(self, data: Data, epochs: int) -> Stack:
+        """Softmax regression from nothing, by passes over all data [N, M, ...]."""
+        stack = Stack(lambda: SoftmaxRegression(data.x.shape[-1], 10), self.all_seeds)
+        sgd = optimizer(stack, "SGD", 0.1)
+        with bits.threads(1):
+            for x, y in batches(data, 20, self.all_seeds, epochs):
+                learn(stack, sgd, x, y)
+        return stack
+
+    def arrive(self, stack: Stack, data: Data) -> np.ndarray:
+        """Each example [N, M, ...] once, in the order of arrival -> whether it was right before it was learned, [N, M]."""
+        sgd = optimizer(stack, "SGD", 0.02)
+        right = []
+        with bits.threads(1):
+            for x, y in zip(data.x.split(1, 1), data.y.split(1, 1), strict=True):
+                logits = learn(stack, sgd, x, y)
+                right.append((logits.argmax(-1) == y)[:, 0])
+        return torch.stack(right, 1).double().numpy()
+
+
+def learn(stack: Stack, sgd: Any, x: Tensor, y: Tensor, penalty: float = 0.0) -> Tensor:
+    """One step of gradient descent -> the logits before it, [N, B, C]; penalty: of the sum of squares of all weights."""
+    sgd.zero_grad()
+    logits: Tensor = stack(x)
+    cost = costs(logits, y).sum()
+    if penalty:
+        cost = cost + penalty * torch.stack([(w**2).sum() for w in stack.weights.values()]).sum()
+    cost.backward()
+    sgd.step()
+    return logits.detach()
+
+
+@dataclass
+class Clipping(Seeded):
+    """Gradients that explode through an RNN's steps, and clipping: the largest norm before and after, and what is learned."""
+
+    length: int = 40
+    """Time steps."""
+    steps: int = 250
+    """Steps of gradient descent."""
+    scale: float = 1.3
+    """The singular values of the first recurrent matrix: above 1 gradients can grow from step to step."""
+
+    def run(self, desk: Desk) -> None:
+        figure = Figure(figsize=(8, 4.8), layout="constrained")
+        axes = figure.subplots()
+        for i, (name, clip) in enumerate({"not clipped": None, "clipped at 1": 1.0}.items()):
+            before, after, right = self.descend(clip)
+            desk.seeds(f"{name}: largest norm before clipping", before.max(0), self.all_seeds, digits=1, low=0.0)
+            desk.seeds(f"{name}: largest norm of a step", after.max(0), self.all_seeds, digits=4, low=0.0)
+            desk.shares(f"{name}: share right", right, self.all_seeds)
+            desk.curve("largest_norm_before", before.max(1), name.replace(" ", "_"))
+            axes.plot(before.max(1), color=f"C{i}", label=f"{name}: before")
+            if clip is not None:
+                axes.plot(after.max(1), color=f"C{i}", linestyle="--", label=f"{name}: after")
+        axes.set(
+            yscale="log",
+            xlabel="step of gradient descent",
+            ylabel=f"gradient's norm, the largest of {len(self.all_seeds)} seeds",
+            title=f"Which sign came {self.length} steps ago: an RNN with singular values {self.scale:g}",
+        )
+        figure.legend(loc="outside lower center", ncols=3)
+        desk.picture("norms", figure)
+
+    def descend(self, clip: float | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Train -> each step's norms before and after clipping, [steps, N] each, and the share right on new data, [N]."""
+
+        def make() -> nn.Module:
+            net = RNN(2, 2, 16, cell="rnn", shape="many-to-one")
+            with torch.no_grad():
+                nn.init.orthogonal_(net.trunk.cell.weight_hh_l0, self.scale)
+            return net
+
+        stack = Stack(make, self.all_seeds)
+        sgd = optimizer(stack, "SGD", 0.5)
+        before, after = [], []
+        rngs = [generator(seed, "data") for seed in self.all_seeds]
+        with bits.threads(1):
+            for _ in range(self.steps):
+                x, y = self.signs(rngs, 16)
+                sgd.zero_grad()
+                costs(stack(x)[0], y).sum().backward()
+                before.append(gradient_norms(stack).clone())
+                if clip is not None:
+                    clip_per_seed(stack, clip)
+                after.append(gradient_norms(stack).clone())
+                sgd.step()
+            x, y = self.signs(rngs, 500)
+            with stack.judged():
+                right = (stack(x)[0].argmax(-1) == y).double().mean(1)
+        return torch.stack(before).numpy(), torch.stack(after).numpy(), right.numpy()
+
+    def signs(self, rngs: Sequence[np.random.Generator], count: int) -> Data:
+        """Noise whose first step begins with -1 or 1, x [N, count, length, 2], and which of the two it was, y [N, count]."""
+        found = []
+        for rng in rngs:
+            x, y = 0.1 * rng.standard_normal((count, self.length, 2)), rng.integers(0, 2, count)
+            x[:, 0, 0] = 2 * y - 1
+            found.append(Data(torch.from_numpy(x.astype(np.float32)), torch.from_numpy(y)))
+        return stacked(found)
