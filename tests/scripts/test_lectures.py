@@ -33,7 +33,7 @@ TINY = {
     "backward-by-hand": ["--threads", 1, "--seeds", 2, "--epochs", 2, "--pictures", 200],
     "sanity-checks": ["--threads", 1, "--seeds", 2, "--epochs", 80, "--pictures", 200],
     "self-normalizing": ["--threads", 1, "--seeds", 2, "--epochs", 1, "--pictures", 100, "--width", 16],
-    "momentum": ["--threads", 1, "--seeds", 2, "--epochs", 1, "--pictures", 200, "--rates", 0.01, 0.1, "--steps", 300],
+    "momentum": ["--threads", 1, "--seeds", 2, "--epochs", 1, "--pictures", 200, "--rates", 0.01, 0.1, "--steps", 500],
     "residual": ["--threads", 1, "--seeds", 2, "--epochs", 1, "--pictures", 100, "--blocks", 1, 2, "--channels", 2],
     "optimisers": ["--seeds", 2, "--steps", 20, "--frames", 2],
     "shapes": [],
