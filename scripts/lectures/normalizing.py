@@ -63,7 +63,7 @@ class SelfNormalizing(OnDigits):
             recipe = Recipe(epochs=10, batch_size=100, learning_rate=net.rate, schedule="LinearLR")
             fitted = self.fit(
                 desk,
-                name.replace(", ", "_"),
+                f"trained_{name.replace(', ', '_')}",
                 lambda net=net: MLP(pixels, 10, [self.width] * self.layers, activation=net.activation, init=net.init),
                 train,
                 recipe,

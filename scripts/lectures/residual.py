@@ -14,7 +14,7 @@ from lectures.experiment import OnDigits
 from supervised import CNN, Recipe
 
 BLOCKS = {"plain": "vgg", "residual": "residual"}
-RECIPE = Recipe(epochs=8, batch_size=50, learning_rate=3e-3, schedule="LinearLR")
+RECIPE = Recipe(epochs=6, batch_size=100, learning_rate=3e-3, schedule="LinearLR")
 
 
 @dataclass
@@ -27,7 +27,7 @@ class ResidualNetworks(OnDigits):
     """digits: scikit-learn's 1 797 small ones; mnist: MNIST; auto: MNIST where it can be had, else digits."""
     pictures: int = 10_000
     """How many pictures there are to learn from."""
-    blocks: tuple[int, ...] = (2, 10)
+    blocks: tuple[int, ...] = (1, 8)
     """How many blocks of two convolutions each network has."""
     channels: int = 8
     """Channels of each convolution."""

@@ -18,7 +18,7 @@ TINY = {
     "softmax": ["--seeds", 2, "--epochs", 20],
     "learning-rates": [],
     "xor": ["--seeds", 2, "--epochs", 2000],
-    "unsupervised": ["--threads", 1, "--seeds", 3, "--epochs", 10, "--pictures", 300],
+    "unsupervised": ["--threads", 1, "--seeds", 2, "--pictures", 1000],
     "normalisation": ["--seeds", 2],
     "overfitting": [*WITHOUT, "--seeds", 2, "--epochs", 1],
     "mnist-softmax": [*WITHOUT, "--seeds", 2, "--epochs", 1],
@@ -175,7 +175,7 @@ def right_numbers_of_parameters(found):
 
 
 def captions_are_learned_on_every_seed(found):
-    assert found["seeds that spell more than 9 of 10 test images right"] == "2 of 2"
+    assert min(found["whole words right, test"]["per_seed"].values()) > 0.7
 
 
 def labels_help(found):
