@@ -14,7 +14,7 @@ from lectures.experiment import OnDigits
 from supervised import CNN, Recipe
 
 BLOCKS = {"plain": "vgg", "residual": "residual"}
-RECIPE = Recipe(epochs=6, batch_size=100, learning_rate=3e-3, schedule="LinearLR")
+RECIPE = Recipe(epochs=8, batch_size=100, learning_rate=1e-2, schedule="LinearLR")  # chosen on seeds 100 to 102
 
 
 @dataclass
@@ -27,9 +27,9 @@ class ResidualNetworks(OnDigits):
     """digits: scikit-learn's 1 797 small ones; mnist: MNIST; auto: MNIST where it can be had, else digits."""
     pictures: int = 10_000
     """How many pictures there are to learn from."""
-    blocks: tuple[int, ...] = (1, 8)
+    blocks: tuple[int, ...] = (2, 8)
     """How many blocks of two convolutions each network has."""
-    channels: int = 8
+    channels: int = 16
     """Channels of each convolution."""
 
     def run(self, desk: Desk) -> None:
