@@ -91,7 +91,7 @@ def draw_costs(curves: dict[str, np.ndarray], title: str, low: float) -> Figure:
         axes.plot(costs, style, label=name)
     axes.set(yscale="log", xlabel="step", ylabel="training cost (cross-entropy)", title=title)
     axes.set_ylim(bottom=max(low, min(float(costs.min()) for costs in curves.values()) / 1.5))
-    figure.legend(loc="outside right upper")
+    figure.legend(loc="outside lower center", ncols=len(curves))
     return figure
 
 
@@ -111,6 +111,13 @@ class BackwardByHand(OnDigits):
     """Learning rate of gradient descent."""
 
     def run(self, desk: Desk) -> None:
+        from threadpoolctl import threadpool_limits
+
+        with threadpool_limits(self.threads or 1):  # the matrices are small
+            self.compare(desk)
+
+    def compare(self, desk: Desk) -> None:
+        """Both ways from the same weights, seed by seed."""
         found = self.digits(desk, self.pictures)
         x, y = rows_of(found.train)
         test_x, test_y = rows_of(found.test)

@@ -31,7 +31,7 @@ class Momentum(OnDigits):
     """digits: scikit-learn's 1 797 small ones; mnist: MNIST; auto: MNIST where it can be had, else digits."""
     pictures: int = 10_000
     """How many pictures there are to learn from."""
-    rates: tuple[float, ...] = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
+    rates: tuple[float, ...] = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
     """Learning rates to try; the cost after training on other seeds than those reported says which is best."""
     steps: int = 1500
     """Most steps in the valley."""

@@ -79,12 +79,12 @@ def draw(weights: Tensor, centers: Tensor, names: np.ndarray, shape: torch.Size)
     bound = float(weights.abs().max())
     for digit, axes in enumerate(above):
         shown = axes.imshow(weights[digit].view(*shape), cmap="RdBu_r", vmin=-bound, vmax=bound)
-        axes.set(xticks=[], yticks=[], title=f"weights of {digit}")
+        axes.set(xticks=[], yticks=[], title=str(digit))
     for axes, c in zip(below, np.argsort(names, kind="stable"), strict=True):
         axes.imshow(centers[c].view(*shape), cmap="gray_r", vmin=0, vmax=1)
         axes.set(xticks=[], yticks=[], title=f"mostly {names[c]}")
-    above[0].set_ylabel("softmax\nregression")
-    below[0].set_ylabel("k-means")
-    figure.colorbar(shown, ax=above, label="weight")
+    above[0].set_ylabel("softmax regr.:\nweights")
+    below[0].set_ylabel("k-means:\ncenters")
+    figure.colorbar(shown, ax=[*above, *below], label="weight", shrink=0.5, anchor=(0, 1))
     figure.suptitle("Learned from images with labels (above) and from the images alone (below), first seed")
     return figure
