@@ -449,6 +449,7 @@ ITEMS = (
         "the skip connection",
         "residual",
         ("plain", "residual"),
+        "Deeper, the plain network gets worse (He et al. 2016, section 1); the residual one does not.",
     ),
     Item("1d", "Fractional max pooling", "name", "fractional-pooling", ("fractional",)),
     Item("1d", "Augmentation", "words", "augmentation", ("",)),

@@ -34,7 +34,7 @@ TINY = {
     "sanity-checks": ["--threads", 1, "--seeds", 2, "--epochs", 80, "--pictures", 200],
     "self-normalizing": ["--threads", 1, "--seeds", 2, "--epochs", 1, "--pictures", 100, "--width", 16],
     "momentum": ["--threads", 1, "--seeds", 2, "--epochs", 1, "--pictures", 200, "--rates", 0.01, 0.1, "--steps", 500],
-    "residual": ["--threads", 1, "--seeds", 2, "--epochs", 1, "--pictures", 100, "--blocks", 1, 2, "--channels", 2],
+    "residual": ["--threads", 1, "--seeds", 2, "--epochs", 3, "--blocks", 8],
     "optimisers": ["--seeds", 2, "--steps", 20, "--frames", 2],
     "shapes": [],
     "transfer": [*WITHOUT, "--seeds", 1, "--epochs", 1, "--few", 5],
@@ -217,7 +217,14 @@ def momentum_speeds_up_the_valley_until_it_is_too_large(found):
     assert some < most
 
 
+def skip_connections_help_a_deep_network(found):
+    plain, residual = (found[f"{name}, 16 convolutions: training cost at the end"] for name in ("plain", "residual"))
+    for seed in ("0", "1"):
+        assert residual["per_seed"][seed] < 0.7 * plain["per_seed"][seed]
+
+
 CHECKS = {
+    "residual": skip_connections_help_a_deep_network,
     "unsupervised": labels_help,
     "sanity-checks": both_checks_pass_and_fail_where_they_should,
     "backward-by-hand": hand_and_autograd_agree,
