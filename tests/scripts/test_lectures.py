@@ -51,7 +51,7 @@ TINY = {
 }
 LONG = {  # left to `-m full`
     *("activations", "xor", "augmentation", "initialisation", "mnist-deep", "mnist-initialisers", "fractional-pooling"),
-    *("overfitting", "optimisers", "learning-rates", "mnist-cnn", "transfer", "mnist-softmax"),
+    *("overfitting", "optimisers", "learning-rates", "mnist-cnn", "transfer", "mnist-softmax", "momentum", "residual"),
     *(
         "atari",
         "compare-lectures",
