@@ -31,7 +31,7 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "silu": nn.SiLU,
 }
 MOST_WEIGHTS = 2**30  # of one layer
-INITIALISERS = ("torch", "zeros", "normal", "truncated_normal", "xavier", "he")
+INITIALISERS = ("torch", "zeros", "normal", "truncated_normal", "xavier", "he", "lecun")
 
 
 def activation(name: str) -> nn.Module:
@@ -45,7 +45,8 @@ def initialise(module: nn.Module, how: str) -> nn.Module:
 
     how: "torch" (leave what PyTorch drew), "zeros", "normal" or "truncated_normal" with a standard deviation as in
     "normal(0.01)" (1 if none is given; truncated at two of them), "xavier" (uniform: Glorot and Bengio 2010, equation 16),
-    "he" (normal: He et al. 2015, equation 10). The scales of normalising layers stay at 1.
+    "he" (normal: He et al. 2015, equation 10), "lecun" (normal with variance 1 / inputs: LeCun et al. 1998, equation 16; for
+    "selu", Klambauer et al. 2017). The scales of normalising layers stay at 1.
     """
     instance(module, "module", nn.Module, "a torch.nn.Module")
     found = re.fullmatch(r"([a-z_]+)(?:\(([-+.\de]+)\))?", how) if isinstance(how, str) else None
@@ -79,7 +80,7 @@ def initialise(module: nn.Module, how: str) -> nn.Module:
             elif name == "xavier":
                 nn.init.xavier_uniform_(parameter)
             else:
-                nn.init.kaiming_normal_(parameter)
+                nn.init.kaiming_normal_(parameter, nonlinearity="relu" if name == "he" else "linear")
     return module
 
 

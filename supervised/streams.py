@@ -21,6 +21,8 @@ from supervised.validate import choice, explained, first_line, seeds_of
 # numpy derives independent generators from (seed, purpose): exploration never uses the numbers that an environment does.
 PURPOSES = {"agent": 0, "initial": 1, "policy": 2, "weights": 3, "forward": 4, "data": 5, "augment": 6, "replay": 7}
 
+STATE_BYTES = (5056, 16, 44)  # of a torch generator of the CPU, of CUDA and of MPS
+
 
 def generator(seed: int, purpose: str) -> np.random.Generator:
     """The generator of `seed` for one purpose; independent of every other seed and purpose."""
@@ -154,7 +156,7 @@ class Draws:
         nothing is drawn, and no warning is due.
         """
         n = len(self.counts)
-        if state.dtype == torch.uint8 and state.ndim == 2 and len(state) == n:
+        if state.dtype == torch.uint8 and state.ndim == 2 and len(state) == n and state.shape[1] in STATE_BYTES:
             self.counts = [0] * n
             if what:
                 warnings.warn(

@@ -240,7 +240,7 @@ def test_draws_are_of_seed_purpose_and_count():
         torch.tensor([1]),
         torch.tensor([1, -1]),
         torch.tensor([1.0, 2.0]),
-        torch.zeros(3, 16, dtype=torch.uint8),
+        torch.zeros(2, 3, dtype=torch.uint8),
     ):
         with pytest.raises(ValueError, match=r"random streams are counts from 0 on, int64 \[2\]"):
             again.load_state(wrong, "")

@@ -1,18 +1,23 @@
 """The lecture notes' experiments, by name."""
 
 from lectures import (
+    checks,
     classification,
     depth,
     descent,
     history,
     mnist,
+    momentum,
+    normalizing,
     pictures,
     preparation,
     regression,
     remedies,
+    residual,
     sequences,
     shapes,
     tools,
+    unsupervised,
 )
 from lectures.experiment import Experiment
 
@@ -21,6 +26,7 @@ EXPERIMENTS: dict[str, type[Experiment]] = {
     "multivariable": regression.MultiVariable,
     "logistic": classification.Logistic,
     "softmax": classification.Softmax,
+    "unsupervised": unsupervised.Unsupervised,
     "learning-rates": classification.LearningRates,
     "xor": classification.Xor,
     "normalisation": preparation.Normalisation,
@@ -39,9 +45,14 @@ EXPERIMENTS: dict[str, type[Experiment]] = {
     "mnist-ensemble": mnist.Ensemble,
     "activations": depth.Activations,
     "initialisation": depth.Initialisation,
+    "self-normalizing": normalizing.SelfNormalizing,
     "gradients": depth.Gradients,
+    "backward-by-hand": checks.BackwardByHand,
+    "sanity-checks": checks.SanityChecks,
     "optimisers": descent.Optimisers,
+    "momentum": momentum.Momentum,
     "shapes": shapes.Shapes,
+    "residual": residual.ResidualNetworks,
     "transfer": pictures.Transfer,
     "augmentation": pictures.Altered,
     "fractional-pooling": pictures.FractionalPooling,

@@ -46,6 +46,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "train.py envs.atari:Atari/Breakout-v5 --agent dqn-2015 --seeds 1 --steps 4000 --evaluate-every-steps 4000 --episodes 2",
         "--steps 60 --set learn_after_steps=20 batch_size=4 --evaluate-every-steps 1000 --episodes 1",
     ),
+    "caption-mnist": (
+        "train_supervised.py caption --data mnist --epochs 4",
+        "--data digits --threads 1 --seeds 1 --epochs 1 --pictures 100",
+    ),
     "compare-lectures": ("compare.py lectures", "--steps 300 --seeds 2"),
 }
 
@@ -175,9 +179,9 @@ ITEMS = (
         "1a",
         "Supervised and unsupervised; regression, yes or no, several classes",
         "words",
-        "shapes",
-        (),
-        "What is unsupervised here: PCA in `normalisation`, a Boltzmann machine in `initialisation`.",
+        "unsupervised",
+        ("softmax", "k-means"),
+        "k-means finds clusters, not digits: names come from labels afterwards. Unsupervised too: PCA in `normalisation`, a Boltzmann machine in `initialisation`.",
     ),
     Item(
         "1a",
@@ -340,11 +344,34 @@ ITEMS = (
     ),
     Item(
         "1b",
-        "Watching training: curves, first loss log C, ratio of update to weight",
+        "A network trained by a backward pass written by hand",
+        "local slope times the one from above",
+        "backward-by-hand",
+        ("gradient", "cost", "trained"),
+    ),
+    Item(
+        "1b",
+        "SELU, beside ReLU and ELU",
+        "lecture's code 10-8",
+        "self-normalizing",
+        ("ReLU", "ELU", "SELU"),
+        "SELU needs first weights of variance 1 / inputs (LeCun's); then activations go to standard deviation 1 from wherever they start.",
+    ),
+    Item(
+        "1b",
+        "Watching training: curves, ratio of update to weight",
         "picture",
         "mnist-softmax",
         (),
         "`train/update_to_weight`, `train/gradient_norm`, `train/dead_units` are curves of every fit.",
+    ),
+    Item(
+        "1b",
+        "Before training: the first loss is log C, and ten examples are overfitted",
+        "log 10; cost 0",
+        "sanity-checks",
+        ("2 classes", "5 classes", "10 classes", "ten", "all weights"),
+        "Both checks fail where they should: for weights that are too large, and for weights of zero.",
     ),
     Item("1b", "Hyper-parameter search: grid and random", '"random is better"', "search", ("grid", "random", "TPE")),
     Item(
@@ -379,6 +406,14 @@ ITEMS = (
         "optimisers",
         ("Beale",),
         '"Nesterov is useless where it is not convex" does not hold on Beale\'s function either.',
+    ),
+    Item(
+        "1c",
+        "Momentum 0, .9 and .99",
+        "rho .9 or .99",
+        "momentum",
+        ("valley", "momentum"),
+        "Momentum rho makes steps up to 1 / (1 - rho) times as long, so the rate has to fall as it rises.",
     ),
     Item("1c", "Rates that fall", "words", "optimisers", ("one row",)),
     # ---- 1d ---------------------------------------------------------------------------------------------------------
@@ -442,6 +477,14 @@ ITEMS = (
         "See the table below. VGG was second in 2014, behind GoogLeNet; 2013 was Clarifai's, on the way of ZFNet. .61 is an average"
         " precision of detecting objects, no error in naming them.",
     ),
+    Item(
+        "1d",
+        "A residual network beside a plain one of equal depth",
+        "the skip connection",
+        "residual",
+        ("plain", "residual"),
+        "Deeper, the plain network gets worse (He et al. 2016, section 1); the residual one does not.",
+    ),
     Item("1d", "Fractional max pooling", "name", "fractional-pooling", ("fractional",)),
     Item("1d", "Augmentation", "words", "augmentation", ("",)),
     Item("1d", "Transfer learning", "words", "transfer", ("",)),
@@ -458,9 +501,10 @@ ITEMS = (
         "Image captioning; visual question answering",
         "pictures",
         "caption",
-        ("whole words", "characters"),
-        "Questions about pictures are not here: a captioner with a second input.",
+        ("whole words", "characters", "seeds that"),
+        "Questions about pictures are not here: a captioner with a second input. The network sees the image at the first step only (Karpathy and Fei-Fei 2015).",
     ),
+    Item("1d", "The same on MNIST", "-", "caption-mnist", ("whole words", "characters", "seeds that")),
     Item(
         "1d",
         "Speed by processor",

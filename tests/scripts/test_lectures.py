@@ -18,6 +18,7 @@ TINY = {
     "softmax": ["--seeds", 2, "--epochs", 20],
     "learning-rates": [],
     "xor": ["--seeds", 2, "--epochs", 2000],
+    "unsupervised": ["--threads", 1, "--seeds", 2, "--pictures", 1000],
     "normalisation": ["--seeds", 2],
     "overfitting": [*WITHOUT, "--seeds", 2, "--epochs", 1],
     "dropout": [],
@@ -35,12 +36,17 @@ TINY = {
     "activations": [*WITHOUT, "--seeds", 1, "--epochs", 1, "--width", 16],
     "initialisation": [*WITHOUT, "--seeds", 2, "--epochs", 1, "--unlabelled", 100],
     "gradients": ["--seeds", 2, "--length", 10],
+    "backward-by-hand": ["--threads", 1, "--seeds", 2, "--epochs", 2, "--pictures", 200],
+    "sanity-checks": ["--threads", 1, "--seeds", 2, "--epochs", 80, "--pictures", 200],
+    "self-normalizing": ["--threads", 1, "--seeds", 2, "--epochs", 1, "--pictures", 100, "--width", 16],
+    "momentum": ["--threads", 1, "--seeds", 2, "--epochs", 1, "--pictures", 200, "--rates", 0.01, 0.1, "--steps", 500],
+    "residual": ["--threads", 1, "--seeds", 2, "--epochs", 3, "--blocks", 8],
     "optimisers": ["--seeds", 2, "--steps", 20, "--frames", 2],
     "shapes": [],
     "transfer": [*WITHOUT, "--seeds", 1, "--epochs", 1, "--few", 5],
     "augmentation": [*WITHOUT, "--seeds", 1, "--epochs", 1, "--pictures", 100],
     "fractional-pooling": [*WITHOUT, "--seeds", 1, "--epochs", 1, "--pictures", 100],
-    "caption": [*WITHOUT, "--seeds", 1, "--epochs", 1, "--pictures", 100],
+    "caption": ["--threads", 1, "--seeds", 2, "--epochs", 8],
     "sequence-shapes": ["--seeds", 1, "--epochs", 1, "--examples", 50],
     "hihello": ["--seeds", 3],
     "if-you-want-you": ["--seeds", 2, "--epochs", 5],
@@ -51,7 +57,7 @@ TINY = {
 }
 LONG = {  # left to `-m full`
     *("activations", "xor", "augmentation", "initialisation", "mnist-deep", "mnist-initialisers", "fractional-pooling"),
-    *("overfitting", "optimisers", "learning-rates", "mnist-cnn", "transfer", "mnist-softmax"),
+    *("overfitting", "optimisers", "learning-rates", "mnist-cnn", "transfer", "mnist-softmax", "momentum", "residual"),
     *(
         "atari",
         "compare-lectures",
@@ -74,7 +80,13 @@ PICTURES = {
     "mnist-initialisers": ["costs.png"],
     "activations": ["activations.png"],
     "initialisation": ["by_layer.png", "rbm.png"],
+    "unsupervised": ["learned.png"],
     "gradients": ["gradients.png"],
+    "backward-by-hand": ["costs.png"],
+    "sanity-checks": ["overfit.png"],
+    "self-normalizing": ["activations.png"],
+    "momentum": ["momentum.png"],
+    "residual": ["costs.png"],
     "optimisers": ["animation.gif", "noise.png", "optimisers.png"],
     "augmentation": ["altered.png"],
     "fractional-pooling": ["pooled.png"],
@@ -220,7 +232,63 @@ def right_numbers_of_parameters(found):
     assert found["(7 - 3) / 3 + 1"].startswith("refused")
 
 
+def captions_are_learned_on_every_seed(found):
+    assert min(found["whole words right, test"]["per_seed"].values()) > 0.7
+
+
+def labels_help(found):
+    supervised = found["softmax regression: test accuracy"]["mean"]
+    k_means = found["k-means, each cluster named after most of its images: test accuracy"]["mean"]
+    assert 0.5 < k_means < supervised - 0.05
+    assert found["k-means: adjusted Rand index (1: the digits, 0: chance)"]["mean"] > 0.3
+
+
+def both_checks_pass_and_fail_where_they_should(found):
+    for classes in (2, 5, 10):
+        first = found[f"{classes} classes, normal(.01): first cost"]["mean"]
+        assert first == pytest.approx(math.log(classes), abs=2e-3)
+    assert found["10 classes, with 0.01 sum(W²): first cost"]["mean"] > math.log(10) + 2e-3
+    assert found["10 classes, N(0, 1): first cost"]["mean"] > 5
+    assert found["ten examples: share right"]["mean"] == found["ten random labels: share right"]["mean"] == 1
+    assert found["ten examples: cost after 80 steps"]["mean"] < 0.05
+    assert found["all weights zero: share right"]["mean"] < 0.5
+
+
+def hand_and_autograd_agree(found):
+    assert float(found["gradient by hand and by autograd: largest relative difference, 2 seeds"]) < 1e-12
+    assert float(found["gradient by hand and by differences: largest relative difference, 2 seeds"]) < 1e-4
+    assert float(found["cost by hand and by autograd: largest difference in 8 steps, 2 seeds"]) < 1e-12
+    assert found["trained by hand: test accuracy"]["mean"] > 0.15
+
+
+def selu_goes_to_one(found):
+    for scale in ("0.5", "1", "2"):
+        assert found[f"SELU, LeCun, inputs of std {scale}: std of layer 20"]["mean"] == pytest.approx(1, abs=0.1)
+    small, large = (found[f"ReLU, He, inputs of std {scale}: std of layer 20"]["mean"] for scale in ("0.5", "2"))
+    assert large == pytest.approx(4 * small, rel=1e-3)  # ReLU keeps what it was given
+
+
+def momentum_speeds_up_the_valley_until_it_is_too_large(found):
+    steps = [found[f"valley, momentum {m}: steps to the lowest value"].split()[0] for m in ("0", "0.9", "0.99")]
+    none, some, most = (int(count) if count.isdigit() else math.inf for count in steps)
+    assert some < none
+    assert some < most
+
+
+def skip_connections_help_a_deep_network(found):
+    plain, residual = (found[f"{name}, 16 convolutions: training cost at the end"] for name in ("plain", "residual"))
+    for seed in ("0", "1"):
+        assert residual["per_seed"][seed] < 0.7 * plain["per_seed"][seed]
+
+
 CHECKS = {
+    "residual": skip_connections_help_a_deep_network,
+    "unsupervised": labels_help,
+    "sanity-checks": both_checks_pass_and_fail_where_they_should,
+    "backward-by-hand": hand_and_autograd_agree,
+    "self-normalizing": selu_goes_to_one,
+    "momentum": momentum_speeds_up_the_valley_until_it_is_too_large,
+    "caption": captions_are_learned_on_every_seed,
     "linear": linear,
     "multivariable": least_squares_is_the_floor,
     "learning-rates": only_the_naive_loss_becomes_nan,

@@ -183,6 +183,7 @@ def test_initialisers():
     limit = math.sqrt(6 / 1000)
     assert limit * 0.99 < weight("xavier").abs().max() <= limit
     assert weight("he").std().item() == pytest.approx(math.sqrt(2 / 600), rel=0.02)
+    assert weight("lecun").std().item() == pytest.approx(math.sqrt(1 / 600), rel=0.02)
     layer = initialise(nn.Linear(3, 3), "he")
     assert (layer.bias == 0).all()
     norm = initialise(nn.LayerNorm(3), "xavier")

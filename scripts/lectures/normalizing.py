@@ -1,0 +1,101 @@
+"""SELU: a network whose activations go to mean 0 and standard deviation 1 by themselves (Klambauer et al. 2017)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+
+from lectures.desk import Desk
+from lectures.experiment import OnDigits
+from supervised import MLP, Data, Recipe, watch
+
+
+class Net(NamedTuple):
+    """An activation, the distribution of the first weights, and the learning rate."""
+
+    activation: str
+    init: str
+    rate: float
+
+
+NETS = {  # rates: the best of 3e-4, 1e-3 and 3e-3 on a fifth of the training digits, with seeds 100 to 102
+    "ReLU, He": Net("relu", "he", 3e-3),
+    "ELU, He": Net("elu", "he", 3e-3),
+    "ELU, LeCun": Net("elu", "lecun", 3e-3),
+    "SELU, LeCun": Net("selu", "lecun", 1e-3),
+}
+
+
+@dataclass
+class SelfNormalizing(OnDigits):
+    """SELU beside ReLU and ELU: the activations of each layer before training, and the accuracy of deep networks after it."""
+
+    seeds: int = 10
+    """How many seeds."""
+    data: Literal["auto", "mnist", "digits"] = "digits"
+    """digits: scikit-learn's 1 797 small ones; mnist: MNIST; auto: MNIST where it can be had, else digits."""
+    pictures: int = 10_000
+    """How many pictures there are to learn from."""
+    layers: int = 20
+    """Hidden layers."""
+    width: int = 64
+    """Units of each hidden layer of the networks that are trained."""
+
+    def run(self, desk: Desk) -> None:
+        spreads: dict[tuple[float, str], np.ndarray] = {}
+        for scale in (0.5, 1.0, 2.0):
+            for name in NETS:
+                found = np.array([self.spread(name, scale, seed) for seed in self.all_seeds])
+                spreads[scale, name] = found.mean(0)
+                what = f"{name}, inputs of std {scale:g}: std of layer {self.layers}"
+                note = "goes to 1" if name.startswith("SELU") else ""
+                desk.seeds(what, found[:, -1], self.all_seeds, note, 3, low=0.0)
+                desk.curve(f"std_from_{scale:g}", found.mean(0), name.replace(", ", "_"))
+        digits = self.digits(desk, self.pictures)
+        train, test = standardized(digits.train, digits.train), standardized(digits.train, digits.test)
+        pixels = train.x.shape[1]
+        for name, net in NETS.items():
+            recipe = Recipe(epochs=10, batch_size=100, learning_rate=net.rate, schedule="LinearLR")
+            fitted = self.fit(
+                desk,
+                f"trained_{name.replace(', ', '_')}",
+                lambda net=net: MLP(pixels, 10, [self.width] * self.layers, activation=net.activation, init=net.init),
+                train,
+                recipe,
+            )
+            right = fitted.evaluate(test)["accuracy"]
+            desk.shares(f"{name}, {self.layers} layers, rate {net.rate:g}: test accuracy", right, self.all_seeds)
+        desk.picture("activations", self.draw(spreads))
+
+    def spread(self, name: str, scale: float, seed: int, units: int = 128) -> list[float]:
+        """The standard deviation of each hidden layer's activations for normal inputs, before training."""
+        torch.manual_seed(seed)
+        activation, init, _ = NETS[name]
+        net = MLP(units, 10, [units] * self.layers, activation=activation, init=init)
+        answers = watch.activations(net, scale * torch.randn(200, units))
+        return [float(answer.std()) for layer, answer in answers.items() if layer.split(".")[-1].startswith(activation)]
+
+    def draw(self, spreads: Mapping[tuple[float, str], np.ndarray]) -> Figure:
+        figure = Figure(figsize=(11, 4.2), layout="constrained")
+        scales = sorted({scale for scale, _ in spreads})
+        plots = dict(zip(scales, figure.subplots(1, len(scales), sharey=True), strict=True))
+        for (scale, name), values in spreads.items():
+            plots[scale].plot(range(1, len(values) + 1), values, label=name if scale == scales[0] else None)
+            plots[scale].set(yscale="log", xlabel="hidden layer", title=f"inputs of standard deviation {scale:g}")
+        for axes in plots.values():
+            axes.axhline(1, color="0.7", linewidth=0.8, zorder=0)
+        plots[scales[0]].set_ylabel("standard deviation of activations")
+        figure.legend(loc="outside lower center", ncols=len(NETS))
+        figure.suptitle("Before training: SELU brings activations to standard deviation 1, from wherever they start")
+        return figure
+
+
+def standardized(train: Data, data: Data) -> Data:
+    """Images as rows [M, pixels] with the mean and standard deviation of all the training images' pixels taken out."""
+    pixels = train.x.float()
+    return Data(((data.x.float() - pixels.mean()) / pixels.std()).flatten(1), data.y)
