@@ -324,9 +324,9 @@ def parity(m: Machine) -> Rows:
 def compared(work: Work, m: Machine, options: dict[str, Any], reduced: bool) -> Figures:
     """Two members after the same updates on the CPU and on the GPU: the largest differences; and twice on the GPU."""
     with tf32(reduced):
-        host, first, second = (learned(work, m, device, options) for device in ("cpu", "cuda", "cuda"))
+        host, first, second = (learned(work, m, device, options, reduced) for device in ("cpu", "cuda", "cuda"))
         with deterministic():
-            third, fourth = (learned(work, m, "cuda", options) for _ in range(2))
+            third, fourth = (learned(work, m, "cuda", options, reduced) for _ in range(2))
     found: Figures = {
         f"after {k} updates": {what: largest(host[k][what], first[k][what]) for what in host[k]} for k in m.updates
     }
@@ -338,9 +338,13 @@ def compared(work: Work, m: Machine, options: dict[str, Any], reduced: bool) -> 
     return found
 
 
-def learned(work: Work, m: Machine, device: str, options: dict[str, Any]) -> dict[int, dict[str, torch.Tensor]]:
-    """q, weights and gradient norms after 1, 10, ... updates, on the host."""
+def learned(
+    work: Work, m: Machine, device: str, options: dict[str, Any], reduced: bool
+) -> dict[int, dict[str, torch.Tensor]]:
+    """q, weights and gradient norms after 1, 10, ... updates, on the host. reduced: with TF32, which agents do without."""
     agent = work.agent(m, 2, device, compiled=False, **options)
+    if reduced:
+        agent.threads = contextlib.nullcontext
     found, batches = {}, work.batches(m, 2, weighted=options.get("prioritised", False))
     for k in range(1, m.updates[-1] + 1):
         batch = next(batches)
