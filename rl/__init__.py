@@ -2,32 +2,31 @@
 
 import rl._siblings  # noqa: F401  (first, for it explains what would otherwise fail below)
 from rl import explore, losses, networks, planning, targets
-from rl.agents.average import RLearning
-from rl.agents.deep import DeepAgent
-from rl.agents.double_q import DoubleQ
-from rl.agents.dqn import DQN
-from rl.agents.dyna import DynaQ
-from rl.agents.linear import LinearAgent, LinearSARSA
-from rl.agents.monte_carlo import MonteCarlo
-from rl.agents.n_step import NStepSARSA, TreeBackup
-from rl.agents.q_learning import QLearning
-from rl.agents.sarsa import SARSA, ExpectedSARSA
-from rl.agents.speedy import SpeedyQ
-from rl.agents.sweeping import PrioritisedSweeping, RMax
-from rl.agents.table import TableAgent
-from rl.agents.traces import QLambda, SARSALambda
-from rl.agents.weighted import WeightedQ
+from rl._version import __version__ as __version__
+from rl.core.policy import NetworkPolicy, TablePolicy, load_policy
 from rl.core.registry import register
-from rl.evaluate import Evaluation
-from rl.policy import NetworkPolicy, TablePolicy, load_policy
-from rl.replay import Replay
-from rl.run import Run, load, start
+from rl.core.types import Agent, Batch, Update
+from rl.deep.agent import DeepAgent
+from rl.deep.dqn import DQN
+from rl.deep.replay.buffer import Replay
+from rl.linear.sarsa import LinearAgent, LinearSARSA
+from rl.run.exact import Evaluation
+from rl.run.run import Run, load, start
 from rl.settings import presets
+from rl.tabular.agent import TableAgent
+from rl.tabular.double_q import DoubleQ
+from rl.tabular.dyna import DynaQ
+from rl.tabular.monte_carlo import MonteCarlo
+from rl.tabular.n_step import NStepSARSA, TreeBackup
+from rl.tabular.prioritized_sweeping import PrioritisedSweeping, RMax
+from rl.tabular.q_learning import QLearning
+from rl.tabular.r_learning import RLearning
+from rl.tabular.sarsa import SARSA, ExpectedSARSA
+from rl.tabular.speedy_q import SpeedyQ
+from rl.tabular.traces import QLambda, SARSALambda
+from rl.tabular.weighted_q import WeightedQ
 from rl.train import train
-from rl.types import Agent, Batch, Update
 from supervised.checkpoint import CheckpointError
-
-__version__ = "0.1.0"
 
 __all__ = [
     "DQN",

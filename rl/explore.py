@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rl import jit
+from rl.core import jit
 from supervised.schedules import Inverse, Linear, Schedule, as_schedule, setting
 from supervised.streams import Streams
 from supervised.validate import choice, explained, flag, integer, number, store

@@ -1,6 +1,6 @@
 """The scalar rules of `rl.explore` where an environment forbids some actions.
 
-Each takes the place of its namesake in a loop that `rl.jit` makes with `RULES`. mask is float64 [S, A] and is added to the
+Each takes the place of its namesake in a loop that `rl.core.jit` makes with `RULES`. mask is float64 [S, A] and is added to the
 values: 0 where an action is allowed, -infinity where it is not, as the environment last said of each state. None, from a
 rule that knows no masks, stands for 0 everywhere. With every action allowed these rules make the same choices as their
 namesakes, from the same draws.

@@ -13,8 +13,8 @@ import gymnasium as gym
 import torch
 from torch import Tensor, nn
 
-from rl.observations import CHANNELS, Part, encode, parts_of
-from rl.spaces import SpaceError
+from rl.core.observations import CHANNELS, Part, encode, parts_of
+from rl.core.spaces import SpaceError
 from supervised import CNN, MLP, LinearRegression
 from supervised.chain import Link, link
 from supervised.layers import Model

@@ -11,9 +11,9 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from rl.agents.dqn import DQN
 from rl.core import registry
 from rl.core.registry import Description
+from rl.deep.dqn import DQN
 from rl.explore import EpsilonGreedy
 from supervised.schedules import Inverse, Linear
 from supervised.validate import instance, optional

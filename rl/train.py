@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from envs.source import EnvLike
-from rl.agents.deep import NotFinite
 from rl.core.registry import Description
-from rl.open import folder, opened
+from rl.deep.agent import NotFinite
 from rl.report.tensorboard import Report
-from rl.run import Run, check_steps
-from rl.workers import check_workers, shared
+from rl.run.open import folder, opened
+from rl.run.processes import check_workers, shared
+from rl.run.run import Run, check_steps
 from supervised import checkpoint
 from supervised.cadences import Cadences
 from supervised.session import RUN as CHECKPOINT

@@ -32,7 +32,7 @@ from rich.table import Table
 
 import rl
 from envs import tables as models
-from rl.agents.table import Tabular
+from rl.tabular.agent import Tabular
 from supervised import CNN, MLP, Data, Fit, Recipe, Stack, bits, losses, mnist, optimizer, results
 from supervised.cnn import Image
 from supervised.validate import ArgumentError, integer

@@ -32,7 +32,7 @@ from rich.console import Console
 from torch.profiler import ProfilerActivity, profile
 
 import rl
-from rl.types import Batch
+from rl.core.types import Batch
 from supervised import CNN, MLP, Data, Fit, Recipe, Stack, bits, results
 from supervised.cnn import Image
 from supervised.device import cores

@@ -62,7 +62,7 @@ def ours(description: rl.DQN, seeds: int, steps: int) -> Callable[[], float]:
 def shared_out(description: rl.DQN, seeds: int, steps: int, workers: int) -> Callable[[], float]:
     """The same with the seeds shared out over processes."""
     run = rl.start("CartPole-v1", description, seeds, steps=100_000)
-    from rl.workers import Workers
+    from rl.run.processes import Workers
 
     pool = Workers(run, workers)
     pool.advance(description.learn_after_steps + 200)

@@ -28,9 +28,9 @@ from rich.table import Table
 from textbook import gap, textbook
 
 import rl
-from rl.agents.table import Tabular
 from rl.core import registry
-from rl.results import near
+from rl.report.results import near
+from rl.tabular.agent import Tabular
 from supervised import results
 from supervised.validate import choice, integer, optional
 

@@ -17,7 +17,7 @@ import tyro
 
 import rl
 from envs import EnvError
-from rl import pictures, results
+from rl.report import pictures, results
 from supervised.results import describe, write_bytes
 
 

@@ -31,7 +31,7 @@ from rich.console import Console
 
 import rl
 from envs.textbook import access_control
-from rl.agents.table import Tabular
+from rl.tabular.agent import Tabular
 from supervised import CNN, MLP, RNN, Recipe, checkpoint, fit
 
 STEPS = 2_000

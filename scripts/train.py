@@ -25,8 +25,8 @@ from rich.console import Console
 from rich.table import Table
 
 import rl
-from rl import results
 from rl import settings as tuned
+from rl.report import results
 from rl.train import CHECKPOINT
 from supervised.results import describe, write
 from supervised.validate import choice

@@ -22,8 +22,8 @@ from rich.console import Console
 from rich.table import Table
 
 import rl
-from rl import pictures, results
 from rl.core import registry
+from rl.report import pictures, results
 from rl.train import CHECKPOINT
 from supervised.logger import Logger
 from supervised.results import write, write_bytes

@@ -23,7 +23,7 @@ from told import NoisyWalk, curves
 
 import rl
 import supervised
-from rl import pictures
+from rl.report import pictures
 from supervised import events
 
 DQN = rl.DQN(network="mlp(4)", batch_size=4, capacity_steps=60, learn_after_steps=20, compiled=False)

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 import rl
-from rl.agents.deep import NotFinite
-from rl.moving import together
+from rl.deep.agent import NotFinite
+from rl.deep.moving import together
 from supervised import CNN, MLP, Stack, bits, clip_per_seed
 from supervised.guard import DeviceGuard, Guard
 from supervised.optimize import FUSED, OPTIMIZERS

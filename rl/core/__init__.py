@@ -1,4 +1,5 @@
 """What every family of agents shares, and which knows none of them.
 
-registry: agents by name, as JSON and back. It imports nothing of rl but `rl.explore`; tables, tiles and networks import it.
+Types and protocols, the list of agents, spaces and observations, compiling (`jit`), acting and episode statistics, greedy
+evaluation, policies. It imports nothing of rl but what lies here and the pure functions beside it.
 """

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from envs.running import Statistics
-from rl.types import Agent
+from rl.core.types import Agent
 
 Metrics = dict[str, Tensor]  # each [N]
 
@@ -37,7 +37,7 @@ class LiveAgent(Agent, Protocol):
     description: Any
     seeds: tuple[int, ...]
     actions: int
-    loop: str  # the name of the loop that trains it, see `rl.run.LOOPS`
+    loop: str  # the name of the loop that trains it, see `rl.run.run.LOOPS`
     device: torch.device
 
     @property
@@ -91,7 +91,7 @@ class Loop(Protocol):
 
     @property
     def play(self) -> Callable[..., None]:
-        """How greedy episodes are played where there is no model; see `rl.greedy.by_episodes`."""
+        """How greedy episodes are played where there is no model; see `rl.core.evaluate.by_episodes`."""
         ...
 
     @property
@@ -141,7 +141,7 @@ class Loop(Protocol):
 
 
 class Backend(Protocol):
-    """Where the seeds of a run live: in this process (`rl.local`) or in several others (`rl.workers`)."""
+    """Where the seeds of a run live: in this process (`rl.run.local`) or in several others (`rl.run.processes`)."""
 
     @property
     def step(self) -> int: ...

@@ -8,10 +8,10 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
-from rl import pictures
 from rl.core import registry
-from rl.greedy import STEP_LIMIT
-from rl.run import Run
+from rl.core.evaluate import STEP_LIMIT
+from rl.report import pictures
+from rl.run.run import Run
 from supervised import watch
 from supervised.logger import Logger
 from supervised.session import RUN as CHECKPOINT

@@ -10,8 +10,8 @@ from daily import daily
 from told import Paying, curves
 
 import rl
-from rl import divergence
-from rl.runs.episodes import Episodes
+from rl.core.episode_stats import Episodes
+from rl.run import divergence
 from supervised import checkpoint
 
 NO_TARGET = rl.DQN(network="mlp(32)", target_every_updates=None, learn_after_steps=200)  # its errors are clipped

@@ -12,9 +12,9 @@ from told import Counting, NoisyWalk
 
 import rl
 from envs import tables
-from rl import jit
+from rl.core import jit
 from rl.explore import Boltzmann, DecayingNoise, EpsilonGreedy, Greedy
-from rl.runs.loop import loop
+from rl.tabular.kernel import loop
 from supervised.schedules import Exponential, Inverse, Linear
 
 ENVIRONMENTS = [

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rl import explore
-from rl.jit import compiled
+from rl.core.jit import compiled
 from supervised import Streams
 from supervised.streams import generator
 

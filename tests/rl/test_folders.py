@@ -182,8 +182,8 @@ def test_every_way_to_train_holds_the_folder(tmp_path, monkeypatch):
         held.append(run)
         return advance(run, *arguments)
 
-    advance = rl.run.Run.advance
-    monkeypatch.setattr(rl.run.Run, "advance", note)
+    advance = rl.run.run.Run.advance
+    monkeypatch.setattr(rl.run.run.Run, "advance", note)
     run = train(tmp_path / "a", 100)  # the folder is new
     made = len(held)
     rl.train(run, steps=200, progress=False)  # in place
@@ -307,7 +307,7 @@ def test_the_whole_checkpoint_is_never_replaced_by_the_damaged_one(tmp_path, mon
     train(tmp_path, 200)
     path = tmp_path / "run.safetensors"
     path.write_bytes(path.read_bytes()[:-5])
-    monkeypatch.setattr(rl.run.Run, "advance", lambda *_: 1 / 0)
+    monkeypatch.setattr(rl.run.run.Run, "advance", lambda *_: 1 / 0)
     with pytest.warns(UserWarning, match="is damaged"), pytest.raises(ZeroDivisionError):
         train(tmp_path, 300, resume=True)
     assert checkpoint.is_whole(checkpoint.previous(path))

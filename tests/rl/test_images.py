@@ -9,7 +9,7 @@ import torch
 
 import rl
 from rl import networks
-from rl.observations import parts_of
+from rl.core.observations import parts_of
 
 Box = gym.spaces.Box
 

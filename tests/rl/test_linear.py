@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import rl
-from rl import jit
-from rl.agents import linear
-from rl.agents.traces import KINDS
+from rl.core import jit
+from rl.core.spaces import SpaceError
 from rl.explore import Boltzmann, DecayingNoise, EpsilonGreedy
-from rl.spaces import SpaceError
-from rl.tiles import code, coding_of, values
+from rl.linear import sarsa as linear
+from rl.linear.tile_coding import code, coding_of, values
+from rl.tabular.traces import KINDS
 from supervised.schedules import Linear
 
 

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from rl import jit, losses, targets
-from rl.agents import dqn
+from rl import losses, targets
+from rl.core import jit
+from rl.deep import dqn
 
 
 @pytest.mark.parametrize("name", losses.LOSSES)

@@ -13,9 +13,10 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 import envs
 import rl
 from envs import tables
-from rl import explore, jit, masked, planning
-from rl.agents.table import Tabular
+from rl import explore, masked, planning
+from rl.core import jit
 from rl.explore import UCB, Boltzmann, DecayingNoise, EpsilonGreedy, Greedy, highest
+from rl.tabular.agent import Tabular
 from supervised.streams import Streams
 
 TAXI = [

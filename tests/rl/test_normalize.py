@@ -11,9 +11,9 @@ from daily import daily
 import envs
 import rl
 import supervised
-from rl import workers
-from rl.normalize import RunningMoments
-from rl.observations import parts_of
+from rl.core.observations import parts_of
+from rl.deep.normalize import RunningMoments
+from rl.run import processes as workers
 from supervised import checkpoint
 
 SMALL = {"network": "mlp(16)", "learn_after_steps": 30, "batch_size": 16, "capacity_steps": 400}

@@ -12,9 +12,9 @@ from told import Paying, curves
 from torch import nn
 
 import rl
-from rl import workers
+from rl.core.observations import parts_of
 from rl.explore import Boltzmann, DecayingNoise, EpsilonGreedy
-from rl.observations import parts_of
+from rl.run import processes as workers
 from supervised import MLP, Stack, checkpoint
 from supervised.schedules import Exponential, Linear
 

@@ -14,7 +14,7 @@ from gymnasium import spaces as S
 from gymnasium.vector.utils import concatenate, create_empty_array
 
 import rl
-from rl.spaces import SpaceError, StateIndex, space_from_json, space_to_json
+from rl.core.spaces import SpaceError, StateIndex, space_from_json, space_to_json
 
 
 def cells(high=4, shape=(2,), kind=np.int64):

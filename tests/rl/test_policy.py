@@ -4,7 +4,7 @@ import pytest
 from told import NoisyWalk
 
 import rl
-from rl.spaces import SpaceError, StateIndex, space_from_json, space_to_json
+from rl.core.spaces import SpaceError, StateIndex, space_from_json, space_to_json
 
 
 def policy_of(env, steps=3000, **settings):

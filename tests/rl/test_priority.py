@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rl import jit, priority
+from rl.core import jit
+from rl.deep.replay import sum_tree as priority
 
 
 @given(

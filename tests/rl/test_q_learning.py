@@ -7,9 +7,9 @@ import torch
 import envs
 import rl
 from envs.diagnostic import DIAGNOSTIC
-from rl.agents.q_learning import learn
-from rl.agents.table import Moment, Table
 from rl.explore import Boltzmann, EpsilonGreedy
+from rl.tabular.agent import Moment, Table
+from rl.tabular.q_learning import learn
 from supervised.schedules import Inverse, Linear
 
 

@@ -15,8 +15,8 @@ import torch
 from daily import daily
 
 import rl
-from rl.agents.table import Moment
 from rl.core import registry
+from rl.tabular.agent import Moment
 from supervised.checkpoint import CheckpointError
 from supervised.validate import ArgumentError
 
@@ -35,8 +35,8 @@ OWN = '''
 from dataclasses import dataclass, field
 from typing import Any
 import rl
-from rl.agents.deep import DeepAgent
-from rl.agents.dqn import learn
+from rl.deep.agent import DeepAgent
+from rl.deep.dqn import learn
 from rl.explore import EpsilonGreedy
 
 @rl.register

@@ -12,7 +12,7 @@ from told import Counting
 
 import envs
 import rl
-from rl import replay as replays
+from rl.deep.replay import buffer as replays
 from supervised import Streams
 
 

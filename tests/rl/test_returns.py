@@ -8,9 +8,9 @@ import pytest
 
 import rl
 from envs.source import source
-from rl.evaluate import Evaluation
-from rl.results import result
-from rl.returns import StepRewards, rewards_of
+from rl.report.results import result
+from rl.run.exact import Evaluation
+from rl.run.returns import StepRewards, rewards_of
 
 
 @pytest.mark.parametrize(

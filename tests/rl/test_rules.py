@@ -7,9 +7,14 @@ import pytest
 from daily import daily
 
 import rl
-from rl.agents import average, double_q, dyna, model, monte_carlo, n_step, sarsa, speedy, sweeping, traces, weighted
-from rl.agents.table import Moment, Table
 from rl.explore import BOLTZMANN, EPSILON_GREEDY, DecayingNoise
+from rl.tabular import double_q, dyna, monte_carlo, n_step, sarsa, traces
+from rl.tabular import learned_model as model
+from rl.tabular import prioritized_sweeping as sweeping
+from rl.tabular import r_learning as average
+from rl.tabular import speedy_q as speedy
+from rl.tabular import weighted_q as weighted
+from rl.tabular.agent import Moment, Table
 
 GAMMA, RATE = 0.9, 0.1
 

@@ -9,10 +9,10 @@ from daily import daily
 
 import rl
 from envs import TableEnv
-from rl.agents.table import Tabular
 from rl.core import registry
 from rl.explore import UCB, Boltzmann, EpsilonGreedy, highest
 from rl.planning import value_iteration
+from rl.tabular.agent import Tabular
 from supervised import checkpoint
 from supervised.checkpoint import CheckpointError
 

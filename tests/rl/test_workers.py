@@ -15,7 +15,8 @@ import pytest
 from daily import daily
 
 import rl
-from rl import worker, workers
+from rl.run import processes as workers
+from rl.run import worker
 
 TESTS = str(Path(__file__).parent.parent)
 AGENT = rl.DQN(network="mlp(16)", learn_after_steps=30, batch_size=16, capacity_steps=400)
@@ -221,7 +222,7 @@ rl.train(these.Busy, these.AGENT, steps=1000, seeds=2, workers=2, progress=False
 
 
 def test_where_the_kernel_does_not_kill_orphans_a_thread_does():
-    head = worker.BOOT.split("from rl.worker")[0]
+    head = worker.BOOT.split("from rl.run.worker")[0]
     code = f"import sys; sys.platform = 'another'\n{head}\nprint(os.getpid(), flush=True); time.sleep(60)"
     start = f"import os, subprocess, sys; subprocess.run([sys.executable, '-c', {code!r}, '0', str(os.getpid())])"
     parent = subprocess.Popen([sys.executable, "-c", start], stdout=subprocess.PIPE, text=True)

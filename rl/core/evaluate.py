@@ -1,0 +1,285 @@
+"""Greedy episodes in environments of their own, and what they came to.
+
+Evaluation touches nothing that training uses: it has its own environments and its own random numbers.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import gymnasium as gym
+import numpy as np
+
+from envs import tables
+from envs.limits import own_limit, time_limit
+from envs.member import Member
+from envs.rows import MemberRows, altered_by
+from envs.running import Running, Statistics
+from envs.source import Source
+from envs.vector import World
+from rl import explore
+from rl.core import jit
+from rl.core.protocols import LiveAgent
+from rl.core.spaces import StateIndex
+from rl.core.world import world_reset, world_step
+from rl.masked import best_allowed
+from supervised import bits, statistics
+from supervised.validate import integer, optional
+
+# Where an environment has no time limit, a policy that walks in circles would never come back: where the model is known
+# episodes are cut after STEP_LIMIT steps, elsewhere after FREE_LIMIT, or what was seen to be needed.
+STEP_LIMIT = 1_000
+FREE_LIMIT = 5_000
+MOST_EPISODES = 1_000_000  # of a seed
+LANES = 10  # episodes of a seed side by side, where a network plays
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """Returns and lengths of greedy episodes, float64 and int64 [N, episodes].
+
+    step_limit: the steps after which an episode was cut: the environment's own limit, or ours where none is known. Ours is
+    5 000 steps, 1 000 where the model is known; more for a seed whose last 100 training episodes had one that ended by
+    itself later, and where the environment has a larger limit under a usual name. step_limit is the largest of all seeds.
+    recorded_returns: what info["episode"] gave as the episodes' returns, float64 [N, episodes], NaN where it gave nothing;
+    None where it never did. altered_by: the wrappers that are known to alter the rewards that `returns` is the sum of.
+    possible: the smallest and largest return that an episode can have, as far as that is known.
+    """
+
+    returns: np.ndarray
+    lengths: np.ndarray
+    step_limit: int
+    seeds: tuple[int, ...]
+    recorded_returns: np.ndarray | None = None
+    altered_by: tuple[str, ...] = ()
+    possible: tuple[float, float] = (-math.inf, math.inf)
+
+    @property
+    def per_seed(self) -> np.ndarray:
+        """Mean return of each seed [N]."""
+        means: np.ndarray = self.returns.mean(1)
+        return means
+
+    @property
+    def recorded_per_seed(self) -> np.ndarray | None:
+        """Mean return of each seed by info["episode"], float64 [N], NaN for a seed without one; None where it was never given."""
+        if self.recorded_returns is None:
+            return None
+        known = ~np.isnan(self.recorded_returns)
+        sums = np.where(known, self.recorded_returns, 0.0).sum(1)
+        means: np.ndarray = np.divide(sums, known.sum(1), out=np.full(len(sums), np.nan), where=known.any(1))
+        return means
+
+    @property
+    def mean(self) -> float:
+        """Mean return over seeds."""
+        return float(self.per_seed.mean())
+
+    def interval(self, level: float = 0.95) -> tuple[float, float]:
+        """A confidence interval of the mean over seeds, within what returns are possible (`supervised.statistics.interval`).
+
+        (nan, nan) with one seed, for then nothing is known of the spread.
+        """
+        return statistics.interval(self.per_seed, level, *self.possible)
+
+    def __str__(self) -> str:
+        n, episodes = self.returns.shape
+        low, high = self.possible
+        text = (
+            f"mean return {statistics.describe(self.per_seed, low=low, high=high)} over {n} seed{'s' * (n > 1)}"
+            f" x {episodes} episodes, each cut after {self.step_limit:,} steps"
+        )
+        if self.altered_by:
+            text += f"; of rewards altered by {', '.join(self.altered_by)}"
+        if self.recorded_per_seed is not None:
+            text += f"; mean return by info['episode'] {statistics.describe(self.recorded_per_seed)}"
+        return text
+
+
+def joined(parts: Sequence[Evaluation], seeds: tuple[int, ...]) -> Evaluation:
+    """Evaluations of some seeds each -> that of all."""
+    recorded = None
+    if any(part.recorded_returns is not None for part in parts):
+        each = [part.recorded_returns for part in parts]
+        recorded = np.concatenate(
+            [np.full_like(p.returns, np.nan) if r is None else r for p, r in zip(parts, each, strict=True)]
+        )
+    returns, lengths = (np.concatenate([getattr(part, name) for part in parts]) for name in ("returns", "lengths"))
+    limit = max(part.step_limit for part in parts)
+    return Evaluation(returns, lengths, limit, seeds, recorded, parts[0].altered_by)
+
+
+def evaluation_seed(seed: int) -> int:
+    """What the evaluation environment of a seed is reset with: nothing that training uses."""
+    return int(np.random.SeedSequence(seed, spawn_key=(0, 0, 0)).generate_state(1)[0])
+
+
+def rollout(episodes: int, limit: int, policy: Any, world: Any, returns: Any, lengths: Any) -> None:
+    """Greedy episodes in environment 0 of `world`: policy int64 [S] -> returns and lengths [episodes]."""
+    for i in range(episodes):
+        s = world_reset(world, 0)
+        total = 0.0
+        length = 0
+        over = False
+        while not over and length < limit:
+            s, reward, terminated, truncated = world_step(world, 0, policy[s])
+            total += reward
+            length += 1
+            over = terminated or truncated
+        returns[i] = total
+        lengths[i] = length
+
+
+class Found:
+    """What an evaluation fills in, [N, episodes]; and the limits of the seeds, [N]."""
+
+    def __init__(self, seeds: tuple[int, ...], episodes: int, longest: np.ndarray | None) -> None:
+        shape = len(seeds), episodes
+        self.returns, self.lengths = np.zeros(shape), np.zeros(shape, np.int64)
+        self.recorded = np.full(shape, np.nan)
+        self.longest = np.zeros(len(seeds), np.int64) if longest is None else longest
+        self.limits = np.zeros(len(seeds), np.int64)
+        self.altered_by: tuple[str, ...] = ()
+
+    def look(self, k: int, env: gym.Env[Any, Any], wanted: int | None) -> int:
+        """Note what an environment of the k-th seed says of itself -> the steps after which its episodes are cut."""
+        self.altered_by = altered_by(env)
+        own = time_limit(env)
+        if own is None and wanted is None:
+            own = max(FREE_LIMIT, own_limit(env) or 0, int(self.longest[k]))
+        self.limits[k] = min(x for x in (own, wanted) if x)
+        return int(self.limits[k])
+
+    def evaluation(self, seeds: tuple[int, ...]) -> Evaluation:
+        recorded = None if np.isnan(self.recorded).all() else self.recorded
+        return Evaluation(self.returns, self.lengths, int(self.limits.max()), seeds, recorded, self.altered_by)
+
+
+def by_episodes(
+    agent: LiveAgent,
+    play: Callable[..., None],
+    where: Source,
+    model: tables.Model | None,
+    episodes: int,
+    step_limit: int | None = None,
+    longest: np.ndarray | None = None,
+    running: list[Statistics] | None = None,
+) -> Evaluation:
+    """Evaluate every seed's greedy policy in `episodes` episodes of an environment of its own.
+
+    play: how a loop plays them where there is no model: `play_networks`, or `rl.tabular.play.play_tables`. longest: steps of
+    the longest episode that ended in training of late, int64 [N]. running: the running statistics of each seed's wrappers,
+    which are frozen into its environment.
+    """
+    episodes, step_limit = check_evaluation(episodes, step_limit)
+    found = Found(agent.seeds, episodes, longest)
+    if model is not None:
+        _by_model(agent, model, step_limit, found)
+    else:
+        play(agent, where, step_limit, found, running)
+    return found.evaluation(agent.seeds)
+
+
+def check_evaluation(episodes: Any, step_limit: Any) -> tuple[int, int | None]:
+    """How many episodes, and where they are cut. Raises ArgumentError for no whole numbers from 1 on, 1 000 000 at most."""
+    return integer(episodes, "episodes", 1, MOST_EPISODES), optional(integer, step_limit, "step_limit", 1)
+
+
+def _by_model(agent: LiveAgent, model: tables.Model, step_limit: int | None, found: Found) -> None:
+    own = model.limit or (None if step_limit else STEP_LIMIT)
+    found.limits[:] = min(x for x in (own, step_limit) if x)
+    parts = {"world_step": tables.model_step, "world_reset": tables.model_reset}
+    run = jit.compiled(rollout, **parts) or jit.specialise(rollout, **parts)
+    episodes, limit = found.returns.shape[1], int(found.limits[0])
+    for k, seed in enumerate(agent.seeds):
+        rng = np.random.Generator(np.random.PCG64(evaluation_seed(seed)))
+        world = tables.world_of(model, np.zeros(1, np.int64), np.zeros(1, np.int64), (rng,))
+        run(episodes, limit, best_allowed(agent.table[k], model.mask), world, found.returns[k], found.lengths[k])
+
+
+class Player(LiveAgent, Protocol):
+    """An agent that acts on observations as they come."""
+
+    def allowed(self, obs: Any, mask: Any) -> Any:
+        """The mask [N, B, A] that came with observations, and what the agent itself says of them; None: all."""
+        ...
+
+
+def play_networks(
+    agent: Player,
+    where: Source,
+    step_limit: int | None,
+    found: Found,
+    running: list[Statistics] | None,
+) -> None:
+    """Greedy episodes of all seeds at once, up to LANES side by side; episode i of a seed is played in its lane i % lanes."""
+    n, episodes = found.returns.shape
+    lanes = min(episodes, LANES)
+    with environments(where, agent.seeds, lanes, running) as members, bits.threads(1):
+        for k in range(n):
+            found.look(k, members[k * lanes].env, step_limit)
+        rows = MemberRows(members)
+        world = World(rows, agent.seeds, lanes)
+        obs = [member.reset() for member in members]
+        playing = np.tile(np.arange(lanes), n)  # which episode each plays
+        while (playing < episodes).any():
+            batch, masks = world.as_tensors(rows.stack(obs), rows.masks())
+            q = agent.q(batch)
+            mask = agent.allowed(batch, masks)
+            actions = explore.greedy(q, mask=mask).reshape(-1).tolist()
+            for r, member in enumerate(members):
+                if playing[r] >= episodes:
+                    continue
+                k, i = r // lanes, playing[r]
+                obs[r], reward, terminated, truncated = member.step(actions[r])
+                found.returns[k, i] += reward
+                found.lengths[k, i] += 1
+                if terminated or truncated or found.lengths[k, i] >= found.limits[k]:
+                    if member.recorded_return is not None:
+                        found.recorded[k, i] = member.recorded_return
+                    playing[r] += lanes
+                    obs[r] = member.reset()
+
+
+@contextmanager
+def environments(
+    where: Source,
+    seeds: tuple[int, ...],
+    lanes: int,
+    running: list[Statistics] | None,
+    index: StateIndex | None = None,
+    only: int | None = None,
+) -> Iterator[list[Member]]:
+    """`lanes` environments of each seed (of the k-th alone: only=k) to evaluate in, with its statistics frozen; then closed."""
+    members: list[Member] = []
+    each = 1 if where.vector is None else where.vector.num_envs // len(seeds)
+    try:
+        for k, seed in enumerate(seeds):
+            for e in range(lanes if only in (None, k) else 0):
+                member = Member(where.make(row=k * each), evaluation_seed(seed), e, index)
+                member.label = f"evaluation of seed {seed}"
+                members.append(member)
+                freeze(member.env, None if running is None else running[k], where.name)
+        yield members
+    finally:
+        for member in members:
+            member.env.close()
+
+
+def freeze(env: gym.Env[Any, Any], statistics: Statistics | None, name: str) -> None:
+    """Freeze the running statistics of training into an environment; warn where it needs some and there are none."""
+    running = Running(env)
+    if running and statistics is None:
+        warnings.warn(
+            f"{name}: the statistics that {', '.join(running.names)} kept in training cannot be read, so the policy is evaluated"
+            " with statistics that begin anew, and may look worse than it is.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    elif running and statistics is not None:
+        running.freeze(statistics)

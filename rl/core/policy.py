@@ -1,0 +1,328 @@
+"""A policy to use elsewhere: greedy, small, without replay or optimiser. Speaks Stable-Baselines3's `predict`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+
+from envs.running import Running, Statistics, checked
+from rl import masked, networks
+from rl.core import jit
+from rl.core.observations import leaves
+from rl.core.registry import AGENTS, NotHere, check, for_policy, from_json, name_of, to_json
+from rl.core.spaces import SpaceError, StateIndex, actions_of, space_from_json, space_to_json
+from rl.explore import BOLTZMANN, EPSILON_GREEDY, NOISE, by_rule, choose, greedy
+from rl.masked import best_allowed, check_allowed
+from supervised import checkpoint, validate
+from supervised.checkpoint import CheckpointError
+from supervised.streams import Streams, generator
+from supervised.validate import ArgumentError, flag, instance, integer, number, shown
+
+UNREAD = np.empty((0, 0))  # in the place of visit counts, which a policy does not have
+
+
+class TablePolicy:
+    """The policy of one seed's Q-table.
+
+    table: Q-values [S, A]. explore and level: the rule, with its epsilon, temperature or scale, that deterministic=False
+    follows. statistics: as of `NetworkPolicy`. allowed: uint8 [S, A], the actions that the environment allowed in each state;
+    None: all. Raises ValueError for a table of another shape, or that is not finite.
+    """
+
+    def __init__(
+        self,
+        table: np.ndarray,
+        observation_space: Any,
+        action_space: Any,
+        seed: int = 0,
+        explore: int = EPSILON_GREEDY,
+        level: float = 0.0,
+        statistics: Statistics | None = None,
+        allowed: np.ndarray | None = None,
+    ) -> None:
+        self.statistics = statistics
+        self.table = _floats(table, "table")
+        self.observation_space, self.action_space = observation_space, action_space
+        self.seed = integer(seed, "seed", 0)
+        self.explore, self.level = check_rule(explore, level)
+        self.index = StateIndex(observation_space)
+        self.actions, self.first_action = actions_of(action_space)
+        if self.table.shape != (self.index.size, self.actions) or not np.isfinite(self.table).all():
+            raise ValueError(f"The table must be finite and [{self.index.size}, {self.actions}].")
+        self.allowed = None if allowed is None else np.array(allowed)
+        if self.allowed is not None:
+            check_allowed(self.allowed, self.table.shape)
+        self.rng = generator(self.seed, "policy")
+
+    def predict(
+        self,
+        obs: Any,
+        state: Any = None,
+        episode_start: Any = None,
+        deterministic: bool = True,
+        action_masks: Any = None,
+    ) -> tuple[np.ndarray | np.int64, Any]:
+        """Observation(s) as the environment gives them -> (action(s) as it takes them, state).
+
+        One observation gives an np.int64, a batch [B] of them (as a vector environment stacks them) int64 [B]. action_masks:
+        bool [A] or [B, A], the actions allowed; None: those that were allowed in training. state and episode_start are for
+        recurrent policies; a table hands the state back as it came. Raises SpaceError for an observation outside the space,
+        ValueError for a mask of another shape.
+        """
+        states, shape = self.index.each(obs)
+        q, allowed = self.table[states], None if self.allowed is None else self.allowed[states]
+        if action_masks is not None:
+            allowed = _mask(action_masks, shape, self.actions)[0].numpy()
+        if flag(deterministic, "deterministic"):
+            actions = best_allowed(q, allowed)
+        else:
+            chooser = jit.specialise(choose, **masked.RULES)
+            rule = (self.explore, self.level, True, self.rng)
+            mask = None if allowed is None else masked.as_mask(allowed)
+            actions = np.array([chooser(q, UNREAD, b, *rule, mask) for b in range(len(states))], np.int64)
+        return _answer(actions + self.first_action, shape), state
+
+    def q(self, obs: Any) -> np.ndarray:
+        """Observation(s) as the environment gives them -> Q-values float64: [A] of one, [B, A] of a batch.
+
+        -infinity for actions that the environment forbade in training. Raises SpaceError for an observation outside the space.
+        """
+        states, shape = self.index.each(obs)
+        values: np.ndarray = self.table[states]
+        if self.allowed is not None:
+            values = values + masked.as_mask(self.allowed[states])
+        return values.reshape(*shape, self.actions)
+
+    def wrap(self, env: gym.Env[Any, Any]) -> gym.Env[Any, Any]:
+        """Freeze the running statistics of training into the wrappers of `env`, which is returned.
+
+        The policy takes observations as that environment then gives them. Raises ValueError where the wrappers are others.
+        """
+        return frozen(env, self.statistics)
+
+    def save(self, path: str | Path) -> None:
+        """Write the policy to a safetensors file."""
+        meta = {
+            "kind": "policy",
+            "observation_space": space_to_json(self.observation_space),
+            "action_space": space_to_json(self.action_space),
+            "seed": self.seed,
+            "explore": self.explore,
+            "level": self.level,
+        }
+        masks = {} if self.allowed is None else {"allowed": self.allowed}
+        state = {"q": self.table, "statistics": self.statistics, **masks}
+        checkpoint.save(validate.path(path, "path"), state, meta, keep=False)
+
+
+class NetworkPolicy:
+    """The policy of one seed's Q-network, or of its tiles.
+
+    description: of the agent. weights: by the names they have in the agent. explore and level: as of `TablePolicy`.
+    statistics: what the wrappers of its environment (NormalizeObservation) knew in training; `wrap` puts them into another.
+    Raises ValueError where the weights are of another network.
+    """
+
+    def __init__(
+        self,
+        description: Any,
+        weights: dict[str, np.ndarray],
+        observation_space: Any,
+        action_space: Any,
+        seed: int = 0,
+        explore: int = EPSILON_GREEDY,
+        level: float = 0.0,
+        statistics: Statistics | None = None,
+    ) -> None:
+        self.description, self.statistics = description, statistics
+        self.observation_space, self.action_space = observation_space, action_space
+        self.seed = integer(seed, "seed", 0)
+        self.explore, self.level = check_rule(explore, level)
+        check(description)
+        instance(weights, "weights", Mapping, "a dict of arrays by name")
+        if not all(np.isfinite(_floats(weight, f"weights[{name!r}]")).all() for name, weight in weights.items()):
+            raise ValueError("The weights have values that are NaN or infinite.")
+        self.agent = self._built(weights)
+        self.streams = Streams([self.seed], "policy")
+
+    def predict(
+        self,
+        obs: Any,
+        state: Any = None,
+        episode_start: Any = None,
+        deterministic: bool = True,
+        action_masks: Any = None,
+    ) -> tuple[np.ndarray | np.int64, Any]:
+        """Observation(s) as the environment gives them -> (action(s) as it takes them, state).
+
+        One observation gives an np.int64, a batch [B] of them int64 [B]. action_masks: bool [A] or [B, A], the actions allowed;
+        None: all. Raises SpaceError for an observation that is not of the space, ValueError for a mask of another shape.
+        """
+        tensors, shape = self._tensors(obs)
+        mask = None if action_masks is None else _mask(action_masks, shape, self.agent.actions)
+        q = self.agent.q(tensors)
+        mask = self.agent.allowed(tensors, mask)
+        if flag(deterministic, "deterministic"):
+            actions = greedy(q, mask=mask)
+        else:
+            level = torch.full(q.shape[:2], self.level, dtype=torch.float64)
+            actions = by_rule(self.explore, q, level, self.streams, mask, True)
+        return _answer(actions.numpy().reshape(-1) + self.agent.first_action, shape), state
+
+    def q(self, obs: Any) -> np.ndarray:
+        """Observation(s) as the environment gives them -> Q-values: [A] of one, [B, A] of a batch.
+
+        Raises SpaceError for an observation that is not of the space.
+        """
+        tensors, shape = self._tensors(obs)
+        found: np.ndarray = self.agent.q(tensors).cpu().numpy().reshape(*shape, self.agent.actions)
+        return found
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For pickle and deepcopy: weights in the place of the agent, whose compiled parts cannot be copied."""
+        kept = {name: value for name, value in vars(self).items() if name != "agent"}
+        return {**kept, "weights": self.agent.weights_of(0)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update({name: value for name, value in state.items() if name != "weights"})
+        self.agent = self._built(state["weights"])
+
+    def _built(self, weights: Mapping[str, np.ndarray]) -> Any:
+        """The agent with these weights, which only acts."""
+        spaces = self.observation_space, self.action_space
+        agent = for_policy(self.description).build(*spaces, [self.seed])
+        agent.take_weights(weights)
+        return agent
+
+    def _tensors(self, obs: Any) -> tuple[Any, tuple[int, ...]]:
+        """Observation(s) -> tensors [1, B, *O] by part, and the shape of the answer: () of one, (B,) of several."""
+        found = {name: _array(part) for name, part in leaves(obs).items()}
+        shapes: set[tuple[int, ...]] = set()
+        for part in self.agent.parts:
+            given = found.get(part.name)
+            axes = -1 if given is None else given.ndim - len(part.shape)
+            if (
+                given is None
+                or given.dtype.kind not in "fiub"
+                or axes not in (0, 1)
+                or given.shape[axes:] != part.shape
+            ):
+                raise SpaceError(f"{shown(obs)} is no observation of {self.observation_space}, nor a batch of them.")
+            if given.dtype.kind == "f" and np.isnan(given).any():
+                raise SpaceError(f"The observation has NaN in it: {shown(obs)}.")
+            if part.kind == "discrete" and not part.holds(given):
+                raise SpaceError(f"{shown(obs)} is no observation of {self.observation_space}, nor a batch of them.")
+            shapes.add(given.shape[:axes])
+            found[part.name] = given if axes else given[None]
+        if len(shapes) > 1:
+            raise SpaceError("The parts of the observation are not of one number.")
+        tensors = {name: torch.from_numpy(np.array(part))[None] for name, part in found.items()}
+        return tensors.get("", tensors), shapes.pop()
+
+    def wrap(self, env: gym.Env[Any, Any]) -> gym.Env[Any, Any]:
+        """Freeze the running statistics of training into the wrappers of `env`, which is returned.
+
+        The policy takes observations as that environment then gives them. Raises ValueError where the wrappers are others.
+        """
+        return frozen(env, self.statistics)
+
+    def save(self, path: str | Path) -> None:
+        """Write the policy to a safetensors file."""
+        meta = {
+            "kind": "network policy",
+            "agent": to_json(self.description),
+            "observation_space": space_to_json(self.observation_space),
+            "action_space": space_to_json(self.action_space),
+            "seed": self.seed,
+            "explore": self.explore,
+            "level": self.level,
+        }
+        state = {"weights": self.agent.weights_of(0), "statistics": self.statistics}
+        checkpoint.save(validate.path(path, "path"), state, meta, keep=False)
+
+
+def frozen(env: gym.Env[Any, Any], statistics: Statistics | None) -> gym.Env[Any, Any]:
+    """`env`, with running statistics put into its wrappers and updated no more; None: as it is."""
+    if statistics is not None:
+        Running(env).freeze(statistics)
+    return env
+
+
+def _answer(actions: np.ndarray, shape: tuple[int, ...]) -> np.ndarray | np.int64:
+    """Actions [B] as int64 [B], or of one observation as the number alone, which environments may use as a key."""
+    return actions.astype(np.int64) if shape else np.int64(actions[0])
+
+
+def _array(values: Any) -> np.ndarray:
+    """An array of what was given; of objects where that is no regular array."""
+    try:
+        return np.asarray(values.detach().cpu() if isinstance(values, torch.Tensor) else values)
+    except ValueError:  # lists of different lengths
+        return np.empty((), object)
+
+
+def _floats(values: Any, name: str) -> np.ndarray:
+    try:
+        return np.array(values, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError):
+        raise ArgumentError(f"{name} is an array of numbers, not {shown(values)}.") from None
+
+
+def _mask(given: Any, shape: tuple[int, ...], actions: int) -> torch.Tensor:
+    """An action mask as bool [1, B, A]. Raises ArgumentError for another shape."""
+    mask = _array(given)
+    if mask.shape != (*shape, actions) or mask.dtype.kind not in "biu":
+        raise ArgumentError(f"action_masks is bool {[*shape, actions]}, the actions allowed, not {shown(given)}.")
+    if not mask.astype(bool).any(-1).all():
+        raise ArgumentError("action_masks allows no action; at least one must be allowed.")
+    return torch.from_numpy(mask.astype(bool).reshape(1, -1, actions))
+
+
+def check_rule(explore: Any, level: Any) -> tuple[int, float]:
+    """A rule that a policy can follow, and its epsilon, temperature or scale. Raises ArgumentError for others."""
+    limits = {EPSILON_GREEDY: (0.0, 1.0), BOLTZMANN: (1e-12, math.inf), NOISE: (0.0, math.inf)}
+    explore = integer(explore, "explore")
+    if explore not in limits:
+        raise ArgumentError(
+            f"explore is the kind of a rule that a policy can follow, {', '.join(map(str, limits))}, not {explore}."
+        )
+    return explore, number(level, f"level of the rule {explore}", *limits[explore])
+
+
+def load_policy(path: str | Path, network: Any = None, mask: Any = None) -> TablePolicy | NetworkPolicy:
+    """Read what `policy.save` wrote. Nothing in the file is run.
+
+    network, mask: the functions that the agent was made with, if it was. Raises CheckpointError for anything else.
+    """
+    path = validate.path(path, "path")
+    state, meta = checkpoint.load(path)
+    if meta.get("kind") not in ("policy", "network policy"):
+        raise CheckpointError(f"{path} holds a {meta.get('kind')}, not a policy. Read a run with rl.load.")
+    if network is not None:
+        networks.check(network)
+    try:
+        spaces = space_from_json(meta["observation_space"]), space_from_json(meta["action_space"])
+        rest: dict[str, Any] = {
+            name: kind(meta[name]) for name, kind in (("seed", int), ("explore", int), ("level", float))
+        }
+        rest["statistics"] = checked(state.get("statistics"))
+        if meta["kind"] == "policy":
+            return TablePolicy(state["q"], *spaces, **rest, allowed=state.get("allowed"))
+        description = from_json(meta["agent"], network=network, mask=mask)
+        if name_of(description) not in AGENTS:
+            raise CheckpointError(f"{path} names no agent.")
+        return NetworkPolicy(description, state["weights"], *spaces, **rest)
+    except NotHere as error:
+        raise CheckpointError(f"{path} holds no code. {error}") from error
+    except CheckpointError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, OverflowError, SpaceError) as error:
+        if network is not None or mask is not None:
+            raise CheckpointError(f"{path} does not go with the function given, or is damaged: {error}") from error
+        raise CheckpointError(f"{path} is a damaged policy: {error}") from error

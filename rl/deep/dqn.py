@@ -1,0 +1,265 @@
+"""Deep Q-networks: a network learns what the table learned, from a replay, towards a target network that stands still.
+
+Mnih et al. (2013), "Playing Atari with Deep Reinforcement Learning", and (2015), "Human-level control", equation 1. Options that
+combine: double (van Hasselt, Guez and Silver 2016), dueling (Wang et al. 2016), prioritised replay (Schaul et al. 2016),
+n-step returns (Sutton and Barto 2018, section 7.1), soft targets (Lillicrap et al. 2016, section 3).
+
+Deviations: Adam instead of RMSProp; the gradient's norm is clipped; of the dueling network's two streams each is one linear
+layer on the common trunk; an importance weight is scaled by the largest of the replay, not of the batch, which keeps the
+mean unbiased.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from rl import losses, networks, targets
+from rl.core import jit
+from rl.core.observations import CHANNELS
+from rl.core.registry import add_presets, register
+from rl.core.types import Batch
+from rl.deep.agent import DeepAgent, Learned, no_such_action
+from rl.explore import EpsilonGreedy, Explore
+from supervised.layers import named
+from supervised.optimize import OPTIMIZERS
+from supervised.schedules import Linear, Schedule, setting
+from supervised.validate import ArgumentError, choice, flag, function, integer, number, shown, store
+
+_NO_WEIGHT = torch.zeros(1, 0)
+HUBER = 0  # a constant of `errors`, which `jit` replaces
+
+
+def errors(
+    next_q: Any, chooser: Any, q: Any, action: Any, reward: Any, discount: Any, weight: Any, error: Any, gradient: Any
+) -> bool:
+    """What `learn` does with values [N, B, A], as a scalar loop to be compiled, with the same bits.
+
+    Fills error [N, B] and, into zeros [N, B, A], the gradient of the mean loss. weight [N, B], or [N, 0]: all 1. -> False at
+    an action that does not exist.
+    """
+    share = np.float32(-1.0 / q.shape[1])
+    for k in range(q.shape[0]):
+        for b in range(q.shape[1]):
+            if not 0 <= action[k, b] < q.shape[2]:
+                return False
+            target = reward[k, b]
+            if discount[k, b] != 0:
+                best = 0
+                for a in range(1, q.shape[2]):
+                    value = chooser[k, b, a]
+                    if value > chooser[k, b, best] or math.isnan(value):  # so that a NaN is chosen, and seen
+                        best = a
+                target = target + discount[k, b] * next_q[k, b, best]
+            found = target - q[k, b, action[k, b]]
+            error[k, b] = found
+            slope = min(max(found, np.float32(-1)), np.float32(1)) if HUBER else np.float32(2) * found
+            if not math.isfinite(found):  # clipped, it would pass for an error of 1
+                slope = np.float32(np.nan)
+            scale = weight[k, b] * share if weight.shape[1] else share
+            gradient[k, b, action[k, b]] = slope * scale
+    return True
+
+
+def learn(agent: DeepAgent, batch: Batch, measured: bool) -> Learned:
+    """Pull Q(s, a) towards r + discount * Q_target(s', b), where Q_target chooses b itself, or with `double` Q does."""
+    settings: DQN = agent.description  # type: ignore[assignment]  # a DQN made it
+    x, next_x = agent.encode(batch.obs), agent.encode(batch.next_obs)
+    next_mask = batch.next_mask
+    next_q = agent.next_values(next_x)
+    chooser = agent.values(agent.online, next_x) if settings.double else next_q
+    q, pull_back = agent.online.vjp(x)
+    reward = batch.reward if agent.reward_scale == 1.0 else batch.reward * agent.reward_scale
+    loss, slope = losses.LOSSES[settings.loss]
+    fast = jit.compiled(errors, HUBER=int(settings.loss == "huber")) if agent.device.type == "cpu" else None
+    if fast is not None and next_mask is None:
+        error, gradient = torch.empty_like(batch.reward), torch.zeros_like(q)
+        weight = _NO_WEIGHT if batch.weight is None else batch.weight
+        given = next_q, chooser, q, batch.action, reward, batch.discount, weight, error, gradient
+        if not fast(*map(Tensor.numpy, given)):
+            raise no_such_action(q.shape[2])
+    else:
+        target = targets.double_q(reward, batch.discount, next_q, chooser, next_mask)
+        error = target - losses.taken(q, batch.action)
+        share = -1.0 / error.shape[1]
+        scale = share if batch.weight is None else batch.weight * share
+        steep = slope(error).masked_fill(~torch.isfinite(error), torch.nan)  # clipped, it would pass for an error of 1
+        gradient = losses.at_taken(steep * scale, q, batch.action)
+    metrics = {}
+    if measured:
+        cost = loss(error) if batch.weight is None else loss(error) * batch.weight
+        metrics = {
+            "train/loss": cost.mean(1),
+            "train/td_error": error.abs().mean(1),
+            "train/q_mean": q.mean((1, 2)),
+            "train/q_max": q.amax((1, 2)),
+        }
+    return Learned(pull_back, gradient, error, metrics)
+
+
+@register
+@dataclass(frozen=True)
+class DQN:
+    """Deep Q-learning.
+
+    gamma: discount in [0, 1]. network: a name with sizes ("auto", "linear", "mlp(64,64)", "cnn(16,32)", "nature") or a function
+    (observation_space, outputs) -> nn.Module. learning_rate: a number or a schedule in steps. loss: "huber" or "squared".
+    max_grad_norm: a seed's gradient is scaled down to it; None: never. batch_size, capacity_steps, learn_after_steps: of the
+    replay, for each seed; capacity_steps=None: none, learn from each step as it comes. Every update_every_steps environment
+    steps of a seed, `updates` updates. target_every_updates: how often the target network is renewed, by the share
+    target_rate of the way (1: copied); None: no target network. double, dueling, n_step, prioritised: see the module.
+    priority_exponent: alpha; importance_exponent: beta, a number or a schedule in steps. explore: one of rl.explore's
+    EpsilonGreedy, Greedy, Boltzmann and DecayingNoise; the default goes from epsilon 1 to 0.05 over a tenth of the run.
+    channels: which axis of an image holds its channels: "first", "last", or "auto": last where two equal sides stand in front
+    of it, first where two equal sides stand behind it, else the shortest. mask: a function of
+    observations [..., *O] on the CPU -> bool [..., A], the actions allowed; info["action_mask"] is heeded without it.
+    normalize_observations: the network reads each number of a vector observation as its distance from the mean, in standard
+    deviations, within -10..10; mean and variance are those of all that the seed's environments have shown while training, saved
+    in checkpoint and policy. Images and one-hot codes stay as they are. reward_scale: what rewards are multiplied by for
+    learning alone, so that values, TD errors and losses are in scaled units; returns, promised ones too, are not.
+    compiled: compute networks of linear layers and ReLUs by machine code of our own, where numba is at hand and on the CPU;
+    False: by torch alone. Both learn the same but for rounding.
+    Raises ValueError or TypeError, in a sentence, for settings out of range or in contradiction.
+    """
+
+    gamma: float = 0.99
+    network: networks.Network = "auto"
+    learning_rate: float | Schedule = 1e-3
+    loss: str = "huber"
+    max_grad_norm: float | None = 10.0
+    optimizer: str = "Adam"
+    batch_size: int = 64
+    capacity_steps: int | None = 100_000
+    learn_after_steps: int = 1_000
+    update_every_steps: int = 1
+    updates: int = 1
+    target_every_updates: int | None = 500
+    target_rate: float = 1.0
+    double: bool = False
+    dueling: bool = False
+    n_step: int = 1
+    prioritised: bool = False
+    priority_exponent: float = 0.6
+    importance_exponent: float | Schedule = field(default_factory=lambda: Linear(0.4, 1.0))
+    explore: Explore = field(default_factory=lambda: EpsilonGreedy(Linear(1.0, 0.05, fraction=0.1)))
+    mask: Callable[[Any], Tensor] | None = None
+    compiled: bool = True
+    channels: str = "auto"
+    normalize_observations: bool = False
+    reward_scale: float = 1.0
+
+    loop: ClassVar[str] = "off_policy"
+    learn = staticmethod(learn)
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+
+    def outputs(self, actions: int) -> int:
+        return actions + 1 if self.dueling else actions
+
+    def head(self, network: nn.Module) -> nn.Module:
+        return named([("network", network), ("dueling", networks.Dueling())]) if self.dueling else network
+
+    def for_policy(self) -> DQN:
+        """The same without a target network, for a policy, which learns no more."""
+        return dataclasses.replace(self, double=False, target_every_updates=None, target_rate=1.0)
+
+    def build(self, observation_space: Any, action_space: Any, seeds: Any = 1, device: str = "cpu") -> DeepAgent:
+        """The live agent: N networks, each with first weights of its own. Raises SpaceError for spaces not supported."""
+        return DeepAgent(self, observation_space, action_space, seeds, device)
+
+
+def check_settings(d: DQN) -> None:
+    """Raise a ValueError or TypeError, in a sentence, for settings that make no sense or contradict each other."""
+    store(d, number, "gamma", "priority_exponent", low=0.0, high=1.0)
+    store(d, number, "target_rate", low=0.0, high=1.0, above=True)  # at 0 the target network would never change
+    store(d, number, "max_grad_norm", low=1e-12, none=True)
+    store(d, integer, "batch_size", "update_every_steps", "updates", "n_step", low=1)
+    store(d, integer, "learn_after_steps", low=0)
+    store(d, integer, "capacity_steps", "target_every_updates", low=1, none=True)
+    store(d, flag, "double", "dueling", "prioritised", "compiled", "normalize_observations")
+    store(d, number, "reward_scale", low=1e-12, high=1e12)
+    store(d, choice, "loss", known=losses.LOSSES)
+    store(d, choice, "optimizer", known=OPTIMIZERS)
+    store(d, choice, "channels", known=CHANNELS)
+    store(d, setting, "learning_rate", low=0.0, units=("steps",))
+    store(d, setting, "importance_exponent", low=0.0, high=1.0, units=("steps",))
+    networks.check(d.network)
+    if not isinstance(d.explore, Explore):
+        raise ArgumentError(
+            "explore must be one of rl.explore's EpsilonGreedy, Greedy, Boltzmann or DecayingNoise, not"
+            f" {shown(d.explore)}."
+        )
+    if d.mask is not None:
+        function(d.mask, "mask", ("observations",), "a function of observations -> bool [..., A], or None")
+    _check_together(d)
+
+
+def _check_together(d: DQN) -> None:
+    if d.target_every_updates is None:
+        if d.double:
+            raise ValueError(
+                "double=True contradicts target_every_updates=None: without a target network the one that chooses is the one"
+                " that values, and nothing is double."
+            )
+        if d.target_rate != 1.0:
+            raise ValueError(
+                f"target_rate={d.target_rate} contradicts target_every_updates=None: there is no target network."
+            )
+    if d.capacity_steps is None:
+        for name, wanted in (("prioritised", d.prioritised), ("n_step", d.n_step > 1)):
+            if wanted:
+                raise ValueError(f"{name}={getattr(d, name)} contradicts capacity_steps=None: it needs a replay.")
+        if d.updates > 1 or d.update_every_steps > 1 or d.learn_after_steps > 0:
+            raise ValueError(
+                "Without a replay (capacity_steps=None) each step is learned from once, as it comes: updates and"
+                " update_every_steps must be 1 and learn_after_steps 0."
+            )
+    elif d.batch_size > d.capacity_steps:
+        raise ValueError(f"batch_size={d.batch_size} is larger than capacity_steps={d.capacity_steps}.")
+    elif d.learn_after_steps > d.capacity_steps:
+        raise ValueError(
+            f"learn_after_steps={d.learn_after_steps:,} is larger than capacity_steps={d.capacity_steps:,}: what came first"
+            " would be forgotten before anything is learned."
+        )
+
+
+_EVERY_STEP: dict[str, Any] = {"capacity_steps": None, "batch_size": 1, "learn_after_steps": 0}
+add_presets(
+    "networks",  # the lectures' ladder (L 06 to 07_3) and the usual variants
+    {
+        # L 06, 07_1: a linear network, no replay, no target network. SGD at .1 on the squared error is a table's step .2.
+        "q-network": DQN(
+            network="linear",
+            optimizer="SGD",
+            learning_rate=0.1,
+            loss="squared",
+            max_grad_norm=None,
+            target_every_updates=None,
+            **_EVERY_STEP,
+        ),
+        # Mnih et al. (2013), L 07_2: a replay, and no target network. The error is squared, and nothing is clipped: clipped
+        # errors, or gradients, would let the many small errors that push values up outweigh the few large ones.
+        "dqn-2013": DQN(
+            loss="squared",
+            max_grad_norm=None,
+            batch_size=32,
+            capacity_steps=50_000,
+            update_every_steps=4,
+            target_every_updates=None,
+        ),
+        "dqn-2015": DQN(capacity_steps=50_000),
+        "dqn": DQN(),
+        "double-dqn": DQN(double=True),
+        "dueling-dqn": DQN(dueling=True),
+        "prioritised-dqn": DQN(prioritised=True),
+        "n-step-dqn": DQN(n_step=3),
+    },
+)

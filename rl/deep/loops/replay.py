@@ -1,0 +1,246 @@
+"""The off-policy run: act in every environment, remember, and learn from what is remembered."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+
+from envs import tables, vector
+from envs.row_step import Rows
+from envs.source import Source
+from rl.core.actor import Acting
+from rl.core.evaluate import play_networks
+from rl.core.protocols import Diagnostics
+from rl.core.types import Batch
+from rl.deep.agent import DeepAgent, NotFinite, check_learner
+from rl.deep.replay.buffer import Replay
+from supervised import bits, watch
+from supervised.schedules import as_schedule, value_at
+from supervised.streams import Ahead
+
+MEASURE_EVERY = 10  # updates: metrics cost a tenth of an update
+
+
+class OffPolicy:
+    """N seeds of a Q-network, each in E environments of its own, all in lockstep."""
+
+    in_processes = True
+    # The value that the agent gave its best first action, and the discounted return that the episode then brought: where the
+    # first stays above the second, values are overestimated.
+    charts: ClassVar[dict[str, list[str]]] = {
+        "promised and obtained: above it, values are overestimated": [
+            "rollout/promised_return",
+            "rollout/discounted_return",
+        ],
+        "values in the sampled batches, and the bound that rewards set": [
+            "train/q_mean",
+            "train/q_max",
+            "train/q_bound",
+        ],
+    }
+    play = staticmethod(play_networks)
+
+    def __init__(
+        self,
+        agent: DeepAgent,
+        where: Source,
+        model: tables.Model | None,
+        seeds: tuple[int, ...],
+        envs_per_seed: int,
+        horizon_steps: int,
+        workers: int | None,
+    ) -> None:
+        """Raises ArgumentError for a description without the settings that learning from a replay needs."""
+        check_learner(agent.description)
+        d: Any = agent.description
+        self.agent, self.seeds = agent, seeds
+        self.acting = Acting(d, where, seeds, envs_per_seed, horizon_steps)
+        self.replay: Replay | None = None
+        if d.capacity_steps is not None:
+            alpha = d.priority_exponent if d.prioritised else None
+            self.replay = Replay(self.acting.world, d.capacity_steps, d.n_step, d.gamma, alpha)
+        self.sampler = Ahead(seeds, "replay")
+        self.rate = agent.rate.curve(horizon_steps)
+        self.importance = as_schedule(d.importance_exponent).curve(horizon_steps)
+        self.last_log = 0, 0  # step and updates
+        self.sums: dict[str, torch.Tensor] = {}  # of the metrics [N] since the last log
+        self.measured = 0
+        self.first: torch.Tensor | None = None  # the size of the values [N] at the first update
+        self.ready = False  # whether the replay has something to sample
+
+    @property
+    def rows(self) -> Rows:
+        """The environments."""
+        return self.acting.world.rows
+
+    @property
+    def step(self) -> int:
+        """Environment steps taken, per seed."""
+        return self.acting.step
+
+    def advance(self, steps: int) -> dict[str, torch.Tensor]:
+        """Take at least `steps` more steps a seed (whole rounds of its E environments) -> metrics, each [N]."""
+        self.acting.begin()
+        if self.acting.recover() and self.replay is not None:
+            self.replay.begin_anew(np.ones(len(self.seeds) * self.acting.envs_per_seed, np.bool_))
+        try:
+            with bits.threads(1):
+                for _ in range(-(-steps // self.acting.envs_per_seed)):
+                    self._round()
+            self.agent.look()
+        except NotFinite as error:
+            raise NotFinite(f"At environment step {self.step:,}: {error}", error.batch) from None
+        return self.metrics()
+
+    def _round(self) -> None:
+        """One step in every environment, and what is to be learned after it."""
+        d: Any = self.agent.description
+        acting = self.acting
+        before, obs = acting.step, acting.obs
+        if self.agent.moments is not None:
+            self.agent.observe(obs)
+        q = self.agent.q(obs).cpu()  # once: on a GPU the host waits for it
+        mask = self.agent.allowed(obs, acting.world.mask)
+        action = acting.choose(q, mask)
+        if self.agent.reward_scale != 1.0:
+            q = q / self.agent.reward_scale  # what is promised is compared with returns
+        answer = acting.take(action, q if mask is None else q.masked_fill(~mask, -torch.inf))
+        if self.replay is None:
+            acting.within = False
+            self._learn(_newest(obs, action, answer, d.gamma))
+            return
+        self.replay.add(obs, action, answer)
+        acting.within = False
+        if self.step < d.learn_after_steps or self.step // d.update_every_steps == before // d.update_every_steps:
+            return
+        self.ready = self.ready or len(self.replay) > 0
+        for _ in range(d.updates if self.ready else 0):
+            beta = value_at(self.importance, self.step)
+            self._learn(self.replay.sample(d.batch_size, self.sampler, beta))
+
+    def _learn(self, batch: Batch) -> None:
+        if self.rate.kind:
+            self.agent.set_learning_rate(self.rate, self.step)
+        measured = self.agent.updates % MEASURE_EVERY == 0
+        update = self.agent.update(batch, measured)
+        if self.replay is not None and self.replay.alpha is not None:
+            error = update.td_error.cpu()
+            if not np.isfinite(error.numpy()).all():
+                self.agent.look()
+            self.replay.update_priorities(batch.index, error)
+        if measured:
+            found = {name: value.detach() for name, value in update.metrics.items()}
+            if self.replay is not None and batch.index is not None:
+                age = torch.from_numpy(self.replay.age(batch.index).astype(np.float32))
+                found["replay/age_steps"] = age.to(self.agent.device, non_blocking=True)
+            if self.first is None and {"train/q_max", "train/q_mean"} <= found.keys():
+                self.first = torch.maximum(found["train/q_max"].abs(), found["train/q_mean"].abs())
+            for name, value in found.items():
+                self.sums[name] = self.sums[name] + value if name in self.sums else value
+            self.measured += 1
+
+    def metrics(self) -> dict[str, torch.Tensor]:
+        """What training says of itself since it was last logged, each [N]."""
+        n, steps = len(self.seeds), max(self.step - self.last_log[0], 1)
+        found = {name: value.cpu() / self.measured for name, value in self.sums.items()}
+        found["rollout/exploration_rate"] = self.exploration()
+        rate = value_at(self.rate, self.step)
+        found["train/learning_rate"] = torch.full((n,), rate, dtype=torch.float64)
+        ratio = (self.agent.updates - self.last_log[1]) / steps
+        found["train/updates_per_step"] = torch.full((n,), ratio, dtype=torch.float64)
+        if self.first is not None:
+            bound = torch.from_numpy(self.acting.episodes.bound() * self.agent.reward_scale)
+            found["train/q_bound"] = torch.where(bound.isnan(), bound, bound.maximum(self.first.cpu().double()))
+        if self.replay is not None:
+            sizes = (self.replay.tail - self.replay.head).reshape(n, -1).sum(1)
+            found["replay/size_steps"] = torch.from_numpy(sizes.astype(np.float64))
+        return found
+
+    def episodes(self) -> dict[str, torch.Tensor]:
+        """What the last episodes of each seed came to (100 at most); NaN before one ended. Each [N]."""
+        return self.acting.episodes.means()
+
+    def longest(self) -> np.ndarray:
+        """Steps of the longest of each seed's last 100 episodes, int64 [N]; 0 before one has ended."""
+        return self.acting.episodes.longest()
+
+    def reset_metrics(self) -> None:
+        """Begin a new interval of `metrics`."""
+        self.last_log = self.step, self.agent.updates
+        self.sums, self.measured = {}, 0
+
+    def exploration(self) -> torch.Tensor:
+        """Epsilon, temperature or scale of each seed now, float64 [N]."""
+        return self.acting.level().mean(1)
+
+    def episodes_ended(self) -> np.ndarray:
+        """How many episodes of each seed have ended, int64 [N]."""
+        return self.acting.episodes.arrays["ended"]
+
+    @property
+    def memory_bytes(self) -> int:
+        """What the replay takes when it is full; 0 without one."""
+        return 0 if self.replay is None else self.replay.bytes
+
+    def diagnostics(self) -> Diagnostics:
+        """Weights, activations and priorities of the first seed, and each seed's share of dead units."""
+        agent = self.agent
+        found: dict[str, torch.Tensor] = {}
+        spread = {f"weights/{name}": weight[0].detach().cpu().numpy() for name, weight in agent.online.weights.items()}
+        if self.replay is None or not len(self.replay):
+            return Diagnostics(found, spread)
+        if self.replay.alpha is not None:
+            spread["replay/priorities"] = self.replay.priorities()
+        x = agent.encode(self.replay.latest(watch.EXAMPLES))
+        shares: list[float | None] = []
+        for k, module in enumerate(agent.online.modules):
+            answers = watch.activations(module, {n: part[k] for n, part in x.items()} if isinstance(x, dict) else x[k])
+            shares.append(watch.dead_units(module, answers))
+            if k == 0:
+                spread |= {f"activations/{name}": answer.cpu().numpy() for name, answer in answers.items()}
+        if None not in shares:
+            found["train/dead_units"] = torch.tensor(shares, dtype=torch.float64)
+        return Diagnostics(found, spread)
+
+    def state_dict(self) -> dict[str, Any]:
+        n = len(self.seeds)
+        state: dict[str, Any] = {
+            **self.acting.state_dict(),
+            "last_log": np.full((n, 2), self.last_log),
+            "measured": np.full(n, self.measured),
+            "sums": {name: value.cpu().numpy() for name, value in self.sums.items()},
+            "sampler": self.sampler.state_dict(),
+        }
+        if self.first is not None:
+            state["first"] = self.first.cpu().numpy()
+        if self.replay is not None:
+            state["replay"] = self.replay.state_dict()
+        return state
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go back to a saved place. Raises ValueError for a state that does not fit."""
+        self.last_log = tuple(int(x) for x in state["last_log"][0])  # type: ignore[assignment]  # a pair
+        self.measured = int(state["measured"][0])
+        self.sums = {
+            name: torch.from_numpy(value.copy()).to(self.agent.device) for name, value in state["sums"].items()
+        }
+        first = state.get("first")  # older versions did not save it
+        self.first = None if first is None else torch.from_numpy(first.copy()).to(self.agent.device)
+        self.sampler.load_state_dict(state["sampler"])
+        if self.replay is not None:
+            self.replay.load_state_dict(state["replay"])
+        fresh = self.acting.load_state_dict(state)
+        if self.replay is not None:
+            self.replay.begin_anew(fresh)
+
+
+def _newest(obs: Any, action: torch.Tensor, step: vector.Step, gamma: float) -> Batch:
+    """The step just taken, as a batch of E transitions a seed; one that is none counts for nothing."""
+    discount = gamma * (~step.terminated).float()
+    mask = step.next_mask
+    if mask is not None:
+        mask = mask | (discount == 0)[..., None]
+    weight = None if step.valid is None else step.valid.float()
+    return Batch(obs, action, step.reward, discount, step.next_obs, mask, weight)

@@ -1,0 +1,101 @@
+"""Running mean and variance of observations, by which a network's inputs are normalized.
+
+Welford (1962), "Note on a method for calculating corrected sums of squares and products", one observation after another in
+float64, so that a seed's statistics are the same to the bit however many seeds run beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rl.core.observations import Part, leaves
+from rl.deep.moving import together
+
+CLIP = 10.0  # standard deviations
+EPSILON = 1e-8  # added to a variance
+
+
+class RunningMoments:
+    """Statistics of N seeds, each pooled over the seed's environments. Parts other than vectors are left as they are."""
+
+    def __init__(self, parts: tuple[Part, ...], n: int, device: torch.device) -> None:
+        """Raises ValueError where no part is a vector."""
+        self.parts = {part.name: part for part in parts if part.kind == "vector"}
+        if not self.parts:
+            raise ValueError(
+                "normalize_observations=True has nothing to normalize: these observations are images or one-hot codes."
+            )
+        self.device = device
+        self.count = np.zeros(n, np.int64)
+        self.mean = {name: np.zeros((n, *part.features)) for name, part in self.parts.items()}
+        self.squares = {name: np.zeros((n, *part.features)) for name, part in self.parts.items()}  # summed deviations
+        self._prepare()
+
+    def observe(self, obs: Any) -> None:
+        """Count observations [N, B, *O], as the environment gives them. One that is infinite anywhere is left out."""
+        n, found = len(self.count), leaves(obs)
+        x = {
+            name: part.encode(torch.as_tensor(found[name])).cpu().double().numpy().reshape(n, -1, *part.features)
+            for name, part in self.parts.items()
+        }
+        finite = np.logical_and.reduce([np.isfinite(values).all(-1) for values in x.values()])
+        for b in range(finite.shape[1]):
+            counted = finite[:, b]
+            self.count += counted
+            share = 1.0 / np.maximum(self.count, 1)[:, None]
+            for name, values in x.items():
+                mean = self.mean[name]
+                value = np.where(counted[:, None], values[:, b], mean)
+                before = value - mean
+                mean += before * share
+                self.squares[name] += before * (value - mean)
+        self._prepare()
+
+    def normalize(self, x: Any) -> Any:
+        """Encoded observations [N, ..., F] or a dict of them: vectors become (x - mean) / deviation, within -CLIP..CLIP."""
+        if isinstance(x, Tensor):
+            return self._normalized(next(iter(self.parts)), x)
+        return {name: self._normalized(name, part) if name in self.parts else part for name, part in x.items()}
+
+    def _normalized(self, name: str, x: Tensor) -> Tensor:
+        shape = (len(self.count), *(1,) * (x.ndim - 2), x.shape[-1])
+        shift, scale = self._transform[name]
+        return ((x - shift.view(shape)) * scale.view(shape)).clamp_(-CLIP, CLIP)
+
+    def _prepare(self) -> None:
+        """Work out shift and scale, float32 [N, F]; from fewer than two observations the deviation is taken for 1."""
+        count = np.maximum(self.count, 1)[:, None]
+        found: dict[str, Tensor] = {}
+        for name, squares in self.squares.items():
+            variance = np.where(count > 1, squares / count, 1.0)
+            found[f"shift {name}"] = torch.from_numpy(self.mean[name].astype(np.float32))
+            found[f"scale {name}"] = torch.from_numpy((1.0 / np.sqrt(variance + EPSILON)).astype(np.float32))
+        moved = together(found, self.device)
+        self._transform = {name: (moved[f"shift {name}"], moved[f"scale {name}"]) for name in self.parts}
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """Counts int64 [N], means and sums of squared deviations float64 [N, F]."""
+        return {name: array.copy() for name, array in self._arrays().items()}
+
+    def load_state_dict(self, state: Mapping[str, np.ndarray]) -> None:
+        """Take over what `state_dict` gave. Raises ValueError for statistics of other observations, or impossible ones."""
+        for name, array in self._arrays().items():
+            given = state.get(name)
+            if given is None or given.shape != array.shape or given.dtype != array.dtype:
+                raise ValueError(f"The saved {name} of the observations must be {array.dtype} {list(array.shape)}.")
+            if not np.isfinite(given).all() or (not name.startswith("mean") and (given < 0).any()):
+                raise ValueError(f"The saved {name} of the observations cannot be: it is negative, NaN or infinite.")
+        for name, array in self._arrays().items():
+            array[:] = state[name]
+        self._prepare()
+
+    def _arrays(self) -> dict[str, np.ndarray]:
+        arrays: dict[str, np.ndarray] = {"count": self.count}
+        for kind, found in (("mean", self.mean), ("squares", self.squares)):
+            arrays |= {f"{kind} {name}".strip(): array for name, array in found.items()}
+        return arrays

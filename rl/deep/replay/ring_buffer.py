@@ -1,0 +1,129 @@
+"""The book-keeping of a replay: which entries are what, which can be sampled. Scalar functions that `rl.core.jit` compiles.
+
+Each of the R = N * E environments has a lane of L entries, one for each observation: with the action that was taken at it
+and what came of that, or, at an episode's end, with nothing. Entries are numbered from 0 on, for ever; entry i of lane r
+lies at r * L + i % L. `starts` is a queue, in each lane, of the entries that can be samples.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rl.deep.replay.sum_tree import put
+
+NO_STEP, GOES_ON, TERMINATED, TRUNCATED = 0, 1, 2, 3  # what an entry is
+PRIORITISED = 0  # a constant of `append`, which `jit` replaces
+
+
+def begin(newest: Any, fresh: Any, kind: Any, length: int, frames: int, at: Any) -> None:
+    """Make room for the first observation of a new episode -> at int64 [R, frames], where its frames go.
+
+    Lanes in the middle of an episode are told to write into the spare entry at the end, which nobody reads.
+    """
+    for r in range(newest.shape[0]):
+        for f in range(frames):
+            at[r, f] = kind.shape[0] - 1
+            if fresh[r]:
+                newest[r] += 1
+                at[r, f] = r * length + newest[r] % length
+                kind[at[r, f]] = NO_STEP
+        fresh[r] = False
+
+
+def append(
+    newest: Any,
+    since: Any,
+    fresh: Any,
+    kind: Any,
+    starts: Any,
+    head: Any,
+    tail: Any,
+    total: Any,
+    least: Any,
+    highest: Any,
+    terminated: Any,
+    truncated: Any,
+    valid: Any,
+    length: int,
+    frames: int,
+    n_step: int,
+    at: Any,
+    following: Any,
+) -> None:
+    """Enter a step of each lane -> at and following int64 [R], the entries of its observation and of its successor's."""
+    per_tree = newest.shape[0] // total.shape[0]
+    for r in range(newest.shape[0]):
+        at[r] = kind.shape[0] - 1
+        following[r] = kind.shape[0] - 1
+        if not valid[r]:
+            fresh[r] = True
+            since[r] = 0
+            continue
+        base = r * length
+        now = newest[r]
+        at[r] = base + now % length
+        following[r] = base + (now + 1) % length
+        kind[at[r]] = TERMINATED if terminated[r] else (TRUNCATED if truncated[r] else GOES_ON)
+        kind[following[r]] = NO_STEP
+        newest[r] = now + 1
+        since[r] += 1
+        # What a sample reads begins with its oldest frame; from where that is overwritten on, the sample is gone.
+        # Before new ones are entered, for these may take the place of the old.
+        while head[r] < tail[r] and starts[base + head[r] % length] - frames + 1 <= newest[r] - length:
+            if PRIORITISED:
+                gone = starts[base + head[r] % length]
+                put(total, least, r // per_tree, r % per_tree * length + gone % length, 0.0)
+            head[r] += 1
+        over = terminated[r] or truncated[r]
+        count = min(since[r], n_step)  # steps whose window was open until now, this one among them
+        first = now - count + 1
+        last = now if over else (first if count == n_step else first - 1)
+        for start in range(first, last + 1):
+            starts[base + tail[r] % length] = start
+            tail[r] += 1
+            if PRIORITISED:
+                put(total, least, r // per_tree, r % per_tree * length + start % length, highest[r // per_tree])
+        if over:
+            fresh[r] = True
+            since[r] = 0
+
+
+def draw(u: Any, starts: Any, head: Any, tail: Any, length: int, index: Any) -> None:
+    """Uniform numbers u [N, B] in [0, 1) -> index int64 [N, B], the entries of steps, each as likely as any other."""
+    envs = head.shape[0] // u.shape[0]
+    for k in range(u.shape[0]):
+        count = 0
+        for lane in range(k * envs, k * envs + envs):
+            count += tail[lane] - head[lane]
+        for b in range(u.shape[1]):
+            rank = min(int(u[k, b] * count), count - 1)
+            lane = k * envs
+            while rank >= tail[lane] - head[lane]:
+                rank -= tail[lane] - head[lane]
+                lane += 1
+            index[k, b] = lane * length + starts[lane * length + (head[lane] + rank) % length] % length
+
+
+def fold(
+    index: Any, reward: Any, kind: Any, length: int, n_step: int, gamma: float, returns: Any, discount: Any, end: Any
+) -> None:
+    """Fold up to n steps from each entry [N, B] -> the return, how the future counts, and the entry that it begins at."""
+    for k in range(index.shape[0]):
+        for b in range(index.shape[1]):
+            base = index[k, b] // length * length
+            place = index[k, b] - base
+            total = 0.0
+            factor = 1.0
+            for _ in range(n_step):
+                entry = base + place
+                total += factor * reward[entry]
+                factor *= gamma
+                place = (place + 1) % length
+                if kind[entry] == TERMINATED:
+                    factor = 0.0
+                    break
+                if kind[entry] == TRUNCATED:
+                    break
+            returns[k, b] = total
+            discount[k, b] = factor
+            end[k, b] = base + place

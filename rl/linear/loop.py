@@ -1,0 +1,225 @@
+"""The run of a linear agent: choose the next action, then learn from the last, in every environment of every seed."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+
+from envs import tables
+from envs.row_step import Rows
+from envs.source import EnvError, Source
+from envs.vector import Step
+from rl import masked
+from rl.core import jit
+from rl.core.actor import Acting
+from rl.core.evaluate import play_networks
+from rl.core.protocols import Diagnostics
+from rl.core.timing import time_in
+from rl.explore import choose_each
+from rl.linear.sarsa import LinearAgent, Memory, Transition, forget, learn
+from rl.masked import as_mask
+from rl.tabular.agent import MOST_BYTES
+from rl.tabular.traces import KINDS, check_traces
+from supervised.schedules import as_schedule, value_at
+
+
+class Linear:
+    """N seeds of tile-coded SARSA(lambda), each in E environments of its own, all in lockstep."""
+
+    in_processes = False
+    charts: ClassVar[dict[str, list[str]]] = {}
+    memory_bytes = 0
+    play = staticmethod(play_networks)
+
+    def __init__(
+        self,
+        agent: LinearAgent,
+        where: Source,
+        model: tables.Model | None,
+        seeds: tuple[int, ...],
+        envs_per_seed: int,
+        horizon_steps: int,
+        workers: int | None,
+    ) -> None:
+        if workers is not None and workers > 1:
+            raise ValueError(f"workers={workers}: an agent with tiles steps all its seeds in one process.")
+        self.agent, self.seeds = agent, seeds
+        rows, pairs = len(seeds) * envs_per_seed, agent.weights.shape[1] * agent.actions
+        if rows * pairs * 16 > MOST_BYTES:
+            raise ValueError(
+                f"The traces of {rows} environments take {rows * pairs * 16 / 1e9:.1f} GB, more than the"
+                f" {MOST_BYTES / 1e9:.0f} GB that are allowed. Take fewer seeds, environments or tiles."
+            )
+        self.acting = Acting(agent.description, where, seeds, envs_per_seed, horizon_steps)
+        self.rate = as_schedule(agent.description.step_size).curve(horizon_steps)
+        traces, listed = np.zeros((rows, pairs)), np.zeros((rows, pairs), np.int64)
+        self.memory = Memory(traces, listed, np.zeros(rows, np.int64), np.zeros(rows))
+        self.action = np.zeros(rows, np.int64)  # what is done next,
+        self.tiles = np.zeros((rows, agent.description.tilings), np.int64)  # and where
+        self.error = np.zeros(len(seeds))  # sum of |TD error| since it was last read
+        self.last_log = 0
+        self._learn = jit.compiled(learn) or learn
+        self._choose_each = jit.compiled(choose_each) or choose_each
+        self._choose_allowed = jit.compiled(choose_each, **masked.RULES) or jit.specialise(choose_each, **masked.RULES)
+
+    @property
+    def rows(self) -> Rows:
+        """The environments."""
+        return self.acting.world.rows
+
+    @property
+    def step(self) -> int:
+        """Environment steps taken, per seed."""
+        return self.acting.step
+
+    def advance(self, steps: int) -> dict[str, torch.Tensor]:
+        """Take at least `steps` more steps a seed (whole rounds of its E environments) -> metrics, each [N]."""
+        if self.acting.obs is None:
+            self.acting.begin()
+            self._choose(self._draw())
+        if self.acting.recover():
+            self._choose(self._draw())
+            for r in range(len(self.action)):
+                forget(self.memory, r)
+        for _ in range(-(-steps // self.acting.envs_per_seed)):
+            self._round()
+        if not np.isfinite(self.error).all():
+            seed = self.seeds[int(np.flatnonzero(~np.isfinite(self.error))[0])]
+            raise FloatingPointError(
+                f"The weights of seed {seed} overflowed before step {self.step}: a step size that is too large, or a gamma of 1"
+                " with rewards that never end, lets values grow without bound."
+            )
+        return self.metrics()
+
+    def _draw(self) -> np.ndarray:
+        """One number in [0, 1) for each environment, [R]."""
+        return self.acting.streams.uniform(self.acting.envs_per_seed).numpy().reshape(-1)
+
+    def _choose(self, u: np.ndarray) -> np.ndarray:
+        """Choose what is done next, by u [R] -> what that is worth, [R]."""
+        mask = self.acting.world.mask
+        self.tiles = self.agent.tiles(self.acting.obs)
+        q = self.agent.worth(self.tiles).numpy().reshape(len(u), -1)
+        self.action = np.empty(len(u), np.int64)
+        rule, level = self.acting.rule, self.acting.level().numpy().reshape(-1)
+        if mask is None:
+            self._choose_each(q, rule.kind, level, rule.ties == "random", u, self.action)
+        else:
+            barred = as_mask(mask.numpy().reshape(len(u), -1))
+            self._choose_allowed(q, rule.kind, level, rule.ties == "random", u, self.action, barred)
+        worth: np.ndarray = np.take_along_axis(q, self.action[:, None], 1)[:, 0]
+        return worth
+
+    def _round(self) -> None:
+        """One step in every environment, and what is learned from it."""
+        d, acting = self.agent.description, self.acting
+        tiles, action = self.tiles, self.action
+        step_size = self._step_sizes()
+        taken = torch.from_numpy(action).view(len(self.seeds), -1)
+        q = self.agent.worth(tiles)
+        mask = acting.world.mask
+        answer = acting.take(taken, q if mask is None else q.masked_fill(~mask, -torch.inf))
+        over = (answer.terminated | answer.truncated).numpy().reshape(-1)
+        u = self._draw()
+        following = self._choose(u)
+        self._cut_short(answer, following)
+        discount = d.gamma * ~answer.terminated.numpy().reshape(-1)
+        valid = np.ones_like(over) if answer.valid is None else answer.valid.numpy().reshape(-1)
+        reward = answer.reward.numpy().reshape(-1).astype(np.float64)
+        if not np.isfinite(reward).all():
+            raise EnvError(f"{acting.world.name} gave a reward beyond single precision, 3e38, at step {acting.step}.")
+        t = Transition(tiles, action, reward, discount.astype(np.float64), following, over, valid, step_size)
+        errors = np.empty(len(over))
+        self._learn(self.agent.weights, self.memory, t, d.gamma, float(d.lambda_), KINDS.index(d.traces), errors)
+        if over.any():  # a new episode begins with what was learned from the last
+            going_on = self.action
+            self._choose(u)
+            self.action = np.where(over, self.action, going_on)
+        self.error += np.abs(errors).reshape(len(self.seeds), -1).sum(1)
+        acting.within = False
+
+    def _cut_short(self, answer: Step, following: np.ndarray) -> None:
+        """Where an episode was truncated, put the mean over what might have been done next."""
+        cut = np.flatnonzero((answer.truncated & ~answer.terminated).numpy().reshape(-1))
+        if cut.size:
+            q = self.agent.q(answer.next_obs).numpy().reshape(len(following), -1)
+            level, mask = self.acting.level().numpy().reshape(-1), answer.next_mask
+            barred = None if mask is None else as_mask(mask.numpy().reshape(len(following), -1))
+            for r in cut:
+                following[r] = masked.expected(q, int(r), self.acting.rule.kind, level[r], barred)
+
+    def _step_sizes(self) -> np.ndarray:
+        episodes = self.acting.episodes.arrays["episodes"].tolist()
+        return np.array([value_at(self.rate, time_in(self.rate, self.step, count, 0)) for count in episodes])
+
+    def metrics(self) -> dict[str, torch.Tensor]:
+        """What training says of itself since it was last logged, each [N]."""
+        taken = max(self.step - self.last_log, 1)
+        shape = len(self.seeds), self.acting.envs_per_seed
+        return {
+            "train/td_error": torch.from_numpy(self.error / taken),
+            "train/learning_rate": torch.from_numpy(self._step_sizes().reshape(shape).mean(1)),
+            "rollout/exploration_rate": self.exploration(),
+        }
+
+    def exploration(self) -> torch.Tensor:
+        """Epsilon, temperature or scale of each seed now, float64 [N]."""
+        return self.acting.level().mean(1)
+
+    def diagnostics(self) -> Diagnostics:
+        """Nothing: tiles are looked at by pictures."""
+        return Diagnostics({}, {})
+
+    def episodes_ended(self) -> np.ndarray:
+        """How many episodes of each seed have ended, int64 [N]."""
+        return self.acting.episodes.arrays["ended"]
+
+    def episodes(self) -> dict[str, torch.Tensor]:
+        """What the last episodes of each seed came to (100 at most); NaN before one ended. Each [N]."""
+        return self.acting.episodes.means()
+
+    def longest(self) -> np.ndarray:
+        """Steps of the longest of each seed's last 100 episodes, int64 [N]; 0 before one has ended."""
+        return self.acting.episodes.longest()
+
+    def reset_metrics(self) -> None:
+        """Begin a new interval of `metrics`."""
+        self.last_log = self.step
+        self.error[:] = 0.0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            **self.acting.state_dict(),
+            "memory": self.memory._asdict(),
+            "action": self.action,
+            "error": self.error,
+            "last_log": np.full(len(self.seeds), self.last_log),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go back to a saved place. Raises ValueError for a state that does not fit."""
+        own = {**self.memory._asdict(), "action": self.action, "error": self.error}
+        saved = {**state["memory"], "action": state["action"], "error": state["error"]}
+        for name, array in own.items():
+            if saved[name].shape != array.shape or saved[name].dtype != array.dtype:
+                raise ValueError(f"The saved {name!r} must be {array.dtype} {list(array.shape)}.")
+        pairs = self.memory.trace.shape[1]
+        limits = {"listed": pairs, "size": pairs + 1, "action": self.agent.actions}
+        for name, limit in limits.items():
+            if saved[name].min() < 0 or saved[name].max() >= limit:
+                raise ValueError(f"The saved {name!r} lies outside 0..{limit - 1}.")
+        check_traces(saved["trace"], saved["listed"], saved["size"], saved["old"], saved["error"])
+        for name, array in own.items():
+            array[...] = saved[name]
+        self.last_log = int(state["last_log"][0])
+        fresh = self.acting.load_state_dict(state)
+        if self.acting.obs is not None:
+            self.tiles = self.agent.tiles(self.acting.obs)
+        if fresh.any():
+            going_on = self.action
+            self._choose(self._draw())
+            self.action = np.where(fresh, self.action, going_on)
+        for r in np.flatnonzero(fresh):
+            forget(self.memory, int(r))

@@ -1,0 +1,293 @@
+"""Semi-gradient SARSA(lambda) with tile coding: Q(s, a) is the sum of the weights of the tiles that s lies in.
+
+Sutton and Barto (2018), section 12.7: its first box with accumulating and replacing traces, its second, true online, with Dutch
+ones. Deviations: a trace below 1e-4 is let go. A truncation bootstraps from the mean over what might be done next, for
+no next step is taken; then the traces end with the episode.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rl.core import jit
+from rl.core.observations import parts_of
+from rl.core.policy import NetworkPolicy
+from rl.core.protocols import Plane
+from rl.core.registry import add_presets, register
+from rl.core.spaces import SpaceError, actions_of
+from rl.core.types import Batch, Update
+from rl.explore import EpsilonGreedy, Explore
+from rl.linear.tile_coding import Bounds, code, coding_of, values
+from rl.tabular.agent import MOST_BYTES, check_count, check_expected, check_number
+from rl.tabular.traces import DUTCH, FAINT, KINDS, REPLACING
+from supervised.device import cpu_only
+from supervised.schedules import Schedule, setting
+from supervised.validate import ArgumentError, as_float, choice, explained, seeds_of, shown, store
+
+
+class Memory(NamedTuple):
+    """The traces of R environments: which (tile, action) pairs have one, as tile * A + action, in a list."""
+
+    trace: Any  # float64 [R, F * A]
+    listed: Any  # int64 [R, F * A]
+    size: Any  # int64 [R]
+    old: Any  # float64 [R], for Dutch traces: what the last step took Q(s', a') for
+
+
+class Transition(NamedTuple):
+    """A step of each of R environments."""
+
+    tiles: Any  # int64 [R, T]: s
+    action: Any  # int64 [R]
+    reward: Any  # float64 [R]
+    discount: Any  # float64 [R]: gamma, or 0 after a termination
+    following: Any  # float64 [R]: Q(s', a')
+    over: Any  # bool [R]
+    valid: Any  # bool [R]: false where nothing was done
+    step_size: Any  # float64 [R]
+
+
+def learn(weights: Any, m: Memory, t: Transition, gamma: float, decay: float, kind: int, errors: Any) -> None:
+    """w += step_size / T * error * trace, error = r + discount * Q(s', a') - Q(s, a), row after row -> errors [R]."""
+    actions, grids = weights.shape[2], t.tiles.shape[1]
+    rows = t.tiles.shape[0] // weights.shape[0]
+    for r in range(t.tiles.shape[0]):
+        errors[r] = 0.0
+        if not t.valid[r]:
+            continue
+        w, a, rate = weights[r // rows], t.action[r], t.step_size[r] / grids
+        value, seen = 0.0, 0.0
+        for i in range(grids):
+            value += w[t.tiles[r, i], a]
+        following = 0.0 if t.discount[r] == 0.0 else t.following[r]
+        errors[r] = t.reward[r] + t.discount[r] * following - value
+        fade(m, r, gamma * decay)
+        for i in range(grids):
+            seen += m.trace[r, t.tiles[r, i] * actions + a]
+        for i in range(grids):
+            mark(m, r, t.tiles[r, i] * actions + a, kind, rate * seen)
+        luck = value - m.old[r] if kind == DUTCH else 0.0
+        for j in range(m.size[r]):
+            place = m.listed[r, j]
+            w[place // actions, place % actions] += rate * (errors[r] + luck) * m.trace[r, place]
+        if kind == DUTCH:
+            for i in range(grids):
+                w[t.tiles[r, i], a] -= rate * luck
+            m.old[r] = following
+        if t.over[r]:
+            forget(m, r)
+
+
+def fade(m: Memory, r: int, factor: float) -> None:
+    """Shrink all traces of an environment, and let go of the faint ones."""
+    j = 0
+    while j < m.size[r]:
+        place = m.listed[r, j]
+        m.trace[r, place] *= factor
+        if abs(m.trace[r, place]) < FAINT:  # Dutch ones may be below 0
+            m.trace[r, place] = 0.0
+            m.size[r] -= 1
+            m.listed[r, j] = m.listed[r, m.size[r]]
+        else:
+            j += 1
+
+
+def mark(m: Memory, r: int, place: int, kind: int, share: float) -> None:
+    """Begin or renew the trace of a tile that was just left; share: the step size times the traces of all of them."""
+    before = m.trace[r, place]
+    if before == 0.0:
+        m.listed[r, m.size[r]] = place
+        m.size[r] += 1
+    after = before + 1.0
+    if kind == REPLACING:
+        after = 1.0
+    elif kind == DUTCH:
+        after = before + 1.0 - share
+    m.trace[r, place] = after
+
+
+def forget(m: Memory, r: int) -> None:
+    """End all traces of an environment."""
+    for j in range(m.size[r]):
+        m.trace[r, m.listed[r, j]] = 0.0
+    m.size[r] = 0
+    m.old[r] = 0.0
+
+
+@register
+@dataclass(frozen=True)
+class LinearSARSA:
+    """Semi-gradient SARSA(lambda) over tiles.
+
+    gamma: discount in [0, 1]. step_size: in [0, 1], shared among the tilings, a number or a schedule in steps or episodes.
+    explore: EpsilonGreedy, Greedy or Boltzmann. lambda_: in [0, 1]. traces: "replacing", "accumulating" or "dutch". tilings,
+    tiles: how many grids, and how many tiles each has along an axis. bounds: (lowest, highest) of each number, where the
+    observation space has none. All weights begin at 0, which is optimistic where rewards are negative.
+    """
+
+    gamma: float = 1.0
+    step_size: float | Schedule = 0.5
+    explore: Explore = field(default_factory=lambda: EpsilonGreedy(0.0))
+    lambda_: float = 0.9
+    traces: str = "replacing"
+    tilings: int = 8
+    tiles: int = 8
+    bounds: Bounds | None = None
+
+    def __post_init__(self) -> None:
+        check_number(self, "gamma", 1)
+        check_number(self, "lambda_", 1)
+        store(self, setting, "step_size", low=0.0, high=1.0, units=("steps", "episodes"))
+        if not isinstance(self.explore, Explore):
+            raise ArgumentError(f"explore must be EpsilonGreedy, Greedy or Boltzmann, not {shown(self.explore)}.")
+        check_expected(self)
+        check_count(self, "tilings")
+        check_count(self, "tiles")
+        store(self, choice, "traces", known=KINDS)
+        store(self, _bounds, "bounds", none=True)
+
+    def build(self, observation_space: Any, action_space: Any, seeds: Any = 1, device: str = "cpu") -> LinearAgent:
+        """The live agent, with weights of 0. Raises SpaceError for observations that are no Box of a few bounded numbers."""
+        return LinearAgent(self, observation_space, action_space, seeds, device)
+
+
+class LinearAgent:
+    """N seeds of weights [N, F, A], float64, on the CPU."""
+
+    def __init__(
+        self, description: LinearSARSA, observation_space: Any, action_space: Any, seeds: Any, device: str = "cpu"
+    ) -> None:
+        cpu_only(device, "Tiles live")
+        self.description = description
+        self.seeds = seeds_of(seeds)
+        self.actions, self.first_action = actions_of(action_space)
+        self.coding = coding_of(observation_space, description.tilings, description.tiles, description.bounds)
+        self.parts = parts_of(observation_space)
+        needed = len(self.seeds) * self.coding.features * self.actions * 8
+        if needed > MOST_BYTES:
+            raise ValueError(
+                f"The weights take {needed / 1e9:.1f} GB, more than the {MOST_BYTES / 1e9:.0f} GB allowed."
+            )
+        self.weights = np.zeros((len(self.seeds), self.coding.features, self.actions))
+        self._code = jit.compiled(code) or code
+        self._values = jit.compiled(values) or values
+
+    @explained("observations [N, B, D]")
+    def tiles(self, obs: Any) -> np.ndarray:
+        """Observations [N, B, D] -> the tiles that they lie in, int64 [N * B, T]. Raises ValueError for others, and for NaN."""
+        array = np.asarray(obs.cpu() if isinstance(obs, Tensor) else obs, np.float64)
+        axes = len(self.coding.low)
+        if array.ndim != 3 or array.shape[0] != len(self.seeds) or array.shape[2] != axes:
+            raise ValueError(
+                f"Observations are [N, B, {axes}] with N = {len(self.seeds)} seeds, not {list(array.shape)}."
+            )
+        if np.isnan(array).any():
+            raise ValueError("The observation has NaN in it.")
+        found = np.empty((array.shape[0] * array.shape[1], len(self.coding.shift)), np.int64)
+        self._code(self.coding, array.reshape(-1, axes), found)
+        return found
+
+    def worth(self, active: np.ndarray) -> Tensor:
+        """Tiles int64 [N * B, T] -> Q-values float64 [N, B, A]."""
+        q = np.empty((len(active), self.actions))
+        self._values(self.weights, active, q)
+        return torch.from_numpy(q).view(len(self.seeds), -1, self.actions)
+
+    def q(self, obs: Any) -> Tensor:
+        """Observations [N, B, D] -> float64 [N, B, A]."""
+        return self.worth(self.tiles(obs))
+
+    @property
+    def table(self) -> np.ndarray:
+        """Raises SpaceError: there is no value for each state where states are not counted."""
+        raise SpaceError("Tiles are for states that are not counted, so there is no table of them.")
+
+    loop = "linear"  # see `rl.run.run.LOOPS`
+    device = torch.device("cpu")
+
+    def state_values(self) -> None:
+        """Nothing: states are not counted."""
+
+    def state_visits(self) -> None:
+        """Nothing: states are not counted."""
+
+    def plane(self, k: int, points: int) -> Plane | None:
+        """The k-th seed's values over all that tiles cover; None unless observations are two numbers."""
+        if len(self.coding.low) != 2:
+            return None
+        high = self.coding.low + self.coding.tiles / self.coding.scale
+        x, y = (np.linspace(low, top, points) for low, top in zip(self.coding.low, high, strict=True))
+        grid = np.stack(np.meshgrid(x, y), -1).reshape(1, -1, 2)
+        q = self.q(np.repeat(grid, len(self.seeds), 0))[k].numpy()
+        return Plane(x, y, q.reshape(points, points, -1))
+
+    def graph(self) -> None:
+        """Nothing: there is no network."""
+
+    def summary(self) -> dict[str, str]:
+        """Nothing beside the settings."""
+        return {}
+
+    def why_no_model(self) -> None:
+        """Nothing: a model describes all that tiles do."""
+
+    def final_epsilon(self, horizon_steps: int) -> float | None:
+        """None: no exact reference is made for tiles."""
+        return None
+
+    def policy(self, k: int, spaces: tuple[Any, Any], settings: Mapping[str, Any]) -> NetworkPolicy:
+        """The policy of the k-th seed."""
+        return NetworkPolicy(self.description, self.weights_of(k), *spaces, **settings)
+
+    def allowed(self, obs: Any, mask: Tensor | None) -> Tensor | None:
+        """Which actions are allowed [N, B, A]: those of the mask, None for all."""
+        return mask
+
+    @explained("k, the place of one of its seeds")
+    def weights_of(self, k: int) -> dict[str, np.ndarray]:
+        """The k-th seed's weights, for a policy."""
+        return {"weights": self.weights[k]}
+
+    @explained("the weights of one seed by name")
+    def take_weights(self, weights: Mapping[str, np.ndarray]) -> None:
+        """Give all seeds the weights of one. Raises ValueError for those of other tiles."""
+        self.load_state_dict({"weights": np.stack([weights["weights"]] * len(self.seeds))})
+
+    def update(self, batch: Batch) -> Update:
+        """Raises ValueError: SARSA(lambda) learns from what it does next, which a batch does not tell."""
+        raise ValueError(
+            "LinearSARSA learns from what it does next, which a batch does not tell: train it by rl.train, or step by step with"
+            " run.advance()."
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"weights": self.weights}
+
+    @explained("the state that state_dict returned")
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over saved weights. Raises ValueError for another shape, or for NaN or infinite values."""
+        saved = state["weights"]
+        if saved.shape != self.weights.shape or saved.dtype != self.weights.dtype or not np.isfinite(saved).all():
+            raise ValueError(f"The saved weights must be finite float64 {list(self.weights.shape)}.")
+        self.weights[:] = saved
+
+
+def _bounds(value: Any, name: str, none: bool) -> Bounds:
+    """(lowest, highest) as tuples of floats. Raises ArgumentError for anything else."""
+    try:
+        low, high = (tuple(as_float(x) for x in part) for part in value)
+    except (TypeError, ValueError):  # nothing to unpack, or not two of them
+        low, high = (math.nan,), (math.nan,)
+    if len(low) != len(high) or not all(math.isfinite(x) for x in (*low, *high)):
+        raise ArgumentError(f"{name} are (lowest, highest), as many finite numbers each, or None, not {shown(value)}.")
+    return low, high
+
+
+add_presets("tiles", {"linear-sarsa": LinearSARSA()})

@@ -1,0 +1,50 @@
+"""The figures of a run."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from rl.run.run import Run
+from supervised.results import about, number, summary
+
+NEAR = 0.99  # a seed is near the optimum within this share of it
+
+
+def result(run: Run, episodes: int = 100) -> dict[str, Any]:
+    """The figures of a run: exact where the model is known, else by episodes. JSON values; what is unknown is None."""
+    exact = run.exact
+    figures: dict[str, Any] = {"evaluation": "exact" if exact is not None else f"{episodes} episodes a seed"}
+    if exact is None:
+        evaluation = run.evaluate(episodes)
+        figures |= {
+            "step_limit": evaluation.step_limit,
+            "return": summary(evaluation.per_seed, run.seeds, *evaluation.possible),
+        }
+        return figures | _about(run)
+    policies = exact.policies(run.agent)
+    value = exact.value(policies)
+    figures |= {
+        "step_limit": exact.horizon,
+        "return": summary(value, run.seeds, run.rewards.returns(exact.horizon)[0], exact.best),
+        "best_possible": exact.best,
+        "best_stationary": number(exact.stationary),
+        "gap_to_best_possible": number(exact.best - value.mean()),
+        "gap_to_best_stationary": number(exact.stationary - value.mean()),
+        "seeds_near_best_stationary": near(value, exact.stationary),
+    }
+    if exact.model.success is not None:
+        figures["success"] = summary(exact.success(policies), run.seeds, 0.0, 1.0)
+    return figures | _about(run)
+
+
+def near(value: np.ndarray, optimum: float) -> int | None:
+    """How many seeds lie within 99 % of the optimum (of its size, where it is negative)."""
+    return None if math.isnan(optimum) else int((value >= optimum - (1 - NEAR) * abs(optimum) - 1e-12).sum())
+
+
+def _about(run: Run) -> dict[str, Any]:
+    configuration = {**run.config(), "horizon_steps": run.horizon_steps, "cadence": run.cadence}
+    return {"steps": run.step, "seeds": list(run.seeds), "configuration": configuration, **about()}

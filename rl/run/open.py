@@ -1,0 +1,85 @@
+"""How `rl.train` comes by its run: a new one, one that goes on in place, or the one that lies in a folder."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from envs.source import EnvLike, source
+from rl.core import registry
+from rl.core.registry import Description
+from rl.run.run import Run, restored, start
+from supervised import checkpoint
+from supervised.checkpoint import CheckpointError, Saved
+from supervised.session import Session
+from supervised.validate import integer, seeds_of
+
+
+def folder(env: EnvLike | Run, logdir: str | Path | None) -> str | Path | None:
+    """Where curves and checkpoints go: `logdir`, or where those of a run that goes on are already."""
+    return env.logdir if logdir is None and isinstance(env, Run) else logdir
+
+
+def opened(
+    env: EnvLike | Run,
+    agent: Description | None,
+    steps: int,
+    seeds: int | Iterable[int],
+    session: Session,
+    resume: bool,
+    settings: dict[str, Any],
+) -> Run:
+    """The run to train. settings: envs_per_seed, workers, device and env_kwargs, as in `rl.train`.
+
+    Raises ValueError for arguments that contradict each other, CheckpointError for a folder that holds another run.
+    """
+    if isinstance(env, Run):
+        if agent is not None or settings["env_kwargs"] is not None or resume:
+            raise ValueError("A run that goes on has its environment, agent and seeds already: give it steps alone.")
+        return _in_place(env, session)
+    if agent is None:
+        raise ValueError("The agent is missing: give a description such as rl.QLearning().")
+    saved = session.newest(resume)
+    if saved is None:
+        return start(env, agent, seeds, steps=steps, **settings)
+    return _resumed(saved, env, agent, seeds, session.folder, settings)
+
+
+def _in_place(run: Run, session: Session) -> Run:
+    """A run that goes on, in the folder that it has already or in a new one."""
+    if run.logdir is not None and session.folder is not None and session.folder.resolve() == run.logdir.resolve():
+        session.check_unchanged(run.curves, run.step)
+    else:
+        session.newest(resume=False)
+        run.curves = {}
+    return run
+
+
+def _resumed(
+    saved: Saved, env: EnvLike, agent: Description, seeds: Any, place: Path | None, settings: dict[str, Any]
+) -> Run:
+    """The run that was saved in the folder `place`. Raises CheckpointError where it has other settings than are given now."""
+    where = source(env, settings.pop("env_kwargs"))
+    wanted = {
+        "env": where.description or {"name": where.name},
+        "agent": registry.to_json(agent),
+        "seeds": list(seeds_of(seeds)),
+        "envs_per_seed": integer(settings.pop("envs_per_seed"), "envs_per_seed", 1),
+    }
+    changed = checkpoint.differences(_config(saved), wanted)
+    if changed:
+        lines = "; ".join(f"{field} was {old!r} and is now {new!r}" for field, old, new in changed)
+        raise CheckpointError(
+            f"The run in {place} was made with other settings: {lines}. Start a new one in another logdir."
+        )
+    return restored(saved, where, **registry.functions_of(agent), **settings)
+
+
+def _config(saved: Saved) -> Any:
+    """What a saved run is, as `Run.config` would say it today. What cannot be read is left as it is: it differs."""
+    config: Any = saved.meta.get("config")
+    with contextlib.suppress(KeyError, TypeError, ValueError, AttributeError):
+        return {**config, "agent": registry.current(config["agent"])}
+    return config

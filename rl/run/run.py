@@ -1,0 +1,392 @@
+"""A run: N seeds of an agent in an environment, that can go on, be evaluated, saved and loaded."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from torch import Tensor
+
+import envs
+from envs import tables
+from envs.contract import raised_by_environment
+from envs.repeatable import why_not_repeatable
+from envs.running import Statistics
+from envs.source import EnvLike, Source, from_description, source
+from rl import networks
+from rl._version import __version__
+from rl.core import registry
+from rl.core.policy import NetworkPolicy, TablePolicy
+from rl.core.protocols import Backend, LiveAgent, Loop
+from rl.core.registry import Description
+from rl.core.spaces import SpaceError, space_from_json, space_to_json
+from rl.deep.loops.replay import OffPolicy
+from rl.explore import EPSILON_GREEDY, UPPER_BOUND
+from rl.linear.loop import Linear
+from rl.run import divergence
+from rl.run.exact import Evaluation, Exact, exact_of
+from rl.run.local import Local
+from rl.run.returns import UNKNOWN, ModelRewards, StepRewards, rewards_of
+from rl.tabular.loop import Online
+from supervised import checkpoint, validate
+from supervised.checkpoint import CheckpointError
+from supervised.device import choose
+from supervised.events import Curves
+from supervised.validate import ArgumentError, integer, is_whole, optional, seeds_of, shown, unwrap
+
+DEFAULT_HORIZON = 100_000
+DEFAULT_ADVANCE = 1_000
+# What putting back a state that does not fit may raise, an environment's own complaints about a replayed action included.
+DAMAGE = (
+    KeyError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    IndexError,
+    RuntimeError,
+    OverflowError,
+    AssertionError,
+    gym.error.Error,
+)
+
+
+# The loop that trains an agent, by the name that the agent gives.
+LOOPS: dict[str, Callable[..., Loop]] = {"tabular": Online, "linear": Linear, "replay": OffPolicy}
+
+
+class Run:
+    """Made by `rl.start`, `rl.train` or `rl.load`."""
+
+    def __init__(
+        self,
+        where: Source,
+        description: Description,
+        seeds: tuple[int, ...],
+        envs_per_seed: int,
+        horizon_steps: int,
+        workers: int | None = None,
+        device: str = "auto",
+    ) -> None:
+        self.where, self.description = where, description
+        envs_per_seed = validate.envs_per_seed(envs_per_seed, len(seeds))
+        workers = optional(integer, workers, "workers", 1)
+        self.seeds, self.envs_per_seed, self.horizon_steps = seeds, envs_per_seed, horizon_steps
+        self.model, self.no_model, spaces = _look(where)
+        try:
+            self.agent: LiveAgent = description.build(*spaces, seeds=seeds, device=device)
+        except SpaceError as error:
+            raise SpaceError(str(error).replace("The environment", where.name, 1)) from None
+        self.spaces = spaces
+        why = self.agent.why_no_model()
+        if why is not None:
+            self.model, self.no_model = None, why
+        place = self.agent, where, self.model, seeds, envs_per_seed, horizon_steps, workers
+        self.local = Local(self.agent, LOOPS[self.agent.loop](*place), where, self.model)
+        self.backend: Backend = self.local  # where the seeds live now
+        self.regret = np.zeros(len(seeds))
+        self.diverged = np.zeros(len(seeds), np.bool_)  # whose values have exceeded what rewards allow, as was said
+        self.logdir: Path | None = None
+        self.cadence: dict[str, int] = {}
+        self.steps_per_second = 0.0  # of the last call of rl.train, all seeds summed, with its logging
+        self.curves: dict[str, Any] = {}  # what the last checkpoint knew of the event files: `Logger.state_dict`
+
+    @property
+    def step(self) -> int:
+        """Environment steps so far, per seed."""
+        return self.backend.step
+
+    @property
+    def loop(self) -> Any:
+        """What takes the steps in this process."""
+        return self.local.loop
+
+    def advance(self, steps: int = DEFAULT_ADVANCE) -> dict[str, Tensor]:
+        """Take `steps` more environment steps a seed, learning all the while -> metrics, each [N].
+
+        With E environments a seed, whole rounds of E steps are taken. How the steps are cut into calls changes nothing.
+        """
+        metrics = self.backend.advance(check_steps(steps))
+        found = divergence.exceeding(metrics) & ~self.diverged
+        if found.any():
+            self.diverged |= found
+            told = divergence.sentence(self.description, self.seeds, found, metrics, self.step)
+            warnings.warn(told, RuntimeWarning, stacklevel=2)
+        return metrics
+
+    def episodes(self) -> dict[str, Tensor]:
+        """Mean return and length of each seed's last 100 episodes, each [N]; NaN before one has ended.
+
+        Where info["episode"] gives returns (RecordEpisodeStatistics, below a wrapper that alters rewards, say), their mean
+        is rollout/recorded_ep_rew_mean; rollout/ep_rew_mean is of the rewards that the agent learns from.
+        """
+        return self.backend.episodes()
+
+    def statistics(self) -> list[Statistics] | None:
+        """The running statistics that each seed's wrappers keep now (NormalizeObservation), pooled over its environments.
+
+        None where there are none, or they cannot be read (in the processes of an AsyncVectorEnv).
+        """
+        return self.backend.statistics()
+
+    @cached_property
+    def exact(self) -> Exact | None:
+        """The exact optimum and the exact value of the policies, where the environment's model is known."""
+        if self.model is None or self.agent.state_values() is None:
+            return None
+        return exact_of(self.agent, self.model, self.horizon_steps)
+
+    @cached_property
+    def rewards(self) -> StepRewards | ModelRewards:
+        """What is known of the environment's rewards; of one seed, whose mean has no interval, no environment is made to see."""
+        return UNKNOWN if len(self.seeds) == 1 and self.model is None else rewards_of(self.where, self.model)
+
+    def evaluate(self, episodes: int = 100, step_limit: int | None = None) -> Evaluation:
+        """Greedy episodes of each seed in environments of its own; the same numbers at each call with the same values."""
+        found: Evaluation = self.backend.evaluate(episodes, step_limit)
+        return dataclasses.replace(found, possible=self.rewards.returns(found.step_limit))
+
+    def policy(self, seed: int | str | None = None) -> TablePolicy | NetworkPolicy:
+        """The greedy policy of a seed (its value, not its place); None: the first; "best": the best by evaluation."""
+        if seed is None:
+            seed = self.seeds[0]
+        elif isinstance(seed, str) and seed == "best":
+            seed = self._best_seed()
+        plain = unwrap(seed)
+        if not is_whole(plain) or plain not in self.seeds:
+            known = ", ".join(map(str, self.seeds[:20])) + ", ..." * (len(self.seeds) > 20)
+            raise ArgumentError(f"This run has the seeds {known}; {shown(seed)} is none of them.")
+        k = self.seeds.index(int(plain))
+        explore: Any = self.description.explore
+        level = float(self.backend.exploration()[k])
+        statistics = self.statistics()
+        own = None if statistics is None else statistics[k]
+        rest = {"seed": self.seeds[k], "explore": explore.kind, "level": level, "statistics": own}
+        if explore.kind == UPPER_BOUND:  # it needs the counts, which stay behind: what is left is greedy
+            rest |= {"explore": EPSILON_GREEDY, "level": 0.0}
+        return self.agent.policy(k, self.spaces, rest)  # type: ignore[no-any-return]  # one of two
+
+    def _best_seed(self) -> int:
+        if self.exact is not None:
+            values, how = self.exact.value(self.exact.policies(self.agent)), "exact value"
+        else:
+            values, how = self.evaluate(100).per_seed, "mean return of 100 episodes"
+        k = int(values.argmax())
+        print(
+            f"Seed {self.seeds[k]} is the best of {len(self.seeds)} by {how} ({values[k]:.4f}; their mean is"
+            f" {values.mean():.4f}). The best of several flatters: report the mean.",
+            file=sys.stderr,
+        )
+        return self.seeds[k]
+
+    def config(self) -> dict[str, Any]:
+        """What the run is, as JSON values: a resumed run must have the same."""
+        return {
+            "env": self.where.description or {"name": self.where.name},
+            "agent": registry.to_json(self.description),
+            "seeds": list(self.seeds),
+            "envs_per_seed": self.envs_per_seed,
+        }
+
+    def save(self, path: str | Path) -> None:
+        """Write everything that the run needs to go on, bit for bit, to one safetensors file; data only."""
+        meta = {
+            "kind": "run",
+            "package": __version__,
+            "config": self.config(),
+            "horizon_steps": self.horizon_steps,
+            "step": self.step,
+            "spaces": [space_to_json(space) for space in self.spaces],
+            "model": None if self.model is None else model_digest(self.model),
+            "cadence": self.cadence,
+            "curves": self.curves,
+        }
+        checkpoint.save(
+            validate.path(path, "path"),
+            {**self.backend.state(), "regret": self.regret, "diverged": self.diverged},
+            meta,
+        )
+        self.backend.on_checkpoint(Path(path))
+
+    def state(self) -> dict[str, Any]:
+        """Where the agent and the loop are: arrays and lists begin with the seeds."""
+        return self.backend.state()
+
+    def _restore(self, state: Mapping[str, Any], meta: Mapping[str, Any]) -> None:
+        mine = None if self.model is None else model_digest(self.model)
+        spaces = [space_to_json(space_from_json(space)) for space in meta["spaces"]]  # as they are written today
+        if spaces != [space_to_json(space) for space in self.spaces] or meta["model"] != mine:
+            raise CheckpointError(
+                f"The checkpoint was made in another environment: {self.where.name} as it is here has other spaces, rewards or"
+                " transitions than the one that was saved."
+            )
+        self.local.restore(state)
+        self.regret[:] = state["regret"]
+        self.diverged[:] = state.get("diverged", False)  # older versions did not save it
+        self.cadence = {str(k): int(v) for k, v in meta["cadence"].items()}
+        self.curves = dict(meta["curves"] if meta["format"] > 1 else state["curves"])
+        Curves.of(self.curves)  # raises ValueError where they are damaged
+
+
+def start(
+    env: EnvLike | Source,
+    description: Description,
+    seeds: int | Iterable[int] = 1,
+    *,
+    steps: int | None = None,
+    envs_per_seed: int = 1,
+    workers: int | None = None,
+    device: str = "auto",
+    env_kwargs: Mapping[str, Any] | None = None,
+) -> Run:
+    """A run at step 0, for a loop of your own: `while run.step < n: metrics = run.advance()`.
+
+    steps: what schedules without a horizon of their own span (100 000 if not given). The rest is as in `rl.train`.
+    """
+    registry.check(description)
+    numbers = seeds_of(seeds)
+    horizon = check_steps(DEFAULT_HORIZON if steps is None else steps)
+    return Run(source(env, env_kwargs), description, numbers, envs_per_seed, horizon, workers, device)
+
+
+def check_steps(steps: Any, name: str = "steps") -> int:
+    """`steps` as an int from 1 on; 1e6 is accepted for 1 000 000. Raises ArgumentError for anything else."""
+    return integer(steps, name, 1, floats=True)
+
+
+def load(
+    path: str | Path,
+    env: EnvLike | Source | None = None,
+    network: Any = None,
+    *,
+    mask: Any = None,
+    env_kwargs: Mapping[str, Any] | None = None,
+    workers: int | None = None,
+    device: str = "auto",
+) -> Run:
+    """Read what `run.save` wrote -> a run that can go on.
+
+    env: needed when the run was made with a function, which no file can hold; network and mask likewise.
+    Raises CheckpointError for a file that is cut short, foreign, of a newer format, or made in another environment. Nothing
+    in the file is run or imported.
+    """
+    path, workers = validate.path(path, "path"), optional(integer, workers, "workers", 1)
+    choose(device)
+    saved = checkpoint.Saved(path, *checkpoint.load(path))
+    return restored(saved, env, network, mask=mask, env_kwargs=env_kwargs, workers=workers, device=device)
+
+
+def restored(
+    saved: checkpoint.Saved,
+    env: EnvLike | Source | None = None,
+    network: Any = None,
+    *,
+    mask: Any = None,
+    env_kwargs: Mapping[str, Any] | None = None,
+    workers: int | None = None,
+    device: str = "auto",
+) -> Run:
+    """The run that a checkpoint holds which was read already; see `load`."""
+    path, state, meta = saved
+    if meta.get("kind") != "run":
+        raise CheckpointError(f"{path} holds a {meta.get('kind')}, not a run. Read a policy with rl.load_policy.")
+    if network is not None:
+        networks.check(network)
+    try:
+        config = meta["config"]
+        if env is None and "id" not in config["env"]:
+            raise CheckpointError(
+                f"{path} was made with an environment that no file can hold ({config['env']['name']}): hand it over again as"
+                " env=..."
+            )
+        where = from_description(config["env"]) if env is None else source(env, env_kwargs)
+        description = registry.from_json(config["agent"], network=network, mask=mask)
+        if network is not None and "network" not in registry.functions_of(description):
+            raise CheckpointError(
+                "network=... was given, but the agent in this file was made without a function for it."
+            )
+        if registry.name_of(description) not in registry.AGENTS:
+            raise CheckpointError(f"{path} names no agent.")
+        numbers = seeds_of(config["seeds"])
+        run = Run(
+            where, description, numbers, config["envs_per_seed"], check_steps(meta["horizon_steps"]), workers, device
+        )
+        run._restore(state, meta)
+    except registry.NotHere as error:
+        raise CheckpointError(f"{path} holds no code. {error}") from error
+    except (CheckpointError, envs.EnvError):
+        raise
+    except DAMAGE as error:
+        if raised_by_environment(error):  # while its episode was replayed
+            raise
+        if network is not None or mask is not None:
+            raise CheckpointError(f"{path} does not go with the function given, or is damaged: {error}") from error
+        raise CheckpointError(f"{path} is a damaged checkpoint: {error}{checkpoint.hint(path)}") from error
+    return run
+
+
+def model_digest(model: tables.Model) -> str:
+    """A fingerprint of a model: the same for the same process, whatever it is called."""
+    sha = hashlib.sha256(repr((model.limit, model.step_draws, model.reset_draws)).encode())
+    for name, value in sorted(vars(model).items()):
+        if name != "mask" and isinstance(value, np.ndarray):
+            sha.update(name.encode() + np.ascontiguousarray(value).tobytes())
+    return sha.hexdigest()[:32]
+
+
+def _look(where: Source) -> tuple[tables.Model | None, str, tuple[Any, Any]]:
+    """The model of an environment (None, with the reason, if it has none) and its spaces.
+
+    At most one environment is open at a time, and none in the end.
+    """
+    if where.vector is not None:
+        spaces = where.vector.single_observation_space, where.vector.single_action_space
+        return None, "a VectorEnv is stepped as it is", spaces
+    began = time.perf_counter()
+    env = where.make()
+    spaces = env.observation_space, env.action_space
+    try:
+        model = tables.read(env)
+    except tables.NotATable as reason:
+        why = str(reason)
+    except BaseException:
+        env.close()
+        raise
+    else:
+        env.close()
+        _check_same(where, model)
+        return model, "", spaces
+    if not isinstance(spaces[1], gym.spaces.Discrete):
+        env.close()
+        return None, why, spaces
+    if hasattr(env.unwrapped, "P"):  # it may have been driven already
+        env.close()
+        env = where.make()
+    fault = why_not_repeatable(env, where.make, began)
+    if fault is not None:
+        warnings.warn(f"{where.name} {fault}", RuntimeWarning, stacklevel=4)
+    return None, why, spaces
+
+
+def _check_same(where: Source, model: tables.Model) -> None:
+    """Raise EnvError where an environment that is made again has another model."""
+    env = where.make()
+    try:
+        same = model.same_as(tables.read(env))
+    except tables.NotATable:
+        same = False
+    finally:
+        env.close()
+    if not same:
+        raise envs.EnvError(
+            f"{where.name} is another environment each time it is made (a random map, perhaps), so seeds could not be compared"
+            " nor policies evaluated in it. Fix it, for instance with desc=..."
+        )

@@ -1,0 +1,103 @@
+"""What a worker process of `rl.run.processes` does: take over seeds, then carry out commands until the pipe is closed."""
+
+from __future__ import annotations
+
+import contextlib
+import pickle
+import warnings
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from typing import Any
+
+import gymnasium as gym
+import torch
+
+from envs.source import Source, source
+from rl.run.run import Run
+
+# What the process runs first, before the imports, which take seconds. Interrupts are for the parent to answer. When the parent
+# dies, however busy or stopped the worker is, the kernel kills it; where there is no such kernel, a thread looks.
+BOOT = """
+import ctypes, os, signal, sys, threading, time
+for number in (signal.SIGINT, signal.SIGTERM):
+    signal.signal(number, signal.SIG_IGN)
+descriptor, parent = map(int, sys.argv[1:])
+def watch():
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
+PR_SET_PDEATHSIG = 1
+if sys.platform != "linux" or ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGKILL)):
+    threading.Thread(target=watch, daemon=True).start()
+elif os.getppid() != parent:
+    os._exit(1)
+from rl.run.worker import serve
+serve(descriptor)
+"""
+
+
+def serve(descriptor: int) -> None:
+    """Answer on the pipe of a file descriptor, each command with (True, result) or (False, exception)."""
+    pipe: Connection[Any, Any] = Connection(descriptor)
+    with contextlib.suppress(EOFError, OSError):
+        data = pipe.recv_bytes()
+        try:
+            torch.set_num_threads(1)
+            (described, made), description, seeds, envs_per_seed, horizon, device, state = pickle.loads(data)
+            with warnings.catch_warnings():  # whoever started it has given them already
+                warnings.simplefilter("ignore")
+                run = Run(_source(described, made), description, seeds, envs_per_seed, horizon, None, device)
+            run.local.restore(state)
+        except Exception as error:  # all of it goes to whoever asked, and is raised there
+            send(pipe, (False, _sendable(error)))
+            return
+        commands: dict[str, Callable[..., Any]] = {
+            "advance": lambda steps: (run.backend.advance(steps), run.step)[::-1],
+            "metrics": run.backend.metrics,
+            "episodes": run.backend.episodes,
+            "exploration": run.backend.exploration,
+            "reset_metrics": run.backend.reset_metrics,
+            "evaluate": run.evaluate,
+            "statistics": run.statistics,
+            "diagnostics": run.backend.diagnostics,
+            "state": run.backend.state,
+            "agent": run.agent.state_dict,
+        }
+        send(pipe, (True, None))
+        while True:
+            command, arguments = receive(pipe)
+            try:
+                answer = True, commands[command](*arguments)
+            except Exception as error:  # likewise
+                answer = False, _sendable(error)
+            send(pipe, answer)
+
+
+def send(pipe: Connection[Any, Any], message: Any) -> None:
+    # Not pipe.send: torch has taught that one to hand tensors over by other ways, which these processes do not share.
+    pipe.send_bytes(pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL))
+
+
+def receive(pipe: Connection[Any, Any]) -> Any:
+    return pickle.loads(pipe.recv_bytes())
+
+
+def _sendable(error: Exception) -> Exception:
+    """The error itself, or, where it cannot be sent, one that says the same."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:  # whatever a user's error does when it is pickled
+        plain = RuntimeError(f"{type(error).__name__}: {error}")
+        for note in getattr(error, "__notes__", ()):
+            plain.add_note(note)
+        return plain
+    return error
+
+
+def _source(described: dict[str, Any] | None, made: Any) -> Source:
+    """The environment: by its id and settings, entered into Gymnasium's registry if it is not there; or what a function makes."""
+    if described is None:
+        return source(made)
+    if made is not None:
+        gym.registry.setdefault(described["id"], made)
+    return source(described["id"], described["kwargs"])

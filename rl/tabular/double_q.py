@@ -1,0 +1,66 @@
+"""Double Q-learning: two tables, each of which says what the other's best action is worth, so that luck is not believed twice.
+
+van Hasselt (2010), algorithm 1; Sutton and Barto (2018), section 6.7, equation 6.10.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+
+from rl.core.registry import add_presets, register
+from rl.explore import greedy_action
+from rl.tabular.agent import Moment, Tabular
+
+
+class TwoTables(NamedTuple):
+    """Two estimates, and their mean, which is acted upon."""
+
+    q: Any  # float64 [S, A], the mean of both
+    visits: Any  # int64 [S, A]
+    one: Any  # float64 [S, A]
+    two: Any  # float64 [S, A]
+    mask: Any = None  # float64 [S, A], added to q: 0 where an action is allowed, -infinity where not; None: all are
+
+
+def learn(table: TwoTables, t: Moment, rng: Any) -> float:
+    """A coin decides which table learns: Q1(s, a) <- Q1(s, a) + step_size * (r + discount * Q2(s', argmax Q1(s', .)) - Q1(s, a)).
+
+    -> the TD error. Ties of the argmax go to the first.
+    """
+    first = rng.random() < 0.5
+    target = t.reward
+    error: float = 0.0
+    if first:
+        if t.discount != 0.0:
+            target += t.discount * table.two[t.s2, greedy_action(table.one, t.s2, 0.0, False, table.mask)]
+        error = target - table.one[t.s, t.a]
+        table.one[t.s, t.a] += t.step_size * error
+    else:
+        if t.discount != 0.0:
+            target += t.discount * table.one[t.s2, greedy_action(table.two, t.s2, 0.0, False, table.mask)]
+        error = target - table.two[t.s, t.a]
+        table.two[t.s, t.a] += t.step_size * error
+    table.q[t.s, t.a] = 0.5 * (table.one[t.s, t.a] + table.two[t.s, t.a])
+    return error
+
+
+@register
+@dataclass(frozen=True)
+class DoubleQ(Tabular):
+    """Double Q-learning; for its settings see `Tabular`. Each of the two tables learns from half of the steps."""
+
+    rule = staticmethod(learn)
+    respects_masks: ClassVar[bool] = True
+    memory: ClassVar[type] = TwoTables
+
+    def tables(self, states: int, actions: int) -> dict[str, np.ndarray]:
+        return {name: np.zeros((states, actions)) for name in ("one", "two")}
+
+    def begin(self, tables: dict[str, np.ndarray]) -> None:
+        tables["one"][:] = tables["two"][:] = tables["q"]
+
+
+add_presets("learning from one step", {"double-q": DoubleQ()})

@@ -1,0 +1,380 @@
+"""Ways to take the steps of an online run: over a finite model, over single environments, over a VectorEnv."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from envs import tables
+from envs.member import Member, member_seed
+from envs.rows import rows_of
+from envs.source import Source
+from rl import masked
+from rl.core import jit
+from rl.core.spaces import StateIndex
+from rl.masked import as_mask
+from rl.tabular.kernel import STEPS_DONE, absorb, act, loop
+
+if TYPE_CHECKING:
+    from rl.tabular.loop import Online
+
+# Steps that one call of the compiled loop may take, so that an interrupt is never waited for long.
+CHUNK = 1_000_000
+TASKS_PER_THREAD = 4
+NOTHING = object()  # what was noted of a state that was not seen
+
+
+def apart(n: int, width: int, kind: type) -> np.ndarray:
+    """Zeros [n, width] whose rows share no cache line: threads that write to neighbouring rows would slow each other."""
+    line = 128 // np.dtype(kind).itemsize
+    return np.zeros((n, -(-width // line) * line), kind)[:, :width]
+
+
+def view(array: np.ndarray) -> Any:
+    """What plain Python reads and writes an array's numbers by, several times faster than by the array itself."""
+    return memoryview(array)  # type: ignore[arg-type]  # numpy's types do not say that arrays are buffers
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class Walk:
+    """A way to take steps. `kind` is what a checkpoint calls it."""
+
+    kind: str
+
+    def __init__(self, run: Online) -> None:
+        self.run = run
+        self.within: set[int] = set()  # places of the seeds that an exception left within a step
+
+    def begin(self) -> None: ...
+
+    def recover(self) -> None:
+        """After an exception within a step: begin fresh episodes where it struck."""
+
+    def take(self, target: int) -> None:
+        """Step every seed until it has taken `target` steps."""
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+class ModelWalk(Walk):
+    """Over a finite model, compiled, seeds side by side on `workers` threads (None: all cores).
+
+    Without numba the same functions run uncompiled.
+    """
+
+    kind = "a finite model"
+
+    def __init__(self, run: Online, model: tables.Model, workers: int | None) -> None:
+        super().__init__(run)
+        self.model = model
+        n, e = len(run.seeds), run.envs_per_seed
+        self.elapsed, self.state = apart(n, e, np.int64), apart(n, e, np.int64)
+        rows = [[member_seed(seed, i) for i in range(e)] for seed in run.seeds]
+        self.generators = [tuple(np.random.Generator(np.random.PCG64(seed)) for seed in row) for row in rows]
+        parts = {**run.parts, "world_step": tables.model_step, "world_reset": tables.model_reset}
+        if model.mask is not None:
+            parts |= masked.RULES
+        fast = jit.compiled(loop, **parts)
+        self.loop = fast or jit.specialise(loop, **parts)
+        self.wrap: Callable[[np.ndarray], Any] = (lambda array: array) if fast else view
+        # A signal is answered after a compiled call, an exception of the rule's own leaves it within a step.
+        self.leaves: tuple[type[BaseException], ...] = (Exception,) if fast else (BaseException,)
+        self.threads = min(workers or cores(), n) if fast else 1
+        self.pool = ThreadPoolExecutor(self.threads) if self.threads > 1 else None
+        # Several seeds a task, since handing over a task takes a while; several tasks a thread, since one may be slower.
+        self.tasks = np.array_split(np.arange(n), min(n, TASKS_PER_THREAD * self.threads))
+        self.prepared: list[Any] = []  # what the loop of each seed is called with
+        self.entry: Callable[..., None] = self.loop  # its machine code, once the arguments are there
+
+    def _world(self, k: int) -> tables.World:
+        world = tables.world_of(self.model, self.state[k], self.elapsed[k], self.generators[k])
+        arrays = {name: self.wrap(value) for name, value in world._asdict().items() if isinstance(value, np.ndarray)}
+        return world._replace(**arrays)
+
+    def begin(self) -> None:
+        for k in range(len(self.run.seeds)):
+            self._begin_seed(k)
+
+    def _begin_seed(self, k: int) -> None:
+        world = self._world(k)
+        for e in range(self.run.envs_per_seed):
+            self.run.actor.state[k, e] = tables.model_reset(world, e)
+
+    def recover(self) -> None:
+        for k in sorted(self.within):
+            _warn_of_fresh_episodes(self.model.name, self.run.seeds[k], int(self.run.actor.counters[k, STEPS_DONE]))
+            self._begin_seed(k)
+            self.run.begin_anew(k)
+        self.within.clear()
+
+    def take(self, target: int) -> None:
+        if not self.prepared:
+            self._prepare()
+        stopped: list[BaseException] = []
+
+        def seeds(task: np.ndarray) -> None:
+            for k in task.tolist():
+                self._take(k, target, stopped)
+
+        try:
+            for _ in map(seeds, self.tasks) if self.pool is None else self.pool.map(seeds, self.tasks):
+                pass
+        except BaseException as reason:  # the other threads stop too, after what they are in
+            stopped.append(reason)
+            if self.pool is not None:
+                self.pool.shutdown(wait=True)
+                self.pool = ThreadPoolExecutor(self.threads)
+            raise
+
+    def _prepare(self) -> None:
+        for k in range(len(self.run.seeds)):
+            table, rules, actor, rng = self.run.of_seed(k, self.wrap)
+            self.prepared.append((table, rules, actor, self._world(k), rng))
+        self.entry = jit.entry(self.loop, 0, *self.prepared[0])
+
+    def _take(self, k: int, target: int, stopped: list[BaseException]) -> None:
+        chunk = max(1, CHUNK // self.run.agent.description.backups_per_step)
+        counters = self.run.actor.counters
+        while not stopped and (rounds := (target - int(counters[k, STEPS_DONE])) // self.run.envs_per_seed) > 0:
+            try:
+                self.entry(min(chunk, rounds), *self.prepared[k])
+            except self.leaves:
+                self.within.add(k)
+                raise
+
+    def state_dict(self) -> dict[str, Any]:
+        generators = [[rng.bit_generator.state for rng in row] for row in self.generators]
+        return {"elapsed": self.elapsed, "state": self.state, "generators": generators}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        for name, array in (("elapsed", self.elapsed), ("state", self.state)):
+            if state[name].shape != array.shape:
+                raise ValueError(
+                    f"The saved {name!r} has the shape {list(state[name].shape)}, not {list(array.shape)}."
+                )
+            array[:] = state[name]
+        if not np.array_equal(self.state, self.run.actor.state) or self.elapsed.min() < 0:
+            raise ValueError("The saved states of the environments contradict each other.")
+        for row, saved_row in zip(self.generators, state["generators"], strict=True):
+            for rng, saved in zip(row, saved_row, strict=True):
+                rng.bit_generator.state = saved
+
+
+class StepByStep(Walk):
+    """Over Gymnasium's environments, in plain Python: `act` and `absorb` are called step by step.
+
+    Both are made anew for masks when an environment forbids an action for the first time, so that the others cost nothing.
+    """
+
+    def __init__(self, run: Online) -> None:
+        super().__init__(run)
+        self.masked = False
+        # The mask of each state, of each seed, as last noted within this call of `take`.
+        self.noted: list[dict[int, Any]] = [{} for _ in run.seeds]
+        self._specialise()
+
+    def _specialise(self) -> None:
+        if self.masked:
+            self.run.agent.allow()
+        parts = {**self.run.parts, **(masked.RULES if self.masked else {})}
+        self.act, self.absorb = jit.specialise(act, **parts), jit.specialise(absorb, **parts)
+        self.parts = [self.run.of_seed(k, view) for k in range(len(self.run.seeds))]
+
+    def _forget(self) -> None:
+        """Forget what was noted of masks: the agent may learn of others between calls of `take`."""
+        for noted in self.noted:
+            noted.clear()
+
+    def _respect_masks(self) -> None:
+        if not self.masked:
+            self.masked = True
+            self._specialise()
+
+    def _allow(self, k: int, s: int, mask: np.ndarray | None) -> None:
+        """Note which actions are allowed in state s of the k-th seed; None: all."""
+        assert self.run.agent.mask is not None
+        self.run.agent.mask[k, s] = 0.0 if mask is None else as_mask(mask)
+        self.noted[k][s] = mask
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        if self.run.agent.mask is not None:
+            self._respect_masks()
+
+
+class PlainWalk(StepByStep):
+    """Over single environments, seed after seed."""
+
+    kind = "single environments"
+
+    def __init__(self, run: Online, members: list[Member]) -> None:
+        e = run.envs_per_seed
+        self.members = [members[k * e : k * e + e] for k in range(len(run.seeds))]
+        super().__init__(run)
+
+    def begin(self) -> None:
+        for k in range(len(self.members)):
+            self._begin_seed(k)
+
+    def _begin_seed(self, k: int) -> None:
+        for e, member in enumerate(self.members[k]):
+            self.run.actor.state[k, e] = member.reset()
+            if member.mask is not None:
+                self._respect_masks()
+
+    def recover(self) -> None:
+        for k in sorted(self.within):
+            steps = int(self.run.actor.counters[k, STEPS_DONE])
+            _warn_of_fresh_episodes(self.members[k][0].name, self.run.seeds[k], steps)
+            self._begin_seed(k)
+            self.run.begin_anew(k)
+        self.within.clear()
+
+    def take(self, target: int) -> None:
+        self._forget()
+        for k in range(len(self.members)):
+            rounds = (target - int(self.run.actor.counters[k, STEPS_DONE])) // self.run.envs_per_seed
+            try:
+                self._take(k, rounds)
+            except BaseException:
+                self.within.add(k)
+                raise
+
+    def _take(self, k: int, rounds: int) -> None:
+        """`rounds` steps in each environment of the k-th seed."""
+        members = list(enumerate(self.members[k]))
+        masked, noted, (table, rules, actor, rng) = self.masked, self.noted[k], self.parts[k]
+        act, absorb, state, action, counters = self.act, self.absorb, actor.state, actor.action, actor.counters
+        for _ in range(rounds):
+            for e, member in members:
+                if masked and noted.get(state[e], NOTHING) is not member.mask:
+                    self._allow(k, state[e], member.mask)
+                act(table, rules, actor, e, rng)
+            steps = counters[STEPS_DONE]
+            for e, member in members:
+                s2, reward, terminated, truncated = member.step(action[e])
+                if member.mask is not None and not masked:  # the first; `state`, `action` and `counters` stay
+                    self._respect_masks()
+                    masked, act, absorb, (table, rules, actor, rng) = True, self.act, self.absorb, self.parts[k]
+                if masked and noted.get(s2, NOTHING) is not member.mask:
+                    self._allow(k, s2, member.mask)
+                if absorb(table, rules, actor, e, steps, s2, reward, terminated, truncated, rng):
+                    state[e] = member.reset()
+                    if member.mask is not None and not masked:
+                        self._respect_masks()
+                        masked, act, absorb, (table, rules, actor, rng) = True, self.act, self.absorb, self.parts[k]
+            counters[STEPS_DONE] = steps + len(members)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"members": [member.state_dict() for row in self.members for member in row]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        super().load_state_dict(state)
+        e = self.run.envs_per_seed
+        for i, saved in enumerate(state["members"]):
+            place = divmod(i, e)
+            member = self.members[place[0]][place[1]]
+            if not member.load_state_dict(saved):  # a fresh episode
+                self.run.actor.state[place] = member.encode(member.obs)
+                self.run.begin_anew(place)
+
+
+class LockstepWalk(StepByStep):
+    """Over the rows of a VectorEnv, all seeds together."""
+
+    kind = "a VectorEnv"
+
+    def __init__(self, run: Online, where: Source, index: StateIndex) -> None:
+        self.index = index
+        self.rows = rows_of(where, run.seeds, run.envs_per_seed)
+        self.mask: np.ndarray | None = None  # bool [N, E, A], the actions allowed now; None: all
+        super().__init__(run)
+
+    def _states(self, obs: Any) -> np.ndarray:
+        shape = self.run.actor.state.shape
+        return self.index.many(obs, shape[0] * shape[1]).reshape(shape)
+
+    def _masks(self, mask: np.ndarray | None) -> np.ndarray | None:
+        if mask is None:
+            return None
+        self._respect_masks()
+        return mask.reshape(*self.run.actor.state.shape, -1)
+
+    def begin(self) -> None:
+        obs, mask = self.rows.reset()
+        self.run.actor.state[:] = self._states(obs)
+        self.mask = self._masks(mask)
+
+    def recover(self) -> None:
+        if self.within:
+            _warn_of_fresh_episodes(self.rows.name, self.run.seeds, self.run.step)
+            self.begin()
+            self.run.begin_anew(...)
+            self.run.actor.counters[:, STEPS_DONE] = self.run.actor.counters[:, STEPS_DONE].max()
+            self.within.clear()
+
+    def take(self, target: int) -> None:
+        self._forget()
+        try:
+            for _ in range((target - self.run.step) // self.run.envs_per_seed):
+                self._round()
+        except BaseException:
+            self.within.update(range(len(self.run.seeds)))
+            raise
+
+    def _round(self) -> None:
+        """One step in every environment."""
+        run = self.run
+        shape = run.actor.state.shape
+        for k, (table, rules, actor, rng) in enumerate(self.parts):
+            for e in range(run.envs_per_seed):
+                if self.masked:
+                    self._allow(k, actor.state[e], None if self.mask is None else self.mask[k, e])
+                self.act(table, rules, actor, e, rng)
+        row = self.rows.step(run.actor.action.reshape(-1))
+        next_mask, self.mask = self._masks(row.next_mask), self._masks(row.mask)
+        following, going_on = self._states(row.next_obs).tolist(), self._states(row.obs).tolist()
+        flags = row.reward, row.terminated, row.truncated
+        reward, terminated, truncated = (array.reshape(shape).tolist() for array in flags)
+        real = np.ones(shape, bool) if row.valid is None else row.valid.reshape(shape)
+        for k, (table, rules, actor, rng) in enumerate(self.parts):
+            steps = actor.counters[STEPS_DONE]
+            for e in range(run.envs_per_seed):
+                if real[k, e]:
+                    s2 = following[k][e]
+                    if self.masked:
+                        self._allow(k, s2, None if next_mask is None else next_mask[k, e])
+                    answer = s2, float(reward[k][e]), terminated[k][e], truncated[k][e]
+                    self.absorb(table, rules, actor, e, steps, *answer, rng)
+                actor.state[e] = going_on[k][e]
+            actor.counters[STEPS_DONE] = steps + run.envs_per_seed
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        super().load_state_dict(state)
+        warnings.warn(
+            f"{self.rows.name} is a VectorEnv, whose state cannot be saved: fresh episodes begin, and the run is not bit-equal"
+            " to one that was never stopped. Give an id or a function for that.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        self.begin()
+        self.run.begin_anew(...)
+
+
+def _warn_of_fresh_episodes(name: str, seeds: Any, step: int) -> None:
+    warnings.warn(
+        f"An exception stopped {name} (seed {seeds}) within a step, after {step:,} steps: fresh episodes begin there.",
+        RuntimeWarning,
+        stacklevel=4,
+    )

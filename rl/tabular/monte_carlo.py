@@ -1,0 +1,106 @@
+"""Monte-Carlo control: at an episode's end each pair learns from all that came after it.
+
+Sutton and Barto (2018), section 5.4: first-visit, and every-visit. Deviations: where an episode is cut short, not ended, what
+would have come is taken to be Q(s', a'), as elsewhere in this package; of an episode longer than the memory the first steps
+learn nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+
+from rl.core.registry import add_presets, register
+from rl.tabular.agent import Moment, OnPolicy, check_count
+from supervised.validate import flag, store
+
+
+class Episode(NamedTuple):
+    """A table, and the steps of each environment's episode, in a ring of L."""
+
+    q: Any  # float64 [S, A]
+    visits: Any  # int64 [S, A]
+    state: Any  # int64 [E, L]
+    action: Any  # int64 [E, L]
+    reward: Any  # float64 [E, L]
+    discount: Any  # float64 [E, L]
+    rate: Any  # float64 [E, L], the step size when the step was taken
+    time: Any  # int64 [E], steps of the episode so far
+    met: Any  # int64 [E, S, A], the time of a pair's first visit in the episode, counted from 1; 0: none
+    every: Any  # int64 [1], 1: every visit learns; 0: a pair's first of the episode
+    mask: Any = None  # float64 [S, A], added to q: 0 where an action is allowed, -infinity where not; None: all are
+
+
+def learn(table: Episode, t: Moment, rng: Any) -> float:
+    """Remember the step; at the episode's end go back over it: G <- r + discount * G, Q(s, a) += step_size * (G - Q(s, a)).
+
+    -> the sum of the errors' sizes.
+    """
+    length = table.state.shape[1]
+    i = table.time[t.e] % length
+    table.state[t.e, i] = t.s
+    table.action[t.e, i] = t.a
+    table.reward[t.e, i] = t.reward
+    table.discount[t.e, i] = t.discount
+    table.rate[t.e, i] = t.step_size
+    table.time[t.e] += 1
+    if table.met[t.e, t.s, t.a] == 0:
+        table.met[t.e, t.s, t.a] = table.time[t.e]
+    total = 0.0
+    if t.over:
+        value = 0.0
+        if t.discount != 0.0:
+            value = table.q[t.s2, t.a2]
+        last = table.time[t.e]
+        for back in range(min(last, length)):
+            i = (last - 1 - back) % length
+            s, a = table.state[t.e, i], table.action[t.e, i]
+            value = table.reward[t.e, i] + table.discount[t.e, i] * value
+            if table.every[0] == 1 or table.met[t.e, s, a] == last - back:
+                error = value - table.q[s, a]
+                table.q[s, a] += table.rate[t.e, i] * error
+                total += abs(error)
+        for s in range(table.met.shape[1]):
+            for a in range(table.met.shape[2]):
+                table.met[t.e, s, a] = 0
+        table.time[t.e] = 0
+    return total
+
+
+@register
+@dataclass(frozen=True)
+class MonteCarlo(OnPolicy):
+    """Monte-Carlo control.
+
+    every_visit: whether each visit of an episode learns, or a pair's first alone. memory_steps: how much of an episode is
+    remembered. The rest as in `OnPolicy`.
+    """
+
+    every_visit: bool = False
+    memory_steps: int = 10_000
+
+    rule = staticmethod(learn)
+    respects_masks: ClassVar[bool] = True
+    memory: ClassVar[type] = Episode
+    needs_next_action: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_count(self, "memory_steps")
+        store(self, flag, "every_visit")
+
+    def trail(self, states: int, actions: int) -> dict[str, np.ndarray]:
+        whole, real = np.zeros(self.memory_steps, np.int64), np.zeros(self.memory_steps)
+        rings = {"state": whole, "action": whole, "reward": real, "discount": real, "rate": real}
+        return {**rings, "time": np.array(0), "met": np.zeros((states, actions), np.int64)}
+
+    def constants(self) -> dict[str, np.ndarray]:
+        return {"every": np.array([int(self.every_visit)])}
+
+    def limits(self, states: int, actions: int) -> dict[str, int]:
+        return {"state": states, "action": actions, "time": 2**62}
+
+
+add_presets("from many", {"monte-carlo": MonteCarlo()})

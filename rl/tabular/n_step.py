@@ -1,0 +1,149 @@
+"""n-step SARSA and n-step Tree Backup: the table learns from the last n steps at once.
+
+Sutton and Barto (2018), sections 7.2 (equation 7.5) and 7.5 (equation 7.16). An episode that is cut short keeps its future: the
+last n - 1 steps before it bootstrap from its last state, as others do from a state on the way; behind a termination lies nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+
+from rl.core.registry import add_presets, register
+from rl.explore import TableExplore, forbidden, highest
+from rl.tabular.agent import Moment, OnPolicy, Tabular, check_count
+from supervised.schedules import Schedule
+
+
+class Window(NamedTuple):
+    """A table, and the steps of each environment that have not learned yet, in a ring of n."""
+
+    q: Any  # float64 [S, A]
+    visits: Any  # int64 [S, A]
+    state: Any  # int64 [E, n]
+    action: Any  # int64 [E, n]
+    reward: Any  # float64 [E, n]
+    discount: Any  # float64 [E, n]
+    rate: Any  # float64 [E, n], the step size when the step was taken
+    first: Any  # int64 [E], where the oldest lies
+    count: Any  # int64 [E], how many there are
+    mask: Any = None  # float64 [S, A], added to q: 0 where an action is allowed, -infinity where not; None: all are
+
+
+def enter(table: Window, t: Moment) -> None:
+    """Put a step into the ring."""
+    i = (table.first[t.e] + table.count[t.e]) % table.state.shape[1]
+    table.state[t.e, i] = t.s
+    table.action[t.e, i] = t.a
+    table.reward[t.e, i] = t.reward
+    table.discount[t.e, i] = t.discount
+    table.rate[t.e, i] = t.step_size
+    table.count[t.e] += 1
+
+
+def learn_oldest(table: Window, e: int, value: float) -> Any:
+    """Move the oldest step's Q towards `value`, and let it go -> its error."""
+    i = table.first[e]
+    s, a = table.state[e, i], table.action[e, i]
+    error = value - table.q[s, a]
+    table.q[s, a] += table.rate[e, i] * error
+    table.first[e] = (i + 1) % table.state.shape[1]
+    table.count[e] -= 1
+    return abs(error)
+
+
+def sarsa_return(table: Window, e: int, tail: float) -> Any:
+    """r1 + d1 (r2 + d2 (... + dn tail)), from the oldest step on."""
+    n = table.state.shape[1]
+    value = tail
+    for back in range(table.count[e]):
+        i = (table.first[e] + table.count[e] - 1 - back) % n
+        value = table.reward[e, i] + table.discount[e, i] * value
+    return value
+
+
+def tree_return(table: Window, e: int, tail: float) -> Any:
+    """The same, but behind each step that was not greedy stands what the greedy action is worth instead of what happened."""
+    n = table.state.shape[1]
+    value = tail
+    for back in range(table.count[e]):
+        i = (table.first[e] + table.count[e] - 1 - back) % n
+        if back > 0:  # value is what the next step brought: it counts as far as the greedy policy would take that step
+            j = (i + 1) % n
+            s, a = table.state[e, j], table.action[e, j]
+            best = highest(table.q, s, table.mask)
+            ties = 0
+            for b in range(table.q.shape[1]):
+                ties += table.q[s, b] == best and not forbidden(table.mask, s, b)
+            share = 1.0 / ties if table.q[s, a] == best else 0.0
+            value = (1.0 - share) * best + share * value
+        value = table.reward[e, i] + table.discount[e, i] * value
+    return value
+
+
+def learn_sarsa(table: Window, t: Moment, rng: Any) -> float:
+    """The oldest of n steps learns from what it and those after it brought; at an episode's end all do -> their errors' sum."""
+    enter(table, t)
+    error = 0.0
+    tail = 0.0
+    if t.discount != 0.0:
+        tail = table.q[t.s2, t.a2]
+    while table.count[t.e] == table.state.shape[1] or (t.over and table.count[t.e] > 0):
+        error += learn_oldest(table, t.e, sarsa_return(table, t.e, tail))
+    return error
+
+
+def learn_tree(table: Window, t: Moment, rng: Any) -> float:
+    """As n-step SARSA, off-policy and without importance weights: what is learned is the greedy policy's worth."""
+    enter(table, t)
+    error = 0.0
+    while table.count[t.e] == table.state.shape[1] or (t.over and table.count[t.e] > 0):
+        tail = 0.0
+        if t.discount != 0.0:
+            tail = highest(table.q, t.s2, table.mask)
+        error += learn_oldest(table, t.e, tree_return(table, t.e, tail))
+    return error
+
+
+@register
+@dataclass(frozen=True)
+class NStepSARSA(OnPolicy):
+    """n-step SARSA. n: how many steps are looked at; the rest as in `OnPolicy`."""
+
+    n: int = 3
+
+    rule = staticmethod(learn_sarsa)
+    respects_masks: ClassVar[bool] = True
+    memory: ClassVar[type] = Window
+    needs_next_action: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_count(self, "n")
+
+    def trail(self, states: int, actions: int) -> dict[str, np.ndarray]:
+        whole, real = np.zeros(self.n, np.int64), np.zeros(self.n)
+        rings = {"state": whole, "action": whole, "reward": real, "discount": real, "rate": real}
+        return {**rings, "first": np.array(0), "count": np.array(0)}
+
+    def limits(self, states: int, actions: int) -> dict[str, int]:
+        return {"state": states, "action": actions, "first": self.n, "count": self.n}
+
+
+@register
+@dataclass(frozen=True)
+class TreeBackup(NStepSARSA):
+    """n-step Tree Backup towards the greedy policy. n: how many steps are looked at; the rest as in `Tabular`."""
+
+    step_size: float | Schedule = Tabular.step_size
+    explore: TableExplore = Tabular.explore
+
+    rule = staticmethod(learn_tree)
+    respects_masks: ClassVar[bool] = True
+    needs_next_action: ClassVar[bool] = False
+    on_policy: ClassVar[bool] = False
+
+
+add_presets("from many", {"n-step-sarsa": NStepSARSA(), "tree-backup": TreeBackup()})

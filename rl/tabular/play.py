@@ -1,0 +1,44 @@
+"""Greedy episodes of tables in environments whose model is not known."""
+
+from __future__ import annotations
+
+from envs.running import Statistics
+from envs.source import Source
+from rl.core.evaluate import Found, environments
+from rl.core.spaces import StateIndex
+from rl.masked import best_allowed
+from rl.tabular.agent import TableAgent
+
+
+def play_tables(
+    agent: TableAgent, where: Source, step_limit: int | None, found: Found, running: list[Statistics] | None
+) -> None:
+    """Greedy episodes of each seed, one after another."""
+    for k in range(len(agent.seeds)):
+        _play_table(agent, where, k, step_limit, found, running)
+
+
+def _play_table(
+    agent: TableAgent,
+    where: Source,
+    k: int,
+    step_limit: int | None,
+    found: Found,
+    running: list[Statistics] | None,
+) -> None:
+    """Greedy episodes of the k-th seed, in an environment of its own, for some keep what outlives an episode."""
+    index = StateIndex(agent.index.space, where.name)
+    with environments(where, agent.seeds, 1, running, index, only=k) as (member,):
+        limit = found.look(k, member.env, step_limit)
+        greedy, q = agent.greedy()[k].tolist(), agent.tables["q"][k]
+        for i in range(found.returns.shape[1]):
+            s = member.reset()
+            over = False
+            while not over and found.lengths[k, i] < limit:
+                a = greedy[s] if member.mask is None else int(best_allowed(q[s], member.mask))
+                s, reward, terminated, truncated = member.step(a)
+                found.returns[k, i] += reward
+                found.lengths[k, i] += 1
+                over = terminated or truncated
+            if member.recorded_return is not None:
+                found.recorded[k, i] = member.recorded_return

@@ -1,0 +1,63 @@
+"""Q-learning: the table learns the value of acting well from now on, whatever it does meanwhile.
+
+Watkins (1989), "Learning from Delayed Rewards"; Sutton and Barto (2018), section 6.5, equation 6.8.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from rl.core.registry import add_presets, register
+from rl.explore import UCB, DecayingNoise, EpsilonGreedy, Greedy, highest
+from rl.tabular.agent import Moment, Table, Tabular
+from supervised.schedules import Inverse
+
+
+def learn(table: Table, t: Moment, rng: Any) -> float:
+    """Q(s, a) <- Q(s, a) + step_size * (r + discount * max_b Q(s', b) - Q(s, a)) -> the TD error.
+
+    discount is gamma, or 0 after a termination: then the next state is not read. A truncation keeps its discount.
+    """
+    q = table.q
+    target = t.reward
+    if t.discount != 0.0:
+        target += t.discount * highest(q, t.s2, table.mask)
+    error: float = target - q[t.s, t.a]
+    q[t.s, t.a] += t.step_size * error
+    return error
+
+
+@register
+@dataclass(frozen=True)
+class QLearning(Tabular):
+    """Tabular Q-learning; for its settings see `Tabular`."""
+
+    rule = staticmethod(learn)
+    respects_masks: ClassVar[bool] = True
+
+
+add_presets("the classic", {"q-learning": QLearning()})
+add_presets(
+    "exploring",  # by what was not tried. The scale of UCB goes with that of the returns.
+    {
+        "ucb": QLearning(explore=UCB(30.0)),
+        "count-bonus": QLearning(count_bonus=0.1, explore=EpsilonGreedy(0.05)),
+        "optimistic": QLearning(initial_q=1.0, explore=EpsilonGreedy(0.05)),
+    },
+)
+# 1/(episode//100 + 1), and randn / (episode + 1).
+_STAIRS = EpsilonGreedy(Inverse(1.0, every=100, stairs=True, unit="episodes"), ties="first")
+_NOISE = DecayingNoise(Inverse(1.0, unit="episodes"))
+add_presets(
+    "lecture notes",  # lecture codes 03_0 to 05
+    {
+        # 03_0: no discount, no exploration but random ties, for the deterministic lake.
+        "lecture-dummy": QLearning(gamma=1.0, step_size=1.0, explore=Greedy()),
+        # 03_2 and 03_1: epsilon-greedy, or noise on Q, with discount .99.
+        "lecture-epsilon": QLearning(gamma=0.99, step_size=1.0, explore=_STAIRS),
+        "lecture-noise": QLearning(gamma=0.99, step_size=1.0, explore=_NOISE),
+        # 05: the slippery lake with step size .85.
+        "lecture-slippery": QLearning(gamma=0.99, step_size=0.85, explore=_NOISE),
+    },
+)

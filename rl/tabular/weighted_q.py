@@ -1,0 +1,83 @@
+"""Weighted Q-learning: the best next action is judged by how likely each is to be the best, neither too high nor too low.
+
+D'Eramo, Nuara and Restelli (2016), "Estimating Maximum Expected Value through Gaussian Approximation", algorithm 1: the value
+of s' is sum_b w_b Q(s', b), w_b being the probability that b is the best if each mean is normal with the variance of its
+estimate. Deviations: no integral is taken; one draw of the means names the best, which has the same mean. What the table
+starts with counts as a target that came before all.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+
+from rl.core.registry import add_presets, register
+from rl.explore import forbidden
+from rl.tabular.agent import Moment, Tabular
+
+ANYTHING = 1e10  # the deviation while one target has all the weight
+
+
+class Spread(NamedTuple):
+    """A table, and how sure it is."""
+
+    q: Any  # float64 [S, A]
+    visits: Any  # int64 [S, A]
+    square: Any  # float64 [S, A], the mean of the squared targets
+    share: Any  # float64 [S, A], the sum of the squared weights of the targets in the mean: 1 / n for a plain mean of n
+    deviation: Any  # float64 [S, A], of the estimate Q(s, a)
+    mask: Any = None  # float64 [S, A], added to q: 0 where an action is allowed, -infinity where not; None: all are
+
+
+def spread_of(square: float, mean: float, share: float) -> Any:
+    """The standard deviation of a weighted mean, from the mean of the squares; ANYTHING while one target has all the weight."""
+    found = ANYTHING
+    if share < 1.0:
+        found = math.sqrt(max(square - mean * mean, 0.0) * share / (1.0 - share))
+    return found
+
+
+def learn(table: Spread, t: Moment, rng: Any) -> float:
+    """Q(s, a) <- Q(s, a) + step_size * (r + discount * Q(s', b) - Q(s, a)), b being the best of a draw of the means.
+
+    -> the TD error.
+    """
+    target = t.reward
+    if t.discount != 0.0:
+        best, arg = -math.inf, 0
+        for b in range(table.q.shape[1]):
+            value = table.q[t.s2, b] + table.deviation[t.s2, b] * rng.standard_normal()
+            better = value > best and not forbidden(table.mask, t.s2, b)
+            arg = b if better else arg
+            best = value if better else best
+        target += t.discount * table.q[t.s2, arg]
+    error: float = target - table.q[t.s, t.a]
+    table.q[t.s, t.a] += t.step_size * error
+    table.square[t.s, t.a] += t.step_size * (target * target - table.square[t.s, t.a])
+    share = (1.0 - t.step_size) * (1.0 - t.step_size) * table.share[t.s, t.a] + t.step_size * t.step_size
+    table.share[t.s, t.a] = share
+    table.deviation[t.s, t.a] = spread_of(table.square[t.s, t.a], table.q[t.s, t.a], share)
+    return error
+
+
+@register
+@dataclass(frozen=True)
+class WeightedQ(Tabular):
+    """Weighted Q-learning; for its settings see `Tabular`."""
+
+    rule = staticmethod(learn)
+    respects_masks: ClassVar[bool] = True
+    memory: ClassVar[type] = Spread
+
+    def tables(self, states: int, actions: int) -> dict[str, np.ndarray]:
+        pairs = (states, actions)
+        return {"square": np.zeros(pairs), "share": np.ones(pairs), "deviation": np.full(pairs, ANYTHING)}
+
+    def begin(self, tables: dict[str, np.ndarray]) -> None:
+        tables["square"][:] = tables["q"] ** 2
+
+
+add_presets("learning from one step", {"weighted-q": WeightedQ()})
