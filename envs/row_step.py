@@ -31,6 +31,7 @@ class Rows(Protocol):
     action_space: gym.Space[Any]
     actions: int | None  # None: not Discrete, and handed on as they are
     frames: int
+    resumable: bool  # whether they can be gone on with, in the middle of an episode
 
     def reset(self) -> tuple[Any, np.ndarray | None]: ...
 

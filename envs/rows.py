@@ -35,6 +35,8 @@ TRANSPARENT = (
 class MemberRows:
     """Rows of single environments, each resumable."""
 
+    resumable = True
+
     def __init__(self, members: list[Member]) -> None:
         self.members = members
         self.name = members[0].name

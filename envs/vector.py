@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from envs.errors import EnvError
-from envs.rows import MemberRows, Rows, rows_of
+from envs.rows import Rows, rows_of
 from envs.source import EnvLike, Source, source
 from supervised import validate
 from supervised.validate import explained, seeds_of
@@ -105,7 +105,7 @@ class World:
     @property
     def resumable(self) -> bool:
         """Whether the environments can be gone on with, in the middle of an episode."""
-        return isinstance(self.rows, MemberRows)
+        return self.rows.resumable
 
     def state_dict(self) -> dict[str, Any]:
         """Where every environment is. Raises EnvError for a VectorEnv that keeps this to itself."""

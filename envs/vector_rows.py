@@ -29,6 +29,8 @@ class VectorRows:
     and a warning says so. Raises EnvError for what does not keep to Gymnasium's interface.
     """
 
+    resumable = False
+
     def __init__(self, vector: VectorEnv[Any, Any, Any], seeds: tuple[int, ...], envs_per_seed: int) -> None:
         self.vector, self.of_seeds, self.envs_per_seed = vector, seeds, envs_per_seed
         self.seeds = [member_seed(seed, e) for seed in seeds for e in range(envs_per_seed)]  # of the rows

@@ -27,10 +27,8 @@ from rich.console import Console
 from rich.table import Table
 from textbook import gap, textbook
 
-import rl
 from rl.core import registry
 from rl.report.results import near
-from rl.tabular.agent import Tabular
 from supervised import results
 from supervised.validate import choice, integer, optional
 
@@ -96,8 +94,8 @@ def tables(envs: tuple[str, ...], names: tuple[str, ...]) -> dict[str, Panel]:
     """A panel for each environment, with the agents of these names."""
     if not envs or not names:
         raise ValueError("--envs and --agents name at least one each.")
-    family = {name: agent for name, agent in rl.presets().items() if isinstance(agent, Tabular)}
-    ending = [name for name, agent in family.items() if not name.startswith("lecture") and not agent.continuing]
+    family = registry.presets(registry.TABLES)
+    ending = list(registry.presets(g for g in registry.TABLES if g not in (registry.LECTURES, registry.ENDLESS)))
     chosen = ending if names == ("all",) else names
     for name in chosen:
         choice(name, "tabular agent", family)

@@ -17,6 +17,7 @@ import tyro
 
 import rl
 from envs import EnvError
+from rl.core import registry
 from rl.report import pictures, results
 from supervised.results import describe, write_bytes
 
@@ -41,7 +42,7 @@ def main(settings: Settings) -> None:
     path = settings.checkpoint / "run.safetensors" if settings.checkpoint.is_dir() else settings.checkpoint
     run = rl.load(path)
     evaluation = run.evaluate(settings.episodes)
-    print(f"{run.where.name}, {type(run.description).__name__}, {len(run.seeds)} seeds, step {run.step:,}")
+    print(f"{run.where.name}, {registry.name_of(run.description)}, {len(run.seeds)} seeds, step {run.step:,}")
     print(f"by episodes: {evaluation}")
     if run.exact is None:
         print(f"exactly:     not known ({run.no_model})")

@@ -31,7 +31,7 @@ from rich.console import Console
 
 import rl
 from envs.textbook import access_control
-from rl.tabular.agent import Tabular
+from rl.core import registry
 from supervised import CNN, MLP, RNN, Recipe, checkpoint, fit
 
 STEPS = 2_000
@@ -121,9 +121,7 @@ def of_fit(make: Callable[[], Any], recipe: Recipe, shape: tuple[int, ...], clas
 
 def tables() -> Kinds:
     found: Kinds = {}
-    for name, agent in rl.presets().items():
-        if not isinstance(agent, Tabular) or agent.continuing:
-            continue
+    for name, agent in registry.presets(group for group in registry.TABLES if group != registry.ENDLESS).items():
         found |= {
             f"{name}, compiled": lambda agent=agent: of_run("FrozenLake-v1", agent, envs_per_seed=2),
             f"{name}, plain": lambda agent=agent: of_run(frozen, agent, envs_per_seed=2),

@@ -26,6 +26,7 @@ from rich.table import Table
 
 import rl
 from rl import settings as tuned
+from rl.core import registry
 from rl.report import results
 from rl.train import CHECKPOINT
 from supervised.results import describe, write
@@ -75,7 +76,7 @@ def changed(agent: Any, assignments: tuple[str, ...]) -> Any:
         name, equals, text = assignment.partition("=")
         if not equals:
             raise ValueError(f"--set takes name=value, not {assignment!r}.")
-        choice(name, f"setting of {type(agent).__name__}", fields)
+        choice(name, f"setting of {registry.name_of(agent)}", fields)
         try:
             values[name] = ast.literal_eval(text)
         except (ValueError, SyntaxError):
@@ -128,7 +129,7 @@ def show(console: Console, title: str, agent: Any) -> None:
     table = Table(title=title)
     table.add_column("setting")
     table.add_column("value")
-    table.add_row("agent", type(agent).__name__)
+    table.add_row("agent", registry.name_of(agent))
     for field in dataclasses.fields(agent):
         table.add_row(field.name, str(getattr(agent, field.name)))
     console.print(table)

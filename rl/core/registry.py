@@ -7,7 +7,7 @@ types but those in this list.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from rl.explore import RULES
@@ -44,6 +44,7 @@ GROUPS = (
     "tiles",
     "networks",
 )
+TABLES, ENDLESS, LECTURES = GROUPS[:7], "without an end", "lecture notes"
 PRESETS: dict[str, dict[str, Description]] = {group: {} for group in GROUPS}
 
 
@@ -85,9 +86,9 @@ def add_presets(group: str, presets: Mapping[str, Description]) -> None:
     PRESETS[group].update(presets)
 
 
-def presets() -> dict[str, Description]:
-    """Every preset by name, group after group."""
-    return {name: agent for group in PRESETS.values() for name, agent in group.items()}
+def presets(groups: Iterable[str] = GROUPS) -> dict[str, Description]:
+    """The presets of these groups by name, group after group."""
+    return {name: agent for group in groups for name, agent in PRESETS[group].items()}
 
 
 def check(description: Any) -> None:
@@ -110,6 +111,11 @@ def functions_of(description: Any) -> dict[str, Any]:
 def name_of(description: Any) -> str:
     """What messages and files call a description."""
     return type(description).__name__
+
+
+def lacking(description: Any, names: Iterable[str]) -> list[str]:
+    """Which of these settings a description does not have."""
+    return [name for name in names if not hasattr(description, name)]
 
 
 def optional_setting(description: Any, name: str, default: Any) -> Any:

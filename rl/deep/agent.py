@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from rl import networks
 from rl.core.observations import encode, leaves, parts_of
 from rl.core.policy import NetworkPolicy
-from rl.core.registry import name_of, optional_setting
+from rl.core.registry import lacking, name_of, optional_setting
 from rl.core.spaces import actions_of
 from rl.core.types import Batch, Update, check_mask
 from rl.deep.moving import on_host, together
@@ -112,7 +112,7 @@ REPLAYED = (
 
 def check_learner(description: Any, needed: Iterable[str] = REPLAYED) -> None:
     """Raise ArgumentError, naming them, where a description lacks settings that learning from a replay needs."""
-    missing = [name for name in needed if not hasattr(description, name)]
+    missing = lacking(description, needed)
     if missing:
         raise ArgumentError(
             f"{name_of(description)} lacks {', '.join(missing)}: the description of an agent with a network has them as"
