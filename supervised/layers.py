@@ -10,6 +10,7 @@ import math
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -31,7 +32,16 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "silu": nn.SiLU,
 }
 MOST_WEIGHTS = 2**30  # of one layer
-INITIALISERS = ("torch", "zeros", "normal", "truncated_normal", "xavier", "he", "lecun")
+# How a weight is drawn, with the standard deviation where one is given.
+DRAWN: dict[str, Callable[[Tensor, float], object]] = {
+    "zeros": lambda weight, std: nn.init.zeros_(weight),
+    "normal": lambda weight, std: nn.init.normal_(weight, std=std),
+    "truncated_normal": lambda weight, std: nn.init.trunc_normal_(weight, std=std, a=-2 * std, b=2 * std),
+    "xavier": lambda weight, std: nn.init.xavier_uniform_(weight),
+    "he": lambda weight, std: nn.init.kaiming_normal_(weight, nonlinearity="relu"),
+    "lecun": lambda weight, std: nn.init.kaiming_normal_(weight, nonlinearity="linear"),
+}
+INITIALISERS = ("torch", *DRAWN)
 
 
 def activation(name: str) -> nn.Module:
@@ -49,39 +59,34 @@ def initialise(module: nn.Module, how: str) -> nn.Module:
     "selu", Klambauer et al. 2017). The scales of normalising layers stay at 1.
     """
     instance(module, "module", nn.Module, "a torch.nn.Module")
-    found = re.fullmatch(r"([a-z_]+)(?:\(([-+.\de]+)\))?", how) if isinstance(how, str) else None
-    name, written = (found[1], found[2]) if found else (how, None)
-    choice(name, "initialiser", INITIALISERS)
-    std = 1.0
-    if written is not None:
-        if name not in ("normal", "truncated_normal"):
-            raise ValueError(f"The initialiser {name} takes no number: write {name!r}, not {how!r}.")
-        try:
-            std = float(written)
-        except ValueError:
-            std = math.nan
-        if not (math.isfinite(std) and std > 0):
-            raise ValueError(
-                f"The standard deviation of an initialiser is a number above 0, not {written} (in {how!r})."
-            )
+    name, std = _initialiser(how)
     if name == "torch":
         return module
     with torch.no_grad():
         for key, parameter in module.named_parameters():
-            if parameter.ndim < 2:
-                if "bias" in key:
-                    parameter.zero_()
-            elif name == "zeros":
+            if parameter.ndim >= 2:
+                DRAWN[name](parameter, std)
+            elif "bias" in key:
                 parameter.zero_()
-            elif name == "normal":
-                nn.init.normal_(parameter, std=std)
-            elif name == "truncated_normal":
-                nn.init.trunc_normal_(parameter, std=std, a=-2 * std, b=2 * std)
-            elif name == "xavier":
-                nn.init.xavier_uniform_(parameter)
-            else:
-                nn.init.kaiming_normal_(parameter, nonlinearity="relu" if name == "he" else "linear")
     return module
+
+
+def _initialiser(how: Any) -> tuple[str, float]:
+    """The name of an initialiser and its standard deviation. Raises ValueError for anything else."""
+    found = re.fullmatch(r"([a-z_]+)(?:\(([-+.\de]+)\))?", how) if isinstance(how, str) else None
+    name, written = (found[1], found[2]) if found else (how, None)
+    choice(name, "initialiser", INITIALISERS)
+    if written is None:
+        return name, 1.0
+    if name not in ("normal", "truncated_normal"):
+        raise ValueError(f"The initialiser {name} takes no number: write {name!r}, not {how!r}.")
+    try:
+        std = float(written)
+    except ValueError:
+        std = math.nan
+    if not (math.isfinite(std) and std > 0):
+        raise ValueError(f"The standard deviation of an initialiser is a number above 0, not {written} (in {how!r}).")
+    return name, std
 
 
 class Model(nn.Module):
