@@ -18,6 +18,7 @@ from rl.core.spaces import SpaceError
 from supervised import CNN, MLP, LinearRegression
 from supervised.chain import Link, link
 from supervised.layers import Model
+from supervised.memory import FlatMemory
 from supervised.rnn import CELLS
 from supervised.stack import Op, Stack, owned, rule, still
 from supervised.validate import (
@@ -205,7 +206,7 @@ still(Joined, Dueling)
 
 
 @link(Dueling)
-def _dueling_link(stack: Stack, modules: Sequence[Dueling]) -> Link:
+def _dueling_link(memory: FlatMemory, modules: Sequence[Dueling]) -> Link:
     return _Dueling(modules[0])
 
 

@@ -8,16 +8,14 @@ one with a layer of width 1 (see `bits.product`), goes through autograd.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from supervised.fused import Layers
+from supervised.memory import FlatMemory
 from supervised.validate import ArgumentError, kind_of
-
-if TYPE_CHECKING:
-    from supervised.stack import Stack
 
 
 class Link(Protocol):
@@ -32,7 +30,7 @@ class Link(Protocol):
         ...
 
 
-Maker = Callable[["Stack", Sequence[Any]], Link | None]
+Maker = Callable[[FlatMemory, Sequence[Any]], Link | None]
 M = TypeVar("M", bound=Maker)
 LINKS: dict[type[nn.Module], Maker] = {}
 # What a module that does nothing but call others, one after another, calls.
@@ -52,7 +50,8 @@ def link(*kinds: type[nn.Module]) -> Callable[[M], M]:
 class Chain:
     """Links one after another."""
 
-    def __init__(self, links: Sequence[Link], parameters: Sequence[nn.Parameter], first: int) -> None:
+    def __init__(self, links: Sequence[Link], parameters: Sequence[nn.Parameter], first: int, compiled: bool) -> None:
+        self.compiled = compiled  # whether some of it is machine code of our own
         self.links, self.parameters = list(links), [p for p in parameters if p.requires_grad]  # of the first member
         self.first = first  # the first link that is trained: nobody needs the gradient by its input
 
@@ -87,7 +86,7 @@ def check_gradient(gradient: Any, y: Tensor) -> None:
         raise ArgumentError(f"gradient is {kind_of(y)}, as the outputs, not {kind_of(gradient)}.")
 
 
-def chain(stack: Stack, modules: Sequence[nn.Module], compiled: bool = False) -> Chain | None:
+def chain(memory: FlatMemory, modules: Sequence[nn.Module], compiled: bool = False) -> Chain | None:
     """The N modules as a chain; None where some layer has no link, or where a parameter is used more than once.
 
     compiled: linear layers and ReLUs as one function.
@@ -99,17 +98,18 @@ def chain(stack: Stack, modules: Sequence[nn.Module], compiled: bool = False) ->
         return None  # each link writes the gradient anew, where it should be added up
     for parts in layers:
         make = LINKS.get(type(parts[0]))
-        made = None if make is None else make(stack, parts)
+        made = None if make is None else make(memory, parts)
         if made is None:
             return None
         found.append(made)
     # Where the first layers are made one, they begin with that one, so its place is the same.
     trained = [any(parameter.requires_grad for parameter in parts[0].parameters()) for parts in layers]
     first = trained.index(True) if True in trained else len(layers)
-    return Chain(_fused(stack, found) if compiled else found, parameters, first)
+    links = _fused(memory, found) if compiled else found
+    return Chain(links, parameters, first, links is not found)
 
 
-def _fused(stack: Stack, links: list[Link]) -> list[Link]:
+def _fused(memory: FlatMemory, links: list[Link]) -> list[Link]:
     """The links with the run of linear layers and ReLUs that they begin with (but for a Flatten) made one."""
     first = 1 if links and isinstance(links[0], _Flatten) else 0
     end, run = first, []
@@ -124,17 +124,14 @@ def _fused(stack: Stack, links: list[Link]) -> list[Link]:
         relu = end + 1 < len(links) and isinstance(links[end + 1], _ReLU)
         run.append((one, relu))
         end += 1 + relu
-    if not run or stack.flat.grad is None:
+    if not run:
         return links
 
-    def begin(part: Tensor | None) -> int:
-        return -1 if part is None else (part.data_ptr() - stack.flat.data_ptr()) // stack.flat.element_size()
-
     fused = Layers(
-        stack.flat,
-        stack.flat.grad,
-        [begin(one.weight) for one, _ in run],
-        [begin(one.bias) for one, _ in run],
+        memory.flat,
+        memory.gradient,
+        [one.begins[0] for one, _ in run],
+        [one.begins[1] for one, _ in run],
         [run[0][0].weight.shape[2], *(one.weight.shape[1] for one, _ in run)],
         [relu for _, relu in run],
     )
@@ -152,14 +149,15 @@ def _layers(modules: Sequence[nn.Module]) -> list[Sequence[nn.Module]]:
 
 
 class _Linear:
-    def __init__(self, stack: Stack, first: nn.Linear) -> None:
-        weight = stack.of_all(first.weight)
+    def __init__(self, memory: FlatMemory, first: nn.Linear) -> None:
+        weight = memory.of_all(first.weight)
         assert weight is not None
         self.weight, self.transposed = weight.detach(), weight.detach().mT
-        self.weight_gradient = stack.gradient_of(first.weight)
-        bias = stack.of_all(first.bias)
+        self.weight_gradient = memory.gradient_of(first.weight)
+        bias = memory.of_all(first.bias)
         self.bias = None if bias is None else bias.detach()[:, None]
-        self.bias_gradient = None if bias is None else stack.gradient_of(first.bias)
+        self.bias_gradient = None if bias is None else memory.gradient_of(first.bias)
+        self.begins = memory.begin_of(first.weight), memory.begin_of(first.bias)
 
     def forward(self, x: Tensor, keep: bool) -> Tensor:
         return torch.bmm(x, self.transposed) if self.bias is None else torch.baddbmm(self.bias, x, self.transposed)
@@ -189,17 +187,17 @@ class _Flatten:
 
 
 @link(nn.Linear)
-def _linear(stack: Stack, modules: Sequence[nn.Linear]) -> Link | None:
+def _linear(memory: FlatMemory, modules: Sequence[nn.Linear]) -> Link | None:
     first = modules[0]
-    return None if 1 in (first.in_features, first.out_features) else _Linear(stack, first)
+    return None if 1 in (first.in_features, first.out_features) else _Linear(memory, first)
 
 
 @link(nn.ReLU)
-def _relu(stack: Stack, modules: Sequence[nn.ReLU]) -> Link:
+def _relu(memory: FlatMemory, modules: Sequence[nn.ReLU]) -> Link:
     return _ReLU()
 
 
 @link(nn.Flatten)
-def _flatten(stack: Stack, modules: Sequence[nn.Flatten]) -> Link | None:
+def _flatten(memory: FlatMemory, modules: Sequence[nn.Flatten]) -> Link | None:
     first = modules[0]
     return _Flatten() if (first.start_dim, first.end_dim) == (1, -1) else None

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from supervised.sources import leaves
-
-if TYPE_CHECKING:
-    from supervised.fitting import Fit
+from supervised.objective import Objective
+from supervised.recipe import Recipe
+from supervised.sources import Source, leaves
+from supervised.stack import Stack
 
 EVERY = 20  # steps between two looks: each waits for the device
 LOOKS = 2  # so many in a row must find the loss far off: it may leap once, and come back
@@ -25,10 +25,25 @@ class Diverged(FloatingPointError):
     """The loss became infinite or NaN, or grew far beyond what answering the same to everything would cost."""
 
 
+class Watched(Protocol):
+    """What the watchman reads of a fit."""
+
+    stack: Stack
+    recipe: Recipe
+    objective: Objective
+    train: Source
+    loss: str
+    classes: int | None
+    recurrent: bool
+    step: int
+
+    def learning_rates(self) -> list[float]: ...
+
+
 class Watchman:
     """Looks at the losses of the last steps, now and then, and stops a fit that has run away."""
 
-    def __init__(self, fit: Fit) -> None:
+    def __init__(self, fit: Watched) -> None:
         self.fit = fit
         self.recent: list[Tensor] = []  # the losses [N] since the last look
         self.start: Tensor | None = None  # the loss of the first step

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from supervised.stack import Stack
+from supervised.memory import FlatMemory
 
 
 def forward(
@@ -212,13 +211,12 @@ class Layers:
 class Adam:
     """Clipping for each member and a step of torch's Adam, compiled: on the very memory of a torch optimizer of a stack."""
 
-    def __init__(self, stack: Stack, optimizer: torch.optim.Optimizer) -> None:
-        assert stack.flat.grad is not None
-        self.stack, self.optimizer = stack, optimizer
-        self.flat, self.gradient = stack.flat.detach().numpy(), stack.flat.grad.numpy()
-        n = len(stack.seeds)
-        self.begins = stack.starts.reshape(-1, n)
-        self.lengths = np.array([block[0].numel() for block in stack.gradients.values()])
+    def __init__(self, memory: FlatMemory, optimizer: torch.optim.Optimizer) -> None:
+        self.memory, self.optimizer = memory, optimizer
+        self.flat, self.gradient = memory.flat.detach().numpy(), memory.gradient.numpy()
+        n = memory.n
+        self.begins = memory.starts.reshape(-1, n)
+        self.lengths = np.array([block[0].numel() for block in memory.gradients.values()])
         self.norms = np.zeros(n, np.float32)
         self.rates = np.zeros(n)
         self.kernel = compiled(clip_and_adam)
@@ -240,9 +238,9 @@ class Adam:
 
     def _memory(self) -> tuple[np.ndarray, np.ndarray]:
         """The moments as torch's Adam keeps them; they are made if it has not yet made them."""
-        state = self.optimizer.state[self.stack.flat]
+        state = self.optimizer.state[self.memory.flat]
         if not state:
-            zeros = torch.zeros_like(self.stack.flat.detach())
+            zeros = torch.zeros_like(self.memory.flat.detach())
             state.update(step=torch.tensor(0.0), exp_avg=zeros, exp_avg_sq=zeros.clone())
         self.steps = float(state["step"])
         return state["exp_avg"].numpy(), state["exp_avg_sq"].numpy()
@@ -250,5 +248,5 @@ class Adam:
     def close(self) -> None:
         """Tell the torch optimizer how many steps were taken, and look for its memory anew at the next."""
         if self.moments is not None:
-            self.optimizer.state[self.stack.flat]["step"].fill_(self.steps)
+            self.optimizer.state[self.memory.flat]["step"].fill_(self.steps)
             self.moments = None

@@ -52,14 +52,16 @@ def _leave_idle_alone(stack: Stack, optimizer: torch.optim.Optimizer) -> None:
     def before(*_: Any) -> None:
         kept.clear()  # a step before may have failed
         taken_out.clear()
-        idle = stack.idle()
+        idle = stack.memory.idle()
         if idle and stack.batched:  # one vector of all parameters: what is idle in it is put back
             memory = [
                 value for value in optimizer.state.get(stack.flat, {}).values() if value.shape == stack.flat.shape
             ]
-            parts = [stack.part(vector, name, k) for vector in (stack.flat.detach(), *memory) for name, k in idle]
+            parts = [
+                stack.memory.part(vector, name, k) for vector in (stack.flat.detach(), *memory) for name, k in idle
+            ]
             kept.extend((part, part.clone()) for part in parts)
-        taken_out.extend([] if stack.batched else [stack.parameter(name, k) for name, k in idle])
+        taken_out.extend([] if stack.batched else [stack.memory.parameter(name, k) for name, k in idle])
         for parameter in taken_out:
             parameter.grad = None
 
@@ -67,7 +69,7 @@ def _leave_idle_alone(stack: Stack, optimizer: torch.optim.Optimizer) -> None:
         for part, saved in kept:
             part.copy_(saved)
         if taken_out:
-            stack.put_back_gradients()
+            stack.memory.put_back_gradients()
 
     optimizer.register_step_pre_hook(before)
     optimizer.register_step_post_hook(after)
@@ -127,7 +129,9 @@ def state_by_seed(stack: Stack, optimizer: torch.optim.Optimizer) -> dict[str, A
     found: dict[str, Any] = {}
     for name, value in optimizer.state.get(stack.flat, {}).items():
         if value.shape == stack.flat.shape:
-            found[name] = {key: block.cpu().numpy().copy() for key, block in stack.blocks(value.detach()).items()}
+            found[name] = {
+                key: block.cpu().numpy().copy() for key, block in stack.memory.blocks(value.detach()).items()
+            }
         else:
             found[name] = np.full(len(stack.seeds), float(value), np.float32)
     return found
@@ -149,7 +153,7 @@ def load_state_by_seed(stack: Stack, optimizer: torch.optim.Optimizer, saved: Ma
         for name, value in saved.items():
             if isinstance(value, Mapping):
                 kept[name] = torch.zeros_like(stack.flat.detach())
-                blocks = stack.blocks(kept[name])
+                blocks = stack.memory.blocks(kept[name])
                 fits &= value.keys() == blocks.keys()
                 for key in blocks.keys() & value.keys():
                     fits &= value[key].shape == blocks[key].shape

@@ -36,7 +36,7 @@ def _transcendental(stack: Stack, modules: Sequence[nn.Module]) -> Op:
 
 @rule(nn.Linear)
 def _linear(stack: Stack, modules: Sequence[nn.Linear]) -> Op:
-    weight, bias = stack.of_all(modules[0].weight), stack.of_all(modules[0].bias)
+    weight, bias = stack.memory.of_all(modules[0].weight), stack.memory.of_all(modules[0].bias)
     assert weight is not None
 
     def op(x: Tensor) -> Tensor:
@@ -50,7 +50,7 @@ def _linear(stack: Stack, modules: Sequence[nn.Linear]) -> Op:
 @rule(nn.LayerNorm)
 def _layer_norm(stack: Stack, modules: Sequence[nn.LayerNorm]) -> Op:
     first = modules[0]
-    weight, bias = stack.of_all(first.weight), stack.of_all(first.bias)
+    weight, bias = stack.memory.of_all(first.weight), stack.memory.of_all(first.bias)
     shape = list(first.normalized_shape)
 
     def op(x: Tensor) -> Tensor:
@@ -93,7 +93,7 @@ def _flatten(stack: Stack, modules: Sequence[nn.Flatten]) -> Op | None:
 @rule(nn.Embedding)
 def _embedding(stack: Stack, modules: Sequence[nn.Embedding]) -> Op | None:
     first = modules[0]
-    weight = stack.of_all(first.weight)
+    weight = stack.memory.of_all(first.weight)
     if (
         weight is None
         or first.max_norm is not None

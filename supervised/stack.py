@@ -11,17 +11,16 @@ from __future__ import annotations
 import contextlib
 import copy
 import itertools
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from supervised import bits, chain, fused
 from supervised.device import choose
+from supervised.memory import FlatMemory, Place
 from supervised.streams import Draws, torch_seed
 from supervised.validate import ArgumentError, explained, flag, function, integer, seeds_of, shown, unwrap
 
@@ -66,9 +65,6 @@ class Stack:
     Raises ValueError when the members differ, when trainable parameters are not all of one type, or for no seed at all.
     """
 
-    # Which parameters have got a gradient since it was last zero: (name, None) of all members at once, or (name, k).
-    _arrived: set[tuple[str, int | None]]
-
     def __init__(
         self,
         make: Callable[[], nn.Module],
@@ -101,57 +97,19 @@ class Stack:
         _check_alike(self.modules, self.seeds)
         self.draws = Draws(seeds, "forward", device)
         self._still = all(_is_still(part) for module in self.modules for part in module.modules())
-        members = [dict(module.named_parameters()) for module in self.modules]
-        trained = [name for name, p in members[0].items() if p.requires_grad]
-        self._side_by_side(members, trained)
-        self._names = {id(p): name for name, p in members[0].items()}
+        self.memory = FlatMemory(self.modules, device)
+        self.flat, self.weights, self.gradients = self.memory.flat, self.memory.weights, self.memory.gradients
         self._listeners, self._heard, self._hooks_seen = _listeners(self.modules), False, -1
-        self._watch_arrivals(members, trained)
         self.zero_grad()
-        op = self.lift(self.modules)
-        self.batched = op is not None
-        self._op = op
+        self._op = self.lift(self.modules)
+        self.batched = self.memory.batched = self._op is not None
         compiled = compiled and self.device.type == "cpu" and self.flat.dtype == torch.float32 and fused.possible()
-        self._chain = chain.chain(self, self.modules, compiled) if self.batched else None
+        self._chain = chain.chain(self.memory, self.modules, compiled) if self.batched else None
         within = [] if self._chain is None else self._chain.parameters
-        self._in_chain: set[tuple[str, int | None]] = {(self._names[id(p)], None) for p in within}
-        self.compiled = self._chain is not None and any(isinstance(one, fused.Layers) for one in self._chain.links)
+        self._in_chain: set[Place] = {(self.memory.name_of(parameter), None) for parameter in within}
+        self.compiled = self._chain is not None and self._chain.compiled
         if self.batched and self.device.type == "cpu":
             bits.check()
-
-    def _side_by_side(self, members: Sequence[Mapping[str, nn.Parameter]], trained: Sequence[str]) -> None:
-        """Move all trained numbers into one vector, whole vector units long, so that a fused optimizer treats each alike."""
-        sizes = [len(members) * members[0][name].numel() for name in trained]
-        total = math.ceil(sum(sizes) / bits.LANES) * bits.LANES
-        like = members[0][trained[0]] if trained else torch.zeros(0, device=self.device)
-        self.flat = nn.Parameter(torch.zeros(total, dtype=like.dtype, device=self.device))
-        self.flat.grad = torch.zeros_like(self.flat)
-        self.weights: dict[str, nn.Parameter] = {}  # by the member's name of it, each [N, ...]
-        self.gradients: dict[str, Tensor] = {}  # of those that are trained, each [N, ...]
-        self._gradients: list[tuple[nn.Parameter, Tensor]] = []
-        self._places: dict[str, tuple[int, tuple[int, ...]]] = {}  # where each block begins in `flat`, and its shape
-        begin = 0
-        for name, size in zip(trained, sizes, strict=True):
-            shape, place = (len(members), *members[0][name].shape), slice(begin, begin + size)
-            values, gradients = self.flat.detach()[place].view(shape), self.flat.grad[place].view(shape)
-            torch.stack([parameters[name].detach() for parameters in members], out=values)
-            self.weights[name], self.gradients[name] = nn.Parameter(values), gradients
-            self._gradients.append((self.weights[name], gradients))
-            self._places[name] = begin, shape
-            for k, parameters in enumerate(members):
-                parameters[name].data = values[k]
-                self._gradients.append((parameters[name], gradients[k]))
-            begin += size
-        self.used = begin  # of `flat`; the rest fills up the last vector unit
-        self.starts = np.array(
-            [at + k * math.prod(shape[1:]) for at, shape in self._places.values() for k in range(len(members))],
-            dtype=np.int64,
-        )  # of each member's part of each block
-        for name in members[0].keys() - set(trained):
-            values = torch.stack([parameters[name].detach() for parameters in members])
-            self.weights[name] = nn.Parameter(values, requires_grad=False)
-            for k, parameters in enumerate(members):
-                parameters[name].data = values[k]
 
     @explained("x [N, B, ...], or a dict or tuple of such, as its members read it")
     def __call__(self, x: Any, *more: Any) -> Any:
@@ -195,7 +153,7 @@ class Stack:
 
             def through_chain(gradient: Tensor) -> None:
                 back(gradient)
-                self._arrived = set(self._in_chain)
+                self.memory.arrived = set(self._in_chain)
 
             return y, through_chain
         y = self(x)
@@ -206,20 +164,6 @@ class Stack:
             torch.autograd.backward(y, gradient)
 
         return y.detach(), pull_back
-
-    def blocks(self, vector: Tensor) -> dict[str, Tensor]:
-        """A vector of the length of `flat`, an optimizer's memory for instance, as each weight's part [N, ...]: views."""
-        return {
-            name: vector[begin : begin + math.prod(shape)].view(shape) for name, (begin, shape) in self._places.items()
-        }
-
-    def gradient_of(self, parameter: Tensor) -> Tensor | None:
-        """The first member's parameter -> where the gradient of all members' lies, [N, ...]; None if it is not trained."""
-        return self.gradients.get(self._names[id(parameter)])
-
-    def of_all(self, parameter: Tensor | None) -> Tensor | None:
-        """The first member's parameter -> that of all members, [N, ...]."""
-        return None if parameter is None else self.weights[self._names[id(parameter)]]
 
     def _one_by_one(self, *arguments: Any) -> Any:
         return _together([self.run(k, *(_member(a, k) for a in arguments)) for k in range(len(self.modules))])
@@ -272,55 +216,17 @@ class Stack:
             for part, mode in modes:
                 part.training = mode
 
-    def idle(self) -> list[tuple[str, int]]:
-        """The parameters (name, member) that had no part in what was differentiated since the gradients were last zero.
-
-        Torch leaves such parameters alone, while a gradient of zero would let them decay, and move by their momentum.
-        """
-        arrived, n = self._arrived, len(self.seeds)
-        if not arrived or len(arrived) == len(self.gradients) * (1 if self.batched else n):
-            return []
-        names = [name for name in self.gradients if (name, None) not in arrived]
-        places = [(name, k) for name in names for k in range(n)]
-        return [place for place in places if place not in arrived]
-
-    def parameter(self, name: str, k: int) -> nn.Parameter:
-        """The k-th member's trained parameter of that name."""
-        return self._parameters[name, k]
-
-    def part(self, vector: Tensor, name: str, k: int) -> Tensor:
-        """The k-th member's part of the block `name` of a vector of the length of `flat`: a view."""
-        begin, (_, *shape) = self._places[name]
-        size = math.prod(shape)
-        return vector[begin + k * size : begin + (k + 1) * size]
-
-    def _watch_arrivals(self, members: Sequence[Mapping[str, nn.Parameter]], trained: Sequence[str]) -> None:
-        """Have autograd enter in `_arrived` whatever gets a gradient."""
-        for name in trained:
-            for k, parameter in enumerate([self.weights[name], *(member[name] for member in members)], -1):
-                _Arrival.register(parameter, self, (name, None if k < 0 else k))
-        self._parameters = {(name, k): member[name] for k, member in enumerate(members) for name in trained}
-
     def _listened(self) -> bool:
         """Whether somebody has put a hook on a module or parameter, which only a call of the module itself would reach."""
         # Torch numbers all hooks of a process: where none has come since the last look, and none was there, none is.
         if self._heard or self._hooks_seen != RemovableHandle.next_id:
             self._hooks_seen = RemovableHandle.next_id
-            self._heard = any(self._listeners) or any(map(_has_hook, self._parameters.values()))
+            self._heard = any(self._listeners) or any(map(_has_hook, self.memory.parameters()))
         return self._heard
 
     def zero_grad(self) -> None:
         """Put every gradient to zero, and back into the stack's memory should somebody have taken it out."""
-        assert self.flat.grad is not None
-        self.flat.grad.zero_()
-        self._arrived = set()
-        self.put_back_gradients()
-
-    def put_back_gradients(self) -> None:
-        """Have every parameter's gradient lie in the stack's memory again, should somebody have taken it out."""
-        for parameter, gradient in self._gradients:
-            if parameter.grad is not gradient:
-                parameter.grad = gradient
+        self.memory.zero()
 
     def state_dict(self) -> dict[str, Tensor]:
         """Parameters and buffers by the names they have in a member, each [N, ...]: views or copies."""
@@ -421,18 +327,7 @@ def owned(module: nn.Module) -> nn.Module:
 
 def norms(stack: Stack, tensors: Iterable[Tensor]) -> Tensor:
     """The norm of each member's part of [N, ...] tensors, taken together: [N]."""
-    if stack.device.type != "cpu":  # in three launches, whatever the number of weights and members
-        parts = [part for tensor in tensors for part in tensor.unbind()]
-        each = torch.stack(torch._foreach_norm(parts)) if parts else torch.zeros(0, device=stack.device)
-        found: Tensor = torch.linalg.vector_norm(each.view(-1, len(stack.seeds)), dim=0)
-        return found
-    # Added one by one: a sum over the list would add up in another order for another number of members. And where several
-    # threads may be at work, member by member: they would share out a single sum, but not several.
-    total = torch.zeros(len(stack.seeds), device=stack.device)
-    for tensor in tensors:
-        square = tensor.reshape(len(tensor), -1).square()
-        total = total + (square.sum(1) if stack.batched else torch.stack([row.sum() for row in square]))
-    return total.sqrt()
+    return stack.memory.norms(tensors)
 
 
 @explained("a Stack and a largest norm above 0")
@@ -441,31 +336,7 @@ def clip_per_seed(stack: Stack, max_norm: float) -> Tensor:
 
     Each member by its own norm (Pascanu et al. 2013, section 3.2), never by that of all of them.
     """
-    max_norm = unwrap(max_norm)
-    found = gradient_norms(stack)
-    if stack.device.type == "cpu" and not (found > max_norm).any():
-        return found
-    scale = (max_norm / (found + 1e-6)).clamp(max=1.0)[:, None]
-    if len(scale) == 1 and stack.flat.grad is not None:
-        stack.flat.grad.mul_(scale[0])
-        return found
-    rows = [gradient.view(len(scale), -1) for gradient in stack.gradients.values()]
-    torch._foreach_mul_(rows, [scale] * len(rows))  # in one call
-    return found
-
-
-def gradient_norms(stack: Stack) -> Tensor:
-    """The norm of each member's gradient, [N]."""
-    if stack.device.type != "cpu" or not stack.gradients or stack.flat.dtype != torch.float32:
-        return norms(stack, stack.gradients.values())
-    # One sum for each member of each weight, in one call; the weights are then added up one after another.
-    assert stack.flat.grad is not None
-    squares = np.square(stack.flat.grad.numpy()[: stack.used])
-    sums = np.add.reduceat(squares, stack.starts).reshape(-1, len(stack.seeds))
-    total = sums[0].copy()
-    for row in sums[1:]:
-        total += row
-    return torch.from_numpy(np.sqrt(total))
+    return stack.memory.clip(unwrap(max_norm))
 
 
 def _check_alike(modules: Sequence[nn.Module], seeds: Sequence[int]) -> None:
@@ -570,26 +441,8 @@ def _is_still(module: nn.Module) -> bool:
     return _known_as(kind, STILL) is not None and kind.__call__ is nn.Module.__call__ and "forward" not in vars(module)
 
 
-class _Arrival:
-    """A hook that tells a stack of a parameter's gradient."""
-
-    def __init__(self, stack: Stack, place: tuple[str, int | None]) -> None:
-        self.stack, self.place = stack, place
-
-    @classmethod
-    def register(cls, parameter: nn.Parameter, stack: Stack, place: tuple[str, int | None]) -> None:
-        """Tell `stack`, and no longer a stack that the parameter was in before."""
-        hooks: Any = parameter._post_accumulate_grad_hooks or {}
-        for key in [key for key, hook in hooks.items() if isinstance(hook, cls)]:
-            del hooks[key]
-        parameter.register_post_accumulate_grad_hook(cls(stack, place))
-
-    def __call__(self, parameter: Tensor) -> None:
-        self.stack._arrived.add(self.place)
-
-
 def _has_hook(parameter: nn.Parameter) -> bool:
-    """Whether a parameter has a hook beside the `_Arrival` that each has."""
+    """Whether a parameter has a hook beside the `Arrival` that each has."""
     hooks: Any = parameter._post_accumulate_grad_hooks
     return bool(parameter._backward_hooks) or len(hooks) > 1
 

@@ -345,7 +345,7 @@ def test_gradients_are_clipped_as_on_the_cpu(gpu, make, n):
     found = []
     for device in ("cpu", "cuda"):
         stack = Stack(make, n, device)
-        stack.flat.grad[: stack.used] = torch.linspace(-1, 2, stack.used)
+        stack.flat.grad[: stack.memory.used] = torch.linspace(-1, 2, stack.memory.used)
         found.append([clip_per_seed(stack, 1.0).cpu(), stack.flat.grad.cpu()])
     for mine, theirs in zip(*found, strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-6)

@@ -153,7 +153,9 @@ class DeepAgent:
         self.rate = as_schedule(description.learning_rate)
         self.optimizer = optimizer(self.online, description.optimizer, self.rate.bounds()[1])
         self.adam = (
-            Adam(self.online, self.optimizer) if self.online.compiled and description.optimizer == "Adam" else None
+            Adam(self.online.memory, self.optimizer)
+            if self.online.compiled and description.optimizer == "Adam"
+            else None
         )
         weights = sum(weight[0].numel() for weight in self.online.weights.values())
         small = self.device.type == "cpu" and not pictures and weights < ONE_THREAD_BELOW

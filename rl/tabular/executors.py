@@ -6,7 +6,7 @@ import os
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -18,10 +18,8 @@ from rl import masked
 from rl.core import jit
 from rl.core.spaces import StateIndex
 from rl.masked import as_mask
-from rl.tabular.kernel import STEPS_DONE, absorb, act, loop
-
-if TYPE_CHECKING:
-    from rl.tabular.loop import Online
+from rl.tabular.agent import TableAgent
+from rl.tabular.kernel import STEPS_DONE, Actor, Rules, absorb, act, loop
 
 # Steps that one call of the compiled loop may take, so that an interrupt is never waited for long.
 CHUNK = 1_000_000
@@ -45,12 +43,29 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+class Stepped(Protocol):
+    """What an executor reads and writes of the loop whose steps it takes."""
+
+    seeds: tuple[int, ...]
+    envs_per_seed: int
+    agent: TableAgent
+    actor: Actor  # arrays that begin with the seeds
+    parts: dict[str, Any]  # what the kernel is made for
+
+    @property
+    def step(self) -> int: ...
+
+    def begin_anew(self, place: Any) -> None: ...
+
+    def of_seed(self, k: int, wrap: Callable[[np.ndarray], Any]) -> tuple[Any, Rules, Actor, np.random.Generator]: ...
+
+
 class Walk:
     """A way to take steps. `kind` is what a checkpoint calls it."""
 
     kind: str
 
-    def __init__(self, run: Online) -> None:
+    def __init__(self, run: Stepped) -> None:
         self.run = run
         self.within: set[int] = set()  # places of the seeds that an exception left within a step
 
@@ -76,7 +91,7 @@ class ModelWalk(Walk):
 
     kind = "a finite model"
 
-    def __init__(self, run: Online, model: tables.Model, workers: int | None) -> None:
+    def __init__(self, run: Stepped, model: tables.Model, workers: int | None) -> None:
         super().__init__(run)
         self.model = model
         n, e = len(run.seeds), run.envs_per_seed
@@ -178,7 +193,7 @@ class StepByStep(Walk):
     Both are made anew for masks when an environment forbids an action for the first time, so that the others cost nothing.
     """
 
-    def __init__(self, run: Online) -> None:
+    def __init__(self, run: Stepped) -> None:
         super().__init__(run)
         self.masked = False
         # The mask of each state, of each seed, as last noted within this call of `take`.
@@ -218,7 +233,7 @@ class PlainWalk(StepByStep):
 
     kind = "single environments"
 
-    def __init__(self, run: Online, members: list[Member]) -> None:
+    def __init__(self, run: Stepped, members: list[Member]) -> None:
         e = run.envs_per_seed
         self.members = [members[k * e : k * e + e] for k in range(len(run.seeds))]
         super().__init__(run)
@@ -295,7 +310,7 @@ class LockstepWalk(StepByStep):
 
     kind = "a VectorEnv"
 
-    def __init__(self, run: Online, where: Source, index: StateIndex) -> None:
+    def __init__(self, run: Stepped, where: Source, index: StateIndex) -> None:
         self.index = index
         self.rows = rows_of(where, run.seeds, run.envs_per_seed)
         self.mask: np.ndarray | None = None  # bool [N, E, A], the actions allowed now; None: all

@@ -256,8 +256,8 @@ def test_a_member_that_another_stack_adopts_is_computed_as_before():
     y = second(torch.randn(1, 5, WIDTH))
     second.zero_grad()
     y.sum().backward()
-    assert not second.idle()
-    assert not first._arrived
+    assert not second.memory.idle()
+    assert not first.memory.arrived
 
 
 class Switched(nn.Module):
