@@ -28,7 +28,9 @@ from rl.train import CHECKPOINT
 from supervised.logger import Logger
 from supervised.results import write, write_bytes
 
-Agent = Literal[*rl.presets()]
+NETWORKS = {*registry.PRESETS["networks"], "best"}
+# Tiles want observations of a few real numbers, R-learning a task without an end.
+Agent = Literal[*(name for name in rl.presets() if name not in registry.presets(("tiles", registry.ENDLESS)))]
 
 
 @dataclass
@@ -92,7 +94,7 @@ def main(settings: Settings, console: Console) -> None:
         agent = dataclasses.replace(agent, gamma=settings.gamma)
     elif settings.agent == "q-learning" and size > 4:
         agent = dataclasses.replace(agent, gamma=0.999)
-    usual = 50_000 if settings.agent in registry.PRESETS["networks"] else 400_000 if size <= 4 else 4_000_000
+    usual = 50_000 if settings.agent in NETWORKS else 400_000 if size <= 4 else 4_000_000
     steps = usual if settings.steps is None else settings.steps
 
     ice = "slippery" if settings.is_slippery else "certain"

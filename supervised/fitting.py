@@ -158,7 +158,7 @@ class Fit:
         prediction, state, pull_back = self._forward(x, state)
         prediction.requires_grad_()
         loss = self.objective.per_seed(self._wide(prediction), y)
-        pull_back(*torch.autograd.grad(loss.sum(), prediction))
+        self._back(loss, prediction, pull_back)
         found: dict[str, Tensor] = {}
         if self.recipe.clip_norm is not None:
             found["train/gradient_norm"] = clip_per_seed(self.stack, self.recipe.clip_norm)
@@ -202,6 +202,21 @@ class Fit:
             output.backward(gradient)
 
         return output.detach(), detached(after), through_time
+
+    def _back(self, loss: Tensor, prediction: Tensor, pull_back: Callable[[Tensor], None]) -> None:
+        """Take the gradient of the losses [N] back to the weights."""
+        if self.objective.own is None:
+            pull_back(*torch.autograd.grad(loss.sum(), prediction))
+            return
+        memory = self.stack.memory
+        memory.zero()
+        loss.sum().backward()  # a function of the user may read weights too, of a module that is fitted in place
+        direct, arrived = memory.gradient.clone() if memory.arrived else None, memory.arrived
+        assert prediction.grad is not None
+        pull_back(prediction.grad)
+        if direct is not None:
+            memory.gradient.add_(direct)
+            memory.arrived |= arrived
 
     def _wide(self, prediction: Tensor) -> Tensor:
         """The predictions in the precision of the loss."""
@@ -385,12 +400,9 @@ class Fit:
 def _fingerprint(given: Sequence[Source], used: Sequence[Source]) -> str:
     """A checksum of each tensor of the data as they were given, so that a device need not send them back, with the type they
     are used in."""
-    pairs = [pair for parts in zip(given, used, strict=True) for pair in zip(*map(_tensors, parts), strict=True)]
+    tensors = ([source.tensors() for source in parts] for parts in zip(given, used, strict=True))
+    pairs = [pair for parts in tensors for pair in zip(*parts, strict=True)]
     return "-".join(f"{zlib.crc32(g.cpu().to(u.dtype).contiguous().numpy().data):08x}" for g, u in pairs)
-
-
-def _tensors(source: Source) -> list[Tensor]:
-    return source.tensors()
 
 
 def _fetched(measures: Mapping[str, Tensor]) -> dict[str, np.ndarray]:

@@ -15,8 +15,8 @@ from torch import Tensor
 
 
 class LeftOut(NamedTuple):
-    """The first step that was left out: what it would have been taken from, and how many steps that were left out, itself
-    among them, `Guard.step` had let pass unseen."""
+    """The first skipped step: what it would have been taken from, and how many skipped steps went unreported, including this
+    one."""
 
     origin: Any
     unseen: int

@@ -1,4 +1,4 @@
-"""What a fit brings down, and what it measures besides: a loss by name or a function, class weights, and metrics.
+"""What a fit minimizes, and what it measures besides: a loss by name or a function, class weights, and metrics.
 
 A function of one's own sees one member: it takes prediction [B, ...] and y [B, ...] and returns one number or more an example,
 [B, ...], as torch's losses do with reduction="none". So each member's numbers are the same to the bit as alone.
@@ -132,6 +132,13 @@ class Objective:
                 raise ArgumentError(
                     f"{said} must return numbers for each example, a tensor [B, ...] (torch's losses do with"
                     f" reduction='none'); for {prediction.shape[1]} examples it returned {kind_of(found)}."
+                )
+            if not isinstance(alone := function(prediction[0][:1].detach(), y[0][:1]), Tensor) or (
+                alone.shape[1:] != found.shape[1:]
+            ):
+                raise ArgumentError(
+                    f"{said} mixes examples: of {prediction.shape[1]} it returns {kind_of(found)}, of one alone {kind_of(alone)}."
+                    f" Are prediction {kind_of(prediction[0])} and y {kind_of(y[0])} of one shape?"
                 )
             if name == "loss" and not found.requires_grad:
                 raise ArgumentError(f"{said} has no gradient by the prediction, so nothing could be learned from it.")

@@ -30,7 +30,7 @@ AUGMENTATIONS = {kind.__name__: kind for kind in (Shift, Affine, Noise)}
 class Recipe:
     """The settings of `fit`.
 
-    epochs: passes over the data. batch_size: examples a step; None: all of them; that of a DataLoader goes before. loss: a
+    epochs: passes over the data. batch_size: examples a step; None: all of them; that of a DataLoader takes precedence. loss: a
     name; a function of one member's prediction [B, ...] and y [B, ...] that returns the loss of each example, [B, ...]; None:
     the model's own. metrics: functions likewise, by name; the mean of what they return over all examples stands beside the loss.
     class_weights: one a class, by which examples count in cross_entropy and binary_cross_entropy: torch's weighted mean.

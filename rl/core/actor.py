@@ -53,7 +53,7 @@ class Acting:
             f"An exception stopped {self.world.name} within a step, after {self.step:,} steps: fresh episodes begin in all its"
             " environments.",
             RuntimeWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
         self.obs = self.world.reset()
         self.episodes.begin_anew(np.ones(len(self.world.seeds) * self.envs_per_seed, np.bool_))

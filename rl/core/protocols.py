@@ -81,7 +81,7 @@ class Loop(Protocol):
 
     @property
     def in_processes(self) -> bool:
-        """Whether `workers` are processes that share out the seeds; if not, the loop sees to them."""
+        """Whether `workers` are processes that share out the seeds; if not, the loop handles them."""
         ...
 
     @property
@@ -119,10 +119,6 @@ class Loop(Protocol):
 
     def episodes(self) -> Metrics:
         """The means of each seed's last 100 episodes; NaN before one has ended."""
-        ...
-
-    def episodes_ended(self) -> np.ndarray:
-        """How many episodes of each seed have ended, int64 [N]."""
         ...
 
     def longest(self) -> np.ndarray:

@@ -55,7 +55,7 @@ K = TypeVar("K", bound=type)
 
 
 class NotHere(CheckpointError):
-    """A file, whole as it may be, names code that it does not hold and that was not given: a function or a class."""
+    """A file needs a function or a class that it cannot hold, and that was not given."""
 
 
 def register(kind: K) -> K:

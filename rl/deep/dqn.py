@@ -15,7 +15,7 @@ import dataclasses
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -155,7 +155,6 @@ class DQN:
     normalize_observations: bool = False
     reward_scale: float = 1.0
 
-    loop: ClassVar[str] = "off_policy"
     learn = staticmethod(learn)
 
     def __post_init__(self) -> None:

@@ -172,10 +172,6 @@ class Linear:
         """Nothing: tiles are looked at by pictures."""
         return Diagnostics({}, {})
 
-    def episodes_ended(self) -> np.ndarray:
-        """How many episodes of each seed have ended, int64 [N]."""
-        return self.acting.episodes.arrays["ended"]
-
     def episodes(self) -> dict[str, torch.Tensor]:
         """What the last episodes of each seed came to (100 at most); NaN before one ended. Each [N]."""
         return self.acting.episodes.means()

@@ -8,12 +8,12 @@ import numpy as np
 
 from envs import tables
 from rl import planning
-from rl.core.evaluate import STEP_LIMIT, Evaluation, by_episodes, joined
+from rl.core.evaluate import STEP_LIMIT, Evaluation, joined
 from rl.core.protocols import LiveAgent
 from rl.masked import best_allowed
 from supervised.schedules import as_schedule, value_at
 
-__all__ = ["Evaluation", "Exact", "by_episodes", "exact_of", "joined"]
+__all__ = ["Evaluation", "Exact", "exact_of", "joined"]
 
 
 class Exact:

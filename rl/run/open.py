@@ -1,4 +1,4 @@
-"""How `rl.train` comes by its run: a new one, one that goes on in place, or the one that lies in a folder."""
+"""Where `rl.train` gets its run: a new one, one that goes on in place, or the one that lies in a folder."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def _resumed(
         raise CheckpointError(
             f"The run in {place} was made with other settings: {lines}. Start a new one in another logdir."
         )
-    return restored(saved, where, **registry.functions_of(agent), **settings)
+    return restored(saved, where, registry.functions_of(agent), **settings)
 
 
 def _config(saved: Saved) -> Any:

@@ -281,25 +281,26 @@ def load(
     path, workers = validate.path(path, "path"), optional(integer, workers, "workers", 1)
     choose(device)
     saved = checkpoint.Saved(path, *checkpoint.load(path))
-    return restored(saved, env, network, mask=mask, env_kwargs=env_kwargs, workers=workers, device=device)
+    if network is not None:
+        networks.check(network)
+    functions = {"network": network, "mask": mask}
+    given = {name: function for name, function in functions.items() if function is not None}
+    return restored(saved, env, given, env_kwargs=env_kwargs, workers=workers, device=device)
 
 
 def restored(
     saved: checkpoint.Saved,
-    env: EnvLike | Source | None = None,
-    network: Any = None,
+    env: EnvLike | Source | None,
+    functions: Mapping[str, Any],
     *,
-    mask: Any = None,
     env_kwargs: Mapping[str, Any] | None = None,
     workers: int | None = None,
     device: str = "auto",
 ) -> Run:
-    """The run that a checkpoint holds which was read already; see `load`."""
+    """The run in a checkpoint that was read already; see `load`. functions: the settings that no file can hold, by name."""
     path, state, meta = saved
     if meta.get("kind") != "run":
         raise CheckpointError(f"{path} holds a {meta.get('kind')}, not a run. Read a policy with rl.load_policy.")
-    if network is not None:
-        networks.check(network)
     try:
         config = meta["config"]
         if env is None and "id" not in config["env"]:
@@ -308,8 +309,8 @@ def restored(
                 " env=..."
             )
         where = from_description(config["env"]) if env is None else source(env, env_kwargs)
-        description = registry.from_json(config["agent"], network=network, mask=mask)
-        if network is not None and "network" not in registry.functions_of(description):
+        description = registry.from_json(config["agent"], **functions)
+        if "network" in functions and "network" not in registry.functions_of(description):
             raise CheckpointError(
                 "network=... was given, but the agent in this file was made without a function for it."
             )
@@ -327,7 +328,7 @@ def restored(
     except DAMAGE as error:
         if raised_by_environment(error):  # while its episode was replayed
             raise
-        if network is not None or mask is not None:
+        if functions:
             raise CheckpointError(f"{path} does not go with the function given, or is damaged: {error}") from error
         raise CheckpointError(f"{path} is a damaged checkpoint: {error}{checkpoint.hint(path)}") from error
     return run

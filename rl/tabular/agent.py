@@ -15,7 +15,7 @@ from torch import Tensor
 from rl import masked
 from rl.core import jit
 from rl.core.policy import TablePolicy
-from rl.core.registry import name_of
+from rl.core.registry import name_of, optional_setting
 from rl.core.spaces import StateIndex, actions_of
 from rl.core.types import Batch, Update, check_parts
 from rl.explore import BOLTZMANN, EPSILON_GREEDY, EpsilonGreedy, TableExplore
@@ -259,7 +259,7 @@ class TableAgent:
 
     def final_epsilon(self, horizon_steps: int) -> float | None:
         """The epsilon of the behavior policy whose values are learned, at the end; 0: the greedy policy's; None: not known."""
-        if not self.description.on_policy:
+        if not optional_setting(self.description, "on_policy", False):
             return 0.0
         rule, level = self.description.explore, self.description.explore.level.curve(horizon_steps)
         known = rule.kind == EPSILON_GREEDY and level.unit == STEPS

@@ -16,6 +16,7 @@ from envs.rows import rows_of
 from envs.source import Source
 from rl import masked
 from rl.core import jit
+from rl.core.registry import optional_setting
 from rl.core.spaces import StateIndex
 from rl.masked import as_mask
 from rl.tabular.agent import TableAgent
@@ -160,7 +161,7 @@ class ModelWalk(Walk):
         self.entry = jit.entry(self.loop, 0, *self.prepared[0])
 
     def _take(self, k: int, target: int, stopped: list[BaseException]) -> None:
-        chunk = max(1, CHUNK // self.run.agent.description.backups_per_step)
+        chunk = max(1, CHUNK // optional_setting(self.run.agent.description, "backups_per_step", 1))
         counters = self.run.actor.counters
         while not stopped and (rounds := (target - int(counters[k, STEPS_DONE])) // self.run.envs_per_seed) > 0:
             try:
@@ -391,5 +392,5 @@ def _warn_of_fresh_episodes(name: str, seeds: Any, step: int) -> None:
     warnings.warn(
         f"An exception stopped {name} (seed {seeds}) within a step, after {step:,} steps: fresh episodes begin there.",
         RuntimeWarning,
-        stacklevel=4,
+        stacklevel=6,
     )

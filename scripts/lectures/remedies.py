@@ -18,7 +18,7 @@ from lectures.desk import Desk
 from lectures.experiment import OnDigits, Seeded
 from supervised import MLP, RNN, Data, Recipe, SoftmaxRegression, Stack, bits
 from supervised.optimize import optimizer
-from supervised.stack import clip_per_seed, gradient_norms
+from supervised.stack import clip_per_seed
 from supervised.streams import generator
 
 PENALTY = 0.001  # the notes' .001 sum(W²)
@@ -417,10 +417,10 @@ class Clipping(Seeded):
                 x, y = self.signs(rngs, 16)
                 sgd.zero_grad()
                 costs(stack(x)[0], y).sum().backward()
-                before.append(gradient_norms(stack).clone())
+                before.append(stack.memory.gradient_norms().clone())
                 if clip is not None:
                     clip_per_seed(stack, clip)
-                after.append(gradient_norms(stack).clone())
+                after.append(stack.memory.gradient_norms().clone())
                 sgd.step()
             x, y = self.signs(rngs, 500)
             with stack.judged():

@@ -16,7 +16,7 @@ from daily import daily
 
 import rl
 from rl.core import registry
-from rl.tabular.agent import Moment
+from rl.tabular.agent import Moment, Tabular
 from supervised.checkpoint import CheckpointError
 from supervised.validate import ArgumentError
 
@@ -176,7 +176,7 @@ def test_what_is_no_description():
     for wrong in (int, 3, None, "DQN", rl.DQN(), Lacking, Plain):
         with pytest.raises(ArgumentError, match="is no description of an agent"):
             rl.register(wrong)
-    with pytest.raises(ArgumentError, match=r"QLearning is the name of rl\.agents\.q_learning\.QLearning already"):
+    with pytest.raises(ArgumentError, match=r"QLearning is the name of rl\.tabular\.q_learning\.QLearning already"):
         rl.register(dataclasses.make_dataclass("QLearning", [], bases=(rl.DQN,), frozen=True))
     for wrong in (rl.QLearning, Lacking(), 3, None, "DQN"):
         with pytest.raises(ArgumentError, match=r"The agent is a description such as rl\.QLearning\(\)"):
@@ -194,3 +194,32 @@ def test_settings_that_a_replay_needs_are_named():
 
     with pytest.raises(ArgumentError, match="Few lacks network, optimizer, learning_rate"):
         rl.start("CartPole-v1", Few())
+
+
+def test_what_was_imported_before_is_found():
+    """Rules of one's own, and pickled policies, name modules where these once lay."""
+    from rl.agents import deep, table
+    from rl.policy import TablePolicy
+
+    assert (table.Tabular, table.TableAgent, deep.DeepAgent) == (Tabular, rl.TableAgent, rl.DeepAgent)
+    assert TablePolicy is rl.TablePolicy
+
+
+def test_a_description_that_is_no_tabular_builds_a_table():
+    @dataclasses.dataclass(frozen=True)
+    class Foreign:
+        """Has what a table asks of its description, and is nobody's subclass."""
+
+        inner: rl.QLearning = dataclasses.field(default_factory=rl.QLearning)
+
+        def __getattr__(self, name):
+            if name in ("backups_per_step", "on_policy", "inner"):
+                raise AttributeError(name)
+            return getattr(self.inner, name)
+
+        def build(self, observation_space, action_space, seeds=1, device="cpu"):
+            return rl.TableAgent(self, observation_space, action_space, seeds, device)
+
+    run = rl.start("FrozenLake-v1", Foreign(), 2, steps=1_000)
+    run.advance(1_000)
+    assert run.exact.promised == run.exact.stationary

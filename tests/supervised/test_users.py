@@ -1,5 +1,6 @@
 """What users bring along: modules and classes in the place of functions, losses, metrics, data and schedules of their own."""
 
+import copy
 import dataclasses
 import json
 
@@ -12,6 +13,7 @@ from torch import nn
 
 import supervised
 from supervised import DataError, Recipe, Stack, schedules
+from supervised.validate import ArgumentError
 
 RNG = np.random.default_rng(0)
 X, Y = RNG.normal(size=(50, 4)).astype(np.float32), RNG.integers(0, 3, 50)
@@ -469,3 +471,30 @@ def test_the_last_part_of_a_series_validates():
     fitted = quick(data=streamed[0], validation=streamed[1])
     assert_same(weights(fitted), weights(quick(data=train, validation=last)))
     assert sorted(set(streamed[1].reader.dataset.read)) == list(range(50))
+
+
+def test_a_loss_that_mixes_examples_is_refused():
+    """[B, 1] and [B] broadcast to [B, B], of which nothing is learned."""
+    data = torch.randn(20, 3), torch.randn(20)
+    recipe = Recipe(epochs=1, loss=lambda prediction, y: (prediction - y).square())
+    with pytest.raises(ArgumentError, match="mixes examples"):
+        supervised.fit(lambda: torch.nn.Linear(3, 1), data, recipe, progress=False)
+
+
+def test_a_loss_may_read_weights_of_a_module_that_is_fitted_in_place():
+    data, penalty = (torch.randn(20, 3), torch.randn(20, 1)), 0.3
+    for compute in (torch.nn.Linear(3, 1), torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.Linear(2, 1))):
+        mine = copy.deepcopy(compute)
+
+        def loss(prediction, y, net=compute):
+            return (prediction - y).square() + penalty * sum(p.square().sum() for p in net.parameters())
+
+        recipe = Recipe(epochs=3, batch_size=None, optimizer="SGD", learning_rate=0.1, loss=loss)
+        supervised.fit(compute, data, recipe, progress=False)
+        optimizer = torch.optim.SGD(mine.parameters(), 0.1)
+        for _ in range(3):
+            optimizer.zero_grad()
+            loss(mine(data[0]), data[1], mine).mean().backward()
+            optimizer.step()
+        for ours, theirs in zip(compute.parameters(), mine.parameters(), strict=True):
+            torch.testing.assert_close(ours, theirs)

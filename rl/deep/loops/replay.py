@@ -175,10 +175,6 @@ class OffPolicy:
         """Epsilon, temperature or scale of each seed now, float64 [N]."""
         return self.acting.level().mean(1)
 
-    def episodes_ended(self) -> np.ndarray:
-        """How many episodes of each seed have ended, int64 [N]."""
-        return self.acting.episodes.arrays["ended"]
-
     @property
     def memory_bytes(self) -> int:
         """What the replay takes when it is full; 0 without one."""
