@@ -11,7 +11,8 @@ from rl.deep.dqn import DQN
 from rl.deep.replay.buffer import Replay
 from rl.linear.sarsa import LinearAgent, LinearSARSA
 from rl.run.exact import Evaluation
-from rl.run.run import Run, load, start
+from rl.run.files import load
+from rl.run.run import Run, start
 from rl.settings import presets
 from rl.tabular.agent import TableAgent
 from rl.tabular.double_q import DoubleQ

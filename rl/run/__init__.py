@@ -3,6 +3,7 @@
 It may import every family, for it chooses the loop of each (`rl.run.run.LOOPS`).
 """
 
-from rl.run.run import Run, load, start
+from rl.run.files import load
+from rl.run.run import Run, start
 
 __all__ = ["Run", "load", "start"]

@@ -10,7 +10,8 @@ from typing import Any
 from envs.source import EnvLike, source
 from rl.core import registry
 from rl.core.registry import Description
-from rl.run.run import Run, restored, start
+from rl.run.files import restored
+from rl.run.run import Run, start
 from supervised import checkpoint
 from supervised.checkpoint import CheckpointError, Saved
 from supervised.session import Session

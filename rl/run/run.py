@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import sys
-import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 from torch import Tensor
 
-import envs
-from envs import tables
-from envs.contract import raised_by_environment
-from envs.repeatable import why_not_repeatable
 from envs.running import Statistics
-from envs.source import EnvLike, Source, from_description, source
-from rl import networks
+from envs.source import EnvLike, Source, source
 from rl._version import __version__
 from rl.core import registry
 from rl.core.policy import NetworkPolicy, TablePolicy
@@ -35,28 +27,16 @@ from rl.linear.loop import Linear
 from rl.run import divergence
 from rl.run.exact import Evaluation, Exact, exact_of
 from rl.run.local import Local
+from rl.run.probe import model_digest, probe
 from rl.run.returns import UNKNOWN, ModelRewards, StepRewards, rewards_of
 from rl.tabular.loop import Online
 from supervised import checkpoint, validate
 from supervised.checkpoint import CheckpointError
-from supervised.device import choose
 from supervised.events import Curves
 from supervised.validate import ArgumentError, integer, is_whole, optional, seeds_of, shown, unwrap
 
 DEFAULT_HORIZON = 100_000
 DEFAULT_ADVANCE = 1_000
-# What putting back a state that does not fit may raise, an environment's own complaints about a replayed action included.
-DAMAGE = (
-    KeyError,
-    TypeError,
-    ValueError,
-    AttributeError,
-    IndexError,
-    RuntimeError,
-    OverflowError,
-    AssertionError,
-    gym.error.Error,
-)
 
 
 # The loop that trains an agent, by the name that the agent gives.
@@ -80,7 +60,7 @@ class Run:
         envs_per_seed = validate.envs_per_seed(envs_per_seed, len(seeds))
         workers = optional(integer, workers, "workers", 1)
         self.seeds, self.envs_per_seed, self.horizon_steps = seeds, envs_per_seed, horizon_steps
-        self.model, self.no_model, spaces = _look(where)
+        self.model, self.no_model, spaces = probe(where)
         try:
             self.agent: LiveAgent = description.build(*spaces, seeds=seeds, device=device)
         except SpaceError as error:
@@ -260,134 +240,3 @@ def start(
 def check_steps(steps: Any, name: str = "steps") -> int:
     """`steps` as an int from 1 on; 1e6 is accepted for 1 000 000. Raises ArgumentError for anything else."""
     return integer(steps, name, 1, floats=True)
-
-
-def load(
-    path: str | Path,
-    env: EnvLike | Source | None = None,
-    network: Any = None,
-    *,
-    mask: Any = None,
-    env_kwargs: Mapping[str, Any] | None = None,
-    workers: int | None = None,
-    device: str = "auto",
-) -> Run:
-    """Read what `run.save` wrote -> a run that can go on.
-
-    env: needed when the run was made with a function, which no file can hold; network and mask likewise.
-    Raises CheckpointError for a file that is cut short, foreign, of a newer format, or made in another environment. Nothing
-    in the file is run or imported.
-    """
-    path, workers = validate.path(path, "path"), optional(integer, workers, "workers", 1)
-    choose(device)
-    saved = checkpoint.Saved(path, *checkpoint.load(path))
-    if network is not None:
-        networks.check(network)
-    functions = {"network": network, "mask": mask}
-    given = {name: function for name, function in functions.items() if function is not None}
-    return restored(saved, env, given, env_kwargs=env_kwargs, workers=workers, device=device)
-
-
-def restored(
-    saved: checkpoint.Saved,
-    env: EnvLike | Source | None,
-    functions: Mapping[str, Any],
-    *,
-    env_kwargs: Mapping[str, Any] | None = None,
-    workers: int | None = None,
-    device: str = "auto",
-) -> Run:
-    """The run in a checkpoint that was read already; see `load`. functions: the settings that no file can hold, by name."""
-    path, state, meta = saved
-    if meta.get("kind") != "run":
-        raise CheckpointError(f"{path} holds a {meta.get('kind')}, not a run. Read a policy with rl.load_policy.")
-    try:
-        config = meta["config"]
-        if env is None and "id" not in config["env"]:
-            raise CheckpointError(
-                f"{path} was made with an environment that no file can hold ({config['env']['name']}): hand it over again as"
-                " env=..."
-            )
-        where = from_description(config["env"]) if env is None else source(env, env_kwargs)
-        description = registry.from_json(config["agent"], **functions)
-        if "network" in functions and "network" not in registry.functions_of(description):
-            raise CheckpointError(
-                "network=... was given, but the agent in this file was made without a function for it."
-            )
-        if registry.name_of(description) not in registry.AGENTS:
-            raise CheckpointError(f"{path} names no agent.")
-        numbers = seeds_of(config["seeds"])
-        run = Run(
-            where, description, numbers, config["envs_per_seed"], check_steps(meta["horizon_steps"]), workers, device
-        )
-        run._restore(state, meta)
-    except registry.NotHere as error:
-        raise CheckpointError(f"{path} holds no code. {error}") from error
-    except (CheckpointError, envs.EnvError):
-        raise
-    except DAMAGE as error:
-        if raised_by_environment(error):  # while its episode was replayed
-            raise
-        if functions:
-            raise CheckpointError(f"{path} does not go with the function given, or is damaged: {error}") from error
-        raise CheckpointError(f"{path} is a damaged checkpoint: {error}{checkpoint.hint(path)}") from error
-    return run
-
-
-def model_digest(model: tables.Model) -> str:
-    """A fingerprint of a model: the same for the same process, whatever it is called."""
-    sha = hashlib.sha256(repr((model.limit, model.step_draws, model.reset_draws)).encode())
-    for name, value in sorted(vars(model).items()):
-        if name != "mask" and isinstance(value, np.ndarray):
-            sha.update(name.encode() + np.ascontiguousarray(value).tobytes())
-    return sha.hexdigest()[:32]
-
-
-def _look(where: Source) -> tuple[tables.Model | None, str, tuple[Any, Any]]:
-    """The model of an environment (None, with the reason, if it has none) and its spaces.
-
-    At most one environment is open at a time, and none in the end.
-    """
-    if where.vector is not None:
-        spaces = where.vector.single_observation_space, where.vector.single_action_space
-        return None, "a VectorEnv is stepped as it is", spaces
-    began = time.perf_counter()
-    env = where.make()
-    spaces = env.observation_space, env.action_space
-    try:
-        model = tables.read(env)
-    except tables.NotATable as reason:
-        why = str(reason)
-    except BaseException:
-        env.close()
-        raise
-    else:
-        env.close()
-        _check_same(where, model)
-        return model, "", spaces
-    if not isinstance(spaces[1], gym.spaces.Discrete):
-        env.close()
-        return None, why, spaces
-    if hasattr(env.unwrapped, "P"):  # it may have been driven already
-        env.close()
-        env = where.make()
-    fault = why_not_repeatable(env, where.make, began)
-    if fault is not None:
-        warnings.warn(f"{where.name} {fault}", RuntimeWarning, stacklevel=4)
-    return None, why, spaces
-
-
-def _check_same(where: Source, model: tables.Model) -> None:
-    """Raise EnvError where an environment that is made again has another model."""
-    env = where.make()
-    try:
-        same = model.same_as(tables.read(env))
-    except tables.NotATable:
-        same = False
-    finally:
-        env.close()
-    if not same:
-        raise envs.EnvError(
-            f"{where.name} is another environment each time it is made (a random map, perhaps), so seeds could not be compared"
-            " nor policies evaluated in it. Fix it, for instance with desc=..."
-        )

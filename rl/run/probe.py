@@ -1,0 +1,75 @@
+"""What can be known of an environment before anything runs in it: its model, its spaces, and whether it can be repeated."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+import warnings
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+import envs
+from envs import tables
+from envs.repeatable import why_not_repeatable
+from envs.source import Source
+
+
+def model_digest(model: tables.Model) -> str:
+    """A fingerprint of a model: the same for the same process, whatever it is called."""
+    sha = hashlib.sha256(repr((model.limit, model.step_draws, model.reset_draws)).encode())
+    for name, value in sorted(vars(model).items()):
+        if name != "mask" and isinstance(value, np.ndarray):
+            sha.update(name.encode() + np.ascontiguousarray(value).tobytes())
+    return sha.hexdigest()[:32]
+
+
+def probe(where: Source) -> tuple[tables.Model | None, str, tuple[Any, Any]]:
+    """The model of an environment (None, with the reason, if it has none) and its spaces.
+
+    At most one environment is open at a time, and none in the end.
+    """
+    if where.vector is not None:
+        spaces = where.vector.single_observation_space, where.vector.single_action_space
+        return None, "a VectorEnv is stepped as it is", spaces
+    began = time.perf_counter()
+    env = where.make()
+    spaces = env.observation_space, env.action_space
+    try:
+        model = tables.read(env)
+    except tables.NotATable as reason:
+        why = str(reason)
+    except BaseException:
+        env.close()
+        raise
+    else:
+        env.close()
+        _check_same(where, model)
+        return model, "", spaces
+    if not isinstance(spaces[1], gym.spaces.Discrete):
+        env.close()
+        return None, why, spaces
+    if hasattr(env.unwrapped, "P"):  # it may have been driven already
+        env.close()
+        env = where.make()
+    fault = why_not_repeatable(env, where.make, began)
+    if fault is not None:
+        warnings.warn(f"{where.name} {fault}", RuntimeWarning, stacklevel=4)
+    return None, why, spaces
+
+
+def _check_same(where: Source, model: tables.Model) -> None:
+    """Raise EnvError where an environment that is made again has another model."""
+    env = where.make()
+    try:
+        same = model.same_as(tables.read(env))
+    except tables.NotATable:
+        same = False
+    finally:
+        env.close()
+    if not same:
+        raise envs.EnvError(
+            f"{where.name} is another environment each time it is made (a random map, perhaps), so seeds could not be compared"
+            " nor policies evaluated in it. Fix it, for instance with desc=..."
+        )
