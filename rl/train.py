@@ -29,7 +29,7 @@ def train(
     steps: int | None = None,
     seeds: int | Iterable[int] = 1,
     *,
-    envs_per_seed: int = 1,
+    envs_per_seed: int | None = None,
     workers: int | None = None,
     device: str = "auto",
     logdir: str | Path | None = None,
@@ -45,10 +45,11 @@ def train(
 
     env: a Gymnasium id, an EnvSpec, a function that returns a new gym.Env, or a VectorEnv of N * E rows; or a run, which
     then goes on, in place, to `steps` in all. agent: a description such as rl.QLearning(). steps: environment steps in
-    all, for each seed. seeds: a count (0..n-1), a list or a range. workers: how many threads (tables, where the
-    environment's model is known; None: as many as there are cores) or processes (networks on the CPU; None: one) share out
-    the seeds. logdir: where curves and checkpoints go; None: nowhere. resume: go on from logdir's newest whole checkpoint, or
-    start if there is none; only steps, progress, workers, device and the cadences may differ from what was saved.
+    all, for each seed. seeds: a count (0..n-1), a list or a range. envs_per_seed: environments that each seed acts in; None:
+    as many as the description says, else one. workers: how many threads (tables, where the environment's model is known;
+    None: as many as there are cores) or processes (networks on the CPU; None: one) share out the seeds. logdir: where
+    curves and checkpoints go; None: nowhere. resume: go on from logdir's newest whole checkpoint, or start if there is none;
+    only steps, progress, workers, device and the cadences may differ from what was saved.
     progress: a bar on the terminal. The three cadences are in environment steps a seed; None: 100 points of the curves,
     and 10 checkpoints, over the run. videos: with each checkpoint an animated GIF of one greedy episode, in TensorBoard's
     Images tab.

@@ -21,8 +21,8 @@ from torch.utils.hooks import RemovableHandle
 from supervised import bits, chain, fused
 from supervised.device import choose
 from supervised.memory import FlatMemory, Place
-from supervised.streams import Draws, torch_seed
-from supervised.validate import ArgumentError, explained, flag, function, integer, seeds_of, shown, unwrap
+from supervised.streams import PURPOSES, Draws, torch_seed
+from supervised.validate import ArgumentError, choice, explained, flag, function, integer, seeds_of, shown, unwrap
 
 Op = Callable[[Tensor], Tensor]
 Rule = Callable[["Stack", Sequence[Any]], Op | None]
@@ -62,6 +62,8 @@ class Stack:
     make: a function () -> nn.Module. Its random numbers come from the seed's own stream, and so do those drawn in a
     forward pass (dropout). `batched` says whether all members are computed at once. The modules stay usable:
     `member(seed)` is one of them, on the live weights. Parameters that need no gradient stay as they are.
+    purpose: the stream of each seed that forward passes draw from, one of supervised.streams.PURPOSES: stacks of the same
+    seeds share no draws if their purposes differ.
     Raises ValueError when the members differ, when trainable parameters are not all of one type, or for no seed at all.
     """
 
@@ -71,10 +73,12 @@ class Stack:
         seeds: int | Iterable[int],
         device: str | torch.device = "cpu",
         compiled: bool = False,
+        purpose: str = "forward",
     ) -> None:
         seeds, compiled = seeds_of(seeds), flag(compiled, "compiled")
         check_make(make, "make")
-        self._adopt([make_member(make, seed) for seed in seeds], seeds, choose(device), compiled)
+        choice(purpose, "purpose", PURPOSES)
+        self._adopt([make_member(make, seed) for seed in seeds], seeds, choose(device), compiled, purpose)
 
     @classmethod
     def of(cls, modules: Sequence[nn.Module], seeds: int | Iterable[int], device: str | torch.device = "cpu") -> Stack:
@@ -86,7 +90,12 @@ class Stack:
         return stack
 
     def _adopt(
-        self, modules: Sequence[nn.Module], seeds: tuple[int, ...], device: torch.device, compiled: bool = False
+        self,
+        modules: Sequence[nn.Module],
+        seeds: tuple[int, ...],
+        device: torch.device,
+        compiled: bool = False,
+        purpose: str = "forward",
     ) -> None:
         if not modules or len(modules) != len(seeds):
             raise ValueError(
@@ -95,7 +104,7 @@ class Stack:
         self.seeds, self.device = seeds, device
         self.modules = [module.to(self.device) for module in modules]
         _check_alike(self.modules, self.seeds)
-        self.draws = Draws(seeds, "forward", device)
+        self.draws = Draws(seeds, purpose, device)
         self._still = all(_is_still(part) for module in self.modules for part in module.modules())
         self.memory = FlatMemory(self.modules, device)
         self.flat, self.weights, self.gradients = self.memory.flat, self.memory.weights, self.memory.gradients

@@ -19,7 +19,17 @@ from torch import Tensor
 from supervised.validate import choice, explained, first_line, seeds_of
 
 # numpy derives independent generators from (seed, purpose): exploration never uses the numbers that an environment does.
-PURPOSES = {"agent": 0, "initial": 1, "policy": 2, "weights": 3, "forward": 4, "data": 5, "augment": 6, "replay": 7}
+PURPOSES = {
+    "agent": 0,
+    "initial": 1,
+    "policy": 2,
+    "weights": 3,
+    "forward": 4,
+    "data": 5,
+    "augment": 6,
+    "replay": 7,
+    "target": 8,  # what a target network draws in a forward pass, so that it shares no draw with the online one
+}
 
 STATE_BYTES = (5056, 16, 44)  # of a torch generator of the CPU, of CUDA and of MPS
 

@@ -123,6 +123,11 @@ def optional_setting(description: Any, name: str, default: Any) -> Any:
     return getattr(description, name, default)
 
 
+def envs_per_seed(description: Any, given: int | None) -> Any:
+    """How many environments each seed acts in: what was given, else what the description says, else one."""
+    return optional_setting(description, "envs_per_seed", 1) if given is None else given
+
+
 def to_json(value: Any) -> Any:
     """A description as JSON values: dataclasses become {"type": NAME, field: value, ...}."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):

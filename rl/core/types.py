@@ -24,7 +24,9 @@ class Batch(NamedTuple):
     action: Tensor  # int64 [N, B], counted from 0
     reward: Tensor  # [N, B], folded over up to n steps
     discount: Tensor  # [N, B], gamma^k * (1 - terminated): how the future counts; 0 = there is none
-    next_obs: Any
+    next_obs: (
+        Any  # None: discount is 0 throughout, so the rewards are the whole targets and nothing is computed for them
+    )
     # bool [N, B, A]: actions allowed in next_obs; None: all. In `learn` what the description's mask says is in it.
     next_mask: Tensor | None = None
     weight: Tensor | None = None  # [N, B], importance weights; None: all 1
@@ -41,6 +43,13 @@ def check_parts(batch: Any, n: int, actions: int) -> None:
             raise ArgumentError(f"A batch's {name} is a tensor [{n} seeds, B], not {kind_of(part)}.")
     if batch.next_mask is not None:
         check_mask(batch.next_mask, (*batch.reward.shape, actions))
+    check_end(batch)
+
+
+def check_end(batch: Batch) -> None:
+    """Raise ArgumentError for a batch without next observations whose discounts ask for them."""
+    if batch.next_obs is None and bool((batch.discount != 0).any()):
+        raise ArgumentError("A batch without next_obs has discount 0 throughout: its rewards are the whole targets.")
 
 
 def check_mask(mask: Any, shape: tuple[int, ...]) -> None:
@@ -54,6 +63,7 @@ class Update(NamedTuple):
 
     metrics: dict[str, Tensor]  # each [N]
     td_error: Tensor  # [N, B]
+    priority: Tensor | None = None  # [N, B], what a prioritised replay goes by; None: the TD errors
 
 
 class Agent(Protocol):

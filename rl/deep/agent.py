@@ -21,7 +21,7 @@ from rl.core.observations import encode, leaves, parts_of
 from rl.core.policy import NetworkPolicy
 from rl.core.registry import lacking, name_of, optional_setting
 from rl.core.spaces import actions_of
-from rl.core.types import Batch, Update, check_mask
+from rl.core.types import Batch, Update, check_end, check_mask
 from rl.deep.moving import on_host, together
 from rl.deep.normalize import RunningMoments
 from supervised import Stack, bits, optimizer
@@ -70,6 +70,7 @@ class Learned(NamedTuple):
     slope: Tensor  # the gradient of each seed's mean loss by the network's outputs
     td_error: Tensor  # [N, B]
     metrics: dict[str, Tensor]  # each [N]; empty unless measured
+    priority: Tensor | None = None  # [N, B], see `Update`
 
 
 class DeepDescription(Protocol):
@@ -147,7 +148,7 @@ class DeepAgent:
         self.target: Stack | None = None
         self._check_outputs()
         if description.target_every_updates is not None:
-            self.target = Stack(make, self.seeds, self.device, description.compiled)
+            self.target = Stack(make, self.seeds, self.device, description.compiled, "target")
             self._check_apart(self.target)
             self.target.load_state_dict(self.online.state_dict())
         self.rate = as_schedule(description.learning_rate)
@@ -304,7 +305,7 @@ class DeepAgent:
 
     def _update(self, batch: Batch, measured: bool) -> Update:
         given = batch = _checked(batch, len(self.seeds), self.actions)
-        if self.description.mask is not None:
+        if self.description.mask is not None and batch.next_obs is not None:
             batch = batch._replace(next_mask=self.allowed(batch.next_obs, batch.next_mask))
         if self.device.type != "cpu":
             check_actions(batch.action, self.actions)
@@ -325,7 +326,7 @@ class DeepAgent:
         if measured:
             self.look()
             metrics = metrics | {"train/gradient_norm": norm}
-        return Update(metrics, learned.td_error)
+        return Update(metrics, learned.td_error, learned.priority)
 
     def look(self) -> None:
         """Raise NotFinite if an update since the last look was left out. On the CPU `update` itself has told of it."""
@@ -358,7 +359,8 @@ class DeepAgent:
         batch, norm, td_error = origin
         k = int((~torch.isfinite(norm)).nonzero()[0])
         named = {f"observation {n}".strip(): part for n, part in leaves(batch.obs).items()}
-        named |= {f"next observation {n}".strip(): part for n, part in leaves(batch.next_obs).items()}
+        if batch.next_obs is not None:
+            named |= {f"next observation {n}".strip(): part for n, part in leaves(batch.next_obs).items()}
         named = {"reward": batch.reward, "discount": batch.discount, **named}
         named |= {f"weight {name}": weight.detach() for name, weight in self.online.weights.items()}
         named |= {"TD error (so the loss)": td_error}
@@ -456,7 +458,8 @@ def _checked(batch: Batch, n: int, actions: int) -> Batch:
             )
         if part.dtype != wanted:
             batch = batch._replace(**{name: part.to(wanted)})
-    for name in ("obs", "next_obs"):
+    check_end(batch)
+    for name in ("obs", "next_obs") if batch.next_obs is not None else ("obs",):
         for leaf in leaves(getattr(batch, name)).values():
             if not isinstance(leaf, Tensor) or leaf.shape[:2] != shape:
                 raise ArgumentError(
@@ -479,7 +482,7 @@ def no_such_action(actions: int) -> ValueError:
 def on_device(batch: Batch, device: torch.device) -> Batch:
     """A batch on the device, by one copy, but for its index, which is of the replay."""
     plain = {name: part for name in SENT if (part := getattr(batch, name)) is not None}
-    several = {name: leaves(getattr(batch, name)) for name in ("obs", "next_obs")}
+    several = {name: leaves(obs) for name in ("obs", "next_obs") if (obs := getattr(batch, name)) is not None}
     inner = {f"{name}/{key}": leaf for name, found in several.items() for key, leaf in found.items()}
     moved = together({**plain, **inner}, device)
     parts: dict[str, Any] = {name: {key: moved[f"{name}/{key}"] for key in found} for name, found in several.items()}

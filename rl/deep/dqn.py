@@ -71,10 +71,13 @@ def errors(
 def learn(agent: DeepAgent, batch: Batch, measured: bool) -> Learned:
     """Pull Q(s, a) towards r + discount * Q_target(s', b), where Q_target chooses b itself, or with `double` Q does."""
     settings: DQN = agent.description  # type: ignore[assignment]  # a DQN made it
-    x, next_x = agent.encode(batch.obs), agent.encode(batch.next_obs)
-    next_mask = batch.next_mask
-    next_q = agent.next_values(next_x)
-    chooser = agent.values(agent.online, next_x) if settings.double else next_q
+    x, next_mask = agent.encode(batch.obs), batch.next_mask
+    if batch.next_obs is None:
+        next_q = chooser = torch.zeros(*batch.reward.shape, agent.actions, device=agent.device)
+    else:
+        next_x = agent.encode(batch.next_obs)
+        next_q = agent.next_values(next_x)
+        chooser = agent.values(agent.online, next_x) if settings.double else next_q
     q, pull_back = agent.online.vjp(x)
     reward = batch.reward if agent.reward_scale == 1.0 else batch.reward * agent.reward_scale
     loss, slope = losses.LOSSES[settings.loss]

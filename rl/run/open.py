@@ -67,7 +67,7 @@ def _resumed(
         "env": where.description or {"name": where.name},
         "agent": registry.to_json(agent),
         "seeds": list(seeds_of(seeds)),
-        "envs_per_seed": integer(settings.pop("envs_per_seed"), "envs_per_seed", 1),
+        "envs_per_seed": integer(registry.envs_per_seed(agent, settings.pop("envs_per_seed")), "envs_per_seed", 1),
     }
     changed = checkpoint.differences(_config(saved), wanted)
     if changed:

@@ -222,7 +222,7 @@ def start(
     seeds: int | Iterable[int] = 1,
     *,
     steps: int | None = None,
-    envs_per_seed: int = 1,
+    envs_per_seed: int | None = None,
     workers: int | None = None,
     device: str = "auto",
     env_kwargs: Mapping[str, Any] | None = None,
@@ -234,7 +234,8 @@ def start(
     registry.check(description)
     numbers = seeds_of(seeds)
     horizon = check_steps(DEFAULT_HORIZON if steps is None else steps)
-    return Run(source(env, env_kwargs), description, numbers, envs_per_seed, horizon, workers, device)
+    count = registry.envs_per_seed(description, envs_per_seed)
+    return Run(source(env, env_kwargs), description, numbers, count, horizon, workers, device)
 
 
 def check_steps(steps: Any, name: str = "steps") -> int:

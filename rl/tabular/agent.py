@@ -296,7 +296,7 @@ class TableAgent:
             raise ValueError(f"{name_of(description)} knows no weights.")
         if batch.weight is not None and (batch.weight.shape != batch.action.shape or not batch.weight.isfinite().all()):
             raise ArgumentError(f"A batch's weight is finite {list(batch.action.shape)}, not {kind_of(batch.weight)}.")
-        states, next_states = self._states(batch.obs), self._states(batch.next_obs)
+        states, next_states = map(self._states, (batch.obs, batch.obs if batch.next_obs is None else batch.next_obs))
         schedules = (description.step_size, description.explore.level, description.gamma)
         rate, level, discounting = (as_schedule(s).curve(100_000) for s in schedules)
         errors = torch.zeros(states.shape, dtype=torch.float64)

@@ -13,6 +13,7 @@ from torch import nn
 import envs
 import rl
 from envs.diagnostic import exact_q
+from rl.deep.dqn import learn
 from rl.explore import Boltzmann, EpsilonGreedy
 from supervised import MLP, Recipe, Streams, fit
 from supervised.schedules import Linear
@@ -474,3 +475,54 @@ def test_a_loop_of_ones_own():
     assert update.td_error.shape == (2, 64)
     assert {value.shape for value in update.metrics.values()} == {(2,)}
     assert agent.q(obs).shape == (2, 4, 2)
+
+
+@pytest.mark.parametrize("options", [{}, {"double": True, "dueling": True}, {"compiled": False}, {"mask": "all"}])
+def test_without_next_observations_rewards_are_the_targets(options):
+    """The same bits as with next observations that count for nothing, and those are not read."""
+    if "mask" in options:
+        options = {"mask": lambda obs: torch.ones(*obs.shape[:-1], 2, dtype=torch.bool)}
+    space, generator = gym.spaces.Box(-1, 1, (4,), np.float32), torch.Generator().manual_seed(0)
+    obs, next_obs = (torch.rand(2, 16, 4, generator=generator) for _ in range(2))
+    action, reward = torch.randint(2, (2, 16), generator=generator), torch.randn(2, 16, generator=generator)
+    batch = rl.Batch(obs, action, reward, torch.zeros(2, 16), next_obs)
+    agents = [rl.DQN(network="mlp(8)", **options).build(space, gym.spaces.Discrete(2), 2) for _ in range(2)]
+    for _ in range(3):
+        agents[0].update(batch)
+        agents[1].update(batch._replace(next_obs=None))
+    assert torch.equal(agents[0].online.flat, agents[1].online.flat)
+    with pytest.raises(ValueError, match="without next_obs has discount 0"):
+        agents[1].update(batch._replace(next_obs=None, discount=torch.full((2, 16), 0.9)))
+
+
+def test_a_table_learns_without_next_observations():
+    table = rl.QLearning(step_size=0.5).build(gym.spaces.Discrete(3), gym.spaces.Discrete(2), 1)
+    states, action = torch.tensor([[0, 2]]), torch.tensor([[1, 0]])
+    batch = rl.Batch(states, action, torch.tensor([[1.0, -2.0]]), torch.zeros(1, 2), None)
+    table.update(batch)
+    assert table.table[0].tolist() == [[0, 0.5], [0, 0], [-1, 0]]
+    with pytest.raises(ValueError, match="without next_obs has discount 0"):
+        table.update(batch._replace(discount=torch.ones(1, 2)))
+
+
+def test_a_replay_goes_by_the_priority_that_an_update_gives():
+    """One's own is taken where there is one, the TD error elsewhere."""
+
+    class Own(rl.DQN):
+        learn = staticmethod(lambda agent, batch, measured: own_priority(agent, batch, measured))
+
+    def own_priority(agent, batch, measured):
+        return learn(agent, batch, measured)._replace(priority=torch.full_like(batch.reward, 7.0))
+
+    settings = {
+        "network": "mlp(8)",
+        "prioritised": True,
+        "priority_exponent": 1.0,
+        "learn_after_steps": 50,
+        "batch_size": 32,
+    }
+    for kind, same in ((Own, True), (rl.DQN, False)):
+        run = rl.start("CartPole-v1", kind(capacity_steps=100, **settings), 1, steps=1_000)
+        run.advance(400)
+        found = run.loop.replay.priorities()
+        assert (len(set(np.round(found, 3).tolist())) <= 2) == same  # 7, and the priority of what was not yet sampled

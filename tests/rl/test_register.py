@@ -223,3 +223,21 @@ def test_a_description_that_is_no_tabular_builds_a_table():
     run = rl.start("FrozenLake-v1", Foreign(), 2, steps=1_000)
     run.advance(1_000)
     assert run.exact.promised == run.exact.stationary
+
+
+def test_a_description_says_in_how_many_environments_it_acts(tmp_path):
+    @rl.register
+    @dataclasses.dataclass(frozen=True)
+    class Wide(rl.QLearning):
+        envs_per_seed: int = 3
+
+    try:
+        run = rl.start("FrozenLake-v1", Wide(), 2)
+        assert run.envs_per_seed == 3
+        assert rl.start("FrozenLake-v1", Wide(), 2, envs_per_seed=2).envs_per_seed == 2
+        assert rl.start("FrozenLake-v1", rl.QLearning(), 2).envs_per_seed == 1
+        train = {"seeds": 2, "progress": False, "logdir": tmp_path / "run"}
+        rl.train("FrozenLake-v1", Wide(), 300, **train)
+        assert rl.train("FrozenLake-v1", Wide(), 600, resume=True, **train).envs_per_seed == 3
+    finally:
+        del registry.AGENTS["Wide"], registry.TYPES["Wide"]

@@ -394,3 +394,14 @@ def test_a_product_before_the_import_is_told_of():
 
 def test_the_public_names():
     assert all(hasattr(supervised, name) for name in supervised.__all__)
+
+
+def test_stacks_of_other_purposes_share_no_draws():
+    def drawn(purpose):
+        return Stack(lambda: MLP(4, 2, (64,), dropout=0.5), 2, purpose=purpose)(torch.ones(2, 1, 4))
+
+    online, again, target = drawn("forward"), drawn("forward"), drawn("target")
+    assert torch.equal(online, again)
+    assert not torch.equal(online, target)
+    with pytest.raises(ValueError, match="purpose"):
+        drawn("other")

@@ -126,10 +126,10 @@ class OffPolicy:
         measured = self.agent.updates % MEASURE_EVERY == 0
         update = self.agent.update(batch, measured)
         if self.replay is not None and self.replay.alpha is not None:
-            error = update.td_error.cpu()
-            if not np.isfinite(error.numpy()).all():
+            priority = (update.td_error if update.priority is None else update.priority).cpu()
+            if not np.isfinite(priority.numpy()).all():
                 self.agent.look()
-            self.replay.update_priorities(batch.index, error)
+            self.replay.update_priorities(batch.index, priority)
         if measured:
             found = {name: value.detach() for name, value in update.metrics.items()}
             if self.replay is not None and batch.index is not None:
