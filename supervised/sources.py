@@ -99,7 +99,7 @@ class Data(NamedTuple):
         for begin in range(0, order.shape[1], size):
             index = order[:, begin : begin + size]
             flat = index.flatten()
-            yield Data(*(over(lambda t: t.index_select(0, flat).unflatten(0, index.shape), p) for p in self))  # noqa: B023
+            yield Data(*(over(lambda t: t.index_select(0, flat).unflatten(0, index.shape), p) for p in self))  # noqa: B023  (called at once)
 
     def chunks(self, size: int) -> Iterator[Data]:
         """The examples as they lie, up to `size` at once."""
@@ -218,7 +218,7 @@ class Stream:
         places = self.index[order.cpu().numpy()]
         columns = [places[:, begin : begin + size] for begin in range(0, places.shape[1], size)]
         for index, batch in zip(columns, self._read(columns, seeds, epoch), strict=True):
-            yield Data(*(over(lambda t: t.unflatten(0, index.shape), part) for part in batch))  # noqa: B023
+            yield Data(*(over(lambda t: t.unflatten(0, index.shape), part) for part in batch))  # noqa: B023  (called at once)
 
     def chunks(self, size: int) -> Iterator[Data]:
         """As `Data.chunks`."""

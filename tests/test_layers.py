@@ -22,7 +22,6 @@ MAY_IMPORT = {
     "report": (*PURE, "core", "run"),
     "train": (*PURE, "core", "run", "report", "deep"),
     "agents": ("tabular", "deep"),
-    "policy": ("core",),
 }
 
 

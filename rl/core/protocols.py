@@ -11,9 +11,22 @@ import torch
 from torch import Tensor, nn
 
 from envs.running import Statistics
+from envs.source import Source
+from envs.tables import Model
 from rl.core.types import Agent
 
 Metrics = dict[str, Tensor]  # each [N]
+
+
+class Place(NamedTuple):
+    """Where and for how long a loop trains its agent."""
+
+    where: Source
+    model: Model | None  # of the environment, where it is known
+    seeds: tuple[int, ...]
+    envs_per_seed: int
+    horizon_steps: int  # what schedules without a horizon of their own span
+    workers: int | None
 
 
 class Diagnostics(NamedTuple):

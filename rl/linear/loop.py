@@ -7,15 +7,14 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from envs import tables
 from envs.row_step import Rows
-from envs.source import EnvError, Source
+from envs.source import EnvError
 from envs.vector import Step
 from rl import masked
 from rl.core import jit
 from rl.core.actor import Acting
 from rl.core.evaluate import play_networks
-from rl.core.protocols import Diagnostics
+from rl.core.protocols import Diagnostics, Place
 from rl.core.timing import time_in
 from rl.explore import choose_each
 from rl.linear.sarsa import LinearAgent, Memory, Transition, forget, learn
@@ -33,16 +32,8 @@ class Linear:
     memory_bytes = 0
     play = staticmethod(play_networks)
 
-    def __init__(
-        self,
-        agent: LinearAgent,
-        where: Source,
-        model: tables.Model | None,
-        seeds: tuple[int, ...],
-        envs_per_seed: int,
-        horizon_steps: int,
-        workers: int | None,
-    ) -> None:
+    def __init__(self, agent: LinearAgent, place: Place) -> None:
+        where, _, seeds, envs_per_seed, horizon_steps, workers = place
         if workers is not None and workers > 1:
             raise ValueError(f"workers={workers}: an agent with tiles steps all its seeds in one process.")
         self.agent, self.seeds = agent, seeds

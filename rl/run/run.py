@@ -18,7 +18,7 @@ from envs.source import EnvLike, Source, source
 from rl._version import __version__
 from rl.core import registry
 from rl.core.policy import NetworkPolicy, TablePolicy
-from rl.core.protocols import Backend, LiveAgent, Loop
+from rl.core.protocols import Backend, LiveAgent, Loop, Place
 from rl.core.registry import Description
 from rl.core.spaces import SpaceError, space_from_json, space_to_json
 from rl.deep.loops.replay import OffPolicy
@@ -40,7 +40,7 @@ DEFAULT_ADVANCE = 1_000
 
 
 # The loop that trains an agent, by the name that the agent gives.
-LOOPS: dict[str, Callable[..., Loop]] = {"tabular": Online, "linear": Linear, "replay": OffPolicy}
+LOOPS: dict[str, Callable[[Any, Place], Loop]] = {"tabular": Online, "linear": Linear, "replay": OffPolicy}
 
 
 class Run:
@@ -69,8 +69,8 @@ class Run:
         why = self.agent.why_no_model()
         if why is not None:
             self.model, self.no_model = None, why
-        place = self.agent, where, self.model, seeds, envs_per_seed, horizon_steps, workers
-        self.local = Local(self.agent, LOOPS[self.agent.loop](*place), where, self.model)
+        place = Place(where, self.model, seeds, envs_per_seed, horizon_steps, workers)
+        self.local = Local(self.agent, LOOPS[self.agent.loop](self.agent, place), where, self.model)
         self.backend: Backend = self.local  # where the seeds live now
         self.regret = np.zeros(len(seeds))
         self.diverged = np.zeros(len(seeds), np.bool_)  # whose values have exceeded what rewards allow, as was said

@@ -17,7 +17,7 @@ from envs import tables
 from envs.rows import MemberRows, Rows, members_of
 from envs.source import Source
 from rl.core.actor import INTERRUPTED
-from rl.core.protocols import Diagnostics
+from rl.core.protocols import Diagnostics, Place
 from rl.core.registry import name_of
 from rl.core.spaces import StateIndex
 from rl.core.timing import WINDOW, time_in
@@ -38,16 +38,8 @@ class Online:
     memory_bytes = 0
     play = staticmethod(play_tables)
 
-    def __init__(
-        self,
-        agent: TableAgent,
-        where: Source,
-        model: tables.Model | None,
-        seeds: tuple[int, ...],
-        envs_per_seed: int,
-        horizon_steps: int,
-        workers: int | None,
-    ) -> None:
+    def __init__(self, agent: TableAgent, place: Place) -> None:
+        where, model, seeds, envs_per_seed, horizon_steps, workers = place
         self.agent, self.seeds, self.envs_per_seed = agent, seeds, envs_per_seed
         self.streams = Streams(seeds)
         self.rules = rules_of(agent.description, horizon_steps)

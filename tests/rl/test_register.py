@@ -197,12 +197,10 @@ def test_settings_that_a_replay_needs_are_named():
 
 
 def test_what_was_imported_before_is_found():
-    """Rules of one's own, and pickled policies, name modules where these once lay."""
+    """Rules of one's own name modules where these once lay."""
     from rl.agents import deep, table
-    from rl.policy import TablePolicy
 
     assert (table.Tabular, table.TableAgent, deep.DeepAgent) == (Tabular, rl.TableAgent, rl.DeepAgent)
-    assert TablePolicy is rl.TablePolicy
 
 
 def test_a_description_that_is_no_tabular_builds_a_table():

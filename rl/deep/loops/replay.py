@@ -7,12 +7,11 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from envs import tables, vector
+from envs import vector
 from envs.row_step import Rows
-from envs.source import Source
 from rl.core.actor import Acting
 from rl.core.evaluate import play_networks
-from rl.core.protocols import Diagnostics
+from rl.core.protocols import Diagnostics, Place
 from rl.core.types import Batch
 from rl.deep.agent import DeepAgent, NotFinite, check_learner
 from rl.deep.replay.buffer import Replay
@@ -42,17 +41,9 @@ class OffPolicy:
     }
     play = staticmethod(play_networks)
 
-    def __init__(
-        self,
-        agent: DeepAgent,
-        where: Source,
-        model: tables.Model | None,
-        seeds: tuple[int, ...],
-        envs_per_seed: int,
-        horizon_steps: int,
-        workers: int | None,
-    ) -> None:
+    def __init__(self, agent: DeepAgent, place: Place) -> None:
         """Raises ArgumentError for a description without the settings that learning from a replay needs."""
+        where, _, seeds, envs_per_seed, horizon_steps, _ = place
         check_learner(agent.description)
         d: Any = agent.description
         self.agent, self.seeds = agent, seeds
