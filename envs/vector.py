@@ -20,40 +20,113 @@ from envs.source import EnvLike, Source, source
 from supervised import validate
 from supervised.validate import explained, seeds_of
 
-Obs = Tensor | dict[str, Any]
-
 
 class Step(NamedTuple):
-    """What a world answers; N seeds, E environments a seed, A actions."""
+    """What a world answers: tensors, and arrays where `World.arrays` does. N seeds, E environments a seed, A actions."""
 
-    reward: Tensor  # float32 [N, E]
-    terminated: Tensor  # bool [N, E]
-    truncated: Tensor  # bool [N, E]
-    next_obs: Obs  # [N, E, *O], the true successor, also at an episode's end
-    obs: Obs  # [N, E, *O], what to act on next (after a reset, if one happened)
-    next_mask: Tensor | None = None  # bool [N, E, A], actions allowed in next_obs; None: all
-    valid: Tensor | None = None  # bool [N, E], false where NEXT_STEP mode spent the call on a reset; None: all true
-    mask: Tensor | None = None  # bool [N, E, A], actions allowed in obs; None: all
+    reward: Any  # float32 [N, E]
+    terminated: Any  # bool [N, E]
+    truncated: Any  # bool [N, E]
+    next_obs: (
+        Any  # [N, E, *O], the true successor, also at an episode's end; dicts of such where observations have parts
+    )
+    obs: Any  # [N, E, *O], what to act on next (after a reset, if one happened)
+    next_mask: Any = None  # bool [N, E, A], actions allowed in next_obs; None: all
+    valid: Any = None  # bool [N, E], false where NEXT_STEP mode spent the call on a reset; None: all true
+    mask: Any = None  # bool [N, E, A], actions allowed in obs; None: all
+
+
+class ArrayWorld:
+    """N * E environments in lockstep, in numpy arrays. Row k * E + e of a vector environment is environment e of seed k."""
+
+    def __init__(self, rows: Rows, seeds: tuple[int, ...], envs_per_seed: int) -> None:
+        self.rows, self.shape = rows, (len(seeds), envs_per_seed)
+        self.mask: np.ndarray | None = None  # bool [N, E, A], the actions allowed now; None: all
+        self.calls = 0  # of step, since the environments were made
+
+    def reset(self) -> Any:
+        """Begin an episode in every environment -> its observation [N, E, *O], an array or a dict of arrays."""
+        obs, mask = self.rows.reset()
+        self.mask = self.by_seed(mask)
+        return self.by_seed(obs)
+
+    def step(self, taken: np.ndarray) -> Step:
+        """As `World.step`."""
+        self._check(taken)
+        self.calls += 1
+        row = self.rows.step(taken.reshape(-1, *taken.shape[2:]))
+        next_obs, self.mask = self.by_seed(row.next_obs), self.by_seed(row.mask)
+        return Step(
+            row.reward.astype(np.float32).reshape(self.shape),
+            row.terminated.reshape(self.shape),
+            row.truncated.reshape(self.shape),
+            next_obs,
+            next_obs if row.obs is row.next_obs else self.by_seed(row.obs),
+            self.mask if row.next_mask is row.mask else self.by_seed(row.next_mask),
+            self.by_seed(row.valid),
+            self.mask,
+        )
+
+    def _check(self, taken: np.ndarray) -> None:
+        count = self.rows.actions
+        if taken.shape[:2] != self.shape or (count is not None and taken.ndim > 2):
+            raise EnvError(
+                f"step takes actions [seeds, environments a seed] = {list(self.shape)}, not {list(taken.shape)}."
+            )
+        if count is not None:
+            numbers = taken.ravel().tolist()  # Python's min and max are faster for what is usually one number, or eight
+            if taken.dtype.kind not in "iu" or min(numbers) < 0 or max(numbers) >= count:
+                raise EnvError(f"Actions are whole numbers from 0 to {count - 1}; got {taken.dtype} {taken.tolist()}.")
+
+    def by_seed(self, rows: Any) -> Any:
+        """Rows [R, ...], or nested dicts and tuples of them, as [N, E, ...] and dicts; None stays."""
+        if rows is None:
+            return None
+        if isinstance(rows, Mapping):
+            return {key: self.by_seed(part) for key, part in rows.items()}
+        if isinstance(rows, tuple):
+            return {str(i): self.by_seed(part) for i, part in enumerate(rows)}
+        return rows.reshape(*self.shape, *rows.shape[1:])
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"calls": self.calls, **self.rows.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> tuple[Any, np.ndarray]:
+        """As `World.load_state_dict`."""
+        self.calls = int(state.get("calls", 0))
+        obs, mask, fresh = self.rows.load_state_dict(state)
+        self.mask = self.by_seed(mask)
+        return self.by_seed(obs), self.by_seed(fresh)
 
 
 class World:
-    """N * E environments in lockstep. Row k * E + e of a vector environment is environment e of seed k."""
+    """N * E environments in lockstep, in tensors. Row k * E + e of a vector environment is environment e of seed k.
+
+    arrays: the same environments in numpy arrays.
+    """
 
     def __init__(self, rows: Rows, seeds: tuple[int, ...], envs_per_seed: int) -> None:
-        self.rows = rows
+        self.rows, self.arrays = rows, ArrayWorld(rows, seeds, envs_per_seed)
         self.seeds, self.envs_per_seed = seeds, envs_per_seed
         self.name = rows.name
         self.observation_space: gym.Space[Any] = rows.observation_space
         self.action_space: gym.Space[Any] = rows.action_space
         self.frames = rows.frames  # how many of the newest frames each observation repeats; 1: none are stacked
-        self.mask: Tensor | None = None  # bool [N, E, A], the actions allowed now; None: all
-        self.calls = 0  # of step, since the environments were made
+
+    @property
+    def mask(self) -> Tensor | None:
+        """The actions allowed now, bool [N, E, A]; None: all."""
+        mask: Tensor | None = tensors(self.arrays.mask)
+        return mask
+
+    @property
+    def calls(self) -> int:
+        """How often `step` was called, since the environments were made."""
+        return self.arrays.calls
 
     def reset(self) -> Any:
         """Begin an episode in every environment -> its observation [N, E, *O], a tensor or a dict of tensors."""
-        obs, mask = self.rows.reset()
-        self.mask = self._mask(mask)
-        return self._tensors(obs)
+        return tensors(self.arrays.reset())
 
     @explained("actions int64 [N, E], counted from 0")
     def step(self, actions: Tensor | np.ndarray) -> Step:
@@ -62,45 +135,8 @@ class World:
         Raises EnvError for a bad shape, a reward or an observation that is NaN or outside its space, a mask that allows
         nothing, and whatever else breaks Gymnasium's interface.
         """
-        shape = (len(self.seeds), self.envs_per_seed)
         taken = actions.cpu().numpy() if isinstance(actions, Tensor) else np.asarray(actions)
-        count = self.rows.actions
-        if taken.shape[:2] != shape or (count is not None and taken.ndim > 2):
-            raise EnvError(f"step takes actions [seeds, environments a seed] = {list(shape)}, not {list(taken.shape)}.")
-        if count is not None:
-            numbers = taken.ravel().tolist()  # Python's min and max are faster for what is usually one number, or eight
-            if taken.dtype.kind not in "iu" or min(numbers) < 0 or max(numbers) >= count:
-                raise EnvError(f"Actions are whole numbers from 0 to {count - 1}; got {taken.dtype} {taken.tolist()}.")
-        self.calls += 1
-        row = self.rows.step(taken.reshape(-1, *taken.shape[2:]))
-        next_obs = self._tensors(row.next_obs)
-        self.mask = self._mask(row.mask)
-        return Step(
-            torch.from_numpy(row.reward.astype(np.float32).reshape(shape)),
-            torch.from_numpy(row.terminated.reshape(shape)),
-            torch.from_numpy(row.truncated.reshape(shape)),
-            next_obs,
-            next_obs if row.obs is row.next_obs else self._tensors(row.obs),
-            self.mask if row.next_mask is row.mask else self._mask(row.next_mask),
-            None if row.valid is None else torch.from_numpy(row.valid.reshape(shape)),
-            self.mask,
-        )
-
-    def as_tensors(self, obs: Any, mask: np.ndarray | None) -> tuple[Any, Tensor | None]:
-        """Rows of observations and masks as `step` gives them: [N, E, ...]."""
-        return self._tensors(obs), self._mask(mask)
-
-    def _tensors(self, obs: Any) -> Any:
-        if isinstance(obs, Mapping):
-            return {key: self._tensors(part) for key, part in obs.items()}
-        if isinstance(obs, tuple):
-            return {str(i): self._tensors(part) for i, part in enumerate(obs)}
-        array = np.array(obs)  # a copy: nobody writes into what was given
-        return torch.from_numpy(array.reshape(len(self.seeds), self.envs_per_seed, *array.shape[1:]))
-
-    def _mask(self, mask: np.ndarray | None) -> Tensor | None:
-        """Actions allowed, bool [N, E, A]; None: all."""
-        return None if mask is None else torch.from_numpy(mask.reshape(len(self.seeds), self.envs_per_seed, -1))
+        return tensors(self.arrays.step(taken))  # type: ignore[no-any-return]  # a Step again
 
     @property
     def resumable(self) -> bool:
@@ -109,18 +145,25 @@ class World:
 
     def state_dict(self) -> dict[str, Any]:
         """Where every environment is. Raises EnvError for a VectorEnv that keeps this to itself."""
-        return {"calls": self.calls, **self.rows.state_dict()}
+        return self.arrays.state_dict()
 
     @explained("the state that state_dict returned")
     def load_state_dict(self, state: dict[str, Any]) -> tuple[Any, np.ndarray]:
         """Go back to a saved place -> the observations to act on, and bool [N, E]: which are in a fresh episode instead."""
-        self.calls = int(state.get("calls", 0))
-        obs, mask, fresh = self.rows.load_state_dict(state)
-        self.mask = self._mask(mask)
-        return self._tensors(obs), fresh.reshape(len(self.seeds), self.envs_per_seed)
+        obs, fresh = self.arrays.load_state_dict(state)
+        return tensors(obs), fresh
 
     def close(self) -> None:
         self.rows.close()
+
+
+def tensors(values: Any) -> Any:
+    """Arrays as tensors on the same memory, also within dicts and a Step; None stays."""
+    if isinstance(values, Step):
+        return Step(*map(tensors, values))
+    if isinstance(values, dict):
+        return {key: tensors(part) for key, part in values.items()}
+    return None if values is None else torch.from_numpy(values)
 
 
 def make(

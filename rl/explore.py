@@ -248,23 +248,33 @@ def choose_each(q: Any, kind: int, level: Any, random_ties: bool, u: Any, action
 def by_rule(kind: int, q: Tensor, level: Tensor, streams: Streams, mask: Tensor | None, random_ties: bool) -> Tensor:
     """An action by the rule `kind`, whose epsilon, temperature or scale is `level` float64 [N, E]; compiled where it can be."""
     kind, random_ties = integer(kind, "kind", 0, NOISE), flag(random_ties, "random_ties")
+    _, allowed = _allowed(q, mask)
+    values, levels = q.detach().cpu().numpy(), level.numpy()
+    return torch.from_numpy(chosen(kind, values, levels, streams, allowed, random_ties))
+
+
+def chosen(
+    kind: int, q: np.ndarray, level: np.ndarray, streams: Streams, allowed: np.ndarray | None, random_ties: bool
+) -> np.ndarray:
+    """`by_rule` over arrays: q [N, E, A], level float64 [N, E], allowed bool [N, E, A] or None -> int64 [N, E]."""
     # With masks the same arithmetic, so that a seed without forbidden actions is not changed by one beside it that has some.
-    parts = {} if mask is None else _masked_rules()
+    parts = {} if allowed is None else _masked_rules()
     fast = jit.compiled(choose_each, **parts) if kind != NOISE else None
-    if fast is not None:
-        values = q.detach().cpu().numpy()
-        n, e, a = values.shape
-        barred: tuple[np.ndarray, ...] = ()
-        if mask is not None:
-            _, allowed = _allowed(q, mask)
-            barred = (np.where(np.asarray(allowed), 0.0, -np.inf).astype(values.dtype).reshape(-1, a),)
-        actions = np.empty((n, e), np.int64)
-        u = streams.uniform(e).numpy().reshape(-1)
-        fast(values.reshape(-1, a), kind, level.numpy().reshape(-1), random_ties, u, actions.reshape(-1), *barred)
-        return torch.from_numpy(actions)
-    if kind == EPSILON_GREEDY:
-        return epsilon_greedy(q, level, streams, mask, random_ties)
-    return (boltzmann if kind == BOLTZMANN else noisy_greedy)(q, level, streams, mask)
+    if fast is None:
+        rule: Any = {EPSILON_GREEDY: epsilon_greedy, BOLTZMANN: boltzmann, NOISE: noisy_greedy}[kind]
+        mask = None if allowed is None else torch.from_numpy(allowed)
+        ties = {"random_ties": random_ties} if kind == EPSILON_GREEDY else {}
+        found: np.ndarray = rule(torch.from_numpy(q), torch.from_numpy(level), streams, mask, **ties).numpy()
+        return found
+    n, e, a = q.shape
+    barred: tuple[np.ndarray, ...] = ()
+    if allowed is not None:
+        check_some(allowed)
+        barred = (np.where(allowed, 0.0, -np.inf).astype(q.dtype).reshape(-1, a),)
+    actions = np.empty((n, e), np.int64)
+    u = streams.random((e,)).reshape(-1)
+    fast(q.reshape(-1, a), kind, level.reshape(-1), random_ties, u, actions.reshape(-1), *barred)
+    return actions
 
 
 def _masked_rules() -> dict[str, Any]:
@@ -289,10 +299,15 @@ def _allowed(q: Tensor, mask: Tensor | None) -> tuple[np.ndarray, np.ndarray | N
     if mask is None:
         return values, None
     allowed: np.ndarray = mask.cpu().numpy()
-    if not allowed.any(-1).all():
+    check_some(allowed)
+    return np.where(allowed, values, -np.inf), allowed
+
+
+def check_some(allowed: np.ndarray | None) -> None:
+    """Raise ValueError, naming the place, where a mask [..., A] allows no action; None allows all."""
+    if allowed is not None and not allowed.any(-1).all():
         place = np.argwhere(~allowed.any(-1))[0].tolist()
         raise ValueError(f"The action mask at {place} allows no action; at least one must be allowed.")
-    return np.where(allowed, values, -np.inf), allowed
 
 
 def _pick(candidates: np.ndarray, u: np.ndarray) -> Tensor:

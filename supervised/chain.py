@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from supervised.fused import Layers
-from supervised.memory import FlatMemory
+from supervised.memory import FlatMemory, Place
 from supervised.validate import ArgumentError, kind_of
 
 
@@ -47,12 +48,23 @@ def link(*kinds: type[nn.Module]) -> Callable[[M], M]:
     return enter
 
 
+class Trained:
+    """The trained parameters of a chain, whose gradients all arrive at once."""
+
+    def __init__(self, memory: FlatMemory, parameters: Sequence[nn.Parameter]) -> None:
+        self.memory = memory
+        self.places: set[Place] = {(memory.name_of(p), None) for p in parameters if p.requires_grad}
+
+    def arrived(self) -> None:
+        """Tell the memory."""
+        self.memory.arrived = set(self.places)
+
+
 class Chain:
     """Links one after another."""
 
-    def __init__(self, links: Sequence[Link], parameters: Sequence[nn.Parameter], first: int, compiled: bool) -> None:
-        self.compiled = compiled  # whether some of it is machine code of our own
-        self.links, self.parameters = list(links), [p for p in parameters if p.requires_grad]  # of the first member
+    def __init__(self, links: Sequence[Link], trained: Trained, first: int) -> None:
+        self.links, self.trained = list(links), trained
         self.first = first  # the first link that is trained: nobody needs the gradient by its input
 
     def fits(self, x: Any) -> bool:
@@ -76,8 +88,72 @@ class Chain:
             check_gradient(gradient, passed[-1])
             for i in reversed(range(self.first, len(self.links))):
                 gradient = self.links[i].backward(gradient, passed[i], passed[i + 1], i > self.first)
+            self.trained.arrived()
 
         return passed[-1], pull_back
+
+
+class CompiledChain:
+    """A chain that begins with linear layers in machine code (`supervised.fused`), on arrays of the host.
+
+    flat: whether observations are flattened first. rest: the links behind those layers, which torch computes.
+    """
+
+    def __init__(self, flat: bool, layers: Layers, rest: Sequence[Link], trained: Trained) -> None:
+        self.flat, self.layers, self.rest, self.trained = flat, layers, list(rest), trained
+
+    def fits(self, x: Any) -> bool:
+        """Whether x is what the chain is written for: float32 [N, B, features], or what is flattened to that."""
+        return isinstance(x, (Tensor, np.ndarray)) and x.dtype in (torch.float32, np.float32) and self._axes(x.ndim)
+
+    def _axes(self, count: int) -> bool:
+        return count == 3 or (self.flat and count > 3)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return torch.from_numpy(self.values(x.detach().numpy()))
+
+    def vjp(self, x: Tensor) -> tuple[Tensor, Callable[[Tensor], None]]:
+        """As `Stack.vjp`."""
+        found, back = self.vjp_of(x.detach().numpy())
+        y = torch.from_numpy(found)
+
+        def pull_back(gradient: Tensor) -> None:
+            check_gradient(gradient, y)
+            back(gradient.numpy())
+
+        return y, pull_back
+
+    def values(self, x: np.ndarray) -> np.ndarray:
+        """x [N, B, ...] -> y [N, B, O]."""
+        y = self.layers.forward(self._rows(x), False)
+        if self.rest:
+            passed = torch.from_numpy(y)
+            for each in self.rest:
+                passed = each.forward(passed, False)
+            y = passed.numpy()
+        return y
+
+    def vjp_of(self, x: np.ndarray) -> tuple[np.ndarray, Callable[[np.ndarray], None]]:
+        """As `Stack.vjp`, for arrays."""
+        rows = self._rows(x)
+        y = self.layers.forward(rows, True)
+        passed = [torch.from_numpy(y)] if self.rest else []
+        for each in self.rest:
+            passed.append(each.forward(passed[-1], True))
+
+        def pull_back(gradient: np.ndarray) -> None:
+            if self.rest:
+                by = torch.from_numpy(gradient)
+                for i in reversed(range(len(self.rest))):
+                    by = self.rest[i].backward(by, passed[i], passed[i + 1], True)
+                gradient = by.numpy()
+            self.layers.backward(gradient, rows, y)
+            self.trained.arrived()
+
+        return passed[-1].numpy() if passed else y, pull_back
+
+    def _rows(self, x: np.ndarray) -> np.ndarray:
+        return np.ascontiguousarray(x if x.ndim == 3 else x.reshape(*x.shape[:2], -1))
 
 
 def check_gradient(gradient: Any, y: Tensor) -> None:
@@ -86,31 +162,41 @@ def check_gradient(gradient: Any, y: Tensor) -> None:
         raise ArgumentError(f"gradient is {kind_of(y)}, as the outputs, not {kind_of(gradient)}.")
 
 
-def chain(memory: FlatMemory, modules: Sequence[nn.Module], compiled: bool = False) -> Chain | None:
-    """The N modules as a chain; None where some layer has no link, or where a parameter is used more than once.
-
-    compiled: linear layers and ReLUs as one function.
-    """
-    found: list[Link] = []
+def chain(memory: FlatMemory, modules: Sequence[nn.Module]) -> Chain | None:
+    """The N modules as a chain; None where some layer has no link, or where a parameter is used more than once."""
     layers = _layers(modules)
+    links = _links(memory, layers)
+    trained = [any(parameter.requires_grad for parameter in parts[0].parameters()) for parts in layers]
+    first = trained.index(True) if True in trained else len(layers)
+    return None if links is None else Chain(links, _trained(memory, layers), first)
+
+
+def compiled_chain(memory: FlatMemory, modules: Sequence[nn.Module]) -> CompiledChain | None:
+    """The same with the linear layers and ReLUs that it begins with (but for a Flatten) in machine code; None: it has none."""
+    layers = _layers(modules)
+    links = _links(memory, layers)
+    return None if links is None else _compiled(memory, links, _trained(memory, layers))
+
+
+def _trained(memory: FlatMemory, layers: list[Sequence[nn.Module]]) -> Trained:
+    return Trained(memory, [parameter for parts in layers for parameter in parts[0].parameters()])
+
+
+def _links(memory: FlatMemory, layers: list[Sequence[nn.Module]]) -> list[Link] | None:
     parameters = [parameter for parts in layers for parameter in parts[0].parameters()]
     if len(set(map(id, parameters))) < len(parameters):
         return None  # each link writes the gradient anew, where it should be added up
+    found: list[Link] = []
     for parts in layers:
         make = LINKS.get(type(parts[0]))
         made = None if make is None else make(memory, parts)
         if made is None:
             return None
         found.append(made)
-    # Where the first layers are made one, they begin with that one, so its place is the same.
-    trained = [any(parameter.requires_grad for parameter in parts[0].parameters()) for parts in layers]
-    first = trained.index(True) if True in trained else len(layers)
-    links = _fused(memory, found) if compiled else found
-    return Chain(links, parameters, first, links is not found)
+    return found
 
 
-def _fused(memory: FlatMemory, links: list[Link]) -> list[Link]:
-    """The links with the run of linear layers and ReLUs that they begin with (but for a Flatten) made one."""
+def _compiled(memory: FlatMemory, links: list[Link], trained: Trained) -> CompiledChain | None:
     first = 1 if links and isinstance(links[0], _Flatten) else 0
     end, run = first, []
     while end < len(links):
@@ -125,9 +211,8 @@ def _fused(memory: FlatMemory, links: list[Link]) -> list[Link]:
         run.append((one, relu))
         end += 1 + relu
     if not run:
-        return links
-
-    fused = Layers(
+        return None
+    layers = Layers(
         memory.flat,
         memory.gradient,
         [one.begins[0] for one, _ in run],
@@ -135,7 +220,7 @@ def _fused(memory: FlatMemory, links: list[Link]) -> list[Link]:
         [run[0][0].weight.shape[2], *(one.weight.shape[1] for one, _ in run)],
         [relu for _, relu in run],
     )
-    return [*links[:first], fused, *links[end:]]
+    return CompiledChain(first == 1, layers, links[end:], trained)
 
 
 def _layers(modules: Sequence[nn.Module]) -> list[Sequence[nn.Module]]:

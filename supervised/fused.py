@@ -17,6 +17,8 @@ from torch import Tensor
 
 from supervised.memory import FlatMemory
 
+TINY = 1e-36  # between the smallest normal float32, 1.2e-38, and what a step could show
+
 
 def forward(
     flat: Any, weights: Any, biases: Any, sizes: Any, relus: Any, x: Any, kept: Any, keep: bool, y: Any
@@ -94,6 +96,9 @@ def clip_and_adam(
 
     begins int64 [weights, N] and lengths [weights]: where each member's part of each weight lies. rates: the learning rate
     of each member. -> False, and nothing is changed, where a norm is NaN or infinite.
+
+    Moments below TINY become 0. Those of a weight whose gradient stays 0, as a dead unit's does, would otherwise decay into
+    denormal numbers, with which arithmetic is up to a hundred times slower; a step from them changes no weight.
     """
     for k in range(norms.shape[0]):
         total = np.float32(0)
@@ -110,18 +115,25 @@ def clip_and_adam(
     a1, a2 = np.float32(1 - beta1), np.float32(1 - beta2)
     correction = np.float32(1.0 / np.sqrt(1.0 - beta2**step))
     e = np.float32(eps)
+    tiny = np.float32(TINY)
     for k in range(norms.shape[0]):
         size = np.float32(rates[k] / (1.0 - beta1**step))
         scale = np.float32(1)
         if norms[k] > max_norm:
             scale = np.float32(max_norm / (norms[k] + 1e-6))
         for w in range(lengths.shape[0]):
-            begin = begins[w, k]
-            for j in range(begin, begin + lengths[w]):
-                g = grad[j] * scale
-                first[j] = b1 * first[j] + a1 * g
-                second[j] = b2 * second[j] + a2 * g * g
-                flat[j] -= size * first[j] / (np.sqrt(second[j]) * correction + e)
+            # Views of this part alone, so that the compiler can use vectors.
+            span = slice(begins[w, k], begins[w, k] + lengths[w])
+            x, g1, m1, v1 = flat[span], grad[span], first[span], second[span]
+            for j in range(x.shape[0]):
+                g = g1[j] * scale
+                m = b1 * m1[j] + a1 * g
+                v = b2 * v1[j] + a2 * g * g
+                m = m if abs(m) > tiny else np.float32(0)
+                v = v if v > tiny else np.float32(0)
+                m1[j] = m
+                v1[j] = v
+                x[j] -= size * m / (np.sqrt(v) * correction + e)
     return True
 
 
@@ -154,7 +166,7 @@ def possible() -> bool:
 
 
 class Layers:
-    """A link (see `supervised.chain`) for linear layers, each with or without a ReLU behind it."""
+    """Linear layers, each with or without a ReLU behind it, on arrays of the host."""
 
     def __init__(
         self,
@@ -168,44 +180,38 @@ class Layers:
         """flat, gradient: of the stack. weights, biases: where each layer's begin in them (-1: no bias). sizes: of what goes
         in, between and out."""
         self.flat, self.gradient = flat.detach().numpy(), gradient.numpy()
-        self.weights, self.biases = np.array(weights), np.array(biases)
-        self.sizes, self.relus = np.array(sizes), np.array(relus)
-        self.widest = max(sizes)
-        self.layout = self.weights, self.biases, self.sizes, self.relus
+        self.layout = np.array(weights), np.array(biases), np.array(sizes), np.array(relus)
+        self.inputs, self.outputs, self.widest = sizes[0], sizes[-1], max(sizes)
+        self.ends_in_relu = relus[-1]
         self._forward, self._backward = compiled(forward), compiled(backward)
         self._scratch = {True: np.zeros((0, 0, 0), np.float32), False: np.zeros((0, 0, 0), np.float32)}
         self._kept_for: np.ndarray | None = None  # the input that what is kept belongs to
         self._spare = np.zeros((2, 0), np.float32)
 
-    def forward(self, x: Tensor, keep: bool) -> Tensor:
-        if x.shape[2] != self.sizes[0]:
-            raise ValueError(f"The network takes {self.sizes[0]} numbers, not {x.shape[2]}.")
-        inputs = x.contiguous().numpy()
-        y = np.empty((*inputs.shape[:2], self.sizes[-1]), np.float32)
-        self._run(inputs, keep, y)
-        return torch.from_numpy(y)
-
-    def _run(self, inputs: np.ndarray, keep: bool, y: np.ndarray) -> None:
-        members, widest = len(inputs) if keep else 1, inputs.shape[1] * self.widest
-        if self._scratch[keep].shape != (members, len(self.weights), widest):
-            self._scratch[keep] = np.zeros((members, len(self.weights), widest), np.float32)
-        self._forward(self.flat, *self.layout, inputs, self._scratch[keep], keep, y)
+    def forward(self, x: np.ndarray, keep: bool) -> np.ndarray:
+        """x float32 [N, B, I], contiguous, -> float32 [N, B, O]. keep: whether the gradient will be asked for."""
+        n, b, i = x.shape
+        if i != self.inputs:
+            raise ValueError(f"The network takes {self.inputs} numbers, not {i}.")
+        y = np.empty((n, b, self.outputs), np.float32)
+        shape = n if keep else 1, len(self.layout[0]), b * self.widest
+        if self._scratch[keep].shape != shape:
+            self._scratch[keep] = np.zeros(shape, np.float32)
+        self._forward(self.flat, *self.layout, x, self._scratch[keep], keep, y)
         if keep:
-            self._kept_for = inputs
+            self._kept_for = x
+        return y
 
-    def backward(self, gradient: Tensor, x: Tensor, y: Tensor, needed: bool) -> Tensor:
-        if gradient.shape != y.shape:
-            raise ValueError(f"The gradient by the outputs is {list(gradient.shape)}; the outputs are {list(y.shape)}.")
-        inputs = x.contiguous().numpy()
-        if self._kept_for is None or self._kept_for.ctypes.data != inputs.ctypes.data:  # another was computed meanwhile
-            self._run(inputs, True, np.empty(tuple(y.shape), np.float32))
+    def backward(self, gradient: np.ndarray, x: np.ndarray, y: np.ndarray) -> None:
+        """Write the gradients of all weights, from that by y = forward(x, True)."""
+        if self._kept_for is not x:  # another was computed meanwhile
+            self.forward(x, True)
         if self._spare.shape[1] != self._scratch[True].shape[2]:
             self._spare = np.zeros((2, self._scratch[True].shape[2]), np.float32)
-        if self.relus[-1]:  # the compiled function begins before it
-            gradient = torch.ops.aten.threshold_backward(gradient, y, 0)
-        slope = gradient.contiguous().numpy()
-        self._backward(self.flat, self.gradient, *self.layout, inputs, self._scratch[True], slope, self._spare)
-        return gradient
+        if self.ends_in_relu:  # the compiled function begins before it
+            gradient = np.where(y <= 0, np.float32(0), gradient)
+        slope = np.ascontiguousarray(gradient)
+        self._backward(self.flat, self.gradient, *self.layout, x, self._scratch[True], slope, self._spare)
 
 
 class Adam:

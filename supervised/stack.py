@@ -20,7 +20,7 @@ from torch.utils.hooks import RemovableHandle
 
 from supervised import bits, chain, fused
 from supervised.device import choose
-from supervised.memory import FlatMemory, Place
+from supervised.memory import FlatMemory
 from supervised.streams import PURPOSES, Draws, torch_seed
 from supervised.validate import ArgumentError, choice, explained, flag, function, integer, seeds_of, shown, unwrap
 
@@ -113,10 +113,10 @@ class Stack:
         self._op = self.lift(self.modules)
         self.batched = self.memory.batched = self._op is not None
         compiled = compiled and self.device.type == "cpu" and self.flat.dtype == torch.float32 and fused.possible()
-        self._chain = chain.chain(self.memory, self.modules, compiled) if self.batched else None
-        within = [] if self._chain is None else self._chain.parameters
-        self._in_chain: set[Place] = {(self.memory.name_of(parameter), None) for parameter in within}
-        self.compiled = self._chain is not None and self._chain.compiled
+        self._compiled = chain.compiled_chain(self.memory, self.modules) if self.batched and compiled else None
+        self.compiled = self._compiled is not None
+        plain = chain.chain(self.memory, self.modules) if self.batched and not self.compiled else None
+        self._chain: chain.Chain | chain.CompiledChain | None = self._compiled or plain
         if self.batched and self.device.type == "cpu":
             bits.check()
 
@@ -158,13 +158,7 @@ class Stack:
         """
         if self._chain is not None and self._chains(x) and not self._listened():
             with torch.no_grad():
-                y, back = self._chain.vjp(x)
-
-            def through_chain(gradient: Tensor) -> None:
-                back(gradient)
-                self.memory.arrived = set(self._in_chain)
-
-            return y, through_chain
+                return self._chain.vjp(x)
         y = self(x)
 
         def pull_back(gradient: Tensor) -> None:
@@ -173,6 +167,10 @@ class Stack:
             torch.autograd.backward(y, gradient)
 
         return y.detach(), pull_back
+
+    def machine_code(self) -> chain.CompiledChain | None:
+        """What computes arrays of the host without torch; None where there is none, or a hook would not be called."""
+        return None if self._compiled is None or self._listened() else self._compiled
 
     def _one_by_one(self, *arguments: Any) -> Any:
         return _together([self.run(k, *(_member(a, k) for a in arguments)) for k in range(len(self.modules))])

@@ -59,7 +59,11 @@ class Streams:
     @explained("sizes that are whole numbers from 0 on")
     def uniform(self, *shape: int) -> Tensor:
         """Numbers in [0, 1), float64 [N, *shape]."""
-        return torch.from_numpy(np.stack([rng.random(shape) for rng in self.generators]))
+        return torch.from_numpy(self.random(shape))
+
+    def random(self, shape: tuple[int, ...]) -> np.ndarray:
+        """The same as an array."""
+        return np.stack([rng.random(shape) for rng in self.generators])
 
     @explained("sizes that are whole numbers from 0 on")
     def normal(self, *shape: int) -> Tensor:
@@ -93,13 +97,13 @@ class Ahead(Streams):
         super().__init__(seeds, purpose)
         self.drawn = np.zeros((len(self.seeds), 0))  # not yet handed out
 
-    def uniform(self, *shape: int) -> Tensor:
+    def random(self, shape: tuple[int, ...]) -> np.ndarray:
         size = math.prod(shape)
         if self.drawn.shape[1] < size:
             block = np.stack([rng.random(max(size, self.BLOCK)) for rng in self.generators])
             self.drawn = np.concatenate([self.drawn, block], axis=1)
         numbers, self.drawn = self.drawn[:, :size], self.drawn[:, size:]
-        return torch.from_numpy(numbers.reshape(len(self.seeds), *shape))
+        return numbers.reshape(len(self.seeds), *shape)
 
     def state_dict(self) -> Any:
         return {"generators": super().state_dict(), "drawn": self.drawn}

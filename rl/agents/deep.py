@@ -1,5 +1,5 @@
 """See `rl.deep.agent`."""
 
-from rl.deep.agent import DeepAgent, Learned, NotFinite
+from rl.deep.agent import DeepAgent, NotFinite
 
-__all__ = ["DeepAgent", "Learned", "NotFinite"]
+__all__ = ["DeepAgent", "NotFinite"]

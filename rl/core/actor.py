@@ -13,6 +13,7 @@ from envs.source import Source
 from rl import explore
 from rl.core.episode_stats import Episodes
 from rl.core.timing import time_in
+from rl.core.types import State
 from supervised.checkpoint import CheckpointError
 from supervised.schedules import STEPS, value_at
 from supervised.streams import Ahead
@@ -35,15 +36,20 @@ class Acting:
         self.curve = description.explore.level.curve(horizon_steps)
         self.episodes = Episodes(len(seeds), envs_per_seed, description.gamma)
         self.step = 0  # environment steps, per seed
-        self.obs: Any = None  # what to act on next; None: not begun
+        self.obs: Any = None  # what to act on next, [N, E, *O] in arrays; None: not begun
+        self.state: State = {}  # what the agent remembers of each environment's episode
+        self.levels = np.zeros((len(seeds), envs_per_seed))
+        self.started = np.ones(self.levels.shape, np.bool_)  # whether `obs` begins an episode
         self.within = False  # whether a step is being taken, or was broken off by an exception
-        self._levels = torch.zeros(len(seeds), envs_per_seed, dtype=torch.float64)
-        self._level_array = self._levels.numpy()  # the same memory
 
     def begin(self) -> None:
         """Reset the environments, once."""
         if self.obs is None:
-            self.obs = self.world.reset()
+            self._reset()
+
+    def _reset(self) -> None:
+        self.obs = self.world.arrays.reset()
+        self.state, self.started = {}, np.ones(self.levels.shape, np.bool_)
 
     def recover(self) -> bool:
         """After an exception within a step: begin fresh episodes everywhere -> whether there was one."""
@@ -55,34 +61,41 @@ class Acting:
             RuntimeWarning,
             stacklevel=5,
         )
-        self.obs = self.world.reset()
+        self._reset()
         self.episodes.begin_anew(np.ones(len(self.world.seeds) * self.envs_per_seed, np.bool_))
         self.within = False
         return True
 
-    def level(self) -> torch.Tensor:
+    def level(self) -> np.ndarray:
         """Epsilon, temperature or scale of each environment, float64 [N, E]."""
         if self.curve.unit == STEPS:
-            self._level_array.fill(value_at(self.curve, self.step))
-            return self._levels
-        episodes = self.episodes.arrays["episodes"].tolist()
-        levels = [value_at(self.curve, time_in(self.curve, self.step, count, 0)) for count in episodes]
-        return torch.tensor(levels, dtype=torch.float64).view(self._levels.shape)
+            self.levels.fill(value_at(self.curve, self.step))
+        else:
+            episodes = self.episodes.arrays["episodes"].tolist()
+            levels = [value_at(self.curve, time_in(self.curve, self.step, count, 0)) for count in episodes]
+            self.levels[:] = np.reshape(levels, self.levels.shape)
+        return self.levels
 
-    def choose(self, q: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-        """An action for each environment: q [N, E, A], mask [N, E, A] -> int64 [N, E]."""
+    def exploration(self) -> torch.Tensor:
+        """Epsilon, temperature or scale of each seed now, float64 [N]."""
+        return torch.from_numpy(self.level().mean(1))
+
+    def choose(self, q: np.ndarray, allowed: np.ndarray | None) -> np.ndarray:
+        """An action for each environment: q [N, E, A], allowed bool [N, E, A] -> int64 [N, E]."""
         rule = self.rule
-        return explore.by_rule(rule.kind, q, self.level(), self.streams, mask, rule.ties == "random")
+        return explore.chosen(rule.kind, q, self.level(), self.streams, allowed, rule.ties == "random")
 
-    def take(self, action: torch.Tensor, q: torch.Tensor) -> vector.Step:
-        """Step every environment; q [N, E, A]: what the agent saw in its actions (-infinity: not allowed).
+    def take(self, action: np.ndarray, q: np.ndarray, allowed: np.ndarray | None) -> vector.Step:
+        """Step every environment -> its answer in arrays; q [N, E, A]: what the agent saw in its actions.
 
         The caller puts `within` back to False when it has taken in the answer.
         """
         self.within = True
-        answer = self.world.step(action)
-        self.episodes.add(answer, q)
-        self.obs = answer.obs
+        answer = self.world.arrays.step(action)
+        self.episodes.add(answer, q if allowed is None else np.where(allowed, q, -np.inf).astype(q.dtype))
+        self.obs, self.started = answer.obs, answer.terminated | answer.truncated
+        if answer.valid is not None:
+            self.started |= ~answer.valid
         self.step += self.envs_per_seed
         return answer
 
@@ -98,6 +111,8 @@ class Acting:
         }
         if self.obs is not None and self.world.resumable:
             state["world"] = self.world.state_dict()
+            if self.state:
+                state["state"], state["started"] = self.state, self.started
         return state
 
     def load_state_dict(self, state: dict[str, Any]) -> np.ndarray:
@@ -113,7 +128,9 @@ class Acting:
         self.episodes.load_state_dict(state["episodes"])
         fresh = np.zeros((n, self.envs_per_seed), np.bool_)
         if state["begun"] and "world" in state:
-            self.obs, fresh = self.world.load_state_dict(state["world"])
+            self.obs, fresh = self.world.arrays.load_state_dict(state["world"])
+            self.state = dict(state.get("state", {}))
+            self.started = state.get("started", np.ones_like(fresh)) | fresh
         elif state["begun"]:
             warnings.warn(
                 f"{self.world.name} is a VectorEnv, whose state cannot be saved: fresh episodes begin, and the run is not"
@@ -121,6 +138,7 @@ class Acting:
                 RuntimeWarning,
                 stacklevel=2,
             )
-            self.obs, fresh = self.world.reset(), np.ones((n, self.envs_per_seed), np.bool_)
+            self._reset()
+            fresh = self.started.copy()
         self.episodes.begin_anew(fresh.reshape(-1))
         return fresh.reshape(-1)

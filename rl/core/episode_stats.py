@@ -86,13 +86,12 @@ class Episodes:
         self._all = np.ones(rows, np.bool_)
         self._tally = jit.compiled(tally) or tally
 
-    def add(self, step: Step, q: torch.Tensor) -> None:
-        """A step of every environment, and the values [N, E, A] that the agent saw at its start (-infinity: not allowed)."""
-        rows = len(self._all)
-        reward, terminated, truncated = (x.numpy().reshape(-1) for x in (step.reward, step.terminated, step.truncated))
-        known = self._all if step.valid is None else step.valid.numpy().reshape(-1)
-        values = q.cpu().numpy().reshape(rows, -1)
-        self._tally(reward, terminated, truncated, known, values, self.gamma, *self.arrays.values())
+    def add(self, step: Step, q: np.ndarray) -> None:
+        """A step of every environment in arrays, and the values [N, E, A] seen at its start (-infinity: not allowed)."""
+        known = self._all if step.valid is None else step.valid.reshape(-1)
+        flags = step.terminated.reshape(-1), step.truncated.reshape(-1), known
+        values = q.reshape(len(known), -1)
+        self._tally(step.reward.reshape(-1), *flags, values, self.gamma, *self.arrays.values())
 
     def begin_anew(self, rows: np.ndarray) -> None:
         """Forget the episodes under way in the environments where rows [N * E] is true."""

@@ -21,12 +21,13 @@ from envs.member import Member
 from envs.rows import MemberRows, altered_by
 from envs.running import Running, Statistics
 from envs.source import Source
-from envs.vector import World
-from rl import explore
+from envs.vector import ArrayWorld
 from rl.core import jit
 from rl.core.protocols import LiveAgent
 from rl.core.spaces import StateIndex
+from rl.core.types import Decision, State
 from rl.core.world import world_reset, world_step
+from rl.explore import check_some
 from rl.masked import best_allowed
 from supervised import bits, statistics
 from supervised.validate import integer, optional
@@ -205,7 +206,11 @@ def _by_model(agent: LiveAgent, model: tables.Model, step_limit: int | None, fou
 class Player(LiveAgent, Protocol):
     """An agent that acts on observations as they come."""
 
-    def allowed(self, obs: Any, mask: Any) -> Any:
+    def judge(self, obs: Any, state: State | None = None, episode_start: Any = None) -> Decision:
+        """`q` in arrays, and the state that follows."""
+        ...
+
+    def allowed_of(self, obs: Any, allowed: np.ndarray | None) -> np.ndarray | None:
         """The mask [N, B, A] that came with observations, and what the agent itself says of them; None: all."""
         ...
 
@@ -224,14 +229,18 @@ def play_networks(
         for k in range(n):
             found.look(k, members[k * lanes].env, step_limit)
         rows = MemberRows(members)
-        world = World(rows, agent.seeds, lanes)
+        world = ArrayWorld(rows, agent.seeds, lanes)
         obs = [member.reset() for member in members]
+        state: State = {}
+        started = np.ones((n, lanes), np.bool_)
         playing = np.tile(np.arange(lanes), n)  # which episode each plays
         while (playing < episodes).any():
-            batch, masks = world.as_tensors(rows.stack(obs), rows.masks())
-            q = agent.q(batch)
-            mask = agent.allowed(batch, masks)
-            actions = explore.greedy(q, mask=mask).reshape(-1).tolist()
+            batch = world.by_seed(rows.stack(obs))
+            q, state = agent.judge(batch, state, started)
+            allowed = agent.allowed_of(batch, world.by_seed(rows.masks()))
+            check_some(allowed)
+            actions = best_allowed(q, allowed).reshape(-1).tolist()
+            started[:] = False
             for r, member in enumerate(members):
                 if playing[r] >= episodes:
                     continue
@@ -244,6 +253,7 @@ def play_networks(
                         found.recorded[k, i] = member.recorded_return
                     playing[r] += lanes
                     obs[r] = member.reset()
+                    started[k, r % lanes] = True
 
 
 @contextmanager

@@ -44,6 +44,17 @@ class Part:
     channels_last: bool = False
     scale: float | Tensor = field(default=1.0, compare=False)
 
+    def is_read_as(self, x: Any) -> bool:
+        """Whether a network takes x as it is: an array float32 [N, B, F] of a vector that is not scaled."""
+        return (
+            self.kind == "vector"
+            and isinstance(x, np.ndarray)
+            and x.dtype == np.float32
+            and isinstance(self.scale, float)
+            and self.scale == 1.0
+            and x.shape[2:] == self.shape == self.features
+        )
+
     def holds(self, values: np.ndarray) -> bool:
         """Whether values [..., *shape] of a discrete part lie in it."""
         digits = values.reshape(-1, len(self.sizes))

@@ -17,7 +17,7 @@ from rl.core import jit
 from rl.core.observations import leaves
 from rl.core.registry import AGENTS, NotHere, check, for_policy, from_json, name_of, to_json
 from rl.core.spaces import SpaceError, StateIndex, actions_of, space_from_json, space_to_json
-from rl.explore import BOLTZMANN, EPSILON_GREEDY, NOISE, by_rule, choose, greedy
+from rl.explore import BOLTZMANN, EPSILON_GREEDY, NOISE, check_some, choose, chosen
 from rl.masked import best_allowed, check_allowed
 from supervised import checkpoint, validate
 from supervised.checkpoint import CheckpointError
@@ -78,7 +78,7 @@ class TablePolicy:
         states, shape = self.index.each(obs)
         q, allowed = self.table[states], None if self.allowed is None else self.allowed[states]
         if action_masks is not None:
-            allowed = _mask(action_masks, shape, self.actions)[0].numpy()
+            allowed = _mask(action_masks, shape, self.actions)[0]
         if flag(deterministic, "deterministic"):
             actions = best_allowed(q, allowed)
         else:
@@ -161,27 +161,31 @@ class NetworkPolicy:
     ) -> tuple[np.ndarray | np.int64, Any]:
         """Observation(s) as the environment gives them -> (action(s) as it takes them, state).
 
-        One observation gives an np.int64, a batch [B] of them int64 [B]. action_masks: bool [A] or [B, A], the actions allowed;
-        None: all. Raises SpaceError for an observation that is not of the space, ValueError for a mask of another shape.
+        One observation gives an np.int64, a batch [B] of them int64 [B]. state: what the last call answered, None at the
+        beginning; an agent without a memory hands it back as it came. episode_start: bool [B], which observations begin an
+        episode. action_masks: bool [A] or [B, A], the actions allowed; None: all. Raises SpaceError for an observation that is
+        not of the space, ValueError for a mask or an episode_start of another shape.
         """
-        tensors, shape = self._tensors(obs)
-        mask = None if action_masks is None else _mask(action_masks, shape, self.agent.actions)
-        q = self.agent.q(tensors)
-        mask = self.agent.allowed(tensors, mask)
+        arrays, shape = self._arrays(obs)
+        allowed = None if action_masks is None else _mask(action_masks, shape, self.agent.actions)
+        start = None if episode_start is None else _start(episode_start, shape)
+        q, following = self.agent.judge(arrays, state if isinstance(state, Mapping) else None, start)
+        allowed = self.agent.allowed_of(arrays, allowed)
         if flag(deterministic, "deterministic"):
-            actions = greedy(q, mask=mask)
+            check_some(allowed)
+            actions = best_allowed(q, allowed)
         else:
-            level = torch.full(q.shape[:2], self.level, dtype=torch.float64)
-            actions = by_rule(self.explore, q, level, self.streams, mask, True)
-        return _answer(actions.numpy().reshape(-1) + self.agent.first_action, shape), state
+            level = np.full(q.shape[:2], self.level)
+            actions = chosen(self.explore, q, level, self.streams, allowed, True)
+        return _answer(actions.reshape(-1) + self.agent.first_action, shape), following or state
 
     def q(self, obs: Any) -> np.ndarray:
         """Observation(s) as the environment gives them -> Q-values: [A] of one, [B, A] of a batch.
 
         Raises SpaceError for an observation that is not of the space.
         """
-        tensors, shape = self._tensors(obs)
-        found: np.ndarray = self.agent.q(tensors).cpu().numpy().reshape(*shape, self.agent.actions)
+        arrays, shape = self._arrays(obs)
+        found: np.ndarray = self.agent.judge(arrays).q.reshape(*shape, self.agent.actions)
         return found
 
     def __getstate__(self) -> dict[str, Any]:
@@ -200,8 +204,8 @@ class NetworkPolicy:
         agent.take_weights(weights)
         return agent
 
-    def _tensors(self, obs: Any) -> tuple[Any, tuple[int, ...]]:
-        """Observation(s) -> tensors [1, B, *O] by part, and the shape of the answer: () of one, (B,) of several."""
+    def _arrays(self, obs: Any) -> tuple[Any, tuple[int, ...]]:
+        """Observation(s) -> arrays [1, B, *O] by part, and the shape of the answer: () of one, (B,) of several."""
         found = {name: _array(part) for name, part in leaves(obs).items()}
         shapes: set[tuple[int, ...]] = set()
         for part in self.agent.parts:
@@ -222,8 +226,8 @@ class NetworkPolicy:
             found[part.name] = given if axes else given[None]
         if len(shapes) > 1:
             raise SpaceError("The parts of the observation are not of one number.")
-        tensors = {name: torch.from_numpy(np.array(part))[None] for name, part in found.items()}
-        return tensors.get("", tensors), shapes.pop()
+        arrays = {name: np.array(part)[None] for name, part in found.items()}
+        return arrays.get("", arrays), shapes.pop()
 
     def wrap(self, env: gym.Env[Any, Any]) -> gym.Env[Any, Any]:
         """Freeze the running statistics of training into the wrappers of `env`, which is returned.
@@ -274,14 +278,24 @@ def _floats(values: Any, name: str) -> np.ndarray:
         raise ArgumentError(f"{name} is an array of numbers, not {shown(values)}.") from None
 
 
-def _mask(given: Any, shape: tuple[int, ...], actions: int) -> torch.Tensor:
+def _start(given: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """Which observations begin an episode, bool [1, B]. Raises ArgumentError for another shape."""
+    start = _array(given)
+    if start.size != math.prod(shape) or start.dtype.kind not in "biuf":
+        raise ArgumentError(
+            f"episode_start is bool {list(shape)}, which observations begin an episode, not {shown(given)}."
+        )
+    return start.astype(bool).reshape(1, -1)
+
+
+def _mask(given: Any, shape: tuple[int, ...], actions: int) -> np.ndarray:
     """An action mask as bool [1, B, A]. Raises ArgumentError for another shape."""
     mask = _array(given)
     if mask.shape != (*shape, actions) or mask.dtype.kind not in "biu":
         raise ArgumentError(f"action_masks is bool {[*shape, actions]}, the actions allowed, not {shown(given)}.")
     if not mask.astype(bool).any(-1).all():
         raise ArgumentError("action_masks allows no action; at least one must be allowed.")
-    return torch.from_numpy(mask.astype(bool).reshape(1, -1, actions))
+    return mask.astype(bool).reshape(1, -1, actions)
 
 
 def check_rule(explore: Any, level: Any) -> tuple[int, float]:

@@ -15,10 +15,18 @@ from torch import Tensor
 from supervised.validate import ArgumentError, instance, kind_of
 
 Obs = Tensor | Mapping[str, Tensor]
+State = Mapping[str, Any]  # what an agent remembers of an episode, by name, each [N, B, ...]; empty: nothing
+
+
+class Decision(NamedTuple):
+    """What an agent says of observations."""
+
+    q: Any  # [N, B, A], the values of the actions
+    state: State  # what it remembers when it goes on
 
 
 class Batch(NamedTuple):
-    """What an agent learns from, each [N, B, ...]."""
+    """What an agent learns from, each [N, B, ...]: tensors, or arrays on the way from a replay to an agent on the CPU."""
 
     obs: Any  # a tensor, or a dict of tensors; for tables state indices, int64 [N, B]
     action: Tensor  # int64 [N, B], counted from 0
@@ -27,11 +35,12 @@ class Batch(NamedTuple):
     next_obs: (
         Any  # None: discount is 0 throughout, so the rewards are the whole targets and nothing is computed for them
     )
-    # bool [N, B, A]: actions allowed in next_obs; None: all. In `learn` what the description's mask says is in it.
+    # bool [N, B, A]: actions allowed in next_obs; None: all. A head finds in it what the description's mask says too.
     next_mask: Tensor | None = None
     weight: Tensor | None = None  # [N, B], importance weights; None: all 1
     # int64 [N, B], where in the replay each sample lies
     index: Tensor | None = None  # type: ignore[assignment]  # it hides tuple.index, which nobody misses
+    state: State | None = None  # what the agent remembered when it came to obs; None: nothing
 
 
 def check_parts(batch: Any, n: int, actions: int) -> None:
@@ -58,6 +67,11 @@ def check_mask(mask: Any, shape: tuple[int, ...]) -> None:
         raise ArgumentError(f"A batch's next_mask is bool {list(shape)}, not {kind_of(mask)}.")
 
 
+def no_such_action(actions: int) -> ValueError:
+    """The error for a batch with actions that the environment does not have."""
+    return ValueError(f"Actions are whole numbers from 0 to {actions - 1}; the batch has others.")
+
+
 class Update(NamedTuple):
     """What an update says of itself."""
 
@@ -67,10 +81,18 @@ class Update(NamedTuple):
 
 
 class Agent(Protocol):
-    """A live agent: N members that act and learn."""
+    """A live agent: N members that act and learn.
 
-    def q(self, obs: Any) -> Tensor:
-        """[N, B, *O] -> [N, B, A], no gradient."""
+    state: what it remembers of each episode, as it answered before; None: nothing, every row begins an episode. episode_start:
+    bool [N, B], the rows that begin one all the same.
+    """
+
+    def act(self, obs: Any, state: State | None = None, episode_start: Any = None) -> Decision:
+        """What it makes of observations [N, B, *O] while it explores."""
+        ...
+
+    def q(self, obs: Any, state: State | None = None, episode_start: Any = None) -> Tensor:
+        """How it judges observations: [N, B, *O] -> [N, B, A], no gradient."""
         ...
 
     def update(self, batch: Batch) -> Update: ...

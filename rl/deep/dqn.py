@@ -12,99 +12,21 @@ mean unbiased.
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from rl import losses, networks, targets
-from rl.core import jit
+from rl import losses, networks
 from rl.core.observations import CHANNELS
 from rl.core.registry import add_presets, register
-from rl.core.types import Batch
-from rl.deep.agent import DeepAgent, Learned, no_such_action
+from rl.deep.agent import DeepAgent
+from rl.deep.heads.scalar import Scalar
 from rl.explore import EpsilonGreedy, Explore
-from supervised.layers import named
 from supervised.optimize import OPTIMIZERS
 from supervised.schedules import Linear, Schedule, setting
 from supervised.validate import ArgumentError, choice, flag, function, integer, number, shown, store
-
-_NO_WEIGHT = torch.zeros(1, 0)
-HUBER = 0  # a constant of `errors`, which `jit` replaces
-
-
-def errors(
-    next_q: Any, chooser: Any, q: Any, action: Any, reward: Any, discount: Any, weight: Any, error: Any, gradient: Any
-) -> bool:
-    """What `learn` does with values [N, B, A], as a scalar loop to be compiled, with the same bits.
-
-    Fills error [N, B] and, into zeros [N, B, A], the gradient of the mean loss. weight [N, B], or [N, 0]: all 1. -> False at
-    an action that does not exist.
-    """
-    share = np.float32(-1.0 / q.shape[1])
-    for k in range(q.shape[0]):
-        for b in range(q.shape[1]):
-            if not 0 <= action[k, b] < q.shape[2]:
-                return False
-            target = reward[k, b]
-            if discount[k, b] != 0:
-                best = 0
-                for a in range(1, q.shape[2]):
-                    value = chooser[k, b, a]
-                    if value > chooser[k, b, best] or math.isnan(value):  # so that a NaN is chosen, and seen
-                        best = a
-                target = target + discount[k, b] * next_q[k, b, best]
-            found = target - q[k, b, action[k, b]]
-            error[k, b] = found
-            slope = min(max(found, np.float32(-1)), np.float32(1)) if HUBER else np.float32(2) * found
-            if not math.isfinite(found):  # clipped, it would pass for an error of 1
-                slope = np.float32(np.nan)
-            scale = weight[k, b] * share if weight.shape[1] else share
-            gradient[k, b, action[k, b]] = slope * scale
-    return True
-
-
-def learn(agent: DeepAgent, batch: Batch, measured: bool) -> Learned:
-    """Pull Q(s, a) towards r + discount * Q_target(s', b), where Q_target chooses b itself, or with `double` Q does."""
-    settings: DQN = agent.description  # type: ignore[assignment]  # a DQN made it
-    x, next_mask = agent.encode(batch.obs), batch.next_mask
-    if batch.next_obs is None:
-        next_q = chooser = torch.zeros(*batch.reward.shape, agent.actions, device=agent.device)
-    else:
-        next_x = agent.encode(batch.next_obs)
-        next_q = agent.next_values(next_x)
-        chooser = agent.values(agent.online, next_x) if settings.double else next_q
-    q, pull_back = agent.online.vjp(x)
-    reward = batch.reward if agent.reward_scale == 1.0 else batch.reward * agent.reward_scale
-    loss, slope = losses.LOSSES[settings.loss]
-    fast = jit.compiled(errors, HUBER=int(settings.loss == "huber")) if agent.device.type == "cpu" else None
-    if fast is not None and next_mask is None:
-        error, gradient = torch.empty_like(batch.reward), torch.zeros_like(q)
-        weight = _NO_WEIGHT if batch.weight is None else batch.weight
-        given = next_q, chooser, q, batch.action, reward, batch.discount, weight, error, gradient
-        if not fast(*map(Tensor.numpy, given)):
-            raise no_such_action(q.shape[2])
-    else:
-        target = targets.double_q(reward, batch.discount, next_q, chooser, next_mask)
-        error = target - losses.taken(q, batch.action)
-        share = -1.0 / error.shape[1]
-        scale = share if batch.weight is None else batch.weight * share
-        steep = slope(error).masked_fill(~torch.isfinite(error), torch.nan)  # clipped, it would pass for an error of 1
-        gradient = losses.at_taken(steep * scale, q, batch.action)
-    metrics = {}
-    if measured:
-        cost = loss(error) if batch.weight is None else loss(error) * batch.weight
-        metrics = {
-            "train/loss": cost.mean(1),
-            "train/td_error": error.abs().mean(1),
-            "train/q_mean": q.mean((1, 2)),
-            "train/q_max": q.amax((1, 2)),
-        }
-    return Learned(pull_back, gradient, error, metrics)
 
 
 @register
@@ -158,16 +80,13 @@ class DQN:
     normalize_observations: bool = False
     reward_scale: float = 1.0
 
-    learn = staticmethod(learn)
-
     def __post_init__(self) -> None:
         check_settings(self)
 
-    def outputs(self, actions: int) -> int:
-        return actions + 1 if self.dueling else actions
-
-    def head(self, network: nn.Module) -> nn.Module:
-        return named([("network", network), ("dueling", networks.Dueling())]) if self.dueling else network
+    @property
+    def head(self) -> Scalar:
+        """What the network's outputs mean, and what is learned from them."""
+        return Scalar(self.loss, self.dueling)
 
     def for_policy(self) -> DQN:
         """The same without a target network, for a policy, which learns no more."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -33,10 +34,25 @@ def _part(packed: Tensor, begin: int, like: Tensor) -> Tensor:
     return packed[begin : begin + like.nbytes].view(like.dtype).view(like.shape)
 
 
-def on_host(obs: Any) -> Any:
-    """Observations on the CPU: a tensor, or nested dicts and tuples of them."""
-    if isinstance(obs, Mapping):
-        return {name: on_host(part) for name, part in obs.items()}
-    if isinstance(obs, tuple):
-        return tuple(map(on_host, obs))
-    return obs.cpu() if isinstance(obs, Tensor) else obs
+def arrays_of(values: Any) -> Any:
+    """Tensors of the CPU as arrays on the same memory, also within dicts and tuples; arrays and None stay."""
+    return mapped(values, lambda part: part.numpy() if isinstance(part, Tensor) else part)
+
+
+def tensors_of(values: Any) -> Any:
+    """Arrays as tensors on the same memory, also within dicts and tuples; tensors and None stay."""
+    return mapped(values, lambda part: torch.from_numpy(part) if isinstance(part, np.ndarray) else part)
+
+
+def on_host(values: Any) -> Any:
+    """Tensors on the CPU, also within dicts and tuples."""
+    return mapped(values, lambda part: part.cpu() if isinstance(part, Tensor) else part)
+
+
+def mapped(values: Any, function: Callable[[Any], Any]) -> Any:
+    """`function` of each leaf of nested dicts and tuples."""
+    if isinstance(values, Mapping):
+        return {name: mapped(part, function) for name, part in values.items()}
+    if isinstance(values, tuple):
+        return tuple(mapped(part, function) for part in values)
+    return function(values)

@@ -86,19 +86,19 @@ class Linear:
 
     def _draw(self) -> np.ndarray:
         """One number in [0, 1) for each environment, [R]."""
-        return self.acting.streams.uniform(self.acting.envs_per_seed).numpy().reshape(-1)
+        return self.acting.streams.random((self.acting.envs_per_seed,)).reshape(-1)
 
     def _choose(self, u: np.ndarray) -> np.ndarray:
         """Choose what is done next, by u [R] -> what that is worth, [R]."""
-        mask = self.acting.world.mask
+        allowed = self.acting.world.arrays.mask
         self.tiles = self.agent.tiles(self.acting.obs)
-        q = self.agent.worth(self.tiles).numpy().reshape(len(u), -1)
+        q = self.agent.worth(self.tiles).reshape(len(u), -1)
         self.action = np.empty(len(u), np.int64)
-        rule, level = self.acting.rule, self.acting.level().numpy().reshape(-1)
-        if mask is None:
+        rule, level = self.acting.rule, self.acting.level().reshape(-1)
+        if allowed is None:
             self._choose_each(q, rule.kind, level, rule.ties == "random", u, self.action)
         else:
-            barred = as_mask(mask.numpy().reshape(len(u), -1))
+            barred = as_mask(allowed.reshape(len(u), -1))
             self._choose_allowed(q, rule.kind, level, rule.ties == "random", u, self.action, barred)
         worth: np.ndarray = np.take_along_axis(q, self.action[:, None], 1)[:, 0]
         return worth
@@ -108,17 +108,15 @@ class Linear:
         d, acting = self.agent.description, self.acting
         tiles, action = self.tiles, self.action
         step_size = self._step_sizes()
-        taken = torch.from_numpy(action).view(len(self.seeds), -1)
-        q = self.agent.worth(tiles)
-        mask = acting.world.mask
-        answer = acting.take(taken, q if mask is None else q.masked_fill(~mask, -torch.inf))
-        over = (answer.terminated | answer.truncated).numpy().reshape(-1)
+        taken = action.reshape(len(self.seeds), -1)
+        answer = acting.take(taken, self.agent.worth(tiles), acting.world.arrays.mask)
+        over = (answer.terminated | answer.truncated).reshape(-1)
         u = self._draw()
         following = self._choose(u)
         self._cut_short(answer, following)
-        discount = d.gamma * ~answer.terminated.numpy().reshape(-1)
-        valid = np.ones_like(over) if answer.valid is None else answer.valid.numpy().reshape(-1)
-        reward = answer.reward.numpy().reshape(-1).astype(np.float64)
+        discount = d.gamma * ~answer.terminated.reshape(-1)
+        valid = np.ones_like(over) if answer.valid is None else answer.valid.reshape(-1)
+        reward = answer.reward.reshape(-1).astype(np.float64)
         if not np.isfinite(reward).all():
             raise EnvError(f"{acting.world.name} gave a reward beyond single precision, 3e38, at step {acting.step}.")
         t = Transition(tiles, action, reward, discount.astype(np.float64), following, over, valid, step_size)
@@ -133,11 +131,11 @@ class Linear:
 
     def _cut_short(self, answer: Step, following: np.ndarray) -> None:
         """Where an episode was truncated, put the mean over what might have been done next."""
-        cut = np.flatnonzero((answer.truncated & ~answer.terminated).numpy().reshape(-1))
+        cut = np.flatnonzero((answer.truncated & ~answer.terminated).reshape(-1))
         if cut.size:
-            q = self.agent.q(answer.next_obs).numpy().reshape(len(following), -1)
-            level, mask = self.acting.level().numpy().reshape(-1), answer.next_mask
-            barred = None if mask is None else as_mask(mask.numpy().reshape(len(following), -1))
+            q = self.agent.judge(answer.next_obs).q.reshape(len(following), -1)
+            level, allowed = self.acting.level().reshape(-1), answer.next_mask
+            barred = None if allowed is None else as_mask(allowed.reshape(len(following), -1))
             for r in cut:
                 following[r] = masked.expected(q, int(r), self.acting.rule.kind, level[r], barred)
 
@@ -157,7 +155,7 @@ class Linear:
 
     def exploration(self) -> torch.Tensor:
         """Epsilon, temperature or scale of each seed now, float64 [N]."""
-        return self.acting.level().mean(1)
+        return self.acting.exploration()
 
     def diagnostics(self) -> Diagnostics:
         """Nothing: tiles are looked at by pictures."""

@@ -22,7 +22,7 @@ from rl.core.policy import NetworkPolicy
 from rl.core.protocols import Plane
 from rl.core.registry import add_presets, register
 from rl.core.spaces import SpaceError, actions_of
-from rl.core.types import Batch, Update
+from rl.core.types import Batch, Decision, State, Update
 from rl.explore import EpsilonGreedy, Explore
 from rl.linear.tile_coding import Bounds, code, coding_of, values
 from rl.tabular.agent import MOST_BYTES, check_count, check_expected, check_number
@@ -194,15 +194,23 @@ class LinearAgent:
         self._code(self.coding, array.reshape(-1, axes), found)
         return found
 
-    def worth(self, active: np.ndarray) -> Tensor:
+    def worth(self, active: np.ndarray) -> np.ndarray:
         """Tiles int64 [N * B, T] -> Q-values float64 [N, B, A]."""
         q = np.empty((len(active), self.actions))
         self._values(self.weights, active, q)
-        return torch.from_numpy(q).view(len(self.seeds), -1, self.actions)
+        return q.reshape(len(self.seeds), -1, self.actions)
 
-    def q(self, obs: Any) -> Tensor:
-        """Observations [N, B, D] -> float64 [N, B, A]."""
-        return self.worth(self.tiles(obs))
+    def q(self, obs: Any, state: State | None = None, episode_start: Any = None) -> Tensor:
+        """Observations [N, B, D] -> float64 [N, B, A]. Tiles remember nothing: neither state nor episode_start is read."""
+        return torch.from_numpy(self.worth(self.tiles(obs)))
+
+    def act(self, obs: Any, state: State | None = None, episode_start: Any = None) -> Decision:
+        """`q` as a Decision."""
+        return Decision(self.q(obs), {})
+
+    def judge(self, obs: Any, state: State | None = None, episode_start: Any = None) -> Decision:
+        """`act` in arrays."""
+        return Decision(self.worth(self.tiles(obs)), {})
 
     @property
     def table(self) -> np.ndarray:
@@ -246,9 +254,9 @@ class LinearAgent:
         """The policy of the k-th seed."""
         return NetworkPolicy(self.description, self.weights_of(k), *spaces, **settings)
 
-    def allowed(self, obs: Any, mask: Tensor | None) -> Tensor | None:
+    def allowed_of(self, obs: Any, allowed: np.ndarray | None) -> np.ndarray | None:
         """Which actions are allowed [N, B, A]: those of the mask, None for all."""
-        return mask
+        return allowed
 
     @explained("k, the place of one of its seeds")
     def weights_of(self, k: int) -> dict[str, np.ndarray]:

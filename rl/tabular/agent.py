@@ -17,7 +17,7 @@ from rl.core import jit
 from rl.core.policy import TablePolicy
 from rl.core.registry import name_of, optional_setting
 from rl.core.spaces import StateIndex, actions_of
-from rl.core.types import Batch, Update, check_parts
+from rl.core.types import Batch, Decision, State, Update, check_parts
 from rl.explore import BOLTZMANN, EPSILON_GREEDY, EpsilonGreedy, TableExplore
 from rl.masked import as_mask, check_allowed
 from supervised.device import cpu_only
@@ -198,11 +198,16 @@ class TableAgent:
         self.updates = 0
         self.generators = [generator(seed, "agent") for seed in self.seeds]  # for `update`
 
+    def act(self, obs: Any, state: State | None = None, episode_start: Any = None) -> Decision:
+        """`q` as a Decision."""
+        return Decision(self.q(obs), {})
+
     @explained("state indices int64 [N, B]")
-    def q(self, obs: Any) -> Tensor:
+    def q(self, obs: Any, state: State | None = None, episode_start: Any = None) -> Tensor:
         """State indices [N, B] -> float64 [N, B, A], -infinity for actions that are forbidden there.
 
-        Raises ValueError for indices outside 0..S-1 or another shape.
+        A table remembers nothing: neither state nor episode_start is read. Raises ValueError for indices outside 0..S-1 or
+        another shape.
         """
         states = self._states(obs)
         return torch.from_numpy(np.take_along_axis(self.table, states[..., None], axis=1))

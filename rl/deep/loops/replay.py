@@ -77,7 +77,7 @@ class OffPolicy:
         if self.acting.recover() and self.replay is not None:
             self.replay.begin_anew(np.ones(len(self.seeds) * self.acting.envs_per_seed, np.bool_))
         try:
-            with bits.threads(1):
+            with bits.threads(1), self.agent.threads():
                 for _ in range(-(-steps // self.acting.envs_per_seed)):
                     self._round()
             self.agent.look()
@@ -88,16 +88,15 @@ class OffPolicy:
     def _round(self) -> None:
         """One step in every environment, and what is to be learned after it."""
         d: Any = self.agent.description
-        acting = self.acting
-        before, obs = acting.step, acting.obs
-        if self.agent.moments is not None:
-            self.agent.observe(obs)
-        q = self.agent.q(obs).cpu()  # once: on a GPU the host waits for it
-        mask = self.agent.allowed(obs, acting.world.mask)
-        action = acting.choose(q, mask)
-        if self.agent.reward_scale != 1.0:
-            q = q / self.agent.reward_scale  # what is promised is compared with returns
-        answer = acting.take(action, q if mask is None else q.masked_fill(~mask, -torch.inf))
+        agent, acting = self.agent, self.acting
+        before, obs, state = acting.step, acting.obs, acting.state
+        if agent.moments is not None:
+            agent.observe(obs)
+        q, acting.state = agent.decide(obs, state, acting.started)
+        allowed = agent.allowed_of(obs, acting.world.arrays.mask)
+        action = acting.choose(q, allowed)
+        promised = q if agent.reward_scale == 1.0 else q / agent.reward_scale  # to be compared with returns
+        answer = acting.take(action, promised, allowed)
         if self.replay is None:
             acting.within = False
             self._learn(_newest(obs, action, answer, d.gamma))
@@ -109,28 +108,32 @@ class OffPolicy:
         self.ready = self.ready or len(self.replay) > 0
         for _ in range(d.updates if self.ready else 0):
             beta = value_at(self.importance, self.step)
-            self._learn(self.replay.sample(d.batch_size, self.sampler, beta))
+            self._learn(self.replay.draw(d.batch_size, self.sampler, beta))
 
     def _learn(self, batch: Batch) -> None:
         if self.rate.kind:
             self.agent.set_learning_rate(self.rate, self.step)
         measured = self.agent.updates % MEASURE_EVERY == 0
-        update = self.agent.update(batch, measured)
+        found = self.agent.learn(batch, measured)
         if self.replay is not None and self.replay.alpha is not None:
-            priority = (update.td_error if update.priority is None else update.priority).cpu()
-            if not np.isfinite(priority.numpy()).all():
+            priority = self.agent.arrays.host(found.td_error if found.priority is None else found.priority)
+            if not np.isfinite(priority).all():
                 self.agent.look()
-            self.replay.update_priorities(batch.index, priority)
+            self.replay.renew(batch.index, priority)
         if measured:
-            found = {name: value.detach() for name, value in update.metrics.items()}
-            if self.replay is not None and batch.index is not None:
-                age = torch.from_numpy(self.replay.age(batch.index).astype(np.float32))
-                found["replay/age_steps"] = age.to(self.agent.device, non_blocking=True)
-            if self.first is None and {"train/q_max", "train/q_mean"} <= found.keys():
-                self.first = torch.maximum(found["train/q_max"].abs(), found["train/q_mean"].abs())
-            for name, value in found.items():
-                self.sums[name] = self.sums[name] + value if name in self.sums else value
-            self.measured += 1
+            self._note(found.metrics, batch)
+
+    def _note(self, metrics: dict[str, torch.Tensor], batch: Batch) -> None:
+        """Add the metrics of an update to those since the last log."""
+        found = {name: value.detach() for name, value in metrics.items()}
+        if self.replay is not None and batch.index is not None:
+            age = torch.from_numpy(self.replay.age(batch.index).astype(np.float32))
+            found["replay/age_steps"] = age.to(self.agent.device, non_blocking=True)
+        if self.first is None and {"train/q_max", "train/q_mean"} <= found.keys():
+            self.first = torch.maximum(found["train/q_max"].abs(), found["train/q_mean"].abs())
+        for name, value in found.items():
+            self.sums[name] = self.sums[name] + value if name in self.sums else value
+        self.measured += 1
 
     def metrics(self) -> dict[str, torch.Tensor]:
         """What training says of itself since it was last logged, each [N]."""
@@ -164,7 +167,7 @@ class OffPolicy:
 
     def exploration(self) -> torch.Tensor:
         """Epsilon, temperature or scale of each seed now, float64 [N]."""
-        return self.acting.level().mean(1)
+        return self.acting.exploration()
 
     @property
     def memory_bytes(self) -> int:
@@ -223,11 +226,12 @@ class OffPolicy:
             self.replay.begin_anew(fresh)
 
 
-def _newest(obs: Any, action: torch.Tensor, step: vector.Step, gamma: float) -> Batch:
+def _newest(obs: Any, action: np.ndarray, step: vector.Step, gamma: float) -> Batch:
     """The step just taken, as a batch of E transitions a seed; one that is none counts for nothing."""
-    discount = gamma * (~step.terminated).float()
+    discount = np.float32(gamma) * (~step.terminated).astype(np.float32)
     mask = step.next_mask
     if mask is not None:
         mask = mask | (discount == 0)[..., None]
-    weight = None if step.valid is None else step.valid.float()
-    return Batch(obs, action, step.reward, discount, step.next_obs, mask, weight)
+    weight = None if step.valid is None else step.valid.astype(np.float32)
+    parts: tuple[Any, ...] = (obs, action, step.reward, discount, step.next_obs, mask, weight)
+    return Batch(*parts)

@@ -13,12 +13,12 @@ from typing import Any, Protocol
 
 import gymnasium as gym
 import numpy as np
-import torch
 from torch import Tensor
 
 from rl.core import jit
 from rl.core.observations import leaves, parts_of
 from rl.core.types import Batch
+from rl.deep.moving import tensors_of
 from rl.deep.replay import sum_tree
 from rl.deep.replay.ring_buffer import NO_STEP, append, begin, draw, fold
 from rl.deep.replay.sum_tree import put
@@ -200,46 +200,43 @@ class Replay:
         batch_size = integer(batch_size, "batch_size", 1, MOST_SAMPLES)
         exponent = number(exponent, "exponent", 0.0, 1.0)
         instance(streams, "streams", Streams, "a supervised.Streams")
-        counts = (self.tail - self.head).reshape(self.n, self.envs).sum(1)
-        if counts.min() < 1:
+        if len(self) < 1:
             raise ValueError(
                 "There is nothing to sample yet: no step is in the replay, or none whose window of"
                 f" {self.n_step} step{'s' * (self.n_step > 1)} is complete."
             )
-        u = streams.uniform(batch_size).numpy()
-        if len(u) != self.n:
-            raise ValueError(f"The streams are of {len(u)} seeds; the replay is of {self.n}.")
-        index = np.empty(u.shape, np.int64)
-        weight = None
+        if len(streams.seeds) != self.n:
+            raise ValueError(f"The streams are of {len(streams.seeds)} seeds; the replay is of {self.n}.")
+        return Batch(*map(tensors_of, self.draw(batch_size, streams, exponent)))
+
+    def draw(self, batch_size: int, streams: Streams, exponent: float) -> Batch:
+        """`sample` in arrays, where every seed has something to sample."""
+        u = streams.random((batch_size,))
+        index, weight = np.empty(u.shape, np.int64), None
         if self.alpha is None:
             self._draw(u, self.starts, self.head, self.tail, self.length, index)
         else:
             importance = np.empty(u.shape)
+            counts = (self.tail - self.head).reshape(self.n, self.envs).sum(1)
             self._draw_by_priority(self.total, self.least, u, counts, exponent, index, importance)
             index += np.arange(self.n)[:, None] * self.envs * self.length
-            weight = torch.from_numpy(importance.astype(np.float32))
+            weight = importance.astype(np.float32)
         returns, discount = np.empty(u.shape, np.float32), np.empty(u.shape, np.float32)
         end = np.empty(u.shape, np.int64)
         self._fold(index, self.reward, self.kind, self.length, self.n_step, self.gamma, returns, discount, end)
-        return Batch(
-            self._read(index),
-            torch.from_numpy(self.action[index].astype(np.int64)),
-            torch.from_numpy(returns),
-            torch.from_numpy(discount),
-            self._read(end),
-            None if self.masks is None else torch.from_numpy(self.masks[end] | (discount == 0)[..., None]),
-            weight,
-            torch.from_numpy(index),
-        )
+        mask = None if self.masks is None else self.masks[end] | (discount == 0)[..., None]
+        taken = self.action[index].astype(np.int64)
+        parts: tuple[Any, ...] = (self._read(index), taken, returns, discount, self._read(end), mask, weight, index)
+        return Batch(*parts)
 
     def _read(self, index: np.ndarray) -> Any:
-        """The observations at entries [N, B] -> [N, B, *O]."""
+        """The observations at entries [N, B] -> [N, B, *O], an array or a dict of them."""
         if self.frames > 1:
             base = index // self.length * self.length
             back = np.arange(self.frames - 1, -1, -1)
             index = base[..., None] + (index - base)[..., None] - back
             index = np.where(index < base[..., None], index + self.length, index)
-        found = {name: torch.from_numpy(store.take(index, 0)) for name, store in self.obs.items()}
+        found = {name: store.take(index, 0) for name, store in self.obs.items()}
         return found.get("", found)
 
     @explained("index and td_error [N, B] of one sample")
@@ -247,8 +244,11 @@ class Replay:
         """Tell the TD errors [N, B] of a sample. Raises ValueError where the replay is uniform."""
         if self.alpha is None or index is None:
             raise ValueError("This replay is uniform and keeps no priorities: give it a priority_exponent.")
-        leaf = index.numpy() - np.arange(self.n)[:, None] * self.envs * self.length
-        error = td_error.detach().cpu().numpy()
+        self.renew(index.numpy(), td_error.detach().cpu().numpy())
+
+    def renew(self, index: Any, error: np.ndarray) -> None:
+        """`update_priorities` from arrays [N, B]. Raises ValueError for those of another sample."""
+        leaf = np.asarray(index) - np.arange(self.n)[:, None] * self.envs * self.length
         if leaf.shape != error.shape or leaf.min() < 0 or leaf.max() >= self.envs * self.length:
             raise ValueError("index and td_error are those of one sample of this replay, both [N, B].")
         self._renew(self.total, self.least, self.highest, leaf, error, self.alpha, self.SMALLEST)
@@ -273,12 +273,12 @@ class Replay:
         count = min(integer(count, "count", 1), int((self.tail - self.head)[lane].min()))
         ranks = (self.tail[lane, None] - 1 - np.arange(count)) % self.length
         begin = lane[:, None] * self.length
-        return self._read(begin + self.starts[begin + ranks] % self.length)
+        return tensors_of(self._read(begin + self.starts[begin + ranks] % self.length))
 
     @explained("index int64 [N, B] of a sample")
-    def age(self, index: Tensor) -> np.ndarray:
+    def age(self, index: Tensor | np.ndarray) -> np.ndarray:
         """How many observations ago the entries [N, B] of a sample were made, on average: [N]."""
-        lane, place = index.numpy() // self.length, index.numpy() % self.length
+        lane, place = divmod(np.asarray(index), self.length)
         ages: np.ndarray = ((self.newest[lane] - place) % self.length).mean(1)
         return ages
 

@@ -1,0 +1,183 @@
+"""Where a Q-network's numbers lie: in numpy arrays on the host, in tensors on a device. Chosen once for each agent.
+
+On the host a small network of linear layers and ReLUs is computed without torch (`supervised.chain.CompiledChain`), and
+any other by torch on the same memory. On a device everything stays there, and `host` is where the host waits for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from rl.core.observations import Part, encode, leaves
+from rl.core.types import Batch, no_such_action
+from rl.deep.heads.head import Head, HeadLoss, Outputs
+from rl.deep.moving import arrays_of, tensors_of, together
+from rl.deep.normalize import RunningMoments
+from supervised import Stack
+
+MOODY = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.BatchNorm1d, nn.BatchNorm2d)  # that act otherwise when judged
+NUMBERS = (
+    "action",
+    "reward",
+    "discount",
+    "next_mask",
+    "weight",
+)  # of a batch; they go to the device with the observations
+
+
+Judge = Callable[[Stack, Any], Tensor]
+
+
+class Arrays(Protocol):
+    """Encodes observations, computes networks and asks heads, in arrays of one kind."""
+
+    def encode(self, obs: Any) -> Any:
+        """Observations [N, B, *O] -> what the networks take, normalized where the agent normalizes."""
+        ...
+
+    def values(self, stack: Stack, x: Any) -> Any:
+        """The outputs for encoded observations, no gradient, dropout and batch-norm as when judged."""
+        ...
+
+    def vjp(self, stack: Stack, x: Any) -> tuple[Any, Callable[[Any], None]]:
+        """As `Stack.vjp`."""
+        ...
+
+    def batch(self, batch: Batch, actions: int) -> Batch:
+        """A batch in arrays of this kind. Raises ValueError for actions that do not exist, if nothing later would."""
+        ...
+
+    def q(self, head: Head, y: Any) -> Any: ...
+
+    def loss(self, head: Head, outputs: Outputs, batch: Batch, measured: bool) -> HeadLoss: ...
+
+    def host(self, y: Any) -> np.ndarray:
+        """An array of the host."""
+        ...
+
+    def tensor(self, y: Any) -> Tensor:
+        """A tensor, where the networks are."""
+        ...
+
+
+class OnHost:
+    """Numpy arrays. See `Arrays`."""
+
+    def __init__(self, parts: tuple[Part, ...], moments: RunningMoments | None, judge: Judge) -> None:
+        self.parts, self.moments, self.judge = parts, moments, judge
+        self.as_it_is = parts[0].is_read_as if len(parts) == 1 and moments is None else lambda x: False
+
+    def encode(self, obs: Any) -> Any:
+        return obs if self.as_it_is(obs) else arrays_of(encoded(self.parts, self.moments, obs, torch.device("cpu")))
+
+    def values(self, stack: Stack, x: Any) -> np.ndarray:
+        code = stack.machine_code()
+        return arrays_of(self.judge(stack, tensors_of(x))) if code is None or not code.fits(x) else code.values(x)
+
+    def vjp(self, stack: Stack, x: Any) -> tuple[np.ndarray, Callable[[np.ndarray], None]]:
+        code = stack.machine_code()
+        if code is not None and code.fits(x):
+            return code.vjp_of(x)
+        y, pull_back = stack.vjp(tensors_of(x))
+        return y.numpy(), lambda gradient: pull_back(torch.from_numpy(gradient))
+
+    def batch(self, batch: Batch, actions: int) -> Batch:
+        return batch if isinstance(batch.reward, np.ndarray) else Batch(*map(arrays_of, batch))
+
+    def q(self, head: Head, y: np.ndarray) -> np.ndarray:
+        return head.q_of(y)
+
+    def loss(self, head: Head, outputs: Outputs, batch: Batch, measured: bool) -> HeadLoss:
+        return head.loss_of(outputs, batch, measured)
+
+    def host(self, y: np.ndarray) -> np.ndarray:
+        return y
+
+    def tensor(self, y: np.ndarray) -> Tensor:
+        return torch.from_numpy(y)
+
+
+class OnDevice:
+    """Tensors. See `Arrays`."""
+
+    def __init__(
+        self, parts: tuple[Part, ...], moments: RunningMoments | None, judge: Judge, device: torch.device
+    ) -> None:
+        self.parts, self.moments, self.judge, self.device = parts, moments, judge, device
+
+    def encode(self, obs: Any) -> Any:
+        return encoded(self.parts, self.moments, obs, self.device)
+
+    def values(self, stack: Stack, x: Any) -> Tensor:
+        return self.judge(stack, x)
+
+    def vjp(self, stack: Stack, x: Any) -> tuple[Tensor, Callable[[Tensor], None]]:
+        return stack.vjp(x)
+
+    def batch(self, batch: Batch, actions: int) -> Batch:
+        batch = Batch(*map(tensors_of, batch))
+        numbers = batch.action.cpu().numpy()  # an action that does not exist would end every later call on a GPU
+        if numbers.min() < 0 or numbers.max() >= actions:
+            raise no_such_action(actions)
+        return on_device(batch, self.device)
+
+    def q(self, head: Head, y: Tensor) -> Tensor:
+        return head.q(y)
+
+    def loss(self, head: Head, outputs: Outputs, batch: Batch, measured: bool) -> HeadLoss:
+        return head.loss(outputs, batch, measured)
+
+    def host(self, y: Tensor) -> np.ndarray:
+        found: np.ndarray = y.cpu().numpy()
+        return found
+
+    def tensor(self, y: Tensor) -> Tensor:
+        return y
+
+
+def of_device(
+    device: torch.device, parts: tuple[Part, ...], moments: RunningMoments | None, module: nn.Module
+) -> Arrays:
+    """The arrays of an agent whose networks, modules like this one, are on the device."""
+    judge = judge_of(module)
+    return OnHost(parts, moments, judge) if device.type == "cpu" else OnDevice(parts, moments, judge, device)
+
+
+def judge_of(module: nn.Module) -> Judge:
+    """How stacks of such modules are called as when judged, without a gradient."""
+    return _in_evaluation_mode if any(isinstance(part, MOODY) for part in module.modules()) else _as_they_are
+
+
+def _in_evaluation_mode(stack: Stack, x: Any) -> Tensor:
+    with stack.judged():
+        values: Tensor = stack(x)
+    return values
+
+
+def _as_they_are(stack: Stack, x: Any) -> Tensor:
+    with torch.no_grad():
+        values: Tensor = stack(x)
+    return values
+
+
+def encoded(parts: tuple[Part, ...], moments: RunningMoments | None, obs: Any, device: torch.device) -> Any:
+    """Observations in tensors or arrays as the networks take them, tensors on the device."""
+    x = encode(parts, tensors_of(obs), device)
+    return x if moments is None else moments.normalize(x)
+
+
+def on_device(batch: Batch, device: torch.device) -> Batch:
+    """A batch on the device, by one copy, but for its index, which is of the replay."""
+    plain = {name: part for name in NUMBERS if (part := getattr(batch, name)) is not None}
+    several = {name: leaves(obs) for name in ("obs", "next_obs", "state") if (obs := getattr(batch, name)) is not None}
+    inner = {f"{name}/{key}": leaf for name, found in several.items() for key, leaf in found.items()}
+    moved = together({**plain, **inner}, device)
+    parts: dict[str, Any] = {name: {key: moved[f"{name}/{key}"] for key in found} for name, found in several.items()}
+    changed: dict[str, Any] = {name: found.get("", found) for name, found in parts.items()}
+    changed |= {name: moved[name] for name in plain}
+    return batch._replace(**changed)

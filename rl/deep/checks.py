@@ -1,0 +1,174 @@
+"""What is refused, in sentences: descriptions, networks and batches that an agent cannot learn with or from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from rl import networks
+from rl.core.observations import leaves
+from rl.core.registry import lacking, name_of, optional_setting
+from rl.core.types import Batch, check_end, check_mask
+from rl.deep.heads.head import Head
+from rl.deep.moving import tensors_of
+from supervised import Stack
+from supervised.schedules import Schedule
+from supervised.validate import ArgumentError, explained, kind_of
+
+NUMBERS = (("action", torch.int64), ("reward", torch.float32), ("discount", torch.float32), ("weight", torch.float32))
+
+
+class NotFinite(FloatingPointError):
+    """A number that learning needs is NaN or infinite. `batch` is what was learned from."""
+
+    def __init__(self, message: str, batch: Batch) -> None:
+        super().__init__(message)
+        self.batch = batch
+
+    def __reduce__(self) -> Any:
+        return NotFinite, (str(self), self.batch)
+
+
+class DeepDescription(Protocol):
+    """What every Q-network's description has; to be trained by `rl.train`, also the settings in REPLAYED."""
+
+    @property
+    def gamma(self) -> float: ...
+    @property
+    def network(self) -> networks.Network: ...
+    @property
+    def optimizer(self) -> str: ...
+    @property
+    def learning_rate(self) -> float | Schedule: ...
+    @property
+    def max_grad_norm(self) -> float | None: ...
+    @property
+    def target_every_updates(self) -> int | None: ...
+    @property
+    def target_rate(self) -> float: ...
+    @property
+    def compiled(self) -> bool: ...
+    @property
+    def mask(self) -> Callable[[Any], Tensor] | None: ...
+    @property
+    def head(self) -> Head:
+        """What the network's outputs mean, and what is learned from them."""
+        ...
+
+
+REPLAYED = (
+    *("explore", "capacity_steps", "batch_size", "learn_after_steps", "update_every_steps", "updates"),
+    *("n_step", "prioritised", "priority_exponent", "importance_exponent"),
+)
+
+
+def check_learner(description: Any, needed: Iterable[str] = REPLAYED) -> None:
+    """Raise ArgumentError, naming them, where a description lacks settings that learning from a replay needs."""
+    missing = lacking(description, needed)
+    if missing:
+        raise ArgumentError(
+            f"{name_of(description)} lacks {', '.join(missing)}: the description of an agent with a network has them as"
+            " rl.DQN does, which it may be a subclass of."
+        )
+    if optional_setting(description, "learn", None) is not None:
+        raise ArgumentError(
+            f"{name_of(description)} has a function `learn`, which nothing calls: what is learned from a batch is said by"
+            " the `loss` of its `head` (rl.deep.heads.head.Head)."
+        )
+
+
+def check_outputs(of: Callable[[], Any], n: int, actions: int, space: Any) -> None:
+    """Raise ValueError unless `of`, which computes 2 observations of each seed, answers values [N, 2, A]."""
+    try:
+        values = of()
+    except (RuntimeError, TypeError, ValueError, AttributeError, KeyError, IndexError) as error:
+        said = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(f"The network cannot read observations of {space}: {said}") from error
+    if not isinstance(values, Tensor):
+        raise ValueError(
+            f"The network must answer a tensor of values [B, {actions}], not a {type(values).__name__}: a recurrent"
+            " network, which answers a state too, has no place here."
+        )
+    shape = list(values.shape)
+    if shape[:2] != [n, 2] or shape[2:] != [actions]:
+        raise ValueError(
+            f"The network must map observations [B, ...] to values [B, {actions}], one for each action; of a batch of"
+            f" 2 it makes {shape[1:]}."
+        )
+
+
+def check_apart(online: Stack, target: Stack) -> None:
+    """Raise ValueError where two stacks have a parameter in common."""
+    mine = {id(parameter) for module in online.modules for parameter in module.parameters()}
+    if any(id(parameter) in mine for module in target.modules for parameter in module.parameters()):
+        raise ValueError(
+            "The network function returned parameters that it had returned before; online and target network need"
+            " their own: make a new module at each call."
+        )
+
+
+def not_finite(online: Stack, batch: Batch, norm: Tensor, td_error: Any, update: int, later: int) -> NotFinite:
+    """The error that names the seed and the first tensor that is not finite.
+
+    update: its number, counted from 1. later: how many updates after it were left out too.
+    """
+    batch = Batch(*map(tensors_of, batch))
+    k = int((~torch.isfinite(norm)).nonzero()[0])
+    named = {f"observation {n}".strip(): part for n, part in leaves(batch.obs).items()}
+    if batch.next_obs is not None:
+        named |= {f"next observation {n}".strip(): part for n, part in leaves(batch.next_obs).items()}
+    named = {"reward": batch.reward, "discount": batch.discount, **named}
+    named |= {f"weight {name}": weight.detach() for name, weight in online.weights.items()}
+    named |= {"TD error (so the loss)": tensors_of(td_error)}
+    found = [name for name, t in named.items() if t.is_floating_point() and not torch.isfinite(t[k]).all()]
+    what = f"the {found[0]}, and so the gradient," if found else "the gradient"
+    left_out = f" The {later} update{'s' * (later > 1)} after it changed nothing." if later > 0 else ""
+    return NotFinite(
+        f"Seed {online.seeds[k]}: {what} of update {update:,} is NaN or infinite. The networks are as they were"
+        f" before it.{left_out}",
+        batch,
+    )
+
+
+def check_allowed(found: Any, actions: int) -> None:
+    """Raise ArgumentError unless a description's mask function answered bool [..., A]."""
+    if not isinstance(found, Tensor) or found.dtype != torch.bool or found.shape[-1] != actions:
+        what = f"{found.dtype} {list(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
+        raise ArgumentError(f"mask must return a bool tensor [..., {actions}], one for each action, not {what}.")
+
+
+@explained("an rl.Batch whose action, reward, discount, next_mask, weight and index are tensors", "DeepAgent.update")
+def checked(batch: Batch, n: int, actions: int) -> Batch:
+    """The batch with its numbers as float32 and int64. Raises ValueError unless its parts are [N, B] of one B from 1 on.
+
+    Compiled code would read past their ends.
+    """
+    shape = batch.reward.shape
+    sound = len(shape) == 2 and shape[0] == n and shape[1] > 0
+    if batch.next_mask is not None:
+        check_mask(batch.next_mask, (*shape, actions))
+    for name, wanted in NUMBERS:
+        part = getattr(batch, name)
+        if (part is None and name == "weight") or (sound and part.shape == shape and part.dtype == wanted):
+            continue
+        alike = part.dtype == wanted or (
+            part.is_floating_point() == wanted.is_floating_point and part.dtype != torch.bool
+        )
+        if part.shape != shape or not alike or not sound:
+            raise ValueError(
+                f"A batch's {name} is {str(wanted).removeprefix('torch.')} [{n} seeds, B], as all its parts are, not"
+                f" {str(part.dtype).removeprefix('torch.')} {list(part.shape)}."
+            )
+        if part.dtype != wanted:
+            batch = batch._replace(**{name: part.to(wanted)})
+    check_end(batch)
+    for name in ("obs", "next_obs") if batch.next_obs is not None else ("obs",):
+        for leaf in leaves(getattr(batch, name)).values():
+            if not isinstance(leaf, Tensor) or leaf.shape[:2] != shape:
+                raise ArgumentError(
+                    f"A batch's {name} begins with [seeds, B] = {list(shape)}, as its rewards, not {kind_of(leaf)}."
+                )
+    return batch

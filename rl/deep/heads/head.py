@@ -1,0 +1,67 @@
+"""What an agent with a network asks of its head."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from rl.core.types import Batch
+from rl.deep.moving import tensors_of
+
+
+class Outputs(NamedTuple):
+    """What the networks say of a batch, before a head has read it."""
+
+    y: Any  # [N, B, *Y], of the online network at obs
+    next_y: (
+        Any  # [N, B, *Y], of the network that values next_obs: the target network, or the online one; None: no next_obs
+    )
+    next_choice: (
+        Any  # [N, B, *Y], of the network that chooses the next action: the online one with `double`, else next_y
+    )
+
+
+class HeadLoss(NamedTuple):
+    """What is to be learned from a batch."""
+
+    gradient: Any  # [N, B, *Y], of each seed's mean loss by y
+    td_error: Any  # [N, B]
+    metrics: dict[str, Any]  # each [N]; empty unless measured
+    priority: Any = None  # [N, B], what a prioritized replay goes by; None: the TD errors
+
+
+class Head:
+    """Reads one number for each action. Subclasses say what is learned, in `loss`."""
+
+    def size(self, actions: int) -> int:
+        """How many numbers the last layer of the network makes."""
+        return actions
+
+    def module(self, network: nn.Module) -> nn.Module:
+        """The network with what the head puts behind its last layer."""
+        return network
+
+    def q(self, y: Tensor) -> Tensor:
+        """Outputs [N, B, *Y] -> values [N, B, A]."""
+        return y
+
+    def loss(self, outputs: Outputs, batch: Batch, measured: bool) -> HeadLoss:
+        """What is to be learned from a batch [N, B, ...], whose rewards are scaled as the values are: tensors, no gradient.
+
+        measured: whether metrics are asked for.
+        """
+        raise NotImplementedError
+
+    def q_of(self, y: np.ndarray) -> np.ndarray:
+        """`q` of arrays."""
+        found: np.ndarray = self.q(torch.from_numpy(y)).numpy()
+        return found
+
+    def loss_of(self, outputs: Outputs, batch: Batch, measured: bool) -> HeadLoss:
+        """`loss` of arrays; the metrics are tensors."""
+        batch, outputs = Batch(*map(tensors_of, batch)), Outputs(*map(tensors_of, outputs))
+        gradient, td_error, metrics, priority = self.loss(outputs, batch, measured)
+        return HeadLoss(gradient.numpy(), td_error.numpy(), metrics, None if priority is None else priority.numpy())

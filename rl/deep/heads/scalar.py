@@ -1,0 +1,114 @@
+"""One number for each action: Q(s, a), or the parts of it that the dueling network adds up.
+
+Mnih et al. (2015), "Human-level control", equation 1; van Hasselt, Guez and Silver (2016), equation 4; Wang et al. (2016),
+equation 9.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, final
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from rl import losses, networks, targets
+from rl.core import jit
+from rl.core.types import Batch, no_such_action
+from rl.deep.heads.head import Head, HeadLoss, Outputs
+from rl.deep.moving import tensors_of
+from supervised.layers import named
+
+_NO_WEIGHT = np.zeros((1, 0), np.float32)
+HUBER = 0  # a constant of `errors`, which `jit` replaces
+
+
+def errors(
+    next_q: Any, chooser: Any, q: Any, action: Any, reward: Any, discount: Any, weight: Any, error: Any, gradient: Any
+) -> bool:
+    """What `Scalar.loss` does with values [N, B, A], as a scalar loop to be compiled, with the same bits.
+
+    Fills error [N, B] and, into zeros [N, B, A], the gradient of the mean loss. weight [N, B], or [N, 0]: all 1. -> False at
+    an action that does not exist.
+    """
+    share = np.float32(-1.0 / q.shape[1])
+    for k in range(q.shape[0]):
+        for b in range(q.shape[1]):
+            if not 0 <= action[k, b] < q.shape[2]:
+                return False
+            target = reward[k, b]
+            if discount[k, b] != 0:
+                best = 0
+                for a in range(1, q.shape[2]):
+                    value = chooser[k, b, a]
+                    if value > chooser[k, b, best] or math.isnan(value):  # so that a NaN is chosen, and seen
+                        best = a
+                target = target + discount[k, b] * next_q[k, b, best]
+            found = target - q[k, b, action[k, b]]
+            error[k, b] = found
+            slope = min(max(found, np.float32(-1)), np.float32(1)) if HUBER else np.float32(2) * found
+            if not math.isfinite(found):  # clipped, it would pass for an error of 1
+                slope = np.float32(np.nan)
+            scale = weight[k, b] * share if weight.shape[1] else share
+            gradient[k, b, action[k, b]] = slope * scale
+    return True
+
+
+@final
+@dataclass(frozen=True)
+class Scalar(Head):
+    """Pulls Q(s, a) towards r + discount * Q_next(s', argmax_b Q_choice(s', b)).
+
+    cost: one of `rl.losses.LOSSES`. dueling: the network makes a state value and advantages.
+    """
+
+    cost: str = "huber"
+    dueling: bool = False
+
+    def size(self, actions: int) -> int:
+        return actions + 1 if self.dueling else actions
+
+    def module(self, network: nn.Module) -> nn.Module:
+        return named([("network", network), ("dueling", networks.Dueling())]) if self.dueling else network
+
+    def loss(self, outputs: Outputs, batch: Batch, measured: bool) -> HeadLoss:
+        q, next_q, choice = outputs
+        if next_q is None:
+            next_q = choice = torch.zeros_like(q)
+        target = targets.double_q(batch.reward, batch.discount, next_q, choice, batch.next_mask)
+        error = target - losses.taken(q, batch.action)
+        share = -1.0 / error.shape[1]
+        scale = share if batch.weight is None else batch.weight * share
+        _, slope = losses.LOSSES[self.cost]
+        steep = slope(error).masked_fill(~torch.isfinite(error), torch.nan)  # clipped, it would pass for an error of 1
+        gradient = losses.at_taken(steep * scale, q, batch.action)
+        return HeadLoss(gradient, error, self._metrics(q, error, batch.weight) if measured else {})
+
+    def q_of(self, y: np.ndarray) -> np.ndarray:
+        return y
+
+    def loss_of(self, outputs: Outputs, batch: Batch, measured: bool) -> HeadLoss:
+        fast = jit.compiled(errors, HUBER=int(self.cost == "huber"))
+        if fast is None or batch.next_mask is not None:
+            return super().loss_of(outputs, batch, measured)
+        q, next_q, choice = outputs
+        if next_q is None:
+            next_q = choice = np.zeros_like(q)
+        error, gradient = np.empty_like(batch.reward), np.zeros_like(q)
+        weight = _NO_WEIGHT if batch.weight is None else batch.weight
+        if not fast(next_q, choice, q, batch.action, batch.reward, batch.discount, weight, error, gradient):
+            raise no_such_action(q.shape[2])
+        metrics = self._metrics(*map(tensors_of, (q, error, batch.weight))) if measured else {}
+        return HeadLoss(gradient, error, metrics)
+
+    def _metrics(self, q: Tensor, error: Tensor, weight: Tensor | None) -> dict[str, Tensor]:
+        loss, _ = losses.LOSSES[self.cost]
+        cost = loss(error) if weight is None else loss(error) * weight
+        return {
+            "train/loss": cost.mean(1),
+            "train/td_error": error.abs().mean(1),
+            "train/q_mean": q.mean((1, 2)),
+            "train/q_max": q.amax((1, 2)),
+        }

@@ -1,0 +1,144 @@
+"""The networks of N seeds and how they change: clipping, the optimizer's step, the target network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from rl.core.types import Batch
+from rl.deep.checks import DeepDescription, check_apart, not_finite
+from supervised import Stack, optimizer
+from supervised.fused import Adam
+from supervised.guard import Guard, LeftOut
+from supervised.optimize import load_state_by_seed, state_by_seed
+from supervised.schedules import Curve, as_schedule, value_at
+from supervised.stack import clip_per_seed
+
+
+class Origin(NamedTuple):
+    """What a step is taken from."""
+
+    batch: Batch  # as it was sampled
+    norm: Tensor  # of each seed's gradient, [N]
+    td_error: Any  # [N, B]
+
+
+class Learner:
+    """N online networks, their target networks (None: without) and one optimizer."""
+
+    def __init__(
+        self,
+        description: DeepDescription,
+        make: Callable[[], nn.Module],
+        seeds: tuple[int, ...],
+        device: torch.device,
+    ) -> None:
+        self.online = Stack(make, seeds, device, description.compiled)
+        self.target: Stack | None = None
+        self.every, self.target_rate = description.target_every_updates, description.target_rate
+        if self.every is not None:
+            self.target = Stack(make, seeds, device, description.compiled, "target")
+            check_apart(self.online, self.target)
+            self.target.load_state_dict(self.online.state_dict())
+        self.rate = as_schedule(description.learning_rate)
+        self.optimizer = optimizer(self.online, description.optimizer, self.rate.bounds()[1])
+        compiled = self.online.compiled and description.optimizer == "Adam"
+        self.adam = Adam(self.online.memory, self.optimizer) if compiled else None
+        self.guard = Guard.of(self.optimizer, device)
+        self.max_norm = float("inf") if description.max_grad_norm is None else description.max_grad_norm
+        self.updates = 0
+
+    def step(self, batch: Batch, td_error: Any) -> Tensor:
+        """Take the optimizer's step from the gradient in `online` -> the norm of each seed's gradient before clipping, [N].
+
+        Raises NotFinite, as `look`: of this step on the CPU.
+        """
+        if self.adam is not None:
+            norm, good = self.adam.step(self.max_norm)
+            left_out = None if good else LeftOut(Origin(batch, norm, td_error), 0)
+        else:
+            norm = clip_per_seed(self.online, self.max_norm)
+            left_out = self.guard.step(norm, Origin(batch, norm, td_error))
+        self._heed(left_out)
+        self.updates += 1
+        self._renew_target()
+        return norm
+
+    def look(self) -> None:
+        """Raise NotFinite if a step since the last look was left out. On the CPU `step` itself has told of it."""
+        self._heed(self.guard.look())
+
+    def _heed(self, left_out: LeftOut | None) -> None:
+        if left_out is not None:
+            self.updates -= left_out.unseen
+            batch, norm, td_error = left_out.origin
+            raise not_finite(self.online, batch, norm, td_error, self.updates + 1, left_out.unseen - 1)
+
+    def set_learning_rate(self, curve: Curve, step: int) -> None:
+        """Put the learning rate to what a schedule says at an environment step."""
+        rate = value_at(curve, step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+
+    def _renew_target(self) -> None:
+        if self.target is None or self.every is None or self.updates % self.every:
+            return
+        with torch.no_grad():
+            self.guard.follow(self.target.flat, self.online.flat, self.target_rate)
+            for mine, theirs in zip(self.target.modules, self.online.modules, strict=True):
+                for buffer, other in zip(mine.buffers(), theirs.buffers(), strict=True):
+                    self.guard.follow(buffer, other, 1.0)
+
+    def take_weights(self, weights: Mapping[str, np.ndarray]) -> None:
+        """Give the online networks weights [N, ...]. Raises ValueError for those of another network."""
+        self.online.load_state_dict(_tensors(weights))
+        self.guard.forget()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Weights, target weights, the optimizer's memory and what forward passes drew, arrays [N, ...].
+
+        Raises NotFinite as `look` does.
+        """
+        self.look()
+        if self.adam is not None:
+            self.adam.close()
+        saved: dict[str, Any] = {
+            "online": _numpy(self.online.state_dict()),
+            "optimizer": state_by_seed(self.online, self.optimizer),
+            "updates": np.full(len(self.online.seeds), self.updates),
+            "streams": self.online.random_state().numpy(),
+        }
+        if self.target is not None:
+            saved["target"] = _numpy(self.target.state_dict())
+        return saved
+
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        """Take over what `state_dict` gave. Raises ValueError for another network."""
+        self.online.load_state_dict(_tensors(saved["online"]))
+        if self.target is not None:
+            self.target.load_state_dict(_tensors(saved["target"]))
+        if self.adam is not None:
+            self.adam.close()
+        load_state_by_seed(self.online, self.optimizer, saved["optimizer"])
+        self.guard.forget()
+        self.updates = int(saved["updates"][0])
+        self.online.load_random_state(torch.from_numpy(saved["streams"]))
+
+    def check(self, saved: Mapping[str, Any]) -> None:
+        """Raise ValueError, and change nothing, for saved weights that are NaN or infinite."""
+        for name in ("online", "target") if self.target is not None else ("online",):
+            for key, value in saved[name].items():
+                if not np.isfinite(value).all():
+                    raise ValueError(f"The saved {key} of the {name} network has values that are NaN or infinite.")
+
+
+def _numpy(tensors: dict[str, Tensor]) -> dict[str, np.ndarray]:
+    return {name: tensor.detach().cpu().numpy().copy() for name, tensor in tensors.items()}
+
+
+def _tensors(arrays: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
+    return {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
