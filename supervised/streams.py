@@ -29,6 +29,8 @@ PURPOSES = {
     "augment": 6,
     "replay": 7,
     "target": 8,  # what a target network draws in a forward pass, so that it shares no draw with the online one
+    "noise": 9,  # the rest are agents' own, see `rl.deep.agent.DeepAgent.streams`
+    "fractions": 10,
 }
 
 STATE_BYTES = (5056, 16, 44)  # of a torch generator of the CPU, of CUDA and of MPS

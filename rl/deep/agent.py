@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from rl import networks
-from rl.core.observations import parts_of
+from rl.core.observations import leaves, parts_of
 from rl.core.policy import NetworkPolicy
 from rl.core.registry import optional_setting
 from rl.core.spaces import actions_of
@@ -69,7 +69,8 @@ class DeepAgent:
             return self.head.module(networks.make(description.network, observation_space, outputs, channels))
 
         self.learner = Learner(description, make, self.seeds, self.device)
-        self.online, self.target, self.optimizer = self.learner.online, self.learner.target, self.learner.optimizer
+        self.online, self.target = self.learner.online, self.learner.target
+        self.optimizer, self.guard = self.learner.optimizer, self.learner.guard
         self.arrays: Arrays = of_device(self.device, self.parts, self.moments, self.online.modules[0])
         checks.check_outputs(self._example_values, len(self.seeds), self.actions, observation_space)
         weights = sum(weight[0].numel() for weight in self.online.weights.values())
@@ -129,9 +130,9 @@ class DeepAgent:
         with self.threads():
             return self.arrays.tensor(self._decide(obs, state, episode_start, False)[0])
 
-    def decide(self, obs: Any, state: State, episode_start: np.ndarray) -> Decision:
-        """`act` in arrays of the host, for a loop that is within `threads`."""
-        q, state = self._decide(obs, state, episode_start, True)
+    def decide(self, obs: Any, state: State) -> Decision:
+        """`act` in arrays of the host, for a loop that is within `threads` and has called `begin`."""
+        q, state = self._decide(obs, state, None, True)
         return Decision(self.arrays.host(q), state)
 
     def judge(self, obs: Any, state: State | None = None, episode_start: Any = None) -> Decision:
@@ -141,8 +142,30 @@ class DeepAgent:
         return Decision(self.arrays.host(q), state)
 
     def _decide(self, obs: Any, state: State | None, episode_start: Any, exploring: bool) -> tuple[Any, State]:
-        """Values and the next state, in arrays of the agent's kind. An agent with a memory has its own."""
-        return self.arrays.q(self.head, self.arrays.values(self.online, self.arrays.encode(obs))), {}
+        rows = next(iter(leaves(obs).values())).shape[1]
+        y, following = self.respond(self.arrays.encode(obs), self.begin(state, episode_start, rows), exploring)
+        return self.arrays.q(self.head, y), following
+
+    def respond(self, x: Any, state: State, exploring: bool) -> tuple[Any, State]:
+        """The outputs for encoded observations, and what is remembered after them, in arrays of the agent's kind.
+
+        An agent with a memory or with noise has its own `respond`. exploring: as by `act`, or else as by `q`.
+        """
+        return self.arrays.values(self.online, x), state
+
+    def initial_state(self, rows: int) -> State:
+        """What is remembered when an episode begins, by name, each [N, rows, ...] in arrays of the agent's kind: nothing."""
+        return {}
+
+    def begin(self, state: State | None, episode_start: Any, rows: int) -> State:
+        """A state with what is remembered at the beginning in the rows of episode_start; None: in all rows."""
+        first = self.initial_state(rows)
+        if not first or not state:
+            return first
+        if episode_start is None:
+            return state
+        start = np.asarray(episode_start, np.bool_)
+        return {name: self.arrays.where(start, first[name], part) for name, part in state.items()}
 
     @explained("observations and a mask bool [N, B, A] or None")
     def allowed(self, obs: Any, mask: Tensor | None) -> Tensor | None:
@@ -194,12 +217,14 @@ class DeepAgent:
 
     def outputs(self, batch: Batch) -> tuple[Outputs, Callable[[Any], None]]:
         """What the networks say of a batch, and what takes the gradient by `y` back to the weights."""
-        arrays, next_y, choice = self.arrays, None, None
-        if batch.next_obs is not None:
-            next_x = arrays.encode(batch.next_obs)
-            next_y = arrays.values(self.target or self.online, next_x)
-            choice = arrays.values(self.online, next_x) if self.double else next_y
-        y, pull_back = arrays.vjp(self.online, arrays.encode(batch.obs))
+        arrays, x = self.arrays, self.arrays.encode(batch.obs)
+        if batch.next_obs is None:
+            y, pull_back = arrays.vjp(self.online, x)
+            return Outputs(y, 0 * y, 0 * y), pull_back
+        next_x = arrays.encode(batch.next_obs)
+        next_y = arrays.values(self.target or self.online, next_x)
+        choice = arrays.values(self.online, next_x) if self.double else next_y
+        y, pull_back = arrays.vjp(self.online, x)
         return Outputs(y, next_y, choice), pull_back
 
     def look(self) -> None:

@@ -52,6 +52,10 @@ class Arrays(Protocol):
         """A batch in arrays of this kind. Raises ValueError for actions that do not exist, if nothing later would."""
         ...
 
+    def where(self, condition: np.ndarray, x: Any, y: Any) -> Any:
+        """The rows of x [N, B, ...] where condition [N, B] is true, and of y elsewhere."""
+        ...
+
     def q(self, head: Head, y: Any) -> Any: ...
 
     def loss(self, head: Head, outputs: Outputs, batch: Batch, measured: bool) -> HeadLoss: ...
@@ -89,6 +93,9 @@ class OnHost:
     def batch(self, batch: Batch, actions: int) -> Batch:
         return batch if isinstance(batch.reward, np.ndarray) else Batch(*map(arrays_of, batch))
 
+    def where(self, condition: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        return np.where(condition.reshape(*condition.shape, *(1,) * (x.ndim - condition.ndim)), x, y)
+
     def q(self, head: Head, y: np.ndarray) -> np.ndarray:
         return head.q_of(y)
 
@@ -125,6 +132,10 @@ class OnDevice:
         if numbers.min() < 0 or numbers.max() >= actions:
             raise no_such_action(actions)
         return on_device(batch, self.device)
+
+    def where(self, condition: np.ndarray, x: Tensor, y: Tensor) -> Tensor:
+        rows = torch.from_numpy(condition).to(self.device)
+        return torch.where(rows.view(*condition.shape, *(1,) * (x.ndim - condition.ndim)), x, y)
 
     def q(self, head: Head, y: Tensor) -> Tensor:
         return head.q(y)

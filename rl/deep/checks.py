@@ -115,7 +115,7 @@ def not_finite(online: Stack, batch: Batch, norm: Tensor, td_error: Any, update:
 
     update: its number, counted from 1. later: how many updates after it were left out too.
     """
-    batch = Batch(*map(tensors_of, batch))
+    batch = batch if isinstance(batch.reward, Tensor) else Batch(*map(tensors_of, batch))
     k = int((~torch.isfinite(norm)).nonzero()[0])
     named = {f"observation {n}".strip(): part for n, part in leaves(batch.obs).items()}
     if batch.next_obs is not None:

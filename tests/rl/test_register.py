@@ -16,6 +16,7 @@ from daily import daily
 
 import rl
 from rl.core import registry
+from rl.deep.heads.head import Outputs
 from rl.tabular.agent import Moment, Tabular
 from supervised.checkpoint import CheckpointError
 from supervised.validate import ArgumentError
@@ -36,7 +37,7 @@ from dataclasses import dataclass, field
 from typing import Any
 import rl
 from rl.deep.agent import DeepAgent
-from rl.deep.dqn import learn
+from rl.deep.heads.scalar import Scalar
 from rl.explore import EpsilonGreedy
 
 @rl.register
@@ -59,15 +60,11 @@ class Own:
     prioritised: bool = False
     priority_exponent: float = 0.6
     importance_exponent: float = 1.0
-    loss: str = "squared"
-    double: bool = False
     compiled: bool = True
     mask: Any = None
     explore: EpsilonGreedy = field(default_factory=lambda: EpsilonGreedy(0.1))
     shape: tuple[int, ...] = (1, 2)
-    learn = staticmethod(learn)
-    def outputs(self, actions): return actions
-    def head(self, network): return network
+    head = Scalar("squared")
     def build(self, observation_space, action_space, seeds=1, device="cpu"):
         return DeepAgent(self, observation_space, action_space, seeds, device)
 '''
@@ -153,10 +150,11 @@ def test_the_slope_of_the_example_is_the_gradient_of_its_loss(module):
     obs, other = (torch.randn(2, 5, 3, generator=generator) for _ in range(2))
     action = torch.randint(2, (2, 5), generator=generator)
     batch = rl.Batch(obs, action, torch.randn(2, 5, generator=generator), torch.full((2, 5), 0.9), other)
-    learned = made.learn(agent, batch, True)
-    expected = -torch.tanh(learned.td_error / 2.0) / 5
-    np.testing.assert_allclose(learned.slope.gather(-1, action[..., None])[..., 0], expected, rtol=1e-5)
-    assert (learned.slope != 0).sum() == 10
+    outputs, _ = agent.outputs(batch)
+    found = agent.head.loss(Outputs(*map(torch.as_tensor, outputs)), batch, True)
+    expected = -torch.tanh(found.td_error / 2.0) / 5
+    np.testing.assert_allclose(found.gradient.gather(-1, action[..., None])[..., 0], expected, rtol=1e-5)
+    assert (found.gradient != 0).sum() == 10
 
 
 def test_contributing_names_every_field_of_a_transition():

@@ -13,15 +13,11 @@ from rl.deep.moving import tensors_of
 
 
 class Outputs(NamedTuple):
-    """What the networks say of a batch, before a head has read it."""
+    """What the networks say of a batch, each [N, B, *Y], before a head has read it."""
 
-    y: Any  # [N, B, *Y], of the online network at obs
-    next_y: (
-        Any  # [N, B, *Y], of the network that values next_obs: the target network, or the online one; None: no next_obs
-    )
-    next_choice: (
-        Any  # [N, B, *Y], of the network that chooses the next action: the online one with `double`, else next_y
-    )
+    y: Any  # of the online network at obs
+    next_y: Any  # of the network that values next_obs: the target network, or the online one; 0 without next_obs
+    next_choice: Any  # of the network that chooses the next action: the online one with `double`, else next_y
 
 
 class HeadLoss(NamedTuple):

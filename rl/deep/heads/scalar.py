@@ -75,8 +75,6 @@ class Scalar(Head):
 
     def loss(self, outputs: Outputs, batch: Batch, measured: bool) -> HeadLoss:
         q, next_q, choice = outputs
-        if next_q is None:
-            next_q = choice = torch.zeros_like(q)
         target = targets.double_q(batch.reward, batch.discount, next_q, choice, batch.next_mask)
         error = target - losses.taken(q, batch.action)
         share = -1.0 / error.shape[1]
@@ -94,8 +92,6 @@ class Scalar(Head):
         if fast is None or batch.next_mask is not None:
             return super().loss_of(outputs, batch, measured)
         q, next_q, choice = outputs
-        if next_q is None:
-            next_q = choice = np.zeros_like(q)
         error, gradient = np.empty_like(batch.reward), np.zeros_like(q)
         weight = _NO_WEIGHT if batch.weight is None else batch.weight
         if not fast(next_q, choice, q, batch.action, batch.reward, batch.discount, weight, error, gradient):

@@ -12,7 +12,7 @@ from envs.row_step import Rows
 from rl.core.actor import Acting
 from rl.core.evaluate import play_networks
 from rl.core.protocols import Diagnostics, Place
-from rl.core.types import Batch
+from rl.core.types import Batch, State
 from rl.deep.agent import DeepAgent, NotFinite, check_learner
 from rl.deep.replay.buffer import Replay
 from supervised import bits, watch
@@ -51,7 +51,8 @@ class OffPolicy:
         self.replay: Replay | None = None
         if d.capacity_steps is not None:
             alpha = d.priority_exponent if d.prioritised else None
-            self.replay = Replay(self.acting.world, d.capacity_steps, d.n_step, d.gamma, alpha)
+            state = agent.initial_state(envs_per_seed)
+            self.replay = Replay(self.acting.world, d.capacity_steps, d.n_step, d.gamma, alpha, state)
         self.sampler = Ahead(seeds, "replay")
         self.rate = agent.rate.curve(horizon_steps)
         self.importance = as_schedule(d.importance_exponent).curve(horizon_steps)
@@ -89,19 +90,20 @@ class OffPolicy:
         """One step in every environment, and what is to be learned after it."""
         d: Any = self.agent.description
         agent, acting = self.agent, self.acting
-        before, obs, state = acting.step, acting.obs, acting.state
+        before, obs = acting.step, acting.obs
         if agent.moments is not None:
             agent.observe(obs)
-        q, acting.state = agent.decide(obs, state, acting.started)
+        state = agent.begin(acting.state, acting.started, acting.envs_per_seed)
+        q, acting.state = agent.decide(obs, state)
         allowed = agent.allowed_of(obs, acting.world.arrays.mask)
         action = acting.choose(q, allowed)
         promised = q if agent.reward_scale == 1.0 else q / agent.reward_scale  # to be compared with returns
         answer = acting.take(action, promised, allowed)
         if self.replay is None:
             acting.within = False
-            self._learn(_newest(obs, action, answer, d.gamma))
+            self._learn(_newest(obs, action, answer, d.gamma, state))
             return
-        self.replay.add(obs, action, answer)
+        self.replay.add(obs, action, answer, state)
         acting.within = False
         if self.step < d.learn_after_steps or self.step // d.update_every_steps == before // d.update_every_steps:
             return
@@ -226,12 +228,12 @@ class OffPolicy:
             self.replay.begin_anew(fresh)
 
 
-def _newest(obs: Any, action: np.ndarray, step: vector.Step, gamma: float) -> Batch:
+def _newest(obs: Any, action: np.ndarray, step: vector.Step, gamma: float, state: State) -> Batch:
     """The step just taken, as a batch of E transitions a seed; one that is none counts for nothing."""
     discount = np.float32(gamma) * (~step.terminated).astype(np.float32)
     mask = step.next_mask
     if mask is not None:
         mask = mask | (discount == 0)[..., None]
     weight = None if step.valid is None else step.valid.astype(np.float32)
-    parts: tuple[Any, ...] = (obs, action, step.reward, discount, step.next_obs, mask, weight)
+    parts: tuple[Any, ...] = (obs, action, step.reward, discount, step.next_obs, mask, weight, None, state or None)
     return Batch(*parts)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from rl.core import jit
 from rl.core.observations import leaves, parts_of
-from rl.core.types import Batch
+from rl.core.types import Batch, State
 from rl.deep.moving import tensors_of
 from rl.deep.replay import sum_tree
 from rl.deep.replay.ring_buffer import NO_STEP, append, begin, draw, fold
@@ -63,8 +63,9 @@ class Replay:
 
     world: what steps come from (its spaces, seeds and stacked frames). n_step, gamma: how many steps a sample folds, and the
     discount between them. priority_exponent: alpha of prioritised replay, in [0, 1] (Schaul et al. 2016); None: uniform.
-    An episode's last observation takes a place too. Raises ValueError for settings out of range, and before any memory is
-    taken when it would not fit.
+    state: what an agent remembers when an episode begins, arrays [N, E, ...] by name; it is kept with each observation. None:
+    nothing. An episode's last observation takes a place too. Raises ValueError for settings out of range, and before any
+    memory is taken when it would not fit.
     """
 
     SMALLEST = 1e-6  # added to each |TD error|, so that none is never drawn again
@@ -76,6 +77,7 @@ class Replay:
         n_step: int = 1,
         gamma: float = 0.99,
         priority_exponent: float | None = None,
+        state: State | None = None,
     ) -> None:
         if not all(hasattr(world, name) for name in ("observation_space", "seeds", "envs_per_seed", "frames")):
             raise ArgumentError(f"world is a world that envs.make returns, not {shown(world)}.")
@@ -90,7 +92,9 @@ class Replay:
         lanes = self.n * self.envs
         entries = lanes * self.length + 1  # and one that nobody reads
         self.shapes = {part.name: part.shape[1:] if self.frames > 1 else part.shape for part in self.parts}
+        self.memory_shapes = {name: (part.shape[2:], np.asarray(part).dtype) for name, part in (state or {}).items()}
         self.bytes = self._check_memory(entries)
+        self.memory = {name: np.zeros((entries, *shape), kind) for name, (shape, kind) in self.memory_shapes.items()}
         self.obs = {part.name: np.zeros((entries, *self.shapes[part.name]), part.dtype) for part in self.parts}
         self.masks: np.ndarray | None = None  # bool [entries, A], from the first mask on
         self.action = np.zeros(entries, np.int16 if self.actions < 2**15 else np.int32)
@@ -116,6 +120,7 @@ class Replay:
     def _check_memory(self, entries: int) -> int:
         """The bytes that the ring takes when it is full. Raises ValueError when there are not so many."""
         each = sum(math.prod(self.shapes[part.name]) * part.dtype.itemsize for part in self.parts)
+        each += sum(math.prod(shape) * kind.itemsize for shape, kind in self.memory_shapes.values())
         trees = 2 * 2 * 8 if self.alpha is not None else 0
         needed = entries * (each + 2 + 4 + 1 + 8 + trees)
         free = available_memory()
@@ -124,15 +129,18 @@ class Replay:
                 f"A replay of {self.length:,} steps in each of {self.n * self.envs} environments takes {needed / GB:.1f} GB,"
                 f" and {free / GB:.1f} GB are free. Take a smaller capacity_steps, or fewer seeds."
             )
-        return needed
+        return int(needed)
 
     def __len__(self) -> int:
         """How many steps of each seed can be sampled now; of the seed that has the fewest."""
         return int((self.tail - self.head).reshape(self.n, -1).sum(1).min())
 
     @explained("obs [N, E, *O], action [N, E] and a step that a world answers, of the replay's seeds and environments")
-    def add(self, obs: Any, action: Tensor | np.ndarray, step: Steps) -> None:
-        """Enter a step of every environment: obs [N, E, *O] and action [N, E] that it was taken at and with."""
+    def add(self, obs: Any, action: Tensor | np.ndarray, step: Steps, state: State | None = None) -> None:
+        """Enter a step of every environment: obs [N, E, *O] and action [N, E] that it was taken at and with.
+
+        state: what the agent remembered when it came to obs, [N, E, ...] by name, where the replay was made for one.
+        """
         lanes = len(self.newest)
         valid = self._all_valid if step.valid is None else self._flat("valid", step.valid, "b")
         terminated, truncated = (
@@ -153,6 +161,8 @@ class Replay:
         )
         self.action[self._at] = taken
         self.reward[self._at] = reward
+        for name, part in self.memory.items():
+            part[self._at] = np.asarray((state or {})[name]).reshape(lanes, *part.shape[1:])
         self._write(next_rows, self._following[:, None])
         if mask is not None:
             if self.masks is None:
@@ -226,7 +236,18 @@ class Replay:
         self._fold(index, self.reward, self.kind, self.length, self.n_step, self.gamma, returns, discount, end)
         mask = None if self.masks is None else self.masks[end] | (discount == 0)[..., None]
         taken = self.action[index].astype(np.int64)
-        parts: tuple[Any, ...] = (self._read(index), taken, returns, discount, self._read(end), mask, weight, index)
+        state = {name: part[index] for name, part in self.memory.items()} or None
+        parts: tuple[Any, ...] = (
+            self._read(index),
+            taken,
+            returns,
+            discount,
+            self._read(end),
+            mask,
+            weight,
+            index,
+            state,
+        )
         return Batch(*parts)
 
     def _read(self, index: np.ndarray) -> Any:
@@ -295,6 +316,8 @@ class Replay:
         counters = {name: getattr(self, name).reshape(self.n, self.envs) for name in COUNTERS}
         state: dict[str, Any] = {name: part(array) for name, array in stores.items()} | counters
         state["obs"] = {name: part(array) for name, array in self.obs.items()}
+        if self.memory:
+            state["memory"] = {name: part(array) for name, array in self.memory.items()}
         if self.alpha is not None:
             leaves_ = self.total[:, self.total.shape[1] // 2 :][:, : self.envs * self.length]
             state["priority"] = np.ascontiguousarray(leaves_.reshape(self.n, self.envs, self.length)[:, :, :used])
@@ -325,8 +348,11 @@ class Replay:
         newest, head, tail = (state[name].reshape(-1) for name in ("newest", "head", "tail"))
         if (newest < -1).any() or (head < 0).any() or (tail < head).any() or (tail - head > self.length).any():
             raise ValueError("The counters of the saved replay contradict each other.")
-        for name, array in self.obs.items():
-            put_back(name, array, state["obs"][name])
+        parts = [("obs", self.obs), ("memory", self.memory)]
+        for name, array, saved in [
+            (name, part, state[kind][name]) for kind, own in parts for name, part in own.items()
+        ]:
+            put_back(name, array, saved)
         for name in ("action", "reward", "kind", "starts"):
             put_back(name, getattr(self, name), state[name])
         self.masks = None
