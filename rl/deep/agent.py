@@ -10,24 +10,22 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from rl import networks
 from rl.core.observations import leaves, parts_of
-from rl.core.policy import NetworkPolicy
 from rl.core.registry import optional_setting
 from rl.core.spaces import actions_of
 from rl.core.types import Batch, Decision, State, Update
 from rl.deep import checks
-from rl.deep.arrays import Arrays, encoded, of_device
+from rl.deep.arrays import encoded, of_device
 from rl.deep.checks import DeepDescription, NotFinite, check_learner
-from rl.deep.heads.head import HeadLoss, Outputs
+from rl.deep.heads.head import HeadLoss
 from rl.deep.learner import Learner
 from rl.deep.moving import arrays_of, on_host, tensors_of
 from rl.deep.normalize import RunningMoments
+from rl.deep.shown import Shown
 from supervised import bits
 from supervised.device import choose, exact_floats
 from supervised.schedules import Curve
@@ -42,7 +40,7 @@ ONE_THREAD_BELOW = (
 )
 
 
-class DeepAgent:
+class DeepAgent(Shown):
     """N Q-networks that learn at once. `online` and `target` are `supervised.Stack`s; target is None without one."""
 
     loop = "replay"  # see `rl.run.run.LOOPS`
@@ -59,8 +57,6 @@ class DeepAgent:
         # Small networks beside environments on the CPU are fastest there.
         pictures = any(part.kind == "image" for part in self.parts)
         self.device = choose("cpu" if isinstance(device, str) and device == "auto" and not pictures else device)
-        self.reward_scale = float(optional_setting(description, "reward_scale", 1.0))
-        self.double = bool(optional_setting(description, "double", False))
         normalized = optional_setting(description, "normalize_observations", False)
         self.moments = RunningMoments(self.parts, len(self.seeds), self.device) if normalized else None
 
@@ -68,34 +64,21 @@ class DeepAgent:
             outputs = self.head.size(self.actions)
             return self.head.module(networks.make(description.network, observation_space, outputs, channels))
 
-        self.learner = Learner(description, make, self.seeds, self.device)
+        arrays = functools.partial(of_device, self.device, self.parts, self.moments)
+        self.learner = Learner(description, make, self.seeds, self.device, arrays)
         self.online, self.target = self.learner.online, self.learner.target
-        self.optimizer, self.guard = self.learner.optimizer, self.learner.guard
-        self.arrays: Arrays = of_device(self.device, self.parts, self.moments, self.online.modules[0])
-        checks.check_outputs(self._example_values, len(self.seeds), self.actions, observation_space)
+        self.optimizer, self.guard, self.rate = self.learner.optimizer, self.learner.guard, self.learner.rate
+        self.arrays, self.reward_scale = self.learner.arrays, self.learner.reward_scale
+        example = encoded(
+            self.parts, None, {part.name: part.example(len(self.seeds), 2) for part in self.parts}, self.device
+        )
+        checks.check_outputs(self.online, self.head, example, self.actions, observation_space)
         weights = sum(weight[0].numel() for weight in self.online.weights.values())
         small = self.device.type == "cpu" and not pictures and weights < ONE_THREAD_BELOW
         self.threads: Callable[[], contextlib.AbstractContextManager[None]] = (
             functools.partial(bits.threads, 1) if small else functools.partial(exact_floats, self.device)
         )
         self.streams = {name: Ahead(self.seeds, name) for name in optional_setting(description, "streams", ())}
-
-    def _example_values(self) -> Any:
-        """What 2 observations of each seed are worth; whatever else the network answers."""
-        example = {part.name: part.example(len(self.seeds), 2) for part in self.parts}
-        with self.online.judged():
-            y = self.online(encoded(self.parts, None, example, self.device))
-        return self.head.q(y) if isinstance(y, Tensor) else y
-
-    @property
-    def updates(self) -> int:
-        """How many updates were made."""
-        return self.learner.updates
-
-    @property
-    def rate(self) -> Any:
-        """The schedule of the learning rate."""
-        return self.learner.rate
 
     def encode(self, obs: Any) -> Any:
         """Observations [N, B, *O] as the networks take them, tensors on the device; normalized if the description says so."""
@@ -175,7 +158,7 @@ class DeepAgent:
         """
         if self.description.mask is None:
             return mask
-        found = self.description.mask(on_host(tensors_of(obs)))
+        found: Tensor = self.description.mask(on_host(tensors_of(obs)))
         checks.check_allowed(found, self.actions)
         return found if mask is None else found.to(mask.device) & mask
 
@@ -204,28 +187,12 @@ class DeepAgent:
         given = batch
         if self.description.mask is not None and batch.next_obs is not None:
             batch = batch._replace(next_mask=self.allowed(batch.next_obs, tensors_of(batch.next_mask)))
-        batch = self.arrays.batch(batch, self.actions)
-        outputs, pull_back = self.outputs(batch)
-        scaled = batch if self.reward_scale == 1.0 else batch._replace(reward=batch.reward * self.reward_scale)
-        found = self.arrays.loss(self.head, outputs, scaled, measured)
-        pull_back(found.gradient)
-        norm = self.learner.step(given, found.td_error)
-        if not measured:
-            return found
-        self.look()
-        return found._replace(metrics={**found.metrics, "train/gradient_norm": norm})
+        return self.learner.learn(self.arrays.batch(batch, self.actions), given, measured)
 
-    def outputs(self, batch: Batch) -> tuple[Outputs, Callable[[Any], None]]:
-        """What the networks say of a batch, and what takes the gradient by `y` back to the weights."""
-        arrays, x = self.arrays, self.arrays.encode(batch.obs)
-        if batch.next_obs is None:
-            y, pull_back = arrays.vjp(self.online, x)
-            return Outputs(y, 0 * y, 0 * y), pull_back
-        next_x = arrays.encode(batch.next_obs)
-        next_y = arrays.values(self.target or self.online, next_x)
-        choice = arrays.values(self.online, next_x) if self.double else next_y
-        y, pull_back = arrays.vjp(self.online, x)
-        return Outputs(y, next_y, choice), pull_back
+    @property
+    def updates(self) -> int:
+        """How many updates were made."""
+        return self.learner.updates
 
     def look(self) -> None:
         """Raise NotFinite if an update since the last look was left out. On the CPU `update` itself has told of it."""
@@ -235,55 +202,6 @@ class DeepAgent:
     def set_learning_rate(self, curve: Curve, step: int) -> None:
         """Put the learning rate to what a schedule says at an environment step."""
         self.learner.set_learning_rate(curve, step)
-
-    @property
-    def table(self) -> np.ndarray:
-        """The values of all states of a Discrete observation space, float64 [N, S, A], in units of the environment's rewards.
-
-        Raises ValueError for other spaces.
-        """
-        space = self.observation_space
-        if not isinstance(space, gym.spaces.Discrete):
-            raise ValueError(f"Only Discrete observations make a table; these are {space}.")
-        states = torch.arange(int(space.start), int(space.start + space.n)).expand(len(self.seeds), -1)
-        found: np.ndarray = self.q(states).cpu().double().numpy()
-        return found if self.reward_scale == 1.0 else found / self.reward_scale
-
-    def state_values(self) -> np.ndarray | None:
-        """`table`, or None for observations that are not Discrete."""
-        return self.table if isinstance(self.observation_space, gym.spaces.Discrete) else None
-
-    def state_visits(self) -> None:
-        """Nothing: nobody counts."""
-
-    def plane(self, k: int, points: int) -> None:
-        """Nothing: observations need not be bounded."""
-
-    def graph(self) -> tuple[nn.Module, Any]:
-        """The first seed's network and an observation [1, *O] as it takes them, on the CPU."""
-        example = self.encode({part.name: part.example(1, 1) for part in self.parts})
-        one = {name: part[0].cpu() for name, part in example.items()} if isinstance(example, dict) else example[0].cpu()
-        return self.online.modules[0], one
-
-    def summary(self) -> dict[str, str]:
-        """How large a network is, and how it is computed."""
-        size = sum(parameter.numel() for parameter in self.online.modules[0].parameters())
-        computed = "by compiled code" if self.online.compiled else f"by torch, on {self.device}"
-        return {"parameters": f"{size:,} a seed", "computed": computed}
-
-    def why_no_model(self) -> str | None:
-        """That of a mask function; None without one."""
-        if self.description.mask is None:
-            return None
-        return "which actions the agent's mask allows is not part of the environment's model"
-
-    def final_epsilon(self, horizon_steps: int) -> float | None:
-        """0: the values are the greedy policy's."""
-        return 0.0
-
-    def policy(self, k: int, spaces: tuple[Any, Any], settings: Mapping[str, Any]) -> NetworkPolicy:
-        """The policy of the k-th seed."""
-        return NetworkPolicy(self.description, self.weights_of(k), *spaces, **settings)
 
     @explained("k, the place of one of its seeds")
     def weights_of(self, k: int) -> dict[str, np.ndarray]:

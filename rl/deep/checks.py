@@ -80,10 +80,12 @@ def check_learner(description: Any, needed: Iterable[str] = REPLAYED) -> None:
         )
 
 
-def check_outputs(of: Callable[[], Any], n: int, actions: int, space: Any) -> None:
-    """Raise ValueError unless `of`, which computes 2 observations of each seed, answers values [N, 2, A]."""
+def check_outputs(online: Stack, head: Head, example: Any, actions: int, space: Any) -> None:
+    """Raise ValueError unless the networks say of an example, 2 observations of each seed, what a head reads as [N, 2, A]."""
     try:
-        values = of()
+        with online.judged():
+            y = online(example)
+        values = head.q(y) if isinstance(y, Tensor) else y
     except (RuntimeError, TypeError, ValueError, AttributeError, KeyError, IndexError) as error:
         said = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(f"The network cannot read observations of {space}: {said}") from error
@@ -93,7 +95,7 @@ def check_outputs(of: Callable[[], Any], n: int, actions: int, space: Any) -> No
             " network, which answers a state too, has no place here."
         )
     shape = list(values.shape)
-    if shape[:2] != [n, 2] or shape[2:] != [actions]:
+    if shape != [len(online.seeds), 2, actions]:
         raise ValueError(
             f"The network must map observations [B, ...] to values [B, {actions}], one for each action; of a batch of"
             f" 2 it makes {shape[1:]}."

@@ -9,8 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from rl.core.registry import optional_setting
 from rl.core.types import Batch
+from rl.deep.arrays import Arrays
 from rl.deep.checks import DeepDescription, check_apart, not_finite
+from rl.deep.heads.head import HeadLoss, Outputs
 from supervised import Stack, optimizer
 from supervised.fused import Adam
 from supervised.guard import Guard, LeftOut
@@ -36,8 +39,12 @@ class Learner:
         make: Callable[[], nn.Module],
         seeds: tuple[int, ...],
         device: torch.device,
+        arrays: Callable[[nn.Module], Arrays],
     ) -> None:
         self.online = Stack(make, seeds, device, description.compiled)
+        self.head, self.arrays = description.head, arrays(self.online.modules[0])
+        self.double = bool(optional_setting(description, "double", False))
+        self.reward_scale = float(optional_setting(description, "reward_scale", 1.0))
         self.target: Stack | None = None
         self.every, self.target_rate = description.target_every_updates, description.target_rate
         if self.every is not None:
@@ -51,6 +58,30 @@ class Learner:
         self.guard = Guard.of(self.optimizer, device)
         self.max_norm = float("inf") if description.max_grad_norm is None else description.max_grad_norm
         self.updates = 0
+
+    def learn(self, batch: Batch, given: Batch, measured: bool) -> HeadLoss:
+        """One update from a batch in arrays of the agent's kind. given: the batch as an error will show it."""
+        outputs, pull_back = self.outputs(batch)
+        scaled = batch if self.reward_scale == 1.0 else batch._replace(reward=batch.reward * self.reward_scale)
+        found = self.arrays.loss(self.head, outputs, scaled, measured)
+        pull_back(found.gradient)
+        norm = self.step(given, found.td_error)
+        if not measured:
+            return found
+        self.look()
+        return found._replace(metrics={**found.metrics, "train/gradient_norm": norm})
+
+    def outputs(self, batch: Batch) -> tuple[Outputs, Callable[[Any], None]]:
+        """What the networks say of a batch, and what takes the gradient by `y` back to the weights."""
+        arrays, x = self.arrays, self.arrays.encode(batch.obs)
+        if batch.next_obs is None:
+            y, pull_back = arrays.vjp(self.online, x)
+            return Outputs(y, 0 * y, 0 * y), pull_back
+        next_x = arrays.encode(batch.next_obs)
+        next_y = arrays.values(self.target or self.online, next_x)
+        choice = arrays.values(self.online, next_x) if self.double else next_y
+        y, pull_back = arrays.vjp(self.online, x)
+        return Outputs(y, next_y, choice), pull_back
 
     def step(self, batch: Batch, td_error: Any) -> Tensor:
         """Take the optimizer's step from the gradient in `online` -> the norm of each seed's gradient before clipping, [N].

@@ -72,7 +72,14 @@ def known():
 
 
 def description(**settings):
-    given = {"network": "mlp(4)", "learn_after_steps": 20, "batch_size": 8, "capacity_steps": 60, "n_step": 2, **settings}
+    given = {
+        "network": "mlp(4)",
+        "learn_after_steps": 20,
+        "batch_size": 8,
+        "capacity_steps": 60,
+        "n_step": 2,
+        **settings,
+    }
     return Timed(explore=rl.explore.Greedy(), **given)
 
 
@@ -174,6 +181,6 @@ def test_a_description_of_an_earlier_version_is_told_of_its_head():
     class Old(rl.DQN):
         learn: ClassVar = staticmethod(lambda agent, batch, measured: None)
 
-    with pytest.raises(ValueError, match="Old has a function `learn`, which nothing calls: .*head"):
+    with pytest.raises(ValueError, match=r"Old has a function `learn`, which nothing calls: .*head"):
         Old().build(Clock.observation_space, Clock.action_space)
     assert dataclasses.is_dataclass(Old)

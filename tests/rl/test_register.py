@@ -150,7 +150,7 @@ def test_the_slope_of_the_example_is_the_gradient_of_its_loss(module):
     obs, other = (torch.randn(2, 5, 3, generator=generator) for _ in range(2))
     action = torch.randint(2, (2, 5), generator=generator)
     batch = rl.Batch(obs, action, torch.randn(2, 5, generator=generator), torch.full((2, 5), 0.9), other)
-    outputs, _ = agent.outputs(batch)
+    outputs, _ = agent.learner.outputs(agent.arrays.batch(batch, 2))
     found = agent.head.loss(Outputs(*map(torch.as_tensor, outputs)), batch, True)
     expected = -torch.tanh(found.td_error / 2.0) / 5
     np.testing.assert_allclose(found.gradient.gather(-1, action[..., None])[..., 0], expected, rtol=1e-5)
