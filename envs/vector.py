@@ -1,6 +1,6 @@
 """Many environments as one world: `reset()`, then `step(actions) -> Step`.
 
-`envs.rows` alone knows autoreset. Whatever Gymnasium's vector environments do at an episode's end, a `Step`
+`envs.backends` alone knows autoreset. Whatever Gymnasium's vector environments do at an episode's end, a `Step`
 says it in one way: `next_obs` is the true successor of the action, also at the end, and `obs` is what to act on next.
 """
 
@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from envs.backends.rows import Rows, rows_of
 from envs.errors import EnvError
-from envs.rows import Rows, rows_of
 from envs.source import EnvLike, Source, source
 from supervised import validate
 from supervised.validate import explained, seeds_of

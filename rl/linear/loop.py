@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from envs.row_step import Rows
+from envs.backends.row_step import Rows
 from envs.source import EnvError
 from envs.vector import Step
 from rl import masked

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from envs.running import Statistics
+from envs.backends.running import Statistics
 from envs.source import Source
 from rl.core.evaluate import Found, environments
 from rl.core.spaces import StateIndex

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from told import NoisyWalk
 
-from envs.member import Member, digest
+from envs.backends.member import Member, digest
 
 
 def play(member, steps, log):

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from envs import vector
-from envs.row_step import Rows
+from envs.backends.row_step import Rows
 from rl.core.actor import Acting
 from rl.core.evaluate import play_networks
 from rl.core.protocols import Diagnostics, Place

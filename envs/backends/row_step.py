@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Protocol
 import gymnasium as gym
 import numpy as np
 
-from envs.running import Statistics
+from envs.backends.running import Statistics
 
 
 class RowStep(NamedTuple):

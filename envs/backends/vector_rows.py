@@ -11,15 +11,15 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 
-from envs import contract
-from envs.contract import Breach
+from envs.backends import contract
+from envs.backends.contract import Breach
+from envs.backends.member import WINDOW, digest, member_seed
+from envs.backends.row_step import RowStep
+from envs.backends.running import Running, Statistics
+from envs.backends.values import Fit, Misfit
+from envs.backends.vector_masks import VectorMasks, merged
 from envs.errors import EnvError
-from envs.member import WINDOW, digest, member_seed
-from envs.row_step import RowStep
-from envs.running import Running, Statistics
 from envs.source import vector_layers
-from envs.values import Fit, Misfit
-from envs.vector_masks import VectorMasks, merged
 
 
 class VectorRows:

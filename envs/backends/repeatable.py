@@ -16,7 +16,7 @@ import gymnasium as gym
 import numpy as np
 import torch
 
-from envs.member import Member, digest
+from envs.backends.member import Member, digest
 
 EPISODES, STEPS = 2, 8  # how far each environment is played
 MOST_SECONDS = 1.0  # an environment that takes longer to make and play once is not played twice
