@@ -1,5 +1,6 @@
 """See `envs.backends.member`."""
 
-from envs.backends.member import Member, digest, member_seed
+from envs.backends.beginning import member_seed
+from envs.backends.member import Member, digest
 
 __all__ = ["Member", "digest", "member_seed"]

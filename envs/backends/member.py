@@ -23,19 +23,12 @@ import gymnasium as gym
 import numpy as np
 
 from envs.backends import contract, masks
+from envs.backends.beginning import Beginning
 from envs.backends.contract import Breach
 from envs.backends.masks import KEY as MASK
-from envs.backends.running import Running
 from envs.errors import EnvError
 
 WINDOW = 100  # episodes whose recorded returns are kept
-
-
-def member_seed(seed: int, e: int, episode: int = 0) -> int:
-    """The number that environment e of a seed is reset with: the seed itself for the first, as users do."""
-    if e == 0 and episode == 0:
-        return seed
-    return int(np.random.SeedSequence(seed, spawn_key=(e, episode)).generate_state(1)[0])
 
 
 class Member:
@@ -61,18 +54,10 @@ class Member:
         self.action_count = int(space.n) if isinstance(space, gym.spaces.Discrete) else None
         self.first_action = int(space.start) if isinstance(space, gym.spaces.Discrete) else 0
         self.name = env.spec.id if env.spec is not None else type(env.unwrapped).__name__
-        if hasattr(env.unwrapped, "lasting_state") != hasattr(env.unwrapped, "put_back"):
-            raise EnvError(
-                f"{self.name} has one of lasting_state and put_back: it takes both, to tell and to take back."
-            )
-        self.episode = -1
-        self.readable = True
-        self.generator: dict[str, Any] | None = None  # as it was before the present episode's reset
-        self.actions: list[Any] = []
+        self.beginning = Beginning(env, self.name, seed, e)
+        self.running = self.beginning.running  # the statistics of the wrappers
+        self.actions: list[Any] = []  # since the episode began
         self.total = 0.0
-        self.lasting: Any = None  # what outlived the last episode, where the environment tells
-        self.running = Running(env)
-        self.statistics: list[dict[str, Any]] = []  # of the wrappers, as they were before the present episode's reset
         self.obs: Any = None
         self.mask: np.ndarray | None = None
         self._read = masks.Reader(self.action_count)
@@ -87,29 +72,19 @@ class Member:
 
     def _place(self, step: int) -> str:
         environment = f", environment {self.e}" if self.e else ""
-        return f"{self.label}{environment}, episode {self.episode}, step {step}"
+        return f"{self.label}{environment}, episode {self.beginning.episode}, step {step}"
 
     def reset(self) -> Any:
         """Begin an episode -> its first observation, encoded."""
-        self.episode += 1
         self.actions, self.total, self.recorded_return = [], 0.0, None
-        base: Any = self.env.unwrapped
-        self.lasting = copy.deepcopy(base.lasting_state()) if hasattr(base, "lasting_state") else None
-        if self.running:
-            self.statistics = self.running.state()
-        if self.episode == 0:
-            self._reset(seed=member_seed(self.seed, self.e))
-            # An environment that does not hand the seed to gym.Env.reset keeps its generator where we cannot see it.
-            self.readable = isinstance(getattr(base, "_np_random", None), np.random.Generator)
-            self.generator = None
-        elif self.readable:
-            self.generator = dict(base.np_random.bit_generator.state)
-            self._reset()
-        else:
-            self._reset(seed=member_seed(self.seed, self.e, self.episode))
-        return self._encoded()
+        self._reset(self.beginning.next())
+        self.beginning.begun()
+        try:
+            return self.encode(self.obs)
+        except ValueError as error:
+            raise self._misplaced(error) from error
 
-    def _reset(self, seed: int | None = None) -> None:
+    def _reset(self, seed: int | None) -> None:
         try:
             result: Any = self.env.reset(seed=seed)
         except Exception as error:  # the environment's own, which is raised again with its place
@@ -177,12 +152,6 @@ class Member:
         if self.recorded_return is not None:
             self.recorded.append(self.recorded_return)
 
-    def _encoded(self) -> Any:
-        try:
-            return self.encode(self.obs)
-        except ValueError as error:
-            raise self._misplaced(error) from error
-
     def _misplaced(self, error: ValueError) -> EnvError:
         """The error for an observation that `encode` refused."""
         return EnvError(f"{error} ({self.place.capitalize()}.)")
@@ -206,19 +175,12 @@ class Member:
     def state_dict(self) -> dict[str, Any]:
         """Where the environment is, as JSON values and arrays (the actions since the episode began, running statistics)."""
         state = {
-            "episode": self.episode,
-            "generator": self.generator,
-            "readable": self.readable,
+            **self.beginning.state_dict(),
             "total": self.total,
-            "lasting": self.lasting,
             "obs": digest(self.obs),
             "actions": np.array(self.actions, dtype=np.int64 if self.discrete else None),
         }
-        if self.running:
-            state["statistics"] = self.statistics
-        if self.recorded:
-            state["recorded"] = np.array(self.recorded)
-        return state
+        return state | ({"recorded": np.array(self.recorded)} if self.recorded else {})
 
     def load_state_dict(self, state: dict[str, Any]) -> bool:
         """Go back to a saved place -> whether it was reached; otherwise a fresh episode has begun, with a warning.
@@ -226,23 +188,7 @@ class Member:
         Raises ValueError for a state that does not fit.
         """
         actions = self._checked(state["actions"])
-        self.episode = state["episode"] - 1
-        self.readable = state["readable"]
-        if state["generator"] is not None:
-            self.env.unwrapped.np_random = np.random.Generator(np.random.PCG64())
-            self.env.unwrapped.np_random.bit_generator.state = state["generator"]
-        if state.get("lasting") is not None:  # older checkpoints have none
-            base: Any = self.env.unwrapped
-            base.put_back(state["lasting"])
-        if "statistics" in state:
-            self.running.load_state(state["statistics"])
-        elif self.running:
-            warnings.warn(
-                f"{self.name} (seed {self.seed}): the checkpoint is of an older version, which did not save the running"
-                f" statistics of {', '.join(self.running.names)}. They begin anew; the run is not bit-equal.",
-                RuntimeWarning,
-                stacklevel=2,
-            )
+        self.beginning.load_state_dict(state)
         self.reset()
         reached = self._replay(actions) and digest(self.obs) == state["obs"] and self.total == state["total"]
         self.recorded.clear()

@@ -57,9 +57,8 @@ class MemberRows:
         if any(terminated) or any(truncated):
             obs = self.stack([m.reset() if r[2] or r[3] else r[0] for m, r in zip(self.members, results, strict=True)])
             mask = self.masks()
-        return RowStep(
-            next_obs, obs, np.array(reward), np.array(terminated), np.array(truncated), None, next_mask, mask
-        )
+        flags = np.array(terminated), np.array(truncated)
+        return RowStep(np.array(reward), *flags, next_obs, obs, None, next_mask, mask)
 
     def _each(self, actions: np.ndarray) -> list[Any]:
         return list(actions) if self.actions is None else actions.tolist()

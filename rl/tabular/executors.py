@@ -11,7 +11,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from envs import tables
-from envs.backends.member import Member, member_seed
+from envs.backends.beginning import member_seed
+from envs.backends.member import Member
 from envs.backends.rows import rows_of
 from envs.source import Source
 from rl import masked
