@@ -10,15 +10,14 @@ import torch
 from envs.backends.row_step import Rows
 from envs.source import EnvError
 from envs.vector import Step
-from rl import masked
 from rl.core import jit
 from rl.core.actor import Acting
 from rl.core.evaluate import play_networks
 from rl.core.protocols import Diagnostics, Place
 from rl.core.timing import time_in
-from rl.explore import choose_each
+from rl.explore import choose_each, masked
+from rl.explore.masked import as_mask
 from rl.linear.sarsa import LinearAgent, Memory, Transition, forget, learn
-from rl.masked import as_mask
 from rl.tabular.agent import MOST_BYTES
 from rl.tabular.traces import KINDS, check_traces
 from supervised.schedules import as_schedule, value_at

@@ -12,14 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rl import masked
 from rl.core import jit
 from rl.core.policy import TablePolicy
 from rl.core.registry import name_of, optional_setting
 from rl.core.spaces import StateIndex, actions_of
 from rl.core.types import Batch, Update, check_parts
-from rl.explore import BOLTZMANN, EPSILON_GREEDY, EpsilonGreedy, TableExplore
-from rl.masked import as_mask, check_allowed
+from rl.explore import BOLTZMANN, EPSILON_GREEDY, EpsilonGreedy, TableExplore, masked
+from rl.explore.masked import as_mask, check_allowed
 from supervised.device import cpu_only
 from supervised.schedules import STEPS, VISITS, Curve, Inverse, Linear, Schedule, as_schedule, setting, value_at
 from supervised.streams import generator

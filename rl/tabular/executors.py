@@ -15,11 +15,11 @@ from envs.backends.beginning import member_seed
 from envs.backends.member import Member
 from envs.backends.rows import rows_of
 from envs.source import Source
-from rl import masked
 from rl.core import jit
 from rl.core.registry import optional_setting
 from rl.core.spaces import StateIndex
-from rl.masked import as_mask
+from rl.explore import masked
+from rl.explore.masked import as_mask
 from rl.tabular.agent import TableAgent
 from rl.tabular.kernel import STEPS_DONE, Actor, Rules, absorb, act, loop
 

@@ -6,7 +6,7 @@ from envs.backends.running import Statistics
 from envs.source import Source
 from rl.core.evaluate import Found, environments
 from rl.core.spaces import StateIndex
-from rl.masked import best_allowed
+from rl.explore.masked import best_allowed
 from rl.tabular.agent import TableAgent
 
 
