@@ -34,6 +34,7 @@ class Step(NamedTuple):
     next_mask: Tensor | None = None  # bool [N, E, A], actions allowed in next_obs; None: all
     valid: Tensor | None = None  # bool [N, E], false where NEXT_STEP mode spent the call on a reset; None: all true
     mask: Tensor | None = None  # bool [N, E, A], actions allowed in obs; None: all
+    discount: Tensor | None = None  # float64 [N, E], which multiplies gamma for this step; None: 1 throughout
 
 
 class World:
@@ -60,7 +61,7 @@ class World:
         """Take actions int64 [N, E], counted from 0; those that are not Discrete [N, E, *A] as they are.
 
         Raises EnvError for a bad shape, a reward or an observation that is NaN or outside its space, a mask that allows
-        nothing, and whatever else breaks Gymnasium's interface.
+        nothing, a discount outside [0, 1], and whatever else breaks Gymnasium's interface.
         """
         shape = (len(self.seeds), self.envs_per_seed)
         taken = actions.cpu().numpy() if isinstance(actions, Tensor) else np.asarray(actions)
@@ -84,6 +85,7 @@ class World:
             self.mask if row.next_mask is row.mask else self._mask(row.next_mask),
             None if row.valid is None else torch.from_numpy(row.valid.reshape(shape)),
             self.mask,
+            None if row.discount is None else torch.from_numpy(row.discount.reshape(shape)),
         )
 
     def as_tensors(self, obs: Any, mask: np.ndarray | None) -> tuple[Any, Tensor | None]:

@@ -113,8 +113,8 @@ PATHS = {
     "rl.targets": "q_learning double_q expected_sarsa n_step lambda_return",
     "rl.losses": "taken",
     "rl.planning": "greedy",
-    "rl.explore": "BOLTZMANN EPSILON_GREEDY NOISE RULES TIES UCB UPPER_BOUND Boltzmann DecayingNoise EpsilonGreedy Explore Greedy "
-    "TableExplore boltzmann boltzmann_action by_rule choose choose_each epsilon_greedy epsilon_greedy_action "
+    "rl.explore": "BOLTZMANN EPSILON_GREEDY NOISE RULES TIES UCB UPPER_BOUND Boltzmann DecayingNoise EpsilonGreedy Explore "
+    "Greedy TableExplore boltzmann boltzmann_action by_rule choose choose_each epsilon_greedy epsilon_greedy_action "
     "expected forbidden greedy greedy_action highest noisy_action noisy_greedy random_action upper_bound "
     "upper_bound_action",
     "rl.masked": "RULES as_mask best_allowed boltzmann_action check_allowed expected forbidden greedy_action highest "

@@ -22,9 +22,10 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from envs.backends import contract, masks
+from envs.backends import contract, discounts, masks
 from envs.backends.beginning import Beginning
 from envs.backends.contract import Breach
+from envs.backends.discounts import KEY as DISCOUNT
 from envs.backends.masks import KEY as MASK
 from envs.errors import EnvError
 
@@ -35,6 +36,7 @@ class Member:
     """Environment e of a seed. Actions count from 0; observations go through `encode` (for tables: to state numbers).
 
     mask: the actions allowed now, bool [A], not to be written to; None: all. `envs.backends.masks` says where it comes from.
+    discount: what the last step's info["discount"] was, which multiplies gamma for that step; 1 where it gave none.
     recorded: the returns that info["episode"] gave at the end of the seed's last episodes, shared by its environments.
     """
 
@@ -60,6 +62,7 @@ class Member:
         self.total = 0.0
         self.obs: Any = None
         self.mask: np.ndarray | None = None
+        self.discount = 1.0
         self._read = masks.Reader(self.action_count)
         self._mask_beyond_info = masks.beyond_info(env)
         self.recorded: deque[float] = deque(maxlen=WINDOW) if recorded is None else recorded
@@ -121,6 +124,7 @@ class Member:
                 reward = contract.as_reward(reward)
             if info.__class__ is not dict and not isinstance(info, Mapping):
                 raise contract.info_fault(info)
+            self.discount = discounts.read(info[DISCOUNT]) if DISCOUNT in info else 1.0
             over = terminated or truncated
             if MASK in info or self._mask_beyond_info is not None:
                 self._read_mask(info, over)

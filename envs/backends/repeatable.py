@@ -73,7 +73,7 @@ def _trace(env: gym.Env[Any, Any]) -> list[Any]:
         for _ in range(STEPS):
             action = 0 if member.mask is None else int(member.mask.argmax())
             obs, *rest = member.step(action)
-            found.append((digest(obs), *rest))
+            found.append((digest(obs), *rest, member.discount))
             if rest[1] or rest[2]:
                 break
     return found

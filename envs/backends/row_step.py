@@ -16,6 +16,7 @@ class RowStep(NamedTuple):
     reward: np.ndarray  # float64 [R]
     terminated: np.ndarray  # bool [R]
     truncated: np.ndarray  # bool [R]
+    discount: np.ndarray | None  # float64 [R], which multiplies gamma for this step; None: 1, in every row
     next_obs: Any  # [R, *O], the true successor, also at an episode's end
     obs: Any  # [R, *O], what to act on next
     valid: np.ndarray | None  # bool [R]; None: all

@@ -10,6 +10,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.vector import SyncVectorEnv
 
+from envs.backends import discounts
 from envs.backends.contract import layers
 from envs.backends.member import WINDOW, Member
 from envs.backends.row_step import Rows, RowStep, together
@@ -53,12 +54,13 @@ class MemberRows:
         results = [member.step(a) for member, a in zip(self.members, self._each(actions), strict=True)]
         observations, reward, terminated, truncated = zip(*results, strict=True)
         next_obs, next_mask = self.stack(observations), self.masks()
+        discount = discounts.together([member.discount for member in self.members])
         obs, mask = next_obs, next_mask
         if any(terminated) or any(truncated):
             obs = self.stack([m.reset() if r[2] or r[3] else r[0] for m, r in zip(self.members, results, strict=True)])
             mask = self.masks()
         flags = np.array(terminated), np.array(truncated)
-        return RowStep(np.array(reward), *flags, next_obs, obs, None, next_mask, mask)
+        return RowStep(np.array(reward), *flags, discount, next_obs, obs, None, next_mask, mask)
 
     def _each(self, actions: np.ndarray) -> list[Any]:
         return list(actions) if self.actions is None else actions.tolist()

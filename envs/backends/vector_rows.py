@@ -11,7 +11,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 
-from envs.backends import contract
+from envs.backends import contract, discounts
 from envs.backends.beginning import member_seed
 from envs.backends.contract import Breach
 from envs.backends.member import WINDOW, digest
@@ -94,7 +94,8 @@ class VectorRows:
         over = terminated | truncated
         if over.any():
             self.returns.note(infos, over)
-        return RowStep(reward, terminated, truncated, *self._following(obs, infos, over))
+        discount = self._guard(discounts.of_rows, infos, over, self.over)
+        return RowStep(reward, terminated, truncated, discount, *self._following(obs, infos, over))
 
     def _answer(self, actions: np.ndarray) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, Mapping[str, Any]]:
         """What the environment answers to a step, checked."""

@@ -59,6 +59,8 @@ def _compare_step(base: Any, model: Model, world: World, s: int, a: int, twin: n
     if float(reward) != model_reward or bool(terminated) != bool(model_terminated) or truncated:
         raise NotATable(f"{model.name} does not behave like its P: {place} reward or ending differ.")
     _compare_mask(model, place, s2, info, bool(terminated))
+    if isinstance(info, dict) and not np.array_equal(info.get("discount", 1.0), 1.0):
+        raise NotATable(f"{model.name} gives steps a discount of their own ({place}), which its model does not have.")
     return bool(terminated)
 
 

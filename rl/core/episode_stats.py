@@ -93,6 +93,9 @@ class Episodes:
         known = self._all if step.valid is None else step.valid.numpy().reshape(-1)
         values = q.cpu().numpy().reshape(rows, -1)
         self._tally(reward, terminated, truncated, known, values, self.gamma, *self.arrays.values())
+        if step.discount is not None:
+            going_on = known & ~(terminated | truncated)
+            self.arrays["factor"][going_on] *= step.discount.numpy().reshape(-1)[going_on]
 
     def begin_anew(self, rows: np.ndarray) -> None:
         """Forget the episodes under way in the environments where rows [N * E] is true."""

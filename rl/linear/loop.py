@@ -115,12 +115,13 @@ class Linear:
         u = self._draw()
         following = self._choose(u)
         self._cut_short(answer, following)
-        discount = d.gamma * ~answer.terminated.numpy().reshape(-1)
+        scale = np.ones(len(over)) if answer.discount is None else answer.discount.numpy().reshape(-1)
+        discount = d.gamma * scale * ~answer.terminated.numpy().reshape(-1)
         valid = np.ones_like(over) if answer.valid is None else answer.valid.numpy().reshape(-1)
         reward = answer.reward.numpy().reshape(-1).astype(np.float64)
         if not np.isfinite(reward).all():
             raise EnvError(f"{acting.world.name} gave a reward beyond single precision, 3e38, at step {acting.step}.")
-        t = Transition(tiles, action, reward, discount.astype(np.float64), following, over, valid, step_size)
+        t = Transition(tiles, action, reward, discount, following, over, valid, step_size, scale)
         errors = np.empty(len(over))
         self._learn(self.agent.weights, self.memory, t, d.gamma, float(d.lambda_), KINDS.index(d.traces), errors)
         if over.any():  # a new episode begins with what was learned from the last

@@ -226,6 +226,8 @@ class OffPolicy:
 def _newest(obs: Any, action: torch.Tensor, step: vector.Step, gamma: float) -> Batch:
     """The step just taken, as a batch of E transitions a seed; one that is none counts for nothing."""
     discount = gamma * (~step.terminated).float()
+    if step.discount is not None:
+        discount = discount * step.discount.float()
     mask = step.next_mask
     if mask is not None:
         mask = mask | (discount == 0)[..., None]
