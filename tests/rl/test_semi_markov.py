@@ -126,7 +126,10 @@ class Halved(gym.Wrapper):
 
 
 class Plain(gym.Wrapper):
-    """Hides the model."""
+    """Hides the model, and what info says."""
+
+    def step(self, action):
+        return *self.env.step(action)[:4], {}
 
 
 def chain(around):
@@ -271,6 +274,20 @@ def test_tiles_learn_the_values_of_options(kind):
     np.testing.assert_allclose(found["rollout/discounted_return"], [worth()[0]] * 3, rtol=1e-6)
 
 
+@pytest.mark.parametrize("kind", traces.KINDS)
+def test_tiles_with_discounts_of_a_half_are_those_of_half_the_gamma(kind):
+    weights = [
+        rl.train(
+            lambda around=around: around(Row(box=True)),
+            rl.LinearSARSA(gamma=gamma, tilings=2, tiles=3, bounds=((0.0,), (4.0,)), traces=kind, lambda_=0.75),
+            **{"steps": 200, "seeds": 2, "progress": False},
+        ).agent.weights
+        for around, gamma in ((Halved, 0.5), (Plain, 0.25), (Plain, 0.5))
+    ]
+    np.testing.assert_allclose(weights[0], weights[1], atol=1e-3)  # faint traces are let go of at other times
+    assert abs(weights[0] - weights[2]).max() > 0.01
+
+
 @pytest.mark.parametrize("network", daily(["linear", "mlp(32)"], ["linear"]))
 @pytest.mark.parametrize("steps", [1, 3])
 def test_networks_learn_the_values_of_options(network, steps):
@@ -319,16 +336,25 @@ def test_windows_multiply_the_discounts_of_their_steps(compiled, monkeypatch):
         assert batch.discount[0, b].item() == pytest.approx(np.prod(scales) if s + 3 < 5 else 0.0, rel=1e-6)
 
 
-def test_a_replay_holds_discounts_from_the_first_on_and_merges_with_one_that_has_none():
-    def filled(make, seed):
-        world = envs.make(make, seeds=[seed])
-        replay, obs = rl.Replay(world, 30), world.reset()
-        for _ in range(50):
-            step = world.step(np.zeros((1, 1), np.int64))
-            replay.add(obs, np.zeros((1, 1), np.int64), step)
-            obs = step.obs
-        return replay
+def filled(make, seed=0, steps=50):
+    """A replay of 30 steps, after 50."""
+    world = envs.make(make, seeds=[seed])
+    replay, obs = rl.Replay(world, 30), world.reset()
+    for _ in range(steps):
+        step = world.step(np.zeros((1, 1), np.int64))
+        replay.add(obs, np.zeros((1, 1), np.int64), step)
+        obs = step.obs
+    return replay
 
+
+def test_a_step_without_a_discount_does_not_take_that_of_the_step_whose_place_it_has():
+    replay = filled(lambda: Sometimes(0, 40), steps=100)
+    assert replay.discounts is not None
+    discount = replay.sample(200, Streams([0])).discount
+    assert set(discount.unique().tolist()) == {0.0, float(np.float32(0.99))}
+
+
+def test_a_replay_holds_discounts_from_the_first_on_and_merges_with_one_that_has_none():
     silent, given = (
         filled(chain(Plain), 0),
         filled(chain(Halved), 1),
@@ -349,9 +375,11 @@ def test_a_replay_holds_discounts_from_the_first_on_and_merges_with_one_that_has
 
 
 class Sometimes(Row):
-    """Gives its first discount in the 300th step."""
+    """Gives discounts in the steps from `first` to `last` alone."""
 
-    taken = 0
+    def __init__(self, first, last=np.inf):
+        super().__init__()
+        self.first, self.last, self.taken = first, last, 0
 
     def lasting_state(self):
         return self.taken
@@ -362,7 +390,7 @@ class Sometimes(Row):
     def step(self, action):
         self.taken += 1
         *answer, info = super().step(action)
-        return *answer, info if self.taken >= 300 else {}
+        return *answer, info if self.first <= self.taken <= self.last else {}
 
 
 LATE = "dqn, from step 300 on"
@@ -374,7 +402,8 @@ RESUMED = {
     "r-max": (Options, rl.RMax(known_after=5, planning_steps=10)),
     "tiles": (lambda: Row(box=True), rl.LinearSARSA()),
     "dqn": (Options, rl.DQN(network="linear", n_step=3, learn_after_steps=50, capacity_steps=150, prioritised=True)),
-    LATE: (Sometimes, rl.DQN(network="linear", learn_after_steps=50, capacity_steps=150)),
+    "sweeping, discounts in the past": (lambda: Sometimes(20, 40), rl.PrioritisedSweeping(gamma=0.5)),
+    LATE: (lambda: Sometimes(300), rl.DQN(network="linear", learn_after_steps=50, capacity_steps=150)),
 }
 
 
