@@ -1,8 +1,8 @@
 """Environments: made, vectorised, and where possible known exactly."""
 
 from envs import textbook
+from envs.backends.member import Member
 from envs.diagnostic import TableEnv, exact_q, register
-from envs.member import Member
 from envs.source import EnvError, EnvLike, Source, source
 from envs.tables import Model, NotATable, read
 from envs.textbook import exact_access_control, exact_textbook_q

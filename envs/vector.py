@@ -1,6 +1,6 @@
 """Many environments as one world: `reset()`, then `step(actions) -> Step`.
 
-`envs.rows` alone knows autoreset. Whatever Gymnasium's vector environments do at an episode's end, a `Step`
+`envs.backends` alone knows autoreset. Whatever Gymnasium's vector environments do at an episode's end, a `Step`
 says it in one way: `next_obs` is the true successor of the action, also at the end, and `obs` is what to act on next.
 """
 
@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from envs.backends.rows import Rows, rows_of
 from envs.errors import EnvError
-from envs.rows import Rows, rows_of
 from envs.source import EnvLike, Source, source
 from supervised import validate
 from supervised.validate import explained, seeds_of
@@ -34,6 +34,7 @@ class Step(NamedTuple):
     next_mask: Any = None  # bool [N, E, A], actions allowed in next_obs; None: all
     valid: Any = None  # bool [N, E], false where NEXT_STEP mode spent the call on a reset; None: all true
     mask: Any = None  # bool [N, E, A], actions allowed in obs; None: all
+    discount: Any = None  # float64 [N, E], which multiplies gamma for this step; None: 1 throughout
 
 
 class ArrayWorld:
@@ -65,6 +66,7 @@ class ArrayWorld:
             self.mask if row.next_mask is row.mask else self.by_seed(row.next_mask),
             self.by_seed(row.valid),
             self.mask,
+            self.by_seed(row.discount),
         )
 
     def _check(self, taken: np.ndarray) -> None:
@@ -133,7 +135,7 @@ class World:
         """Take actions int64 [N, E], counted from 0; those that are not Discrete [N, E, *A] as they are.
 
         Raises EnvError for a bad shape, a reward or an observation that is NaN or outside its space, a mask that allows
-        nothing, and whatever else breaks Gymnasium's interface.
+        nothing, a discount outside [0, 1], and whatever else breaks Gymnasium's interface.
         """
         taken = actions.cpu().numpy() if isinstance(actions, Tensor) else np.asarray(actions)
         return tensors(self.arrays.step(taken))  # type: ignore[no-any-return]  # a Step again

@@ -1,176 +1,31 @@
-"""The scalar rules of `rl.explore` where an environment forbids some actions.
+"""See `rl.explore.masked`."""
 
-Each takes the place of its namesake in a loop that `rl.core.jit` makes with `RULES`. mask is float64 [S, A] and is added to the
-values: 0 where an action is allowed, -infinity where it is not, as the environment last said of each state. None, from a
-rule that knows no masks, stands for 0 everywhere. With every action allowed these rules make the same choices as their
-namesakes, from the same draws.
-"""
+from rl.explore.masked import (
+    RULES,
+    as_mask,
+    best_allowed,
+    boltzmann_action,
+    check_allowed,
+    expected,
+    forbidden,
+    greedy_action,
+    highest,
+    noisy_action,
+    random_action,
+    upper_bound_action,
+)
 
-from __future__ import annotations
-
-import math
-from typing import Any
-
-import numpy as np
-
-from rl.explore import EPSILON_GREEDY, upper_bound
-
-
-def forbidden(mask: Any, s: int, a: int) -> Any:
-    """Whether action a may not be taken in state s."""
-    found = False
-    if mask is not None:
-        found = mask[s, a] < 0.0
-    return found
-
-
-def highest(q: Any, s: int, mask: Any = None) -> Any:
-    """max_b q(s, b) over the allowed actions."""
-    best = -math.inf
-    for b in range(q.shape[1]):
-        value = q[s, b]
-        if mask is not None:
-            value += mask[s, b]
-        best = value if value > best else best
-    return best
-
-
-def expected(q: Any, s: int, kind: int, level: float, mask: Any = None) -> Any:
-    """sum_b pi(b | s) q(s, b) over the allowed actions, for an epsilon-greedy or a Boltzmann policy pi."""
-    if kind == EPSILON_GREEDY:
-        best, total, count = -math.inf, 0.0, 0
-        for b in range(q.shape[1]):
-            value = q[s, b]
-            free = not forbidden(mask, s, b)
-            total += value if free else 0.0
-            count += free
-            best = value if free & (value > best) else best
-        found = (1.0 - level) * best + level * (total / count)
-    else:
-        best, total, found = highest(q, s, mask), 0.0, 0.0
-        for b in range(q.shape[1]):
-            weight = 0.0 if forbidden(mask, s, b) else math.exp((q[s, b] - best) / level)
-            total += weight
-            found += weight * q[s, b]
-        found /= total
-    return found
-
-
-def greedy_action(q: Any, s: int, u: float, random_ties: bool, mask: Any = None) -> Any:
-    """The best allowed action in state s; of several, the one that u in [0, 1) names, or the first."""
-    best, arg, ties = -math.inf, 0, 0
-    for a in range(q.shape[1]):
-        value = q[s, a]
-        if mask is not None:
-            value += mask[s, a]
-        better = value > best
-        ties = 1 if better else ties + (value == best)
-        arg = a if better else arg
-        best = value if better else best
-    if random_ties and ties > 1:
-        rank = min(int(u * ties), ties - 1)  # u may be 1.0 by rounding
-        for a in range(q.shape[1]):
-            if q[s, a] == best and not forbidden(mask, s, a):
-                if rank == 0:
-                    arg = a
-                    break
-                rank -= 1
-    return arg
-
-
-def random_action(q: Any, s: int, u: float, mask: Any = None) -> Any:
-    """The allowed action that u in [0, 1] names."""
-    if mask is None:
-        return min(int(u * q.shape[1]), q.shape[1] - 1)  # u may be 1.0 by rounding
-    # Without branches, which a processor would often guess wrong.
-    count = 0
-    for a in range(q.shape[1]):
-        count += mask[s, a] == 0.0
-    rank = min(int(u * count), count - 1)
-    chosen = 0
-    for a in range(q.shape[1]):
-        free = mask[s, a] == 0.0
-        chosen = a if free & (rank == 0) else chosen
-        rank -= free
-    return chosen
-
-
-def boltzmann_action(q: Any, s: int, temperature: float, u: float, mask: Any = None) -> Any:
-    """An allowed action a with probability proportional to exp(Q(s, a) / temperature)."""
-    best = highest(q, s, mask)
-    total = 0.0
-    chosen = 0
-    for a in range(q.shape[1]):
-        if not forbidden(mask, s, a):
-            total += math.exp((q[s, a] - best) / temperature)
-            chosen = a
-    reached = 0.0
-    for a in range(q.shape[1]):
-        if not forbidden(mask, s, a):
-            reached += math.exp((q[s, a] - best) / temperature)
-            if u * total < reached:
-                chosen = a
-                break
-    return chosen
-
-
-def noisy_action(q: Any, s: int, scale: float, rng: Any, mask: Any = None) -> Any:
-    """The argmax over allowed actions of Q(s, a) + scale * n_a with standard normal n_a, one drawn for every action."""
-    chosen = 0
-    best = -math.inf
-    for a in range(q.shape[1]):
-        value = q[s, a] + scale * rng.standard_normal()
-        if value > best and not forbidden(mask, s, a):
-            best, chosen = value, a
-    return chosen
-
-
-def upper_bound_action(q: Any, visits: Any, s: int, scale: float, u: float, mask: Any = None) -> Any:
-    """The allowed action with the highest upper bound; of several, the one that u in [0, 1) names."""
-    total = 0
-    for a in range(q.shape[1]):
-        total += visits[s, a]
-    log = math.log(max(total, 1))
-    best, arg, ties = -math.inf, 0, 0
-    for a in range(q.shape[1]):
-        if not forbidden(mask, s, a):
-            bound = upper_bound(q, visits, s, a, scale, log)
-            better = bound > best
-            ties = 1 if better else ties + (bound == best)
-            arg = a if better else arg
-            best = bound if better else best
-    if ties > 1:
-        rank = min(int(u * ties), ties - 1)
-        for a in range(q.shape[1]):
-            if not forbidden(mask, s, a) and upper_bound(q, visits, s, a, scale, log) == best:
-                if rank == 0:
-                    arg = a
-                    break
-                rank -= 1
-    return arg
-
-
-RULES: dict[str, Any] = {
-    rule.__name__: rule
-    for rule in (
-        *(forbidden, highest, expected),
-        *(greedy_action, random_action, boltzmann_action, noisy_action, upper_bound_action),
-    )
-}
-
-
-def best_allowed(q: np.ndarray, allowed: np.ndarray | None) -> np.ndarray:
-    """The first of the best allowed actions: q [..., A], allowed bool [..., A] (None: all) -> int64 [...]."""
-    best: np.ndarray = (q if allowed is None else np.where(allowed, q, -np.inf)).argmax(-1)
-    return best
-
-
-def as_mask(allowed: Any) -> np.ndarray:
-    """bool [...], which actions are allowed -> float64 [...], 0 where they are, -infinity where not."""
-    return np.where(np.asarray(allowed) != 0, 0.0, -np.inf)
-
-
-def check_allowed(saved: Any, shape: tuple[int, ...]) -> None:
-    """Raise ValueError for saved masks that are not uint8 0 or 1 of this shape, or that leave a state without an action."""
-    if saved.shape != shape or saved.dtype != np.uint8 or saved.max() > 1 or not saved.any(-1).all():
-        raise ValueError(f"The saved 'allowed' must be uint8 {list(shape)} of 0 and 1, with an action in every state.")
+__all__ = [
+    "RULES",
+    "as_mask",
+    "best_allowed",
+    "boltzmann_action",
+    "check_allowed",
+    "expected",
+    "forbidden",
+    "greedy_action",
+    "highest",
+    "noisy_action",
+    "random_action",
+    "upper_bound_action",
+]

@@ -37,7 +37,10 @@ class BatchedEpisodes:
         v["longest"] = v["longest"].maximum(torch.where(valid, v["length"], 0).amax(1))
         size = torch.where(valid, reward.abs(), 0.0).amax(1)
         v["largest"] = torch.where(size > v["largest"], size, v["largest"])
-        self._end(valid & (step.terminated | step.truncated))
+        over = valid & (step.terminated | step.truncated)
+        self._end(over)
+        if step.discount is not None:
+            v["factor"] = torch.where(valid & ~over, v["factor"] * step.discount, v["factor"])
 
     def _end(self, over: Tensor) -> None:
         """Enter the episodes that are over, in the order of their environments, and begin new ones there."""

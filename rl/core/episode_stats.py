@@ -92,6 +92,9 @@ class Episodes:
         flags = step.terminated.reshape(-1), step.truncated.reshape(-1), known
         values = q.reshape(len(known), -1)
         self._tally(step.reward.reshape(-1), *flags, values, self.gamma, *self.arrays.values())
+        if step.discount is not None:
+            going_on = known & ~(flags[0] | flags[1])
+            self.arrays["factor"][going_on] *= step.discount.reshape(-1)[going_on]
 
     def begin_anew(self, rows: np.ndarray) -> None:
         """Forget the episodes under way in the environments where rows [N * E] is true."""

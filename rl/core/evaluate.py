@@ -16,10 +16,10 @@ import gymnasium as gym
 import numpy as np
 
 from envs import tables
-from envs.limits import own_limit, time_limit
-from envs.member import Member
-from envs.rows import MemberRows, altered_by
-from envs.running import Running, Statistics
+from envs.backends.limits import own_limit, time_limit
+from envs.backends.member import Member
+from envs.backends.rows import MemberRows, altered_by
+from envs.backends.running import Running, Statistics
 from envs.source import Source
 from envs.vector import ArrayWorld
 from rl.core import jit

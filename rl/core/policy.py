@@ -11,7 +11,7 @@ import gymnasium as gym
 import numpy as np
 import torch
 
-from envs.running import Running, Statistics, checked
+from envs.backends.running import Running, Statistics, checked
 from rl import masked, networks
 from rl.core import jit
 from rl.core.observations import leaves

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from envs.running import Statistics
+from envs.backends.running import Statistics
 from envs.source import Source
 from envs.tables import Model
 from rl.core.types import Agent
@@ -113,7 +113,7 @@ class Loop(Protocol):
         ...
 
     @property
-    def rows(self) -> Any:  # `envs.row_step.Rows` | None
+    def rows(self) -> Any:  # `envs.backends.row_step.Rows` | None
         """The environments; None: a model."""
         ...
 

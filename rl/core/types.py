@@ -31,7 +31,8 @@ class Batch(NamedTuple):
     obs: Any  # a tensor, or a dict of tensors; for tables state indices, int64 [N, B]
     action: Tensor  # int64 [N, B], counted from 0
     reward: Tensor  # [N, B], folded over up to n steps
-    discount: Tensor  # [N, B], gamma^k * (1 - terminated): how the future counts; 0 = there is none
+    # [N, B], how the future counts: gamma^k * (1 - terminated), times the k steps' own discounts; 0 = there is none
+    discount: Tensor
     next_obs: (
         Any  # None: discount is 0 throughout, so the rewards are the whole targets and nothing is computed for them
     )

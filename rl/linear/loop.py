@@ -7,18 +7,17 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from envs.row_step import Rows
+from envs.backends.row_step import Rows
 from envs.source import EnvError
 from envs.vector import Step
-from rl import masked
 from rl.core import jit
 from rl.core.actor import Acting
 from rl.core.evaluate import play_networks
 from rl.core.protocols import Diagnostics, Place
 from rl.core.timing import time_in
-from rl.explore import choose_each
+from rl.explore import choose_each, masked
+from rl.explore.masked import as_mask
 from rl.linear.sarsa import LinearAgent, Memory, Transition, forget, learn
-from rl.masked import as_mask
 from rl.tabular.agent import MOST_BYTES
 from rl.tabular.traces import KINDS, check_traces
 from supervised.schedules import as_schedule, value_at
@@ -114,12 +113,13 @@ class Linear:
         u = self._draw()
         following = self._choose(u)
         self._cut_short(answer, following)
-        discount = d.gamma * ~answer.terminated.reshape(-1)
+        scale = np.ones(len(over)) if answer.discount is None else answer.discount.reshape(-1)
+        discount = d.gamma * scale * ~answer.terminated.reshape(-1)
         valid = np.ones_like(over) if answer.valid is None else answer.valid.reshape(-1)
         reward = answer.reward.reshape(-1).astype(np.float64)
         if not np.isfinite(reward).all():
             raise EnvError(f"{acting.world.name} gave a reward beyond single precision, 3e38, at step {acting.step}.")
-        t = Transition(tiles, action, reward, discount.astype(np.float64), following, over, valid, step_size)
+        t = Transition(tiles, action, reward, discount, following, over, valid, step_size, scale)
         errors = np.empty(len(over))
         self._learn(self.agent.weights, self.memory, t, d.gamma, float(d.lambda_), KINDS.index(d.traces), errors)
         if over.any():  # a new episode begins with what was learned from the last

@@ -47,11 +47,12 @@ class Transition(NamedTuple):
     tiles: Any  # int64 [R, T]: s
     action: Any  # int64 [R]
     reward: Any  # float64 [R]
-    discount: Any  # float64 [R]: gamma, or 0 after a termination
+    discount: Any  # float64 [R]: gamma times the step's own discount, or 0 after a termination
     following: Any  # float64 [R]: Q(s', a')
     over: Any  # bool [R]
     valid: Any  # bool [R]: false where nothing was done
     step_size: Any  # float64 [R]
+    scale: Any  # float64 [R]: the step's own discount
 
 
 def learn(weights: Any, m: Memory, t: Transition, gamma: float, decay: float, kind: int, errors: Any) -> None:
@@ -83,6 +84,8 @@ def learn(weights: Any, m: Memory, t: Transition, gamma: float, decay: float, ki
             m.old[r] = following
         if t.over[r]:
             forget(m, r)
+        elif t.scale[r] != 1.0:
+            fade(m, r, t.scale[r])
 
 
 def fade(m: Memory, r: int, factor: float) -> None:

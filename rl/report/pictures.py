@@ -12,7 +12,7 @@ import numpy as np
 
 from envs.source import EnvError
 from rl.core.protocols import Plane
-from rl.masked import best_allowed
+from rl.explore.masked import best_allowed
 from rl.run.run import Run
 from supervised.results import write_bytes
 

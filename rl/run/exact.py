@@ -10,7 +10,7 @@ from envs import tables
 from rl import planning
 from rl.core.evaluate import STEP_LIMIT, Evaluation, joined
 from rl.core.protocols import LiveAgent
-from rl.masked import best_allowed
+from rl.explore.masked import best_allowed
 from supervised.schedules import as_schedule, value_at
 
 __all__ = ["Evaluation", "Exact", "exact_of", "joined"]

@@ -9,7 +9,7 @@ from typing import Any
 import gymnasium as gym
 
 import envs
-from envs.contract import raised_by_environment
+from envs.backends.contract import raised_by_environment
 from envs.source import EnvLike, Source, from_description, source
 from rl import networks
 from rl.core import registry

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from envs import tables
-from envs.running import Statistics, per_seed
+from envs.backends.running import Statistics, per_seed
 from envs.source import Source
 from rl.core.evaluate import Evaluation, by_episodes
 from rl.core.protocols import Diagnostics, LiveAgent, Loop, Metrics

@@ -12,7 +12,7 @@ import numpy as np
 
 import envs
 from envs import tables
-from envs.repeatable import why_not_repeatable
+from envs.backends.repeatable import why_not_repeatable
 from envs.source import Source
 
 

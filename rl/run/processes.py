@@ -21,7 +21,7 @@ import gymnasium as gym
 import numpy as np
 import torch
 
-from envs.running import Statistics
+from envs.backends.running import Statistics
 from rl.core.protocols import Diagnostics, LiveAgent
 from rl.run.exact import Evaluation, joined
 from rl.run.run import Run

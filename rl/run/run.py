@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from envs.running import Statistics
+from envs.backends.running import Statistics
 from envs.source import EnvLike, Source, source
 from rl._version import __version__
 from rl.core import registry

@@ -12,14 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rl import masked
 from rl.core import jit
 from rl.core.policy import TablePolicy
 from rl.core.registry import name_of, optional_setting
 from rl.core.spaces import StateIndex, actions_of
 from rl.core.types import Batch, Decision, State, Update, check_parts
-from rl.explore import BOLTZMANN, EPSILON_GREEDY, EpsilonGreedy, TableExplore
-from rl.masked import as_mask, check_allowed
+from rl.explore import BOLTZMANN, EPSILON_GREEDY, EpsilonGreedy, TableExplore, masked
+from rl.explore.masked import as_mask, check_allowed
 from supervised.device import cpu_only
 from supervised.schedules import STEPS, VISITS, Curve, Inverse, Linear, Schedule, as_schedule, setting, value_at
 from supervised.streams import generator
@@ -38,14 +37,15 @@ class Moment(NamedTuple):
     s: int
     a: int
     reward: float
-    discount: float  # how the future counts: gamma, or 0 after a termination; then s2 and a2 are not read
-    gamma: float
+    discount: float  # how the future counts: gamma * scale, or 0 after a termination; then s2 and a2 are not read
+    gamma: float  # also after a termination
     s2: int
     a2: int  # the next action, for rules that needs_next_action; else -1
     step_size: float
     over: bool  # the episode has ended, by termination or truncation
     explore: int  # EPSILON_GREEDY, BOLTZMANN, NOISE or UPPER_BOUND, and
     level: float  # its epsilon, temperature or scale, for rules that are knows_policy; else 0
+    scale: float = 1.0  # the step's own discount, which is in `discount` and not in `gamma`; 1 where it has none
 
 
 class Table(NamedTuple):
@@ -84,6 +84,7 @@ class Tabular:
     on_policy: ClassVar[bool] = False  # whether it learns what acting as it does is worth, exploration included
     continuing: ClassVar[bool] = False  # whether it is for tasks without an end alone
     respects_masks: ClassVar[bool] = False  # whether the rule's targets leave out actions that `allowed` forbids
+    why_no_discounts: ClassVar[str | None] = None  # why no step can have a discount of its own; None: it can
 
     def __post_init__(self) -> None:
         check_table_settings(self)

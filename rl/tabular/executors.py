@@ -11,14 +11,15 @@ from typing import Any, Protocol
 import numpy as np
 
 from envs import tables
-from envs.member import Member, member_seed
-from envs.rows import rows_of
+from envs.backends.beginning import member_seed
+from envs.backends.member import Member
+from envs.backends.rows import rows_of
 from envs.source import Source
-from rl import masked
 from rl.core import jit
-from rl.core.registry import optional_setting
+from rl.core.registry import name_of, optional_setting
 from rl.core.spaces import StateIndex
-from rl.masked import as_mask
+from rl.explore import masked
+from rl.explore.masked import as_mask
 from rl.tabular.agent import TableAgent
 from rl.tabular.kernel import STEPS_DONE, Actor, Rules, absorb, act, loop
 
@@ -191,12 +192,13 @@ class ModelWalk(Walk):
 class StepByStep(Walk):
     """Over Gymnasium's environments, in plain Python: `act` and `absorb` are called step by step.
 
-    Both are made anew for masks when an environment forbids an action for the first time, so that the others cost nothing.
+    Both are made anew for masks when an environment forbids an action for the first time, and for discounts when one gives a
+    step its own, so that the others cost nothing.
     """
 
     def __init__(self, run: Stepped) -> None:
         super().__init__(run)
-        self.masked = False
+        self.masked, self.discounted = False, False
         # The mask of each state, of each seed, as last noted within this call of `take`.
         self.noted: list[dict[int, Any]] = [{} for _ in run.seeds]
         self._specialise()
@@ -204,7 +206,7 @@ class StepByStep(Walk):
     def _specialise(self) -> None:
         if self.masked:
             self.run.agent.allow()
-        parts = {**self.run.parts, **(masked.RULES if self.masked else {})}
+        parts = {**self.run.parts, **(masked.RULES if self.masked else {}), "SEMI_MARKOV": int(self.discounted)}
         self.act, self.absorb = jit.specialise(act, **parts), jit.specialise(absorb, **parts)
         self.parts = [self.run.of_seed(k, view) for k in range(len(self.run.seeds))]
 
@@ -218,15 +220,31 @@ class StepByStep(Walk):
             self.masked = True
             self._specialise()
 
+    def _respect_discounts(self) -> None:
+        """Raise ValueError where the rule cannot."""
+        description = self.run.agent.description
+        if description.why_no_discounts is not None:
+            raise ValueError(
+                f"The environment gives steps a discount of their own, info['discount'], which {name_of(description)} cannot"
+                f" learn from: {description.why_no_discounts}."
+            )
+        self.discounted = True
+        self._specialise()
+
     def _allow(self, k: int, s: int, mask: np.ndarray | None) -> None:
         """Note which actions are allowed in state s of the k-th seed; None: all."""
         assert self.run.agent.mask is not None
         self.run.agent.mask[k, s] = 0.0 if mask is None else as_mask(mask)
         self.noted[k][s] = mask
 
+    def state_dict(self) -> dict[str, Any]:
+        return {"discounted": True} if self.discounted else {}
+
     def load_state_dict(self, state: dict[str, Any]) -> None:
         if self.run.agent.mask is not None:
             self._respect_masks()
+        if state.get("discounted", False):
+            self._respect_discounts()
 
 
 class PlainWalk(StepByStep):
@@ -285,7 +303,11 @@ class PlainWalk(StepByStep):
                     masked, act, absorb, (table, rules, actor, rng) = True, self.act, self.absorb, self.parts[k]
                 if masked and noted.get(s2, NOTHING) is not member.mask:
                     self._allow(k, s2, member.mask)
-                if absorb(table, rules, actor, e, steps, s2, reward, terminated, truncated, rng):
+                scale = member.discount
+                if scale != 1.0 and not self.discounted:
+                    self._respect_discounts()
+                    act, absorb, (table, rules, actor, rng) = self.act, self.absorb, self.parts[k]
+                if absorb(table, rules, actor, e, steps, s2, reward, terminated, truncated, rng, scale):
                     state[e] = member.reset()
                     if member.mask is not None and not masked:
                         self._respect_masks()
@@ -293,7 +315,7 @@ class PlainWalk(StepByStep):
             counters[STEPS_DONE] = steps + len(members)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"members": [member.state_dict() for row in self.members for member in row]}
+        return super().state_dict() | {"members": [member.state_dict() for row in self.members for member in row]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
@@ -360,9 +382,12 @@ class LockstepWalk(StepByStep):
                 self.act(table, rules, actor, e, rng)
         row = self.rows.step(run.actor.action.reshape(-1))
         next_mask, self.mask = self._masks(row.next_mask), self._masks(row.mask)
+        if row.discount is not None and not self.discounted:
+            self._respect_discounts()
         following, going_on = self._states(row.next_obs).tolist(), self._states(row.obs).tolist()
         flags = row.reward, row.terminated, row.truncated
         reward, terminated, truncated = (array.reshape(shape).tolist() for array in flags)
+        scale = (np.ones(shape) if row.discount is None else row.discount.reshape(shape)).tolist()
         real = np.ones(shape, bool) if row.valid is None else row.valid.reshape(shape)
         for k, (table, rules, actor, rng) in enumerate(self.parts):
             steps = actor.counters[STEPS_DONE]
@@ -372,7 +397,7 @@ class LockstepWalk(StepByStep):
                     if self.masked:
                         self._allow(k, s2, None if next_mask is None else next_mask[k, e])
                     answer = s2, float(reward[k][e]), terminated[k][e], truncated[k][e]
-                    self.absorb(table, rules, actor, e, steps, *answer, rng)
+                    self.absorb(table, rules, actor, e, steps, *answer, rng, scale[k][e])
                 actor.state[e] = going_on[k][e]
             actor.counters[STEPS_DONE] = steps + run.envs_per_seed
 

@@ -83,8 +83,9 @@ def absorb(
     terminated: bool,
     truncated: bool,
     rng: Any,
+    scale: float = 1.0,
 ) -> bool:
-    """Learn from the step that environment e took -> whether its episode is over."""
+    """Learn from the step that environment e took -> whether its episode is over. scale: what multiplies gamma for this step."""
     s = actor.state[e]
     a = actor.action[e]
     visits = table.visits[s, a]
@@ -98,7 +99,7 @@ def absorb(
     gamma = value_at(rules.gamma, steps)
     discount = 0.0
     if not terminated:
-        discount = gamma
+        discount = gamma * scale
     over = terminated or truncated
     a2 = -1
     if NEXT_ACTION == 1:
@@ -112,7 +113,7 @@ def absorb(
     gain = reward
     if rules.bonus > 0.0:
         gain += rules.bonus / math.sqrt(visits + 1)
-    moment = Moment(e, s, a, gain, discount, gamma, s2, a2, step_size, over, rules.explore, level)
+    moment = Moment(e, s, a, gain, discount, gamma, s2, a2, step_size, over, rules.explore, level, scale)
     actor.error[0] += abs(learn(table, moment, rng))
     actor.state[e] = s2
     actor.total[e] += reward

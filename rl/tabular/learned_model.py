@@ -15,6 +15,8 @@ from rl.core.registry import name_of
 from rl.explore import highest
 from rl.tabular.agent import Moment
 
+SEMI_MARKOV = 0  # 1: steps have discounts of their own, so the mean is kept; else the last, for gamma may change
+
 
 def outcomes_of(states: int, actions: int, outcomes: int) -> dict[str, np.ndarray]:
     """The arrays of an empty model, each [S, A, K]: next state, discount, mean reward, and how often it came."""
@@ -59,8 +61,12 @@ def count(table: Any, t: Moment, k: int) -> None:
     if table.times[t.s, t.a, k] == 0:
         table.following[t.s, t.a, k] = t.s2
         table.reward[t.s, t.a, k] = 0.0
+        table.discount[t.s, t.a, k] = 0.0
     table.times[t.s, t.a, k] += 1
-    table.discount[t.s, t.a, k] = t.discount
+    if SEMI_MARKOV == 1:
+        table.discount[t.s, t.a, k] += (t.discount - table.discount[t.s, t.a, k]) / table.times[t.s, t.a, k]
+    else:
+        table.discount[t.s, t.a, k] = t.discount
     table.reward[t.s, t.a, k] += (t.reward - table.reward[t.s, t.a, k]) / table.times[t.s, t.a, k]
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from envs import tables
-from envs.rows import MemberRows, Rows, members_of
+from envs.backends.rows import MemberRows, Rows, members_of
 from envs.source import Source
 from rl.core.actor import INTERRUPTED
 from rl.core.protocols import Diagnostics, Place

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from envs.running import Statistics
+from envs.backends.running import Statistics
 from envs.source import Source
 from rl.core.evaluate import Found, environments
 from rl.core.spaces import StateIndex
-from rl.masked import best_allowed
+from rl.explore.masked import best_allowed
 from rl.tabular.agent import TableAgent
 
 

@@ -54,6 +54,7 @@ class RLearning(Tabular):
     respects_masks: ClassVar[bool] = True
     memory: ClassVar[type] = Average
     continuing: ClassVar[bool] = True
+    why_no_discounts: ClassVar[str | None] = "it has no gamma that they could multiply"
 
     def __post_init__(self) -> None:
         super().__post_init__()

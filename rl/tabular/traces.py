@@ -4,7 +4,8 @@ SARSA(lambda): Rummery and Niranjan (1994); Sutton and Barto (2018), section 12.
 and Dutch traces (true online SARSA(lambda): van Seijen et al. 2016, algorithm 2). Q(lambda): Watkins (1989); section 12.10.
 
 Deviations: a trace below 1e-4 is let go; a step size that goes by visits is each pair's own, at its last visit (with Dutch traces
-the current pair's). A truncation bootstraps, then the traces end with the episode.
+the current pair's). A step's own discount shrinks the traces right after it, gamma and lambda before the next. A truncation
+bootstraps, then the traces end with the episode.
 """
 
 from __future__ import annotations
@@ -108,6 +109,8 @@ def learn_sarsa(table: Traces, t: Moment, rng: Any) -> float:
         hand_back(table, t.e, error)
     if t.over:
         forget(table, t.e)
+    elif t.scale != 1.0:
+        fade(table, t.e, t.scale)
     return error
 
 
@@ -124,6 +127,8 @@ def learn_q(table: Traces, t: Moment, rng: Any) -> float:
     hand_back(table, t.e, error)
     if t.over or not greedy:
         forget(table, t.e)
+    elif t.scale != 1.0:
+        fade(table, t.e, t.scale)
     return error
 
 

@@ -9,7 +9,7 @@ import torch
 from gymnasium.vector import SyncVectorEnv
 
 import envs
-from envs.contract import Breach, as_flag, as_reward, raised_by_environment
+from envs.backends.contract import Breach, as_flag, as_reward, raised_by_environment
 
 
 class Settable(gym.Env):

@@ -4,7 +4,7 @@ import gymnasium as gym
 import pytest
 from gymnasium.wrappers import OrderEnforcing, TimeLimit, TransformReward
 
-from envs.limits import own_limit, time_limit
+from envs.backends.limits import own_limit, time_limit
 
 
 class Endless(gym.Env):

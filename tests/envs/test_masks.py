@@ -7,8 +7,8 @@ import torch
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 
 import envs
-from envs.contract import Breach
-from envs.masks import Reader, read, usable
+from envs.backends.contract import Breach
+from envs.backends.masks import Reader, read, usable
 
 
 @pytest.mark.parametrize(

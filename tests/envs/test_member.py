@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from told import NoisyWalk
 
-from envs.member import Member, digest
+from envs.backends.member import Member, digest
 
 
 def play(member, steps, log):
@@ -50,7 +50,7 @@ def test_an_environment_whose_generator_is_hidden_is_reseeded_per_episode():
     for _ in range(2):
         member, log = Member(OwnGenerator(), 5), []
         member.reset()
-        assert not member.readable
+        assert not member.beginning.readable
         play(member, 200, log)
         logs.append(log)
     assert logs[0] == logs[1]

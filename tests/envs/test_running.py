@@ -7,8 +7,8 @@ from gymnasium.wrappers import NormalizeObservation, NormalizeReward, TimeLimit
 from gymnasium.wrappers.utils import RunningMeanStd
 
 import envs
-from envs.member import Member, digest
-from envs.running import Running, checked, pooled
+from envs.backends.member import Member, digest
+from envs.backends.running import Running, checked, pooled
 
 
 def normalized():

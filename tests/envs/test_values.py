@@ -7,7 +7,7 @@ import torch
 from gymnasium import spaces as S
 
 import envs
-from envs.values import Fit, Misfit
+from envs.backends.values import Fit, Misfit
 
 BYTES = S.Box(0, 255, (2,), np.uint8)
 

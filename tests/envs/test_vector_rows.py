@@ -7,7 +7,7 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 from told import Counting, NoisyWalk
 
 import envs
-from envs.member import member_seed
+from envs.backends.beginning import member_seed
 from envs.source import source
 
 

@@ -21,7 +21,8 @@ def steps(rng, n, envs, actions, count, resets):
         valid = rng.random(shape) < 0.7 if resets else None
         q = rng.standard_normal((*shape, actions)).astype(np.float32)
         q[..., 1:][rng.random((*shape, actions - 1)) < 0.3] = -np.inf
-        yield Step(reward, terminated, truncated, None, None, valid=valid), q
+        discount = rng.random(shape) if resets else None
+        yield Step(reward, terminated, truncated, None, None, valid=valid, discount=discount), q
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])

@@ -81,7 +81,7 @@ def test_lockstep_equals_plain(env):
     class Opaque(gym.vector.VectorWrapper):
         pass
 
-    from envs.member import member_seed
+    from envs.backends.beginning import member_seed
 
     vector = SyncVectorEnv([make] * 4, autoreset_mode=gym.vector.AutoresetMode.SAME_STEP)
     stepped = rl.start(Opaque(vector), rl.QLearning(), [1, 5], steps=3000, envs_per_seed=2)

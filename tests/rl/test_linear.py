@@ -122,7 +122,7 @@ def test_the_rule_against_a_naive_reference(kind):
         following = np.array([weights[r, tiles2[r], action2[r]].sum() for r in range(2)])
         following[discount == 0] = np.nan  # must not be read
         valid = np.array([True, rng.random() < 0.9])
-        t = linear.Transition(tiles, action, reward, discount, following, over, valid, np.full(2, rate))
+        t = linear.Transition(tiles, action, reward, discount, following, over, valid, np.full(2, rate), np.ones(2))
         linear.learn(weights, memory, t, gamma, decay, KINDS.index(kind), np.empty(2))
         for r in np.flatnonzero(valid):
             steps[r].append((tiles[r], action[r], reward[r], discount[r], tiles2[r], action2[r], over[r]))

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from envs import vector
-from envs.row_step import Rows
+from envs.backends.row_step import Rows
 from rl.core.actor import Acting
 from rl.core.evaluate import play_networks
 from rl.core.protocols import Diagnostics, Place
@@ -231,6 +231,8 @@ class OffPolicy:
 def _newest(obs: Any, action: np.ndarray, step: vector.Step, gamma: float, state: State) -> Batch:
     """The step just taken, as a batch of E transitions a seed; one that is none counts for nothing."""
     discount = np.float32(gamma) * (~step.terminated).astype(np.float32)
+    if step.discount is not None:
+        discount = discount * step.discount.astype(np.float32)
     mask = step.next_mask
     if mask is not None:
         mask = mask | (discount == 0)[..., None]

@@ -28,11 +28,15 @@ from supervised.validate import ArgumentError, explained, instance, integer, kin
 
 GB = 1e9
 MOST_SAMPLES = 10_000_000  # of a batch of one seed
+ONE = np.float32(1.0).view(np.int32)  # its bits
 COUNTERS = ("newest", "since", "fresh", "head", "tail")
 
 
 class Steps(Protocol):
-    """What `Replay.add` reads of an answer of a world; `envs.Step` has it."""
+    """What `Replay.add` reads of an answer of a world; `envs.Step` has it.
+
+    An answer may also have `discount`, floats [N, E] or None: the steps' own discounts, which multiply gamma.
+    """
 
     @property
     def reward(self) -> Tensor: ...
@@ -97,6 +101,7 @@ class Replay:
         self.memory = {name: np.zeros((entries, *shape), kind) for name, (shape, kind) in self.memory_shapes.items()}
         self.obs = {part.name: np.zeros((entries, *self.shapes[part.name]), part.dtype) for part in self.parts}
         self.masks: np.ndarray | None = None  # bool [entries, A], from the first mask on
+        self.discounts: np.ndarray | None = None  # float32 [entries], the steps' own, from the first on that is not 1
         self.action = np.zeros(entries, np.int16 if self.actions < 2**15 else np.int32)
         self.reward = np.zeros(entries, np.float32)
         self.kind = np.zeros(entries, np.uint8)
@@ -170,6 +175,14 @@ class Replay:
             self.masks[self._following] = mask
         elif self.masks is not None:
             self.masks[self._following] = True  # the entry may have held another step's mask
+        given = getattr(step, "discount", None)
+        if given is not None:
+            scale = self._flat("discount", given, "f")
+            if self.discounts is None:
+                self.discounts = np.ones(len(self.kind), np.float32)
+            self.discounts[self._at] = scale
+        elif self.discounts is not None:
+            self.discounts[self._at] = 1.0  # likewise
 
     def _flat(self, name: str, values: Any, kinds: str) -> np.ndarray:
         """Numbers [N, E] as [N * E]. Raises ArgumentError for another shape or kind."""
@@ -233,7 +246,8 @@ class Replay:
             weight = importance.astype(np.float32)
         returns, discount = np.empty(u.shape, np.float32), np.empty(u.shape, np.float32)
         end = np.empty(u.shape, np.int64)
-        self._fold(index, self.reward, self.kind, self.length, self.n_step, self.gamma, returns, discount, end)
+        scale = () if self.discounts is None else (self.discounts,)
+        self._fold(index, self.reward, self.kind, self.length, self.n_step, self.gamma, returns, discount, end, *scale)
         mask = None if self.masks is None else self.masks[end] | (discount == 0)[..., None]
         taken = self.action[index].astype(np.int64)
         state = {name: part[index] for name, part in self.memory.items()} or None
@@ -313,6 +327,9 @@ class Replay:
 
         stores = {"action": self.action, "reward": self.reward, "kind": self.kind, "starts": self.starts}
         stores["forbidden"] = np.zeros((len(self.kind), 0), np.bool_) if self.masks is None else ~self.masks
+        stores["discount"] = np.zeros((len(self.kind), 0), np.int32)
+        if self.discounts is not None:
+            stores["discount"] = (self.discounts.view(np.int32) ^ ONE)[:, None]
         counters = {name: getattr(self, name).reshape(self.n, self.envs) for name in COUNTERS}
         state: dict[str, Any] = {name: part(array) for name, array in stores.items()} | counters
         state["obs"] = {name: part(array) for name, array in self.obs.items()}
@@ -355,8 +372,8 @@ class Replay:
             put_back(name, array, saved)
         for name in ("action", "reward", "kind", "starts"):
             put_back(name, getattr(self, name), state[name])
-        self.masks = None
         self._put_back_masks(state, put_back)
+        self._put_back_discounts(state, put_back)
         for name in COUNTERS:
             getattr(self, name)[:] = state[name].reshape(-1)
         self._check_starts()
@@ -380,6 +397,19 @@ class Replay:
             self.masks = np.zeros((len(self.kind), self.actions), np.bool_)
             put_back("forbidden", self.masks, forbidden)
             np.logical_not(self.masks, out=self.masks)
+
+    def _put_back_discounts(
+        self, state: Mapping[str, Any], put_back: Callable[[str, np.ndarray, np.ndarray], None]
+    ) -> None:
+        """Saved as the bits in which they differ from 1, so that zeros fill up seeds without any; older files have none."""
+        saved = state.get("discount", np.zeros((0, 0)))
+        self.discounts = None
+        if saved.shape[-1]:
+            bits = np.zeros((len(self.kind), 1), np.int32)
+            put_back("discount", bits, saved)
+            self.discounts = (bits[:, 0] ^ ONE).view(np.float32)
+            if not ((self.discounts >= 0) & (self.discounts <= 1)).all():
+                raise ValueError("The saved discounts of the replay lie outside 0..1.")
 
     def _check_starts(self) -> None:
         """Raise ValueError where a step that can be sampled is none, or lies outside its lane."""

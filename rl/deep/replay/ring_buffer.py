@@ -105,9 +105,21 @@ def draw(u: Any, starts: Any, head: Any, tail: Any, length: int, index: Any) -> 
 
 
 def fold(
-    index: Any, reward: Any, kind: Any, length: int, n_step: int, gamma: float, returns: Any, discount: Any, end: Any
+    index: Any,
+    reward: Any,
+    kind: Any,
+    length: int,
+    n_step: int,
+    gamma: float,
+    returns: Any,
+    discount: Any,
+    end: Any,
+    scale: Any = None,
 ) -> None:
-    """Fold up to n steps from each entry [N, B] -> the return, how the future counts, and the entry that it begins at."""
+    """Fold up to n steps from each entry [N, B] -> the return, how the future counts, and the entry that it begins at.
+
+    scale: the steps' own discounts, float32 as the reward; None: 1 throughout.
+    """
     for k in range(index.shape[0]):
         for b in range(index.shape[1]):
             base = index[k, b] // length * length
@@ -118,6 +130,8 @@ def fold(
                 entry = base + place
                 total += factor * reward[entry]
                 factor *= gamma
+                if scale is not None:
+                    factor *= float(scale[entry])
                 place = (place + 1) % length
                 if kind[entry] == TERMINATED:
                     factor = 0.0

@@ -7,17 +7,18 @@ from typing import Any, NamedTuple, Protocol
 import gymnasium as gym
 import numpy as np
 
-from envs.running import Statistics
+from envs.backends.running import Statistics
 
 
 class RowStep(NamedTuple):
     """What rows of environments answer to a step; R rows, A actions."""
 
-    next_obs: Any  # [R, *O], the true successor, also at an episode's end
-    obs: Any  # [R, *O], what to act on next
     reward: np.ndarray  # float64 [R]
     terminated: np.ndarray  # bool [R]
     truncated: np.ndarray  # bool [R]
+    discount: np.ndarray | None  # float64 [R], which multiplies gamma for this step; None: 1, in every row
+    next_obs: Any  # [R, *O], the true successor, also at an episode's end
+    obs: Any  # [R, *O], what to act on next
     valid: np.ndarray | None  # bool [R]; None: all
     next_mask: np.ndarray | None  # bool [R, A], the actions allowed in next_obs; None: all, in every row
     mask: np.ndarray | None  # bool [R, A], the actions allowed in obs; None: all, in every row

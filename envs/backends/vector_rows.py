@@ -11,15 +11,16 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 
-from envs import contract
-from envs.contract import Breach
+from envs.backends import contract, discounts
+from envs.backends.beginning import member_seed
+from envs.backends.contract import Breach
+from envs.backends.member import WINDOW, digest
+from envs.backends.row_step import RowStep
+from envs.backends.running import Running, Statistics
+from envs.backends.values import Fit, Misfit
+from envs.backends.vector_masks import VectorMasks, merged
 from envs.errors import EnvError
-from envs.member import WINDOW, digest, member_seed
-from envs.row_step import RowStep
-from envs.running import Running, Statistics
 from envs.source import vector_layers
-from envs.values import Fit, Misfit
-from envs.vector_masks import VectorMasks, merged
 
 
 class VectorRows:
@@ -44,7 +45,7 @@ class VectorRows:
         self.over = np.zeros(vector.num_envs, dtype=np.bool_)
         self.episodes, self.lengths = np.zeros(vector.num_envs, np.int64), np.zeros(vector.num_envs, np.int64)
         self.frames = 1
-        self.recorded: list[deque[float]] = [deque(maxlen=WINDOW) for _ in seeds]
+        self.returns = Returns(len(seeds), envs_per_seed)
         self._fit = Fit(self.observation_space)
         self._masks = VectorMasks(vector, self.actions)
         kept = [type(layer).__name__ for layer in vector_layers(vector) if Running(layer)]  # type: ignore[arg-type]  # wrappers of both kinds
@@ -63,9 +64,11 @@ class VectorRows:
         return obs, self._guard(self._masks.read, infos, obs, self.over)
 
     def _begin(self, numbers: list[int]) -> tuple[Any, Mapping[str, Any]]:
-        if isinstance(self.vector.unwrapped, (SyncVectorEnv, AsyncVectorEnv)) or len(numbers) == 1:
-            return self._reset(numbers if len(numbers) > 1 else self._alone(numbers[0]))
-        if self._seeds_rows(numbers):
+        if _takes_list(self.vector):
+            return self._reset(numbers)
+        if len(numbers) == 1:
+            return self._reset(numbers[0])
+        if _seeds_rows(self.vector, numbers):
             return self._reset(numbers)
         if len(self.of_seeds) > 1:
             warnings.warn(
@@ -75,20 +78,6 @@ class VectorRows:
                 stacklevel=4,
             )
         return self._reset(numbers[0])
-
-    def _alone(self, number: int) -> Any:
-        """The seed of a single row, in the form that the environment takes."""
-        return [number] if isinstance(self.vector.unwrapped, (SyncVectorEnv, AsyncVectorEnv)) else number
-
-    def _seeds_rows(self, numbers: list[int]) -> bool:
-        """Whether the environment takes a list of seeds, and a row's first observation hangs on its own seed alone."""
-        try:
-            first = _copied(self.vector.reset(seed=numbers)[0])  # type: ignore[arg-type]  # the question is whether it does
-            others = [numbers[0], *(number + 1 for number in numbers[1:])]
-            second = self.vector.reset(seed=others)[0]  # type: ignore[arg-type]  # likewise
-            return digest(_row(first, 0)) == digest(_row(second, 0))
-        except Exception:  # whatever an environment raises that takes one number
-            return False
 
     def _reset(self, seed: Any = None, **settings: Any) -> tuple[Any, Mapping[str, Any]]:
         result = self._call("reset", self.vector.reset, seed=seed, **settings)
@@ -101,39 +90,52 @@ class VectorRows:
             self.lengths[self.over] = -1  # this call is the reset
         self.lengths += 1
         given = np.array(actions) if self.actions is None else actions + self.first_action
-        result = self._call("step", self.vector.step, given)
+        obs, reward, terminated, truncated, infos = self._answer(given)
+        over = terminated | truncated
+        if over.any():
+            self.returns.note(infos, over)
+        discount = self._guard(discounts.of_rows, infos, over, self.over)
+        return RowStep(reward, terminated, truncated, discount, *self._following(obs, infos, over))
+
+    def _answer(self, actions: np.ndarray) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, Mapping[str, Any]]:
+        """What the environment answers to a step, checked."""
+        result = self._call("step", self.vector.step, actions)
         obs, reward, terminated, truncated, infos = self._guard(contract.step_result, result)
         if not isinstance(infos, Mapping):
             raise self._error(contract.info_fault(infos))
-        obs, reward = self._observations(obs), self._rewards(reward)
-        terminated, truncated = self._flags(terminated, "terminated"), self._flags(truncated, "truncated")
-        over = terminated | truncated
+        rows = len(self.over)
+        flags = (
+            self._guard(contract.as_flags, flag, name, rows)
+            for flag, name in ((terminated, "terminated"), (truncated, "truncated"))
+        )
+        return self._observations(obs), self._guard(contract.as_rewards, reward, rows), *flags, infos
+
+    def _following(self, obs: Any, infos: Mapping[str, Any], over: np.ndarray) -> tuple[Any, ...]:
+        """-> next_obs, obs, valid, next_mask and mask, as in `RowStep`, after the resets that this autoreset mode asks for."""
         ended = bool(over.any())
-        if ended:
-            self._record(infos, over)
         if self.mode == AutoresetMode.NEXT_STEP:
             # A row that was over spent this call on its reset: what it answers belongs to no action.
             valid, self.over = ~self.over, over
             next_mask = mask = self._guard(self._masks.read, infos, obs, over)
             if mask is not None and ended:
                 mask = mask | over[:, None]  # what is answered to an action after the end counts for nothing
-            return RowStep(obs, obs, reward, terminated, truncated, None if valid.all() else valid, next_mask, mask)
+            return obs, obs, None if valid.all() else valid, next_mask, mask
         if self.mode == AutoresetMode.SAME_STEP:
             mask = self._guard(self._masks.read, infos, obs, self.over)
             if not ended:
-                return RowStep(obs, obs, reward, terminated, truncated, None, mask, mask)
+                return obs, obs, None, mask, mask
             final = self._with_final(obs, infos, over)
             next_mask = self._guard(self._masks.final, mask, infos, final, over)
             self._begun(over)
-            return RowStep(final, obs, reward, terminated, truncated, None, next_mask, mask)
+            return final, obs, None, next_mask, mask
         next_mask = self._guard(self._masks.read, infos, obs, over)
         if not ended:
-            return RowStep(obs, obs, reward, terminated, truncated, None, next_mask, next_mask)
+            return obs, obs, None, next_mask, next_mask
         self._begun(over)
         fresh, infos = self._reset(options={"reset_mask": over.copy()})
         fresh = self._observations(fresh)
         mask = merged(over, self._guard(self._masks.read, infos, fresh, ~over), next_mask)
-        return RowStep(obs, fresh, reward, terminated, truncated, None, next_mask, mask)
+        return obs, fresh, None, next_mask, mask
 
     def _begun(self, rows: np.ndarray) -> None:
         """New episodes have begun in the rows where this is true."""
@@ -147,34 +149,6 @@ class VectorRows:
         except Misfit as misfit:
             value = _row(obs, misfit.row)
             raise self._error(f"it gave the observation {value!r}: {misfit}.", misfit.row) from None
-
-    def _rewards(self, reward: Any) -> np.ndarray:
-        array = contract.numbers_in(reward)
-        if array is None or array.shape != self.over.shape:
-            raise self._error(f"its rewards must be {len(self.over)} numbers, not {reward!r}.")
-        if not np.isfinite(array).all():
-            row = int(np.flatnonzero(~np.isfinite(array))[0])
-            raise self._error(f"it gave the reward {array[row]}; rewards must be finite numbers.", row)
-        return np.array(array, np.float64)
-
-    def _flags(self, flags: Any, name: str) -> np.ndarray:
-        array = contract.numbers_in(flags)
-        if array is None or array.shape != self.over.shape or not np.isin(array, (0, 1)).all():
-            raise self._error(f"{name} must be {len(self.over)} bools, not {flags!r}.")
-        return array.astype(np.bool_)
-
-    def _record(self, infos: Mapping[str, Any], over: np.ndarray) -> None:
-        """Keep the returns that info["episode"] gives at the ends of episodes."""
-        inside = infos.get("final_info")
-        for found in (infos, inside if isinstance(inside, Mapping) else {}):
-            episode = found.get("episode")
-            returns = contract.numbers_in(episode["r"]) if isinstance(episode, Mapping) and "r" in episode else None
-            if returns is None or returns.shape != over.shape:
-                continue
-            given = np.asarray(found.get("_episode", over), np.bool_)
-            for row in np.flatnonzero(over & given).tolist():
-                self.recorded[row // self.envs_per_seed].append(float(returns[row]))
-            return
 
     def _with_final(self, obs: Any, infos: Mapping[str, Any], over: np.ndarray) -> Any:
         """The observations with the true last ones put in where an episode is over."""
@@ -226,9 +200,7 @@ class VectorRows:
 
     def recorded_returns(self) -> np.ndarray | None:
         """The mean return of each seed's last episodes by info["episode"], float64 [N]; None where it was never given."""
-        if not any(self.recorded):
-            return None
-        return np.array([np.mean(returns) if returns else np.nan for returns in self.recorded])
+        return self.returns.means()
 
     def state_dict(self) -> dict[str, Any]:
         raise EnvError(f"{self.name} is a VectorEnv, which keeps its state to itself: it cannot be saved mid-episode.")
@@ -238,6 +210,49 @@ class VectorRows:
 
     def close(self) -> None:
         self.vector.close()
+
+
+class Returns:
+    """The returns that info["episode"] gave at the ends of each seed's last episodes (RecordEpisodeStatistics)."""
+
+    def __init__(self, seeds: int, envs_per_seed: int) -> None:
+        self.envs_per_seed = envs_per_seed
+        self.last: list[deque[float]] = [deque(maxlen=WINDOW) for _ in range(seeds)]
+
+    def note(self, infos: Mapping[str, Any], over: np.ndarray) -> None:
+        """Keep what a step's infos give in the rows that are over, bool [R]."""
+        inside = infos.get("final_info")
+        for found in (infos, inside if isinstance(inside, Mapping) else {}):
+            episode = found.get("episode")
+            returns = contract.numbers_in(episode["r"]) if isinstance(episode, Mapping) and "r" in episode else None
+            if returns is None or returns.shape != over.shape:
+                continue
+            given = np.asarray(found.get("_episode", over), np.bool_)
+            for row in np.flatnonzero(over & given).tolist():
+                self.last[row // self.envs_per_seed].append(float(returns[row]))
+            return
+
+    def means(self) -> np.ndarray | None:
+        """The mean of each seed, float64 [N]; None where none was ever given."""
+        if not any(self.last):
+            return None
+        return np.array([np.mean(returns) if returns else np.nan for returns in self.last])
+
+
+def _takes_list(vector: VectorEnv[Any, Any, Any]) -> bool:
+    """Whether a vector environment is one of Gymnasium's own, which take a list of seeds."""
+    return isinstance(vector.unwrapped, (SyncVectorEnv, AsyncVectorEnv))
+
+
+def _seeds_rows(vector: VectorEnv[Any, Any, Any], numbers: list[int]) -> bool:
+    """Whether a vector environment takes a list of seeds, and a row's first observation hangs on its own seed alone."""
+    try:
+        first = _copied(vector.reset(seed=numbers)[0])  # type: ignore[arg-type]  # the question is whether it does
+        others = [numbers[0], *(number + 1 for number in numbers[1:])]
+        second = vector.reset(seed=others)[0]  # type: ignore[arg-type]  # likewise
+        return digest(_row(first, 0)) == digest(_row(second, 0))
+    except Exception:  # whatever an environment raises that takes one number
+        return False
 
 
 def discrete(space: gym.Space[Any]) -> int | None:

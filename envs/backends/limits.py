@@ -6,7 +6,7 @@ from typing import Any
 
 import gymnasium as gym
 
-from envs.contract import layers
+from envs.backends.contract import layers
 
 # Attributes and settings by which environments that truncate themselves keep their limit (MiniGrid, older wrappers, ALE).
 ATTRIBUTES = ("max_episode_steps", "_max_episode_steps", "max_steps")

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv, VectorEnv
 
-from envs import masks
-from envs.contract import NUMERIC, Breach
+from envs.backends import masks
+from envs.backends.contract import NUMERIC, Breach
 from envs.errors import EnvError
 
 
 class VectorMasks:
-    """Reads the masks of R rows, each row by itself. What counts first is in `envs.masks`.
+    """Reads the masks of R rows, each row by itself. What counts first is in `envs.backends.masks`.
 
     Rows' `action_masks()` can be called in a SyncVectorEnv or AsyncVectorEnv. In same-step mode that is too late for an
     episode's last observation: unless infos["final_info"] or the observation has its mask, all actions count as allowed there.

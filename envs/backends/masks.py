@@ -13,7 +13,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from envs.contract import Breach, numbers_in
+from envs.backends.contract import Breach, numbers_in
 
 KEY = "action_mask"
 METHOD = "action_masks"

@@ -16,7 +16,7 @@ import gymnasium as gym
 import numpy as np
 import torch
 
-from envs.member import Member, digest
+from envs.backends.member import Member, digest
 
 EPISODES, STEPS = 2, 8  # how far each environment is played
 MOST_SECONDS = 1.0  # an environment that takes longer to make and play once is not played twice
@@ -73,7 +73,7 @@ def _trace(env: gym.Env[Any, Any]) -> list[Any]:
         for _ in range(STEPS):
             action = 0 if member.mask is None else int(member.mask.argmax())
             obs, *rest = member.step(action)
-            found.append((digest(obs), *rest))
+            found.append((digest(obs), *rest, member.discount))
             if rest[1] or rest[2]:
                 break
     return found

@@ -26,7 +26,9 @@ class Breach(ValueError):
     row: which row of a vector environment it was; None: all together.
     """
 
-    row: int | None = None
+    def __init__(self, message: str, row: int | None = None) -> None:
+        super().__init__(message)
+        self.row = row
 
 
 def reset_result(result: Any) -> tuple[Any, Mapping[str, Any]]:
@@ -75,6 +77,25 @@ def as_reward(value: Any) -> float:
     if not -1e300 < number < 1e300:
         raise Breach(f"it gave the reward {value!r}; rewards must be finite numbers, one a step.")
     return number
+
+
+def as_rewards(reward: Any, rows: int) -> np.ndarray:
+    """The rewards of `rows` environments as float64 [R] of one's own. Raises Breach for what are not finite numbers."""
+    array = numbers_in(reward)
+    if array is None or array.shape != (rows,):
+        raise Breach(f"its rewards must be {rows} numbers, not {reward!r}.")
+    if not np.isfinite(array).all():
+        row = int(np.flatnonzero(~np.isfinite(array))[0])
+        raise Breach(f"it gave the reward {array[row]}; rewards must be finite numbers.", row)
+    return np.array(array, np.float64)
+
+
+def as_flags(flags: Any, name: str, rows: int) -> np.ndarray:
+    """`terminated` or `truncated` of `rows` environments as bool [R]. Raises Breach for anything else than 0 and 1."""
+    array = numbers_in(flags)
+    if array is None or array.shape != (rows,) or not np.isin(array, (0, 1)).all():
+        raise Breach(f"{name} must be {rows} bools, not {flags!r}.")
+    return array.astype(np.bool_)
 
 
 def recorded_return(episode: Any) -> float | None:

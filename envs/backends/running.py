@@ -12,7 +12,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from envs.contract import NUMERIC, layers
+from envs.backends.contract import NUMERIC, layers
 
 NAMES = ("mean", "var", "count")
 SWITCHES = ("update_running_mean", "_update_running_mean")

@@ -1,0 +1,143 @@
+"""The finite model of an environment, read from it and proved to be how it behaves.
+
+Gymnasium's toy-text environments carry their whole model: `P[s][a]` is a list of (probability, next state, reward,
+terminated), `initial_state_distrib` the distribution of starts. `read` turns this into arrays, then drives the real
+environment and compares: with the same random numbers every step must come out the same, to the bit. Only then may a
+compiled loop stand in for the environment. Whatever differs is refused with a sentence.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.envs.toy_text.cliffwalking import CliffWalkingEnv
+from gymnasium.envs.toy_text.frozen_lake import FrozenLakeEnv
+from gymnasium.envs.toy_text.taxi import TaxiEnv
+from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker, RecordEpisodeStatistics, TimeLimit
+
+from envs.errors import EnvError
+from envs.model.model import Model, NotATable
+from envs.model.proof import proved
+from supervised.validate import instance
+
+HARMLESS = (TimeLimit, OrderEnforcing, PassiveEnvChecker, RecordEpisodeStatistics)
+
+
+def read(env: gym.Env[Any, Any]) -> Model:
+    """The finite model of `env`, which is driven (and so disturbed) to prove it.
+
+    Raises NotATable, with the reason, when there is no model or the environment does not behave like it; EnvError for a
+    FrozenLake map without start or goal.
+    """
+    base = instance(env, "env", gym.Env, "a gymnasium.Env").unwrapped
+    name = env.spec.id if env.spec is not None else type(base).__name__
+    if isinstance(base, FrozenLakeEnv):
+        _check_map(base, name)
+    limit = _limit_of(env)
+    if getattr(base, "fickle_passenger", False):
+        raise NotATable(
+            f"{name}: with fickle_passenger the passenger's mind is hidden state, so P is not the whole model."
+        )
+    if not hasattr(base, "P") or not hasattr(base, "initial_state_distrib"):
+        raise NotATable(f"{name} has no model: it lacks P or initial_state_distrib.")
+    if not isinstance(base.observation_space, gym.spaces.Discrete) or not isinstance(
+        base.action_space, gym.spaces.Discrete
+    ):
+        raise NotATable(f"{name} has P, but its observations or actions are not Discrete.")
+    if callable(getattr(base, "action_masks", None)):
+        raise NotATable(f"{name} has P, but which actions it allows, by action_masks(), is not part of it.")
+    if base.action_space.start != 0 or base.observation_space.start != 0:
+        raise NotATable(f"{name} has P, but its states or actions do not count from 0.")
+    model = _arrays(base, name, limit)
+    return proved(base, model)
+
+
+def _check_map(base: FrozenLakeEnv, name: str) -> None:
+    """Raise an EnvError for a map on which nobody can begin or win: Gymnasium itself would only divide by zero."""
+    letters = np.asarray(base.desc).astype(str)
+    for letter, what in (("S", "start"), ("G", "goal")):
+        if not (letters == letter).any():
+            raise EnvError(f"{name}: the map {[''.join(row) for row in letters]} has no {what} ({letter}).")
+
+
+def _limit_of(env: gym.Env[Any, Any]) -> int | None:
+    """The time limit of the wrappers around `env`; refuses wrappers that may change what a learner sees."""
+    limits = []
+    while isinstance(env, gym.Wrapper):
+        if type(env) not in HARMLESS:
+            raise NotATable(f"The wrapper {type(env).__name__} may change observations, rewards, actions or endings.")
+        if isinstance(env, TimeLimit):
+            limits.append(int(env._max_episode_steps))
+        env = env.env
+    return min(limits) if limits else None
+
+
+def _arrays(base: Any, name: str, limit: int | None) -> Model:
+    states, actions = int(base.observation_space.n), int(base.action_space.n)
+    try:
+        rows = [[list(base.P[s][a]) for a in range(actions)] for s in range(states)]
+        outcomes = np.array([[len(outcome) for outcome in row] for row in rows], np.int64)
+        shape = (states, actions, int(outcomes.max()))
+        probability, reward = np.zeros(shape), np.zeros(shape)
+        next_state, terminated = np.zeros(shape, np.int64), np.zeros(shape, np.bool_)
+        for s, row in enumerate(rows):
+            for a, outcome in enumerate(row):
+                k = len(outcome)
+                probability[s, a, :k] = [float(o[0]) for o in outcome]
+                next_state[s, a, :k] = [int(o[1]) for o in outcome]
+                reward[s, a, :k] = [float(o[2]) for o in outcome]
+                terminated[s, a, :k] = [bool(o[3]) for o in outcome]
+        start = np.array(base.initial_state_distrib, dtype=np.float64).ravel()
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise NotATable(
+            f"{name} has P, but not in Gymnasium's form (probability, next state, reward, terminated)."
+        ) from error
+    sums = probability.sum(-1)
+    if (
+        start.shape != (states,)
+        or not np.isclose(start.sum(), 1)
+        or not np.allclose(sums, 1)
+        or (probability < 0).any()
+    ):
+        raise NotATable(f"{name} has P, but its probabilities do not sum to 1 in every state and action.")
+    if (next_state < 0).any() or (next_state >= states).any() or not np.isfinite(reward).all():
+        raise NotATable(f"{name} has P, but with a next state outside 0..{states - 1} or a reward that is not finite.")
+    desc, success = _map_and_goal(base, next_state, terminated)
+    mask = _mask(base, name, states, actions)
+    return Model(name, probability, outcomes, next_state, reward, terminated, start, limit, success, desc, mask=mask)
+
+
+def _mask(base: Any, name: str, states: int, actions: int) -> np.ndarray | None:
+    """Which actions the environment says are allowed in each state, by its `action_mask(state)`; None: it has no such method.
+
+    Where it allows nothing, all actions count as allowed: nothing is done there.
+    """
+    if not callable(getattr(base, "action_mask", None)):
+        return None
+    try:
+        mask = np.array([np.asarray(base.action_mask(s)) for s in range(states)]) != 0
+    except Exception as error:  # whatever a user's method may raise
+        raise NotATable(f"{name} has P, but its action_mask(state) raises {type(error).__name__}: {error}") from error
+    if mask.shape != (states, actions):
+        raise NotATable(f"{name} has P, but its action_mask(state) does not give {actions} entries.")
+    mask |= ~mask.any(-1, keepdims=True)
+    return None if mask.all() else mask
+
+
+def _map_and_goal(
+    base: Any, next_state: np.ndarray, terminated: np.ndarray
+) -> tuple[tuple[str, ...] | None, np.ndarray | None]:
+    """The map as rows of letters, and which outcomes reach the goal, for the environments whose goal is known."""
+    if type(base) is FrozenLakeEnv:
+        desc = tuple("".join(letter.decode() for letter in row) for row in np.asarray(base.desc).tolist())
+        goal = np.array([letter == "G" for row in desc for letter in row])
+        return desc, terminated & goal[next_state]
+    if type(base) is CliffWalkingEnv:
+        rows = [["S" if s == 36 else "F" for s in range(r * 12, r * 12 + 12)] for r in range(4)]
+        for column in range(1, 11):
+            rows[3][column] = "H"
+        rows[3][11] = "G"
+        return tuple("".join(row) for row in rows), terminated
+    return None, terminated if type(base) is TaxiEnv else None

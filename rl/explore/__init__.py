@@ -1,0 +1,70 @@
+"""Ways to choose actions, one idea in three forms: `configs` describe them, `scalar` rules run in the tabular loops, plain or
+compiled (where an environment forbids actions those of `masked`), and `batched` ones take arrays [N, E, A].
+
+configs know none of the others, the scalar rules know configs, the batched ones all. It may import `rl.core.jit`.
+"""
+
+from rl.explore.batched import boltzmann, by_rule, check_some, choose_each, chosen, epsilon_greedy, greedy, noisy_greedy
+from rl.explore.configs import (
+    BOLTZMANN,
+    EPSILON_GREEDY,
+    NOISE,
+    RULES,
+    TIES,
+    UCB,
+    UPPER_BOUND,
+    Boltzmann,
+    DecayingNoise,
+    EpsilonGreedy,
+    Explore,
+    Greedy,
+    TableExplore,
+)
+from rl.explore.scalar import (
+    boltzmann_action,
+    choose,
+    epsilon_greedy_action,
+    expected,
+    forbidden,
+    greedy_action,
+    highest,
+    noisy_action,
+    random_action,
+    upper_bound,
+    upper_bound_action,
+)
+
+__all__ = [
+    "BOLTZMANN",
+    "EPSILON_GREEDY",
+    "NOISE",
+    "RULES",
+    "TIES",
+    "UCB",
+    "UPPER_BOUND",
+    "Boltzmann",
+    "DecayingNoise",
+    "EpsilonGreedy",
+    "Explore",
+    "Greedy",
+    "TableExplore",
+    "boltzmann",
+    "boltzmann_action",
+    "by_rule",
+    "check_some",
+    "choose",
+    "choose_each",
+    "chosen",
+    "epsilon_greedy",
+    "epsilon_greedy_action",
+    "expected",
+    "forbidden",
+    "greedy",
+    "greedy_action",
+    "highest",
+    "noisy_action",
+    "noisy_greedy",
+    "random_action",
+    "upper_bound",
+    "upper_bound_action",
+]

@@ -1,0 +1,159 @@
+"""The rules over arrays: q [N, E, A] -> actions int64 [N, E], on the CPU, where environments are.
+
+One number is drawn for each of the N * E environments: never one for a whole batch. Given the same generator, a scalar rule
+makes the same choice.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rl.core import jit
+from rl.explore.configs import BOLTZMANN, EPSILON_GREEDY, NOISE
+from rl.explore.masked import RULES
+from rl.explore.scalar import boltzmann_action, epsilon_greedy_action
+from supervised.streams import Streams
+from supervised.validate import explained, flag, integer, number
+
+
+@explained("tensors q [N, E, A], streams of N seeds or None and mask bool [N, E, A] or None")
+def greedy(q: Tensor, streams: Streams | None = None, mask: Tensor | None = None) -> Tensor:
+    """The best allowed action; ties are broken at random with `streams`, else the first is taken."""
+    values, _ = _allowed(q, mask)
+    if streams is None:
+        return torch.from_numpy(values.argmax(-1))
+    return _pick(values == values.max(-1, keepdims=True), _uniform(values, streams))
+
+
+@explained("tensors q [N, E, A], epsilon in [0, 1] or [N, E], streams of N seeds and mask bool [N, E, A] or None")
+def epsilon_greedy(
+    q: Tensor, epsilon: float | Tensor, streams: Streams, mask: Tensor | None = None, random_ties: bool = True
+) -> Tensor:
+    """A random allowed action with probability epsilon, else the best; drawn for each environment by itself.
+
+    q [N, E, A]; epsilon a number or [N, E]; mask bool [N, E, A] -> int64 [N, E].
+    """
+    level: Any = _each(epsilon) if np.ndim(epsilon) else number(epsilon, "epsilon", 0.0, 1.0)
+    random_ties = flag(random_ties, "random_ties")
+    values, allowed = _allowed(q, mask)
+    u = _uniform(values, streams)
+    explore = u < level
+    if random_ties:
+        candidates = values == values.max(-1, keepdims=True)
+    else:
+        candidates = np.arange(values.shape[-1]) == values.argmax(-1)[..., None]
+    rank = np.empty_like(u)
+    np.divide(u, level, out=rank, where=explore)
+    np.divide(u - level, 1.0 - np.asarray(level), out=rank, where=~explore)
+    if explore.any():
+        anything = np.ones_like(candidates) if allowed is None else allowed
+        candidates[explore] = anything[explore]
+    return _pick(candidates, rank)
+
+
+@explained("tensors q [N, E, A], temperature above 0 or [N, E], streams of N seeds and mask bool [N, E, A] or None")
+def boltzmann(q: Tensor, temperature: float | Tensor, streams: Streams, mask: Tensor | None = None) -> Tensor:
+    """Action a with probability proportional to exp(q_a / temperature). Sutton and Barto (2018), section 13.1.
+
+    q [N, E, A]; temperature a number or [N, E]; mask bool [N, E, A] -> int64 [N, E].
+    """
+    several = np.ndim(temperature) > 0
+    level: Any = _each(temperature)[..., None] if several else number(temperature, "temperature", 0.0, above=True)
+    values, _ = _allowed(q, mask)
+    weight = np.exp((values - values.max(-1, keepdims=True)).astype(np.float64) / level)
+    reached = weight.cumsum(-1)
+    u = _uniform(values, streams)[..., None] * reached[..., -1:]
+    # reached may end a rounding error below u: then the last action that has any weight is meant.
+    last = values.shape[-1] - 1 - (weight > 0)[..., ::-1].argmax(-1)
+    return torch.from_numpy(np.minimum((reached <= u).sum(-1), last))
+
+
+@explained("tensors q [N, E, A], scale or [N, E], streams of N seeds and mask bool [N, E, A] or None")
+def noisy_greedy(q: Tensor, scale: float | Tensor, streams: Streams, mask: Tensor | None = None) -> Tensor:
+    """argmax_a q_a + scale * n_a with standard normal n_a: the lectures' decaying noise. q [N, E, A] -> int64 [N, E]."""
+    factor = _each(scale)[..., None] if np.ndim(scale) else number(scale, "scale", 0.0)
+    values, _ = _allowed(q, mask)
+    return torch.from_numpy((values + factor * streams.normal(*values.shape[1:]).numpy()).argmax(-1))
+
+
+def choose_each(q: Any, kind: int, level: Any, random_ties: bool, u: Any, actions: Any, mask: Any = None) -> None:
+    """The scalar rules in each row of q and mask [R, A], with level and u [R] -> actions int64 [R]."""
+    for r in range(q.shape[0]):
+        if kind == BOLTZMANN:
+            actions[r] = boltzmann_action(q, r, level[r], u[r], mask)
+        else:
+            actions[r] = epsilon_greedy_action(q, r, level[r], u[r], random_ties, mask)
+
+
+@explained(
+    "a kind of rule, tensors q [N, E, A], level float64 [N, E], streams of N seeds and mask bool [N, E, A] or None"
+)
+def by_rule(kind: int, q: Tensor, level: Tensor, streams: Streams, mask: Tensor | None, random_ties: bool) -> Tensor:
+    """An action by the rule `kind`, whose epsilon, temperature or scale is `level` float64 [N, E]; compiled where it can be."""
+    kind, random_ties = integer(kind, "kind", 0, NOISE), flag(random_ties, "random_ties")
+    _, allowed = _allowed(q, mask)
+    values, levels = q.detach().cpu().numpy(), level.numpy()
+    return torch.from_numpy(chosen(kind, values, levels, streams, allowed, random_ties))
+
+
+def chosen(
+    kind: int, q: np.ndarray, level: np.ndarray, streams: Streams, allowed: np.ndarray | None, random_ties: bool
+) -> np.ndarray:
+    """`by_rule` over arrays: q [N, E, A], level float64 [N, E], allowed bool [N, E, A] or None -> int64 [N, E]."""
+    # With masks the same arithmetic, so that a seed without forbidden actions is not changed by one beside it that has some.
+    parts = {} if allowed is None else RULES
+    fast = jit.compiled(choose_each, **parts) if kind != NOISE else None
+    if fast is None:
+        rule: Any = {EPSILON_GREEDY: epsilon_greedy, BOLTZMANN: boltzmann, NOISE: noisy_greedy}[kind]
+        mask = None if allowed is None else torch.from_numpy(allowed)
+        ties = {"random_ties": random_ties} if kind == EPSILON_GREEDY else {}
+        found: np.ndarray = rule(torch.from_numpy(q), torch.from_numpy(level), streams, mask, **ties).numpy()
+        return found
+    n, e, a = q.shape
+    barred: tuple[np.ndarray, ...] = ()
+    if allowed is not None:
+        check_some(allowed)
+        barred = (np.where(allowed, 0.0, -np.inf).astype(q.dtype).reshape(-1, a),)
+    actions = np.empty((n, e), np.int64)
+    u = streams.random((e,)).reshape(-1)
+    fast(q.reshape(-1, a), kind, level.reshape(-1), random_ties, u, actions.reshape(-1), *barred)
+    return actions
+
+
+def _each(level: Any) -> np.ndarray:
+    """Epsilons, temperatures or scales [N, E] as float64."""
+    return np.asarray(level.detach().cpu() if isinstance(level, Tensor) else level, np.float64)
+
+
+def _uniform(values: np.ndarray, streams: Streams) -> np.ndarray:
+    numbers: np.ndarray = streams.uniform(*values.shape[1:-1]).numpy()
+    return numbers
+
+
+def _allowed(q: Tensor, mask: Tensor | None) -> tuple[np.ndarray, np.ndarray | None]:
+    """q with -infinity where an action is not allowed, and which are (None: all)."""
+    values: np.ndarray = q.detach().cpu().numpy()
+    if mask is None:
+        return values, None
+    allowed: np.ndarray = mask.cpu().numpy()
+    check_some(allowed)
+    return np.where(allowed, values, -np.inf), allowed
+
+
+def check_some(allowed: np.ndarray | None) -> None:
+    """Raise ValueError, naming the place, where a mask [..., A] allows no action; None allows all."""
+    if allowed is not None and not allowed.any(-1).all():
+        place = np.argwhere(~allowed.any(-1))[0].tolist()
+        raise ValueError(f"The action mask at {place} allows no action; at least one must be allowed.")
+
+
+def _pick(candidates: np.ndarray, u: np.ndarray) -> Tensor:
+    """The candidate [..., A] whose rank among the true ones u [...] in [0, 1) names."""
+    reached = candidates.cumsum(-1)
+    count = reached[..., -1]
+    rank = np.minimum((u * count).astype(np.int64), count - 1)
+    return torch.from_numpy((reached > rank[..., None]).argmax(-1))

@@ -1,0 +1,100 @@
+"""Descriptions of ways to choose actions: frozen, checked, and known to checkpoints by name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from supervised.schedules import Inverse, Linear, Schedule, as_schedule, setting
+from supervised.validate import choice, store
+
+EPSILON_GREEDY, BOLTZMANN, NOISE, UPPER_BOUND = 0, 1, 2, 3
+TIES = ("random", "first")
+
+
+@dataclass(frozen=True)
+class EpsilonGreedy:
+    """A random action with probability epsilon, else the best one. ties: "random" or "first"."""
+
+    epsilon: float | Schedule = field(default_factory=lambda: Linear(1.0, 0.05))
+    ties: str = "random"
+    kind: ClassVar[int] = EPSILON_GREEDY
+
+    def __post_init__(self) -> None:
+        store(self, setting, "epsilon", low=0.0, high=1.0, units=("steps", "episodes"))
+        store(self, choice, "ties", known=TIES)
+
+    @property
+    def level(self) -> Schedule:
+        return as_schedule(self.epsilon)
+
+
+@dataclass(frozen=True)
+class Greedy:
+    """Always the best action. ties: "random" or "first"."""
+
+    ties: str = "random"
+    kind: ClassVar[int] = EPSILON_GREEDY
+
+    def __post_init__(self) -> None:
+        store(self, choice, "ties", known=TIES)
+
+    @property
+    def level(self) -> Schedule:
+        return as_schedule(0.0)
+
+
+@dataclass(frozen=True)
+class Boltzmann:
+    """Action a with probability proportional to exp(Q(s, a) / temperature)."""
+
+    temperature: float | Schedule = 1.0
+    ties: ClassVar[str] = "random"
+    kind: ClassVar[int] = BOLTZMANN
+
+    def __post_init__(self) -> None:
+        store(self, setting, "temperature", low=1e-12, units=("steps", "episodes"))
+
+    @property
+    def level(self) -> Schedule:
+        return as_schedule(self.temperature)
+
+
+@dataclass(frozen=True)
+class DecayingNoise:
+    """The best action after adding scale * standard normal noise to Q: the lectures' randn / (episode + 1)."""
+
+    scale: float | Schedule = field(default_factory=lambda: Inverse(1.0, unit="episodes"))
+    ties: ClassVar[str] = "first"
+    kind: ClassVar[int] = NOISE
+
+    def __post_init__(self) -> None:
+        store(self, setting, "scale", low=0.0, units=("steps", "episodes"))
+
+    @property
+    def level(self) -> Schedule:
+        return as_schedule(self.scale)
+
+
+@dataclass(frozen=True)
+class UCB:
+    """The highest Q(s, a) + scale * sqrt(ln N(s) / N(s, a)), N being how often a pair was tried; what never was comes first.
+
+    Auer, Cesa-Bianchi and Fischer (2002), UCB1; Sutton and Barto (2018), equation 2.10. For tables alone, which count visits.
+    """
+
+    scale: float | Schedule = 1.0
+    ties: ClassVar[str] = "random"
+    kind: ClassVar[int] = UPPER_BOUND
+
+    def __post_init__(self) -> None:
+        store(self, setting, "scale", low=0.0, units=("steps", "episodes"))
+
+    @property
+    def level(self) -> Schedule:
+        return as_schedule(self.scale)
+
+
+Explore = EpsilonGreedy | Greedy | Boltzmann | DecayingNoise
+TableExplore = Explore | UCB
+RULES: tuple[type, ...] = (EpsilonGreedy, Greedy, Boltzmann, DecayingNoise, UCB)
