@@ -189,11 +189,6 @@ class DeepAgent(Shown):
             batch = batch._replace(next_mask=self.allowed(batch.next_obs, tensors_of(batch.next_mask)))
         return self.learner.learn(self.arrays.batch(batch, self.actions), given, measured)
 
-    @property
-    def updates(self) -> int:
-        """How many updates were made."""
-        return self.learner.updates
-
     def look(self) -> None:
         """Raise NotFinite if an update since the last look was left out. On the CPU `update` itself has told of it."""
         self.learner.look()

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from rl.core.observations import Part
 from rl.core.policy import NetworkPolicy
+from rl.deep.learner import Learner
 from supervised import Stack
 
 
@@ -25,6 +26,12 @@ class Shown:
     online: Stack
     device: torch.device
     reward_scale: float
+    learner: Learner
+
+    @property
+    def updates(self) -> int:
+        """How many updates were made."""
+        return self.learner.updates
 
     def q(self, obs: Any) -> Tensor:
         """[N, B, *O] -> [N, B, A]."""

@@ -19,6 +19,7 @@ from rl.core.spaces import StateIndex, actions_of
 from rl.core.types import Batch, Decision, State, Update, check_parts
 from rl.explore import BOLTZMANN, EPSILON_GREEDY, EpsilonGreedy, TableExplore, masked
 from rl.explore.masked import as_mask, check_allowed
+from rl.tabular.batches import check, masks_of, states_of
 from supervised.device import cpu_only
 from supervised.schedules import STEPS, VISITS, Curve, Inverse, Linear, Schedule, as_schedule, setting, value_at
 from supervised.streams import generator
@@ -210,7 +211,7 @@ class TableAgent:
         A table remembers nothing: neither state nor episode_start is read. Raises ValueError for indices outside 0..S-1 or
         another shape.
         """
-        states = self._states(obs)
+        states = states_of(obs, len(self.seeds), self.index.size)
         return torch.from_numpy(np.take_along_axis(self.table, states[..., None], axis=1))
 
     @property
@@ -276,11 +277,6 @@ class TableAgent:
         allowed = None if self.allowed is None else self.allowed[k].astype(np.uint8)
         return TablePolicy(self.tables["q"][k], *spaces, **settings, allowed=allowed)
 
-    def greedy(self) -> np.ndarray:
-        """The best allowed action of every state, int64 [N, S]; of several, the first."""
-        best: np.ndarray = self.table.argmax(-1)
-        return best
-
     @explained("an rl.Batch of [N, B] with state indices for observations")
     def update(self, batch: Batch) -> Update:
         """Learn from a batch of transitions [N, B], one after another; obs and next_obs are state indices.
@@ -302,15 +298,16 @@ class TableAgent:
             raise ValueError(f"{name_of(description)} knows no weights.")
         if batch.weight is not None and (batch.weight.shape != batch.action.shape or not batch.weight.isfinite().all()):
             raise ArgumentError(f"A batch's weight is finite {list(batch.action.shape)}, not {kind_of(batch.weight)}.")
-        states, next_states = map(self._states, (batch.obs, batch.obs if batch.next_obs is None else batch.next_obs))
+        given = batch.obs, batch.obs if batch.next_obs is None else batch.next_obs
+        states, next_states = (states_of(obs, len(self.seeds), self.index.size) for obs in given)
         schedules = (description.step_size, description.explore.level, description.gamma)
         rate, level, discounting = (as_schedule(s).curve(100_000) for s in schedules)
         errors = torch.zeros(states.shape, dtype=torch.float64)
         reward, discount = batch.reward.double().cpu().numpy(), batch.discount.double().cpu().numpy()
         action = batch.action.cpu().numpy()
-        self._check(states, action, reward, discount, next_states)
+        check(states, action, reward, discount, next_states, self.actions)
         rule, mask, constants = description.rule, self.mask, description.constants()
-        masks = None if batch.next_mask is None else self._masks(batch.next_mask, discount)
+        masks = None if batch.next_mask is None else masks_of(batch.next_mask, discount, self.actions)
         if masks is not None:
             mask = self.allow()
         own = self.tables
@@ -340,28 +337,6 @@ class TableAgent:
             self.updates += 1
         return Update({"train/td_error": errors.abs().mean(1)}, errors)
 
-    def _check(self, states: Any, action: Any, reward: Any, discount: Any, next_states: Any) -> None:
-        """Raise ValueError for a batch whose numbers are not what they must be, before anything is learned."""
-        parts = {"action": action, "reward": reward, "discount": discount, "next_obs": next_states}
-        for name, part in parts.items():
-            if part.shape != states.shape:
-                raise ValueError(f"A batch's {name} is {list(states.shape)}, as its obs, not {list(part.shape)}.")
-        if action.dtype.kind not in "iu" or (action.size and not 0 <= action.min() <= action.max() < self.actions):
-            raise ValueError(f"A batch's actions are whole numbers from 0 to {self.actions - 1}.")
-        if not np.isfinite(reward).all() or not ((discount >= 0) & (discount <= 1)).all():
-            raise ValueError("A batch's rewards are finite numbers, its discounts lie in [0, 1].")
-
-    def _masks(self, mask: Tensor, discount: np.ndarray) -> np.ndarray:
-        """A batch's masks bool [N, B, A]; after a termination every action counts as allowed."""
-        shape = (*discount.shape, self.actions)
-        if mask.dtype != torch.bool or mask.shape != shape:
-            raise ValueError(f"A batch's next_mask is bool {list(shape)}, not {mask.dtype} {list(mask.shape)}.")
-        allowed: np.ndarray = mask.cpu().numpy() | (discount == 0)[..., None]
-        if not allowed.any(-1).all():
-            place = np.argwhere(~allowed.any(-1))[0].tolist()
-            raise ValueError(f"A batch's next_mask at {place} allows no action; at least one must be allowed.")
-        return allowed
-
     def state_dict(self) -> dict[str, Any]:
         drawn = [dict(rng.bit_generator.state) for rng in self.generators]
         masks = {} if self.allowed is None else {"allowed": self.allowed.astype(np.uint8)}
@@ -390,17 +365,6 @@ class TableAgent:
         self.updates = int(state["updates"][0]) if "updates" in state else 0
         for rng, saved in zip(self.generators, state.get("generators", ()), strict=False):
             rng.bit_generator.state = saved
-
-    def _states(self, obs: Any) -> np.ndarray:
-        states = np.asarray(obs.cpu() if isinstance(obs, Tensor) else obs)
-        if states.ndim != 2 or states.shape[0] != len(self.seeds) or states.dtype.kind not in "iu":
-            raise ValueError(
-                f"A table takes state indices, whole numbers [N, B] with N = {len(self.seeds)} seeds, not"
-                f" {states.dtype} {list(states.shape)}."
-            )
-        if states.size and not (states.min() >= 0 and states.max() < self.index.size):
-            raise ValueError(f"State indices lie in 0..{self.index.size - 1}; got {states.min()} to {states.max()}.")
-        return states.astype(np.int64)
 
 
 def memory_of(description: Tabular, arrays: dict[str, Any]) -> Any:

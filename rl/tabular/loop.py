@@ -61,18 +61,7 @@ class Online:
                 f" the {MOST_BYTES / 1e9:.0f} GB that are allowed. Take fewer seeds or environments, or a one-step rule."
             )
         self.trail = {name: np.full((n, e, *part.shape), part) for name, part in trail.items()}
-        self.actor = Actor(
-            state=apart(n, e, np.int64),
-            action=apart(n, e, np.int64),
-            chosen=apart(n, e, np.int64),
-            total=apart(n, e, np.float64),
-            length=apart(n, e, np.int64),
-            episodes=apart(n, e, np.int64),
-            returns=apart(n, WINDOW, np.float64),
-            lengths=apart(n, WINDOW, np.int64),
-            counters=apart(n, 2, np.int64),
-            error=apart(n, 1, np.float64),
-        )
+        self.actor = actors(n, e)
         self.begun = False
         self.last_log = 0
         self.rows: Rows | None = None  # the environments; None: a model
@@ -237,6 +226,22 @@ class Online:
         table = memory_of(self.agent.description, {**arrays, **constants})
         rules = self.rules._replace(rates=wrap(self.rules.rates), mask=arrays.get("mask"))
         return table, rules, Actor(*(wrap(array[k]) for array in self.actor)), self.streams.generators[k]
+
+
+def actors(n: int, e: int) -> Actor:
+    """Where N seeds are in E environments each, before the first step."""
+    return Actor(
+        state=apart(n, e, np.int64),
+        action=apart(n, e, np.int64),
+        chosen=apart(n, e, np.int64),
+        total=apart(n, e, np.float64),
+        length=apart(n, e, np.int64),
+        episodes=apart(n, e, np.int64),
+        returns=apart(n, WINDOW, np.float64),
+        lengths=apart(n, WINDOW, np.int64),
+        counters=apart(n, 2, np.int64),
+        error=apart(n, 1, np.float64),
+    )
 
 
 def rules_of(description: Tabular, horizon_steps: int) -> Rules:

@@ -30,7 +30,7 @@ def _play_table(
     index = StateIndex(agent.index.space, where.name)
     with environments(where, agent.seeds, 1, running, index, only=k) as (member,):
         limit = found.look(k, member.env, step_limit)
-        greedy, q = agent.greedy()[k].tolist(), agent.tables["q"][k]
+        greedy, q = agent.table[k].argmax(-1).tolist(), agent.tables["q"][k]
         for i in range(found.returns.shape[1]):
             s = member.reset()
             over = False

@@ -69,3 +69,11 @@ def renew(total: Any, least: Any, highest: Any, leaf: Any, error: Any, alpha: fl
             priority = math.pow(abs(error[k, b]) + smallest, alpha)
             highest[k] = max(highest[k], priority)
             put(total, least, k, leaf[k, b], priority)
+
+
+def fill(total: Any, least: Any, values: Any) -> None:
+    """Put values [N, leaves] that are above 0 into empty trees."""
+    for k in range(values.shape[0]):
+        for leaf in range(values.shape[1]):
+            if values[k, leaf] > 0.0:
+                put(total, least, k, leaf, values[k, leaf])

@@ -1,0 +1,125 @@
+"""What a replay holds as the arrays of a checkpoint, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from rl.deep.replay import sum_tree
+from rl.deep.replay.ring_buffer import NO_STEP
+from rl.deep.replay.storage import Ring
+
+ONE = np.float32(1.0).view(np.int32)  # its bits
+COUNTERS = ("newest", "since", "fresh", "head", "tail")
+
+
+def state_of(replay: Ring) -> dict[str, Any]:
+    """All that was entered, arrays [N, E * used, ...]: only the entries that hold something."""
+    lanes, used = replay.n * replay.envs, min(replay.length, int(replay.newest.max()) + 1)
+
+    def part(array: np.ndarray) -> np.ndarray:
+        rows = array[: lanes * replay.length].reshape(lanes, replay.length, *array.shape[1:])[:, :used]
+        return np.ascontiguousarray(rows.reshape(replay.n, replay.envs, used, *array.shape[1:]))
+
+    stores = {"action": replay.action, "reward": replay.reward, "kind": replay.kind, "starts": replay.starts}
+    stores["forbidden"] = np.zeros((len(replay.kind), 0), np.bool_) if replay.masks is None else ~replay.masks
+    stores["discount"] = np.zeros((len(replay.kind), 0), np.int32)
+    if replay.discounts is not None:
+        stores["discount"] = (replay.discounts.view(np.int32) ^ ONE)[:, None]
+    counters = {name: getattr(replay, name).reshape(replay.n, replay.envs) for name in COUNTERS}
+    state: dict[str, Any] = {name: part(array) for name, array in stores.items()} | counters
+    state["obs"] = {name: part(array) for name, array in replay.obs.items()}
+    if replay.memory:
+        state["memory"] = {name: part(array) for name, array in replay.memory.items()}
+    if replay.alpha is not None:
+        leaves_ = replay.total[:, replay.total.shape[1] // 2 :][:, : replay.envs * replay.length]
+        state["priority"] = np.ascontiguousarray(leaves_.reshape(replay.n, replay.envs, replay.length)[:, :, :used])
+        state["highest"] = replay.highest
+    return state
+
+
+def put_back(replay: Ring, state: Mapping[str, Any]) -> None:
+    """Put back what `state_dict` gave. Raises ValueError for what does not fit, or contradicts itself."""
+    lanes = replay.n * replay.envs
+    used = state["kind"].shape[2]
+
+    def enter(name: str, array: np.ndarray, saved: np.ndarray) -> None:
+        shape = (replay.n, replay.envs, used, *array.shape[1:])
+        if saved.shape != shape or saved.dtype != array.dtype or used > replay.length:
+            raise ValueError(
+                f"The saved {name!r} of the replay is {saved.dtype} {list(saved.shape)}, not {list(shape)}."
+            )
+        rows = array[: lanes * replay.length].reshape(lanes, replay.length, *array.shape[1:])
+        rows[:, :used] = saved.reshape(lanes, used, *array.shape[1:])
+
+    if state["obs"].keys() != replay.obs.keys():
+        raise ValueError("The saved replay holds other parts of observations.")
+    _check_counters(replay, state)
+    for kept, given in ((replay.obs, state["obs"]), (replay.memory, state.get("memory", {}))):
+        for name, array in kept.items():
+            enter(name, array, given[name])
+    for name in ("action", "reward", "kind", "starts"):
+        enter(name, getattr(replay, name), state[name])
+    _put_back_masks(replay, state, enter)
+    _put_back_discounts(replay, state, enter)
+    for name in COUNTERS:
+        getattr(replay, name)[:] = state[name].reshape(-1)
+    _check_starts(replay)
+    if replay.alpha is not None:
+        values = np.zeros((replay.n, replay.envs, replay.length))
+        values[:, :, :used] = state["priority"]
+        if not (np.isfinite(values).all() and (values >= 0).all() and np.isfinite(state["highest"]).all()):
+            raise ValueError("The priorities of the saved replay are damaged.")
+        replay.total[:], replay.least[:] = 0.0, sum_tree.NOTHING  # what was there before
+        replay.fill(replay.total, replay.least, values.reshape(replay.n, -1))
+        replay.highest[:] = state["highest"]
+
+
+def _check_counters(replay: Ring, state: Mapping[str, Any]) -> None:
+    """Raise ValueError for counters of other seeds, or that contradict each other."""
+    for name in COUNTERS:
+        mine = getattr(replay, name)
+        if state[name].shape != (replay.n, replay.envs) or state[name].dtype != mine.dtype:
+            raise ValueError(f"The saved {name!r} of the replay is damaged.")
+    newest, head, tail = (state[name].reshape(-1) for name in ("newest", "head", "tail"))
+    if (newest < -1).any() or (head < 0).any() or (tail < head).any() or (tail - head > replay.length).any():
+        raise ValueError("The counters of the saved replay contradict each other.")
+
+
+def _put_back_masks(
+    replay: Ring, state: Mapping[str, Any], enter: Callable[[str, np.ndarray, np.ndarray], None]
+) -> None:
+    """Saved as what is forbidden, so that zeros fill up seeds without masks; in older files as what is allowed."""
+    forbidden = ~state["masks"] if "masks" in state else state.get("forbidden", np.zeros((0, 0)))
+    replay.masks = None
+    if forbidden.shape[-1]:
+        replay.masks = np.zeros((len(replay.kind), replay.actions), np.bool_)
+        enter("forbidden", replay.masks, forbidden)
+        np.logical_not(replay.masks, out=replay.masks)
+
+
+def _put_back_discounts(
+    replay: Ring, state: Mapping[str, Any], enter: Callable[[str, np.ndarray, np.ndarray], None]
+) -> None:
+    """Saved as the bits in which they differ from 1, so that zeros fill up seeds without any; older files have none."""
+    saved = state.get("discount", np.zeros((0, 0)))
+    replay.discounts = None
+    if saved.shape[-1]:
+        bits = np.zeros((len(replay.kind), 1), np.int32)
+        enter("discount", bits, saved)
+        replay.discounts = (bits[:, 0] ^ ONE).view(np.float32)
+        if not ((replay.discounts >= 0) & (replay.discounts <= 1)).all():
+            raise ValueError("The saved discounts of the replay lie outside 0..1.")
+
+
+def _check_starts(replay: Ring) -> None:
+    """Raise ValueError where a step that can be sampled is none, or lies outside its lane."""
+    for r in range(replay.n * replay.envs):
+        rows = slice(r * replay.length, (r + 1) * replay.length)
+        ranks = np.arange(replay.head[r], replay.tail[r]) % replay.length
+        found = replay.starts[rows][ranks]
+        good = (found >= 0) & (found < replay.newest[r]) & (found > replay.newest[r] - replay.length)
+        if not good.all() or (replay.kind[rows][found % replay.length] == NO_STEP).any():
+            raise ValueError("The saved replay names steps that it does not hold.")

@@ -1,0 +1,217 @@
+"""Where a replay keeps what it is told: a ring of raw steps for each environment, see `rl.deep.replay.ring_buffer`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import gymnasium as gym
+import numpy as np
+from torch import Tensor
+
+from rl.core import jit
+from rl.core.observations import leaves, parts_of
+from rl.core.types import State
+from rl.deep.replay import sum_tree
+from rl.deep.replay.ring_buffer import append, begin, draw, fold
+from supervised.device import available_memory
+from supervised.validate import ArgumentError, explained, integer, kind_of, number, optional, shown
+
+GB = 1e9
+
+
+class Steps(Protocol):
+    """What `Replay.add` reads of an answer of a world; `envs.Step` has it.
+
+    An answer may also have `discount`, floats [N, E] or None: the steps' own discounts, which multiply gamma.
+    """
+
+    @property
+    def reward(self) -> Tensor: ...
+    @property
+    def terminated(self) -> Tensor: ...
+    @property
+    def truncated(self) -> Tensor: ...
+    @property
+    def next_obs(self) -> Any: ...
+    @property
+    def next_mask(self) -> Tensor | None: ...
+    @property
+    def valid(self) -> Tensor | None: ...
+
+
+class Where(Protocol):
+    """What `Replay` asks of a world; `envs.World` has it."""
+
+    observation_space: gym.Space[Any]
+    action_space: gym.Space[Any]
+    seeds: tuple[int, ...]
+    envs_per_seed: int
+    frames: int
+
+
+class Ring:
+    """The steps of N seeds in E environments each. `Replay` says what the arguments are, and draws from it."""
+
+    def __init__(
+        self,
+        world: Where,
+        capacity_steps: int = 100_000,
+        n_step: int = 1,
+        gamma: float = 0.99,
+        priority_exponent: float | None = None,
+        state: State | None = None,
+    ) -> None:
+        if not all(hasattr(world, name) for name in ("observation_space", "seeds", "envs_per_seed", "frames")):
+            raise ArgumentError(f"world is a world that envs.make returns, not {shown(world)}.")
+        capacity_steps = integer(capacity_steps, "capacity_steps", 1)
+        self.n_step, self.gamma = integer(n_step, "n_step", 1), number(gamma, "gamma", 0.0, 1.0)
+        self.alpha = optional(number, priority_exponent, "priority_exponent", 0.0, 1.0)
+        self.n, self.envs = len(world.seeds), world.envs_per_seed
+        self.parts = parts_of(world.observation_space)
+        self.frames = world.frames if len(self.parts) == 1 and self.parts[0].kind == "image" else 1
+        self.actions = int(getattr(world.action_space, "n", 0))
+        self.length = -(-capacity_steps // self.envs) + self.n_step + self.frames
+        lanes = self.n * self.envs
+        entries = lanes * self.length + 1  # and one that nobody reads
+        self.shapes = {part.name: part.shape[1:] if self.frames > 1 else part.shape for part in self.parts}
+        self.memory_shapes = {name: (part.shape[2:], np.asarray(part).dtype) for name, part in (state or {}).items()}
+        self.bytes = self._check_memory(entries)
+        self.memory = {name: np.zeros((entries, *shape), kind) for name, (shape, kind) in self.memory_shapes.items()}
+        self.obs = {part.name: np.zeros((entries, *self.shapes[part.name]), part.dtype) for part in self.parts}
+        self.masks: np.ndarray | None = None  # bool [entries, A], from the first mask on
+        self.discounts: np.ndarray | None = None  # float32 [entries], the steps' own, from the first on that is not 1
+        self.action = np.zeros(entries, np.int16 if self.actions < 2**15 else np.int32)
+        self.reward = np.zeros(entries, np.float32)
+        self.kind = np.zeros(entries, np.uint8)
+        self.starts = np.zeros(lanes * self.length, np.int64)
+        self.newest, self.since = np.full(lanes, -1), np.zeros(lanes, np.int64)
+        self.head, self.tail = np.zeros(lanes, np.int64), np.zeros(lanes, np.int64)
+        self.fresh = np.ones(lanes, np.bool_)
+        leaves_ = self.envs * self.length if self.alpha is not None else 1
+        self.total, self.least = sum_tree.trees(self.n, leaves_)
+        self.highest = np.ones(self.n)
+        self._begin_at = np.zeros((lanes, self.frames), np.int64)
+        self._at, self._following = np.zeros(lanes, np.int64), np.zeros(lanes, np.int64)
+        self._all_valid = np.ones(lanes, np.bool_)
+        self._shape = self.n, self.envs
+        self._shapes = {part.name: (*self._shape, *part.shape) for part in self.parts}  # of observations
+        self._begin = _fast(begin)
+        self._append = _fast(append, PRIORITISED=int(self.alpha is not None))
+        self._draw, self._fold = _fast(draw), _fast(fold)
+        self._draw_by_priority, self._renew, self.fill = map(_fast, (sum_tree.draw, sum_tree.renew, sum_tree.fill))
+
+    def _check_memory(self, entries: int) -> int:
+        """The bytes that the ring takes when it is full. Raises ValueError when there are not so many."""
+        each = sum(math.prod(self.shapes[part.name]) * part.dtype.itemsize for part in self.parts)
+        each += sum(math.prod(shape) * kind.itemsize for shape, kind in self.memory_shapes.values())
+        trees = 2 * 2 * 8 if self.alpha is not None else 0
+        needed = entries * (each + 2 + 4 + 1 + 8 + trees)
+        free = available_memory()
+        if free is not None and needed > free:
+            raise ValueError(
+                f"A replay of {self.length:,} steps in each of {self.n * self.envs} environments takes {needed / GB:.1f} GB,"
+                f" and {free / GB:.1f} GB are free. Take a smaller capacity_steps, or fewer seeds."
+            )
+        return int(needed)
+
+    def __len__(self) -> int:
+        """How many steps of each seed can be sampled now; of the seed that has the fewest."""
+        return int((self.tail - self.head).reshape(self.n, -1).sum(1).min())
+
+    @explained("obs [N, E, *O], action [N, E] and a step that a world answers, of the replay's seeds and environments")
+    def add(self, obs: Any, action: Tensor | np.ndarray, step: Steps, state: State | None = None) -> None:
+        """Enter a step of every environment: obs [N, E, *O] and action [N, E] that it was taken at and with.
+
+        state: what the agent remembered when it came to obs, [N, E, ...] by name, where the replay was made for one.
+        """
+        lanes = len(self.newest)
+        valid = self._all_valid if step.valid is None else flat(self._shape, "valid", step.valid, "b")
+        terminated, truncated = (
+            flat(self._shape, "terminated", step.terminated, "b"),
+            flat(self._shape, "truncated", step.truncated, "b"),
+        )
+        taken, reward = flat(self._shape, "action", action, "iu"), flat(self._shape, "reward", step.reward, "fiu")
+        rows = rows_of(self._shapes, "obs", obs) if self.fresh.any() else None
+        next_rows = rows_of(self._shapes, "next_obs", step.next_obs)
+        mask = None if step.next_mask is None else np.asarray(step.next_mask).reshape(lanes, self.actions)
+        if rows is not None:
+            self._begin(self.newest, self.fresh, self.kind, self.length, self.frames, self._begin_at)
+            self._write(rows, self._begin_at)
+        self._append(
+            *(self.newest, self.since, self.fresh, self.kind, self.starts, self.head, self.tail),
+            *(self.total, self.least, self.highest, terminated, truncated, valid),
+            *(self.length, self.frames, self.n_step, self._at, self._following),
+        )
+        self.action[self._at] = taken
+        self.reward[self._at] = reward
+        for name, part in self.memory.items():
+            part[self._at] = np.asarray((state or {})[name]).reshape(lanes, *part.shape[1:])
+        self._write(next_rows, self._following[:, None])
+        if mask is not None:
+            if self.masks is None:
+                self.masks = np.ones((len(self.kind), self.actions), np.bool_)
+            self.masks[self._following] = mask
+        elif self.masks is not None:
+            self.masks[self._following] = True  # the entry may have held another step's mask
+        given = getattr(step, "discount", None)
+        if given is not None:
+            scale = flat(self._shape, "discount", given, "f")
+            if self.discounts is None:
+                self.discounts = np.ones(len(self.kind), np.float32)
+            self.discounts[self._at] = scale
+        elif self.discounts is not None:
+            self.discounts[self._at] = 1.0  # likewise
+
+    def _write(self, rows: dict[str, np.ndarray], at: np.ndarray) -> None:
+        for name, store in self.obs.items():
+            if self.frames > 1:
+                store[at] = rows[name][:, -at.shape[1] :]
+            else:
+                store[at[:, 0]] = rows[name]
+
+    def _read(self, index: np.ndarray) -> Any:
+        """The observations at entries [N, B] -> [N, B, *O], an array or a dict of them."""
+        if self.frames > 1:
+            base = index // self.length * self.length
+            back = np.arange(self.frames - 1, -1, -1)
+            index = base[..., None] + (index - base)[..., None] - back
+            index = np.where(index < base[..., None], index + self.length, index)
+        found = {name: store.take(index, 0) for name, store in self.obs.items()}
+        return found.get("", found)
+
+    @explained("lanes bool [N * E]")
+    def begin_anew(self, lanes: np.ndarray) -> None:
+        """New episodes begin in the lanes [N * E] where this is true, without an ending before them."""
+        if np.shape(lanes) != self.fresh.shape or np.asarray(lanes).dtype != np.bool_:
+            raise ArgumentError(f"lanes is bool [{len(self.fresh)}], one for each environment, not {kind_of(lanes)}.")
+        self.fresh[lanes], self.since[lanes] = True, 0
+
+
+def flat(shape: tuple[int, int], name: str, values: Any, kinds: str) -> np.ndarray:
+    """Numbers of this shape, [N, E], as [N * E]. Raises ArgumentError for another shape or kind."""
+    array = values.numpy() if isinstance(values, Tensor) else np.asarray(values)
+    if array.shape != shape or array.dtype.kind not in kinds:
+        what = {"b": "flags", "iu": "whole numbers", "f": "floats", "fiu": "numbers"}[kinds]
+        raise ArgumentError(
+            f"A step's {name} has {what} of [{shape[0]} seeds, {shape[1]} environments a seed], not {kind_of(values)}."
+        )
+    return array.reshape(-1)
+
+
+def rows_of(shapes: Mapping[str, tuple[int, ...]], name: str, obs: Any) -> dict[str, np.ndarray]:
+    """The parts of observations of these shapes, [N, E, *O], as [N * E, *O]. Raises ArgumentError for another shape or kind."""
+    given, found = leaves(obs), {}
+    for key, shape in shapes.items():
+        part = given.get(key)
+        rows = part.numpy() if isinstance(part, Tensor) else np.asarray(part)
+        if rows.shape != shape or rows.dtype.kind not in "fiub":
+            where = f" {key!r}" if key else ""
+            raise ArgumentError(f"{name}{where} is numbers {list(shape)}, not {kind_of(part)}.")
+        found[key] = rows.reshape(-1, *shape[2:])
+    return found
+
+
+def _fast(function: Any, **replacements: Any) -> Any:
+    return jit.compiled(function, **replacements) or jit.specialise(function, **replacements)

@@ -1,0 +1,46 @@
+"""Batches of transitions for a table: states, actions and masks, checked before anything is learned."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def states_of(obs: Any, n: int, size: int) -> np.ndarray:
+    """State indices as int64 [N, B]. Raises ValueError for others than 0..size - 1, and for another number of seeds."""
+    states = np.asarray(obs.cpu() if isinstance(obs, Tensor) else obs)
+    if states.ndim != 2 or states.shape[0] != n or states.dtype.kind not in "iu":
+        raise ValueError(
+            f"A table takes state indices, whole numbers [N, B] with N = {n} seeds, not"
+            f" {states.dtype} {list(states.shape)}."
+        )
+    if states.size and not (states.min() >= 0 and states.max() < size):
+        raise ValueError(f"State indices lie in 0..{size - 1}; got {states.min()} to {states.max()}.")
+    return states.astype(np.int64)
+
+
+def check(states: Any, action: Any, reward: Any, discount: Any, next_states: Any, actions: int) -> None:
+    """Raise ValueError for a batch whose numbers are not what they must be, before anything is learned."""
+    parts = {"action": action, "reward": reward, "discount": discount, "next_obs": next_states}
+    for name, part in parts.items():
+        if part.shape != states.shape:
+            raise ValueError(f"A batch's {name} is {list(states.shape)}, as its obs, not {list(part.shape)}.")
+    if action.dtype.kind not in "iu" or (action.size and not 0 <= action.min() <= action.max() < actions):
+        raise ValueError(f"A batch's actions are whole numbers from 0 to {actions - 1}.")
+    if not np.isfinite(reward).all() or not ((discount >= 0) & (discount <= 1)).all():
+        raise ValueError("A batch's rewards are finite numbers, its discounts lie in [0, 1].")
+
+
+def masks_of(mask: Tensor, discount: np.ndarray, actions: int) -> np.ndarray:
+    """A batch's masks bool [N, B, A]; after a termination every action counts as allowed."""
+    shape = (*discount.shape, actions)
+    if mask.dtype != torch.bool or mask.shape != shape:
+        raise ValueError(f"A batch's next_mask is bool {list(shape)}, not {mask.dtype} {list(mask.shape)}.")
+    allowed: np.ndarray = mask.cpu().numpy() | (discount == 0)[..., None]
+    if not allowed.any(-1).all():
+        place = np.argwhere(~allowed.any(-1))[0].tolist()
+        raise ValueError(f"A batch's next_mask at {place} allows no action; at least one must be allowed.")
+    return allowed
