@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from rl.core.observations import CHANNELS, Part, encode, parts_of
 from rl.core.spaces import SpaceError
 from supervised import CNN, MLP, LinearRegression
-from supervised.chain import Link, link
-from supervised.layers import Model
-from supervised.memory import FlatMemory
-from supervised.rnn import CELLS
+from supervised.models.layers import Model
+from supervised.models.rnn import CELLS
 from supervised.stack import Op, Stack, owned, rule, still
+from supervised.stack.manual_backward import Link, link
+from supervised.stack.memory import FlatMemory
 from supervised.validate import (
     ArgumentError,
     choice,

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from supervised import bits
+from supervised import determinism
 from supervised.shapes import ShapeError, layer_table
 from supervised.validate import ArgumentError, first_line, shown
 
@@ -73,7 +73,7 @@ class Manner:
     @contextlib.contextmanager
     def at_work(self, device: torch.device) -> Iterator[None]:
         """Have torch take these threads meanwhile, and TF32 on a CUDA device if that is the manner, else no TF32."""
-        with bits.threads(self.threads), _products_of_float32(device, self.tf32):
+        with determinism.threads(self.threads), _products_of_float32(device, self.tf32):
             yield
 
 

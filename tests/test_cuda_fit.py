@@ -14,9 +14,9 @@ from torch import nn
 import rl
 import supervised
 from supervised import CNN, MLP, Data, Diverged, Recipe, Stack, augment, device, fit, losses, optimizer
-from supervised.cnn import Image
 from supervised.fitting import Fit
-from supervised.optimize import OPTIMIZERS, load_state_by_seed, state_by_seed
+from supervised.models.cnn import Image
+from supervised.stack.optimizers import OPTIMIZERS, load_state_by_seed, state_by_seed
 from supervised.streams import Draws
 
 NORMS = ("train/gradient_norm", "train/update_to_weight")

@@ -24,13 +24,13 @@ from rl.core.spaces import actions_of
 from rl.core.types import Batch, Update, check_end, check_mask
 from rl.deep.moving import on_host, together
 from rl.deep.normalize import RunningMoments
-from supervised import Stack, bits, optimizer
+from supervised import Stack, determinism, optimizer
 from supervised.device import choose, exact_floats
-from supervised.fused import Adam
-from supervised.guard import Guard, LeftOut
-from supervised.optimize import load_state_by_seed, state_by_seed
 from supervised.schedules import Curve, Schedule, as_schedule, value_at
 from supervised.stack import clip_per_seed
+from supervised.stack.compiled_mlp import Adam
+from supervised.stack.guard import Guard, LeftOut
+from supervised.stack.optimizers import load_state_by_seed, state_by_seed
 from supervised.validate import ArgumentError, explained, flag, integer, kind_of, seeds_of
 
 STATISTICS = "observations/"  # what the names of running statistics begin with among a policy's weights
@@ -161,7 +161,7 @@ class DeepAgent:
         weights = sum(weight[0].numel() for weight in self.online.weights.values())
         small = self.device.type == "cpu" and not pictures and weights < ONE_THREAD_BELOW
         self.threads: Callable[[], contextlib.AbstractContextManager[None]] = (
-            functools.partial(bits.threads, 1) if small else functools.partial(exact_floats, self.device)
+            functools.partial(determinism.threads, 1) if small else functools.partial(exact_floats, self.device)
         )
         self.guard = Guard.of(self.optimizer, self.device)
         self.updates = 0

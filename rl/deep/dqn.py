@@ -28,9 +28,9 @@ from rl.core.registry import add_presets, register
 from rl.core.types import Batch
 from rl.deep.agent import DeepAgent, Learned, no_such_action
 from rl.explore import EpsilonGreedy, Explore
-from supervised.layers import named
-from supervised.optimize import OPTIMIZERS
+from supervised.models.layers import named
 from supervised.schedules import Linear, Schedule, setting
+from supervised.stack.optimizers import OPTIMIZERS
 from supervised.validate import ArgumentError, choice, flag, function, integer, number, shown, store
 
 _NO_WEIGHT = torch.zeros(1, 0)

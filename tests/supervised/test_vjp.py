@@ -9,15 +9,15 @@ import torch
 from daily import daily
 from torch import nn
 
-from supervised import CNN, MLP, RNN, Stack, bits, clip_per_seed, optimizer, stack
-from supervised.layers import Model
+from supervised import CNN, MLP, RNN, Stack, clip_per_seed, determinism, optimizer, stack
+from supervised.models.layers import Model
 
 WIDTH = 6
 
 
 @pytest.fixture(autouse=True)
 def _one_thread():
-    with bits.threads(1):
+    with determinism.threads(1):
         yield
 
 

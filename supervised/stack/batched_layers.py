@@ -1,4 +1,4 @@
-"""How each layer is computed for all members at once, with the same bits as alone (see `supervised.bits`)."""
+"""How each layer is computed for all members at once, with the same bits as alone (see `supervised.determinism`)."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from supervised import bits
-from supervised.stack import Op, Stack, rule, still
+from supervised import determinism
+from supervised.stack.stack import Op, Stack, rule, still
 
 still(
     nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d, nn.Embedding
@@ -31,7 +31,7 @@ def _arithmetic(stack: Stack, modules: Sequence[nn.Module]) -> Op:
 
 @rule(nn.Sigmoid, nn.Tanh, nn.ELU, nn.SELU, nn.CELU, nn.SiLU, nn.GELU, nn.Softplus, nn.Mish, nn.LogSigmoid)
 def _transcendental(stack: Stack, modules: Sequence[nn.Module]) -> Op:
-    return lambda x: bits.elementwise(modules[0], x)
+    return lambda x: determinism.elementwise(modules[0], x)
 
 
 @rule(nn.Linear)
@@ -41,8 +41,8 @@ def _linear(stack: Stack, modules: Sequence[nn.Linear]) -> Op:
 
     def op(x: Tensor) -> Tensor:
         if x.ndim == 3:
-            return bits.product(x, weight, bias)
-        return bits.product(x.flatten(1, -2), weight, bias).view(*x.shape[:-1], -1)
+            return determinism.product(x, weight, bias)
+        return determinism.product(x.flatten(1, -2), weight, bias).view(*x.shape[:-1], -1)
 
     return op
 

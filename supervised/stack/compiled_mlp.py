@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from supervised.memory import FlatMemory
+from supervised.stack.memory import FlatMemory
 
 
 def forward(
@@ -154,7 +154,7 @@ def possible() -> bool:
 
 
 class Layers:
-    """A link (see `supervised.chain`) for linear layers, each with or without a ReLU behind it."""
+    """A link (see `supervised.stack.manual_backward`) for linear layers, each with or without a ReLU behind it."""
 
     def __init__(
         self,

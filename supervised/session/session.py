@@ -15,7 +15,7 @@ from supervised import checkpoint, files, validate
 from supervised.checkpoint import CheckpointError, Damaged, Saved
 from supervised.events import EVENTS, SUBRUN
 from supervised.logger import Logger
-from supervised.progress import Progress, interrupts
+from supervised.session.progress import Progress, interrupts
 
 RUN, FIT = "run.safetensors", "fit.safetensors"  # the checkpoint of a folder, by which a run or a fit is known
 

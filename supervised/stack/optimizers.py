@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from supervised.schedules import Curve, Schedule, value_at
-from supervised.stack import Stack
+from supervised.stack.stack import Stack
 from supervised.state import from_tree, memory_places, to_tree
 from supervised.validate import ArgumentError, choice, first_line, instance, number
 

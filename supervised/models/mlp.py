@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from supervised.layers import ACTIVATIONS, Model, activation, initialise, linear, named
+from supervised.models.layers import ACTIVATIONS, Model, activation, initialise, linear, named
 from supervised.validate import choice, integers, number
 
 NORMS = ("layer", "batch")
@@ -35,7 +35,7 @@ def dense(
 class MLP(Model):
     """[B, ...] with `inputs` numbers each -> [B, outputs] through hidden layers of `widths`.
 
-    activation, init: names (see `supervised.layers`); norm: None, "layer" or "batch", before the activation; dropout: the
+    activation, init: names (see `supervised.models.layers`); norm: None, "layer" or "batch", before the activation; dropout: the
     share of each hidden layer that is put to zero in training. loss: what `fit` minimises unless told otherwise.
     """
 

@@ -18,9 +18,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from supervised import bits, chain, fused
+from supervised import determinism
 from supervised.device import choose
-from supervised.memory import FlatMemory, Place
+from supervised.stack import compiled_mlp, manual_backward
+from supervised.stack.memory import FlatMemory, Place
 from supervised.streams import PURPOSES, Draws, torch_seed
 from supervised.validate import ArgumentError, choice, explained, flag, function, integer, seeds_of, shown, unwrap
 
@@ -57,8 +58,8 @@ def rule(*kinds: type[nn.Module]) -> Callable[[R], R]:
 class Stack:
     """N copies of what `make` makes, each initialised from its own seed; called, it maps [N, B, ...] -> [N, B, ...].
 
-    compiled: compute chains of linear layers and ReLUs by machine code of our own (`supervised.fused`), where that is
-    possible; outputs and gradients by `vjp` then equal torch's to rounding, not to the bit.
+    compiled: compute chains of linear layers and ReLUs by machine code of our own, where that is possible (see
+    `supervised.stack.compiled_mlp`); outputs and gradients by `vjp` then equal torch's to rounding, not to the bit.
     make: a function () -> nn.Module. Its random numbers come from the seed's own stream, and so do those drawn in a
     forward pass (dropout). `batched` says whether all members are computed at once. The modules stay usable:
     `member(seed)` is one of them, on the live weights. Parameters that need no gradient stay as they are.
@@ -112,13 +113,15 @@ class Stack:
         self.zero_grad()
         self._op = self.lift(self.modules)
         self.batched = self.memory.batched = self._op is not None
-        compiled = compiled and self.device.type == "cpu" and self.flat.dtype == torch.float32 and fused.possible()
-        self._chain = chain.chain(self.memory, self.modules, compiled) if self.batched else None
+        compiled = (
+            compiled and self.device.type == "cpu" and self.flat.dtype == torch.float32 and compiled_mlp.possible()
+        )
+        self._chain = manual_backward.chain(self.memory, self.modules, compiled) if self.batched else None
         within = [] if self._chain is None else self._chain.parameters
         self._in_chain: set[Place] = {(self.memory.name_of(parameter), None) for parameter in within}
         self.compiled = self._chain is not None and self._chain.compiled
         if self.batched and self.device.type == "cpu":
-            bits.check()
+            determinism.check()
 
     @explained("x [N, B, ...], or a dict or tuple of such, as its members read it")
     def __call__(self, x: Any, *more: Any) -> Any:
@@ -154,7 +157,7 @@ class Stack:
         """The outputs y for x, and a function that takes the gradient by y (of y's shape) back to the weights.
 
         That function puts the gradient of every weight into `gradients`, in place of what was there. Without a detour by
-        autograd where the model is a chain of simple layers (`supervised.chain`), with the same bits.
+        autograd where the model is a chain of simple layers (`supervised.stack.manual_backward`), with the same bits.
         """
         if self._chain is not None and self._chains(x) and not self._listened():
             with torch.no_grad():
@@ -168,7 +171,7 @@ class Stack:
         y = self(x)
 
         def pull_back(gradient: Tensor) -> None:
-            chain.check_gradient(gradient, y)
+            manual_backward.check_gradient(gradient, y)
             self.zero_grad()
             torch.autograd.backward(y, gradient)
 

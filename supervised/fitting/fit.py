@@ -12,17 +12,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from supervised import metrics, optimize
-from supervised.cnn import Image
+from supervised import metrics
 from supervised.device import keep_memory, manner
-from supervised.divergence import Watchman
-from supervised.objective import Objective
-from supervised.recipe import Recipe
+from supervised.fitting.check_data import as_input, check_recipe, first, shapes, train, try_out
+from supervised.fitting.divergence import Watchman
+from supervised.fitting.objective import Objective
+from supervised.fitting.recipe import Recipe
+from supervised.models.cnn import Image
 from supervised.sources import DataError, Source, inputs_of, over, source_of
-from supervised.stack import Stack, clip_per_seed, norms
+from supervised.stack import optimizers
+from supervised.stack.stack import Stack, clip_per_seed, norms
 from supervised.state import check_alike, detached, from_tree, load_optimizer, to_tree
 from supervised.streams import Draws, Streams
-from supervised.trial import as_input, check_recipe, first, shapes, train, try_out
 from supervised.validate import first_line
 
 COUNTERS = ("last_epoch", "_step_count", "_last_lr")  # what moves in a schedule of torch; all else is its settings
@@ -310,15 +311,15 @@ class Fit:
     def _optimizers(self) -> tuple[list[torch.optim.Optimizer], list[Any]]:
         recipe = self.recipe
         if recipe.optimizer == "LBFGS":
-            return optimize.lbfgs(self.stack, recipe.learning_rate, **recipe.optimizer_options), []
+            return optimizers.lbfgs(self.stack, recipe.learning_rate, **recipe.optimizer_options), []
         options = dict(recipe.optimizer_options)
         if recipe.weight_decay:
             options["weight_decay"] = recipe.weight_decay
-        made = optimize.optimizer(self.stack, recipe.optimizer, recipe.learning_rate, **options)
+        made = optimizers.optimizer(self.stack, recipe.optimizer, recipe.learning_rate, **options)
         if recipe.schedule is None:
             return [made], []
         total = recipe.epochs * self.steps_per_epoch
-        return [made], [optimize.schedule(made, recipe.schedule, total, **recipe.schedule_options)]
+        return [made], [optimizers.schedule(made, recipe.schedule, total, **recipe.schedule_options)]
 
     def _time_pieces(self) -> list[slice]:
         """Where sequences are cut for truncated back-propagation: one piece if they are not."""

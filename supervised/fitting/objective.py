@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from supervised import functions, losses, metrics
-from supervised.recipe import Recipe
+from supervised.fitting.recipe import Recipe
 from supervised.sources import DataError
 from supervised.validate import ArgumentError, choice, first_line, kind_of
 

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from supervised.layers import Model, check_weights, initialise, linear
+from supervised.models.layers import Model, check_weights, initialise, linear
 from supervised.validate import ArgumentError, choice, instance, integer, number, optional, shown
 
 CELLS: dict[str, Any] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}

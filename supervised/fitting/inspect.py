@@ -11,12 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from supervised.fitting.check_data import as_input
 from supervised.logger import Logger
 from supervised.sources import over
-from supervised.trial import as_input
 
 if TYPE_CHECKING:
-    from supervised.fitting import Fit
+    from supervised.fitting.fit import Fit
 
 EXAMPLES = 256  # from the head of the data, to look at activations with
 DULL = (nn.Dropout, nn.Flatten, nn.Identity)  # layers that compute nothing worth a histogram

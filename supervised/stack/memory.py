@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from supervised import bits
+from supervised.determinism import LANES
 
 Place = tuple[str, int | None]  # a parameter's name and the member; None: all members at once
 
@@ -34,7 +34,7 @@ class FlatMemory:
         self._names = {id(parameter): name for name, parameter in members[0].items()}
         self._parameters = {(name, k): member[name] for k, member in enumerate(members) for name in trained}
         sizes = [self.n * members[0][name].numel() for name in trained]
-        total = math.ceil(sum(sizes) / bits.LANES) * bits.LANES  # so that a fused optimizer treats each number alike
+        total = math.ceil(sum(sizes) / LANES) * LANES  # so that a fused optimizer treats each number alike
         like = members[0][trained[0]] if trained else torch.zeros(0, device=device)
         self.flat = nn.Parameter(torch.zeros(total, dtype=like.dtype, device=device))
         self.flat.grad = self.gradient = torch.zeros_like(self.flat)

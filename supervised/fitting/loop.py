@@ -13,18 +13,19 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from supervised import checkpoint, functions, validate, watch
+from supervised import checkpoint, functions, validate
 from supervised.checkpoint import CheckpointError, Saved
 from supervised.data import split
 from supervised.device import choose
 from supervised.events import Curves
-from supervised.fitting import Fit, freeze
+from supervised.fitting import inspect
+from supervised.fitting.fit import Fit, freeze
+from supervised.fitting.recipe import Recipe
 from supervised.logger import Logger
-from supervised.recipe import Recipe
-from supervised.session import FIT as CHECKPOINT
-from supervised.session import Session, say
+from supervised.session.session import FIT as CHECKPOINT
+from supervised.session.session import Session, say
 from supervised.sources import Source, source_of
-from supervised.stack import Stack
+from supervised.stack.stack import Stack
 from supervised.state import from_tree
 from supervised.statistics import SHARE, Range, aggregate
 from supervised.validate import first_line, flag, function, instance, integer, optional, seeds_of, unwrap
@@ -105,7 +106,7 @@ def fit(
                 seconds = time.perf_counter() - began
                 last = fitted.finished
                 if logger is not None and (last or fitted.epoch % cadence["look"] == 0):
-                    metrics |= watch.look(fitted, logger)
+                    metrics |= inspect.look(fitted, logger)
                     _wrong(fitted, logger)
                 if logger is not None and (last or fitted.epoch % cadence["log"] == 0):
                     examples = (fitted.epoch - fitted.resumed_at) * fitted.plan.used * len(fitted.stack.seeds)
@@ -244,13 +245,13 @@ def _describe(fitted: Fit, logger: Logger) -> None:
     tags += [
         f"{part}/{name}" for name in fitted.recipe.metrics for part in _PARTS[: 1 + (fitted.validation is not None)]
     ]
-    logger.text("configuration", watch.markdown(fitted, name))
+    logger.text("configuration", inspect.markdown(fitted, name))
     logger.bands({tag: tag for tag in tags}, interval=len(fitted.stack.seeds) > 1)
     usual = Recipe().to_json()
     always = ("epochs", "batch_size", "optimizer", "learning_rate")
     chosen = {k: v for k, v in fitted.recipe.to_json().items() if k in always or v != usual[k]}
     logger.hparams({"model": name, "seeds": len(fitted.stack.seeds), **chosen}, tags)
-    watch.graph(fitted, logger)
+    inspect.graph(fitted, logger)
 
 
 def _log(fitted: Fit, logger: Logger, metrics: Mapping[str, Any], extra: Mapping[str, float]) -> None:
@@ -261,7 +262,7 @@ def _log(fitted: Fit, logger: Logger, metrics: Mapping[str, Any], extra: Mapping
 
 
 def _wrong(fitted: Fit, logger: Logger) -> None:
-    picture = watch.wrong_pictures(fitted)
+    picture = inspect.wrong_pictures(fitted)
     if picture is not None:
         logger.image(fitted.step, "wrong", picture)
 

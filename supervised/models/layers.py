@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from supervised.chain import PARTS
 from supervised.losses import LOSSES
-from supervised.stack import Op, Stack, rule, still
+from supervised.stack.manual_backward import PARTS
+from supervised.stack.stack import Op, Stack, rule, still
 from supervised.validate import ArgumentError, choice, flag, instance, integer
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {

@@ -2,7 +2,7 @@
 
 For small networks autograd's bookkeeping takes longer than the arithmetic: a whole step of a 4-64-64-2 network was
 measured at 301 us with it and 124 us without. A layer that has a `Link` here may stand in a chain; a model of others, or
-one with a layer of width 1 (see `bits.product`), goes through autograd.
+one with a layer of width 1 (see `determinism.product`), goes through autograd.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import Tensor, nn
 
-from supervised.fused import Layers
-from supervised.memory import FlatMemory
+from supervised.stack.compiled_mlp import Layers
+from supervised.stack.memory import FlatMemory
 from supervised.validate import ArgumentError, kind_of
 
 

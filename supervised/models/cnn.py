@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from supervised import layers
-from supervised.layers import Model, check_weights, initialise, linear, named
-from supervised.mlp import dense
+from supervised.models import layers
+from supervised.models.layers import Model, check_weights, initialise, linear, named
+from supervised.models.mlp import dense
 from supervised.shapes import ShapeError, conv_output, pool_output
-from supervised.stack import still
+from supervised.stack.stack import still
 from supervised.validate import ArgumentError, choice, flag, integer, integers, number, optional, shown
 
 BLOCKS = ("plain", "vgg", "residual")

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from supervised.augment import Noise
+from supervised.fitting.objective import Objective
+from supervised.fitting.recipe import Recipe
 from supervised.losses import IGNORED
-from supervised.objective import Objective
-from supervised.recipe import Recipe
 from supervised.sources import Data, DataError, Plan, Source, leaves, over
-from supervised.stack import Stack, owned
+from supervised.stack.stack import Stack, owned
 from supervised.validate import first_line
 
 

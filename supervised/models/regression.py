@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from supervised.layers import Model, initialise, linear
+from supervised.models.layers import Model, initialise, linear
 from supervised.validate import integer
 
 
