@@ -191,7 +191,7 @@ def test_what_draws_nothing_leaves_generators_alone(gpu, monkeypatch):
             for one in (stack, mlp):
                 x = X[:4].expand(2, -1, -1, -1, -1).to(where)
                 one(x)
-                with one.judged():
+                with one.eval_mode():
                     one(x)
 
 

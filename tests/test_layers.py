@@ -9,7 +9,11 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = ("supervised", "envs", "rl", "scripts", "tests")
 # Within a package, each folder, or file at its root, and what it may import besides itself.
 PURE = ("_siblings", "_version", "explore", "masked", "targets", "losses", "planning", "networks")
-FAMILIES = ("tabular", "linear", "deep")  # they know nothing of each other, but that tiles use tables' traces and limits
+FAMILIES = (
+    "tabular",
+    "linear",
+    "deep",
+)  # they know nothing of each other, but that tiles use tables' traces and limits
 ROOTS = tuple(path.stem for path in (ROOT / "supervised").glob("*.py") if not path.stem.startswith("_"))
 MAY_IMPORT = {
     "rl": {

@@ -28,7 +28,7 @@ from supervised import Stack, determinism, optimizer
 from supervised.device import choose, exact_floats
 from supervised.schedules import Curve, Schedule, as_schedule, value_at
 from supervised.stack import clip_per_seed
-from supervised.stack.compiled_mlp import Adam
+from supervised.stack.compiled_mlp import CompiledAdam
 from supervised.stack.guard import Guard, LeftOut
 from supervised.stack.optimizers import load_state_by_seed, state_by_seed
 from supervised.validate import ArgumentError, explained, flag, integer, kind_of, seeds_of
@@ -154,7 +154,7 @@ class DeepAgent:
         self.rate = as_schedule(description.learning_rate)
         self.optimizer = optimizer(self.online, description.optimizer, self.rate.bounds()[1])
         self.adam = (
-            Adam(self.online.memory, self.optimizer)
+            CompiledAdam(self.online.memory, self.optimizer)
             if self.online.compiled and description.optimizer == "Adam"
             else None
         )
@@ -170,7 +170,7 @@ class DeepAgent:
     def _check_outputs(self) -> None:
         example = {part.name: part.example(len(self.seeds), 2) for part in self.parts}
         try:
-            with self.online.judged():
+            with self.online.eval_mode():
                 values = self.online(encode(self.parts, example, self.device))
         except (RuntimeError, TypeError, ValueError, AttributeError, KeyError, IndexError) as error:
             said = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -268,7 +268,7 @@ class DeepAgent:
 
     def values(self, stack: Stack, x: Any) -> Tensor:
         """What a stack says of encoded observations, no gradient, dropout and batch-norm as when judged."""
-        with stack.judged() if self.moody else torch.no_grad():
+        with stack.eval_mode() if self.moody else torch.no_grad():
             values: Tensor = stack(x)
         return values
 

@@ -68,7 +68,7 @@ def costs(logits: Tensor, y: Tensor) -> Tensor:
 
 def judge(stack: Stack, data: Data) -> tuple[np.ndarray, np.ndarray]:
     """Each seed's share right and cost [N] on data [M, ...]."""
-    with stack.judged():
+    with stack.eval_mode():
         logits = torch.cat([stack(x.expand(len(stack.seeds), *x.shape)) for x in data.x.split(1000)], 1)
     y = data.y.expand(len(stack.seeds), -1)
     return (logits.argmax(-1) == y).double().mean(1).numpy(), costs(logits, y).double().numpy()
@@ -175,7 +175,7 @@ class Regularisation(OnDigits):
 
     def inside(self, stack: Stack, parts: Data) -> Iterator[tuple[Tensor, Tensor]]:
         """Each seed's logits for its own training data, and their labels."""
-        with stack.judged():
+        with stack.eval_mode():
             yield from zip(stack(parts.x), parts.y, strict=True)
 
     def descend(self, parts: Data, weight_decay: float = 0.0, penalty: float = 0.0) -> Stack:
@@ -423,7 +423,7 @@ class Clipping(Seeded):
                 after.append(stack.memory.gradient_norms().clone())
                 sgd.step()
             x, y = self.signs(rngs, 500)
-            with stack.judged():
+            with stack.eval_mode():
                 right = (stack(x)[0].argmax(-1) == y).double().mean(1)
         return torch.stack(before).numpy(), torch.stack(after).numpy(), right.numpy()
 

@@ -13,7 +13,7 @@ from supervised.fitting.objective import Objective
 from supervised.fitting.recipe import Recipe
 from supervised.losses import IGNORED
 from supervised.sources import Data, DataError, Plan, Source, leaves, over
-from supervised.stack.stack import Stack, owned
+from supervised.stack import Stack, owned
 from supervised.validate import first_line
 
 
@@ -88,7 +88,7 @@ def _numbers(part: Tensor) -> Tensor:
 
 def _answer(stack: Stack, x: Any) -> Any:
     n = len(stack.seeds)
-    with stack.judged():
+    with stack.eval_mode():
         return stack(over(lambda part: part.expand(n, *part.shape), as_input(x)))
 
 

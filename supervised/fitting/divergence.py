@@ -12,7 +12,7 @@ from torch import Tensor
 from supervised.fitting.objective import Objective
 from supervised.fitting.recipe import Recipe
 from supervised.sources import Source, leaves
-from supervised.stack.stack import Stack
+from supervised.stack import Stack
 
 EVERY = 20  # steps between two looks: each waits for the device
 LOOKS = 2  # so many in a row must find the loss far off: it may leap once, and come back

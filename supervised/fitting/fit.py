@@ -20,8 +20,7 @@ from supervised.fitting.objective import Objective
 from supervised.fitting.recipe import Recipe
 from supervised.models.cnn import Image
 from supervised.sources import DataError, Source, inputs_of, over, source_of
-from supervised.stack import optimizers
-from supervised.stack.stack import Stack, clip_per_seed, norms
+from supervised.stack import Stack, clip_per_seed, norms, optimizers
 from supervised.state import check_alike, detached, from_tree, load_optimizer, to_tree
 from supervised.streams import Draws, Streams
 from supervised.validate import first_line
@@ -302,7 +301,7 @@ class Fit:
 
     def _answer(self, x: Any) -> Tensor:
         x, n = over(lambda part: part.to(self.stack.device), as_input(x)), len(self.stack.seeds)
-        with self.stack.judged(), self._precision():
+        with self.stack.eval_mode(), self._precision():
             prediction: Tensor = first(self.stack(over(lambda part: part.expand(n, *part.shape), x)))
         return prediction.float()
 

@@ -73,7 +73,7 @@ def look(fit: Fit, logger: Logger) -> dict[str, np.ndarray]:
     shares = []
     for k, module in enumerate(fit.stack.modules):
         bf16 = torch.autocast(fit.stack.device.type, torch.bfloat16, enabled=fit.manner.bf16)
-        with fit.stack.judged(), fit.stack.drawing(k), bf16:
+        with fit.stack.eval_mode(), fit.stack.drawing(k), bf16:
             answers = activations(module, x)
         shares.append(dead_units(module, answers))
         if k == 0:

@@ -25,7 +25,7 @@ from supervised.logger import Logger
 from supervised.session.session import FIT as CHECKPOINT
 from supervised.session.session import Session, say
 from supervised.sources import Source, source_of
-from supervised.stack.stack import Stack
+from supervised.stack import Stack
 from supervised.state import from_tree
 from supervised.statistics import SHARE, Range, aggregate
 from supervised.validate import first_line, flag, function, instance, integer, optional, seeds_of, unwrap

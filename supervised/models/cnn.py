@@ -12,7 +12,7 @@ from supervised.models import layers
 from supervised.models.layers import Model, check_weights, initialise, linear, named
 from supervised.models.mlp import dense
 from supervised.shapes import ShapeError, conv_output, pool_output
-from supervised.stack.stack import still
+from supervised.stack import register_deterministic
 from supervised.validate import ArgumentError, choice, flag, integer, integers, number, optional, shown
 
 BLOCKS = ("plain", "vgg", "residual")
@@ -61,7 +61,7 @@ class Residual(nn.Module):
         return y
 
 
-still(Image, Residual)
+register_deterministic(Image, Residual)
 
 
 def _conv(

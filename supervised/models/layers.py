@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from supervised.losses import LOSSES
+from supervised.stack import Members, Op, register_batched, register_deterministic
 from supervised.stack.manual_backward import PARTS
-from supervised.stack.stack import Op, Stack, rule, still
 from supervised.validate import ArgumentError, choice, flag, instance, integer
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
@@ -105,12 +105,12 @@ class Model(nn.Module):
 
 
 PARTS[Model] = lambda model: [model.trunk, model.head]
-still(Model)
+register_deterministic(Model)
 
 
-@rule(Model)
-def _model(stack: Stack, modules: Sequence[Model]) -> Op | None:
-    trunk, head = stack.lift([m.trunk for m in modules]), stack.lift([m.head for m in modules])
+@register_batched(Model)
+def _model(members: Members, modules: Sequence[Model]) -> Op | None:
+    trunk, head = members.batched_op([m.trunk for m in modules]), members.batched_op([m.head for m in modules])
     return None if trunk is None or head is None else lambda x: head(trunk(x))
 
 

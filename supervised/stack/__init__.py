@@ -5,10 +5,13 @@ compiled_mlp: gradients without autograd. It may import the modules at the root 
 """
 
 from supervised.stack import batched_layers  # noqa: F401  (it registers how layers are computed)
+from supervised.stack.members import check_make, make_member, owned
 from supervised.stack.optimizers import optimizer
-from supervised.stack.stack import Op, Stack, check_make, clip_per_seed, make_member, norms, owned, rule, still
+from supervised.stack.registry import Members, Op, register_batched, register_deterministic
+from supervised.stack.stack import Stack, clip_per_seed, norms
 
 __all__ = [
+    "Members",
     "Op",
     "Stack",
     "check_make",
@@ -17,6 +20,6 @@ __all__ = [
     "norms",
     "optimizer",
     "owned",
-    "rule",
-    "still",
+    "register_batched",
+    "register_deterministic",
 ]

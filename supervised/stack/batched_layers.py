@@ -9,34 +9,32 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from supervised import determinism
-from supervised.stack.stack import Op, Stack, rule, still
+from supervised.stack.registry import Members, Op, register_batched, register_deterministic
 
-still(
-    nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d, nn.Embedding
-)
-still(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.LayerNorm, nn.GroupNorm, nn.InstanceNorm1d, nn.InstanceNorm2d)
-still(nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d)
-still(nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d)
-still(
-    nn.Identity, nn.ReLU, nn.LeakyReLU, nn.PReLU, nn.Hardtanh, nn.ReLU6, nn.Sigmoid, nn.Tanh, nn.ELU, nn.SELU, nn.CELU
-)
-still(nn.SiLU, nn.GELU, nn.Softplus, nn.Mish, nn.LogSigmoid, nn.Softmax, nn.LogSoftmax, nn.Hardswish, nn.Hardsigmoid)
-still(nn.Flatten, nn.Unflatten, nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.ZeroPad2d, nn.Upsample)
+register_deterministic(
+    nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d,
+    nn.Embedding, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.LayerNorm, nn.GroupNorm, nn.InstanceNorm1d,
+    nn.InstanceNorm2d, nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d,
+    nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.Identity, nn.ReLU,
+    nn.LeakyReLU, nn.PReLU, nn.Hardtanh, nn.ReLU6, nn.Sigmoid, nn.Tanh, nn.ELU, nn.SELU, nn.CELU, nn.SiLU, nn.GELU,
+    nn.Softplus, nn.Mish, nn.LogSigmoid, nn.Softmax, nn.LogSoftmax, nn.Hardswish, nn.Hardsigmoid, nn.Flatten,
+    nn.Unflatten, nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.ZeroPad2d, nn.Upsample,
+)  # fmt: skip
 
 
-@rule(nn.Identity, nn.ReLU, nn.LeakyReLU, nn.Hardtanh, nn.ReLU6)
-def _arithmetic(stack: Stack, modules: Sequence[nn.Module]) -> Op:
+@register_batched(nn.Identity, nn.ReLU, nn.LeakyReLU, nn.Hardtanh, nn.ReLU6)
+def _arithmetic(members: Members, modules: Sequence[nn.Module]) -> Op:
     return modules[0]
 
 
-@rule(nn.Sigmoid, nn.Tanh, nn.ELU, nn.SELU, nn.CELU, nn.SiLU, nn.GELU, nn.Softplus, nn.Mish, nn.LogSigmoid)
-def _transcendental(stack: Stack, modules: Sequence[nn.Module]) -> Op:
+@register_batched(nn.Sigmoid, nn.Tanh, nn.ELU, nn.SELU, nn.CELU, nn.SiLU, nn.GELU, nn.Softplus, nn.Mish, nn.LogSigmoid)
+def _transcendental(members: Members, modules: Sequence[nn.Module]) -> Op:
     return lambda x: determinism.elementwise(modules[0], x)
 
 
-@rule(nn.Linear)
-def _linear(stack: Stack, modules: Sequence[nn.Linear]) -> Op:
-    weight, bias = stack.memory.of_all(modules[0].weight), stack.memory.of_all(modules[0].bias)
+@register_batched(nn.Linear)
+def _linear(members: Members, modules: Sequence[nn.Linear]) -> Op:
+    weight, bias = members.memory.stacked(modules[0].weight), members.memory.stacked(modules[0].bias)
     assert weight is not None
 
     def op(x: Tensor) -> Tensor:
@@ -47,10 +45,10 @@ def _linear(stack: Stack, modules: Sequence[nn.Linear]) -> Op:
     return op
 
 
-@rule(nn.LayerNorm)
-def _layer_norm(stack: Stack, modules: Sequence[nn.LayerNorm]) -> Op:
+@register_batched(nn.LayerNorm)
+def _layer_norm(members: Members, modules: Sequence[nn.LayerNorm]) -> Op:
     first = modules[0]
-    weight, bias = stack.memory.of_all(first.weight), stack.memory.of_all(first.bias)
+    weight, bias = members.memory.stacked(first.weight), members.memory.stacked(first.bias)
     shape = list(first.normalized_shape)
 
     def op(x: Tensor) -> Tensor:
@@ -62,14 +60,14 @@ def _layer_norm(stack: Stack, modules: Sequence[nn.LayerNorm]) -> Op:
     return op
 
 
-@rule(nn.BatchNorm1d)
-def _batch_norm(stack: Stack, modules: Sequence[nn.BatchNorm1d]) -> Op:
+@register_batched(nn.BatchNorm1d)
+def _batch_norm(members: Members, modules: Sequence[nn.BatchNorm1d]) -> Op:
     # Torch adds up its averages in another order for another number of columns: so one member at a time.
     return lambda x: torch.stack([module(part) for module, part in zip(modules, x.unbind(), strict=True)])
 
 
-@rule(nn.Dropout)
-def _dropout(stack: Stack, modules: Sequence[nn.Dropout]) -> Op:
+@register_batched(nn.Dropout)
+def _dropout(members: Members, modules: Sequence[nn.Dropout]) -> Op:
     p = modules[0].p
 
     def op(x: Tensor) -> Tensor:
@@ -78,22 +76,22 @@ def _dropout(stack: Stack, modules: Sequence[nn.Dropout]) -> Op:
         kept = torch.ones_like(x)
         for k, (part, module) in enumerate(zip(kept, modules, strict=True)):
             if module.training:  # one member alone may have been put into evaluation mode
-                part.bernoulli_(1 - p, generator=stack.draws.generator(k)).div_(max(1 - p, 1e-38))
+                part.bernoulli_(1 - p, generator=members.draws.generator(k)).div_(max(1 - p, 1e-38))
         return x * kept
 
     return op
 
 
-@rule(nn.Flatten)
-def _flatten(stack: Stack, modules: Sequence[nn.Flatten]) -> Op | None:
+@register_batched(nn.Flatten)
+def _flatten(members: Members, modules: Sequence[nn.Flatten]) -> Op | None:
     first = modules[0]
     return (lambda x: x.flatten(2)) if (first.start_dim, first.end_dim) == (1, -1) else None
 
 
-@rule(nn.Embedding)
-def _embedding(stack: Stack, modules: Sequence[nn.Embedding]) -> Op | None:
+@register_batched(nn.Embedding)
+def _embedding(members: Members, modules: Sequence[nn.Embedding]) -> Op | None:
     first = modules[0]
-    weight = stack.memory.of_all(first.weight)
+    weight = members.memory.stacked(first.weight)
     if (
         weight is None
         or first.max_norm is not None
@@ -102,14 +100,14 @@ def _embedding(stack: Stack, modules: Sequence[nn.Embedding]) -> Op | None:
         or first.padding_idx is not None
     ):
         return None
-    n, size = len(stack.seeds), first.num_embeddings
-    begin = torch.arange(0, n * size, size, device=stack.device)
+    n, size = len(members.seeds), first.num_embeddings
+    begin = torch.arange(0, n * size, size, device=members.device)
     return lambda x: F.embedding(x + begin.view(n, *[1] * (x.ndim - 1)), weight.flatten(0, 1))
 
 
-@rule(nn.Sequential)
-def _sequential(stack: Stack, modules: Sequence[nn.Sequential]) -> Op | None:
-    ops = [stack.lift(parts) for parts in zip(*modules, strict=True)]
+@register_batched(nn.Sequential)
+def _sequential(members: Members, modules: Sequence[nn.Sequential]) -> Op | None:
+    ops = [members.batched_op(parts) for parts in zip(*modules, strict=True)]
     if any(op is None for op in ops):
         return None
 

@@ -153,8 +153,8 @@ def possible() -> bool:
     return True
 
 
-class Layers:
-    """A link (see `supervised.stack.manual_backward`) for linear layers, each with or without a ReLU behind it."""
+class CompiledMLP:
+    """A `manual_backward.LayerBackward`: linear layers, each with or without a ReLU behind it."""
 
     def __init__(
         self,
@@ -203,12 +203,14 @@ class Layers:
             self._spare = np.zeros((2, self._scratch[True].shape[2]), np.float32)
         if self.relus[-1]:  # the compiled function begins before it
             gradient = torch.ops.aten.threshold_backward(gradient, y, 0)
-        slope = gradient.contiguous().numpy()
-        self._backward(self.flat, self.gradient, *self.layout, inputs, self._scratch[True], slope, self._spare)
+        output_gradient = gradient.contiguous().numpy()
+        self._backward(
+            self.flat, self.gradient, *self.layout, inputs, self._scratch[True], output_gradient, self._spare
+        )
         return gradient
 
 
-class Adam:
+class CompiledAdam:
     """Clipping for each member and a step of torch's Adam, compiled: on the very memory of a torch optimizer of a stack."""
 
     def __init__(self, memory: FlatMemory, optimizer: torch.optim.Optimizer) -> None:

@@ -1,7 +1,7 @@
 """Chains of simple layers with their gradients written out: autograd's numbers to the bit, without its overhead.
 
 For small networks autograd's bookkeeping takes longer than the arithmetic: a whole step of a 4-64-64-2 network was
-measured at 301 us with it and 124 us without. A layer that has a `Link` here may stand in a chain; a model of others, or
+measured at 301 us with it and 124 us without. A layer that is registered here may stand in a chain; a model of others, or
 one with a layer of width 1 (see `determinism.product`), goes through autograd.
 """
 
@@ -13,12 +13,12 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import Tensor, nn
 
-from supervised.stack.compiled_mlp import Layers
-from supervised.stack.memory import FlatMemory
+from supervised.stack.compiled_mlp import CompiledMLP
+from supervised.stack.memory import FlatMemory, Place
 from supervised.validate import ArgumentError, kind_of
 
 
-class Link(Protocol):
+class LayerBackward(Protocol):
     """One layer of all members: [N, B, ...] -> [N, B, ...], and the gradient back."""
 
     def forward(self, x: Tensor, keep: bool) -> Tensor:
@@ -30,54 +30,67 @@ class Link(Protocol):
         ...
 
 
-Maker = Callable[[FlatMemory, Sequence[Any]], Link | None]
+Maker = Callable[[FlatMemory, Sequence[Any]], LayerBackward | None]
 M = TypeVar("M", bound=Maker)
-LINKS: dict[type[nn.Module], Maker] = {}
+BACKWARD: dict[type[nn.Module], Maker] = {}
 # What a module that does nothing but call others, one after another, calls.
 PARTS: dict[type[nn.Module], Callable[[Any], list[nn.Module]]] = {nn.Sequential: list}
 
 
-def link(*kinds: type[nn.Module]) -> Callable[[M], M]:
-    """Enter how modules of these types become a link; the function may answer None where it has no way."""
+def register_backward(*kinds: type[nn.Module]) -> Callable[[M], M]:
+    """Register how modules of these types stand in a chain; the function returns None for those that cannot."""
 
-    def enter(make: M) -> M:
-        LINKS.update(dict.fromkeys(kinds, make))
+    def register(make: M) -> M:
+        BACKWARD.update(dict.fromkeys(kinds, make))
         return make
 
-    return enter
+    return register
 
 
 class Chain:
-    """Links one after another."""
+    """Layers one after another."""
 
-    def __init__(self, links: Sequence[Link], parameters: Sequence[nn.Parameter], first: int, compiled: bool) -> None:
-        self.compiled = compiled  # whether some of it is machine code of our own
-        self.links, self.parameters = list(links), [p for p in parameters if p.requires_grad]  # of the first member
-        self.first = first  # the first link that is trained: nobody needs the gradient by its input
+    def __init__(
+        self,
+        memory: FlatMemory,
+        layers: Sequence[LayerBackward],
+        trained: set[Place],
+        first: int,
+        flattens: bool,
+        compiled: bool,
+    ) -> None:
+        """trained: the weights that get a gradient. first: the first layer that has some; nobody needs the gradient by its
+        input. flattens: whether the chain begins with a Flatten. compiled: whether some of it is machine code of our own."""
+        self.memory, self.layers, self.trained, self.first = memory, list(layers), trained, first
+        self.flattens, self.compiled = flattens, compiled
 
     def fits(self, x: Any) -> bool:
-        """Whether x has the axes that the links are written for, [N, B, features] or what is flattened to that."""
+        """Whether x has the axes that the layers are written for, [N, B, features] or what is flattened to that."""
         return (
-            isinstance(x, Tensor) and x.dtype.is_floating_point and (x.ndim == 3 or isinstance(self.links[0], _Flatten))
+            isinstance(x, Tensor)
+            and (x.ndim == 3 or self.flattens)
+            and x.dtype.is_floating_point
+            and not torch.is_autocast_enabled(self.memory.device.type)
         )
 
     def __call__(self, x: Tensor) -> Tensor:
-        for each in self.links:
-            x = each.forward(x, False)
+        for layer in self.layers:
+            x = layer.forward(x, False)
         return x
 
     def vjp(self, x: Tensor) -> tuple[Tensor, Callable[[Tensor], None]]:
         """As `Stack.vjp`."""
         passed = [x]
-        for each in self.links:
-            passed.append(each.forward(passed[-1], True))
+        for layer in self.layers:
+            passed.append(layer.forward(passed[-1], True))
 
-        def pull_back(gradient: Tensor) -> None:
+        def backward(gradient: Tensor) -> None:
             check_gradient(gradient, passed[-1])
-            for i in reversed(range(self.first, len(self.links))):
-                gradient = self.links[i].backward(gradient, passed[i], passed[i + 1], i > self.first)
+            for i in reversed(range(self.first, len(self.layers))):
+                gradient = self.layers[i].backward(gradient, passed[i], passed[i + 1], i > self.first)
+            self.memory.arrived = set(self.trained)
 
-        return passed[-1], pull_back
+        return passed[-1], backward
 
 
 def check_gradient(gradient: Any, y: Tensor) -> None:
@@ -87,77 +100,75 @@ def check_gradient(gradient: Any, y: Tensor) -> None:
 
 
 def chain(memory: FlatMemory, modules: Sequence[nn.Module], compiled: bool = False) -> Chain | None:
-    """The N modules as a chain; None where some layer has no link, or where a parameter is used more than once.
+    """The N modules as a chain; None where some layer cannot stand in one, or where a parameter is used more than once.
 
     compiled: linear layers and ReLUs as one function.
     """
-    found: list[Link] = []
-    layers = _layers(modules)
-    parameters = [parameter for parts in layers for parameter in parts[0].parameters()]
+    found: list[LayerBackward] = []
+    groups = _innermost(modules)
+    parameters = [parameter for group in groups for parameter in group[0].parameters()]
     if len(set(map(id, parameters))) < len(parameters):
-        return None  # each link writes the gradient anew, where it should be added up
-    for parts in layers:
-        make = LINKS.get(type(parts[0]))
-        made = None if make is None else make(memory, parts)
-        if made is None:
+        return None  # each layer writes the gradient anew, where it should be added up
+    for group in groups:
+        make = BACKWARD.get(type(group[0]))
+        layer = None if make is None else make(memory, group)
+        if layer is None:
             return None
-        found.append(made)
+        found.append(layer)
     # Where the first layers are made one, they begin with that one, so its place is the same.
-    trained = [any(parameter.requires_grad for parameter in parts[0].parameters()) for parts in layers]
-    first = trained.index(True) if True in trained else len(layers)
-    links = _fused(memory, found) if compiled else found
-    return Chain(links, parameters, first, links is not found)
+    trained = [any(parameter.requires_grad for parameter in group[0].parameters()) for group in groups]
+    first = trained.index(True) if True in trained else len(groups)
+    places: set[Place] = {(memory.name_of(parameter), None) for parameter in parameters if parameter.requires_grad}
+    flattens = isinstance(groups[0][0], nn.Flatten) if groups else False
+    layers = _compile_first(memory, found, 1 if flattens else 0) if compiled else found
+    return Chain(memory, layers, places, first, flattens, layers is not found)
 
 
-def _fused(memory: FlatMemory, links: list[Link]) -> list[Link]:
-    """The links with the run of linear layers and ReLUs that they begin with (but for a Flatten) made one."""
-    first = 1 if links and isinstance(links[0], _Flatten) else 0
-    end, run = first, []
-    while end < len(links):
-        one = links[end]
-        if (
-            not isinstance(one, _Linear)
-            or one.weight_gradient is None
-            or (one.bias is not None and one.bias_gradient is None)
-        ):
+def _compile_first(memory: FlatMemory, layers: list[LayerBackward], begin: int) -> list[LayerBackward]:
+    """The layers with the run of linear layers and ReLUs that begins at `begin` made one."""
+    end, run = begin, []
+    while end < len(layers):
+        linear = layers[end]
+        if not isinstance(linear, _Linear) or not linear.is_trained:
             break
-        relu = end + 1 < len(links) and isinstance(links[end + 1], _ReLU)
-        run.append((one, relu))
+        relu = end + 1 < len(layers) and isinstance(layers[end + 1], _ReLU)
+        run.append((linear, relu))
         end += 1 + relu
     if not run:
-        return links
+        return layers
 
-    fused = Layers(
+    compiled = CompiledMLP(
         memory.flat,
         memory.gradient,
-        [one.begins[0] for one, _ in run],
-        [one.begins[1] for one, _ in run],
-        [run[0][0].weight.shape[2], *(one.weight.shape[1] for one, _ in run)],
+        [linear.begins[0] for linear, _ in run],
+        [linear.begins[1] for linear, _ in run],
+        [run[0][0].weight.shape[2], *(linear.weight.shape[1] for linear, _ in run)],
         [relu for _, relu in run],
     )
-    return [*links[:first], fused, *links[end:]]
+    return [*layers[:begin], compiled, *layers[end:]]
 
 
-def _layers(modules: Sequence[nn.Module]) -> list[Sequence[nn.Module]]:
+def _innermost(modules: Sequence[nn.Module]) -> list[Sequence[nn.Module]]:
     """The innermost layers of N modules in the order of their work, each N times."""
     kind = type(modules[0])
     for base, parts in PARTS.items():
         if issubclass(kind, base) and kind.forward is base.forward:
             rows = zip(*(parts(module) for module in modules), strict=True)
-            return [layer for row in rows for layer in _layers(row)]
+            return [layer for row in rows for layer in _innermost(row)]
     return [modules]
 
 
 class _Linear:
     def __init__(self, memory: FlatMemory, first: nn.Linear) -> None:
-        weight = memory.of_all(first.weight)
+        weight = memory.stacked(first.weight)
         assert weight is not None
         self.weight, self.transposed = weight.detach(), weight.detach().mT
         self.weight_gradient = memory.gradient_of(first.weight)
-        bias = memory.of_all(first.bias)
+        bias = memory.stacked(first.bias)
         self.bias = None if bias is None else bias.detach()[:, None]
         self.bias_gradient = None if bias is None else memory.gradient_of(first.bias)
         self.begins = memory.begin_of(first.weight), memory.begin_of(first.bias)
+        self.is_trained = self.weight_gradient is not None and (bias is None or self.bias_gradient is not None)
 
     def forward(self, x: Tensor, keep: bool) -> Tensor:
         return torch.bmm(x, self.transposed) if self.bias is None else torch.baddbmm(self.bias, x, self.transposed)
@@ -186,18 +197,18 @@ class _Flatten:
         return gradient.view(x.shape) if needed else gradient
 
 
-@link(nn.Linear)
-def _linear(memory: FlatMemory, modules: Sequence[nn.Linear]) -> Link | None:
+@register_backward(nn.Linear)
+def _linear(memory: FlatMemory, modules: Sequence[nn.Linear]) -> LayerBackward | None:
     first = modules[0]
     return None if 1 in (first.in_features, first.out_features) else _Linear(memory, first)
 
 
-@link(nn.ReLU)
-def _relu(memory: FlatMemory, modules: Sequence[nn.ReLU]) -> Link:
+@register_backward(nn.ReLU)
+def _relu(memory: FlatMemory, modules: Sequence[nn.ReLU]) -> LayerBackward:
     return _ReLU()
 
 
-@link(nn.Flatten)
-def _flatten(memory: FlatMemory, modules: Sequence[nn.Flatten]) -> Link | None:
+@register_backward(nn.Flatten)
+def _flatten(memory: FlatMemory, modules: Sequence[nn.Flatten]) -> LayerBackward | None:
     first = modules[0]
     return _Flatten() if (first.start_dim, first.end_dim) == (1, -1) else None

@@ -6,7 +6,7 @@ So one call of a fused optimizer, one copy to a target network or one norm treat
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -82,7 +82,7 @@ class FlatMemory:
         """The name of a parameter of the first member."""
         return self._names[id(parameter)]
 
-    def of_all(self, parameter: Tensor | None) -> Tensor | None:
+    def stacked(self, parameter: Tensor | None) -> Tensor | None:
         """The first member's parameter -> that of all members, [N, ...]."""
         return None if parameter is None else self.weights[self.name_of(parameter)]
 
@@ -98,7 +98,7 @@ class FlatMemory:
         """The k-th member's trained parameter of that name."""
         return self._parameters[name, k]
 
-    def parameters(self) -> Iterable[nn.Parameter]:
+    def parameters(self) -> Collection[nn.Parameter]:
         """Every trained parameter of every member."""
         return self._parameters.values()
 

@@ -251,7 +251,7 @@ def test_a_member_that_another_stack_adopts_is_computed_as_before():
     """Each stack hears of its own gradients, which are no hooks of a user's."""
     first = Stack(lambda: MLP(WIDTH, 3, (7,)), 2)
     second = Stack.of([first.member(1)], 1)
-    assert not second._listened()
+    assert not second._hooks.present()
     assert_autograd(second, torch.randn(1, 5, WIDTH))
     y = second(torch.randn(1, 5, WIDTH))
     second.zero_grad()
