@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -117,28 +117,12 @@ class CNN(Model):
         norm, bias = flag(norm, "norm"), flag(bias, "bias")
         kernels, strides = _each(kernel, channels, "kernel", 1), _each(stride, channels, "stride", 1)
         paddings = [None] * len(channels) if padding is None else _each(padding, channels, "padding", 0)
+        blocks = _Blocks(block, activation, norm, bias)
         c, h, w = shape
         parts: list[tuple[str, nn.Module]] = [("image", Image(shape))]
         for i, (k, s, p, out) in enumerate(zip(kernels, strides, paddings, channels, strict=True), 1):
-            check_weights(channels=out, inputs=c, kernel=k, rows=k)
-            if block != "plain" and (p is not None or k % 2 == 0):
-                raise ShapeError(
-                    f"A {block} block keeps its size: its kernel is odd and its padding None, not {k} and {p}."
-                )
-            pad = (k - 1) // 2 if p is None else p
-            try:
-                h, w = (conv_output(n, k, s, pad, floor=True) for n in (h, w))
-            except ShapeError as error:
-                raise ShapeError(f"Stage {i} of the CNN: {error}") from error
-            if block == "residual":
-                parts.append((f"residual{i}", Residual(c, out, k, s, activation, norm, bias)))
-            else:
-                for j in "ab" if block == "vgg" else ("",):
-                    last = s if j in ("", "b") else 1
-                    parts += _conv(f"{i}{j}", c, out, k, last, norm, bias, pad)
-                    parts.append((f"{activation}{i}{j}", layers.activation(activation)))
-                    c = out
-            c = out
+            made, h, w = blocks.stage(i, (c, h, w), out, k, s, p)
+            parts, c = parts + made, out
             if pool is not None:
                 layer, h, w = _pool(pool, h, w)
                 parts.append((f"pool{i}", layer))
@@ -148,12 +132,45 @@ class CNN(Model):
             parts.append(("global", nn.AdaptiveMaxPool2d(1) if global_pool == "max" else nn.AdaptiveAvgPool2d(1)))
             h = w = 1
         parts.append(("flatten", nn.Flatten()))
-        dense_layers = [
-            (f"dense_{name}", layer) for name, layer in dense(c * h * w, widths, activation, None, dense_dropout)
-        ]
-        trunk = initialise(named([*parts, *dense_layers]), init)
+        parts += [(f"dense_{key}", layer) for key, layer in dense(c * h * w, widths, activation, None, dense_dropout)]
+        trunk = initialise(named(parts), init)
         head = initialise(linear([c * h * w, *integers(widths, "widths", 1)][-1], outputs), init)
         super().__init__(trunk, head, loss)
+
+
+class _Blocks(NamedTuple):
+    """What the convolutions of all stages have in common."""
+
+    kind: str
+    activation: str
+    norm: bool
+    bias: bool
+
+    def stage(
+        self, i: int, shape: tuple[int, int, int], outputs: int, kernel: int, stride: int, padding: int | None
+    ) -> tuple[list[tuple[str, nn.Module]], int, int]:
+        """The layers of stage i for inputs of `shape`, by name, and the height and width of what they make."""
+        c, h, w = shape
+        check_weights(channels=outputs, inputs=c, kernel=kernel, rows=kernel)
+        if self.kind != "plain" and (padding is not None or kernel % 2 == 0):
+            raise ShapeError(
+                f"A {self.kind} block keeps its size: its kernel is odd and its padding None, not {kernel} and {padding}."
+            )
+        pad = (kernel - 1) // 2 if padding is None else padding
+        try:
+            h, w = (conv_output(n, kernel, stride, pad, floor=True) for n in (h, w))
+        except ShapeError as error:
+            raise ShapeError(f"Stage {i} of the CNN: {error}") from error
+        if self.kind == "residual":
+            block = Residual(c, outputs, kernel, stride, self.activation, self.norm, self.bias)
+            return [(f"residual{i}", block)], h, w
+        parts: list[tuple[str, nn.Module]] = []
+        for j in "ab" if self.kind == "vgg" else ("",):
+            last = stride if j in ("", "b") else 1
+            parts += _conv(f"{i}{j}", c, outputs, kernel, last, self.norm, self.bias, pad)
+            parts.append((f"{self.activation}{i}{j}", layers.activation(self.activation)))
+            c = outputs
+        return parts, h, w
 
 
 def _shape(shape: Any) -> tuple[int, int, int]:
