@@ -76,6 +76,10 @@ class Manner:
         with determinism.threads(self.threads), _products_of_float32(device, self.tf32):
             yield
 
+    def autocast(self, device: torch.device) -> contextlib.AbstractContextManager[Any]:
+        """A forward pass in bf16 if that is the manner: `with manner.autocast(device): ...`."""
+        return torch.autocast(device.type, torch.bfloat16) if self.bf16 else contextlib.nullcontext()
+
 
 def manner(model: nn.Module, shape: Sequence[int], device: torch.device, precision: str, threads: int | None) -> Manner:
     """What pays for this model on this device, for examples of `shape`.

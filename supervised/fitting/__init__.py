@@ -4,6 +4,7 @@ check_data: whether model and data go together. divergence: stops a fit whose lo
 network. It may import everything else in `supervised`; nothing in `supervised` imports it.
 """
 
-from supervised.fitting.fit import Fit, freeze
+from supervised.fitting.fit import Fit
+from supervised.fitting.members import freeze
 
 __all__ = ["Fit", "freeze"]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from supervised.augment import Noise
+from supervised.fitting.members import train
 from supervised.fitting.objective import Objective
 from supervised.fitting.recipe import Recipe
 from supervised.losses import IGNORED
@@ -17,8 +19,8 @@ from supervised.stack import Stack, owned
 from supervised.validate import first_line
 
 
-class Trial(NamedTuple):
-    """What came out: the data as model and loss want them, and what the model is."""
+class Checked(NamedTuple):
+    """The data as model and loss take them, and what the model turned out to be."""
 
     data: Source
     classes: int | None  # of cross_entropy
@@ -40,7 +42,7 @@ def shapes(x: Any) -> Any:
     return over(lambda part: list(part.shape[1:]), x)
 
 
-def try_out(stack: Stack, source: Source, objective: Objective, name: str) -> Trial:
+def check_data(stack: Stack, source: Source, objective: Objective, name: str) -> Checked:
     """Put two examples through the members, and hold their answers against y. Raises DataError where they do not go together."""
     x, floats = over(lambda part: part[:2].to(stack.device), source.sample.x), False
     try:
@@ -75,7 +77,7 @@ def try_out(stack: Stack, source: Source, objective: Objective, name: str) -> Tr
     objective.check(answer.float(), y.expand(len(stack.seeds), *y.shape))
     known = adapted.known
     objective.all_count &= known is not None and bool((known.y != IGNORED).all())
-    return Trial(adapted, objective.classes(shape), isinstance(output, tuple))
+    return Checked(adapted, objective.classes(shape), isinstance(output, tuple))
 
 
 def _is_number(part: Tensor) -> bool:
@@ -117,11 +119,9 @@ def _check_single(stack: Stack, data: Data, recipe: Recipe, said: str) -> None:
         ) from error
 
 
-def train(module: nn.Module, freeze: Sequence[str]) -> nn.Module:
-    """Put a module into training mode -> the module. What is frozen computes as if judged: batch-norm does not count on."""
-    module.train()
-    parts = dict(module.named_modules())
-    for name in freeze:
-        if name in parts:
-            parts[name].eval()
-    return module
+def fingerprint(given: Sequence[Source], used: Sequence[Source]) -> str:
+    """A checksum of each tensor of the data as they were given, so that a device need not send them back, with the type they
+    are used in."""
+    tensors = ([source.tensors() for source in parts] for parts in zip(given, used, strict=True))
+    pairs = [pair for parts in tensors for pair in zip(*parts, strict=True)]
+    return "-".join(f"{zlib.crc32(g.cpu().to(u.dtype).contiguous().numpy().data):08x}" for g, u in pairs)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from supervised.fitting.check_data import Checked
 from supervised.fitting.objective import Objective
 from supervised.fitting.recipe import Recipe
-from supervised.sources import Source, leaves
+from supervised.sources import leaves
 from supervised.stack import Stack
 
 EVERY = 20  # steps between two looks: each waits for the device
@@ -25,34 +27,27 @@ class Diverged(FloatingPointError):
     """The loss became infinite or NaN, or grew far beyond what answering the same to everything would cost."""
 
 
-class Watched(Protocol):
-    """What the watchman reads of a fit."""
-
-    stack: Stack
-    recipe: Recipe
-    objective: Objective
-    train: Source
-    loss: str
-    classes: int | None
-    recurrent: bool
-    step: int
-
-    def learning_rates(self) -> list[float]: ...
-
-
-class Watchman:
+class DivergenceMonitor:
     """Looks at the losses of the last steps, now and then, and stops a fit that has run away."""
 
-    def __init__(self, fit: Watched) -> None:
-        self.fit = fit
+    def __init__(
+        self,
+        stack: Stack,
+        recipe: Recipe,
+        objective: Objective,
+        checked: Checked,
+        learning_rates: Callable[[], list[float]],
+    ) -> None:
+        """checked: the training data. learning_rates: a function that gives those of the seeds now."""
+        self.seeds, self.recipe, self.objective, self.checked = stack.seeds, recipe, objective, checked
+        self.learning_rates = learning_rates
         self.recent: list[Tensor] = []  # the losses [N] since the last look
         self.start: Tensor | None = None  # the loss of the first step
-        self.far = torch.zeros(
-            len(fit.stack.seeds), dtype=torch.int64, device=fit.stack.device
-        )  # looks that found it far off
+        # How many looks in a row have found it far off, [N].
+        self.far = torch.zeros(len(stack.seeds), dtype=torch.int64, device=stack.device)
 
-    def look(self, loss: Tensor) -> None:
-        """Take in the loss [N] of the step that was just done. Raises Diverged, at every 20th, if it has run away."""
+    def look(self, loss: Tensor, step: int) -> None:
+        """Take in the loss [N] of a step that was done. Raises Diverged, at every 20th, if it has run away."""
         self.start = loss if self.start is None else self.start
         self.recent.append(loss)
         if len(self.recent) == EVERY:
@@ -60,43 +55,42 @@ class Watchman:
             mean = recent.mean(0)
             far = (mean > WORSE * self._constant) & (mean > GROWN * self.start)
             self.far = torch.where(far, self.far + 1, 0)
-            self._judge(recent, self.far == LOOKS)
+            self._judge(recent, self.far == LOOKS, step)
 
-    def report(self) -> None:
-        """Raise Diverged if some loss since the last look is no number."""
+    def report(self, step: int) -> None:
+        """Raise Diverged if some loss since the last look, the last of them that of `step`, is no number."""
         if self.recent:
-            self._judge(torch.stack(self.recent), torch.zeros_like(self.far, dtype=torch.bool))
+            self._judge(torch.stack(self.recent), torch.zeros_like(self.far, dtype=torch.bool), step)
 
-    def _judge(self, recent: Tensor, grown: Tensor) -> None:
+    def _judge(self, recent: Tensor, grown: Tensor, step: int) -> None:
         """Raise Diverged if a loss [steps, N] is no number or a seed's has grown too far, bool [N]. One wait for the device."""
         wrong = ~torch.isfinite(recent)
-        if not self.fit.recipe.stop_if_diverging or not bool(wrong.any() | grown.any()):
+        if not self.recipe.stop_if_diverging or not bool(wrong.any() | grown.any()):
             return
         if wrong.any():
             i, k = (int(n) for n in wrong.nonzero()[0])
-            self._stop(k, self.fit.step - len(recent) + 1 + i, float(recent[i, k]), "became")
+            self._stop(k, step - len(recent) + 1 + i, float(recent[i, k]), "became")
         k = int(grown.nonzero()[0])
-        self._stop(k, self.fit.step, float(recent.mean(0)[k]), "grew to")
+        self._stop(k, step, float(recent.mean(0)[k]), "grew to")
 
     @functools.cached_property
     def _constant(self) -> float:
         """The loss of the best answer that is the same for all examples; of a function of the user nothing is known."""
-        if self.fit.objective.own is not None:
+        if self.objective.own is not None:
             return math.inf
-        y = self.fit.train.sample.y
-        if self.fit.classes is not None:
-            return math.log(max(self.fit.classes, 2))
-        if self.fit.loss == "binary_cross_entropy":
+        y = self.checked.data.sample.y
+        if self.checked.classes is not None:
+            return math.log(max(self.checked.classes, 2))
+        if self.objective.name == "binary_cross_entropy":
             return math.log(2)
         spread = float(y.flatten(1).var(0, correction=0).mean()) if len(y) > 1 else 0.0
         return max(spread, 1e-12)
 
     def _stop(self, k: int, step: int, loss: float, how: str) -> None:
-        fit = self.fit
-        rate = fit.learning_rates()[k]
-        x, y = fit.train.sample
+        rate = self.learning_rates()[k]
+        x, y = self.checked.data.sample
         largest_x = max((float(part.abs().max()) for part in leaves(x) if part.is_floating_point()), default=0.0)
-        largest_y = float(y.abs().max()) if fit.classes is None else 0.0
+        largest_y = float(y.abs().max()) if self.checked.classes is None else 0.0
         if largest_x > LARGE:
             cause = (
                 f"the inputs reach {largest_x:.3g}: scale them (supervised.data.scale) or take a smaller learning rate"
@@ -107,10 +101,10 @@ class Watchman:
             )
         else:
             cause = f"the learning rate {rate:g} is too large: try {rate / 10:g}"
-            if fit.recurrent and fit.recipe.clip_norm is None:
+            if self.checked.recurrent and self.recipe.clip_norm is None:
                 cause += ", or clip the gradient (clip_norm=1)"
         raise Diverged(
-            f"Training diverged: at step {step:,} the loss of seed {fit.stack.seeds[k]} {how} {loss:.4g}. Likely cause:"
+            f"Training diverged: at step {step:,} the loss of seed {self.seeds[k]} {how} {loss:.4g}. Likely cause:"
             f" {cause}. With stop_if_diverging=False it goes on all the same."
         )
 
@@ -121,7 +115,7 @@ class Watchman:
         return {"recent": recent, "start": start, "far": self.far.cpu().numpy()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Put back what `state_dict` gave."""
+        """Put back what `state_dict` gave. Raises ValueError for another number of seeds."""
         recent, start, far = (
             None if part is None else torch.from_numpy(part.copy()).to(self.far.device)
             for part in (state["recent"], state["start"], state["far"])
@@ -129,3 +123,5 @@ class Watchman:
         assert far is not None
         self.recent = [] if recent is None else list(recent)
         self.start, self.far = start, far
+        if far.shape != (len(self.seeds),) or any(loss.shape != far.shape for loss in self.recent):
+            raise ValueError("its losses are of another number of seeds")

@@ -5,18 +5,16 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from supervised.fitting.check_data import as_input
+from supervised.fitting.fit import Fit
 from supervised.logger import Logger
 from supervised.sources import over
-
-if TYPE_CHECKING:
-    from supervised.fitting.fit import Fit
 
 EXAMPLES = 256  # from the head of the data, to look at activations with
 DULL = (nn.Dropout, nn.Flatten, nn.Identity)  # layers that compute nothing worth a histogram
@@ -67,13 +65,12 @@ def dead_units(model: nn.Module, answers: dict[str, Tensor]) -> float | None:
     return float(torch.cat(dead).mean()) if dead else None
 
 
-def look(fit: Fit, logger: Logger) -> dict[str, np.ndarray]:
+def log_inspection(fit: Fit, logger: Logger) -> dict[str, np.ndarray]:
     """Write histograms of the first seed's weights and activations -> metrics of all seeds, each [N]."""
     x = as_input(over(lambda part: part[:EXAMPLES].to(fit.stack.device), fit.train.sample.x))
     shares = []
     for k, module in enumerate(fit.stack.modules):
-        bf16 = torch.autocast(fit.stack.device.type, torch.bfloat16, enabled=fit.manner.bf16)
-        with fit.stack.eval_mode(), fit.stack.drawing(k), bf16:
+        with fit.stack.eval_mode(), fit.stack.drawing(k), fit.manner.autocast(fit.stack.device):
             answers = activations(module, x)
         shares.append(dead_units(module, answers))
         if k == 0:
@@ -135,28 +132,3 @@ def wrong_pictures(fit: Fit, k: int = 0, names: Sequence[str] | None = None) -> 
     canvas = FigureCanvasAgg(figure)
     canvas.draw()  # type: ignore[no-untyped-call]  # matplotlib's
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()  # type: ignore[no-untyped-call]  # matplotlib's
-
-
-def markdown(fit: Fit, name: str) -> str:
-    """The settings of a fit as a table for the Text tab."""
-    from supervised.shapes import ShapeError, layer_table, table_text
-
-    rows = [
-        ("model", name),
-        ("seeds", ", ".join(map(str, fit.stack.seeds))),
-        (
-            "computed",
-            f"{fit.manner}, on {fit.stack.device}, member{'s all at once' if fit.stack.batched else ' by member'}",
-        ),
-        ("examples", f"{fit.train.size:,}" + (f", validation {fit.validation.size:,}" if fit.validation else "")),
-    ]
-    rows += list((fit.recipe.to_json() | {"loss": fit.loss}).items())
-    text = "\n".join(["| setting | value |", "| --- | --- |", *(f"| {key} | {value} |" for key, value in rows)])
-    x = fit.train.sample.x
-    if not isinstance(x, Tensor):
-        return text
-    try:
-        layers = layer_table(fit.stack.modules[0], list(x.shape[1:]), as_input(x[:1]).dtype)
-    except ShapeError:
-        return text
-    return f"{text}\n\n```\n{table_text(layers)}\n```"

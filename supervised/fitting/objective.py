@@ -46,6 +46,11 @@ class Objective:
     def _is(self, name: str) -> bool:
         return self.own is None and self.name == name
 
+    @property
+    def is_squared_error(self) -> bool:
+        """Whether the root of the loss is in units of the targets."""
+        return self._is("mse")
+
     def target(self, y: Tensor, shape: list[int], name: str) -> Tensor:
         """Targets [M, ...] as the loss wants them, for answers of `shape` to each example. Raises DataError."""
         if self.own is not None:

@@ -15,7 +15,7 @@ class Cadences:
         """The first step after `step` at which something is due."""
         return min((step // every + 1) * every for every in self.every.values())
 
-    def due(self, name: str, before: int, after: int) -> bool:
-        """Whether `name` is due after the steps from `before` to `after`."""
+    def due(self, name: str, before: int, after: int, last: bool = False) -> bool:
+        """Whether `name` is due after the steps from `before` to `after`. last: no more follow, so that everything is."""
         every = self.every[name]
-        return after // every > before // every
+        return last or after // every > before // every
