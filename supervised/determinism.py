@@ -1,4 +1,4 @@
-"""What makes a sum come out the same to the bit however many members are computed at once.
+"""Bit-identical results for a member, however many members are computed at once.
 
 Imported before anything else of this package: MKL reads `MKL_CBWR` at its first product, never again. With the default
 its batched product takes another path for another number of matrices, and the last bits differ (section "Seeds are an
@@ -23,7 +23,7 @@ LANES = 32  # no vector unit of a CPU takes more floats at once, loops unrolled
 
 
 class threads:
-    """Let torch use `count` threads meanwhile, in the Python thread that asks for it: `with threads(1): ...`.
+    """A context in which torch uses `count` threads, in the current Python thread: `with threads(1): ...`.
 
     Two threads split a loop at places that depend on its length. In small networks they also wait for each other longer than
     they compute, and at a full load of the machine for milliseconds.
@@ -45,10 +45,10 @@ class threads:
 
 
 def elementwise(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """`function` of each number of x [N, ...], in which no number's place decides its last bit.
+    """`function` applied elementwise to x [N, ...], with results that do not depend on where an element lies.
 
-    Torch computes exp and its kin by vectors, and what is left over at the end one by one with another rounding. So each
-    member's numbers are filled up to whole vectors.
+    Torch computes exp and the like in SIMD vectors, and the rest at the end one by one with other rounding. So each member
+    is padded to whole vectors.
     """
     spare = -x[0].numel() % LANES
     if not spare or not x.is_cpu:
@@ -60,8 +60,8 @@ def elementwise(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 def product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """x [N, B, I] times weight [N, O, I] transposed, plus bias [N, O] -> [N, B, O].
 
-    A product with one column is computed by another routine for one matrix than for several, so it gets a second column of
-    zeros, forward (O = 1) and backward (I = 1).
+    A product with one column takes another routine for one matrix than for several, so it is padded by a column of zeros,
+    forward (O = 1) and backward (I = 1).
     """
     if torch.is_autocast_enabled(x.device.type):
         kind = torch.get_autocast_dtype(x.device.type)

@@ -1,4 +1,4 @@
-"""The batches of an epoch: the training data in an order of each seed's own, altered and cut as the recipe says."""
+"""The batches of an epoch: the training data in each seed's own order, augmented and cut as the recipe says."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from supervised.streams import Draws, Streams
 
 
 class Batches:
-    """The training data, and the random streams that order and alter them.
+    """The training data, and the random streams that order and augment them.
 
     plan: size, number and order of an epoch's examples. steps: optimizer steps an epoch.
     """
 
     def __init__(self, stack: Stack, source: Source, recipe: Recipe, recurrent: bool) -> None:
-        """Raises DataError where the recipe asks of the data what they cannot give."""
+        """Raises DataError where the recipe does not suit the data."""
         self.source, self.augment, self.stack = source, recipe.augment, stack
         self.plan = source.plan(recipe.batch_size)
         check_recipe(stack, source.sample, recipe, self.plan)
@@ -35,8 +35,8 @@ class Batches:
         self.augmenters = Draws(stack.seeds, "augment", stack.device)
 
     def epoch(self, number: int) -> Iterator[tuple[Any, Tensor, float, bool, bool]]:
-        """For each step x [N, B, ...] and y [N, B, ...], the share of the epoch's examples, whether a recurrent model begins
-        anew, and whether the step is the last. number: how many epochs there were before."""
+        """For each step x [N, B, ...] and y [N, B, ...], the share of the epoch's examples, whether a recurrent model starts
+        from a new state, and whether the step is the last. number: how many epochs there were before."""
         size, m, _ = self.plan
         order = self._draw_order().to(self.stack.device, non_blocking=True)
         seen, last_piece = 0, len(self.pieces) - 1
@@ -58,7 +58,7 @@ class Batches:
         return torch.from_numpy(np.stack(rows))
 
     def _augmented(self, x: Tensor) -> Tensor:
-        """Pictures [N, B, ...] altered as the recipe says, each seed's from its own stream."""
+        """Images [N, B, ...] augmented as the recipe says, each seed's from its own stream."""
         members = []
         self.augmenters.begin()
         for k, member in enumerate(x):
@@ -73,7 +73,7 @@ class Batches:
         return {"augment": to_tree(self.augmenters.state()), "order": self.order.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Put back what `state_dict` gave."""
+        """Load what `state_dict` returned."""
         self.augmenters.load_state(from_tree(state["augment"]), "augment" if self.augment else "")
         self.order.load_state_dict(state["order"])
 

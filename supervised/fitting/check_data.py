@@ -1,4 +1,4 @@
-"""Does the model take these data? Tried on two examples, before anything is trained."""
+"""Whether model and data fit together: tried on two examples before training."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ class Checked(NamedTuple):
 
     data: Source
     classes: int | None  # of cross_entropy
-    recurrent: bool  # whether the model answers a state too
+    recurrent: bool  # whether the model returns a state too
 
 
 def as_input(x: Any) -> Any:
-    """Pictures of bytes as numbers from 0 to 1; anything else as it is. x: a tensor, or a dict or tuple of such."""
+    """Byte images scaled to 0..1, anything else unchanged. x: a tensor, or a dict or tuple of such."""
     return over(lambda part: part.float().div_(255) if part.dtype == torch.uint8 else part, x)
 
 
 def first(output: Any) -> Any:
-    """A model's answer, without its state."""
+    """A model's output, without its state."""
     return output[0] if isinstance(output, tuple) else output
 
 
@@ -43,7 +43,7 @@ def shapes(x: Any) -> Any:
 
 
 def check_data(stack: Stack, source: Source, objective: Objective, name: str) -> Checked:
-    """Put two examples through the members, and hold their answers against y. Raises DataError where they do not go together."""
+    """Run two examples through the members and compare the outputs with y. Raises DataError where they do not fit together."""
     x, floats = over(lambda part: part[:2].to(stack.device), source.sample.x), False
     try:
         try:
@@ -95,7 +95,7 @@ def _answer(stack: Stack, x: Any) -> Any:
 
 
 def check_recipe(stack: Stack, data: Data, recipe: Recipe, plan: Plan) -> None:
-    """Raise DataError where the recipe asks of the data what they cannot give. data: all, or a sample of them."""
+    """Raise DataError where the recipe does not suit the data. data: all, or a sample of them."""
     if plan.size == 1 or plan.used % plan.size == 1:
         _check_single(stack, data, recipe, f"{plan.used} in batches of {plan.size}")
     if recipe.augment and (not isinstance(data.x, Tensor) or data.x.ndim < 3):

@@ -1,4 +1,4 @@
-"""Training that runs away: seen early, and told in a sentence that names the likely cause."""
+"""Divergence: detected early, and reported with its likely cause."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from supervised.fitting.recipe import Recipe
 from supervised.sources import leaves
 from supervised.stack import Stack
 
-EVERY = 20  # steps between two looks: each waits for the device
-LOOKS = 2  # so many in a row must find the loss far off: it may leap once, and come back
-WORSE = 3.0  # far off: this many times the loss of the best constant answer,
+EVERY = 20  # steps between two checks: each waits for the device
+LOOKS = 2  # so many checks in a row must find the loss far off: a single spike may recover
+WORSE = 3.0  # far off: this many times the loss of the best constant prediction,
 GROWN = 1.5  # and this many times the loss of the first step
 LARGE = 50.0  # numbers beyond this want scaling
 
 
 class Diverged(FloatingPointError):
-    """The loss became infinite or NaN, or grew far beyond what answering the same to everything would cost."""
+    """The loss became infinite or NaN, or grew far beyond that of a constant prediction."""
 
 
 class DivergenceMonitor:
-    """Looks at the losses of the last steps, now and then, and stops a fit that has run away."""
+    """Checks the losses of the last steps at intervals, and stops a fit that has diverged."""
 
     def __init__(
         self,
@@ -41,13 +41,13 @@ class DivergenceMonitor:
         """checked: the training data. learning_rates: a function that gives those of the seeds now."""
         self.seeds, self.recipe, self.objective, self.checked = stack.seeds, recipe, objective, checked
         self.learning_rates = learning_rates
-        self.recent: list[Tensor] = []  # the losses [N] since the last look
+        self.recent: list[Tensor] = []  # the losses [N] since the last check
         self.start: Tensor | None = None  # the loss of the first step
-        # How many looks in a row have found it far off, [N].
+        # How many checks in a row have found the loss far off, [N].
         self.far = torch.zeros(len(stack.seeds), dtype=torch.int64, device=stack.device)
 
     def look(self, loss: Tensor, step: int) -> None:
-        """Take in the loss [N] of a step that was done. Raises Diverged, at every 20th, if it has run away."""
+        """Add the loss [N] of a step. Raises Diverged, at every 20th, if the fit has diverged."""
         self.start = loss if self.start is None else self.start
         self.recent.append(loss)
         if len(self.recent) == EVERY:
@@ -58,12 +58,12 @@ class DivergenceMonitor:
             self._judge(recent, self.far == LOOKS, step)
 
     def report(self, step: int) -> None:
-        """Raise Diverged if some loss since the last look, the last of them that of `step`, is no number."""
+        """Raise Diverged if a loss since the last check is NaN or infinite. step: the last of these steps."""
         if self.recent:
             self._judge(torch.stack(self.recent), torch.zeros_like(self.far, dtype=torch.bool), step)
 
     def _judge(self, recent: Tensor, grown: Tensor, step: int) -> None:
-        """Raise Diverged if a loss [steps, N] is no number or a seed's has grown too far, bool [N]. One wait for the device."""
+        """Raise Diverged for a loss [steps, N] that is NaN or infinite, or grown too far, bool [N]. One wait for the device."""
         wrong = ~torch.isfinite(recent)
         if not self.recipe.stop_if_diverging or not bool(wrong.any() | grown.any()):
             return
@@ -75,7 +75,7 @@ class DivergenceMonitor:
 
     @functools.cached_property
     def _constant(self) -> float:
-        """The loss of the best answer that is the same for all examples; of a function of the user nothing is known."""
+        """The loss of the best constant prediction; infinite for a loss function of the user's."""
         if self.objective.own is not None:
             return math.inf
         y = self.checked.data.sample.y
@@ -109,13 +109,13 @@ class DivergenceMonitor:
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed fit needs to notice the same at the same step."""
+        """What a resumed fit needs to stop at the same step."""
         recent = torch.stack(self.recent).cpu().numpy() if self.recent else None
         start = None if self.start is None else self.start.cpu().numpy()
         return {"recent": recent, "start": start, "far": self.far.cpu().numpy()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Put back what `state_dict` gave. Raises ValueError for another number of seeds."""
+        """Load what `state_dict` returned. Raises ValueError for another number of seeds."""
         recent, start, far = (
             None if part is None else torch.from_numpy(part.copy()).to(self.far.device)
             for part in (state["recent"], state["start"], state["far"])

@@ -21,7 +21,7 @@ class EarlyStopping:
     """
 
     def __init__(self, stack: Stack, recipe: Recipe, validated: bool) -> None:
-        """Raises ValueError where the recipe asks for it and there are no validation data."""
+        """Raises ValueError where the recipe needs validation data and there are none."""
         self.stack, self.patience = stack, recipe.patience_epochs
         self.keeps_best = recipe.patience_epochs is not None if recipe.keep_best is None else recipe.keep_best
         if (self.keeps_best or self.patience is not None) and not validated:
@@ -31,7 +31,7 @@ class EarlyStopping:
         self.best: dict[str, Tensor] | None = None
 
     def update(self, loss: np.ndarray, epoch: int) -> None:
-        """Take in the validation loss [N] after an epoch."""
+        """Add the validation loss [N] of an epoch."""
         better = (loss < self.lowest) & ~self.stopped
         self.lowest, self.best_epoch = np.where(better, loss, self.lowest), np.where(better, epoch, self.best_epoch)
         if self.keeps_best and better.any():
@@ -49,7 +49,7 @@ class EarlyStopping:
                 self.best[name][k].copy_(value[k])
 
     def restore_best(self) -> None:
-        """Put each member back to the weights of its lowest validation loss, if they were kept."""
+        """Give each member the weights of its lowest validation loss, if they were kept."""
         if self.best is not None:
             self.stack.load_state_dict(self.best)
 
@@ -59,7 +59,7 @@ class EarlyStopping:
         return {"best": best, "lowest": self.lowest, "best_epoch": self.best_epoch, "stopped": self.stopped}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Put back what `state_dict` gave. Raises ValueError for another number of seeds."""
+        """Load what `state_dict` returned. Raises ValueError for another number of seeds."""
         best = from_tree(state["best"])
         self.best = None if best is None else {name: value.to(self.stack.device) for name, value in best.items()}
         n = len(self.stack.seeds)

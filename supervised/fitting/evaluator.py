@@ -1,4 +1,4 @@
-"""What the members of a fit answer in evaluation mode, and how good their answers are."""
+"""Predictions of the members of a fit in evaluation mode, and how good they are."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from supervised.device import Manner
+from supervised.device import ComputePlan
 from supervised.fitting.check_data import as_input, first
 from supervised.fitting.objective import Objective
 from supervised.sources import DataError, Source, inputs_of, over
@@ -19,9 +19,9 @@ CHUNK = 1000  # examples a member sees at once in evaluation
 
 
 class Evaluator:
-    """Computes predictions without a gradient, by chunks. `trained` is an x that the model was trained with."""
+    """Computes predictions without a gradient, chunk by chunk. `trained` is an x that the model was trained with."""
 
-    def __init__(self, stack: Stack, objective: Objective, manner: Manner, trained: Any) -> None:
+    def __init__(self, stack: Stack, objective: Objective, manner: ComputePlan, trained: Any) -> None:
         self.stack, self.objective, self.manner, self.trained = stack, objective, manner, trained
 
     def predict(self, x: Any) -> Tensor:
@@ -30,7 +30,7 @@ class Evaluator:
         place = source.sample.tensors()[0].device
         with self.manner.at_work(self.stack.device):
             try:
-                parts = [self._answer(over(_like, part.x, self.trained)).to(place) for part in source.chunks(CHUNK)]
+                parts = [self._outputs(over(_like, part.x, self.trained)).to(place) for part in source.chunks(CHUNK)]
             except (RuntimeError, TypeError, IndexError, KeyError) as error:
                 said = over(lambda part: list(part.shape), source.sample.x)
                 raise DataError(f"x {said} does not go into the model: {first_line(error)}") from error
@@ -42,14 +42,14 @@ class Evaluator:
         sums: dict[str, Tensor] = {}  # by tag: the sum over examples, and how much they count, float64 [2, N]
         with self.manner.at_work(self.stack.device):
             for x, y in data.chunks(CHUNK):
-                for tag, (total, count) in self.objective.sums(self._answer(x), y.expand(n, *y.shape)).items():
+                for tag, (total, count) in self.objective.sums(self._outputs(x), y.expand(n, *y.shape)).items():
                     sums[tag] = sums.get(tag, 0) + torch.stack([total, count])
         tags, totals = list(sums), torch.stack(list(sums.values())).numpy()
         found = {tag: total / np.where(count > 0, count, 1) for tag, (total, count) in zip(tags, totals, strict=True)}
         return {**found, "rmse": np.sqrt(found["loss"])} if self.objective.is_squared_error else found
 
-    def _answer(self, x: Any) -> Tensor:
-        """x [M, ...] -> what each member answers, float32 [N, M, ...]."""
+    def _outputs(self, x: Any) -> Tensor:
+        """x [M, ...] -> each member's outputs, float32 [N, M, ...]."""
         x, n = over(lambda part: part.to(self.stack.device), as_input(x)), len(self.stack.seeds)
         with self.stack.eval_mode(), self.manner.autocast(self.stack.device):
             prediction: Tensor = first(self.stack(over(lambda part: part.expand(n, *part.shape), x)))

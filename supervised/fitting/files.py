@@ -30,7 +30,7 @@ def save(fitted: Fit, path: Path, curves: dict[str, Any]) -> None:
 
 
 def load(path: str | Path, model: nn.Module | Callable[[], nn.Module], device: str = "auto") -> Stack:
-    """The members of a fit that was saved, on weights alone: the best ones where those were kept.
+    """The members of a saved fit, with their weights alone: the best ones where those were kept.
 
     path: a checkpoint, or the folder of a fit. model: the one that was fitted; a file holds no code.
     Raises CheckpointError for a file that is damaged, foreign or of another model.
@@ -54,7 +54,7 @@ def load(path: str | Path, model: nn.Module | Callable[[], nn.Module], device: s
 
 
 def restore(fitted: Fit, saved: Saved) -> dict[str, Any]:
-    """Put a fit where the saved one was -> what its checkpoint knew of its event files.
+    """Bring a fit to the state of a saved one -> what the checkpoint knew of its event files.
 
     Raises CheckpointError for a checkpoint that is damaged, of another kind or of a fit with other settings or data.
     """

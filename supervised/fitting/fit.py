@@ -1,4 +1,4 @@
-"""A fit that is under way: N members of a model and all that is needed to train them for one epoch after another."""
+"""A fit in progress: N members of a model, and all that is needed to train them epoch by epoch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from supervised import metrics
-from supervised.device import keep_memory, manner
+from supervised.device import compute_plan, keep_memory
 from supervised.fitting.batches import Batches
 from supervised.fitting.check_data import check_data, fingerprint
 from supervised.fitting.divergence import DivergenceMonitor
@@ -27,9 +27,10 @@ from supervised.validate import first_line
 
 
 class Fit:
-    """N members being fitted to the same data, each in an order of its own. `advance()` is one epoch.
+    """N members being fitted to the same data, each in its own order. `advance()` is one epoch.
 
-    `stack` holds the members, `epoch` and `step` count what was done, `history` has a row of metrics for each epoch.
+    `stack` holds the members, `epoch` and `step` count epochs and optimizer steps so far, `history` has a row of metrics for
+    each epoch.
     """
 
     def __init__(
@@ -48,7 +49,7 @@ class Fit:
         self.loss = self.objective.name
         precision = "fp32" if recipe.optimizer == "LBFGS" else recipe.precision  # its line search needs every digit
         shape = getattr(sources[0].sample.x, "shape", (0,))[1:]
-        self.manner = manner(stack.modules[0], shape, stack.device, precision, threads)
+        self.manner = compute_plan(stack.modules[0], shape, stack.device, precision, threads)
         set_channels_last(stack, self.manner.channels_last)
         names = ("The training data", "The validation data")
         checked = [
@@ -71,7 +72,7 @@ class Fit:
     # -- training ------------------------------------------------------------------------------------------------------
 
     def advance(self, tick: Callable[[], None] | None = None) -> dict[str, Any]:
-        """One epoch -> its metrics, each float64 [N]. tick: called after each step. Raises Diverged when the loss runs away."""
+        """One epoch -> its metrics, each float64 [N]. tick: called after each step. Raises Diverged when the loss diverges."""
         with self.manner.at_work(self.stack.device):
             for module in self.stack.modules:
                 train(module, self.recipe.freeze)
@@ -127,7 +128,7 @@ class Fit:
         return self.early_stopping.best_epoch
 
     def take_best(self) -> None:
-        """Put each member back to the weights of its lowest validation loss, if they were kept."""
+        """Give each member the weights of its lowest validation loss, if they were kept."""
         self.early_stopping.restore_best()
 
     def learning_rates(self) -> list[float]:
@@ -137,25 +138,25 @@ class Fit:
     # -- evaluation ----------------------------------------------------------------------------------------------------
 
     def predict(self, x: Any) -> Tensor:
-        """What each member answers to the same x [M, ...]: [N, M, ...], in evaluation mode and without a gradient.
+        """Each member's outputs for the same x [M, ...]: [N, M, ...], in evaluation mode and without a gradient.
 
-        x: as in `fit`. The answer is on the CPU for arrays and tensors of the CPU, and on its device for tensors of another
-        one; so are those of `probabilities` and `ensemble`. Raises DataError for what does not go into the model.
+        x: as in `fit`. The outputs lie where x does: on the CPU for arrays, on its device for a tensor; so do those of
+        `probabilities` and `ensemble`. Raises DataError where x does not fit the model.
         """
         return self.evaluator.predict(x)
 
     def probabilities(self, x: Any) -> Tensor:
-        """What each member holds for likely, [N, M, ...]: softmax or sigmoid of `predict`, as the loss has it."""
+        """Each member's predicted probabilities, [N, M, ...]: softmax or sigmoid of `predict`, depending on the loss."""
         return metrics.probabilities(self.predict(x), "" if self.objective.own else self.loss)
 
     def ensemble(self, x: Any) -> Tensor:
-        """The members' probabilities on average, [M, ...]."""
+        """The mean of the members' probabilities, [M, ...]."""
         return self.probabilities(x).mean(0)
 
     def evaluate(self, data: Any) -> dict[str, np.ndarray]:
         """Loss, and accuracy or root mean squared error, and metrics of each member on the same data: each float64 [N].
 
-        data: a pair (x, y), a Dataset or a DataLoader, as in `fit`. Raises DataError for data that do not go with the model.
+        data: a pair (x, y), a Dataset or a DataLoader, as in `fit`. Raises DataError for data that do not fit the model.
         """
         source = source_of(data).to(self.stack.device)
         return self.evaluator.measure(check_data(self.stack, source, self.objective, "The data").data)
@@ -177,7 +178,7 @@ class Fit:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Put back what `state_dict` gave. Raises ValueError when it is of another fit or damaged."""
+        """Load what `state_dict` returned. Raises ValueError when it is of another fit or damaged."""
         try:
             self.stack.load_state_dict(from_tree(state["weights"]))
             self.stack.load_random_state(from_tree(state["forward"]))
@@ -193,7 +194,7 @@ class Fit:
             raise ValueError(f"The saved fit is damaged or of another model: {first_line(error)}") from error
 
     def fingerprint(self) -> str:
-        """A short name of the training and validation data, to know them again."""
+        """A checksum of the training and validation data, to recognize them."""
         return self._fingerprint
 
 

@@ -1,4 +1,4 @@
-"""What can be seen inside a model: activations, dead units, weights, and the pictures it gets wrong."""
+"""A look inside a model: activations, dead units, weights, and misclassified images."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ from supervised.logger import Logger
 from supervised.sources import over
 
 EXAMPLES = 256  # from the head of the data, to look at activations with
-DULL = (nn.Dropout, nn.Flatten, nn.Identity)  # layers that compute nothing worth a histogram
+SKIPPED = (nn.Dropout, nn.Flatten, nn.Identity)  # layers that compute nothing worth a histogram
 MOST_WRONG = 16
 
 
 def activations(model: nn.Module, x: Any) -> dict[str, Tensor]:
-    """What each layer of a model answers to x [B, ...], by the layer's name, in evaluation mode and without a gradient."""
+    """The output of each layer for x [B, ...], by the layer's name, in evaluation mode and without a gradient."""
     found: dict[str, Tensor] = {}
 
-    def hear(name: str) -> Any:
-        def keep(module: nn.Module, inputs: Any, output: Any) -> None:
-            answer = output[0] if isinstance(output, tuple) else output
-            if isinstance(answer, Tensor):
-                found[name] = answer
+    def recorder(name: str) -> Any:
+        def record(module: nn.Module, inputs: Any, output: Any) -> None:
+            output = output[0] if isinstance(output, tuple) else output
+            if isinstance(output, Tensor):
+                found[name] = output
 
-        return keep
+        return record
 
     modes = {module: module.training for module in model.modules()}
     handles = [
-        module.register_forward_hook(hear(name))
+        module.register_forward_hook(recorder(name))
         for name, module in model.named_modules()
-        if not any(True for _ in module.children()) and not isinstance(module, DULL)
+        if not any(True for _ in module.children()) and not isinstance(module, SKIPPED)
     ]
     try:
         model.eval()
@@ -51,16 +51,16 @@ def activations(model: nn.Module, x: Any) -> dict[str, Tensor]:
     return found
 
 
-def dead_units(model: nn.Module, answers: dict[str, Tensor]) -> float | None:
+def dead_units(model: nn.Module, outputs: dict[str, Tensor]) -> float | None:
     """The share of ReLU units (channels, after a convolution) that are 0 for every example; None without a ReLU.
 
-    answers: of `activations`.
+    outputs: of `activations`.
     """
     kinds = dict(model.named_modules())
     dead = [
-        (answer.transpose(0, 1).flatten(1) == 0).all(1).float()
-        for name, answer in answers.items()
-        if isinstance(kinds[name], nn.ReLU) and answer.ndim > 1
+        (output.transpose(0, 1).flatten(1) == 0).all(1).float()
+        for name, output in outputs.items()
+        if isinstance(kinds[name], nn.ReLU) and output.ndim > 1
     ]
     return float(torch.cat(dead).mean()) if dead else None
 
@@ -71,13 +71,13 @@ def log_inspection(fit: Fit, logger: Logger) -> dict[str, np.ndarray]:
     shares = []
     for k, module in enumerate(fit.stack.modules):
         with fit.stack.eval_mode(), fit.stack.drawing(k), fit.manner.autocast(fit.stack.device):
-            answers = activations(module, x)
-        shares.append(dead_units(module, answers))
+            outputs = activations(module, x)
+        shares.append(dead_units(module, outputs))
         if k == 0:
             for name, weight in module.named_parameters():
                 logger.histogram(fit.step, f"weights/{name}", weight.detach().float().cpu().numpy())
-            for name, answer in answers.items():
-                logger.histogram(fit.step, f"activations/{name}", answer.float().cpu().numpy())
+            for name, output in outputs.items():
+                logger.histogram(fit.step, f"activations/{name}", output.float().cpu().numpy())
     return {} if None in shares else {"train/dead_units": np.array(shares, np.float64)}
 
 
@@ -88,7 +88,7 @@ def graph(fit: Fit, logger: Logger) -> None:
 
 
 def draw_graph(model: nn.Module, example: Any, logger: Logger) -> None:
-    """Write the graph of a model for the Graphs tab, or into the Text tab why torch cannot trace it."""
+    """Write the graph of a model for the Graphs tab, or why torch cannot trace it into the Text tab."""
     model = copy.deepcopy(model).cpu().eval()
     for parameter in model.parameters():
         parameter.requires_grad_(False)
@@ -101,10 +101,10 @@ def draw_graph(model: nn.Module, example: Any, logger: Logger) -> None:
 
 
 def wrong_pictures(fit: Fit, k: int = 0, names: Sequence[str] | None = None) -> np.ndarray | None:
-    """The pictures that the k-th seed is wrong about, the surest first, with what they are and what it said.
+    """The images that the k-th seed misclassifies, most confident first, with true and predicted class.
 
-    Of the validation data, or else of the training data: uint8 [height, width, 3]; None where examples are no pictures, are
-    not in memory, or nothing is wrong. names: of the classes.
+    Of the validation data, or else of the training data: uint8 [height, width, 3]; None where examples are no images, are
+    not in memory, or none is misclassified. names: of the classes.
     """
     data = (fit.validation or fit.train).known
     if data is None or not isinstance(data.x, Tensor):

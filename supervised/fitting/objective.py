@@ -52,13 +52,13 @@ class Objective:
         return self._is("mse")
 
     def target(self, y: Tensor, shape: list[int], name: str) -> Tensor:
-        """Targets [M, ...] as the loss wants them, for answers of `shape` to each example. Raises DataError."""
+        """Targets [M, ...] as the loss takes them, for outputs of `shape` per example. Raises DataError."""
         if self.own is not None:
             return y
         return _classes(y, shape, name) if self.name == "cross_entropy" else _numbers(y, shape, self.name, name)
 
     def classes(self, shape: list[int]) -> int | None:
-        """How many classes answers of `shape` tell apart by cross_entropy. Raises ArgumentError for as many other weights."""
+        """How many classes outputs of `shape` have under cross_entropy. ArgumentError for another number of class weights."""
         count = shape[-1] if self._is("cross_entropy") else None
         wanted = count or 2
         if self.class_weights is not None and len(self.class_weights) != wanted:
@@ -94,7 +94,7 @@ class Objective:
         return loss.flatten(1).sum(1) / torch.where(total > 0, total, 1)
 
     def measures(self, prediction: Tensor, y: Tensor) -> dict[str, Tensor]:
-        """The share of right answers, of a classification, and the mean of each metric: each [N]."""
+        """The accuracy of a classification, and the mean of each metric: each [N]."""
         return {tag: losses.per_seed(value.float(), counts) for tag, value, counts in self._measured(prediction, y)}
 
     def sums(self, prediction: Tensor, y: Tensor) -> Sums:

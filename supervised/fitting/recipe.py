@@ -1,4 +1,4 @@
-"""How a model is fitted: one frozen description, checked when it is made."""
+"""The settings of a fit: one frozen dataclass, checked on creation."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from supervised.schedules import KINDS, MOST, Schedule, check_range
 from supervised.stack.optimizers import OPTIMIZERS
 from supervised.validate import ArgumentError, choice, flag, function, integer, number, shown, store, unwrapped
 
-# Torch's schedules that need nothing but numbers: those told how many steps there are go on at each step, others each epoch.
+# Torch's schedules whose options are plain numbers: those that span the whole fit advance every step, the others every epoch.
 BY_STEP = ("OneCycleLR", "CosineAnnealingLR", "LinearLR", "PolynomialLR")
 BY_EPOCH = ("StepLR", "MultiStepLR", "ExponentialLR")
 TAKES = ("prediction", "y")  # what functions of the user are called with
@@ -35,9 +35,9 @@ class Recipe:
     the model's own. metrics: functions likewise, by name; the mean of what they return over all examples stands beside the loss.
     class_weights: one a class, by which examples count in cross_entropy and binary_cross_entropy: torch's weighted mean.
     optimizer: a name of torch.optim, or "LBFGS" (with batch_size=None); its further options by name. learning_rate: one,
-    or one a seed. schedule: None; a schedule of `supervised.schedules`, by whose value the rate is multiplied, in units of
-    the optimizer's steps; or a name of torch.optim.lr_scheduler, with options: OneCycleLR, CosineAnnealingLR, LinearLR and
-    PolynomialLR span the whole fit and go on at each step, StepLR, MultiStepLR and ExponentialLR at each epoch.
+    or one a seed. schedule: None; a schedule of `supervised.schedules` in optimizer steps, whose value multiplies
+    the learning rate; or a name of torch.optim.lr_scheduler, with options: OneCycleLR, CosineAnnealingLR, LinearLR and
+    PolynomialLR span the whole fit and advance every step, StepLR, MultiStepLR and ExponentialLR every epoch.
     weight_decay: as the optimizer means it. clip_norm: the longest gradient of a seed. bptt_steps: sequences
     are cut into parts of so many steps, with the state carried over (Williams and Peng 1990). label_smoothing: of
     cross_entropy (Szegedy et al. 2016, section 7). patience_epochs: stop a seed whose validation loss has not come down
@@ -104,12 +104,12 @@ class Recipe:
 
     @property
     def by_step(self) -> bool:
-        """Whether the schedule goes on at each step, and not at each epoch."""
+        """Whether the schedule advances every step rather than every epoch."""
         return self.schedule not in BY_EPOCH
 
     @property
     def spans(self) -> bool:
-        """Whether the schedule spans the whole fit, whose epochs are a part of it then."""
+        """Whether the schedule depends on how long the whole fit is."""
         if self.schedule is None or isinstance(self.schedule, str):
             return self.schedule in BY_STEP
         return self.schedule.curve(10**6) != self.schedule.curve(10**9)

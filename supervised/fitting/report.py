@@ -39,7 +39,7 @@ class Report:
     """Logs, inspects and saves a fit. Without a logdir nothing is written."""
 
     def __init__(self, fitted: Fit, session: Session, curves: Mapping[str, Any]) -> None:
-        """curves: what the checkpoint that the fit goes on from knew of its event files; {}: it is new."""
+        """curves: what the checkpoint that the fit resumes from knew of its event files; {}: the fit is new."""
         self.fit, self.text = fitted, ""  # text: what stands behind the progress bar
         n = len(fitted.stack.seeds)
         self.label = f"{n} seed{'s' * (n > 1)}"
@@ -58,7 +58,7 @@ class Report:
         self.text = f"{tag.replace('/', ' ')} {float(np.mean(metrics[tag])):.4f}"
 
     def inspect(self) -> dict[str, Any]:
-        """Write what can be seen inside the members -> metrics of it, each [N]."""
+        """Write histograms and misclassified images -> metrics of the members' insides, each [N]."""
         if self.logger is None:
             return {}
         found = inspect.log_inspection(self.fit, self.logger)

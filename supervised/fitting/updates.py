@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from supervised.device import Manner
+from supervised.device import ComputePlan
 from supervised.fitting.check_data import first
 from supervised.fitting.objective import Objective
 from supervised.fitting.recipe import Recipe
@@ -17,8 +17,8 @@ from supervised.stack import Stack, clip_per_seed, norms
 from supervised.stack import optimizers as torch_optimizers
 from supervised.state import check_alike, detached, load_optimizer, to_tree
 
-COUNTERS = ("last_epoch", "_step_count", "_last_lr")  # what moves in a schedule of torch; all else is its settings
-# Loss and measures [N], the state of a recurrent model after, and what is measured of the update itself [N].
+COUNTERS = ("last_epoch", "_step_count", "_last_lr")  # what changes in a schedule of torch; all else is its settings
+# Loss and measures [N], the next state of a recurrent model, and what is measured of the update itself [N].
 Updated = tuple[dict[str, Tensor], Any, dict[str, Tensor]]
 
 
@@ -29,7 +29,7 @@ class Optimizers:
         """steps: of the whole fit. Raises ValueError for options that an optimizer or a schedule does not take."""
         self.seeds = len(stack.seeds)
         self.each: list[torch.optim.Optimizer]
-        self._by_step: list[Any] = []  # schedules that go on at each step
+        self._by_step: list[Any] = []  # schedules that advance every step
         self._by_epoch: list[Any] = []
         if recipe.optimizer == "LBFGS":
             self.each = torch_optimizers.lbfgs(stack, recipe.learning_rate, **recipe.optimizer_options)
@@ -44,12 +44,12 @@ class Optimizers:
             (self._by_step if recipe.by_step else self._by_epoch).append(schedule)
 
     def step_ended(self) -> None:
-        """Bring the learning rates to the next step."""
+        """Advance the schedules that change every step."""
         for schedule in self._by_step:
             schedule.step()
 
     def epoch_ended(self) -> None:
-        """Bring the learning rates to the next epoch."""
+        """Advance the schedules that change every epoch."""
         for schedule in self._by_epoch:
             schedule.step()
 
@@ -59,7 +59,7 @@ class Optimizers:
         return rates if len(rates) == self.seeds else rates * self.seeds
 
     def state_dict(self) -> dict[str, Any]:
-        """What optimizers keep, and where schedules are."""
+        """The states of optimizers and schedules."""
         schedules = [*self._by_step, *self._by_epoch]
         return {
             "optimizers": [to_tree(optimizer.state_dict()) for optimizer in self.each],
@@ -67,7 +67,7 @@ class Optimizers:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Put back what `state_dict` gave. Raises ValueError for what does not fit."""
+        """Load what `state_dict` returned. Raises ValueError where it does not fit."""
         for optimizer, saved in zip(self.each, state["optimizers"], strict=True):
             load_optimizer(optimizer, saved)
         for schedule, saved in zip([*self._by_step, *self._by_epoch], state["schedulers"], strict=True):
@@ -92,7 +92,7 @@ class GradientUpdate:
         stack: Stack,
         objective: Objective,
         recipe: Recipe,
-        manner: Manner,
+        manner: ComputePlan,
         recurrent: bool,
         optimizers: Optimizers,
     ) -> None:
@@ -124,7 +124,7 @@ class GradientUpdate:
         return [self.stack.weights[name].detach() for name in self.stack.gradients]
 
     def _forward(self, x: Any, state: Any) -> tuple[Tensor, Any, Callable[[Tensor], None]]:
-        """The predictions, the state after them, and how a gradient by the predictions goes back to the weights."""
+        """The predictions, the state after them, and a function that backpropagates a gradient with respect to them."""
         with self.manner.autocast(self.stack.device):
             if not self.recurrent:
                 prediction, backward = self.stack.vjp(x)
@@ -138,7 +138,7 @@ class GradientUpdate:
         return output.detach(), detached(after), through_time
 
     def _backward(self, loss: Tensor, prediction: Tensor, backward: Callable[[Tensor], None]) -> None:
-        """Take the gradient of the losses [N] back to the weights."""
+        """Backpropagate the losses [N] to the weights."""
         if self.objective.own is None:
             backward(*torch.autograd.grad(loss.sum(), prediction))
             return
@@ -176,7 +176,7 @@ class LBFGSUpdate:
 
 
 def update_of(
-    stack: Stack, objective: Objective, recipe: Recipe, manner: Manner, recurrent: bool, optimizers: Optimizers
+    stack: Stack, objective: Objective, recipe: Recipe, manner: ComputePlan, recurrent: bool, optimizers: Optimizers
 ) -> Update:
     """The update that a recipe asks for."""
     if recipe.optimizer == "LBFGS":

@@ -51,7 +51,7 @@ def activation(name: str) -> nn.Module:
 
 
 def initialise(module: nn.Module, how: str) -> nn.Module:
-    """Draw every weight of `module` anew, and put its biases to zero -> the module.
+    """Initialize the weights of `module`, and zero its biases -> the module.
 
     how: "torch" (leave what PyTorch drew), "zeros", "normal" or "truncated_normal" with a standard deviation as in
     "normal(0.01)" (1 if none is given; truncated at two of them), "xavier" (uniform: Glorot and Bengio 2010, equation 16),

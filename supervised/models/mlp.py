@@ -15,7 +15,7 @@ NORMS = ("layer", "batch")
 def dense(
     inputs: int, widths: Sequence[int], activation_name: str, norm: str | None = None, dropout: float = 0.0
 ) -> list[tuple[str, nn.Module]]:
-    """Linear layers of these widths with their names; each is normalised before its activation, and dropped after it."""
+    """Linear layers of these widths with their names; each with normalization before its activation and dropout after it."""
     widths, activation_name = integers(widths, "widths", 1), choice(activation_name, "activation", ACTIVATIONS)
     dropout = number(dropout, "dropout", 0.0, 1.0, below=True)
     if norm is not None:
@@ -36,7 +36,7 @@ class MLP(Model):
     """[B, ...] with `inputs` numbers each -> [B, outputs] through hidden layers of `widths`.
 
     activation, init: names (see `supervised.models.layers`); norm: None, "layer" or "batch", before the activation; dropout: the
-    share of each hidden layer that is put to zero in training. loss: what `fit` minimises unless told otherwise.
+    share of each hidden layer that is zeroed in training. loss: what `fit` minimizes by default.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""When something is due that is done every so many steps."""
+"""What is done every so many steps, and when it is due."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 
 class Cadences:
-    """What is done how often, by name: {"log": 100, "save": 1000}. Whoever steps says where the last step began and ended."""
+    """How often each thing is done, by name: {"log": 100, "save": 1000}. The caller keeps count of the steps."""
 
     def __init__(self, every: Mapping[str, int]) -> None:
         self.every = dict(every)
@@ -16,6 +16,6 @@ class Cadences:
         return min((step // every + 1) * every for every in self.every.values())
 
     def due(self, name: str, before: int, after: int, last: bool = False) -> bool:
-        """Whether `name` is due after the steps from `before` to `after`. last: no more follow, so that everything is."""
+        """Whether `name` is due after the steps from `before` to `after`. last: no more steps follow, so everything is due."""
         every = self.every[name]
         return last or after // every > before // every

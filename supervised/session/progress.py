@@ -1,4 +1,4 @@
-"""What a training loop shows and hears: a progress bar on the terminal, and Ctrl-C, answered between two steps."""
+"""A progress bar on the terminal, and Ctrl-C, which a training loop handles between two steps."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def interrupts() -> Iterator[list[int]]:
-    """Collect Ctrl-C and SIGTERM, so that they are answered between two steps; a second one stops at once."""
+    """Collect Ctrl-C and SIGTERM, to be handled between two steps; a second one stops at once."""
     received: list[int] = []
     if threading.current_thread() is not threading.main_thread():
         yield received
@@ -38,7 +38,7 @@ def interrupts() -> Iterator[list[int]]:
 
 
 class Progress:
-    """A bar on the terminal; `shown` is false where nobody looks: no terminal, or not wanted."""
+    """A bar on the terminal; `shown` is false where there is no terminal, or no bar is wanted."""
 
     def __init__(self, label: str, total: int, done: int, wanted: bool) -> None:
         self.label, self.total, self.done = label, total, done

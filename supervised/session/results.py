@@ -1,4 +1,4 @@
-"""What a run came to, as one JSON file that says how to get it again."""
+"""The result of a run, as one JSON file that says how to reproduce it."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def number(value: float) -> float | None:
 
 
 def about() -> dict[str, Any]:
-    """What a figure was got with: versions, commit and machine."""
+    """What a result was produced with: versions, commit and machine."""
     packages = ("valuebased", "gymnasium", "numpy", "torch", "numba", "scikit-learn", "tensorboard")
     return {
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in packages}},

@@ -1,4 +1,4 @@
-"""What a training loop needs around it: a folder of its own, the checkpoint to resume from, event files, a way to stop."""
+"""What a training loop needs around it: a locked folder, the checkpoint to resume from, event files, a way to stop."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ RUN, FIT = "run.safetensors", "fit.safetensors"  # the checkpoint of a folder, b
 class Session:
     """One call of a training loop: `with Session(logdir, RUN) as session: ...`.
 
-    The folder is made and held against other processes until the block ends. Without a logdir nothing is kept, and every
-    method can be called all the same.
+    The folder is created and locked against other processes until the block ends. Without a logdir nothing is written, and
+    every method can still be called.
     """
 
     def __init__(self, logdir: str | Path | None, file: str) -> None:
         """Raises ValueError for a logdir that is no path."""
         self.folder = folder_of(logdir)
         self.path = None if self.folder is None else self.folder / file
-        self.fell_back = False  # whether the run goes on from the checkpoint before the last
+        self.fell_back = False  # whether the run resumes from the checkpoint before the last
         self.interrupted: list[int] = []
         self.closing = contextlib.ExitStack()
 
@@ -123,12 +123,12 @@ class Session:
 
     @contextlib.contextmanager
     def running(self, label: str, total: int, done: int, progress: bool) -> Iterator[Progress]:
-        """The loop itself: Ctrl-C and SIGTERM are collected in `interrupted`, and a bar is shown if that is wanted."""
+        """A context around the loop: Ctrl-C and SIGTERM are collected in `interrupted`, and a bar is shown if wanted."""
         with interrupts() as self.interrupted, Progress(label, total, done, progress) as bar:
             yield bar
 
     def stop(self, where: str) -> NoReturn:
-        """Raise KeyboardInterrupt with a sentence on how to go on. where: such as "at step 5"."""
+        """Raise KeyboardInterrupt with a sentence on how to resume. where: such as "at step 5"."""
         saved = (
             "not saved, for want of a logdir"
             if self.folder is None

@@ -1,8 +1,8 @@
 """A run of linear layers and ReLUs as one compiled function: for small networks several times faster than torch.
 
-Member after member, each layer by BLAS, in memory that is taken once; the same numbers as torch's to rounding, and for each
-member the same bits whatever others there are. The arrays are those of the stack, so that weights, gradients and the
-optimizer's memory are where they always are. Needs numba; without it, and off the CPU, torch computes.
+Members are computed one after another, each layer by BLAS, in preallocated memory. Results equal torch's up to rounding, and
+those of a member are bit-identical whatever others there are. The arrays are those of the stack, so weights, gradients and
+optimizer state stay where they are. Needs numba; without it, and on other devices, torch is used.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def forward(
 def backward(
     flat: Any, grad: Any, weights: Any, biases: Any, sizes: Any, relus: Any, x: Any, kept: Any, dy: Any, spare: Any
 ) -> None:
-    """dy [N, B, O], by what the last linear layer makes, -> the gradients of all weights, in place of what stood in grad."""
+    """dy [N, B, O], by what the last linear layer makes, -> the gradients of all weights, which overwrite grad."""
     layers = weights.shape[0]
     rows = x.shape[1]
     for k in range(x.shape[0]):
@@ -127,7 +127,7 @@ def clip_and_adam(
 
 @functools.cache
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function as machine code, kept on disk. Raises ImportError without numba."""
+    """The function compiled by numba, cached on disk. Raises ImportError without numba."""
     import numba
 
     # "reassoc" lets a sum be taken by vectors; its order depends on the length alone.
@@ -138,7 +138,7 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 
 @functools.cache
 def possible() -> bool:
-    """Whether numba and the BLAS that it calls are there; the BLAS is told to use one thread, for good."""
+    """Whether numba and the BLAS that it calls are available. Limits that BLAS to one thread, permanently."""
     try:
         import numba  # noqa: F401  (whether it is there)
         import scipy.linalg.cython_blas  # noqa: F401  (likewise)
@@ -197,7 +197,9 @@ class CompiledMLP:
         if gradient.shape != y.shape:
             raise ValueError(f"The gradient by the outputs is {list(gradient.shape)}; the outputs are {list(y.shape)}.")
         inputs = x.contiguous().numpy()
-        if self._kept_for is None or self._kept_for.ctypes.data != inputs.ctypes.data:  # another was computed meanwhile
+        if (
+            self._kept_for is None or self._kept_for.ctypes.data != inputs.ctypes.data
+        ):  # another input was computed since
             self._run(inputs, True, np.empty(tuple(y.shape), np.float32))
         if self._spare.shape[1] != self._scratch[True].shape[2]:
             self._spare = np.zeros((2, self._scratch[True].shape[2]), np.float32)
@@ -211,7 +213,7 @@ class CompiledMLP:
 
 
 class CompiledAdam:
-    """Clipping for each member and a step of torch's Adam, compiled: on the very memory of a torch optimizer of a stack."""
+    """Per-member clipping and Adam's step, compiled, in place on the state of a stack's torch optimizer."""
 
     def __init__(self, memory: FlatMemory, optimizer: torch.optim.Optimizer) -> None:
         self.memory, self.optimizer = memory, optimizer
@@ -226,7 +228,7 @@ class CompiledAdam:
         self.steps = 0.0
 
     def step(self, max_norm: float) -> tuple[Tensor, bool]:
-        """-> each member's gradient norm before, [N], and whether they are finite; if not, nothing was changed."""
+        """Clip and update -> each member's gradient norm before, [N], and whether all are finite; if not, nothing changed."""
         if self.moments is None:
             self.moments = self._memory()
         group = self.optimizer.param_groups[0]
@@ -239,7 +241,7 @@ class CompiledAdam:
         return torch.from_numpy(self.norms.copy()), bool(good)
 
     def _memory(self) -> tuple[np.ndarray, np.ndarray]:
-        """The moments as torch's Adam keeps them; they are made if it has not yet made them."""
+        """The moments in the state of torch's Adam, created if it has none yet."""
         state = self.optimizer.state[self.memory.flat]
         if not state:
             zeros = torch.zeros_like(self.memory.flat.detach())
@@ -248,7 +250,7 @@ class CompiledAdam:
         return state["exp_avg"].numpy(), state["exp_avg_sq"].numpy()
 
     def close(self) -> None:
-        """Tell the torch optimizer how many steps were taken, and look for its memory anew at the next."""
+        """Write the number of steps back to the torch optimizer, whose state is looked up again at the next step."""
         if self.moments is not None:
             self.optimizer.state[self.memory.flat]["step"].fill_(self.steps)
             self.moments = None

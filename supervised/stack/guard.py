@@ -1,6 +1,6 @@
-"""Steps of an optimizer that are left out where a gradient is NaN or infinite.
+"""Optimizer steps that are skipped where a gradient is NaN or infinite.
 
-Off the CPU a look at the gradient makes the host wait for the device. Torch's fused optimizers need none: where their
+On a GPU, checking the gradient makes the host wait for the device. Torch's fused optimizers need no check: where their
 `found_inf`, a number on the device, is 1, they leave weights, moments and step counts as they are, as `torch.amp.GradScaler`
 has them do.
 """
@@ -23,7 +23,7 @@ class LeftOut(NamedTuple):
 
 
 class Guard:
-    """Looks at the gradient before each step."""
+    """Checks the gradient before each step."""
 
     def __init__(self, optimizer: torch.optim.Optimizer) -> None:
         self.optimizer = optimizer
@@ -35,10 +35,10 @@ class Guard:
         return DeviceGuard(optimizer, device) if fused else Guard(optimizer)
 
     def step(self, norm: Tensor, origin: Any) -> LeftOut | None:
-        """Take the optimizer's step -> None; or nothing changes -> what is known to have been left out.
+        """Take the optimizer's step -> None; or skip it -> what is known of skipped steps.
 
-        norm [N]: the norm of each member's gradient. One that is NaN or infinite leaves out the step of all. origin: what to
-        tell of the step, should it be left out.
+        norm [N]: the norm of each member's gradient. One that is NaN or infinite skips the step of all. origin: what to
+        report of the step if it is skipped.
         """
         if not np.isfinite(norm.cpu().numpy()).all():
             return LeftOut(origin, 0)
@@ -46,14 +46,14 @@ class Guard:
         return None
 
     def look(self) -> LeftOut | None:
-        """What was left out since the last look, of which `step` did not tell; steps are taken again from then on."""
+        """What was skipped since the last look and not yet reported by `step`; from then on steps are taken again."""
         return None
 
     def forget(self) -> None:
-        """Begin anew, as after the loading of other weights."""
+        """Reset, as after loading other weights."""
 
     def follow(self, target: Tensor, source: Tensor, rate: float) -> None:
-        """Bring `target` the share `rate` of the way to `source` (1: copy), unless the last step was left out."""
+        """Move `target` towards `source` by the share `rate` (1: copy), unless the last step was skipped."""
         if rate == 1.0:
             target.copy_(source)
         else:
@@ -61,18 +61,18 @@ class Guard:
 
 
 class DeviceGuard(Guard):
-    """Leaves the decision to the device. After a step that is left out all are, until somebody looks.
+    """Leaves the decision to the device. After a skipped step all are skipped until `look` is called.
 
-    So weights at the time of a look are those from before the first bad gradient. It looks by itself after MOST_UNSEEN steps,
-    whose origins it keeps.
+    So the weights are then those from before the first bad gradient. It calls `look` itself after MOST_UNSEEN steps, whose
+    origins it keeps.
     """
 
     MOST_UNSEEN = 16
 
     def __init__(self, optimizer: torch.optim.Optimizer, device: torch.device) -> None:
         super().__init__(optimizer)
-        self.bad = torch.zeros((), device=device)  # 1 from the first bad gradient on
-        self.left_out = torch.zeros((), device=device)  # how many steps since the last look
+        self.bad = torch.zeros((), device=device)  # 1 after the first bad gradient
+        self.left_out = torch.zeros((), device=device)  # how many steps were skipped since the last look
         self.origins: list[Any] = []  # of the steps since the last look
 
     def step(self, norm: Tensor, origin: Any) -> LeftOut | None:

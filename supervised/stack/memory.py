@@ -19,11 +19,11 @@ Place = tuple[str, int | None]  # a parameter's name and the member; None: all m
 
 
 class FlatMemory:
-    """Takes over the parameters of N modules that are alike: they become views of it, and so do their gradients.
+    """One vector for the parameters of N identical modules, which become views of it, as do their gradients.
 
-    flat: all trained numbers, one block after another, filled up to whole vector units; `flat.grad` their gradients.
+    flat: all trained numbers, one block after another, padded to whole SIMD vectors; `flat.grad` their gradients.
     weights: every parameter by its name, [N, ...], trained or not. gradients: of the trained ones, [N, ...]. starts: where each
-    member's part of each block begins in `flat`. used: how much of `flat` is numbers.
+    member's part of each block begins in `flat`. used: the length of `flat` without padding.
     """
 
     def __init__(self, modules: Sequence[nn.Module], device: torch.device) -> None:
@@ -115,13 +115,13 @@ class FlatMemory:
         return vector[begin + k * size : begin + (k + 1) * size]
 
     def zero(self) -> None:
-        """Put every gradient to zero, and back into this memory should somebody have taken it out."""
+        """Zero all gradients, and reattach those that were replaced."""
         self.gradient.zero_()
         self.arrived = set()
         self.put_back_gradients()
 
     def put_back_gradients(self) -> None:
-        """Have every parameter's gradient lie here again, should somebody have taken it out."""
+        """Reattach the gradients that were replaced to this memory."""
         if self.flat.grad is not self.gradient:
             self.flat.grad = self.gradient
         for parameter, gradient in self._gradients:
@@ -129,9 +129,9 @@ class FlatMemory:
                 parameter.grad = gradient
 
     def idle(self) -> list[tuple[str, int]]:
-        """The parameters (name, member) that had no part in what was differentiated since the gradients were last zero.
+        """The parameters (name, member) that have received no gradient since the gradients were last zeroed.
 
-        Torch leaves such parameters alone, while a gradient of zero would let them decay, and move by their momentum.
+        Torch's optimizers skip such parameters; with a gradient of zero they would decay, and move by their momentum.
         """
         if not self.arrived or len(self.arrived) == len(self.gradients) * (1 if self.batched else self.n):
             return []
@@ -140,7 +140,7 @@ class FlatMemory:
         return [place for place in places if place not in self.arrived]
 
     def norms(self, tensors: Iterable[Tensor]) -> Tensor:
-        """The norm of each member's part of [N, ...] tensors, taken together: [N]."""
+        """Each member's norm over its parts of all the [N, ...] tensors: [N]."""
         if self.device.type != "cpu":  # in three launches, whatever the number of weights and members
             parts = [part for tensor in tensors for part in tensor.unbind()]
             each = torch.stack(torch._foreach_norm(parts)) if parts else torch.zeros(0, device=self.device)
@@ -167,7 +167,7 @@ class FlatMemory:
         return torch.from_numpy(np.sqrt(total))
 
     def clip(self, max_norm: float) -> Tensor:
-        """Scale each member's gradient down to `max_norm` where it is longer -> the norms before, [N]."""
+        """Clip each member's gradient to the norm `max_norm` -> the norms before, [N]."""
         found = self.gradient_norms()
         if self.device.type == "cpu" and not (found > max_norm).any():
             return found
@@ -181,14 +181,14 @@ class FlatMemory:
 
 
 class Arrival:
-    """A hook that tells a memory of a parameter's gradient."""
+    """A hook that records in a memory that a parameter has received a gradient."""
 
     def __init__(self, memory: FlatMemory, place: Place) -> None:
         self.memory, self.place = memory, place
 
     @classmethod
     def register(cls, parameter: nn.Parameter, memory: FlatMemory, place: Place) -> None:
-        """Tell `memory`, and no longer one that the parameter was in before."""
+        """Record in `memory`, and no longer in one that held the parameter before."""
         hooks: Any = parameter._post_accumulate_grad_hooks or {}
         for key in [key for key, hook in hooks.items() if isinstance(hook, cls)]:
             del hooks[key]

@@ -14,7 +14,7 @@ from supervised.stack.stack import Stack
 from supervised.state import from_tree, memory_places, to_tree
 from supervised.validate import ArgumentError, choice, first_line, instance, number
 
-# Those of torch that treat each number by itself, so that members do not feel each other.
+# Torch's elementwise optimizers, under which members do not affect each other.
 OPTIMIZERS = (
     "SGD", "Adam", "AdamW", "NAdam", "RAdam", "Adamax", "Adagrad", "Adadelta", "RMSprop", "Rprop", "ASGD",
 )  # fmt: skip
@@ -38,14 +38,14 @@ def optimizer(
     except (TypeError, ValueError, RuntimeError) as error:
         raise ArgumentError(f"{name} cannot be made: {first_line(error)}") from error
     assert isinstance(made, torch.optim.Optimizer)
-    # Torch's own would take the gradients out of the stack's memory.
+    # Torch's own would detach the gradients from the stack's memory.
     made.zero_grad = lambda set_to_none=True: stack.zero_grad()  # type: ignore[method-assign]  # (meant so)
     _leave_idle_alone(stack, made)
     return made
 
 
 def _leave_idle_alone(stack: Stack, optimizer: torch.optim.Optimizer) -> None:
-    """Have each step leave parameters, and what is kept of them, as they are where they had no part in the gradient."""
+    """Make each step skip the parameters that received no gradient, and their optimizer state."""
     kept: list[tuple[Tensor, Tensor]] = []
     taken_out: list[Tensor] = []  # whose gradient is None meanwhile
 
@@ -76,9 +76,9 @@ def _leave_idle_alone(stack: Stack, optimizer: torch.optim.Optimizer) -> None:
 
 
 def lbfgs(stack: Stack, learning_rate: float | Sequence[float] = 1.0, **options: Any) -> list[torch.optim.Optimizer]:
-    """torch.optim.LBFGS for each member by itself, for it looks at all its numbers together (Liu and Nocedal 1989).
+    """One torch.optim.LBFGS per member, since it couples all parameters that it is given (Liu and Nocedal 1989).
 
-    With a line search unless told otherwise. Raises ValueError for options that it does not take.
+    It has a strong-Wolfe line search by default. Raises ValueError for options that it does not take.
     """
     _check_trainable(stack)
     rates = learning_rate if isinstance(learning_rate, Sequence) else [learning_rate] * len(stack.seeds)
@@ -103,7 +103,7 @@ class Scheduled(torch.optim.lr_scheduler.LRScheduler):
 
 
 def schedule(optimizer: torch.optim.Optimizer, name: str | Schedule, steps: int, **options: Any) -> Any:
-    """torch.optim.lr_scheduler's `name`, or a schedule by whose value the rate is multiplied; both are told the fit's steps.
+    """torch.optim.lr_scheduler's `name`, or a schedule whose value multiplies the learning rate. steps: of the whole fit.
 
     Raises ValueError for options that the schedule does not take.
     """
@@ -122,7 +122,7 @@ def schedule(optimizer: torch.optim.Optimizer, name: str | Schedule, steps: int,
 
 
 def state_by_seed(stack: Stack, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """What an optimizer keeps, arrays and lists that begin with the members: so a part of them can be taken out, or put in."""
+    """The state of an optimizer with the members as first axis, so that some of them can be taken out or put in."""
     if not stack.batched:
         groups = optimizer.param_groups
         return {"members": [to_tree([dict(optimizer.state.get(p, {})) for p in group["params"]]) for group in groups]}
@@ -138,7 +138,7 @@ def state_by_seed(stack: Stack, optimizer: torch.optim.Optimizer) -> dict[str, A
 
 
 def load_state_by_seed(stack: Stack, optimizer: torch.optim.Optimizer, saved: Mapping[str, Any]) -> None:
-    """Put back what `state_by_seed` gave. Raises ValueError for what does not fit."""
+    """Load what `state_by_seed` returned. Raises ValueError where it does not fit."""
     fits, places = True, memory_places(optimizer)
     if not stack.batched:
         for group, parts in zip(optimizer.param_groups, saved["members"], strict=True):

@@ -30,8 +30,8 @@ from supervised.validate import ArgumentError, choice, explained, flag, integer,
 class Stack:
     """N copies of what `make` makes, each initialised from its own seed; called, it maps [N, B, ...] -> [N, B, ...].
 
-    compiled: compute chains of linear layers and ReLUs by machine code of our own, where that is possible (see
-    `supervised.stack.compiled_mlp`); outputs and gradients by `vjp` then equal torch's to rounding, not to the bit.
+    compiled: run chains of linear layers and ReLUs as compiled code where that is possible (see
+    `supervised.stack.compiled_mlp`); outputs and gradients of `vjp` then equal torch's up to rounding, not bit for bit.
     make: a function () -> nn.Module. Its random numbers come from the seed's own stream, and so do those drawn in a
     forward pass (dropout). `batched` says whether all members are computed at once. The modules stay usable:
     `member(seed)` is one of them, on the live weights. Parameters that need no gradient stay as they are.
@@ -108,10 +108,10 @@ class Stack:
 
     @explained("x [N, B, ...], or a dict or tuple of such, as its members read it")
     def vjp(self, x: Any) -> tuple[Tensor, Callable[[Tensor], None]]:
-        """The outputs y for x, and a function that takes the gradient by y (of y's shape) back to the weights.
+        """The outputs y for x, and a function that backpropagates a gradient with respect to y (of y's shape) to the weights.
 
-        That function puts the gradient of every weight into `gradients`, in place of what was there. Without a detour by
-        autograd where the model is a chain of simple layers (`supervised.stack.manual_backward`), with the same bits.
+        That function overwrites `gradients`. Where the model is a chain of simple layers, the gradients are computed without
+        autograd (`supervised.stack.manual_backward`), with bit-identical results.
         """
         if self._chain is not None and self._chain.fits(x) and not self._hooks.present():
             with torch.no_grad():
@@ -134,17 +134,16 @@ class Stack:
             return self.modules[k](*arguments)
 
     def drawing(self, k: int) -> contextlib.AbstractContextManager[None]:
-        """Have torch's global generator of the device draw from the k-th member's stream meanwhile, if the member can draw."""
+        """A context in which torch's global generator of the device draws from the k-th member's stream, if the member draws."""
         return (
             contextlib.nullcontext() if self._deterministic and not self._hooks.present() else self.draws.everywhere(k)
         )
 
     @explained("one of its seeds")
     def member(self, seed: int) -> nn.Module:
-        """The module of a seed, on the live weights and on the stack's device: its input has to be there too.
+        """The module of a seed, on the stack's device: it shares its weights with the stack.
 
-        Its tensors are views of all members' memory: to save or copy it, `take` it. Raises ValueError for a seed that is not
-        here.
+        Its tensors are views of the stack's memory: use `take` to save or copy it. Raises ValueError for an unknown seed.
         """
         seed = integer(seed, "seed")
         if seed not in self.seeds:
@@ -158,7 +157,7 @@ class Stack:
 
     @explained("mode, True or False")
     def train(self, mode: bool = True) -> Stack:
-        """Training mode (dropout drops, batch-norm counts), or with False evaluation mode."""
+        """Switch to training mode, or with False to evaluation mode -> the stack."""
         mode = flag(mode, "mode")
         for module in self.modules:
             module.train(mode)
@@ -166,7 +165,7 @@ class Stack:
 
     @contextlib.contextmanager
     def eval_mode(self) -> Iterator[None]:
-        """Evaluation mode and no gradient meanwhile; afterwards modes and random streams are as they were before."""
+        """A context in evaluation mode and without gradients. Modes and random streams are restored on exit."""
         modes = [(part, part.training) for module in self.modules for part in module.modules()]
         drawn = list(self.draws.counts)
         self.train(False)
@@ -179,7 +178,7 @@ class Stack:
                 part.training = mode
 
     def zero_grad(self) -> None:
-        """Put every gradient to zero, and back into the stack's memory should somebody have taken it out."""
+        """Zero all gradients, and reattach those that were replaced to the stack's memory."""
         self.memory.zero()
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -190,7 +189,7 @@ class Stack:
 
     @explained("the state that state_dict returned")
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Put back what `state_dict` gave. Raises ValueError, and changes nothing, when names or shapes are others."""
+        """Load what `state_dict` returned. Raises ValueError, and changes nothing, where names or shapes differ."""
         check_state(state, self.state_dict())
         with torch.no_grad():
             for name, weight in self.weights.items():
@@ -205,16 +204,16 @@ class Stack:
 
     @explained("the state that random_state returned")
     def load_random_state(self, state: Tensor) -> None:
-        """Put back what `random_state` gave, on this device or another one.
+        """Load what `random_state` returned, on this device or another one.
 
-        Warns of the states of generators that earlier versions saved, where the model draws. Raises ValueError for anything
-        else.
+        The generator states that earlier versions saved cannot be loaded; a warning says so if the model draws. Raises
+        ValueError for anything else.
         """
         self.draws.load_state(state, "" if self._deterministic else "what the model draws in a forward pass (dropout)")
 
     @explained("one learning rate, or one for each seed")
     def groups(self, learning_rate: float | Sequence[float]) -> list[dict[str, Any]]:
-        """Parameter groups for an optimizer of torch that treats each number by itself (Adam, SGD, ...).
+        """Parameter groups for an elementwise optimizer of torch (Adam, SGD, ...).
 
         One group with all members where they are computed at once and one learning rate is given; otherwise a group for
         each member, so that rates and schedules may differ and several threads change no bit.
@@ -223,13 +222,13 @@ class Stack:
 
 
 def norms(stack: Stack, tensors: Iterable[Tensor]) -> Tensor:
-    """The norm of each member's part of [N, ...] tensors, taken together: [N]."""
+    """Each member's norm over its parts of all the [N, ...] tensors: [N]."""
     return stack.memory.norms(tensors)
 
 
 @explained("a Stack and a largest norm above 0")
 def clip_per_seed(stack: Stack, max_norm: float) -> Tensor:
-    """Scale each member's gradient down to `max_norm` where it is longer -> the norms before, [N].
+    """Clip each member's gradient to the norm `max_norm` -> the norms before, [N].
 
     Each member by its own norm (Pascanu et al. 2013, section 3.2), never by that of all of them.
     """
