@@ -1,7 +1,8 @@
-"""Fitting models to data: `recipe` says how, `loop` has `fit`, and `fit` the members that are being fitted.
+"""Fitting models to data: `recipe` has the settings, `loop` has `fit`, and `fit` the members in training.
 
-check_data: whether model and data go together. divergence: stops a fit whose loss runs away. inspect: what can be seen inside a
-network. It may import everything else in `supervised`; nothing in `supervised` imports it.
+batches, updates, evaluator, early_stopping, divergence: the parts of a fit. check_data: whether model and data fit together.
+report, inspect: what TensorBoard shows. files: checkpoints. It may import everything else in `supervised`, and nothing in
+`supervised` imports it.
 """
 
 from supervised.fitting.fit import Fit

@@ -40,25 +40,25 @@ def fit(
 ) -> Fit:
     """Fit N members of a model to the same data at once -> the fit.
 
-    model: a function () -> nn.Module, called once for each seed; or a module, which is fitted in place (one seed then).
-    data: a pair (x, y) of arrays or tensors [M, ...]; bytes are read as pictures from 0 to 1 and stay bytes in memory. x may
-    be a dict or tuple of arrays: the model's forward takes one such. Arrays that are numpy.memmaps, and a
-    torch.utils.data.Dataset of pairs (x, y), stay where they are and are read batch by batch, each seed in its own order; what
-    a Dataset draws from torch's generator depends on seed, epoch and example alone. A DataLoader gives its Dataset, collate_fn,
-    batch_size, drop_last, workers, and with shuffle=False the order; a sampler of its own is refused, for no order of it could
-    be repeated. recipe: how (see `Recipe`). validation: data too, or a share of them, drawn the same for every seed (of a series
-    give the last part: `supervised.data.split(data, 0.2, shuffle=False)`); None: none.
-    seeds: a count (0..n-1), a list or a range; each has first weights, an order of the data and dropout of its own, and
-    comes out the same, to the bit on the CPU, as it does alone. threads: of torch; None: one, but all cores for
-    convolutions. logdir: where curves and checkpoints go; None: nowhere. resume: go on from logdir's newest whole
-    checkpoint, or start if there is none; the model, the data and functions in the recipe are given again (data are known by a
-    checksum, of streamed ones of 256 examples; functions by their names), and only epochs, device, progress and the
-    cadences may differ. The three cadences are in epochs; None: about 100 points, 5 looks
-    inside (histograms, pictures) and 20 checkpoints.
+    model: a function () -> nn.Module, called once per seed; or a module, which is fitted in place (with one seed).
+    data: a pair (x, y) of arrays or tensors [M, ...]; uint8 is read as images in 0..1 and stays uint8 in memory. x may be a dict
+    or tuple of arrays, if the model's forward takes one. numpy.memmaps, and a torch.utils.data.Dataset of pairs (x, y), stay
+    where they are and are read batch by batch, in each seed's own order; what a Dataset draws from torch's generator depends on
+    seed, epoch and example alone. A DataLoader provides its Dataset, collate_fn, batch_size, drop_last, workers, and with
+    shuffle=False the order; a custom sampler is an error, since its order could not be reproduced.
+    recipe: the settings (see `Recipe`). validation: data too, or a share of them, the same for every seed (of a series pass the
+    last part: `supervised.data.split(data, 0.2, shuffle=False)`); None: none.
+    seeds: a count (0..n-1), a list or a range. Each has its own initial weights, order of the data and dropout; on the CPU its
+    results are bit-identical to those it has alone. threads: of torch; None: one, but all cores for convolutions.
+    logdir: where curves and checkpoints go; None: nowhere. resume: continue from logdir's newest intact checkpoint, or start if
+    there is none. Model, data and functions in the recipe must be passed again (data are recognized by a checksum, streamed ones
+    by that of 256 examples, functions by their names); only epochs, device, progress and the cadences may differ.
+    The three cadences are in epochs; None: about 100 points, 5 looks inside (histograms, misclassified images) and 20
+    checkpoints.
 
-    The members come back in evaluation mode. Raises DataError for data that do not go with the model, ValueError for
-    settings, `Diverged` when the loss runs away. Ctrl-C (or SIGTERM) ends the epoch, saves to logdir, says how to go on and
-    raises KeyboardInterrupt.
+    The members are returned in evaluation mode. Raises DataError for data that do not fit the model, ValueError for invalid
+    settings, `Diverged` when the loss diverges. On Ctrl-C (or SIGTERM) the epoch is finished and saved to logdir, and
+    KeyboardInterrupt says how to resume.
     """
     recipe = Recipe() if recipe is None else instance(recipe, "recipe", Recipe, "a Recipe")
     resume, progress = flag(resume, "resume"), flag(progress, "progress")
@@ -78,7 +78,7 @@ def fit(
             while not fitted.finished and not session.interrupted:
                 before = fitted.epoch
                 metrics = fitted.advance(lambda: bar.show(fitted.step, report.text))
-                report.show(metrics)
+                report.count(metrics)
                 if cadences.due("look", before, fitted.epoch, fitted.finished):
                     metrics |= report.inspect()
                 if cadences.due("log", before, fitted.epoch, fitted.finished):

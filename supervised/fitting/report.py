@@ -40,7 +40,7 @@ class Report:
 
     def __init__(self, fitted: Fit, session: Session, curves: Mapping[str, Any]) -> None:
         """curves: what the checkpoint that the fit resumes from knew of its event files; {}: the fit is new."""
-        self.fit, self.text = fitted, ""  # text: what stands behind the progress bar
+        self.fit, self.text, self.examples_per_second = fitted, "", 0.0  # text: what stands behind the progress bar
         n = len(fitted.stack.seeds)
         self.label = f"{n} seed{'s' * (n > 1)}"
         # A fit that is finished is left as it is, but for what was damaged.
@@ -52,8 +52,11 @@ class Report:
         """Count examples a second from here."""
         self.began = time.perf_counter()
 
-    def show(self, metrics: Mapping[str, Any]) -> None:
-        """Take the text from the metrics of an epoch."""
+    def count(self, metrics: Mapping[str, Any]) -> None:
+        """Bring the examples a second and the text up to date with an epoch and its metrics."""
+        fitted = self.fit
+        examples = (fitted.epoch - fitted.resumed_at) * fitted.plan.used * len(fitted.stack.seeds)
+        self.examples_per_second = examples / (time.perf_counter() - self.began)
         tag = next(tag for tag in SHOWN if tag in metrics)
         self.text = f"{tag.replace('/', ' ')} {float(np.mean(metrics[tag])):.4f}"
 
@@ -72,11 +75,9 @@ class Report:
         fitted = self.fit
         if self.logger is None:
             return
-        examples = (fitted.epoch - fitted.resumed_at) * fitted.plan.used * len(fitted.stack.seeds)
         own = [f"{part}/{name}" for name in fitted.recipe.metrics for part in PARTS]
         arrays, together = aggregate(metrics, [*BANDS, *own], BANDS)
-        speed = {"time/examples_per_second": examples / (time.perf_counter() - self.began)}
-        self.logger.scalars(fitted.step, {**together, **speed})
+        self.logger.scalars(fitted.step, {**together, "time/examples_per_second": self.examples_per_second})
         self.logger.seeds(fitted.step, arrays, fitted.stack.seeds)
 
     def save(self) -> None:
