@@ -1,7 +1,7 @@
 """What a TD error costs, and how the cost changes with it: pure functions of numbers, with any leading axes [...].
 
 Value and slope are two functions because learning needs the slope alone: with it the gradient of a small network is
-written out (`supervised.chain`), which halves the time of a step. The slopes are checked against autograd.
+written out (`supervised.stack.manual_backward`), which halves the time of a step. The slopes are checked against autograd.
 """
 
 from __future__ import annotations

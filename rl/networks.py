@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from rl.core.observations import CHANNELS, Part, encode, parts_of
 from rl.core.spaces import SpaceError
 from supervised import CNN, MLP, LinearRegression
-from supervised.chain import Link, link
-from supervised.layers import Model
-from supervised.memory import FlatMemory
-from supervised.rnn import CELLS
-from supervised.stack import Op, Stack, owned, rule, still
+from supervised.models.layers import Model
+from supervised.models.rnn import CELLS
+from supervised.stack import Members, Op, owned, register_batched, register_deterministic
+from supervised.stack.manual_backward import LayerBackward, register_backward
+from supervised.stack.memory import FlatMemory
 from supervised.validate import (
     ArgumentError,
     choice,
@@ -160,11 +160,11 @@ class Joined(nn.Module):
         return y
 
 
-@rule(Joined)
-def _joined(stack: Stack, modules: Sequence[Joined]) -> Op | None:
+@register_batched(Joined)
+def _joined(members: Members, modules: Sequence[Joined]) -> Op | None:
     names = modules[0].names
-    trunks = [stack.lift(parts) for parts in zip(*(m.trunks for m in modules), strict=True)]
-    hidden, head = stack.lift([m.hidden for m in modules]), stack.lift([m.head for m in modules])
+    trunks = [members.batched_op(parts) for parts in zip(*(m.trunks for m in modules), strict=True)]
+    hidden, head = members.batched_op([m.hidden for m in modules]), members.batched_op([m.head for m in modules])
     if hidden is None or head is None or any(trunk is None for trunk in trunks):
         return None
 
@@ -185,8 +185,8 @@ class Dueling(nn.Module):
         return x[..., :1] + advantage - advantage.mean(-1, keepdim=True)
 
 
-@rule(Dueling)
-def _dueling(stack: Stack, modules: Sequence[Dueling]) -> Op:
+@register_batched(Dueling)
+def _dueling(members: Members, modules: Sequence[Dueling]) -> Op:
     return modules[0]
 
 
@@ -202,11 +202,11 @@ class _Dueling:
         return torch.cat([value, gradient - value / gradient.shape[-1]], -1)
 
 
-still(Joined, Dueling)
+register_deterministic(Joined, Dueling)
 
 
-@link(Dueling)
-def _dueling_link(memory: FlatMemory, modules: Sequence[Dueling]) -> Link:
+@register_backward(Dueling)
+def _dueling_link(memory: FlatMemory, modules: Sequence[Dueling]) -> LayerBackward:
     return _Dueling(modules[0])
 
 

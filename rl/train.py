@@ -15,9 +15,8 @@ from rl.run.open import folder, opened
 from rl.run.processes import check_workers, shared
 from rl.run.run import Run, check_steps
 from supervised import checkpoint
-from supervised.cadences import Cadences
 from supervised.session import RUN as CHECKPOINT
-from supervised.session import Session, say
+from supervised.session import Cadences, Session, say
 from supervised.validate import flag, integer, optional
 
 BAD_BATCH = "not_finite.safetensors"

@@ -33,8 +33,9 @@ from rich.table import Table
 import rl
 from envs import tables as models
 from rl.tabular.agent import Tabular
-from supervised import CNN, MLP, Data, Fit, Recipe, Stack, bits, losses, mnist, optimizer, results
-from supervised.cnn import Image
+from supervised import CNN, MLP, Data, Fit, Recipe, Stack, determinism, losses, mnist, optimizer
+from supervised.models.cnn import Image
+from supervised.session import results
 from supervised.validate import ArgumentError, integer
 
 ENVIRONMENTS = ("FrozenLake-v1", "FrozenLake8x8-v1", "CliffWalking-v1", "Taxi-v4")
@@ -282,7 +283,7 @@ def cnn_epoch(train: Data, test: Data | None, settings: Settings) -> tuple[dict[
     usual = peers.plain_cnn(plain, *few)
 
     def plain_epoch() -> float:
-        with bits.threads(fit.manner.threads):
+        with determinism.threads(fit.manner.threads):
             return usual()
 
     medians = in_turn(

@@ -33,9 +33,10 @@ from torch.profiler import ProfilerActivity, profile
 
 import rl
 from rl.core.types import Batch
-from supervised import CNN, MLP, Data, Fit, Recipe, Stack, bits, results
-from supervised.cnn import Image
+from supervised import CNN, MLP, Data, Fit, Recipe, Stack, determinism
 from supervised.device import cores
+from supervised.models.cnn import Image
+from supervised.session import results
 from supervised.validate import ArgumentError, first_line
 
 TESTS = Path(__file__).parent.parent / "tests"
@@ -78,7 +79,7 @@ def machine() -> Iterator[Machine]:
     if torch.cuda.is_available():
         yield Machine(False, checker().on_gpu)
         return
-    with bits.threads(1), checker().pretend() as gpu:
+    with determinism.threads(1), checker().pretend() as gpu:
 
         def count() -> contextlib.AbstractContextManager[Any]:
             gpu.clear()
@@ -164,7 +165,7 @@ def updater(work: Work, m: Machine, n: int, device: str, threads: int | None = N
     agent, batch = work.agent(m, n, device), next(work.batches(m, n))
 
     def update() -> None:
-        with contextlib.nullcontext() if threads is None else bits.threads(threads):
+        with contextlib.nullcontext() if threads is None else determinism.threads(threads):
             agent.update(batch, measured=False)
 
     return update

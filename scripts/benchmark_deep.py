@@ -22,8 +22,8 @@ import envs
 import rl
 from rl import settings as tuned
 from supervised import statistics as intervals
-from supervised.results import summary
 from supervised.schedules import Linear
+from supervised.session.results import summary
 
 EXPLORE = rl.explore.EpsilonGreedy(Linear(1.0, 0.05, 5_000))
 # One update a step: batch 64, 64-64, Huber loss, gradients clipped at 10, Adam, a target network copied every 500 updates.

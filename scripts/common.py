@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 import tyro
 from rich.console import Console
 
-from supervised import results
 from supervised.logger import LoggingError
+from supervised.session import results
 
 S = TypeVar("S")
 

@@ -29,7 +29,7 @@ from textbook import gap, textbook
 
 from rl.core import registry
 from rl.report.results import near
-from supervised import results
+from supervised.session import results
 from supervised.validate import choice, integer, optional
 
 STEPS = {"FrozenLake-v1": 1_000_000, "CliffWalking-v1": 1_000_000, "Taxi-v4": 500_000}

@@ -19,7 +19,7 @@ import rl
 from envs import EnvError
 from rl.core import registry
 from rl.report import pictures, results
-from supervised.results import describe, write_bytes
+from supervised.session.results import describe, write_bytes
 
 
 @dataclass

@@ -20,7 +20,7 @@ from lectures.history import HISTORY, HUMAN
 from lectures.inventory import COMMANDS, ITEMS, SECTIONS, Item
 from rich.console import Console
 
-from supervised.results import write_bytes
+from supervised.session.results import write_bytes
 
 INTRODUCTION = """# The lecture notes, row by row
 

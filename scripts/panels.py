@@ -15,8 +15,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 import rl
-from supervised import results, statistics
+from supervised import statistics
 from supervised.checkpoint import CheckpointError
+from supervised.session import results
 
 Measure = Callable[[rl.Run], np.ndarray]
 

@@ -29,7 +29,7 @@ from rl import settings as tuned
 from rl.core import registry
 from rl.report import results
 from rl.train import CHECKPOINT
-from supervised.results import describe, write
+from supervised.session.results import describe, write
 from supervised.validate import choice
 
 

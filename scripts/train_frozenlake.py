@@ -26,7 +26,7 @@ from rl.core import registry
 from rl.report import pictures, results
 from rl.train import CHECKPOINT
 from supervised.logger import Logger
-from supervised.results import write, write_bytes
+from supervised.session.results import write, write_bytes
 
 NETWORKS = {*registry.PRESETS["networks"], "best"}
 # Tiles want observations of a few real numbers, R-learning a task without an end.

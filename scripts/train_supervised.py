@@ -22,7 +22,7 @@ from lectures.desk import Desk
 from lectures.experiment import Experiment
 from rich.console import Console
 
-from supervised import results
+from supervised.session import results
 
 Chosen: Any = Union[  # noqa: UP007  (made of a table)
     tuple(Annotated[kind, tyro.conf.subcommand(name, prefix_name=False)] for name, kind in EXPERIMENTS.items())

@@ -1,22 +1,26 @@
-"""Fitting models; the floor that `rl` stands on: N members as one, random streams, schedules, checkpoints, curves."""
+"""Fitting models; the floor that `rl` stands on: N members as one, random streams, schedules, checkpoints, curves.
 
-import supervised.bits  # (first: what it sets must be there before the first product)
-import supervised.rules  # noqa: F401  (it enters the rules of layers)
-from supervised import augment, data, losses, metrics, mnist, schedules, shapes, statistics
-from supervised.cnn import CNN
-from supervised.divergence import Diverged
-from supervised.fit import fit, load
-from supervised.fitting import Fit
-from supervised.layers import Model
-from supervised.mlp import MLP
-from supervised.optimize import optimizer
-from supervised.recipe import Recipe
-from supervised.regression import LinearRegression, LogisticRegression, SoftmaxRegression
-from supervised.rnn import RNN
+stack: N networks computed as one. models: networks. fitting: `fit`. session: one call of a training loop. The modules beside
+these folders know none of them.
+"""
+
+import supervised.determinism  # noqa: F401  (first: what it sets must be there before the first product)
+from supervised import _moved, augment, data, losses, metrics, mnist, schedules, shapes, statistics
+from supervised.fitting.divergence import Diverged
+from supervised.fitting.fit import Fit
+from supervised.fitting.loop import fit, load
+from supervised.fitting.recipe import Recipe
+from supervised.models.cnn import CNN
+from supervised.models.layers import Model
+from supervised.models.mlp import MLP
+from supervised.models.regression import LinearRegression, LogisticRegression, SoftmaxRegression
+from supervised.models.rnn import RNN
 from supervised.shapes import ShapeError
 from supervised.sources import Data, DataError
-from supervised.stack import Stack, clip_per_seed
+from supervised.stack import Stack, clip_per_seed, optimizer
 from supervised.streams import Streams
+
+_moved.enter()
 
 __all__ = [
     "CNN",

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from supervised import bits
+from supervised import determinism
 from supervised.shapes import ShapeError, layer_table
 from supervised.validate import ArgumentError, first_line, shown
 
@@ -57,7 +57,7 @@ def cpu_only(device: Any, what: str) -> None:
 
 
 @dataclass(frozen=True)
-class Manner:
+class ComputePlan:
     """How a model is computed: in bf16, TF32 or float32, pictures with their channels last in memory, on how many threads."""
 
     bf16: bool
@@ -72,12 +72,18 @@ class Manner:
 
     @contextlib.contextmanager
     def at_work(self, device: torch.device) -> Iterator[None]:
-        """Have torch take these threads meanwhile, and TF32 on a CUDA device if that is the manner, else no TF32."""
-        with bits.threads(self.threads), _products_of_float32(device, self.tf32):
+        """A context with this number of threads, and on a CUDA device with TF32 or without, as planned."""
+        with determinism.threads(self.threads), _products_of_float32(device, self.tf32):
             yield
 
+    def autocast(self, device: torch.device) -> contextlib.AbstractContextManager[Any]:
+        """A forward pass in bf16 if so planned: `with manner.autocast(device): ...`."""
+        return torch.autocast(device.type, torch.bfloat16) if self.bf16 else contextlib.nullcontext()
 
-def manner(model: nn.Module, shape: Sequence[int], device: torch.device, precision: str, threads: int | None) -> Manner:
+
+def compute_plan(
+    model: nn.Module, shape: Sequence[int], device: torch.device, precision: str, threads: int | None
+) -> ComputePlan:
     """What pays for this model on this device, for examples of `shape`.
 
     precision: "auto" is bf16 for convolutions where the device computes in it (on the CPU about half of float32's time with
@@ -97,7 +103,7 @@ def manner(model: nn.Module, shape: Sequence[int], device: torch.device, precisi
     bf16 = convolutional and has_bf16(device) if precision == "auto" else precision == "bf16"
     if threads is None:
         threads = cores() if convolutional and device.type == "cpu" and _heavy(model, shape) else 1
-    return Manner(bf16, convolutional and (bf16 or device.type == "cpu"), threads, precision == "tf32")
+    return ComputePlan(bf16, convolutional and (bf16 or device.type == "cpu"), threads, precision == "tf32")
 
 
 def exact_floats(device: torch.device) -> contextlib.AbstractContextManager[None]:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch.nn.functional as F
 from torch import Tensor
 
-from supervised import bits
+from supervised import determinism
 from supervised.validate import explained, number
 
 IGNORED = -100  # the class of a place that counts for nothing, as in torch
@@ -33,7 +33,7 @@ def huber(prediction: Tensor, target: Tensor) -> Tensor:
 def binary_cross_entropy(logit: Tensor, target: Tensor) -> Tensor:
     """-log of the probability that sigmoid(logit) gives to target, a number in [0, 1]; both [N, B, ...]."""
     # max(z, 0) - z t + log(1 + exp(-|z|)): no exp overflows.
-    return logit.clamp(min=0) - logit * target + bits.elementwise(lambda z: (-z.abs()).exp().log1p(), logit)
+    return logit.clamp(min=0) - logit * target + determinism.elementwise(lambda z: (-z.abs()).exp().log1p(), logit)
 
 
 @explained(

@@ -569,7 +569,7 @@ def models() -> list[Case]:
         ),
         Case(
             "free_running",
-            supervised.rnn.free_running,
+            supervised.models.rnn.free_running,
             {"model": supervised.RNN(3, 3, 4), "first": torch.zeros(1, 2, dtype=torch.int64), "steps": 3},
         ),
     ]

@@ -12,9 +12,9 @@ import torch
 import rl
 from rl.deep.agent import NotFinite
 from rl.deep.moving import together
-from supervised import CNN, MLP, Stack, bits, clip_per_seed
-from supervised.guard import DeviceGuard, Guard
-from supervised.optimize import FUSED, OPTIMIZERS
+from supervised import CNN, MLP, Stack, clip_per_seed, determinism
+from supervised.stack.guard import DeviceGuard, Guard
+from supervised.stack.optimizers import FUSED, OPTIMIZERS
 
 VECTORS, PICTURES = gym.spaces.Box(-1, 1, (4,), np.float32), gym.spaces.Box(0, 255, (12, 12, 1), np.uint8)
 BOTH = gym.spaces.Dict({"at": VECTORS, "seen": PICTURES})
@@ -24,7 +24,7 @@ EVERYTHING = {"double": True, "dueling": True, "n_step": 3, "prioritised": True}
 
 @pytest.fixture(autouse=True)
 def one_thread():
-    with bits.threads(1):
+    with determinism.threads(1):
         yield
 
 

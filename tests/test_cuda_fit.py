@@ -14,9 +14,9 @@ from torch import nn
 import rl
 import supervised
 from supervised import CNN, MLP, Data, Diverged, Recipe, Stack, augment, device, fit, losses, optimizer
-from supervised.cnn import Image
 from supervised.fitting import Fit
-from supervised.optimize import OPTIMIZERS, load_state_by_seed, state_by_seed
+from supervised.models.cnn import Image
+from supervised.stack.optimizers import OPTIMIZERS, load_state_by_seed, state_by_seed
 from supervised.streams import Draws
 
 NORMS = ("train/gradient_norm", "train/update_to_weight")
@@ -124,8 +124,8 @@ def test_a_state_goes_on_on_the_other_device(gpu, model, settings, first, then):
     advanced(again, 1)
     whole = advanced(half, 1)
     assert torch.equal(again.stack.random_state(), whole.stack.random_state())
-    assert torch.equal(again.augmenters.state(), whole.augmenters.state())
-    assert again.order.state_dict() == whole.order.state_dict()
+    assert torch.equal(again.batches.augmenters.state(), whole.batches.augmenters.state())
+    assert again.batches.order.state_dict() == whole.batches.order.state_dict()
     assert whole.stack.random_state().tolist() == [0 if model is MLP_ else 8] * 2
     if gpu.pretended or first == then or model is MLP_:
         loose = {"rtol": 1e-4, "atol": 1e-5} if gpu.pretended and first != then else gpu.tolerance
@@ -191,7 +191,7 @@ def test_what_draws_nothing_leaves_generators_alone(gpu, monkeypatch):
             for one in (stack, mlp):
                 x = X[:4].expand(2, -1, -1, -1, -1).to(where)
                 one(x)
-                with one.judged():
+                with one.eval_mode():
                     one(x)
 
 
@@ -450,8 +450,8 @@ def test_a_loaded_optimizer_waits_no_more_often(gpu, name, alone):
 
 def test_divergence_is_seen_with_one_wait_in_twenty_steps(gpu):
     fitted = Fit(Stack(MLP_, 2, "cuda"), DATA, None, Recipe(batch_size=10))
-    watchman, loss = fitted.watchman, torch.full((2,), 0.7, device="cuda")
-    look = lambda value, steps: [watchman.look(value) for _ in range(steps)]
+    monitor, loss = fitted.divergence, torch.full((2,), 0.7, device="cuda")
+    look = lambda value, steps: [monitor.look(value, 0) for _ in range(steps)]
     look(loss, 20)
     assert waits(gpu, lambda: look(loss, 40)) == 2
     with pytest.raises(Diverged, match="the loss of seed 1 grew to 9"):
@@ -461,6 +461,6 @@ def test_divergence_is_seen_with_one_wait_in_twenty_steps(gpu):
     regression = Fit(
         Stack(lambda: MLP(64, 1, (4,), loss="mse"), 1, "cuda"), Data(X, X.flatten(1)[:, :1]), None, Recipe()
     )
-    look = lambda steps: [regression.watchman.look(torch.zeros(1, device="cuda")) for _ in range(steps)]
+    look = lambda steps: [regression.divergence.look(torch.zeros(1, device="cuda"), 0) for _ in range(steps)]
     look(20)
     assert waits(gpu, lambda: look(40)) == 2

@@ -29,7 +29,7 @@ from rl.core.types import Decision, State
 from rl.core.world import world_reset, world_step
 from rl.explore import check_some
 from rl.masked import best_allowed
-from supervised import bits, statistics
+from supervised import determinism, statistics
 from supervised.validate import integer, optional
 
 # Where an environment has no time limit, a policy that walks in circles would never come back: where the model is known
@@ -225,7 +225,7 @@ def play_networks(
     """Greedy episodes of all seeds at once, up to LANES side by side; episode i of a seed is played in its lane i % lanes."""
     n, episodes = found.returns.shape
     lanes = min(episodes, LANES)
-    with environments(where, agent.seeds, lanes, running) as members, bits.threads(1):
+    with environments(where, agent.seeds, lanes, running) as members, determinism.threads(1):
         for k in range(n):
             found.look(k, members[k * lanes].env, step_limit)
         rows = MemberRows(members)

@@ -26,7 +26,7 @@ from rl.deep.learner import Learner
 from rl.deep.moving import arrays_of, on_host, tensors_of
 from rl.deep.normalize import RunningMoments
 from rl.deep.shown import Shown
-from supervised import bits
+from supervised import determinism
 from supervised.device import choose, exact_floats
 from supervised.schedules import Curve
 from supervised.streams import Ahead
@@ -76,7 +76,7 @@ class DeepAgent(Shown):
         weights = sum(weight[0].numel() for weight in self.online.weights.values())
         small = self.device.type == "cpu" and not pictures and weights < ONE_THREAD_BELOW
         self.threads: Callable[[], contextlib.AbstractContextManager[None]] = (
-            functools.partial(bits.threads, 1) if small else functools.partial(exact_floats, self.device)
+            functools.partial(determinism.threads, 1) if small else functools.partial(exact_floats, self.device)
         )
         self.streams = {name: Ahead(self.seeds, name) for name in optional_setting(description, "streams", ())}
 

@@ -1,7 +1,8 @@
 """Where a Q-network's numbers lie: in numpy arrays on the host, in tensors on a device. Chosen once for each agent.
 
-On the host a small network of linear layers and ReLUs is computed without torch (`supervised.chain.CompiledChain`), and
-any other by torch on the same memory. On a device everything stays there, and `host` is where the host waits for it.
+On the host a small network of linear layers and ReLUs is computed without torch (`CompiledChain` of
+`supervised.stack.manual_backward`), and any other by torch on the same memory. On a device everything stays there, and
+`host` is where the host waits for it.
 """
 
 from __future__ import annotations
@@ -80,13 +81,13 @@ class OnHost:
         return obs if self.as_it_is(obs) else arrays_of(encoded(self.parts, self.moments, obs, torch.device("cpu")))
 
     def values(self, stack: Stack, x: Any) -> np.ndarray:
-        code = stack.machine_code()
-        return arrays_of(self.judge(stack, tensors_of(x))) if code is None or not code.fits(x) else code.values(x)
+        code = stack.compiled_chain()
+        return arrays_of(self.judge(stack, tensors_of(x))) if code is None or not code.fits(x) else code.forward(x)
 
     def vjp(self, stack: Stack, x: Any) -> tuple[np.ndarray, Callable[[np.ndarray], None]]:
-        code = stack.machine_code()
+        code = stack.compiled_chain()
         if code is not None and code.fits(x):
-            return code.vjp_of(x)
+            return code.array_vjp(x)
         y, pull_back = stack.vjp(tensors_of(x))
         return y.numpy(), lambda gradient: pull_back(torch.from_numpy(gradient))
 
@@ -165,7 +166,7 @@ def judge_of(module: nn.Module) -> Judge:
 
 
 def _in_evaluation_mode(stack: Stack, x: Any) -> Tensor:
-    with stack.judged():
+    with stack.eval_mode():
         values: Tensor = stack(x)
     return values
 

@@ -83,7 +83,7 @@ def check_learner(description: Any, needed: Iterable[str] = REPLAYED) -> None:
 def check_outputs(online: Stack, head: Head, example: Any, actions: int, space: Any) -> None:
     """Raise ValueError unless the networks say of an example, 2 observations of each seed, what a head reads as [N, 2, A]."""
     try:
-        with online.judged():
+        with online.eval_mode():
             y = online(example)
         values = head.q(y) if isinstance(y, Tensor) else y
     except (RuntimeError, TypeError, ValueError, AttributeError, KeyError, IndexError) as error:

@@ -24,8 +24,8 @@ from rl.core.registry import add_presets, register
 from rl.deep.agent import DeepAgent
 from rl.deep.heads.scalar import Scalar
 from rl.explore import EpsilonGreedy, Explore
-from supervised.optimize import OPTIMIZERS
 from supervised.schedules import Linear, Schedule, setting
+from supervised.stack.optimizers import OPTIMIZERS
 from supervised.validate import ArgumentError, choice, flag, function, integer, number, shown, store
 
 

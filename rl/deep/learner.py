@@ -15,11 +15,11 @@ from rl.deep.arrays import Arrays
 from rl.deep.checks import DeepDescription, check_apart, not_finite
 from rl.deep.heads.head import HeadLoss, Outputs
 from supervised import Stack, optimizer
-from supervised.fused import Adam
-from supervised.guard import Guard, LeftOut
-from supervised.optimize import load_state_by_seed, state_by_seed
 from supervised.schedules import Curve, as_schedule, value_at
 from supervised.stack import clip_per_seed
+from supervised.stack.compiled_mlp import CompiledAdam
+from supervised.stack.guard import Guard, LeftOut
+from supervised.stack.optimizers import load_state_by_seed, state_by_seed
 
 
 class Origin(NamedTuple):
@@ -54,7 +54,7 @@ class Learner:
         self.rate = as_schedule(description.learning_rate)
         self.optimizer = optimizer(self.online, description.optimizer, self.rate.bounds()[1])
         compiled = self.online.compiled and description.optimizer == "Adam"
-        self.adam = Adam(self.online.memory, self.optimizer) if compiled else None
+        self.adam = CompiledAdam(self.online.memory, self.optimizer) if compiled else None
         self.guard = Guard.of(self.optimizer, device)
         self.max_norm = float("inf") if description.max_grad_norm is None else description.max_grad_norm
         self.updates = 0

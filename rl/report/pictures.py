@@ -14,7 +14,7 @@ from envs.source import EnvError
 from rl.core.protocols import Plane
 from rl.explore.masked import best_allowed
 from rl.run.run import Run
-from supervised.results import write_bytes
+from supervised.session.results import write_bytes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

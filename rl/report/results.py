@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from rl.run.run import Run
-from supervised.results import about, number, summary
+from supervised.session.results import about, number, summary
 
 NEAR = 0.99  # a seed is near the optimum within this share of it
 

@@ -12,7 +12,7 @@ from rl.core import registry
 from rl.core.evaluate import STEP_LIMIT
 from rl.report import pictures
 from rl.run.run import Run
-from supervised import watch
+from supervised.fitting import inspect
 from supervised.logger import Logger
 from supervised.session import RUN as CHECKPOINT
 from supervised.session import Session, say
@@ -111,7 +111,7 @@ class Report:
         logger.hparams(settings | vars(run.description), list(charts.values()))
         graph = run.agent.graph()
         if graph is not None:
-            watch.draw_graph(*graph, logger)
+            inspect.draw_graph(*graph, logger)
 
 
 def evaluation(run: Run) -> dict[str, Any]:

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from lectures.desk import Desk
 from lectures.experiment import OnDigits, Seeded
 from lectures.mnist import ADAM
-from supervised import MLP, RNN, Data, Recipe, mnist, watch
+from supervised import MLP, RNN, Data, Recipe, mnist
+from supervised.fitting import inspect
 from supervised.streams import generator
 
 
@@ -65,9 +66,9 @@ class Activations(OnDigits):
             f"{name}: test accuracy", fitted.evaluate(found.test)["accuracy"], self.all_seeds, self.note(desk, note)
         )
         desk.row(f"{name}: first gradient, first by last hidden layer", first / last)
-        answers = watch.activations(fitted.stack.modules[0], x.to(fitted.stack.device))
+        answers = inspect.activations(fitted.stack.modules[0], x.to(fitted.stack.device))
         if activation == "relu":
-            desk.row(f"{name}: share of dead units", watch.dead_units(fitted.stack.modules[0], answers) or 0.0)
+            desk.row(f"{name}: share of dead units", inspect.dead_units(fitted.stack.modules[0], answers) or 0.0)
         return {layer: answer.cpu() for layer, answer in answers.items() if activation in layer}
 
 

@@ -13,8 +13,9 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-from supervised import results, statistics
+from supervised import statistics
 from supervised.logger import Logger
+from supervised.session import results
 
 Ours = float | int | str | Mapping[str, Any]  # a number, words, or `results.summary` over seeds
 

@@ -12,8 +12,9 @@ from torch import nn
 
 from lectures.desk import Desk
 from lectures.experiment import OnDigits
-from supervised import CNN, MLP, Fit, Recipe, SoftmaxRegression, mnist, results, statistics
+from supervised import CNN, MLP, Fit, Recipe, SoftmaxRegression, mnist, statistics
 from supervised.augment import Affine
+from supervised.session import results
 
 Shape = tuple[int, ...]
 

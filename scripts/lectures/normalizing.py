@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 
 from lectures.desk import Desk
 from lectures.experiment import OnDigits
-from supervised import MLP, Data, Recipe, watch
+from supervised import MLP, Data, Recipe
+from supervised.fitting import inspect
 
 
 class Net(NamedTuple):
@@ -77,7 +78,7 @@ class SelfNormalizing(OnDigits):
         torch.manual_seed(seed)
         activation, init, _ = NETS[name]
         net = MLP(units, 10, [units] * self.layers, activation=activation, init=init)
-        answers = watch.activations(net, scale * torch.randn(200, units))
+        answers = inspect.activations(net, scale * torch.randn(200, units))
         return [float(answer.std()) for layer, answer in answers.items() if layer.split(".")[-1].startswith(activation)]
 
     def draw(self, spreads: Mapping[tuple[float, str], np.ndarray]) -> Figure:

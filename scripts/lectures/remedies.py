@@ -16,9 +16,9 @@ from torch import Tensor, nn
 import supervised
 from lectures.desk import Desk
 from lectures.experiment import OnDigits, Seeded
-from supervised import MLP, RNN, Data, Recipe, SoftmaxRegression, Stack, bits
-from supervised.optimize import optimizer
+from supervised import MLP, RNN, Data, Recipe, SoftmaxRegression, Stack, determinism
 from supervised.stack import clip_per_seed
+from supervised.stack.optimizers import optimizer
 from supervised.streams import generator
 
 PENALTY = 0.001  # the notes' .001 sum(W²)
@@ -68,7 +68,7 @@ def costs(logits: Tensor, y: Tensor) -> Tensor:
 
 def judge(stack: Stack, data: Data) -> tuple[np.ndarray, np.ndarray]:
     """Each seed's share right and cost [N] on data [M, ...]."""
-    with stack.judged():
+    with stack.eval_mode():
         logits = torch.cat([stack(x.expand(len(stack.seeds), *x.shape)) for x in data.x.split(1000)], 1)
     y = data.y.expand(len(stack.seeds), -1)
     return (logits.argmax(-1) == y).double().mean(1).numpy(), costs(logits, y).double().numpy()
@@ -175,14 +175,14 @@ class Regularisation(OnDigits):
 
     def inside(self, stack: Stack, parts: Data) -> Iterator[tuple[Tensor, Tensor]]:
         """Each seed's logits for its own training data, and their labels."""
-        with stack.judged():
+        with stack.eval_mode():
             yield from zip(stack(parts.x), parts.y, strict=True)
 
     def descend(self, parts: Data, weight_decay: float = 0.0, penalty: float = 0.0) -> Stack:
         """Softmax regression by SGD; penalty: this times the sum of squares of all weights is added to the cost."""
         stack = Stack(lambda: SoftmaxRegression(parts.x.shape[-1], 10), self.all_seeds)
         sgd = optimizer(stack, "SGD", 0.5, weight_decay=weight_decay)
-        with bits.threads(1):
+        with determinism.threads(1):
             for x, y in batches(parts, 50, self.all_seeds, 100 if self.epochs is None else self.epochs):
                 learn(stack, sgd, x, y, penalty)
         return stack
@@ -339,7 +339,7 @@ class Online(OnDigits):
         """Softmax regression from nothing, by passes over all data [N, M, ...]."""
         stack = Stack(lambda: SoftmaxRegression(data.x.shape[-1], 10), self.all_seeds)
         sgd = optimizer(stack, "SGD", 0.1)
-        with bits.threads(1):
+        with determinism.threads(1):
             for x, y in batches(data, 20, self.all_seeds, epochs):
                 learn(stack, sgd, x, y)
         return stack
@@ -348,7 +348,7 @@ class Online(OnDigits):
         """Each example [N, M, ...] once, in the order of arrival -> whether it was right before it was learned, [N, M]."""
         sgd = optimizer(stack, "SGD", 0.02)
         right = []
-        with bits.threads(1):
+        with determinism.threads(1):
             for x, y in zip(data.x.split(1, 1), data.y.split(1, 1), strict=True):
                 logits = learn(stack, sgd, x, y)
                 right.append((logits.argmax(-1) == y)[:, 0])
@@ -412,7 +412,7 @@ class Clipping(Seeded):
         sgd = optimizer(stack, "SGD", 0.5)
         before, after = [], []
         rngs = [generator(seed, "data") for seed in self.all_seeds]
-        with bits.threads(1):
+        with determinism.threads(1):
             for _ in range(self.steps):
                 x, y = self.signs(rngs, 16)
                 sgd.zero_grad()
@@ -423,7 +423,7 @@ class Clipping(Seeded):
                 after.append(stack.memory.gradient_norms().clone())
                 sgd.step()
             x, y = self.signs(rngs, 500)
-            with stack.judged():
+            with stack.eval_mode():
                 right = (stack(x)[0].argmax(-1) == y).double().mean(1)
         return torch.stack(before).numpy(), torch.stack(after).numpy(), right.numpy()
 

@@ -19,7 +19,7 @@ from lectures.files import FromFiles
 from lectures.pictures import END, WORDS
 from supervised import MLP, RNN, Data, DataError, Fit, LinearRegression, Recipe, data
 from supervised.data import Characters
-from supervised.rnn import free_running
+from supervised.models.rnn import free_running
 from supervised.streams import generator
 
 CELLS = ("rnn", "lstm", "gru")

@@ -18,7 +18,8 @@ from told import NoisyWalk, curves
 import rl
 import supervised
 from rl.core import registry
-from supervised import MLP, Recipe, checkpoint, fit, recipe
+from supervised import MLP, Recipe, checkpoint, fit
+from supervised.fitting import recipe
 from supervised.logger import EVENTS, Logger
 
 TESTS = Path(__file__).parents[1]

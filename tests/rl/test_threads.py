@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import rl
-from supervised import bits
+from supervised import determinism
 
 
 class Noting(nn.Module):
@@ -54,10 +54,10 @@ def test_small_networks_compute_with_one_thread(shape, hidden, threads, three_th
 
 
 def test_threads_nest(three_threads):
-    with bits.threads(1):
-        with bits.threads(2):
+    with determinism.threads(1):
+        with determinism.threads(2):
             assert torch.get_num_threads() == 2
-        with bits.threads(1):
+        with determinism.threads(1):
             assert torch.get_num_threads() == 1
         assert torch.get_num_threads() == 1
     assert torch.get_num_threads() == 3

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from supervised import CNN, MLP, LinearRegression, Stack, bits, clip_per_seed, fused, optimizer
-from supervised.stack import norms
+from supervised import CNN, MLP, LinearRegression, Stack, clip_per_seed, determinism, optimizer
+from supervised.stack import compiled_mlp, norms
 
 SHAPES = [
     (4, 2, (64, 64)),
@@ -23,7 +23,7 @@ SHAPES = [
 
 @pytest.fixture(autouse=True)
 def _one_thread():
-    with bits.threads(1):
+    with determinism.threads(1):
         yield
 
 
@@ -78,10 +78,10 @@ def test_the_compiled_adam_is_torchs(n, max_norm):
     make = lambda: MLP(4, 3, (17, 9))
     mine, theirs = Stack(make, range(n), compiled=True), Stack(make, range(n))
     ours, torchs = optimizer(mine, "Adam", 3e-3), optimizer(theirs, "Adam", 3e-3)
-    adam = fused.Adam(mine.memory, ours)
+    adam = compiled_mlp.CompiledAdam(mine.memory, ours)
     generator = torch.Generator().manual_seed(0)
     alone = Stack(make, [n - 1], compiled=True)
-    single = fused.Adam(alone.memory, optimizer(alone, "Adam", 3e-3))
+    single = compiled_mlp.CompiledAdam(alone.memory, optimizer(alone, "Adam", 3e-3))
     for _ in range(30):
         for name, gradient in mine.gradients.items():
             gradient.copy_(torch.randn(gradient.shape, generator=generator))
@@ -104,7 +104,7 @@ def test_the_compiled_adam_is_torchs(n, max_norm):
 
 def test_the_compiled_adam_refuses_nan():
     stack = Stack(lambda: MLP(4, 3, (5,)), range(2), compiled=True)
-    adam = fused.Adam(stack.memory, optimizer(stack, "Adam", 1e-3))
+    adam = compiled_mlp.CompiledAdam(stack.memory, optimizer(stack, "Adam", 1e-3))
     before = stack.flat.clone()
     stack.gradients["head.weight"][1, 0, 0] = torch.nan
     found, good = adam.step(1.0)

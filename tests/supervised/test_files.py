@@ -10,8 +10,9 @@ import types
 
 import pytest
 
-from supervised import checkpoint, files, results
+from supervised import checkpoint, files
 from supervised.checkpoint import CheckpointError
+from supervised.session import results
 
 
 def test_a_file_is_what_it_was_until_the_new_one_is_whole(tmp_path):

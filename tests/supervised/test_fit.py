@@ -38,9 +38,9 @@ from supervised import (
     mnist,
 )
 from supervised.data import next_characters
-from supervised.fit import CHECKPOINT
-from supervised.optimize import OPTIMIZERS
-from supervised.rnn import free_running
+from supervised.fitting.loop import CHECKPOINT
+from supervised.models.rnn import free_running
+from supervised.stack.optimizers import OPTIMIZERS
 
 DIGITS = mnist.digits()
 BF16 = pytest.mark.skipif(not device.has_bf16(torch.device("cpu")), reason="this processor does not compute in bf16")
@@ -514,7 +514,7 @@ def test_tensorboard_holds_what_the_guide_says(tmp_path):
 
 
 def test_dead_units_are_counted():
-    from supervised.watch import activations, dead_units
+    from supervised.fitting.inspect import activations, dead_units
 
     net = nn.Sequential(nn.Linear(2, 4), nn.ReLU())
     nn.init.zeros_(net[0].weight)

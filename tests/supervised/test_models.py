@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch import nn
 
-from supervised import CNN, MLP, RNN, LinearRegression, LogisticRegression, ShapeError, SoftmaxRegression, Stack, layers
-from supervised.layers import initialise
-from supervised.rnn import free_running
+from supervised import CNN, MLP, RNN, LinearRegression, LogisticRegression, ShapeError, SoftmaxRegression, Stack
+from supervised.models import layers
+from supervised.models.layers import initialise
+from supervised.models.rnn import free_running
 from supervised.shapes import conv_output, layer_table, pool_output, table_text
 
 

@@ -11,16 +11,16 @@ from daily import daily
 from torch import nn
 
 import supervised
-from supervised import CNN, MLP, RNN, Stack, bits, clip_per_seed, losses, optimizer
-from supervised.optimize import OPTIMIZERS
+from supervised import CNN, MLP, RNN, Stack, clip_per_seed, determinism, losses, optimizer
 from supervised.stack import norms
+from supervised.stack.optimizers import OPTIMIZERS
 
 SIZES = (1, 2, 3, 8, 32)
 
 
 @pytest.fixture(autouse=True)
 def _one_thread():
-    with bits.threads(1):
+    with determinism.threads(1):
         yield
 
 
@@ -106,7 +106,7 @@ def test_cnn_sweep(settings, threads):
     settings = {"channels": (8, 16), **settings}
     for n in SIZES if threads == 1 else SIZES[:3]:
         x, y = torch.rand(n, 9, 1, 12, 12, generator=generator), torch.randint(10, (n, 9), generator=generator)
-        with bits.threads(threads):
+        with determinism.threads(threads):
             batched = assert_alone_is_stacked(
                 lambda: CNN((1, 12, 12), 10, **settings),
                 n,
@@ -368,12 +368,12 @@ def test_products_and_activations_by_gradcheck():
             torch.randn(2, *s, dtype=torch.float64, generator=generator, requires_grad=True)
             for s in ((4, inputs), (outputs, inputs), (outputs,))
         )
-        assert torch.autograd.gradcheck(bits.product, (x, w, b))
-        assert torch.autograd.gradgradcheck(bits.product, (x, w, b))
-        assert torch.autograd.gradcheck(lambda x, w: bits.product(x, w, None), (x, w))
+        assert torch.autograd.gradcheck(determinism.product, (x, w, b))
+        assert torch.autograd.gradgradcheck(determinism.product, (x, w, b))
+        assert torch.autograd.gradcheck(lambda x, w: determinism.product(x, w, None), (x, w))
     x = torch.randn(2, 5, 3, dtype=torch.float64, generator=generator, requires_grad=True)
     for activation in (torch.sigmoid, torch.tanh, nn.functional.elu):
-        assert torch.autograd.gradcheck(lambda x, f=activation: bits.elementwise(f, x), (x,))
+        assert torch.autograd.gradcheck(lambda x, f=activation: determinism.elementwise(f, x), (x,))
 
 
 def test_a_product_before_the_import_is_told_of():

@@ -9,15 +9,15 @@ import torch
 from daily import daily
 from torch import nn
 
-from supervised import CNN, MLP, RNN, Stack, bits, clip_per_seed, optimizer, stack
-from supervised.layers import Model
+from supervised import CNN, MLP, RNN, Stack, clip_per_seed, determinism, optimizer, stack
+from supervised.models.layers import Model
 
 WIDTH = 6
 
 
 @pytest.fixture(autouse=True)
 def _one_thread():
-    with bits.threads(1):
+    with determinism.threads(1):
         yield
 
 
@@ -251,7 +251,7 @@ def test_a_member_that_another_stack_adopts_is_computed_as_before():
     """Each stack hears of its own gradients, which are no hooks of a user's."""
     first = Stack(lambda: MLP(WIDTH, 3, (7,)), 2)
     second = Stack.of([first.member(1)], 1)
-    assert not second._listened()
+    assert not second._hooks.present()
     assert_autograd(second, torch.randn(1, 5, WIDTH))
     y = second(torch.randn(1, 5, WIDTH))
     second.zero_grad()

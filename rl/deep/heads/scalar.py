@@ -19,7 +19,7 @@ from rl.core import jit
 from rl.core.types import Batch, no_such_action
 from rl.deep.heads.head import Head, HeadLoss, Outputs
 from rl.deep.moving import tensors_of
-from supervised.layers import named
+from supervised.models.layers import named
 
 _NO_WEIGHT = np.zeros((1, 0), np.float32)
 HUBER = 0  # a constant of `errors`, which `jit` replaces

@@ -15,7 +15,8 @@ from rl.core.protocols import Diagnostics, Place
 from rl.core.types import Batch, State
 from rl.deep.agent import DeepAgent, NotFinite, check_learner
 from rl.deep.replay.buffer import Replay
-from supervised import bits, watch
+from supervised import determinism
+from supervised.fitting import inspect
 from supervised.schedules import as_schedule, value_at
 from supervised.streams import Ahead
 
@@ -80,7 +81,7 @@ class OffPolicy:
         if self.acting.recover() and self.replay is not None:
             self.replay.begin_anew(np.ones(len(self.seeds) * self.acting.envs_per_seed, np.bool_))
         try:
-            with bits.threads(1), self.agent.threads():
+            with determinism.threads(1), self.agent.threads():
                 for _ in range(-(-steps // self.acting.envs_per_seed)):
                     self._round()
             self.agent.look()
@@ -187,11 +188,13 @@ class OffPolicy:
             return Diagnostics(found, spread)
         if self.replay.alpha is not None:
             spread["replay/priorities"] = self.replay.priorities()
-        x = agent.encode(self.replay.latest(watch.EXAMPLES))
+        x = agent.encode(self.replay.latest(inspect.EXAMPLES))
         shares: list[float | None] = []
         for k, module in enumerate(agent.online.modules):
-            answers = watch.activations(module, {n: part[k] for n, part in x.items()} if isinstance(x, dict) else x[k])
-            shares.append(watch.dead_units(module, answers))
+            answers = inspect.activations(
+                module, {n: part[k] for n, part in x.items()} if isinstance(x, dict) else x[k]
+            )
+            shares.append(inspect.dead_units(module, answers))
             if k == 0:
                 spread |= {f"activations/{name}": answer.cpu().numpy() for name, answer in answers.items()}
         if None not in shares:

@@ -1,0 +1,110 @@
+"""Bit-identical results for a member, however many members are computed at once.
+
+Imported before anything else of this package: MKL reads `MKL_CBWR` at its first product, never again. With the default
+its batched product takes another path for another number of matrices, and the last bits differ (section "Seeds are an
+axis" of docs/guide.md has the measurements); "AVX2" was measured to cost nothing.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import warnings
+from collections.abc import Callable
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+os.environ.setdefault("MKL_CBWR", "AVX2")
+
+LANES = 32  # no vector unit of a CPU takes more floats at once, loops unrolled
+
+
+class threads:
+    """A context in which torch uses `count` threads, in the current Python thread: `with threads(1): ...`.
+
+    Two threads split a loop at places that depend on its length. In small networks they also wait for each other longer than
+    they compute, and at a full load of the machine for milliseconds.
+    """
+
+    __slots__ = ("before", "count")
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def __enter__(self) -> None:
+        self.before = torch.get_num_threads()
+        if self.before != self.count:
+            torch.set_num_threads(self.count)
+
+    def __exit__(self, *error: object) -> None:
+        if self.before != self.count:
+            torch.set_num_threads(self.before)
+
+
+def elementwise(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """`function` applied elementwise to x [N, ...], with results that do not depend on where an element lies.
+
+    Torch computes exp and the like in SIMD vectors, and the rest at the end one by one with other rounding. So each member
+    is padded to whole vectors.
+    """
+    spare = -x[0].numel() % LANES
+    if not spare or not x.is_cpu:
+        return function(x)
+    n = x.shape[0]
+    return function(F.pad(x.reshape(n, -1), (0, spare)))[:, :-spare].reshape(x.shape)
+
+
+def product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """x [N, B, I] times weight [N, O, I] transposed, plus bias [N, O] -> [N, B, O].
+
+    A product with one column takes another routine for one matrix than for several, so it is padded by a column of zeros,
+    forward (O = 1) and backward (I = 1).
+    """
+    if torch.is_autocast_enabled(x.device.type):
+        kind = torch.get_autocast_dtype(x.device.type)
+        x, weight, bias = x.to(kind), weight.to(kind), None if bias is None else bias.to(kind)
+    outputs, inputs = weight.shape[1:]
+    if inputs == 1:
+        x, weight = F.pad(x, (0, 1)), F.pad(weight, (0, 1))
+    if outputs > 1:
+        return cast(Tensor, _Product.apply(x, weight, bias))
+    y = cast(Tensor, _Product.apply(x, F.pad(weight, (0, 0, 0, 1)), None))[..., :1]
+    return y if bias is None else y + bias[:, None]
+
+
+class _Product(torch.autograd.Function):
+    """Torch's own gradient of a batched product comes transposed, and adding it to the weight's costs a tenth of a step."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return torch.bmm(x, weight.mT) if bias is None else torch.baddbmm(bias[:, None], x, weight.mT)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (y,), (x, weight) = gradients, ctx.saved_tensors
+        wanted = ctx.needs_input_grad
+        return (
+            torch.bmm(y, weight) if wanted[0] else None,
+            torch.bmm(y.mT, x) if wanted[1] else None,
+            y.sum(1) if wanted[2] else None,
+        )
+
+
+@functools.cache
+def check() -> None:
+    """Warn when a product came before this package was imported, so that MKL keeps its default."""
+    generator = torch.Generator().manual_seed(0)
+    x, weight = torch.randn(2, 10, 32, generator=generator), torch.randn(2, 32, 51, generator=generator)
+    with threads(1):
+        together, alone = torch.bmm(x, weight), torch.bmm(x[1:], weight[1:])
+    if not torch.equal(together[1:], alone):
+        warnings.warn(
+            "A member of a stack may differ in the last bit from the same member alone: torch multiplied matrices before"
+            " `supervised` was imported. Import `supervised` (or `rl`) first, or set MKL_CBWR=AVX2 in the environment.",
+            RuntimeWarning,
+            stacklevel=3,
+        )

@@ -1,0 +1,61 @@
+"""Predictions of the members of a fit in evaluation mode, and how good they are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from supervised.device import ComputePlan
+from supervised.fitting.check_data import as_input, first
+from supervised.fitting.objective import Objective
+from supervised.sources import DataError, Source, inputs_of, over
+from supervised.stack import Stack
+from supervised.validate import first_line
+
+CHUNK = 1000  # examples a member sees at once in evaluation
+
+
+class Evaluator:
+    """Computes predictions without a gradient, chunk by chunk. `trained` is an x that the model was trained with."""
+
+    def __init__(self, stack: Stack, objective: Objective, manner: ComputePlan, trained: Any) -> None:
+        self.stack, self.objective, self.manner, self.trained = stack, objective, manner, trained
+
+    def predict(self, x: Any) -> Tensor:
+        """As `Fit.predict`."""
+        source = inputs_of(x)
+        place = source.sample.tensors()[0].device
+        with self.manner.at_work(self.stack.device):
+            try:
+                parts = [self._outputs(over(_like, part.x, self.trained)).to(place) for part in source.chunks(CHUNK)]
+            except (RuntimeError, TypeError, IndexError, KeyError) as error:
+                said = over(lambda part: list(part.shape), source.sample.x)
+                raise DataError(f"x {said} does not go into the model: {first_line(error)}") from error
+        return torch.cat(parts, 1)
+
+    def measure(self, data: Source) -> dict[str, np.ndarray]:
+        """Loss and measures of each member over all of the data, each float64 [N]."""
+        n = len(self.stack.seeds)
+        sums: dict[str, Tensor] = {}  # by tag: the sum over examples, and how much they count, float64 [2, N]
+        with self.manner.at_work(self.stack.device):
+            for x, y in data.chunks(CHUNK):
+                for tag, (total, count) in self.objective.sums(self._outputs(x), y.expand(n, *y.shape)).items():
+                    sums[tag] = sums.get(tag, 0) + torch.stack([total, count])
+        tags, totals = list(sums), torch.stack(list(sums.values())).numpy()
+        found = {tag: total / np.where(count > 0, count, 1) for tag, (total, count) in zip(tags, totals, strict=True)}
+        return {**found, "rmse": np.sqrt(found["loss"])} if self.objective.is_squared_error else found
+
+    def _outputs(self, x: Any) -> Tensor:
+        """x [M, ...] -> each member's outputs, float32 [N, M, ...]."""
+        x, n = over(lambda part: part.to(self.stack.device), as_input(x)), len(self.stack.seeds)
+        with self.stack.eval_mode(), self.manner.autocast(self.stack.device):
+            prediction: Tensor = first(self.stack(over(lambda part: part.expand(n, *part.shape), x)))
+        return prediction.float()
+
+
+def _like(part: Tensor, trained: Tensor) -> Tensor:
+    """Whole numbers as floats, where the model was trained with floats."""
+    return part.float() if part.dtype != torch.uint8 and trained.is_floating_point() else part

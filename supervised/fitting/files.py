@@ -1,0 +1,114 @@
+"""Fits in files: saved, resumed, and loaded for their members alone."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from supervised import checkpoint, functions, validate
+from supervised.checkpoint import CheckpointError, Saved
+from supervised.events import Curves
+from supervised.fitting.fit import Fit
+from supervised.fitting.members import stack_of
+from supervised.fitting.recipe import Recipe
+from supervised.session import FIT as CHECKPOINT
+from supervised.stack import Stack
+from supervised.state import from_tree
+from supervised.validate import first_line, seeds_of
+
+
+def save(fitted: Fit, path: Path, curves: dict[str, Any]) -> None:
+    """Write a checkpoint of a fit. curves: what it shall know of the event files, a logger's `state_dict`."""
+    meta = {"kind": "fit", "config": _configuration(fitted), "seeds": list(fitted.stack.seeds)}
+    meta |= {"manner": str(fitted.manner), "curves": curves}
+    checkpoint.save(path, fitted.state_dict(), meta)
+
+
+def load(path: str | Path, model: nn.Module | Callable[[], nn.Module], device: str = "auto") -> Stack:
+    """The members of a saved fit, with their weights alone: the best ones where those were kept.
+
+    path: a checkpoint, or the folder of a fit. model: the one that was fitted; a file holds no code.
+    Raises CheckpointError for a file that is damaged, foreign or of another model.
+    """
+    path = validate.path(path, "path")
+    path = path / CHECKPOINT if path.is_dir() else path
+    state, meta = checkpoint.load(path)
+    try:
+        kind = meta["kind"]
+        seeds = seeds_of(meta["seeds"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path} is damaged: {first_line(error)}") from error
+    if kind != "fit":
+        raise CheckpointError(f"{path} is no fit, but a checkpoint of another kind: {kind}.")
+    stack = stack_of(model, seeds, (), device)
+    try:
+        stack.load_state_dict(from_tree(state["best"] if state["best"] is not None else state["weights"]))
+    except (KeyError, TypeError, AttributeError, RuntimeError, ValueError) as error:
+        raise CheckpointError(f"{path} is damaged or does not fit this model: {error}") from error
+    return stack.train(False)
+
+
+def restore(fitted: Fit, saved: Saved) -> dict[str, Any]:
+    """Bring a fit to the state of a saved one -> what the checkpoint knew of its event files.
+
+    Raises CheckpointError for a checkpoint that is damaged, of another kind or of a fit with other settings or data.
+    """
+    path, state, meta = saved
+    if meta.get("kind") != "fit":
+        raise CheckpointError(f"{path} is no fit, but a checkpoint of another kind: {meta.get('kind')}.")
+    _check_settings(fitted, saved)
+    if meta.get("manner") != str(fitted.manner):
+        said = f"was computed in {meta.get('manner')}, and goes on in {fitted.manner}"
+        warnings.warn(f"The fit in {path.parent} {said}: it will not be equal to the bit.", stacklevel=3)
+    try:
+        curves = dict(meta["curves"])
+        Curves.of(curves)  # raises ValueError where they are damaged
+        fitted.load_state_dict(state)
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    return curves
+
+
+def _check_settings(fitted: Fit, saved: Saved) -> None:
+    """Raise CheckpointError where the saved fit has other settings or data, but for those that may change."""
+    changed = checkpoint.differences(_current(saved.meta.get("config")), _configuration(fitted))
+    free = ("recipe.stop_if_diverging", *([] if fitted.recipe.spans else ["recipe.epochs"]))
+    changed = [c for c in changed if c[0] not in free]
+    if changed:
+        lines = "; ".join(
+            "the data are others" if field == "data" else f"{field} was {_shown(old)} and is now {_shown(new)}"
+            for field, old, new in changed
+        )
+        raise CheckpointError(
+            f"The fit in {saved.path.parent} was made with other settings: {lines}. Take another logdir."
+        )
+
+
+def _configuration(fitted: Fit) -> dict[str, Any]:
+    return {
+        "recipe": fitted.recipe.to_json(),
+        "seeds": list(fitted.stack.seeds),
+        "data": fitted.fingerprint(),
+        "loss": fitted.loss,
+    }
+
+
+def _current(config: Any) -> Any:
+    """A saved configuration as `_configuration` would give it today. What cannot be read is left as it is: it differs."""
+    with contextlib.suppress(KeyError, TypeError, ValueError, AttributeError):
+        recipe = config["recipe"]
+        named = {"loss": recipe["loss"], **recipe.get("metrics", {})}
+        stand_ins: dict[str, Any] = {
+            name: functions.stand_in(value) for name, value in named.items() if functions.is_function(value)
+        }
+        return {**config, "recipe": Recipe.from_json(recipe, **stand_ins).to_json()}
+    return config
+
+
+def _shown(value: Any) -> str:
+    return f"the function {value.get('name')}" if functions.is_function(value) else repr(value)

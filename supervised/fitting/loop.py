@@ -1,0 +1,112 @@
+"""Fitting a model: one loop, with logging and saving in plain sight."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from supervised.data import split
+from supervised.fitting.files import load, restore
+from supervised.fitting.fit import Fit
+from supervised.fitting.members import stack_of
+from supervised.fitting.recipe import Recipe
+from supervised.fitting.report import Report
+from supervised.session import FIT as CHECKPOINT
+from supervised.session import Cadences, Session, say
+from supervised.sources import Source, source_of
+from supervised.validate import flag, instance, integer, optional, seeds_of, unwrap
+
+__all__ = ["CHECKPOINT", "fit", "load"]
+
+
+def fit(
+    model: nn.Module | Callable[[], nn.Module],
+    data: Any,
+    recipe: Recipe | None = None,
+    *,
+    validation: Any = None,
+    seeds: int | Iterable[int] = 1,
+    device: str = "auto",
+    threads: int | None = None,
+    logdir: str | Path | None = None,
+    resume: bool = False,
+    progress: bool = True,
+    log_every_epochs: int | None = None,
+    look_every_epochs: int | None = None,
+    save_every_epochs: int | None = None,
+) -> Fit:
+    """Fit N members of a model to the same data at once -> the fit.
+
+    model: a function () -> nn.Module, called once per seed; or a module, which is fitted in place (with one seed).
+    data: a pair (x, y) of arrays or tensors [M, ...]; uint8 is read as images in 0..1 and stays uint8 in memory. x may be a dict
+    or tuple of arrays, if the model's forward takes one. numpy.memmaps, and a torch.utils.data.Dataset of pairs (x, y), stay
+    where they are and are read batch by batch, in each seed's own order; what a Dataset draws from torch's generator depends on
+    seed, epoch and example alone. A DataLoader provides its Dataset, collate_fn, batch_size, drop_last, workers, and with
+    shuffle=False the order; a custom sampler is an error, since its order could not be reproduced.
+    recipe: the settings (see `Recipe`). validation: data too, or a share of them, the same for every seed (of a series pass the
+    last part: `supervised.data.split(data, 0.2, shuffle=False)`); None: none.
+    seeds: a count (0..n-1), a list or a range. Each has its own initial weights, order of the data and dropout; on the CPU its
+    results are bit-identical to those it has alone. threads: of torch; None: one, but all cores for convolutions.
+    logdir: where curves and checkpoints go; None: nowhere. resume: continue from logdir's newest intact checkpoint, or start if
+    there is none. Model, data and functions in the recipe must be passed again (data are recognized by a checksum, streamed ones
+    by that of 256 examples, functions by their names); only epochs, device, progress and the cadences may differ.
+    The three cadences are in epochs; None: about 100 points, 5 looks inside (histograms, misclassified images) and 20
+    checkpoints.
+
+    The members are returned in evaluation mode. Raises DataError for data that do not fit the model, ValueError for invalid
+    settings, `Diverged` when the loss diverges. On Ctrl-C (or SIGTERM) the epoch is finished and saved to logdir, and
+    KeyboardInterrupt says how to resume.
+    """
+    recipe = Recipe() if recipe is None else instance(recipe, "recipe", Recipe, "a Recipe")
+    resume, progress = flag(resume, "resume"), flag(progress, "progress")
+    threads = optional(integer, threads, "threads", 1, 1024)
+    cadences = _cadences(recipe.epochs, log=log_every_epochs, look=look_every_epochs, save=save_every_epochs)
+    train, held_out = _parts(data, validation)
+    with Session(logdir, CHECKPOINT) as session:
+        saved = session.newest(resume)
+        fitted = Fit(stack_of(model, seeds_of(seeds), recipe.freeze, device), train, held_out, recipe, threads)
+        curves = {} if saved is None else restore(fitted, saved)
+        fitted.resumed_at = fitted.epoch
+        if fitted.finished:
+            say(f"The fit in {session.folder} is finished: nothing is done.")
+        report = Report(fitted, session, curves)
+        with session.running(report.label, recipe.epochs * fitted.steps_per_epoch, fitted.step, progress) as bar:
+            report.start_clock()
+            while not fitted.finished and not session.interrupted:
+                before = fitted.epoch
+                metrics = fitted.advance(lambda: bar.show(fitted.step, report.text))
+                report.count(metrics)
+                if cadences.due("look", before, fitted.epoch, fitted.finished):
+                    metrics |= report.inspect()
+                if cadences.due("log", before, fitted.epoch, fitted.finished):
+                    report.log(metrics)
+                if cadences.due("save", before, fitted.epoch, fitted.finished):
+                    report.save()
+                bar.show(fitted.step, report.text)
+        if session.interrupted and not fitted.finished:
+            report.save()
+            session.stop(f"after epoch {fitted.epoch:,} of {recipe.epochs:,}")
+    fitted.take_best()
+    fitted.stack.train(False)
+    return fitted
+
+
+def _parts(data: Any, validation: Any) -> tuple[Source, Source | None]:
+    """The data to train with, and those to validate with."""
+    train = source_of(data, "The training data")
+    if validation is None:
+        return train, None
+    if isinstance(unwrap(validation), (int, float)):
+        first, second = split(train, validation)
+        return first, second
+    return train, source_of(validation, "The validation data")
+
+
+def _cadences(epochs: int, **given: int | None) -> Cadences:
+    """Epochs between two logs, looks inside and checkpoints."""
+    usual = {name: max(1, epochs // times) for name, times in (("log", 100), ("look", 5), ("save", 20))}
+    every = {name: optional(integer, value, f"{name}_every_epochs", 1) for name, value in given.items()}
+    return Cadences(usual | {name: value for name, value in every.items() if value is not None})

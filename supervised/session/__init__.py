@@ -1,0 +1,10 @@
+"""One call of a training loop, `supervised.fit` or `rl.train`: its folder, lock, checkpoint to resume from and event files.
+
+cadences: what is due when. progress: the bar, and Ctrl-C. results: what came out, as a JSON file. It may import the modules at
+the root of `supervised`, and none of its other folders.
+"""
+
+from supervised.session.cadences import Cadences
+from supervised.session.session import FIT, RUN, Session, check_free, folder_of, neighbors, say
+
+__all__ = ["FIT", "RUN", "Cadences", "Session", "check_free", "folder_of", "neighbors", "say"]

@@ -1,0 +1,149 @@
+"""The members of a stack: ordinary modules, made from their seeds, checked to be alike, copied out, grouped for optimizers."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from supervised.streams import torch_seed
+from supervised.validate import ArgumentError, function, shown
+
+
+def check_make(make: Any, name: str) -> None:
+    """Raise ArgumentError for what is no function without arguments that makes a module."""
+    what = "a function () -> torch.nn.Module"
+    if isinstance(make, nn.Module):
+        raise ArgumentError(
+            f"{name} is {what}, not a module that exists ({shown(make)}): it is called once for each seed."
+        )
+    function(make, name, (), what)
+
+
+def make_member(make: Callable[[], nn.Module], seed: int) -> nn.Module:
+    """What `make` makes with the random numbers of `seed`; torch's own generator is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(torch_seed(seed, "weights"))
+        module = make()
+    if not isinstance(module, nn.Module):
+        raise TypeError(
+            f"The function that makes the model must return a torch.nn.Module, not {type(module).__name__}."
+        )
+    return module
+
+
+def owned(module: nn.Module) -> nn.Module:
+    """A copy of a module whose tensors have memory of their own; copy.deepcopy would copy all that they are views of."""
+    named = [*module.named_parameters(), *module.named_buffers()]
+    memo: dict[int, Any] = {
+        id(tensor): nn.Parameter(tensor.detach().clone(), tensor.requires_grad)
+        if isinstance(tensor, nn.Parameter)
+        else tensor.detach().clone()
+        for _, tensor in named
+    }
+    return copy.deepcopy(module, memo)
+
+
+def parameter_groups(
+    modules: Sequence[nn.Module], flat: nn.Parameter | None, learning_rate: float | Sequence[float]
+) -> list[dict[str, Any]]:
+    """Parameter groups of torch. flat: the vector of all parameters, where it may be one group; None: a group a member."""
+    if isinstance(learning_rate, Sequence):
+        if len(learning_rate) != len(modules):
+            raise ValueError(
+                f"There are {len(learning_rate)} learning rates for {len(modules)} seeds: give one, or one a seed."
+            )
+    elif flat is not None:
+        return [{"params": [flat], "lr": learning_rate}]
+    else:
+        learning_rate = [learning_rate] * len(modules)
+    return [
+        {"params": [p for p in module.parameters() if p.requires_grad], "lr": rate}
+        for module, rate in zip(modules, learning_rate, strict=True)
+    ]
+
+
+def check_state(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    """Raise ValueError unless a saved state has the names and shapes of the one that is expected."""
+    missing, foreign = expected.keys() - state.keys(), state.keys() - expected.keys()
+    if missing or foreign:
+        said = [f"lacks {', '.join(sorted(missing))}"] * bool(missing)
+        said += [f"has {', '.join(sorted(foreign))}, which the model has not"] * bool(foreign)
+        raise ValueError(f"The saved weights are of another model: what was saved {' and '.join(said)}.")
+    for name, value in expected.items():
+        if state[name].shape != value.shape:
+            raise ValueError(
+                f"The saved weights are of another model: {name} is {list(state[name].shape)} there and"
+                f" {list(value.shape)} here."
+            )
+
+
+def check_alike(modules: Sequence[nn.Module], seeds: Sequence[int]) -> None:
+    """Raise ValueError unless there is a module for each seed, and they differ in the values of their weights alone."""
+    if not modules or len(modules) != len(seeds):
+        raise ValueError(
+            f"A stack needs at least one seed, and a module for each: {len(modules)} for {len(seeds)} seeds."
+        )
+    if len({id(module) for module in modules}) < len(modules):
+        raise ValueError(
+            "The function that makes the model returned the same module twice; it must make a new one each time."
+        )
+    owners: dict[int, int] = {}
+    for k, module in enumerate(modules):
+        for name, parameter in module.named_parameters():
+            if owners.setdefault(id(parameter), k) != k:
+                raise ValueError(
+                    f"Two members share the parameter {name}; each must have its own: make all of it anew."
+                )
+    for name, parameter in modules[0].named_parameters():
+        if nn.parameter.is_lazy(parameter):
+            raise ValueError(f"{name} of the model has no shape yet: a lazy module must see one input first.")
+    shapes = [{n: (p.shape, p.dtype, p.requires_grad) for n, p in m.named_parameters()} for m in modules]
+    shapes = [
+        s | {n: (b.shape, b.dtype, False) for n, b in m.named_buffers()} for s, m in zip(shapes, modules, strict=True)
+    ]
+    for seed, found in zip(seeds, shapes, strict=True):
+        for name in {**shapes[0], **found}:
+            if found.get(name) != shapes[0].get(name):
+                raise ValueError(
+                    f"The models of seeds {seeds[0]} and {seed} differ in {name}: all members must be alike."
+                )
+    _check_tied(modules, seeds)
+    kinds = {kind for shape, kind, trained in shapes[0].values() if trained}
+    if len(kinds) > 1 or not all(kind.is_floating_point for kind in kinds):
+        names = ", ".join(sorted(str(kind) for kind in kinds))
+        raise ValueError(f"All trainable parameters of a model must be of one floating type; these are {names}.")
+
+
+def _check_tied(modules: Sequence[nn.Module], seeds: Sequence[int]) -> None:
+    """Raise ValueError where members tie other weights, or where two parameters share memory without being one."""
+    ties = [_ties(module) for module in modules]
+    for seed, found in zip(seeds, ties, strict=True):
+        for name, other in sorted(found.items() ^ ties[0].items()):
+            raise ValueError(
+                f"The models of seeds {seeds[0]} and {seed} tie their weights differently: {name} is {other} in one of them."
+            )
+    spans = sorted((*_span(p), name) for name, p in modules[0].named_parameters() if p.numel())
+    for (_, end, one), (begin, _, other) in itertools.pairwise(spans):
+        if begin < end:
+            raise ValueError(
+                f"{' and '.join(sorted((one, other)))} of the model share their memory, but are two parameters: assign one"
+                " nn.Parameter to both modules to tie them, or clone one."
+            )
+
+
+def _ties(module: nn.Module) -> dict[str, str]:
+    """Each parameter's name, and the first name of the same parameter."""
+    first: dict[int, str] = {}
+    return {name: first.setdefault(id(p), name) for name, p in module.named_parameters(remove_duplicate=False)}
+
+
+def _span(tensor: Tensor) -> tuple[int, int]:
+    """From where to where a tensor reaches in memory, gaps included."""
+    begin = tensor.data_ptr()
+    reach = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+    return begin, begin + (reach + 1) * tensor.element_size()

@@ -1,0 +1,101 @@
+"""How layers of a type are computed for all members at once, and which layers draw no random numbers.
+
+A layer's file registers it here, and `Stack` looks it up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from supervised.stack.hooks import hook_dicts
+from supervised.stack.memory import FlatMemory
+from supervised.streams import Draws
+
+Op = Callable[[Tensor], Tensor]
+
+
+class Members(Protocol):
+    """What a batched layer may read of a stack."""
+
+    seeds: tuple[int, ...]
+    device: torch.device
+    memory: FlatMemory
+    draws: Draws
+
+    def batched_op(self, modules: Sequence[Any]) -> Op | None:
+        """How N modules within the members are computed at once; None where some layer has no way."""
+        ...
+
+
+Batched = Callable[[Members, Sequence[Any]], Op | None]
+B = TypeVar("B", bound=Callable[..., Op | None])
+
+BATCHED: dict[type[nn.Module], Batched] = {}
+DETERMINISTIC: dict[type[nn.Module], None] = {}  # a set, in the form of BATCHED
+
+
+def register_batched(*kinds: type[nn.Module]) -> Callable[[B], B]:
+    """Register how modules of these types (not of their subclasses) are computed for all members at once.
+
+    The function takes the stack and the N modules, and returns a function [N, B, ...] -> [N, B, ...], or None where it
+    has no way that gives the same bits.
+    """
+
+    def register(function: B) -> B:
+        BATCHED.update(dict.fromkeys(kinds, function))
+        return function
+
+    return register
+
+
+def register_deterministic(*kinds: type[nn.Module]) -> None:
+    """Register types of modules (not their subclasses) whose forward draws no random numbers, apart from the modules within.
+
+    A stack of such modules alone leaves torch's generators alone.
+    """
+    DETERMINISTIC.update(dict.fromkeys(kinds))
+
+
+def batched_op(members: Members, modules: Sequence[nn.Module]) -> Op | None:
+    """How the N modules are computed at once; None where their type is not registered, they differ, or have hooks."""
+    kind = _known_as(type(modules[0]), BATCHED)
+    if kind is None or not _compute_alike(modules) or any(hook_dicts(modules)):
+        return None
+    return BATCHED[kind](members, modules)
+
+
+def is_deterministic(module: nn.Module) -> bool:
+    """Whether a module is known to draw nothing, and all within it."""
+    return all(map(_draws_nothing, module.modules()))
+
+
+def _draws_nothing(module: nn.Module) -> bool:
+    kind = type(module)
+    known = _known_as(kind, DETERMINISTIC) is not None
+    return known and kind.__call__ is nn.Module.__call__ and "forward" not in vars(module)
+
+
+def _known_as(kind: type[nn.Module], known: dict[type[nn.Module], Any]) -> type[nn.Module] | None:
+    """The type among `known` whose forward modules of this kind have; None if there is none.
+
+    A subclass that computes as its base does is known as the base; torch's own types are not, as their forward calls methods
+    that a subclass may replace.
+    """
+    base = next((b for b in kind.__mro__ if b in known and kind.forward is b.forward), None)
+    return None if base is not kind and base is not None and base.__module__.startswith("torch.") else base
+
+
+def _compute_alike(modules: Sequence[nn.Module]) -> bool:
+    """Whether one of these modules' settings stand for all, and nobody has put another function in the place of theirs."""
+    kind, said, parts = type(modules[0]), modules[0].extra_repr(), len(modules[0]._modules)
+    return kind.__call__ is nn.Module.__call__ and all(
+        type(module) is kind
+        and module.extra_repr() == said
+        and len(module._modules) == parts
+        and "forward" not in vars(module)
+        for module in modules
+    )

@@ -1,0 +1,263 @@
+"""N copies of a module as one: weights [N, ...], inputs [N, B, ...] -> outputs [N, B, ...].
+
+The members are ordinary modules, but parameter i of all of them lies in one block [N, ...], the blocks one after another
+in one vector, and the gradients in another. A model whose layers are all registered (`supervised.stack.registry`) is
+computed for all members at once, from the same memory; any other member by member. Either way member k of N is member k
+alone, to the bit, on the CPU with one torch thread (member by member: with any number of them). tests/supervised/test_stack.py
+sweeps that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from supervised import determinism
+from supervised.device import choose
+from supervised.stack import compiled_mlp, manual_backward, registry
+from supervised.stack.hooks import Hooks
+from supervised.stack.members import check_alike, check_make, check_state, make_member, owned, parameter_groups
+from supervised.stack.memory import FlatMemory
+from supervised.stack.registry import Op
+from supervised.streams import PURPOSES, Draws
+from supervised.validate import ArgumentError, choice, explained, flag, integer, seeds_of, shown, unwrap
+
+
+class Stack:
+    """N copies of what `make` makes, each initialised from its own seed; called, it maps [N, B, ...] -> [N, B, ...].
+
+    compiled: run chains of linear layers and ReLUs as compiled code where that is possible (see
+    `supervised.stack.compiled_mlp`); outputs and gradients of `vjp` then equal torch's up to rounding, not bit for bit.
+    make: a function () -> nn.Module. Its random numbers come from the seed's own stream, and so do those drawn in a
+    forward pass (dropout). `batched` says whether all members are computed at once. The modules stay usable:
+    `member(seed)` is one of them, on the live weights. Parameters that need no gradient stay as they are.
+    purpose: the stream of each seed that forward passes draw from, one of supervised.streams.PURPOSES: stacks of the same
+    seeds share no draws if their purposes differ.
+    Raises ValueError when the members differ, when trainable parameters are not all of one type, or for no seed at all.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[], nn.Module],
+        seeds: int | Iterable[int],
+        device: str | torch.device = "cpu",
+        compiled: bool = False,
+        purpose: str = "forward",
+    ) -> None:
+        seeds, compiled = seeds_of(seeds), flag(compiled, "compiled")
+        check_make(make, "make")
+        choice(purpose, "purpose", PURPOSES)
+        self._adopt([make_member(make, seed) for seed in seeds], seeds, choose(device), compiled, purpose)
+
+    @classmethod
+    def of(cls, modules: Sequence[nn.Module], seeds: int | Iterable[int], device: str | torch.device = "cpu") -> Stack:
+        """A stack of modules that exist: their parameters keep their values and move into the stack's memory."""
+        stack = cls.__new__(cls)
+        if not isinstance(modules, (list, tuple)) or not all(isinstance(module, nn.Module) for module in modules):
+            raise ArgumentError(f"modules is a list of torch.nn.Modules, not {shown(modules)}.")
+        stack._adopt(modules, seeds_of(seeds), choose(device))
+        return stack
+
+    def _adopt(
+        self,
+        modules: Sequence[nn.Module],
+        seeds: tuple[int, ...],
+        device: torch.device,
+        compiled: bool = False,
+        purpose: str = "forward",
+    ) -> None:
+        self.seeds, self.device = seeds, device
+        self.modules = [module.to(self.device) for module in modules]
+        check_alike(self.modules, self.seeds)
+        self.draws = Draws(seeds, purpose, device)
+        self._deterministic = all(map(registry.is_deterministic, self.modules))
+        self.memory = FlatMemory(self.modules, device)
+        self.flat, self.weights, self.gradients = self.memory.flat, self.memory.weights, self.memory.gradients
+        self._hooks = Hooks(self.modules, self.memory.parameters())
+        self.zero_grad()
+        self._op = self.batched_op(self.modules)
+        self.batched = self.memory.batched = self._op is not None
+        compiled = compiled and device.type == "cpu" and self.flat.dtype == torch.float32 and compiled_mlp.possible()
+        compiled = compiled and self.batched
+        self._compiled = manual_backward.compiled_chain(self.memory, self.modules) if compiled else None
+        self.compiled = self._compiled is not None
+        plain = manual_backward.chain(self.memory, self.modules) if self.batched and not self.compiled else None
+        self._chain: manual_backward.Chain | manual_backward.CompiledChain | None = self._compiled or plain
+        if self.batched and self.device.type == "cpu":
+            determinism.check()
+
+    @explained("x [N, B, ...], or a dict or tuple of such, as its members read it")
+    def __call__(self, x: Any, *more: Any) -> Any:
+        """x [N, B, ...], or a dict or tuple of such, -> [N, B, ...]; further arguments (a state) go to each member too."""
+        first = x if isinstance(x, Tensor) else _first_leaf(x)
+        if first.shape[0] != len(self.seeds):
+            raise ValueError(
+                f"The stack has {len(self.seeds)} members, so its input begins so, not {list(first.shape)}."
+            )
+        if self._op is None or more or self._hooks.present():
+            return self._one_by_one(x, *more)
+        self.draws.begin()
+        if self._chain is not None and not torch.is_grad_enabled() and self._chain.fits(x):
+            return self._chain(x)
+        return self._op(x)
+
+    def batched_op(self, modules: Sequence[nn.Module]) -> Op | None:
+        """How the N modules are computed at once; None where some layer is not registered for it."""
+        return registry.batched_op(self, modules)
+
+    @explained("x [N, B, ...], or a dict or tuple of such, as its members read it")
+    def vjp(self, x: Any) -> tuple[Tensor, Callable[[Tensor], None]]:
+        """The outputs y for x, and a function that backpropagates a gradient with respect to y (of y's shape) to the weights.
+
+        That function overwrites `gradients`. Where the model is a chain of simple layers, the gradients are computed without
+        autograd (`supervised.stack.manual_backward`), with bit-identical results.
+        """
+        if self._chain is not None and self._chain.fits(x) and not self._hooks.present():
+            with torch.no_grad():
+                return self._chain.vjp(x)
+        y = self(x)
+
+        def backward(gradient: Tensor) -> None:
+            manual_backward.check_gradient(gradient, y)
+            self.zero_grad()
+            torch.autograd.backward(y, gradient)
+
+        return y.detach(), backward
+
+    def compiled_chain(self) -> manual_backward.CompiledChain | None:
+        """What computes numpy arrays without torch; None where nothing does, or where a hook would not be called."""
+        return None if self._compiled is None or self._hooks.present() else self._compiled
+
+    def _one_by_one(self, *arguments: Any) -> Any:
+        return _together([self.run(k, *(_member(a, k) for a in arguments)) for k in range(len(self.modules))])
+
+    def run(self, k: int, *arguments: Any) -> Any:
+        """Call the k-th member alone, its random draws taken from its own stream."""
+        with self.drawing(k):
+            return self.modules[k](*arguments)
+
+    def drawing(self, k: int) -> contextlib.AbstractContextManager[None]:
+        """A context in which torch's global generator of the device draws from the k-th member's stream, if the member draws."""
+        return (
+            contextlib.nullcontext() if self._deterministic and not self._hooks.present() else self.draws.everywhere(k)
+        )
+
+    @explained("one of its seeds")
+    def member(self, seed: int) -> nn.Module:
+        """The module of a seed, on the stack's device: it shares its weights with the stack.
+
+        Its tensors are views of the stack's memory: use `take` to save or copy it. Raises ValueError for an unknown seed.
+        """
+        seed = integer(seed, "seed")
+        if seed not in self.seeds:
+            raise ValueError(f"Seed {seed} is not in this stack; its seeds are {', '.join(map(str, self.seeds))}.")
+        return self.modules[self.seeds.index(seed)]
+
+    @explained("one of its seeds")
+    def take(self, seed: int) -> nn.Module:
+        """A copy of a seed's module that owns its weights, on the stack's device, for torch.save, pickle and use on its own."""
+        return owned(self.member(seed))
+
+    @explained("mode, True or False")
+    def train(self, mode: bool = True) -> Stack:
+        """Switch to training mode, or with False to evaluation mode -> the stack."""
+        mode = flag(mode, "mode")
+        for module in self.modules:
+            module.train(mode)
+        return self
+
+    @contextlib.contextmanager
+    def eval_mode(self) -> Iterator[None]:
+        """A context in evaluation mode and without gradients. Modes and random streams are restored on exit."""
+        modes = [(part, part.training) for module in self.modules for part in module.modules()]
+        drawn = list(self.draws.counts)
+        self.train(False)
+        try:
+            with torch.no_grad():
+                yield
+        finally:
+            self.draws.counts = drawn
+            for part, mode in modes:
+                part.training = mode
+
+    def zero_grad(self) -> None:
+        """Zero all gradients, and reattach those that were replaced to the stack's memory."""
+        self.memory.zero()
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Parameters and buffers by the names they have in a member, each [N, ...]: views or copies."""
+        buffers = [dict(module.named_buffers()) for module in self.modules]
+        stacked = {name: torch.stack([member[name] for member in buffers]) for name in buffers[0]}
+        return {**{name: weight.detach() for name, weight in self.weights.items()}, **stacked}
+
+    @explained("the state that state_dict returned")
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Load what `state_dict` returned. Raises ValueError, and changes nothing, where names or shapes differ."""
+        check_state(state, self.state_dict())
+        with torch.no_grad():
+            for name, weight in self.weights.items():
+                weight.copy_(state[name])
+            for k, module in enumerate(self.modules):
+                for name, buffer in module.named_buffers():
+                    buffer.copy_(state[name][k])
+
+    def random_state(self) -> Tensor:
+        """How often each member has drawn in a forward pass, int64 [N]: all of its random state, on every device."""
+        return self.draws.state()
+
+    @explained("the state that random_state returned")
+    def load_random_state(self, state: Tensor) -> None:
+        """Load what `random_state` returned, on this device or another one.
+
+        The generator states that earlier versions saved cannot be loaded; a warning says so if the model draws. Raises
+        ValueError for anything else.
+        """
+        self.draws.load_state(state, "" if self._deterministic else "what the model draws in a forward pass (dropout)")
+
+    @explained("one learning rate, or one for each seed")
+    def groups(self, learning_rate: float | Sequence[float]) -> list[dict[str, Any]]:
+        """Parameter groups for an elementwise optimizer of torch (Adam, SGD, ...).
+
+        One group with all members where they are computed at once and one learning rate is given; otherwise a group for
+        each member, so that rates and schedules may differ and several threads change no bit.
+        """
+        return parameter_groups(self.modules, self.flat if self.batched else None, learning_rate)
+
+
+def norms(stack: Stack, tensors: Iterable[Tensor]) -> Tensor:
+    """Each member's norm over its parts of all the [N, ...] tensors: [N]."""
+    return stack.memory.norms(tensors)
+
+
+@explained("a Stack and a largest norm above 0")
+def clip_per_seed(stack: Stack, max_norm: float) -> Tensor:
+    """Clip each member's gradient to the norm `max_norm` -> the norms before, [N].
+
+    Each member by its own norm (Pascanu et al. 2013, section 3.2), never by that of all of them.
+    """
+    return stack.memory.clip(unwrap(max_norm))
+
+
+def _first_leaf(x: Any) -> Tensor:
+    while isinstance(x, (Mapping, tuple)):
+        x = next(iter(x.values() if isinstance(x, Mapping) else x))
+    leaf: Tensor = x
+    return leaf
+
+
+def _member(argument: Any, k: int) -> Any:
+    if isinstance(argument, tuple):
+        return tuple(_member(part, k) for part in argument)
+    if isinstance(argument, Mapping):
+        return {name: _member(part, k) for name, part in argument.items()}
+    return argument[k] if isinstance(argument, Tensor) else argument
+
+
+def _together(outputs: list[Any]) -> Any:
+    if isinstance(outputs[0], tuple):
+        return tuple(_together(list(parts)) for parts in zip(*outputs, strict=True))
+    return torch.stack(outputs) if isinstance(outputs[0], Tensor) else outputs[0]
