@@ -124,7 +124,7 @@ PATHS = {
     "rl.masked": "RULES as_mask best_allowed boltzmann_action check_allowed expected forbidden greedy_action highest "
     "noisy_action random_action upper_bound_action",
     "rl.tabular.agent": "Moment Table Tabular",
-    "rl.deep.agent": "DeepAgent Learned",
+    "rl.deep.agent": "DeepAgent",
     "rl.agents.table": "Tabular",
     "rl.agents.deep": "DeepAgent",
     "supervised": "Stack Streams Model Recipe fit",
