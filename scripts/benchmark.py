@@ -5,6 +5,7 @@ python scripts/benchmark.py tables
 python scripts/benchmark.py supervised --data-dir DIR
 python scripts/benchmark.py deep                          Q-networks beside Stable-Baselines3, and their memory
 python scripts/benchmark.py learning CartPole-v1          what the tuned agent reaches: 10 seeds, with an interval
+python scripts/benchmark.py learning --check              all four environments of the README; fails where one falls below
 python scripts/benchmark.py cuda --output FILE.json       a GPU: parity with the CPU, speed, waits, memory; below 8 minutes
 """
 
@@ -53,6 +54,9 @@ class Settings:
     one everything runs small on a pretended GPU, to show that it runs, and no speed is given."""
     env: Annotated[str, tyro.conf.Positional] = "CartPole-v1"
     """For learning: where."""
+    check: bool = False
+    """For learning: train in every environment of the README's table instead of ENV, and exit with 1 where a mean lies below
+    the interval that stands there, or where an environment cannot be made."""
     agent: str = "best"
     """For learning: who; best is the agent that was tuned for the environment."""
     seeds: int = 10
@@ -358,7 +362,11 @@ def command() -> int:
         "tables": lambda: tables(s, console),
         "supervised": lambda: fitting(s, console),
         "deep": lambda: benchmark_deep.deep(s.repeats, console),
-        "learning": lambda: benchmark_deep.learning(s.env, s.agent, s.seeds, s.workers, s.episodes, console),
+        "learning": lambda: (
+            benchmark_deep.check(s.seeds, s.workers, s.episodes, console)
+            if s.check
+            else benchmark_deep.learning(s.env, s.agent, s.seeds, s.workers, s.episodes, console)
+        ),
         "cuda": lambda: benchmark_cuda.cuda(s.parts, s.output, console),
     }
     try:
@@ -369,7 +377,7 @@ def command() -> int:
     if settings.output is not None:
         machine = results.about()
         results.write(figures | machine, settings.output)
-    return 0
+    return 1 if figures.get("failed") else 0
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import resource
 import statistics
 import sys
@@ -20,6 +21,7 @@ from rich.table import Table
 
 import envs
 import rl
+from envs import EnvError
 from rl import settings as tuned
 from supervised import statistics as intervals
 from supervised.schedules import Linear
@@ -218,3 +220,31 @@ def learning(env: str, agent: str, seeds: int, workers: int, episodes: int, cons
         "bar": bar,
         "train_seconds": trained,
     }
+
+
+def published(readme: str) -> dict[str, tuple[float, float]]:
+    """The intervals of the README's table of tuned agents, by environment."""
+    rows = re.findall(r"^\| ([A-Za-z]+-v\d+), [\d ]+ \| -?[\d.]+ \[(-?[\d.]+), (-?[\d.]+)\] \|", readme, re.MULTILINE)
+    return {env: (float(low), float(high)) for env, low, high in rows}
+
+
+def check(seeds: int, workers: int, episodes: int, console: Console) -> dict[str, Any]:
+    """`learning` of the tuned agent in each environment that the README has an interval for; `failed` names those below it."""
+    expected = published((Path(__file__).parent.parent / "README.md").read_text())
+    found: dict[str, Any] = {}
+    table = Table(title=f"Tuned agents, {seeds} seeds: mean return beside the published interval")
+    for column in ("environment", "mean", "published", ""):
+        table.add_column(column)
+    failed = []
+    for env, (low, high) in expected.items():
+        try:
+            found[env] = learning(env, "best", seeds, workers, episodes, console)
+            mean, text = found[env]["return"]["mean"], f"{found[env]['return']['mean']:.2f}"
+            says = "ok" if mean >= low else "below it"
+        except EnvError as error:
+            text, says = "-", str(error)
+        if says != "ok":
+            failed.append(env)
+        table.add_row(env, text, f"[{low:g}, {high:g}]", says)
+    console.print(table)
+    return {"learning": found, "failed": failed}

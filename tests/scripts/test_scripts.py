@@ -13,6 +13,7 @@ from PIL import Image
 from told import ROOT, curves, inside, script
 
 import rl
+from envs import EnvError
 
 
 @pytest.fixture(scope="module")
@@ -232,6 +233,27 @@ def test_benchmark_learning(tmp_path, monkeypatch):
     assert figures["bar"] == 490
     with pytest.raises(ValueError, match="There is no agent"):
         benchmark_deep.learning("CartPole-v1", "none", 2, 1, 3, Console(quiet=True))
+
+
+def test_a_fall_below_the_published_interval_is_named(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    import benchmark_deep
+    from rich.console import Console
+
+    readme = (ROOT / "README.md").read_text()
+    found = benchmark_deep.published(readme)
+    assert found.keys() == benchmark_deep.LEARNING.keys()
+    assert found["MountainCar-v0"][0] < found["MountainCar-v0"][1] < -90
+
+    def learning(env, agent, seeds, *rest):
+        assert (agent, seeds) == ("best", 10)
+        if env == "LunarLander-v3":
+            raise EnvError("It lacks a part.")
+        low, high = found[env]
+        return {"return": {"mean": {"CartPole-v1": low - 0.01, "Acrobot-v1": low}.get(env, high + 1)}}
+
+    monkeypatch.setattr(benchmark_deep, "learning", learning)
+    assert benchmark_deep.check(10, 2, 100, Console(quiet=True))["failed"] == ["CartPole-v1", "LunarLander-v3"]
 
 
 @pytest.mark.full  # takes 6 s
