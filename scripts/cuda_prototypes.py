@@ -41,9 +41,9 @@ class Update:
     def eager(self) -> None:
         with torch.no_grad():
             next_q = self.target(self.next_obs)
-        q, pull_back = self.online.vjp(self.obs)
+        q, backward = self.online.vjp(self.obs)
         error = targets.double_q(self.reward, self.discount, next_q, next_q, None) - losses.taken(q, self.action)
-        pull_back(losses.at_taken(losses.huber_slope(error) * (-1.0 / error.shape[1]), q, self.action))
+        backward(losses.at_taken(losses.huber_slope(error) * (-1.0 / error.shape[1]), q, self.action))
         clip_per_seed(self.online, 10.0)
         self.step()
 

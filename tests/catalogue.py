@@ -341,7 +341,7 @@ def parts() -> list[Case]:
             {"curve": schedules.Constant(0.001).curve(10), "step": 3},
         ),
         Case("deep.load_state_dict", deep().load_state_dict, {"saved": deep().state_dict()}),
-        Case("deep.take_weights", deep().take_weights, {"weights": deep().weights_of(0)}),
+        Case("deep.load_seed_weights", deep().load_seed_weights, {"weights": deep().weights_of(0)}),
         Case("deep.weights_of", deep().weights_of, {"k": 1}),
         Case("deep.allowed", deep().allowed, {"obs": torch.zeros(N, E, 4), "mask": mask}),
         Case("deep.encode", deep().encode, {"obs": torch.zeros(N, 4, 4)}),

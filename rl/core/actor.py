@@ -11,7 +11,7 @@ import torch
 from envs import vector
 from envs.source import Source
 from rl import explore
-from rl.core.episode_stats import Episodes
+from rl.core.episode_stats import EpisodeStats
 from rl.core.timing import time_in
 from rl.core.types import State
 from supervised.checkpoint import CheckpointError
@@ -24,7 +24,7 @@ INTERRUPTED = (
 )
 
 
-class Acting:
+class Actor:
     """N seeds in E environments each, all in lockstep."""
 
     def __init__(
@@ -34,7 +34,7 @@ class Acting:
         self.world = vector.make(where, seeds, envs_per_seed)
         self.streams = Ahead(seeds, "agent")
         self.curve = description.explore.level.curve(horizon_steps)
-        self.episodes = Episodes(len(seeds), envs_per_seed, description.gamma)
+        self.episodes = EpisodeStats(len(seeds), envs_per_seed, description.gamma)
         self.step = 0  # environment steps, per seed
         self.obs: Any = None  # what to act on next, [N, E, *O] in arrays; None: not begun
         self.state: State = {}  # what the agent remembers of each environment's episode
@@ -83,7 +83,7 @@ class Acting:
     def choose(self, q: np.ndarray, allowed: np.ndarray | None) -> np.ndarray:
         """An action for each environment: q [N, E, A], allowed bool [N, E, A] -> int64 [N, E]."""
         rule = self.rule
-        return explore.chosen(rule.kind, q, self.level(), self.streams, allowed, rule.ties == "random")
+        return explore.select_actions(rule.kind, q, self.level(), self.streams, allowed, rule.ties == "random")
 
     def take(self, action: np.ndarray, q: np.ndarray, allowed: np.ndarray | None) -> vector.Step:
         """Step every environment -> its answer in arrays; q [N, E, A]: what the agent saw in its actions.

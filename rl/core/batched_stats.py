@@ -6,19 +6,19 @@ import torch
 from torch import Tensor
 
 from envs.vector import Step
-from rl.core.episode_stats import Episodes
+from rl.core.episode_stats import EpisodeStats
 from rl.core.timing import WINDOW
 
 
-class BatchedEpisodes:
-    """`Episodes` in tensors [N, E] and [N]: the same numbers to the bit, all environments at once, and no call of `add` waits.
+class BatchedEpisodeStats:
+    """`EpisodeStats` in tensors [N, E] and [N]: the same numbers to the bit, for all environments at once.
 
-    For worlds whose steps lie on a device. `episodes` gives the numbers to the host.
+    For worlds whose steps lie on a device: no call of `add` waits for it. `episodes` gives the numbers to the host.
     """
 
     def __init__(self, n: int, envs: int, gamma: float, device: torch.device | str) -> None:
         self.shape, self.gamma = (n, envs), gamma
-        arrays = Episodes(n, envs, gamma).arrays
+        arrays = EpisodeStats(n, envs, gamma).arrays
         self.values = {name: torch.from_numpy(array).to(device) for name, array in arrays.items()}
         for name in ("total", "discounted", "factor", "promised", "length", "episodes"):
             self.values[name] = self.values[name].view(n, envs)
@@ -60,9 +60,9 @@ class BatchedEpisodes:
         for name, value in (("total", 0), ("discounted", 0), ("factor", 1), ("length", 0)):
             v[name] = v[name].masked_fill(over, value)
 
-    def episodes(self) -> Episodes:
+    def episodes(self) -> EpisodeStats:
         """The numbers on the host."""
-        found = Episodes(*self.shape, self.gamma)
+        found = EpisodeStats(*self.shape, self.gamma)
         for name, array in found.arrays.items():
             array[:] = self.values[name].cpu().numpy().reshape(array.shape)
         return found

@@ -12,7 +12,7 @@ from rl.core import jit
 from rl.core.timing import WINDOW
 
 
-def tally(
+def record_step(
     reward: Any,
     terminated: Any,
     truncated: Any,
@@ -66,7 +66,7 @@ LENGTH = "rollout/ep_len_mean"
 TAGS = ("rollout/ep_rew_mean", LENGTH, "rollout/discounted_return", "rollout/promised_return")
 
 
-class Episodes:
+class EpisodeStats:
     """The episodes of N * E environments; the last 100 of each seed are kept."""
 
     def __init__(self, n: int, envs: int, gamma: float) -> None:
@@ -84,14 +84,14 @@ class Episodes:
             "longest": np.zeros(n, np.int64),  # episode so far, in steps
         }
         self._all = np.ones(rows, np.bool_)
-        self._tally = jit.compiled(tally) or tally
+        self._record_step = jit.compiled(record_step) or record_step
 
     def add(self, step: Step, q: np.ndarray) -> None:
         """A step of every environment in arrays, and the values [N, E, A] seen at its start (-infinity: not allowed)."""
         known = self._all if step.valid is None else step.valid.reshape(-1)
         flags = step.terminated.reshape(-1), step.truncated.reshape(-1), known
         values = q.reshape(len(known), -1)
-        self._tally(step.reward.reshape(-1), *flags, values, self.gamma, *self.arrays.values())
+        self._record_step(step.reward.reshape(-1), *flags, values, self.gamma, *self.arrays.values())
         if step.discount is not None:
             going_on = known & ~(flags[0] | flags[1])
             self.arrays["factor"][going_on] *= step.discount.reshape(-1)[going_on]

@@ -17,7 +17,7 @@ from rl.core import jit
 from rl.core.observations import leaves
 from rl.core.registry import AGENTS, NotHere, check, for_policy, from_json, name_of, to_json
 from rl.core.spaces import SpaceError, StateIndex, actions_of, space_from_json, space_to_json
-from rl.explore import BOLTZMANN, EPSILON_GREEDY, NOISE, check_some, choose, chosen
+from rl.explore import BOLTZMANN, EPSILON_GREEDY, NOISE, check_some, choose, select_actions
 from rl.masked import best_allowed, check_allowed
 from supervised import checkpoint, validate
 from supervised.checkpoint import CheckpointError
@@ -176,7 +176,7 @@ class NetworkPolicy:
             actions = best_allowed(q, allowed)
         else:
             level = np.full(q.shape[:2], self.level)
-            actions = chosen(self.explore, q, level, self.streams, allowed, True)
+            actions = select_actions(self.explore, q, level, self.streams, allowed, True)
         return _answer(actions.reshape(-1) + self.agent.first_action, shape), following or state
 
     def q(self, obs: Any) -> np.ndarray:
@@ -201,7 +201,7 @@ class NetworkPolicy:
         """The agent with these weights, which only acts."""
         spaces = self.observation_space, self.action_space
         agent = for_policy(self.description).build(*spaces, [self.seed])
-        agent.take_weights(weights)
+        agent.load_seed_weights(weights)
         return agent
 
     def _arrays(self, obs: Any) -> tuple[Any, tuple[int, ...]]:

@@ -208,14 +208,14 @@ class DeepAgent(Shown):
         return weights
 
     @explained("the weights of one seed by name")
-    def take_weights(self, weights: Mapping[str, np.ndarray]) -> None:
+    def load_seed_weights(self, weights: Mapping[str, np.ndarray]) -> None:
         """Give all seeds the weights of one. Raises RuntimeError for those of another network, ValueError for statistics of
         other observations."""
         stacked = {name: np.stack([np.array(value)] * len(self.seeds)) for name, value in weights.items()}
         if self.moments is not None:
             names = [name for name in stacked if name.startswith(STATISTICS)]
             self.moments.load_state_dict({name.removeprefix(STATISTICS): stacked.pop(name) for name in names})
-        self.learner.take_weights(stacked)
+        self.learner.load_seed_weights(stacked)
 
     def state_dict(self) -> dict[str, Any]:
         """Weights, target weights, the optimizer's memory, every stream and running statistics, arrays [N, ...].

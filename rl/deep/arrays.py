@@ -21,7 +21,13 @@ from rl.deep.moving import arrays_of, tensors_of, together
 from rl.deep.normalize import RunningMoments
 from supervised import Stack
 
-MOODY = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.BatchNorm1d, nn.BatchNorm2d)  # that act otherwise when judged
+MODE_DEPENDENT = (
+    nn.Dropout,
+    nn.Dropout1d,
+    nn.Dropout2d,
+    nn.BatchNorm1d,
+    nn.BatchNorm2d,
+)  # that act otherwise when judged
 NUMBERS = (
     "action",
     "reward",
@@ -88,8 +94,8 @@ class OnHost:
         code = stack.compiled_chain()
         if code is not None and code.fits(x):
             return code.array_vjp(x)
-        y, pull_back = stack.vjp(tensors_of(x))
-        return y.numpy(), lambda gradient: pull_back(torch.from_numpy(gradient))
+        y, backward = stack.vjp(tensors_of(x))
+        return y.numpy(), lambda gradient: backward(torch.from_numpy(gradient))
 
     def batch(self, batch: Batch, actions: int) -> Batch:
         return batch if isinstance(batch.reward, np.ndarray) else Batch(*map(arrays_of, batch))
@@ -162,7 +168,7 @@ def of_device(
 
 def judge_of(module: nn.Module) -> Judge:
     """How stacks of such modules are called as when judged, without a gradient."""
-    return _in_evaluation_mode if any(isinstance(part, MOODY) for part in module.modules()) else _as_they_are
+    return _in_evaluation_mode if any(isinstance(part, MODE_DEPENDENT) for part in module.modules()) else _as_they_are
 
 
 def _in_evaluation_mode(stack: Stack, x: Any) -> Tensor:

@@ -61,10 +61,10 @@ class Learner:
 
     def learn(self, batch: Batch, given: Batch, measured: bool) -> HeadLoss:
         """One update from a batch in arrays of the agent's kind. given: the batch as an error will show it."""
-        outputs, pull_back = self.outputs(batch)
+        outputs, backward = self.outputs(batch)
         scaled = batch if self.reward_scale == 1.0 else batch._replace(reward=batch.reward * self.reward_scale)
         found = self.arrays.loss(self.head, outputs, scaled, measured)
-        pull_back(found.gradient)
+        backward(found.gradient)
         norm = self.step(given, found.td_error)
         if not measured:
             return found
@@ -75,13 +75,13 @@ class Learner:
         """What the networks say of a batch, and what takes the gradient by `y` back to the weights."""
         arrays, x = self.arrays, self.arrays.encode(batch.obs)
         if batch.next_obs is None:
-            y, pull_back = arrays.vjp(self.online, x)
-            return Outputs(y, 0 * y, 0 * y), pull_back
+            y, backward = arrays.vjp(self.online, x)
+            return Outputs(y, 0 * y, 0 * y), backward
         next_x = arrays.encode(batch.next_obs)
         next_y = arrays.values(self.target or self.online, next_x)
         choice = arrays.values(self.online, next_x) if self.double else next_y
-        y, pull_back = arrays.vjp(self.online, x)
-        return Outputs(y, next_y, choice), pull_back
+        y, backward = arrays.vjp(self.online, x)
+        return Outputs(y, next_y, choice), backward
 
     def step(self, batch: Batch, td_error: Any) -> Tensor:
         """Take the optimizer's step from the gradient in `online` -> the norm of each seed's gradient before clipping, [N].
@@ -96,7 +96,7 @@ class Learner:
             left_out = self.guard.step(norm, Origin(batch, norm, td_error))
         self._heed(left_out)
         self.updates += 1
-        self._renew_target()
+        self._update_target()
         return norm
 
     def look(self) -> None:
@@ -115,7 +115,7 @@ class Learner:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
 
-    def _renew_target(self) -> None:
+    def _update_target(self) -> None:
         if self.target is None or self.every is None or self.updates % self.every:
             return
         with torch.no_grad():
@@ -124,7 +124,7 @@ class Learner:
                 for buffer, other in zip(mine.buffers(), theirs.buffers(), strict=True):
                     self.guard.follow(buffer, other, 1.0)
 
-    def take_weights(self, weights: Mapping[str, np.ndarray]) -> None:
+    def load_seed_weights(self, weights: Mapping[str, np.ndarray]) -> None:
         """Give the online networks weights [N, ...]. Raises ValueError for those of another network."""
         self.online.load_state_dict(_tensors(weights))
         self.guard.forget()

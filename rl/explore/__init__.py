@@ -4,7 +4,16 @@ compiled (where an environment forbids actions those of `masked`), and `batched`
 configs know none of the others, the scalar rules know configs, the batched ones all. It may import `rl.core.jit`.
 """
 
-from rl.explore.batched import boltzmann, by_rule, check_some, choose_each, chosen, epsilon_greedy, greedy, noisy_greedy
+from rl.explore.batched import (
+    boltzmann,
+    by_rule,
+    check_some,
+    choose_each,
+    epsilon_greedy,
+    greedy,
+    noisy_greedy,
+    select_actions,
+)
 from rl.explore.configs import (
     BOLTZMANN,
     EPSILON_GREEDY,
@@ -54,7 +63,6 @@ __all__ = [
     "check_some",
     "choose",
     "choose_each",
-    "chosen",
     "epsilon_greedy",
     "epsilon_greedy_action",
     "expected",
@@ -65,6 +73,7 @@ __all__ = [
     "noisy_action",
     "noisy_greedy",
     "random_action",
+    "select_actions",
     "upper_bound",
     "upper_bound_action",
 ]

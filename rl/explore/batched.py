@@ -97,10 +97,10 @@ def by_rule(kind: int, q: Tensor, level: Tensor, streams: Streams, mask: Tensor 
     kind, random_ties = integer(kind, "kind", 0, NOISE), flag(random_ties, "random_ties")
     _, allowed = _allowed(q, mask)
     values, levels = q.detach().cpu().numpy(), level.numpy()
-    return torch.from_numpy(chosen(kind, values, levels, streams, allowed, random_ties))
+    return torch.from_numpy(select_actions(kind, values, levels, streams, allowed, random_ties))
 
 
-def chosen(
+def select_actions(
     kind: int, q: np.ndarray, level: np.ndarray, streams: Streams, allowed: np.ndarray | None, random_ties: bool
 ) -> np.ndarray:
     """`by_rule` over arrays: q [N, E, A], level float64 [N, E], allowed bool [N, E, A] or None -> int64 [N, E]."""

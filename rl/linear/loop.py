@@ -11,7 +11,7 @@ from envs.backends.row_step import Rows
 from envs.source import EnvError
 from envs.vector import Step
 from rl.core import jit
-from rl.core.actor import Acting
+from rl.core.actor import Actor
 from rl.core.evaluate import play_networks
 from rl.core.protocols import Diagnostics, Place
 from rl.core.timing import time_in
@@ -23,7 +23,7 @@ from rl.tabular.traces import KINDS, check_traces
 from supervised.schedules import as_schedule, value_at
 
 
-class Linear:
+class LinearLoop:
     """N seeds of tile-coded SARSA(lambda), each in E environments of its own, all in lockstep."""
 
     in_processes = False
@@ -42,7 +42,7 @@ class Linear:
                 f"The traces of {rows} environments take {rows * pairs * 16 / 1e9:.1f} GB, more than the"
                 f" {MOST_BYTES / 1e9:.0f} GB that are allowed. Take fewer seeds, environments or tiles."
             )
-        self.acting = Acting(agent.description, where, seeds, envs_per_seed, horizon_steps)
+        self.actor = Actor(agent.description, where, seeds, envs_per_seed, horizon_steps)
         self.rate = as_schedule(agent.description.step_size).curve(horizon_steps)
         traces, listed = np.zeros((rows, pairs)), np.zeros((rows, pairs), np.int64)
         self.memory = Memory(traces, listed, np.zeros(rows, np.int64), np.zeros(rows))
@@ -57,23 +57,23 @@ class Linear:
     @property
     def rows(self) -> Rows:
         """The environments."""
-        return self.acting.world.rows
+        return self.actor.world.rows
 
     @property
     def step(self) -> int:
         """Environment steps taken, per seed."""
-        return self.acting.step
+        return self.actor.step
 
     def advance(self, steps: int) -> dict[str, torch.Tensor]:
         """Take at least `steps` more steps a seed (whole rounds of its E environments) -> metrics, each [N]."""
-        if self.acting.obs is None:
-            self.acting.begin()
+        if self.actor.obs is None:
+            self.actor.begin()
             self._choose(self._draw())
-        if self.acting.recover():
+        if self.actor.recover():
             self._choose(self._draw())
             for r in range(len(self.action)):
                 forget(self.memory, r)
-        for _ in range(-(-steps // self.acting.envs_per_seed)):
+        for _ in range(-(-steps // self.actor.envs_per_seed)):
             self._round()
         if not np.isfinite(self.error).all():
             seed = self.seeds[int(np.flatnonzero(~np.isfinite(self.error))[0])]
@@ -85,15 +85,15 @@ class Linear:
 
     def _draw(self) -> np.ndarray:
         """One number in [0, 1) for each environment, [R]."""
-        return self.acting.streams.random((self.acting.envs_per_seed,)).reshape(-1)
+        return self.actor.streams.random((self.actor.envs_per_seed,)).reshape(-1)
 
     def _choose(self, u: np.ndarray) -> np.ndarray:
         """Choose what is done next, by u [R] -> what that is worth, [R]."""
-        allowed = self.acting.world.arrays.mask
-        self.tiles = self.agent.tiles(self.acting.obs)
+        allowed = self.actor.world.arrays.mask
+        self.tiles = self.agent.tiles(self.actor.obs)
         q = self.agent.worth(self.tiles).reshape(len(u), -1)
         self.action = np.empty(len(u), np.int64)
-        rule, level = self.acting.rule, self.acting.level().reshape(-1)
+        rule, level = self.actor.rule, self.actor.level().reshape(-1)
         if allowed is None:
             self._choose_each(q, rule.kind, level, rule.ties == "random", u, self.action)
         else:
@@ -104,11 +104,11 @@ class Linear:
 
     def _round(self) -> None:
         """One step in every environment, and what is learned from it."""
-        d, acting = self.agent.description, self.acting
+        d, actor = self.agent.description, self.actor
         tiles, action = self.tiles, self.action
         step_size = self._step_sizes()
         taken = action.reshape(len(self.seeds), -1)
-        answer = acting.take(taken, self.agent.worth(tiles), acting.world.arrays.mask)
+        answer = actor.take(taken, self.agent.worth(tiles), actor.world.arrays.mask)
         over = (answer.terminated | answer.truncated).reshape(-1)
         u = self._draw()
         following = self._choose(u)
@@ -118,7 +118,7 @@ class Linear:
         valid = np.ones_like(over) if answer.valid is None else answer.valid.reshape(-1)
         reward = answer.reward.reshape(-1).astype(np.float64)
         if not np.isfinite(reward).all():
-            raise EnvError(f"{acting.world.name} gave a reward beyond single precision, 3e38, at step {acting.step}.")
+            raise EnvError(f"{actor.world.name} gave a reward beyond single precision, 3e38, at step {actor.step}.")
         t = Transition(tiles, action, reward, discount, following, over, valid, step_size, scale)
         errors = np.empty(len(over))
         self._learn(self.agent.weights, self.memory, t, d.gamma, float(d.lambda_), KINDS.index(d.traces), errors)
@@ -127,26 +127,26 @@ class Linear:
             self._choose(u)
             self.action = np.where(over, self.action, going_on)
         self.error += np.abs(errors).reshape(len(self.seeds), -1).sum(1)
-        acting.within = False
+        actor.within = False
 
     def _cut_short(self, answer: Step, following: np.ndarray) -> None:
         """Where an episode was truncated, put the mean over what might have been done next."""
         cut = np.flatnonzero((answer.truncated & ~answer.terminated).reshape(-1))
         if cut.size:
             q = self.agent.judge(answer.next_obs).q.reshape(len(following), -1)
-            level, allowed = self.acting.level().reshape(-1), answer.next_mask
+            level, allowed = self.actor.level().reshape(-1), answer.next_mask
             barred = None if allowed is None else as_mask(allowed.reshape(len(following), -1))
             for r in cut:
-                following[r] = masked.expected(q, int(r), self.acting.rule.kind, level[r], barred)
+                following[r] = masked.expected(q, int(r), self.actor.rule.kind, level[r], barred)
 
     def _step_sizes(self) -> np.ndarray:
-        episodes = self.acting.episodes.arrays["episodes"].tolist()
+        episodes = self.actor.episodes.arrays["episodes"].tolist()
         return np.array([value_at(self.rate, time_in(self.rate, self.step, count, 0)) for count in episodes])
 
     def metrics(self) -> dict[str, torch.Tensor]:
         """What training says of itself since it was last logged, each [N]."""
         taken = max(self.step - self.last_log, 1)
-        shape = len(self.seeds), self.acting.envs_per_seed
+        shape = len(self.seeds), self.actor.envs_per_seed
         return {
             "train/td_error": torch.from_numpy(self.error / taken),
             "train/learning_rate": torch.from_numpy(self._step_sizes().reshape(shape).mean(1)),
@@ -155,7 +155,7 @@ class Linear:
 
     def exploration(self) -> torch.Tensor:
         """Epsilon, temperature or scale of each seed now, float64 [N]."""
-        return self.acting.exploration()
+        return self.actor.exploration()
 
     def diagnostics(self) -> Diagnostics:
         """Nothing: tiles are looked at by pictures."""
@@ -163,11 +163,11 @@ class Linear:
 
     def episodes(self) -> dict[str, torch.Tensor]:
         """What the last episodes of each seed came to (100 at most); NaN before one ended. Each [N]."""
-        return self.acting.episodes.means()
+        return self.actor.episodes.means()
 
     def longest(self) -> np.ndarray:
         """Steps of the longest of each seed's last 100 episodes, int64 [N]; 0 before one has ended."""
-        return self.acting.episodes.longest()
+        return self.actor.episodes.longest()
 
     def reset_metrics(self) -> None:
         """Begin a new interval of `metrics`."""
@@ -176,7 +176,7 @@ class Linear:
 
     def state_dict(self) -> dict[str, Any]:
         return {
-            **self.acting.state_dict(),
+            **self.actor.state_dict(),
             "memory": self.memory._asdict(),
             "action": self.action,
             "error": self.error,
@@ -199,9 +199,9 @@ class Linear:
         for name, array in own.items():
             array[...] = saved[name]
         self.last_log = int(state["last_log"][0])
-        fresh = self.acting.load_state_dict(state)
-        if self.acting.obs is not None:
-            self.tiles = self.agent.tiles(self.acting.obs)
+        fresh = self.actor.load_state_dict(state)
+        if self.actor.obs is not None:
+            self.tiles = self.agent.tiles(self.actor.obs)
         if fresh.any():
             going_on = self.action
             self._choose(self._draw())

@@ -267,7 +267,7 @@ class LinearAgent:
         return {"weights": self.weights[k]}
 
     @explained("the weights of one seed by name")
-    def take_weights(self, weights: Mapping[str, np.ndarray]) -> None:
+    def load_seed_weights(self, weights: Mapping[str, np.ndarray]) -> None:
         """Give all seeds the weights of one. Raises ValueError for those of other tiles."""
         self.load_state_dict({"weights": np.stack([weights["weights"]] * len(self.seeds))})
 

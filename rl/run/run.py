@@ -21,15 +21,15 @@ from rl.core.policy import NetworkPolicy, TablePolicy
 from rl.core.protocols import Backend, LiveAgent, Loop, Place
 from rl.core.registry import Description
 from rl.core.spaces import SpaceError, space_from_json, space_to_json
-from rl.deep.loops.replay import OffPolicy
+from rl.deep.loops.replay import ReplayLoop
 from rl.explore import EPSILON_GREEDY, UPPER_BOUND
-from rl.linear.loop import Linear
+from rl.linear.loop import LinearLoop
 from rl.run import divergence
 from rl.run.exact import Evaluation, Exact, exact_of
 from rl.run.local import Local
 from rl.run.probe import model_digest, probe
 from rl.run.returns import UNKNOWN, ModelRewards, StepRewards, rewards_of
-from rl.tabular.loop import Online
+from rl.tabular.loop import TabularLoop
 from supervised import checkpoint, validate
 from supervised.checkpoint import CheckpointError
 from supervised.events import Curves
@@ -40,7 +40,7 @@ DEFAULT_ADVANCE = 1_000
 
 
 # The loop that trains an agent, by the name that the agent gives.
-LOOPS: dict[str, Callable[[Any, Place], Loop]] = {"tabular": Online, "linear": Linear, "replay": OffPolicy}
+LOOPS: dict[str, Callable[[Any, Place], Loop]] = {"tabular": TabularLoop, "linear": LinearLoop, "replay": ReplayLoop}
 
 
 class Run:

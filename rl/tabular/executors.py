@@ -21,7 +21,7 @@ from rl.core.spaces import StateIndex
 from rl.explore import masked
 from rl.explore.masked import as_mask
 from rl.tabular.agent import TableAgent
-from rl.tabular.kernel import STEPS_DONE, Actor, Rules, absorb, act, loop
+from rl.tabular.kernel import STEPS_DONE, ActorState, Rules, absorb, act, loop
 
 # Steps that one call of the compiled loop may take, so that an interrupt is never waited for long.
 CHUNK = 1_000_000
@@ -51,7 +51,7 @@ class Stepped(Protocol):
     seeds: tuple[int, ...]
     envs_per_seed: int
     agent: TableAgent
-    actor: Actor  # arrays that begin with the seeds
+    actor: ActorState  # arrays that begin with the seeds
     parts: dict[str, Any]  # what the kernel is made for
 
     @property
@@ -59,10 +59,12 @@ class Stepped(Protocol):
 
     def begin_anew(self, place: Any) -> None: ...
 
-    def of_seed(self, k: int, wrap: Callable[[np.ndarray], Any]) -> tuple[Any, Rules, Actor, np.random.Generator]: ...
+    def of_seed(
+        self, k: int, wrap: Callable[[np.ndarray], Any]
+    ) -> tuple[Any, Rules, ActorState, np.random.Generator]: ...
 
 
-class Walk:
+class Executor:
     """A way to take steps. `kind` is what a checkpoint calls it."""
 
     kind: str
@@ -85,7 +87,7 @@ class Walk:
     def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
 
-class ModelWalk(Walk):
+class CompiledExecutor(Executor):
     """Over a finite model, compiled, seeds side by side on `workers` threads (None: all cores).
 
     Without numba the same functions run uncompiled.
@@ -189,7 +191,7 @@ class ModelWalk(Walk):
                 rng.bit_generator.state = saved
 
 
-class StepByStep(Walk):
+class StepByStep(Executor):
     """Over Gymnasium's environments, in plain Python: `act` and `absorb` are called step by step.
 
     Both are made anew for masks when an environment forbids an action for the first time, and for discounts when one gives a
@@ -247,7 +249,7 @@ class StepByStep(Walk):
             self._respect_discounts()
 
 
-class PlainWalk(StepByStep):
+class PythonExecutor(StepByStep):
     """Over single environments, seed after seed."""
 
     kind = "single environments"
@@ -328,7 +330,7 @@ class PlainWalk(StepByStep):
                 self.run.begin_anew(place)
 
 
-class LockstepWalk(StepByStep):
+class VectorExecutor(StepByStep):
     """Over the rows of a VectorEnv, all seeds together."""
 
     kind = "a VectorEnv"

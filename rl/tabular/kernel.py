@@ -1,7 +1,7 @@
 """The tabular loop: act, step, learn. Scalar Python that runs as it stands, or compiled (see `rl.core.jit`).
 
 `world_step`, `world_reset`, `learn` and `ENVS` are names that `jit` replaces: by a Gymnasium environment's or a finite
-model's, by the rule of an algorithm, and by a number. Everything that changes lies in the arrays of `Actor` and `Table`,
+model's, by the rule of an algorithm, and by a number. Everything that changes lies in the arrays of `ActorState` and `Table`,
 so a loop can stop and go on at any step. All environments of a seed act, then each steps and learns, one after another.
 """
 
@@ -16,7 +16,7 @@ from rl.explore import choose
 from rl.tabular.agent import Moment
 from supervised.schedules import VISITS, Curve, value_at
 
-STEPS_DONE, ENDED = 0, 1  # places in Actor.counters
+STEPS_DONE, ENDED = 0, 1  # places in ActorState.counters
 # Constants of the loop, since the compiler makes much of them.
 ENVS = 1  # environments a seed
 NEXT_ACTION = 0  # 1: the rule asks for the next action, which is chosen before it learns
@@ -39,7 +39,7 @@ class Rules(NamedTuple):
     )
 
 
-class Actor(NamedTuple):
+class ActorState(NamedTuple):
     """Where one seed is."""
 
     state: Any  # int64 [E]

@@ -22,15 +22,15 @@ from rl.core.registry import name_of
 from rl.core.spaces import StateIndex
 from rl.core.timing import WINDOW, time_in
 from rl.tabular.agent import MOST_BYTES, TableAgent, Tabular, lookup, memory_of
-from rl.tabular.executors import LockstepWalk, ModelWalk, PlainWalk, Walk, apart
-from rl.tabular.kernel import ENDED, STEPS_DONE, Actor, Rules
+from rl.tabular.executors import CompiledExecutor, Executor, PythonExecutor, VectorExecutor, apart
+from rl.tabular.kernel import ENDED, STEPS_DONE, ActorState, Rules
 from rl.tabular.play import play_tables
 from supervised.checkpoint import CheckpointError
 from supervised.schedules import STEPS, Curve, as_schedule, value_at
 from supervised.streams import Streams
 
 
-class Online:
+class TabularLoop:
     """N seeds of a table, each in E environments of its own."""
 
     in_processes = False  # workers are threads
@@ -65,11 +65,11 @@ class Online:
         self.begun = False
         self.last_log = 0
         self.rows: Rows | None = None  # the environments; None: a model
-        self.walk = self._way(where, model, workers)
+        self.executor = self._way(where, model, workers)
 
-    def _way(self, where: Source, model: tables.Model | None, workers: int | None) -> Walk:
+    def _way(self, where: Source, model: tables.Model | None, workers: int | None) -> Executor:
         if model is not None:
-            return ModelWalk(self, model, workers)
+            return CompiledExecutor(self, model, workers)
         if workers is not None and workers > 1:
             raise ValueError(
                 f"workers={workers}: several workers share the seeds of an environment whose model is known; {where.name} is"
@@ -78,11 +78,11 @@ class Online:
         index = StateIndex(self.agent.index.space, where.name)
         members = members_of(where, self.seeds, self.envs_per_seed, index)
         if members is None:
-            walk = LockstepWalk(self, where, index)
-            self.rows = walk.rows
-            return walk
+            executor = VectorExecutor(self, where, index)
+            self.rows = executor.rows
+            return executor
         self.rows = MemberRows(members)
-        return PlainWalk(self, members)
+        return PythonExecutor(self, members)
 
     @property
     def step(self) -> int:
@@ -93,7 +93,7 @@ class Online:
     def level(self) -> bool:
         """Whether all seeds have taken the same number of steps, and none was interrupted within one."""
         done = self.actor.counters[:, STEPS_DONE]
-        return not self.walk.within and bool((done == done[0]).all())
+        return not self.executor.within and bool((done == done[0]).all())
 
     def advance(self, steps: int) -> dict[str, torch.Tensor]:
         """Take at least `steps` more steps a seed (whole rounds of its E environments) -> metrics, each [N].
@@ -101,12 +101,12 @@ class Online:
         After an exception within an earlier call, seeds that were held up catch up with the others first.
         """
         if not self.begun:
-            self.walk.begin()
+            self.executor.begin()
             self.begun = True
-        self.walk.recover()
+        self.executor.recover()
         rounds = -(-steps // self.envs_per_seed)
         furthest = int(self.actor.counters[:, STEPS_DONE].max())
-        self.walk.take(max(furthest, self.step + rounds * self.envs_per_seed))
+        self.executor.take(max(furthest, self.step + rounds * self.envs_per_seed))
         if not np.isfinite(self.actor.error).all():
             seed = self.seeds[int(np.flatnonzero(~np.isfinite(self.actor.error[:, 0]))[0])]
             raise FloatingPointError(
@@ -177,14 +177,14 @@ class Online:
             "begun": self.begun,
             "last_log": self.last_log,
             "trail": self.trail,
-            "walk": {"kind": self.walk.kind, **(self.walk.state_dict() if self.begun else {})},
+            "walk": {"kind": self.executor.kind, **(self.executor.state_dict() if self.begun else {})},
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go back to a saved place. Raises ValueError for a state that does not fit."""
-        if state["walk"]["kind"] != self.walk.kind:
+        if state["walk"]["kind"] != self.executor.kind:
             raise ValueError(
-                f"The run was saved over {state['walk']['kind']}, but this environment is now stepped over {self.walk.kind}."
+                f"The run was saved over {state['walk']['kind']}, but this environment is now stepped over {self.executor.kind}."
             )
         for name, array in self.actor._asdict().items():
             saved = state["actor"][name]
@@ -208,7 +208,7 @@ class Online:
         self.streams.load_state_dict(state["streams"])
         self.begun, self.last_log = bool(state["begun"]), int(state["last_log"])
         if self.begun:
-            self.walk.load_state_dict(state["walk"])
+            self.executor.load_state_dict(state["walk"])
 
     def begin_anew(self, place: Any) -> None:
         """Forget the episode of one environment (seed, environment), or of all (...): a fresh one has begun."""
@@ -216,7 +216,7 @@ class Online:
         for name, part in self.agent.description.trail(self.agent.index.size, self.agent.actions).items():
             self.trail[name][place] = part
 
-    def of_seed(self, k: int, wrap: Callable[[np.ndarray], Any]) -> tuple[Any, Rules, Actor, np.random.Generator]:
+    def of_seed(self, k: int, wrap: Callable[[np.ndarray], Any]) -> tuple[Any, Rules, ActorState, np.random.Generator]:
         """The k-th seed's part of everything, with arrays made fast for the executor by `wrap`."""
         own = {**self.agent.tables, **self.trail}
         if self.agent.mask is not None:
@@ -225,12 +225,12 @@ class Online:
         constants = {name: wrap(array) for name, array in self.constants.items()}
         table = memory_of(self.agent.description, {**arrays, **constants})
         rules = self.rules._replace(rates=wrap(self.rules.rates), mask=arrays.get("mask"))
-        return table, rules, Actor(*(wrap(array[k]) for array in self.actor)), self.streams.generators[k]
+        return table, rules, ActorState(*(wrap(array[k]) for array in self.actor)), self.streams.generators[k]
 
 
-def actors(n: int, e: int) -> Actor:
+def actors(n: int, e: int) -> ActorState:
     """Where N seeds are in E environments each, before the first step."""
-    return Actor(
+    return ActorState(
         state=apart(n, e, np.int64),
         action=apart(n, e, np.int64),
         chosen=apart(n, e, np.int64),

@@ -89,7 +89,7 @@ def test_what_outlives_an_episode_is_put_back(tmp_path):
         again = rl.load(tmp_path / "run.safetensors")
         again.advance(1500 - until)
         assert again.agent.table.tobytes() == whole.agent.table.tobytes()
-        assert str(again.loop.walk.state_dict()) == str(whole.loop.walk.state_dict())
+        assert str(again.loop.executor.state_dict()) == str(whole.loop.executor.state_dict())
 
 
 @pytest.mark.full  # takes 3 s
@@ -130,7 +130,7 @@ def test_what_lasts_is_kept_as_it_was_when_the_episode_began(tmp_path):
     run = rl.start(Lasting, rl.QLearning())
     run.advance(75)
     run.save(tmp_path / "run.safetensors")
-    assert rl.load(tmp_path / "run.safetensors", Lasting).loop.walk.members[0][0].env.count == [75]
+    assert rl.load(tmp_path / "run.safetensors", Lasting).loop.executor.members[0][0].env.count == [75]
 
     state, meta = checkpoint.load(tmp_path / "run.safetensors")
     for member in state["loop"]["walk"]["members"]:

@@ -75,7 +75,7 @@ def test_the_bound_is_that_of_the_rewards_so_far(gamma, expected):
     agent = rl.DQN(network="linear", gamma=gamma, learn_after_steps=1, batch_size=1, reward_scale=0.5)
     run = rl.start(lambda: Paying(0, -2, 0.5), agent, 2, steps=100)
     run.advance(1)
-    assert run.loop.acting.episodes.bound().tolist() == pytest.approx([np.nan, np.nan], nan_ok=True)  # all were 0
+    assert run.loop.actor.episodes.bound().tolist() == pytest.approx([np.nan, np.nan], nan_ok=True)  # all were 0
     metrics = run.advance(20)
     assert metrics["train/q_bound"].tolist() == [expected * 0.5] * 2
 

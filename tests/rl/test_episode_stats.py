@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from envs.vector import Step, tensors
-from rl.core.batched_stats import BatchedEpisodes
-from rl.core.episode_stats import Episodes
+from rl.core.batched_stats import BatchedEpisodeStats
+from rl.core.episode_stats import EpisodeStats
 from rl.core.timing import WINDOW
 
 
@@ -29,7 +29,7 @@ def steps(rng, n, envs, actions, count, resets):
 @pytest.mark.parametrize(("n", "envs", "resets"), [(1, 1, False), (3, 5, True), (2, 3 * WINDOW, True)])
 def test_the_batched_form_counts_as_the_scalar_one_to_the_bit(gpu, device, n, envs, resets):
     rng = np.random.default_rng(envs)
-    scalar, batched = Episodes(n, envs, 0.9), BatchedEpisodes(n, envs, 0.9, device)
+    scalar, batched = EpisodeStats(n, envs, 0.9), BatchedEpisodeStats(n, envs, 0.9, device)
     for step, q in steps(rng, n, envs, 4, 150, resets):
         scalar.add(step, q)
         batched.add(Step(*(part if part is None else part.to(device) for part in tensors(step))), tensors(q).to(device))
@@ -42,7 +42,7 @@ def test_the_batched_form_counts_as_the_scalar_one_to_the_bit(gpu, device, n, en
 
 
 def test_adding_a_step_does_not_wait_for_the_device(gpu):
-    batched = BatchedEpisodes(3, 5, 0.9, "cuda")
+    batched = BatchedEpisodeStats(3, 5, 0.9, "cuda")
     made = [
         (Step(*(part if part is None else part.to("cuda") for part in tensors(step))), tensors(q).to("cuda"))
         for step, q in steps(np.random.default_rng(0), 3, 5, 4, 10, True)

@@ -85,9 +85,9 @@ def test_lockstep_equals_plain(env):
 
     vector = SyncVectorEnv([make] * 4, autoreset_mode=gym.vector.AutoresetMode.SAME_STEP)
     stepped = rl.start(Opaque(vector), rl.QLearning(), [1, 5], steps=3000, envs_per_seed=2)
-    assert stepped.loop.walk.kind == "a VectorEnv"
-    assert stepped.loop.walk.rows.seeds == [member_seed(s, e) for s in (1, 5) for e in (0, 1)]
-    stepped.loop.walk.rows.reset = lambda: (vector.reset(seed=stepped.loop.walk.rows.seeds)[0], None)
+    assert stepped.loop.executor.kind == "a VectorEnv"
+    assert stepped.loop.executor.rows.seeds == [member_seed(s, e) for s in (1, 5) for e in (0, 1)]
+    stepped.loop.executor.rows.reset = lambda: (vector.reset(seed=stepped.loop.executor.rows.seeds)[0], None)
     single.advance(3000), stepped.advance(3000)
     if env == "FrozenLake-v1":  # compiled on one side, stepped on the other
         assert single.model is not None
@@ -142,7 +142,7 @@ def test_without_numba_the_same_functions_run(monkeypatch):
     fast = rl.start("Taxi-v4", rl.QLearning(), 2, steps=2000)
     monkeypatch.setattr(jit, "compiled", lambda function, **parts: None)
     slow = rl.start("Taxi-v4", rl.QLearning(), 2, steps=2000)
-    assert slow.loop.walk.loop is not fast.loop.walk.loop
+    assert slow.loop.executor.loop is not fast.loop.executor.loop
     fast.advance(2000), slow.advance(2000)
     assert_same(fast, slow)
 
@@ -182,7 +182,7 @@ def test_an_edited_rule_is_compiled_anew():
     found = []
     for f in (rule, edited):
         run = rl.start("FrozenLake-v1", rl.QLearning(), 1, steps=100)
-        run.loop.walk.loop = jit.compiled(
+        run.loop.executor.loop = jit.compiled(
             loop, learn=f, world_step=tables.model_step, world_reset=tables.model_reset, ENVS=1
         )
         run.advance(100)

@@ -110,7 +110,7 @@ def test_a_vector_environment_begins_anew(mode, monkeypatch):
 def test_a_signal_between_compiled_calls_changes_nothing(monkeypatch):
     """Ctrl-C in an open loop over a model: the next advance takes the rest, and no bit differs."""
     run, whole = (rl.start("FrozenLake-v1", rl.QLearning(), 6, steps=4000, workers=w) for w in (1, 2))
-    loop, calls = run.loop.walk.loop, []
+    loop, calls = run.loop.executor.loop, []
 
     def interrupted(*arguments):
         loop(*arguments)
@@ -118,7 +118,7 @@ def test_a_signal_between_compiled_calls_changes_nothing(monkeypatch):
         if len(calls) == 3:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(run.loop.walk, "loop", interrupted)
+    monkeypatch.setattr(run.loop.executor, "loop", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run.advance(2000)
     assert len(set(run.loop.actor.counters[:, 0].tolist())) == 2
@@ -135,13 +135,13 @@ def test_a_signal_between_compiled_calls_changes_nothing(monkeypatch):
 
 def test_a_rule_that_raises_in_compiled_code_leaves_a_run_that_can_go_on():
     run = rl.start("FrozenLake-v1", rl.QLearning(), 2, steps=1000)
-    loop = run.loop.walk.loop
+    loop = run.loop.executor.loop
 
     def raising(*arguments):
-        run.loop.walk.entry = loop
+        run.loop.executor.entry = loop
         raise ValueError("no such value")
 
-    run.loop.walk.loop = raising
+    run.loop.executor.loop = raising
     with pytest.raises(ValueError, match="no such value"):
         run.advance(500)
     with pytest.warns(RuntimeWarning, match="fresh episodes begin"):

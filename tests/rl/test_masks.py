@@ -102,7 +102,7 @@ def test_masks_of_every_kind_hold_in_every_executor(kind, mode, agent):
     where = make if mode is None else Opaque(SyncVectorEnv([make] * 4, autoreset_mode=mode))
     run = rl.start(where, agent, seeds=2, envs_per_seed=2, steps=400)
     run.advance(400)  # a forbidden action raises
-    assert run.loop.walk.masked
+    assert run.loop.executor.masked
     assert not run.agent.allowed[:, 2, 1].any()
 
 

@@ -90,7 +90,7 @@ def test_a_state_begins_anew_with_each_episode_while_acting_and_lies_in_the_repl
     assert batch.state.keys() == {"steps"}
     assert torch.equal(batch.state["steps"][..., 0], batch.obs[..., 0])
     assert len(batch.obs[..., 0].unique()) == LIMIT
-    assert np.array_equal(run.loop.acting.state["steps"][..., 0] % LIMIT, run.loop.acting.obs[..., 0])
+    assert np.array_equal(run.loop.actor.state["steps"][..., 0] % LIMIT, run.loop.actor.obs[..., 0])
 
 
 def test_without_a_replay_the_newest_step_carries_it(monkeypatch):

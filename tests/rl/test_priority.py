@@ -17,7 +17,7 @@ def test_find_is_a_linear_scan(changes, u):
     total, least = priority.trees(2, 13)
     leaves = np.zeros(13)
     for leaf, value in changes:
-        priority.put(total, least, 1, leaf, value)
+        priority.set_priority(total, least, 1, leaf, value)
         leaves[leaf] = value
     assert total[0].sum() == 0
     np.testing.assert_allclose(total[1, 1], leaves.sum(), rtol=1e-12)
@@ -35,7 +35,7 @@ def test_draws_have_their_probabilities_and_weights_their_formula(exponent):
     total, least = priority.trees(1, 4)
     values = [1.0, 0.0, 3.0, 6.0]
     for leaf, value in enumerate(values):
-        priority.put(total, least, 0, leaf, value)
+        priority.set_priority(total, least, 0, leaf, value)
     rng = np.random.default_rng(0)
     leaf, weight = np.zeros((1, 64), np.int64), np.zeros((1, 64))
     counts, rewards, n = np.zeros(4), [], 1000
@@ -52,13 +52,13 @@ def test_draws_have_their_probabilities_and_weights_their_formula(exponent):
 
 def test_compiled_is_as_written():
     rng = np.random.default_rng(1)
-    for function in (priority.renew, jit.compiled(priority.renew)):
+    for function in (priority.update_priorities, jit.compiled(priority.update_priorities)):
         rng = np.random.default_rng(1)
         total, least = priority.trees(2, 50)
         highest = np.ones(2)
         for _ in range(5):
             function(total, least, highest, rng.integers(0, 50, (2, 30)), rng.normal(size=(2, 30)), 0.6, 1e-6)
-        if function is priority.renew:
+        if function is priority.update_priorities:
             wanted = total.copy(), least.copy(), highest.copy()
     for mine, theirs in zip((total, least, highest), wanted, strict=True):
         np.testing.assert_array_equal(mine, theirs)

@@ -64,7 +64,7 @@ def test_replayed_actions_that_the_environment_refuses(tmp_path):
     path = tmp_path / "run.safetensors"
     run = rl.start("Blackjack-v1", rl.QLearning(), 2, steps=100)
     run.advance(1)
-    while not run.loop.walk.members[0][0].actions:
+    while not run.loop.executor.members[0][0].actions:
         run.advance(1)
     run.save(path)
     rewrite(path, change_state=lambda s: s["loop"]["walk"]["members"][0]["actions"].__setitem__(0, 77))

@@ -37,8 +37,8 @@ def batch(n, size, inputs, outputs):
 def test_without_autograd_the_same_to_the_bit(inputs, outputs, widths, n):
     stack = Stack(lambda: MLP(inputs, outputs, widths), range(n))
     x, slope = batch(n, 33, inputs, outputs)
-    y, pull_back = stack.vjp(x)
-    pull_back(slope)
+    y, backward = stack.vjp(x)
+    backward(slope)
     found = stack.flat.grad.clone()
     usual = stack(x)
     stack.zero_grad()
@@ -55,10 +55,10 @@ def test_compiled_is_torch_to_rounding_and_alone_is_stacked(inputs, outputs, wid
         make = lambda: MLP(inputs, outputs, widths)
         stack, usual = Stack(make, range(n), compiled=True), Stack(make, range(n))
         x, slope = batch(n, size, inputs, outputs)
-        y, pull_back = stack.vjp(x)
+        y, backward = stack.vjp(x)
         other = stack(torch.randn(n, size + 1, inputs))  # what is computed meanwhile does not disturb
         stack.vjp(torch.randn(n, size, inputs))
-        pull_back(slope)
+        backward(slope)
         wanted, back = usual.vjp(x)
         back(slope)
         assert other.shape == (n, size + 1, outputs)
@@ -66,8 +66,8 @@ def test_compiled_is_torch_to_rounding_and_alone_is_stacked(inputs, outputs, wid
         torch.testing.assert_close(stack.flat.grad, usual.flat.grad, rtol=1e-4, atol=1e-4)
         k = n - 1
         alone = Stack(make, [k], compiled=True)
-        y_alone, pull_back = alone.vjp(x[k:])
-        pull_back(slope[k:])
+        y_alone, backward = alone.vjp(x[k:])
+        backward(slope[k:])
         assert torch.equal(y_alone[0], y[k])
         assert all(torch.equal(gradient[0], stack.gradients[name][k]) for name, gradient in alone.gradients.items())
 
@@ -117,10 +117,10 @@ def test_gradients_come_in_place_of_what_was_there():
     for compiled in (True, False):
         stack = Stack(lambda: LinearRegression(4, 3), range(2), compiled=compiled)
         x, slope = batch(2, 6, 4, 3)
-        _, pull_back = stack.vjp(x)
-        pull_back(slope)
+        _, backward = stack.vjp(x)
+        backward(slope)
         once = stack.flat.grad.clone()
-        pull_back(slope)
+        backward(slope)
         assert torch.equal(stack.flat.grad, once)
 
 
@@ -133,8 +133,8 @@ def test_models_that_are_no_chain_go_through_autograd():
     ):
         stack = Stack(make, range(2), compiled=True)
         x = torch.randn(2, 6, *shape)
-        y, pull_back = stack.vjp(x)
-        pull_back(torch.ones_like(y))
+        y, backward = stack.vjp(x)
+        backward(torch.ones_like(y))
         found = stack.flat.grad.clone()
         stack.zero_grad()
         stack(x).sum().backward()
@@ -150,8 +150,8 @@ def test_a_frozen_layer_keeps_its_weights():
     for compiled in (True, False):
         stack = Stack(make, range(2), compiled=compiled)
         x, slope = batch(2, 6, 4, 3)
-        _, pull_back = stack.vjp(x)
-        pull_back(slope)
+        _, backward = stack.vjp(x)
+        backward(slope)
         assert stack.gradients.keys() == {"head.weight", "head.bias"}
         found = stack.flat.grad.clone()
         stack.zero_grad()
@@ -182,8 +182,8 @@ def test_no_gradient_is_computed_for_what_nobody_asks_for(frozen, monkeypatch):
 
     monkeypatch.setattr(torch, "bmm", counted)
     x, slope = batch(2, 4, 6, 3)
-    _, pull_back = stack.vjp(x)
-    pull_back(slope)
+    _, backward = stack.vjp(x)
+    backward(slope)
     by_weights = [[2, 3, 4, 5], [2, 5, 4, 6]]  # of the second layer and of the first, summed over the batch of 4
     by_inputs = [[2, 4, 3, 5]]  # of the second layer alone
     assert sorted(shapes) == sorted(by_weights[:1] if frozen else by_weights + by_inputs)

@@ -112,9 +112,9 @@ def network(round_):
 def assert_autograd(made, x):
     """The gradients that `vjp` writes are those of the members alone, by autograd."""
     made.train()
-    y, pull_back = made.vjp(x)
+    y, backward = made.vjp(x)
     slope = torch.randn(y.shape, generator=torch.Generator().manual_seed(3))
-    pull_back(slope)
+    backward(slope)
     found = {name: gradient.clone() for name, gradient in made.gradients.items()}
     made.zero_grad()
     for k in range(len(made.seeds)):
@@ -310,8 +310,8 @@ def test_vjp_marks_what_its_chain_leaves_out():
     made = Stack(Unused, 2)
     ours = optimizer(made, "AdamW", 0.1, weight_decay=0.5)
     before = made.weights["spare.weight"].clone()
-    y, pull_back = made.vjp(torch.randn(2, 5, WIDTH))
-    pull_back(torch.ones_like(y))
+    y, backward = made.vjp(torch.randn(2, 5, WIDTH))
+    backward(torch.ones_like(y))
     ours.step()
     assert torch.equal(made.weights["spare.weight"], before)
 

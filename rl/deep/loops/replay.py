@@ -9,7 +9,7 @@ import torch
 
 from envs import vector
 from envs.backends.row_step import Rows
-from rl.core.actor import Acting
+from rl.core.actor import Actor
 from rl.core.evaluate import play_networks
 from rl.core.protocols import Diagnostics, Place
 from rl.core.types import Batch, State
@@ -37,7 +37,7 @@ CHARTS = {
 }
 
 
-class OffPolicy:
+class ReplayLoop:
     """N seeds of a Q-network, each in E environments of its own, all in lockstep."""
 
     in_processes = True
@@ -50,12 +50,12 @@ class OffPolicy:
         check_learner(agent.description)
         d: Any = agent.description
         self.agent, self.seeds = agent, seeds
-        self.acting = Acting(d, where, seeds, envs_per_seed, horizon_steps)
+        self.actor = Actor(d, where, seeds, envs_per_seed, horizon_steps)
         self.replay: Replay | None = None
         if d.capacity_steps is not None:
             alpha = d.priority_exponent if d.prioritised else None
             state = agent.initial_state(envs_per_seed)
-            self.replay = Replay(self.acting.world, d.capacity_steps, d.n_step, d.gamma, alpha, state)
+            self.replay = Replay(self.actor.world, d.capacity_steps, d.n_step, d.gamma, alpha, state)
         self.sampler = Ahead(seeds, "replay")
         self.rate = agent.rate.curve(horizon_steps)
         self.importance = as_schedule(d.importance_exponent).curve(horizon_steps)
@@ -68,21 +68,21 @@ class OffPolicy:
     @property
     def rows(self) -> Rows:
         """The environments."""
-        return self.acting.world.rows
+        return self.actor.world.rows
 
     @property
     def step(self) -> int:
         """Environment steps taken, per seed."""
-        return self.acting.step
+        return self.actor.step
 
     def advance(self, steps: int) -> dict[str, torch.Tensor]:
         """Take at least `steps` more steps a seed (whole rounds of its E environments) -> metrics, each [N]."""
-        self.acting.begin()
-        if self.acting.recover() and self.replay is not None:
-            self.replay.begin_anew(np.ones(len(self.seeds) * self.acting.envs_per_seed, np.bool_))
+        self.actor.begin()
+        if self.actor.recover() and self.replay is not None:
+            self.replay.begin_anew(np.ones(len(self.seeds) * self.actor.envs_per_seed, np.bool_))
         try:
             with determinism.threads(1), self.agent.threads():
-                for _ in range(-(-steps // self.acting.envs_per_seed)):
+                for _ in range(-(-steps // self.actor.envs_per_seed)):
                     self._round()
             self.agent.look()
         except NotFinite as error:
@@ -92,22 +92,22 @@ class OffPolicy:
     def _round(self) -> None:
         """One step in every environment, and what is to be learned after it."""
         d: Any = self.agent.description
-        agent, acting = self.agent, self.acting
-        before, obs = acting.step, acting.obs
+        agent, actor = self.agent, self.actor
+        before, obs = actor.step, actor.obs
         if agent.moments is not None:
             agent.observe(obs)
-        state = agent.begin(acting.state, acting.started, acting.envs_per_seed)
-        q, acting.state = agent.decide(obs, state)
-        allowed = agent.allowed_of(obs, acting.world.arrays.mask)
-        action = acting.choose(q, allowed)
+        state = agent.begin(actor.state, actor.started, actor.envs_per_seed)
+        q, actor.state = agent.decide(obs, state)
+        allowed = agent.allowed_of(obs, actor.world.arrays.mask)
+        action = actor.choose(q, allowed)
         promised = q if agent.reward_scale == 1.0 else q / agent.reward_scale  # to be compared with returns
-        answer = acting.take(action, promised, allowed)
+        answer = actor.take(action, promised, allowed)
         if self.replay is None:
-            acting.within = False
+            actor.within = False
             self._learn(_newest(obs, action, answer, d.gamma, state))
             return
         self.replay.add(obs, action, answer, state)
-        acting.within = False
+        actor.within = False
         if self.step < d.learn_after_steps or self.step // d.update_every_steps == before // d.update_every_steps:
             return
         self.ready = self.ready or len(self.replay) > 0
@@ -124,7 +124,7 @@ class OffPolicy:
             priority = self.agent.arrays.host(found.td_error if found.priority is None else found.priority)
             if not np.isfinite(priority).all():
                 self.agent.look()
-            self.replay.renew(batch.index, priority)
+            self.replay.set_priorities(batch.index, priority)
         if measured:
             self._note(found.metrics, batch)
 
@@ -150,7 +150,7 @@ class OffPolicy:
         ratio = (self.agent.updates - self.last_log[1]) / steps
         found["train/updates_per_step"] = torch.full((n,), ratio, dtype=torch.float64)
         if self.first is not None:
-            bound = torch.from_numpy(self.acting.episodes.bound() * self.agent.reward_scale)
+            bound = torch.from_numpy(self.actor.episodes.bound() * self.agent.reward_scale)
             found["train/q_bound"] = torch.where(bound.isnan(), bound, bound.maximum(self.first.cpu().double()))
         if self.replay is not None:
             sizes = (self.replay.tail - self.replay.head).reshape(n, -1).sum(1)
@@ -159,11 +159,11 @@ class OffPolicy:
 
     def episodes(self) -> dict[str, torch.Tensor]:
         """What the last episodes of each seed came to (100 at most); NaN before one ended. Each [N]."""
-        return self.acting.episodes.means()
+        return self.actor.episodes.means()
 
     def longest(self) -> np.ndarray:
         """Steps of the longest of each seed's last 100 episodes, int64 [N]; 0 before one has ended."""
-        return self.acting.episodes.longest()
+        return self.actor.episodes.longest()
 
     def reset_metrics(self) -> None:
         """Begin a new interval of `metrics`."""
@@ -172,7 +172,7 @@ class OffPolicy:
 
     def exploration(self) -> torch.Tensor:
         """Epsilon, temperature or scale of each seed now, float64 [N]."""
-        return self.acting.exploration()
+        return self.actor.exploration()
 
     @property
     def memory_bytes(self) -> int:
@@ -204,7 +204,7 @@ class OffPolicy:
     def state_dict(self) -> dict[str, Any]:
         n = len(self.seeds)
         state: dict[str, Any] = {
-            **self.acting.state_dict(),
+            **self.actor.state_dict(),
             "last_log": np.full((n, 2), self.last_log),
             "measured": np.full(n, self.measured),
             "sums": {name: value.cpu().numpy() for name, value in self.sums.items()},
@@ -228,7 +228,7 @@ class OffPolicy:
         self.sampler.load_state_dict(state["sampler"])
         if self.replay is not None:
             self.replay.load_state_dict(state["replay"])
-        fresh = self.acting.load_state_dict(state)
+        fresh = self.actor.load_state_dict(state)
         if self.replay is not None:
             self.replay.begin_anew(fresh)
 

@@ -91,9 +91,9 @@ class Replay(Ring):
         """Tell the TD errors [N, B] of a sample. Raises ValueError where the replay is uniform."""
         if self.alpha is None or index is None:
             raise ValueError("This replay is uniform and keeps no priorities: give it a priority_exponent.")
-        self.renew(index.numpy(), td_error.detach().cpu().numpy())
+        self.set_priorities(index.numpy(), td_error.detach().cpu().numpy())
 
-    def renew(self, index: Any, error: np.ndarray) -> None:
+    def set_priorities(self, index: Any, error: np.ndarray) -> None:
         """`update_priorities` from arrays [N, B]. Raises ValueError for those of another sample."""
         leaf = np.asarray(index) - np.arange(self.n)[:, None] * self.envs * self.length
         if leaf.shape != error.shape or leaf.min() < 0 or leaf.max() >= self.envs * self.length:

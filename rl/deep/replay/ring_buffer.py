@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from rl.deep.replay.sum_tree import put
+from rl.deep.replay.sum_tree import set_priority
 
 NO_STEP, GOES_ON, TERMINATED, TRUNCATED = 0, 1, 2, 3  # what an entry is
 PRIORITISED = 0  # a constant of `append`, which `jit` replaces
 
 
-def begin(newest: Any, fresh: Any, kind: Any, length: int, frames: int, at: Any) -> None:
+def start_episode(newest: Any, fresh: Any, kind: Any, length: int, frames: int, at: Any) -> None:
     """Make room for the first observation of a new episode -> at int64 [R, frames], where its frames go.
 
     Lanes in the middle of an episode are told to write into the spare entry at the end, which nobody reads.
@@ -72,7 +72,7 @@ def append(
         while head[r] < tail[r] and starts[base + head[r] % length] - frames + 1 <= newest[r] - length:
             if PRIORITISED:
                 gone = starts[base + head[r] % length]
-                put(total, least, r // per_tree, r % per_tree * length + gone % length, 0.0)
+                set_priority(total, least, r // per_tree, r % per_tree * length + gone % length, 0.0)
             head[r] += 1
         over = terminated[r] or truncated[r]
         count = min(since[r], n_step)  # steps whose window was open until now, this one among them
@@ -82,13 +82,15 @@ def append(
             starts[base + tail[r] % length] = start
             tail[r] += 1
             if PRIORITISED:
-                put(total, least, r // per_tree, r % per_tree * length + start % length, highest[r // per_tree])
+                set_priority(
+                    total, least, r // per_tree, r % per_tree * length + start % length, highest[r // per_tree]
+                )
         if over:
             fresh[r] = True
             since[r] = 0
 
 
-def draw(u: Any, starts: Any, head: Any, tail: Any, length: int, index: Any) -> None:
+def sample_uniform(u: Any, starts: Any, head: Any, tail: Any, length: int, index: Any) -> None:
     """Uniform numbers u [N, B] in [0, 1) -> index int64 [N, B], the entries of steps, each as likely as any other."""
     envs = head.shape[0] // u.shape[0]
     for k in range(u.shape[0]):
@@ -104,7 +106,7 @@ def draw(u: Any, starts: Any, head: Any, tail: Any, length: int, index: Any) -> 
             index[k, b] = lane * length + starts[lane * length + (head[lane] + rank) % length] % length
 
 
-def fold(
+def n_step_return(
     index: Any,
     reward: Any,
     kind: Any,

@@ -14,7 +14,7 @@ from rl.core import jit
 from rl.core.observations import leaves, parts_of
 from rl.core.types import State
 from rl.deep.replay import sum_tree
-from rl.deep.replay.ring_buffer import append, begin, draw, fold
+from rl.deep.replay.ring_buffer import append, n_step_return, sample_uniform, start_episode
 from supervised.device import available_memory
 from supervised.validate import ArgumentError, explained, integer, kind_of, number, optional, shown
 
@@ -97,10 +97,12 @@ class Ring:
         self._all_valid = np.ones(lanes, np.bool_)
         self._shape = self.n, self.envs
         self._shapes = {part.name: (*self._shape, *part.shape) for part in self.parts}  # of observations
-        self._begin = _fast(begin)
+        self._begin = _fast(start_episode)
         self._append = _fast(append, PRIORITISED=int(self.alpha is not None))
-        self._draw, self._fold = _fast(draw), _fast(fold)
-        self._draw_by_priority, self._renew, self.fill = map(_fast, (sum_tree.draw, sum_tree.renew, sum_tree.fill))
+        self._draw, self._fold = _fast(sample_uniform), _fast(n_step_return)
+        self._draw_by_priority, self._renew, self.fill = map(
+            _fast, (sum_tree.draw, sum_tree.update_priorities, sum_tree.fill)
+        )
 
     def _check_memory(self, entries: int) -> int:
         """The bytes that the ring takes when it is full. Raises ValueError when there are not so many."""

@@ -21,7 +21,7 @@ def trees(n: int, leaves: int) -> tuple[np.ndarray, np.ndarray]:
     return np.zeros((n, 2 * size)), np.full((n, 2 * size), NOTHING)
 
 
-def put(total: Any, least: Any, k: int, leaf: int, priority: float) -> None:
+def set_priority(total: Any, least: Any, k: int, leaf: int, priority: float) -> None:
     """Give a leaf of tree k its priority; 0 takes it out."""
     i = total.shape[1] // 2 + leaf
     total[k, i] = priority
@@ -62,13 +62,15 @@ def draw(total: Any, least: Any, u: Any, count: Any, exponent: float, leaf: Any,
             weight[k, b] = math.pow(count[k] * share, -exponent) / largest
 
 
-def renew(total: Any, least: Any, highest: Any, leaf: Any, error: Any, alpha: float, smallest: float) -> None:
+def update_priorities(
+    total: Any, least: Any, highest: Any, leaf: Any, error: Any, alpha: float, smallest: float
+) -> None:
     """Give drawn leaves [N, B] the priority (|error| + smallest)**alpha (section 3.3, proportional)."""
     for k in range(leaf.shape[0]):
         for b in range(leaf.shape[1]):
             priority = math.pow(abs(error[k, b]) + smallest, alpha)
             highest[k] = max(highest[k], priority)
-            put(total, least, k, leaf[k, b], priority)
+            set_priority(total, least, k, leaf[k, b], priority)
 
 
 def fill(total: Any, least: Any, values: Any) -> None:
@@ -76,4 +78,4 @@ def fill(total: Any, least: Any, values: Any) -> None:
     for k in range(values.shape[0]):
         for leaf in range(values.shape[1]):
             if values[k, leaf] > 0.0:
-                put(total, least, k, leaf, values[k, leaf])
+                set_priority(total, least, k, leaf, values[k, leaf])
