@@ -114,12 +114,7 @@ class World:
         self.observation_space: gym.Space[Any] = rows.observation_space
         self.action_space: gym.Space[Any] = rows.action_space
         self.frames = rows.frames  # how many of the newest frames each observation repeats; 1: none are stacked
-
-    @property
-    def mask(self) -> Tensor | None:
-        """The actions allowed now, bool [N, E, A]; None: all."""
-        mask: Tensor | None = tensors(self.arrays.mask)
-        return mask
+        self.mask: Tensor | None = None  # bool [N, E, A], the actions allowed now; None: all
 
     @property
     def calls(self) -> int:
@@ -128,7 +123,9 @@ class World:
 
     def reset(self) -> Any:
         """Begin an episode in every environment -> its observation [N, E, *O], a tensor or a dict of tensors."""
-        return tensors(self.arrays.reset())
+        obs = tensors(self.arrays.reset())
+        self.mask = tensors(self.arrays.mask)
+        return obs
 
     @explained("actions int64 [N, E], counted from 0")
     def step(self, actions: Tensor | np.ndarray) -> Step:
@@ -138,7 +135,9 @@ class World:
         nothing, a discount outside [0, 1], and whatever else breaks Gymnasium's interface.
         """
         taken = actions.cpu().numpy() if isinstance(actions, Tensor) else np.asarray(actions)
-        return tensors(self.arrays.step(taken))  # type: ignore[no-any-return]  # a Step again
+        step: Step = tensors(self.arrays.step(taken))
+        self.mask = step.mask
+        return step
 
     @property
     def resumable(self) -> bool:
@@ -153,6 +152,7 @@ class World:
     def load_state_dict(self, state: dict[str, Any]) -> tuple[Any, np.ndarray]:
         """Go back to a saved place -> the observations to act on, and bool [N, E]: which are in a fresh episode instead."""
         obs, fresh = self.arrays.load_state_dict(state)
+        self.mask = tensors(self.arrays.mask)
         return tensors(obs), fresh
 
     def close(self) -> None:

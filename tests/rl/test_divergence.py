@@ -10,7 +10,7 @@ from daily import daily
 from told import Paying, curves
 
 import rl
-from rl.core.episode_stats import Episodes
+from rl.core.episode_stats import EpisodeStats
 from rl.run import divergence
 from supervised import checkpoint
 
@@ -122,6 +122,6 @@ def test_a_checkpoint_of_before_is_not_judged(tmp_path):
 
 
 def test_counts_below_zero_are_refused():
-    episodes = Episodes(1, 1, 0.9)
+    episodes = EpisodeStats(1, 1, 0.9)
     with pytest.raises(ValueError, match="negative"):
         episodes.load_state_dict({**episodes.state_dict(), "largest": np.array([-1.0])})

@@ -13,7 +13,8 @@ from torch import nn
 import envs
 import rl
 from envs.diagnostic import exact_q
-from rl.deep.dqn import learn
+from rl.deep.heads.head import Head
+from rl.deep.heads.scalar import Scalar
 from rl.explore import Boltzmann, EpsilonGreedy
 from supervised import MLP, Recipe, Streams, fit
 from supervised.schedules import Linear
@@ -508,11 +509,12 @@ def test_a_table_learns_without_next_observations():
 def test_a_replay_goes_by_the_priority_that_an_update_gives():
     """One's own is taken where there is one, the TD error elsewhere."""
 
-    class Own(rl.DQN):
-        learn = staticmethod(lambda agent, batch, measured: own_priority(agent, batch, measured))
+    class Sevens(Head):
+        def loss(self, outputs, batch, measured):
+            return Scalar().loss(outputs, batch, measured)._replace(priority=torch.full_like(batch.reward, 7.0))
 
-    def own_priority(agent, batch, measured):
-        return learn(agent, batch, measured)._replace(priority=torch.full_like(batch.reward, 7.0))
+    class Own(rl.DQN):
+        head = Sevens()
 
     settings = {
         "network": "mlp(8)",
