@@ -6,7 +6,7 @@ import torch
 
 from rl import losses, targets
 from rl.core import jit
-from rl.deep import dqn
+from rl.deep.heads import scalar
 
 
 @pytest.mark.parametrize("name", losses.LOSSES)
@@ -49,7 +49,7 @@ def test_the_compiled_errors_are_those_of_the_pure_functions_to_the_bit(loss, do
     next_q[discount == 0] = torch.nan  # what lies behind an ending is not read
     action = torch.randint(5, shape[:2], generator=generator)
     error, gradient = torch.zeros(shape[:2]), torch.zeros(shape)
-    fast = jit.compiled(dqn.errors, HUBER=int(loss == "huber"))
+    fast = jit.compiled(scalar.errors, HUBER=int(loss == "huber"))
     given = weight if weighted else torch.zeros(1, 0)
     fast(*(t.numpy() for t in (next_q, chooser, q, action, reward, discount, given, error, gradient)))
     wanted = targets.double_q(reward, discount, next_q, chooser) - losses.taken(q, action)
@@ -63,5 +63,5 @@ def test_a_nan_in_the_values_is_seen_by_the_compiled_errors():
     error, gradient = torch.zeros(1, 1), torch.zeros(1, 1, 3)
     one = torch.ones(1, 1)
     given = next_q, next_q, torch.zeros(1, 1, 3), torch.zeros(1, 1, dtype=torch.int64), one, one, torch.zeros(1, 0)
-    jit.compiled(dqn.errors, HUBER=1)(*(t.numpy() for t in (*given, error, gradient)))
+    jit.compiled(scalar.errors, HUBER=1)(*(t.numpy() for t in (*given, error, gradient)))
     assert torch.isnan(error).all()
