@@ -161,7 +161,7 @@ class DeepAgent(Shown):
         if self.description.mask is None:
             return mask
         found: Tensor = self.description.mask(on_host(tensors_of(obs)))
-        checks.check_allowed(found, self.actions)
+        checks.check_allowed(found, obs, self.actions)
         return found if mask is None else found.to(mask.device) & mask
 
     def allowed_of(self, obs: Any, allowed: np.ndarray | None) -> np.ndarray | None:

@@ -414,6 +414,9 @@ def test_masked_actions_are_never_taken_nor_believed():
 
     with pytest.raises(ValueError, match="allows no action"):
         rl.train(Silent, rl.DQN(mask=nothing), steps=10, progress=False)
+    for wrong in (lambda obs: torch.tensor([True, True]), lambda obs: torch.ones(2, 1, 2), lambda obs: [True, True]):
+        with pytest.raises(ValueError, match=r"mask must return a bool tensor \[..., 2\].*: \[2, 1, 2\] for"):
+            rl.train(Silent, rl.DQN(mask=wrong), steps=10, seeds=2, progress=False)
 
 
 @pytest.mark.parametrize(
