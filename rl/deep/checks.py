@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -135,11 +136,15 @@ def not_finite(online: Stack, batch: Batch, norm: Tensor, td_error: Any, update:
     )
 
 
-def check_allowed(found: Any, actions: int) -> None:
-    """Raise ArgumentError unless a description's mask function answered bool [..., A]."""
-    if not isinstance(found, Tensor) or found.dtype != torch.bool or found.shape[-1] != actions:
-        what = f"{found.dtype} {list(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
-        raise ArgumentError(f"mask must return a bool tensor [..., {actions}], one for each action, not {what}.")
+def check_allowed(found: Any, obs: Any, actions: int) -> None:
+    """Raise ArgumentError unless a description's mask function answered bool [N, B, A] to observations [N, B, *O]."""
+    shape = [*np.shape(next(iter(leaves(obs).values())))[:2], actions]
+    if not isinstance(found, Tensor) or found.dtype != torch.bool or list(found.shape) != shape:
+        what = kind_of(found) if isinstance(found, Tensor) else type(found).__name__
+        raise ArgumentError(
+            f"mask must return a bool tensor [..., {actions}], one for each action: {shape} for observations {shape[:2]},"
+            f" not {what}."
+        )
 
 
 @explained("an rl.Batch whose action, reward, discount, next_mask, weight and index are tensors", "DeepAgent.update")
