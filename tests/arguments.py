@@ -154,7 +154,7 @@ def _said(error: BaseException) -> str:
 def raises(file: str) -> list[tuple[int, int]]:
     """The lines of each raise statement of a file."""
     tree = ast.parse(Path(file).read_text())
-    return [(n.lineno, n.end_lineno or n.lineno) for n in ast.executor(tree) if isinstance(n, ast.Raise)]
+    return [(n.lineno, n.end_lineno or n.lineno) for n in ast.walk(tree) if isinstance(n, ast.Raise)]
 
 
 def names(error: BaseException, argument: str) -> bool:

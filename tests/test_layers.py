@@ -58,7 +58,7 @@ def imports():
     for package in PACKAGES[:4]:
         for path in (ROOT / package).rglob("*.py"):
             module = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-            for node in ast.executor(ast.parse(path.read_text())):
+            for node in ast.walk(ast.parse(path.read_text())):
                 if isinstance(node, ast.ImportFrom) and node.module:
                     for alias in node.names:
                         full = f"{node.module}.{alias.name}"

@@ -62,7 +62,7 @@ def test_what_the_pages_name_is_there(page):
 
 @pytest.mark.parametrize("script", sorted((ROOT / "scripts").rglob("*.py")), ids=lambda path: path.stem)
 def test_what_scripts_import_is_there(script):
-    for node in ast.executor(ast.parse(script.read_text())):
+    for node in ast.walk(ast.parse(script.read_text())):
         if isinstance(node, ast.ImportFrom) and str(node.module).split(".")[0] in ("rl", "envs", "supervised"):
             module = importlib.import_module(node.module)
             for alias in node.names:
