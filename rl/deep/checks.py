@@ -17,7 +17,7 @@ from rl.deep.heads.head import Head
 from rl.deep.moving import tensors_of
 from supervised import Stack
 from supervised.schedules import Schedule
-from supervised.validate import ArgumentError, explained, kind_of
+from supervised.validate import ArgumentError, explained, kind_of, shown
 
 NUMBERS = (("action", torch.int64), ("reward", torch.float32), ("discount", torch.float32), ("weight", torch.float32))
 
@@ -78,6 +78,11 @@ def check_learner(description: Any, needed: Iterable[str] = REPLAYED) -> None:
         raise ArgumentError(
             f"{name_of(description)} has a function `learn`, which nothing calls: what is learned from a batch is said by"
             " the `loss` of its `head` (rl.deep.heads.head.Head)."
+        )
+    if not isinstance(description.head, Head):
+        raise ArgumentError(
+            f"The head of {name_of(description)} is an rl.deep.heads.head.Head, which says what the network's outputs mean, not"
+            f" {shown(description.head)}."
         )
 
 
