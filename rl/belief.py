@@ -12,6 +12,7 @@ import dataclasses
 import heapq
 import itertools
 import time
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -23,7 +24,7 @@ from supervised.validate import explained, integer, number, optional
 
 MOST_BELIEFS = 100_000
 HORIZON = 1_000
-DIGITS = 12  # beliefs whose probabilities agree to so many decimals are one
+DIGITS = 12  # beliefs whose probabilities agree to so many significant digits are one
 CLOSE = 1e-9  # returns closer than this count as equal
 
 Belief = tuple[tuple[int, float], ...]  # (hidden state, probability), by state
@@ -48,14 +49,14 @@ class Worth(NamedTuple):
     memoryless: Memoryless
 
 
-@explained("a model that envs.read_partial returns and a number of beliefs from 1 on")
-def belief_model(partial: PartialModel, most: int = MOST_BELIEFS) -> Model:
-    """The Markov decision process over the beliefs that can be reached, with expected rewards.
+@explained("a model that envs.read_partial returns, horizon from 1 on or None, and a number of beliefs from 1 on")
+def belief_model(partial: PartialModel, horizon: int | None = None, most: int = MOST_BELIEFS) -> Model:
+    """The Markov decision process over the beliefs that can be reached in `horizon` steps, with expected rewards.
 
-    An agent knows what it observed and did, and that the episode goes on; rewards are not observed. Raises TooManyBeliefs
-    where there are more than `most`.
+    An agent knows what it observed and did, and that the episode goes on; rewards are not observed. Beliefs that are reached with
+    the last step stay where they are, for nothing. Raises TooManyBeliefs where there are more than `most`.
     """
-    most = integer(most, "most", 1)
+    horizon, most = _horizon(partial, horizon), integer(most, "most", 1)
     model = partial.model
     if model.mask is not None:
         raise ValueError(f"{model.name} forbids actions, which may tell of the hidden state: beliefs leave that out.")
@@ -65,27 +66,21 @@ def belief_model(partial: PartialModel, most: int = MOST_BELIEFS) -> Model:
     for mass, belief in _seen(partial, {int(s): float(model.start[s]) for s in np.flatnonzero(model.start)}).values():
         beliefs[belief] = len(start)
         start.append(mass)
-    todo, rows = list(beliefs), []
-    for number_of, belief in enumerate(todo):  # which grows on the way
+    todo, depth, rows = list(beliefs), [0] * len(beliefs), []
+    for b, belief in enumerate(todo):  # which grows on the way
+        if depth[b] == horizon:
+            rows.append([[(1.0, b, 0.0, False)]] * model.actions)
+            continue
         row = []
         for a in range(model.actions):
-            going_on: dict[int, float] = {}
-            reward: dict[int, float] = {}
-            ended, last = 0.0, 0.0
-            for s, share in belief:
-                for p, following, gain, terminated in after[s][a]:
-                    if terminated:
-                        ended, last = ended + share * p, last + share * p * gain
-                    else:
-                        seen = int(partial.observation[following])
-                        going_on[following] = going_on.get(following, 0.0) + share * p
-                        reward[seen] = reward.get(seen, 0.0) + share * p * gain
-            found = [(ended, number_of, last / ended, True)] if ended > 0 else []
-            for seen, (mass, following_belief) in _seen(partial, going_on).items():
-                if following_belief not in beliefs:
-                    beliefs[following_belief] = len(todo)
-                    todo.append(following_belief)
-                found.append((mass, beliefs[following_belief], reward[seen] / mass, False))
+            ended, last, going_on = _following(partial, belief, [after[s][a] for s, _ in belief])
+            found = [(ended, b, last / ended, True)] if ended > 0 else []
+            for mass, reward, following in going_on:
+                if following not in beliefs:
+                    beliefs[following] = len(todo)
+                    todo.append(following)
+                    depth.append(depth[b] + 1)
+                found.append((mass, beliefs[following], reward / mass, False))
             row.append(found)
         rows.append(row)
         if len(todo) > most:
@@ -99,7 +94,7 @@ def best_return(partial: PartialModel, horizon: int | None = None, most: int = M
 
     Raises TooManyBeliefs where more than `most` beliefs can be reached.
     """
-    model = belief_model(partial, most)
+    model = belief_model(partial, horizon, most)
     steps = _backward(model, None, _horizon(partial, horizon))
     return float(planning.at_start(model, steps[-1].max(-1)))
 
@@ -173,6 +168,29 @@ def _outcomes(model: Model, s: int, a: int) -> list[tuple[float, int, float, boo
     return [o for o in zip(*(column[s, a].tolist() for column in columns), strict=True) if o[0] > 0]
 
 
+def _following(
+    partial: PartialModel, belief: Belief, outcomes: Sequence[Sequence[tuple[float, int, float, bool]]]
+) -> tuple[float, float, list[tuple[float, float, Belief]]]:
+    """What follows from a belief, by the outcomes of an action in each of its states.
+
+    -> (how likely the episode ends, the expected reward of that, (how likely, expected reward, belief) for each observation);
+    rewards are weighted by how likely they are.
+    """
+    states: dict[int, float] = {}
+    rewards: dict[int, float] = {}  # by observation
+    ended, last = 0.0, 0.0
+    for (_, share), found in zip(belief, outcomes, strict=True):
+        for p, following, reward, terminated in found:
+            if terminated:
+                ended, last = ended + share * p, last + share * p * reward
+            else:
+                seen = int(partial.observation[following])
+                states[following] = states.get(following, 0.0) + share * p
+                rewards[seen] = rewards.get(seen, 0.0) + share * p * reward
+    going_on = [(mass, rewards[seen], reached) for seen, (mass, reached) in _seen(partial, states).items()]
+    return ended, last, going_on
+
+
 def _seen(partial: PartialModel, states: dict[int, float]) -> dict[int, tuple[float, Belief]]:
     """For each observation how likely it is, and the belief that it leads to, from how likely the states are."""
     groups: dict[int, list[tuple[int, float]]] = {}
@@ -181,7 +199,7 @@ def _seen(partial: PartialModel, states: dict[int, float]) -> dict[int, tuple[fl
     found = {}
     for seen, group in groups.items():
         mass = sum(share for _, share in group)
-        found[seen] = mass, tuple((s, round(share / mass, DIGITS)) for s, share in group)
+        found[seen] = mass, tuple((s, float(f"{share / mass:.{DIGITS}g}")) for s, share in group)
     return found
 
 
