@@ -67,5 +67,8 @@ def memory() -> dict[str, Panel]:
         "repeat-first": panel(
             "The first card, of 12 in 2 suits", "envs/RepeatFirst-v0", tables, 20_000, suits=2, copies=6
         ),
-        "window": panel("FrozenLake through a 3x3 window", "envs/FrozenLake-Window-v1", tables, 50_000),
-    }
+        "window": panel(
+            "FrozenLake, two starts that look alike through a 3x3 window", "envs/FrozenLake-Window-v1", tables, 20_000,
+            desc=["GFSFHFSFG"], is_slippery=False,
+        ),
+    }  # fmt: skip
