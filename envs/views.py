@@ -24,15 +24,18 @@ class Components(gym.ObservationWrapper[Any, Any, Any]):
     """
 
     def __init__(self, env: gym.Env[Any, Any], keep: Sequence[int], scale: Sequence[float] | None = None) -> None:
-        super().__init__(env)
+        super().__init__(instance(env, "env", gym.Env, "a gymnasium.Env"))
         space = instance(env.observation_space, "env.observation_space", gym.spaces.Box, "a Box")
         if len(space.shape) != 1:
             raise ArgumentError(f"Components of vectors are shown, not of observations of the shape {space.shape}.")
         self.keep = list(integers(keep, "keep", 0, space.shape[0] - 1))
-        scales = [1.0] * len(self.keep) if scale is None else [number(x, "scale", 0.0, above=True) for x in scale]
-        if len(scales) != len(self.keep):
+        ones = [1.0] * len(self.keep)
+        given = list(
+            ones if scale is None else instance(scale, "scale", (list, tuple, np.ndarray), "a list of numbers")
+        )
+        if len(given) != len(self.keep):
             raise ArgumentError(f"scale has a number for each of the {len(self.keep)} components, not {shown(scale)}.")
-        self.scale = np.array(scales)
+        self.scale = np.array([number(x, "scale", 0.0, above=True) for x in given])
         low, high = (self.observation(bound) for bound in (space.low, space.high))
         self.observation_space = gym.spaces.Box(low, high, dtype=np.float32)
 
@@ -49,7 +52,7 @@ class Window(gym.ObservationWrapper[Any, Any, Any]):
     """
 
     def __init__(self, env: gym.Env[Any, Any]) -> None:
-        super().__init__(env)
+        super().__init__(instance(env, "env", gym.Env, "a gymnasium.Env"))
         lake = instance(env.unwrapped, "env", FrozenLakeEnv, "a FrozenLake environment")
         desc = np.pad(np.asarray(lake.desc).astype(str), 1, constant_values=OUTSIDE)
         rows, columns = lake.nrow, lake.ncol

@@ -102,7 +102,12 @@ def best_return(partial: PartialModel, horizon: int | None = None, most: int = M
 @explained("a model that envs.read_partial returns, policies int [..., O], and horizon from 1 on or None")
 def memoryless_returns(partial: PartialModel, policies: np.ndarray, horizon: int | None = None) -> np.ndarray:
     """The expected return of maps from observations to actions: int [..., O] -> [...]."""
-    by_state = np.asarray(policies)[..., partial.observation]
+    policies = np.asarray(policies)
+    if policies.dtype.kind not in "iu" or policies.shape[-1:] != (partial.observations,):
+        raise ValueError(
+            f"A map names one of {partial.model.actions} actions for each of {partial.observations} observations."
+        )
+    by_state = policies[..., partial.observation]
     values = planning.evaluate_policy(partial.model, by_state, 1.0, _horizon(partial, horizon))
     return planning.at_start(partial.model, values)
 
