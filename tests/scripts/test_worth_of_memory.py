@@ -9,7 +9,7 @@ from told import ROOT, inside
 
 
 def test_agents_without_memory_stand_beside_what_it_is_worth(tmp_path):
-    words = ["memory", "--panels", "repeat-previous", "--steps", 2000, "--seeds", 3, "--logdir", "run"]
+    words = ["memory", "--panels", "repeat-previous", "--steps", 1000, "--seeds", 2, "--logdir", "run"]
     inside("compare.py", *words, cwd=tmp_path)
     curves = json.loads((tmp_path / "run" / "result.json").read_text())["curves"]["repeat-previous"]
     assert set(curves) == {"Q-learning", "SARSA"}
