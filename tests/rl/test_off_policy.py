@@ -198,7 +198,7 @@ def test_functions_are_handed_over_again(tmp_path):
         rl.load(tmp_path / "e" / "run.safetensors", network=net)
 
 
-def test_the_number_of_workers_changes_no_bit(tmp_path):
+def test_the_number_of_workers_changes_no_bit(tmp_path, forked_workers):
     """Nor does it when a run goes on: saved by two processes it is resumed by none, and the other way round."""
     seeds, rare = [5, 1, 7], {"save_every_steps": 150}
     alone, shared = (train("all", seeds=seeds, workers=w, logdir=tmp_path / str(w), **rare) for w in (1, 2))
@@ -235,7 +235,7 @@ def test_a_killed_worker_is_begun_anew(tmp_path, capfd):
     assert state["loop"]["step"].tolist() == [300, 300]
 
 
-def test_what_workers_cannot_do_is_told():
+def test_what_workers_cannot_do_is_told(forked_workers):
     vector = gym.make_vec("CartPole-v1", 2, vectorization_mode="sync")
     with pytest.raises(ValueError, match="VectorEnv cannot be shared out"):
         train(env=vector, seeds=2, workers=2)

@@ -146,7 +146,7 @@ def test_two_processes_cannot_train_in_one_folder(tmp_path):
     assert train(steps=200, logdir=tmp_path, resume=True).step == 200
 
 
-def test_steps_and_cadences_may_change(tmp_path):
+def test_steps_and_cadences_may_change(tmp_path, forked_workers):
     train(steps=100, logdir=tmp_path)
     assert train(steps=300, logdir=tmp_path, resume=True, log_every_steps=50, workers=2).step == 300
 
