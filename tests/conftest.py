@@ -12,12 +12,15 @@ import pytest
 import torch
 from forked import Worker
 from pretend import Tally, on_gpu, pretend
+from sketches import sketch
 
 from envs import tables
+from rl.report import pictures
 from rl.run import processes
 from supervised import device
 
 BEST = device.best
+PIXELS = pictures.pixels
 
 # What `-m quick` runs: files that together touch every part in less than a minute, and a few tests of slower ones.
 QUICK = (
@@ -59,6 +62,18 @@ def gpu(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iter
     monkeypatch.setattr(device, "best", BEST)
     with on_gpu() if request.config.getoption("--device") == "cuda" else pretend() as counts:
         yield counts
+
+
+@pytest.fixture(autouse=True)
+def sketched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs draw no pictures of their agents, unless a test takes the fixture `drawn`: they would be most of many tests' time."""
+    monkeypatch.setattr(pictures, "pixels", sketch)
+
+
+@pytest.fixture
+def drawn(sketched: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs draw pictures of their agents, as they do for a user."""
+    monkeypatch.setattr(pictures, "pixels", PIXELS)
 
 
 @pytest.fixture

@@ -16,16 +16,19 @@ import matplotlib.figure  # noqa: F401  (imported here once, for all children)
 import numba  # noqa: F401  (likewise)
 import safetensors.torch
 import torch.utils.tensorboard  # noqa: F401  (likewise)
+from sketches import sketch
 from told import ROOT
 
 import rl
 import supervised
+from rl.report import pictures
 from supervised import CNN, MLP, Recipe, augment, mnist
 from supervised.logger import LoggingError
 
 
 def train(folder: Path, env: Any, agent: Any, steps: int, saves: int, **settings: Any) -> None:
     """Train in a folder, or go on with what is in it; `saves` checkpoints on the way."""
+    pictures.pixels = sketch
     settings = {"seeds": 2, "save_every_steps": steps // saves, **settings}
     rl.train(env, agent, steps=steps, logdir=folder, resume=True, progress=False, **settings)
 
