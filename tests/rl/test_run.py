@@ -20,7 +20,7 @@ def started(env="FrozenLake-v1", steps=1500, **settings):
     return run
 
 
-WAYS = list(itertools.product((1, 2), (0, 1, 777), ("FrozenLake-v1", "Taxi-v4", "Blackjack-v1", NoisyWalk)))
+WAYS = list(itertools.product((1, 3), (0, 1, 777), ("FrozenLake-v1", "Taxi-v4", "Blackjack-v1", NoisyWalk)))
 
 
 # Every environment stops at every step and has either number of rows in every run of the tests.
