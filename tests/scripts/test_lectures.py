@@ -57,6 +57,7 @@ TINY = {
 }
 LONG = {  # left to `-m full`
     *("activations", "xor", "augmentation", "initialisation", "mnist-deep", "mnist-initialisers", "fractional-pooling"),
+    *("unsupervised", "caption", "self-normalizing", "mnist-mlp"),
     *("overfitting", "optimisers", "learning-rates", "mnist-cnn", "transfer", "mnist-softmax", "momentum", "residual"),
     *(
         "atari",
