@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from forked import Worker
 from pretend import Tally, on_gpu, pretend
+from sketches import sketch
 
 from envs import tables
+from rl.report import pictures
+from rl.run import processes
 from supervised import device
 
 BEST = device.best
+PIXELS = pictures.pixels
 
 # What `-m quick` runs: files that together touch every part in less than a minute, and a few tests of slower ones.
 QUICK = (
@@ -55,6 +62,25 @@ def gpu(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iter
     monkeypatch.setattr(device, "best", BEST)
     with on_gpu() if request.config.getoption("--device") == "cuda" else pretend() as counts:
         yield counts
+
+
+@pytest.fixture(autouse=True)
+def sketched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs draw no pictures of their agents, unless a test takes the fixture `drawn`: they would be most of many tests' time."""
+    monkeypatch.setattr(pictures, "pixels", sketch)
+
+
+@pytest.fixture
+def drawn(sketched: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs draw pictures of their agents, as they do for a user."""
+    monkeypatch.setattr(pictures, "pixels", PIXELS)
+
+
+@pytest.fixture
+def forked_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`workers=` forks its processes from a server that has imported everything, which saves each of them seconds."""
+    names = SimpleNamespace(Popen=Worker, TimeoutExpired=subprocess.TimeoutExpired)
+    monkeypatch.setattr(processes, "subprocess", names)
 
 
 @pytest.fixture

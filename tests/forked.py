@@ -11,6 +11,7 @@ import multiprocessing
 import multiprocessing.forkserver
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -60,13 +61,46 @@ class Child:
         assert self.process.pid is not None
         os.kill(self.process.pid, number)
 
-    def wait(self) -> int:
+    def wait(self, seconds: float = TIMEOUT) -> int:
         """Wait for the end -> the exit code: minus the signal's number where one killed it."""
-        self.process.join(TIMEOUT)
+        self.process.join(seconds)
         if self.process.exitcode is None:
             self.process.kill()
             raise TimeoutError(self.output.read_text())
         return self.process.exitcode
+
+
+class Worker:
+    """A worker process of `rl.run.processes`: of the fork server, in place of the `subprocess.Popen` that it starts."""
+
+    def __init__(self, command: list[str], pass_fds: list[int], env: dict[str, str]) -> None:
+        """pass_fds: the descriptor of the worker's end of the pipe. command, env: not read, since the server has imported all."""
+        with Connection(os.dup(pass_fds[0])) as pipe:
+            self.process = _server().Process(target=_work, args=(pipe,), daemon=True)
+            self.process.start()
+        self.pid = self.process.pid
+
+    def poll(self) -> int | None:
+        """The exit code, or None while it runs."""
+        return self.process.exitcode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for the end -> the exit code. Raises subprocess.TimeoutExpired."""
+        self.process.join(timeout)
+        if self.process.exitcode is None:
+            raise subprocess.TimeoutExpired("a worker", timeout or 0.0)
+        return self.process.exitcode
+
+    def kill(self) -> None:
+        self.process.kill()
+
+
+def _work(pipe: Connection) -> None:
+    from rl.run.worker import serve
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    serve(pipe.fileno())
 
 
 @functools.cache

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
+import os
 import resource
 import runpy
 import signal
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +16,19 @@ import matplotlib.figure  # noqa: F401  (imported here once, for all children)
 import numba  # noqa: F401  (likewise)
 import safetensors.torch
 import torch.utils.tensorboard  # noqa: F401  (likewise)
+from sketches import sketch
 from told import ROOT
 
 import rl
 import supervised
+from rl.report import pictures
 from supervised import CNN, MLP, Recipe, augment, mnist
+from supervised.logger import LoggingError
 
 
 def train(folder: Path, env: Any, agent: Any, steps: int, saves: int, **settings: Any) -> None:
     """Train in a folder, or go on with what is in it; `saves` checkpoints on the way."""
+    pictures.pixels = sketch
     settings = {"seeds": 2, "save_every_steps": steps // saves, **settings}
     rl.train(env, agent, steps=steps, logdir=folder, resume=True, progress=False, **settings)
 
@@ -43,6 +50,27 @@ def fit(folder: Path) -> None:
 def fit_for_long(folder: Path) -> None:
     settings = {"logdir": folder, "save_every_epochs": 3, "progress": False}
     supervised.fit(lambda: MLP(64, 10), mnist.digits().train, Recipe(epochs=100_000), **settings)
+
+
+def train_as_nobody(env: Any, places: list[tuple[Path, bool]]) -> None:
+    """Train in each of these folders as a user who may write nowhere, and print what is raised; with each, whether to resume."""
+    settings: dict[str, Any] = {"steps": 200, "seeds": 2, "progress": False}
+    with tempfile.TemporaryDirectory() as folder:  # loads whatever is loaded late
+        rl.train(env, rl.QLearning(), logdir=folder, **settings)
+    if os.getuid() == 0:
+        os.setuid(65534)
+    for folder, resume in places:
+        try:
+            rl.train(env, rl.QLearning(), logdir=folder, resume=resume, **settings)
+        except (rl.CheckpointError, LoggingError) as error:
+            print(error)
+
+
+def load_described(folder: Path, module: str, path: Path) -> None:
+    """Import a module of a folder, load a run, and print what type its description is."""
+    sys.path.insert(0, str(folder))
+    importlib.import_module(module)
+    print(type(rl.load(path).description).__name__)
 
 
 def script(name: str, *words: str, most_bytes: int | None = None) -> None:

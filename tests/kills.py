@@ -1,8 +1,4 @@
-"""Training that is killed (SIGKILL) before its n-th operation on files, for every n: run as a script by tests.
-
-python tests/kills.py KIND FOLDER FIRST LAST STRIDE   trains once without a kill, then kills and resumes for each n, and
-says for which n something is lost, and from which n on the run is over before it.
-"""
+"""Training that is killed (SIGKILL) before its n-th operation on files, for every n: in a process of its own (`forked`)."""
 
 from __future__ import annotations
 
@@ -13,9 +9,6 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-
-# A script's own folder comes first, and tests/supervised there would hide an editable install of the package.
-sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -93,6 +86,10 @@ def seen(folder: Path) -> tuple[Any, ...]:
 
 
 def main(kind: str, folder: Path, first: int, last: int, stride: int) -> None:
+    """Train once without a kill, then kill and resume for each n from `first` to `last`.
+
+    Prints for which n something is lost, and from which n on the run is over before it.
+    """
     np.set_printoptions(threshold=sys.maxsize)
     pictures.pixels = lambda *_: {}
     train = KINDS[kind]
@@ -109,7 +106,3 @@ def main(kind: str, folder: Path, first: int, last: int, stride: int) -> None:
             print(f"kill before operation {n}: something is lost")
         elif left := [path.name for path in one.iterdir() if path.name.endswith(".writing")]:
             print(f"kill before operation {n}: {left} stay behind")
-
-
-if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]), *map(int, sys.argv[3:]))

@@ -43,7 +43,7 @@ def test_clipped_errors_without_a_target_network_are_told_of_once_for_each_seed(
     assert not said(record)
 
 
-def test_workers_tell_the_same(tmp_path):
+def test_workers_tell_the_same(forked_workers):
     found = []
     for workers in (1, 2):
         with warnings.catch_warnings(record=True) as record:

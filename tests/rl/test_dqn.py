@@ -121,7 +121,7 @@ def test_every_pair_of_options_by_itself_finds_the_fixed_point(pair):
     test_every_pair_of_options_finds_the_fixed_point(pair)
 
 
-@pytest.mark.parametrize("option", daily(OPTIONS, list(OPTIONS)[::3]))
+@pytest.mark.parametrize("option", daily(OPTIONS, ("double", "prioritised")))
 def test_every_option_alone_bootstraps_through_truncations(option):
     settings = {**BASE, "gamma": 0.7, **OPTIONS[option]}
     assert_exact("Endless", learned("Endless", rl.DQN(**settings), 1200), 0.7)
@@ -130,7 +130,7 @@ def test_every_option_alone_bootstraps_through_truncations(option):
 PRESETS = ["dqn-2013", "dqn-2015", "dqn", "double-dqn", "dueling-dqn", "prioritised-dqn"]
 
 
-@pytest.mark.parametrize("name", daily(PRESETS, ("dqn-2013", "prioritised-dqn")))
+@pytest.mark.parametrize("name", daily(PRESETS, ("prioritised-dqn",)))
 def test_every_preset_finds_the_fixed_point(name):
     import dataclasses
 

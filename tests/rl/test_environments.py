@@ -96,7 +96,7 @@ def test_the_replay_forgets_a_mask_with_its_step():
 
 
 @pytest.mark.full  # takes 11 s
-def test_workers_share_out_seeds_with_and_without_masks(tmp_path):
+def test_workers_share_out_seeds_with_and_without_masks(forked_workers):
     def make():
         return Levels()
 
@@ -144,7 +144,7 @@ def test_statistics_of_training_are_frozen_into_evaluation_and_saved(tmp_path, e
 
 
 @pytest.mark.full  # takes 6 s
-def test_a_seed_with_statistics_is_what_it_is_alone_also_in_workers():
+def test_a_seed_with_statistics_is_what_it_is_alone_also_in_workers(forked_workers):
     together = rl.train(normalized, SMALL, steps=200, seeds=[1, 2], progress=False)
     alone = rl.train(normalized, SMALL, steps=200, seeds=[2], progress=False)
     shared = rl.train(normalized, SMALL, steps=200, seeds=[1, 2], workers=2, progress=False)

@@ -4,15 +4,15 @@ import dataclasses
 import json
 import os
 import shutil
-import subprocess
-import sys
-import textwrap
 import warnings
 from pathlib import Path
 
+import jobs
+import kills
 import numpy as np
 import pytest
 from daily import daily
+from forked import Child
 from told import NoisyWalk, curves
 
 import rl
@@ -386,33 +386,17 @@ def test_an_older_recipe(tmp_path):
 )
 def test_a_kill_in_the_first_checkpoints_loses_nothing(kind, first, last, stride, tmp_path):
     """SIGKILL before each of a run's first operations on files; every one of them in the full suite."""
-    words = [kind, tmp_path, first, last, stride]
-    command = [sys.executable, TESTS / "kills.py", *words]
-    done = subprocess.run([*map(str, command)], cwd=TESTS.parent, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == ""
+    output = tmp_path / "output"
+    assert Child(kills.main, kind, tmp_path, first, last, stride, output=output).wait() == 0, output.read_text()
+    assert output.read_text() == ""
 
 
-def test_a_folder_without_permission_is_a_sentence(tmp_path):
+def test_a_folder_without_permission_is_a_sentence(tmp_path, tmp_path_factory):
     """As a user who may not write there; the tests themselves may be run by one who may do anything."""
     train(tmp_path / "run", 100)
     before = content(tmp_path)
-    code = f"""
-    import os, tempfile
-    import rl
-    from supervised.logger import LoggingError
-    from told import NoisyWalk
-    places = [({str(tmp_path / "run")!r}, True), ({str(tmp_path / "new")!r}, False), ({str(tmp_path / "closed" / "x")!r}, False)]
-    with tempfile.TemporaryDirectory() as folder:  # loads whatever is loaded late
-        rl.train(NoisyWalk, rl.QLearning(), steps=200, seeds=2, logdir=folder, progress=False)
-    if os.getuid() == 0:
-        os.setuid(65534)
-    for folder, resume in places:
-        try:
-            rl.train(NoisyWalk, rl.QLearning(), steps=200, seeds=2, logdir=folder, resume=resume, progress=False)
-        except (rl.CheckpointError, LoggingError) as error:
-            print(error)
-    """
+    places = [(tmp_path / "run", True), (tmp_path / "new", False), (tmp_path / "closed" / "x", False)]
+    output = tmp_path_factory.mktemp("said") / "output"
     (tmp_path / "closed").mkdir()
     for path in (*tmp_path.rglob("*"), tmp_path):
         path.chmod(0o555 if path.is_dir() else 0o444)
@@ -421,18 +405,14 @@ def test_a_folder_without_permission_is_a_sentence(tmp_path):
     for parent in opened:
         parent.chmod(0o711)  # pytest's own folders
     try:
-        command, paths = (
-            [sys.executable, "-c", textwrap.dedent(code)],
-            {**os.environ, "PYTHONPATH": f"{TESTS.parent}:{TESTS}"},
-        )
-        done = subprocess.run(command, env=paths, capture_output=True, text=True, check=False, cwd="/")
+        status = Child(jobs.train_as_nobody, NoisyWalk, places, output=output).wait()
     finally:
         for parent in opened:
             parent.chmod(0o700)
         for path in (tmp_path, *(tmp_path / name for name in ("run", "closed")), *(tmp_path / "run").glob("seed_*")):
             path.chmod(0o755)
-    assert done.returncode == 0, done.stderr
-    said = done.stdout.splitlines()
+    said = output.read_text().splitlines()
+    assert status == 0, said
     assert len(said) == 3
     assert "run could not be written: Permission denied. The last checkpoint is whole" in said[0]
     assert "new cannot be made or opened: Permission denied" in said[1]

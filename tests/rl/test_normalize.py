@@ -88,7 +88,7 @@ def test_an_extreme_observation_is_clipped_and_one_that_is_infinite_not_counted(
 
 
 @pytest.mark.parametrize("envs_per_seed", daily([1, 3], [1]))
-def test_alone_is_stacked_and_workers_change_no_bit(envs_per_seed):
+def test_alone_is_stacked_and_workers_change_no_bit(envs_per_seed, forked_workers):
     settings = {"steps": 240, "progress": False, "envs_per_seed": envs_per_seed}
     many = rl.train("CartPole-v1", NORMALIZED, seeds=[3, 0, 8], **settings)
     for k, seed in enumerate(many.seeds):

@@ -1,5 +1,6 @@
 """Runs of Q-networks: seeds do not feel each other, nothing is lost, every kind of observation is read."""
 
+import itertools
 import os
 import shutil
 import signal
@@ -8,6 +9,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from daily import daily
 from told import Paying, curves
 from torch import nn
 
@@ -100,8 +102,10 @@ def train(kind="plain", env="CartPole-v1", steps=300, seeds=1, **settings):
     return rl.train(env, rl.DQN(**{**SMALL, **KINDS[kind]}), steps=steps, seeds=seeds, progress=False, **settings)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("envs_per_seed", [1, 3])
+@pytest.mark.parametrize(
+    ("kind", "envs_per_seed"),
+    daily(itertools.product(KINDS, (1, 3)), [(kind, (1, 3)[i % 2]) for i, kind in enumerate(KINDS)]),
+)
 def test_alone_is_stacked(kind, envs_per_seed):
     many = train(kind, seeds=[3, 0, 8], envs_per_seed=envs_per_seed)
     for k, seed in enumerate(many.seeds):
@@ -115,8 +119,8 @@ def test_every_space_is_read_learned_from_and_resumed(name, tmp_path):
         space = SPACES[name]
 
     settings = {**SMALL, "network": "auto"}
-    run = rl.train(Own, rl.DQN(**settings), steps=120, seeds=2, progress=False)
-    alone = rl.train(Own, rl.DQN(**settings), steps=120, seeds=[1], progress=False)
+    run = rl.train(Own, rl.DQN(**settings), steps=80, seeds=2, progress=False)
+    alone = rl.train(Own, rl.DQN(**settings), steps=80, seeds=[1], progress=False)
     assert same(run, alone, 1)
     if "image" in name or name == "frame":
         assert run.loop.replay.obs[""].dtype == np.uint8
@@ -198,7 +202,7 @@ def test_functions_are_handed_over_again(tmp_path):
         rl.load(tmp_path / "e" / "run.safetensors", network=net)
 
 
-def test_the_number_of_workers_changes_no_bit(tmp_path):
+def test_the_number_of_workers_changes_no_bit(tmp_path, forked_workers):
     """Nor does it when a run goes on: saved by two processes it is resumed by none, and the other way round."""
     seeds, rare = [5, 1, 7], {"save_every_steps": 150}
     alone, shared = (train("all", seeds=seeds, workers=w, logdir=tmp_path / str(w), **rare) for w in (1, 2))
@@ -235,7 +239,7 @@ def test_a_killed_worker_is_begun_anew(tmp_path, capfd):
     assert state["loop"]["step"].tolist() == [300, 300]
 
 
-def test_what_workers_cannot_do_is_told():
+def test_what_workers_cannot_do_is_told(forked_workers):
     vector = gym.make_vec("CartPole-v1", 2, vectorization_mode="sync")
     with pytest.raises(ValueError, match="VectorEnv cannot be shared out"):
         train(env=vector, seeds=2, workers=2)

@@ -5,14 +5,15 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import re
-import subprocess
 import sys
 from pathlib import Path
 
+import jobs
 import numpy as np
 import pytest
 import torch
 from daily import daily
+from forked import Child
 
 import rl
 from rl.core import registry
@@ -121,20 +122,12 @@ def test_it_trains_goes_on_and_its_policy_is_read(module):
     policy.save(folder / "policy.safetensors")
     obs = policy.observation_space.sample()
     assert rl.load_policy(folder / "policy.safetensors").predict(obs)[0] == policy.predict(obs)[0]
-    code = f"import rl, mine_{kind}; print(type(rl.load({str(path)!r}).description).__name__)"
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False, env=_env(folder)
-    )
-    assert done.stdout.strip() == type(agent).__name__, done.stderr
+    output = folder / "output"
+    Child(jobs.load_described, folder, f"mine_{kind}", path, output=output).wait()
+    assert output.read_text().strip() == type(agent).__name__
     del registry.AGENTS[type(agent).__name__], registry.TYPES[type(agent).__name__]
     with pytest.raises(CheckpointError, match="known once its module is imported"):
         rl.load(path)
-
-
-def _env(folder):
-    import os
-
-    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)])}
 
 
 @pytest.mark.parametrize("module", ["deep"], indirect=True)

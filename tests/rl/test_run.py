@@ -1,10 +1,12 @@
 """Saving, loading, going on; and what a hostile or damaged file cannot do."""
 
+import itertools
 import json
 
 import gymnasium as gym
 import numpy as np
 import pytest
+from daily import daily
 from told import NoisyWalk
 
 import envs
@@ -18,9 +20,11 @@ def started(env="FrozenLake-v1", steps=1500, **settings):
     return run
 
 
-@pytest.mark.parametrize("env", ["FrozenLake-v1", "Taxi-v4", "Blackjack-v1", NoisyWalk])
-@pytest.mark.parametrize("stop", [0, 1, 777])
-@pytest.mark.parametrize("envs_per_seed", [1, 2])
+WAYS = list(itertools.product((1, 3), (0, 1, 777), ("FrozenLake-v1", "Taxi-v4", "Blackjack-v1", NoisyWalk)))
+
+
+# Every environment stops at every step and has either number of rows in every run of the tests.
+@pytest.mark.parametrize(("envs_per_seed", "stop", "env"), daily(WAYS, [*WAYS[:12:2], *WAYS[13::2]]))
 def test_a_loaded_run_goes_on_bit_for_bit(env, stop, envs_per_seed, tmp_path):
     run = rl.start(env, rl.QLearning(), [2, 5], steps=5000, envs_per_seed=envs_per_seed)
     if stop:

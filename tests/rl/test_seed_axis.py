@@ -13,7 +13,7 @@ ENVIRONMENTS = ["FrozenLake-v1", "Taxi-v4", "Blackjack-v1", NoisyWalk]
 @pytest.mark.parametrize("envs_per_seed", [1, 3])
 def test_alone_is_stacked(env, envs_per_seed):
     def run(seeds):
-        return rl.train(env, rl.QLearning(), steps=3000, seeds=seeds, envs_per_seed=envs_per_seed, progress=False)
+        return rl.train(env, rl.QLearning(), steps=1500, seeds=seeds, envs_per_seed=envs_per_seed, progress=False)
 
     many = run([3, 0, 8])
     for k, seed in enumerate(many.seeds):

@@ -10,12 +10,12 @@ from supervised.statistics import band
 
 
 def train(env="FrozenLake-v1", agent=None, steps=2000, seeds=2, **settings):
-    if isinstance(steps, int):  # two checkpoints, since each draws pictures, which takes long
+    if isinstance(steps, int):
         settings = {"save_every_steps": max(steps // 2, 1), **settings}
     return rl.train(env, agent or rl.QLearning(), steps=steps, seeds=seeds, progress=False, **settings)
 
 
-def test_the_curves_are_those_named_and_lie_on_the_grid(tmp_path):
+def test_the_curves_are_those_named_and_lie_on_the_grid(tmp_path, drawn):
     run = rl.train("FrozenLake-v1", rl.QLearning(), steps=4000, seeds=2, logdir=tmp_path, progress=False)
     found = curves(tmp_path)
     grid = list(range(40, 4001, 40))
@@ -146,7 +146,7 @@ def test_two_processes_cannot_train_in_one_folder(tmp_path):
     assert train(steps=200, logdir=tmp_path, resume=True).step == 200
 
 
-def test_steps_and_cadences_may_change(tmp_path):
+def test_steps_and_cadences_may_change(tmp_path, forked_workers):
     train(steps=100, logdir=tmp_path)
     assert train(steps=300, logdir=tmp_path, resume=True, log_every_steps=50, workers=2).step == 300
 

@@ -178,7 +178,7 @@ def test_a_failing_start_leaves_no_process(monkeypatch):
     assert children() == before
 
 
-def test_a_stopped_worker_is_killed_when_training_ends(monkeypatch):
+def test_a_stopped_worker_is_killed_when_training_ends(monkeypatch, forked_workers):
     monkeypatch.setattr(workers, "CLOSE_SECONDS", 0.5)
     pool = workers.Workers(rl.start("CartPole-v1", AGENT, 2, steps=100), 2)
     pids = [process.pid for process in pool.processes.values()]

@@ -57,6 +57,7 @@ TINY = {
 }
 LONG = {  # left to `-m full`
     *("activations", "xor", "augmentation", "initialisation", "mnist-deep", "mnist-initialisers", "fractional-pooling"),
+    *("unsupervised", "caption", "char-rnn", "self-normalizing", "mnist-mlp"),
     *("overfitting", "optimisers", "learning-rates", "mnist-cnn", "transfer", "mnist-softmax", "momentum", "residual"),
     *(
         "atari",
@@ -333,7 +334,7 @@ def test_every_experiment_is_tried(scripts):
 
 
 def test_resume_comes_to_the_same(tmp_path):
-    words = ["if-you-want-you", "--seeds", 2, "--epochs", 4]
+    words = ["if-you-want-you", "--seeds", 2, "--epochs", 2]
     inside("train_supervised.py", *words, cwd=tmp_path)
     (run,) = (tmp_path / "runs" / "if-you-want-you").iterdir()
     before = result(run)

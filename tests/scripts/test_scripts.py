@@ -1,14 +1,13 @@
 """The scripts, as a user runs them."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 
+import jobs
 import pytest
 from daily import daily
+from forked import Child
 from PIL import Image
 from told import ROOT, curves, inside, script
 
@@ -155,29 +154,20 @@ def test_help_explains_each_flag(tmp_path):
 
 
 def test_ctrl_c_then_resume(tmp_path):
-    words = [
-        sys.executable,
-        str(ROOT / "scripts/train_frozenlake.py"),
-        "--steps",
-        "300000000",
-        "--seeds",
-        "2",
-        "--logdir",
-        "run",
-    ]
-    process = subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    while not (tmp_path / "run/run.safetensors").exists() and process.poll() is None:
-        time.sleep(0.05)
-    time.sleep(0.5)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=120)
-    assert process.returncode == 130, err
+    run, output = tmp_path / "run", tmp_path / "output"
+    words = ["--steps", "300000000", "--seeds", "2", "--logdir", str(run)]
+    child = Child(jobs.script, "train_frozenlake.py", *words, output=output)
+    for _ in range(3):  # the first two are from the start, before and after the settings are written
+        assert child.checkpoint(), output.read_text()
+    child.send(signal.SIGINT)
+    assert child.wait() == 130, output.read_text()
+    err = output.read_text()
     assert "go on with resume=True (--resume)" in err
     assert "Traceback" not in err
-    assert os.path.exists(tmp_path / "run/run.safetensors")
+    assert (run / "run.safetensors").exists()
 
 
-def test_train_py_from_start_to_finish(tmp_path):
+def test_train_py_from_start_to_finish(tmp_path, forked_workers):
     shown = inside(
         "train.py", "CartPole-v1", "--show-settings", "--set", "gamma=.98", "network=mlp(8)", cwd=tmp_path
     ).stdout
@@ -273,7 +263,10 @@ def test_benchmark_deep_in_parts(monkeypatch):
 
 
 def cuda_figures(folder, *parts):
-    out = script("benchmark.py", "cuda", "--output", folder / "cuda.json", "--parts", *parts, cwd=folder).stdout
+    words = ("cuda", "--output", folder / "cuda.json", "--parts", *parts)
+    child = Child(jobs.script, "benchmark.py", *map(str, words), output=folder / "output")
+    status, out = child.wait(270), (folder / "output").read_text()
+    assert status == 0, out
     figures = json.loads((folder / "cuda.json").read_text())
     if figures["pretended"]:
         assert "No GPU was found" in out
@@ -294,7 +287,7 @@ def test_benchmark_cuda_in_its_quickest_parts(tmp_path):
     assert row["largest difference"]["one by one"] == 0
     assert row["largest difference"]["grouped"] < 1e-4
     assert row["largest difference"]["vmap"] < 1e-4
-    wrong = script("benchmark.py", "cuda", "--parts", 11, cwd=tmp_path, check=False)
+    wrong = inside("benchmark.py", "cuda", "--parts", 11, cwd=tmp_path, check=False)
     assert wrong.returncode == 1
     assert wrong.stderr == "Error: --parts are numbers from 0 to 8, not 11.\n"
 
