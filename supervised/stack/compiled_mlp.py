@@ -8,6 +8,7 @@ optimizer state stay where they are. Needs numba; without it, and on other devic
 from __future__ import annotations
 
 import functools
+import types
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -138,13 +139,18 @@ def clip_and_adam(
 
 
 @functools.cache
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function compiled by numba, cached on disk. Raises ImportError without numba."""
+def compiled(function: Callable[..., Any], **called: Callable[..., Any]) -> Callable[..., Any]:
+    """The function compiled by numba, cached on disk. Raises ImportError without numba.
+
+    called: the functions of the same file that it calls, by the names it calls them by.
+    """
     import numba
 
     # "reassoc" lets a sum be taken by vectors; its order depends on the length alone.
     fast = {"reassoc", "nsz"} if function is clip_and_adam else False
-    found: Callable[..., Any] = numba.njit(function, cache=True, nogil=True, error_model="numpy", fastmath=fast)
+    names = {**function.__globals__, **{name: compiled(part) for name, part in called.items()}}
+    copy = types.FunctionType(function.__code__, names, function.__name__)
+    found: Callable[..., Any] = numba.njit(copy, cache=True, nogil=True, error_model="numpy", fastmath=fast)
     return found
 
 
