@@ -49,9 +49,12 @@ def forward(
 
 
 def backward(
-    flat: Any, grad: Any, weights: Any, biases: Any, sizes: Any, relus: Any, x: Any, kept: Any, dy: Any, spare: Any
+    flat: Any, grad: Any, weights: Any, biases: Any, sizes: Any, relus: Any, x: Any, kept: Any, dy: Any, spare: Any, dx: Any
 ) -> None:
-    """dy [N, B, O], by what the last linear layer makes, -> the gradients of all weights, which overwrite grad."""
+    """dy [N, B, O], by what the last linear layer makes, -> the gradients of all weights, which overwrite grad.
+
+    dx [N, B, I]: takes that by x, if it is not empty.
+    """
     layers = weights.shape[0]
     rows = x.shape[1]
     for k in range(x.shape[0]):
@@ -76,6 +79,8 @@ def backward(
                             # Without a branch, which a processor would often guess wrong.
                             down[r, c] = down[r, c] if before[r, c] > 0 else np.float32(0)
                 after = down
+            elif dx.shape[0] > 0:
+                np.dot(after, flat[begin : begin + i * o].reshape((o, i)), dx[k])
 
 
 def clip_and_adam(
@@ -208,8 +213,8 @@ class CompiledMLP:
             self._kept_for = x
         return y
 
-    def backward(self, gradient: np.ndarray, x: np.ndarray, y: np.ndarray) -> None:
-        """Write the gradients of all weights, from that by y = forward(x, True)."""
+    def backward(self, gradient: np.ndarray, x: np.ndarray, y: np.ndarray, needed: bool = False) -> np.ndarray:
+        """Write the gradients of all weights, from that by y = forward(x, True) -> that by x; empty unless it is needed."""
         if self._kept_for is not x:  # another was computed meanwhile
             self.forward(x, True)
         if self._spare.shape[1] != self._scratch[True].shape[2]:
@@ -217,7 +222,9 @@ class CompiledMLP:
         if self.ends_in_relu:  # the compiled function begins before it
             gradient = np.where(y <= 0, np.float32(0), gradient)
         slope = np.ascontiguousarray(gradient)
-        self._backward(self.flat, self.gradient, *self.layout, x, self._scratch[True], slope, self._spare)
+        dx = np.empty(x.shape if needed else (0, 0, 0), np.float32)
+        self._backward(self.flat, self.gradient, *self.layout, x, self._scratch[True], slope, self._spare, dx)
+        return dx
 
 
 class CompiledAdam:
