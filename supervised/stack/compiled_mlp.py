@@ -49,7 +49,17 @@ def forward(
 
 
 def backward(
-    flat: Any, grad: Any, weights: Any, biases: Any, sizes: Any, relus: Any, x: Any, kept: Any, dy: Any, spare: Any, dx: Any
+    flat: Any,
+    grad: Any,
+    weights: Any,
+    biases: Any,
+    sizes: Any,
+    relus: Any,
+    x: Any,
+    kept: Any,
+    dy: Any,
+    spare: Any,
+    dx: Any,
 ) -> None:
     """dy [N, B, O], by what the last linear layer makes, -> the gradients of all weights, which overwrite grad.
 
@@ -147,14 +157,13 @@ def clip_and_adam(
 def compiled(function: Callable[..., Any], **called: Callable[..., Any]) -> Callable[..., Any]:
     """The function compiled by numba, cached on disk. Raises ImportError without numba.
 
-    called: the functions of the same file that it calls, by the names it calls them by.
+    called: the compiled functions that it calls, by the names it calls them by; they lie in the same file.
     """
     import numba
 
     # "reassoc" lets a sum be taken by vectors; its order depends on the length alone.
     fast = {"reassoc", "nsz"} if function is clip_and_adam else False
-    names = {**function.__globals__, **{name: compiled(part) for name, part in called.items()}}
-    copy = types.FunctionType(function.__code__, names, function.__name__)
+    copy = types.FunctionType(function.__code__, {**function.__globals__, **called}, function.__name__)
     found: Callable[..., Any] = numba.njit(copy, cache=True, nogil=True, error_model="numpy", fastmath=fast)
     return found
 

@@ -7,6 +7,7 @@ time, [N, T, B, ...], so that what a step reads and writes is contiguous.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -35,6 +36,12 @@ def tanh(x: Any) -> Any:
     return x * p / q
 
 
+def block(flat: Any, begin: int, k: int, rows: int, columns: int) -> Any:
+    """The k-th member's part of a block of matrices [N, rows, columns] that begins there."""
+    size = rows * columns
+    return flat[begin + k * size : begin + (k + 1) * size].reshape((rows, columns))
+
+
 def enter(state: Any, resets: Any, now: Any) -> None:
     """The states [B, H] after one step -> those that the next one begins with, zeros in the rows of `resets` [B]."""
     for b in range(now.shape[0]):
@@ -42,6 +49,22 @@ def enter(state: Any, resets: Any, now: Any) -> None:
             now[b] = np.float32(0)
         else:
             now[b] = state[b]
+
+
+def gru_row(by_x: Any, by_state: Any, b_x: Any, b_h: Any, old: Any, hidden: Any, new_state: Any) -> None:
+    """One row of a step: by_x [3H] becomes the gates, hidden [H] what the new gate's part of the state is."""
+    width = old.shape[0]
+    half = np.float32(0.5)
+    for c in range(2 * width):
+        by_x[c] = half * tanh(half * (by_x[c] + by_state[c] + (b_x[c] + b_h[c]))) + half  # the sigmoid
+    reset, update, new = by_x[:width], by_x[width : 2 * width], by_x[2 * width :]
+    part, b_part, b_new = by_state[2 * width :], b_h[2 * width :], b_x[2 * width :]
+    for c in range(width):
+        hidden[c] = part[c] + b_part[c]
+    for c in range(width):
+        new[c] = tanh(new[c] + b_new[c] + reset[c] * hidden[c])
+    for c in range(width):
+        new_state[c] = new[c] + update[c] * (old[c] - new[c])
 
 
 def gru_forward(
@@ -55,18 +78,12 @@ def gru_forward(
     """
     n, steps, rows, inputs = x.shape
     width = state.shape[2]
-    g = 3 * width
-    by_state = np.empty((rows, g), np.float32)
-    bias = np.empty(2 * width, np.float32)
-    half = np.float32(0.5)
+    by_state = np.empty((rows, 3 * width), np.float32)
     for k in range(n):
         i = k if keep else 0
-        w_x = flat[at[0] + k * g * inputs : at[0] + (k + 1) * g * inputs].reshape((g, inputs))
-        w_h = flat[at[1] + k * g * width : at[1] + (k + 1) * g * width].reshape((g, width))
-        b_x, b_h = flat[at[2] + k * g : at[2] + (k + 1) * g], flat[at[3] + k * g : at[3] + (k + 1) * g]
-        for c in range(2 * width):
-            bias[c] = b_x[c] + b_h[c]
-        np.dot(x[k].reshape((steps * rows, inputs)), w_x.T, gates[i].reshape((steps * rows, g)))
+        w_x, w_h = block(flat, at[0], k, 3 * width, inputs), block(flat, at[1], k, 3 * width, width)
+        b_x, b_h = block(flat, at[2], k, 1, 3 * width)[0], block(flat, at[3], k, 1, 3 * width)[0]
+        np.dot(x[k].reshape((steps * rows, inputs)), w_x.T, gates[i].reshape((steps * rows, 3 * width)))
         last = state[k]
         for t in range(steps):
             now = before[i, t]
@@ -74,18 +91,33 @@ def gru_forward(
             np.dot(now, w_h.T, by_state)
             last = y[k, t]
             for b in range(rows):
-                both, by = gates[i, t, b, : 2 * width], by_state[b, : 2 * width]
-                for c in range(2 * width):
-                    both[c] = half * tanh(half * (both[c] + by[c] + bias[c])) + half  # the sigmoid
-                part, by_n, b_n = hidden[i, t, b], by_state[b, 2 * width :], b_h[2 * width :]
-                for c in range(width):
-                    part[c] = by_n[c] + b_n[c]
-                new, reset, b_i = gates[i, t, b, 2 * width :], gates[i, t, b, :width], b_x[2 * width :]
-                for c in range(width):
-                    new[c] = tanh(new[c] + b_i[c] + reset[c] * part[c])
-                update, out, old = gates[i, t, b, width : 2 * width], last[b], now[b]
-                for c in range(width):
-                    out[c] = new[c] + update[c] * (old[c] - new[c])
+                gru_row(gates[i, t, b], by_state[b], b_x, b_h, now[b], hidden[i, t, b], last[b])
+
+
+def gru_row_back(
+    given: Any, gates: Any, old: Any, hidden: Any, slope: Any, by_new: Any, back: Any, arrived: Any
+) -> None:
+    """One row of a step backward. back [H]: the gradient by the state from later steps.
+
+    slope [3H] and by_new [H] take the gradients by what state and x add to the gates, arrived [H] what goes to the state before
+    past the product.
+    """
+    width = old.shape[0]
+    one = np.float32(1)
+    reset, update, new = gates[:width], gates[width : 2 * width], gates[2 * width :]
+    d_reset, d_update, d_part = slope[:width], slope[width : 2 * width], slope[2 * width :]
+    for c in range(width):
+        arrived[c] = given[c] + back[c]
+    for c in range(width):
+        by_new[c] = arrived[c] * (one - update[c]) * (one - new[c] * new[c])
+    for c in range(width):
+        d_update[c] = arrived[c] * (old[c] - new[c]) * update[c] * (one - update[c])
+    for c in range(width):
+        d_reset[c] = by_new[c] * hidden[c] * reset[c] * (one - reset[c])
+    for c in range(width):
+        d_part[c] = by_new[c] * reset[c]
+    for c in range(width):
+        arrived[c] = arrived[c] * update[c]
 
 
 def gru_backward(
@@ -98,53 +130,32 @@ def gru_backward(
     """
     n, steps, rows, inputs = x.shape
     width = dy.shape[3]
-    g, some = 3 * width, (steps - begin) * rows
-    slope = np.empty((steps - begin, rows, g), np.float32)  # by what the state adds to the gates
-    by_new = np.empty((steps - begin, rows, width), np.float32)  # by what x adds to the new gate
+    some = steps - begin
+    slope = np.empty((some, rows, 3 * width), np.float32)
+    by_new = np.empty((some, rows, width), np.float32)
     back, arrived = np.empty((rows, width), np.float32), np.empty((rows, width), np.float32)
-    one = np.float32(1)
     for k in range(n):
-        w_x = flat[at[0] + k * g * inputs : at[0] + (k + 1) * g * inputs].reshape((g, inputs))
-        w_h = flat[at[1] + k * g * width : at[1] + (k + 1) * g * width].reshape((g, width))
+        w_h = block(flat, at[1], k, 3 * width, width)
         back[:] = np.float32(0)
-        for t in range(steps - 1, begin - 1, -1):
-            s = t - begin
+        for s in range(some - 1, -1, -1):
+            t = begin + s
             for b in range(rows):
-                d, given, later = arrived[b], dy[k, s, b], back[b]
-                for c in range(width):
-                    d[c] = given[c] + later[c]
-                new, update, reset = gates[k, t, b, 2 * width :], gates[k, t, b, width : 2 * width], gates[k, t, b, :width]
-                d_new, d_update, d_reset = by_new[s, b], slope[s, b, width : 2 * width], slope[s, b, :width]
-                old, part, d_part = before[k, t, b], hidden[k, t, b], slope[s, b, 2 * width :]
-                for c in range(width):
-                    d_new[c] = d[c] * (one - update[c]) * (one - new[c] * new[c])
-                for c in range(width):
-                    d_update[c] = d[c] * (old[c] - new[c]) * update[c] * (one - update[c])
-                for c in range(width):
-                    d_reset[c] = d_new[c] * part[c] * reset[c] * (one - reset[c])
-                for c in range(width):
-                    d_part[c] = d_new[c] * reset[c]
-                for c in range(width):
-                    d[c] = d[c] * update[c]
+                gru_row_back(
+                    *(dy[k, s, b], gates[k, t, b], before[k, t, b], hidden[k, t, b]),
+                    *(slope[s, b], by_new[s, b], back[b], arrived[b]),
+                )
             np.dot(slope[s], w_h, back)
             for b in range(rows):
-                later, d = back[b], arrived[b]
-                if resets[k, t, b]:
-                    later[:] = np.float32(0)
-                else:
-                    for c in range(width):
-                        later[c] += d[c]
-        d_state, d_input = slope.reshape((some, g)), by_new.reshape((some, width))
-        earlier = before[k].reshape((steps * rows, width))[begin * rows :]
-        np.dot(d_state.T, earlier, grad[at[1] + k * g * width : at[1] + (k + 1) * g * width].reshape((g, width)))
-        add_up(d_state, grad[at[3] + k * g : at[3] + (k + 1) * g])
-        for r in range(some):
-            d_state[r, 2 * width :] = d_input[r]
-        read = x[k].reshape((steps * rows, inputs))[begin * rows :]
-        np.dot(d_state.T, read, grad[at[0] + k * g * inputs : at[0] + (k + 1) * g * inputs].reshape((g, inputs)))
-        add_up(d_state, grad[at[2] + k * g : at[2] + (k + 1) * g])
+                for c in range(width):
+                    back[b, c] = np.float32(0) if resets[k, t, b] else back[b, c] + arrived[b, c]
+        d = slope.reshape((some * rows, 3 * width))
+        by_rows(d, before[k, begin:], block(grad, at[1], k, 3 * width, width), block(grad, at[3], k, 1, 3 * width)[0])
+        for s in range(some):
+            for b in range(rows):
+                slope[s, b, 2 * width :] = by_new[s, b]
+        by_rows(d, x[k, begin:], block(grad, at[0], k, 3 * width, inputs), block(grad, at[2], k, 1, 3 * width)[0])
         if dx.shape[0] > 0:
-            np.dot(d_state, w_x, dx[k].reshape((some, inputs)))
+            np.dot(d, block(flat, at[0], k, 3 * width, inputs), dx[k].reshape((some * rows, inputs)))
 
 
 def tanh_forward(flat: Any, at: Any, x: Any, state: Any, resets: Any, keep: bool, y: Any, before: Any) -> None:
@@ -154,9 +165,8 @@ def tanh_forward(flat: Any, at: Any, x: Any, state: Any, resets: Any, keep: bool
     by_state, bias = np.empty((rows, width), np.float32), np.empty(width, np.float32)
     for k in range(n):
         i = k if keep else 0
-        w_x = flat[at[0] + k * width * inputs : at[0] + (k + 1) * width * inputs].reshape((width, inputs))
-        w_h = flat[at[1] + k * width * width : at[1] + (k + 1) * width * width].reshape((width, width))
-        b_x, b_h = flat[at[2] + k * width : at[2] + (k + 1) * width], flat[at[3] + k * width : at[3] + (k + 1) * width]
+        w_x, w_h = block(flat, at[0], k, width, inputs), block(flat, at[1], k, width, width)
+        b_x, b_h = block(flat, at[2], k, 1, width)[0], block(flat, at[3], k, 1, width)[0]
         for c in range(width):
             bias[c] = b_x[c] + b_h[c]
         np.dot(x[k].reshape((steps * rows, inputs)), w_x.T, y[k].reshape((steps * rows, width)))
@@ -178,16 +188,15 @@ def tanh_backward(
     """As `gru_backward`, of the cells of `tanh_forward`."""
     n, steps, rows, inputs = x.shape
     width = dy.shape[3]
-    some = (steps - begin) * rows
-    slope = np.empty((steps - begin, rows, width), np.float32)
+    some = steps - begin
+    slope = np.empty((some, rows, width), np.float32)
     back = np.empty((rows, width), np.float32)
     one = np.float32(1)
     for k in range(n):
-        w_x = flat[at[0] + k * width * inputs : at[0] + (k + 1) * width * inputs].reshape((width, inputs))
-        w_h = flat[at[1] + k * width * width : at[1] + (k + 1) * width * width].reshape((width, width))
+        w_h = block(flat, at[1], k, width, width)
         back[:] = np.float32(0)
-        for t in range(steps - 1, begin - 1, -1):
-            s = t - begin
+        for s in range(some - 1, -1, -1):
+            t = begin + s
             for b in range(rows):
                 d, given, later, out = slope[s, b], dy[k, s, b], back[b], y[k, t, b]
                 for c in range(width):
@@ -196,25 +205,27 @@ def tanh_backward(
             for b in range(rows):
                 if resets[k, t, b]:
                     back[b] = np.float32(0)
-        d_state = slope.reshape((some, width))
-        earlier, read = before[k].reshape((steps * rows, width)), x[k].reshape((steps * rows, inputs))
-        by_w_h = grad[at[1] + k * width * width : at[1] + (k + 1) * width * width].reshape((width, width))
-        np.dot(d_state.T, earlier[begin * rows :], by_w_h)
-        by_w_x = grad[at[0] + k * width * inputs : at[0] + (k + 1) * width * inputs].reshape((width, inputs))
-        np.dot(d_state.T, read[begin * rows :], by_w_x)
-        for part in range(2, 4):
-            add_up(d_state, grad[at[part] + k * width : at[part] + (k + 1) * width])
+        d = slope.reshape((some * rows, width))
+        by_rows(d, before[k, begin:], block(grad, at[1], k, width, width), block(grad, at[3], k, 1, width)[0])
+        by_rows(d, x[k, begin:], block(grad, at[0], k, width, inputs), block(grad, at[2], k, 1, width)[0])
         if dx.shape[0] > 0:
-            np.dot(d_state, w_x, dx[k].reshape((some, inputs)))
+            np.dot(d, block(flat, at[0], k, width, inputs), dx[k].reshape((some * rows, inputs)))
 
 
-def add_up(rows: Any, total: Any) -> None:
-    """The sum of rows [R, C] into `total` [C]."""
-    total[:] = np.float32(0)
-    for r in range(rows.shape[0]):
-        row = rows[r]
-        for c in range(total.shape[0]):
-            total[c] += row[c]
+def by_rows(slope: Any, read: Any, weight: Any, bias: Any) -> None:
+    """Gradients [R, G] by what a layer makes of `read` [T, B, I] -> those of its weight [G, I] and bias [G]."""
+    np.dot(slope.T, read.reshape((slope.shape[0], weight.shape[1])), weight)
+    bias[:] = np.float32(0)
+    for r in range(slope.shape[0]):
+        for c in range(bias.shape[0]):
+            bias[c] += slope[r, c]
+
+
+@functools.cache
+def parts() -> dict[str, Any]:
+    """The compiled functions that those of the cells call."""
+    plain = {function.__name__: compiled(function) for function in (tanh, block, enter, by_rows, gru_row_back)}
+    return {**plain, "gru_row": compiled(gru_row, tanh=plain["tanh"])}
 
 
 class Kind(NamedTuple):
@@ -246,8 +257,7 @@ class CompiledCell:
         """begins: where weight_ih, weight_hh, bias_ih and bias_hh begin in the memory of the stack."""
         self.flat, self.gradient = memory.flat.detach().numpy(), memory.gradient.numpy()
         self.begins, self.inputs, self.width, self.kept = np.array(begins), inputs, width, kind.kept
-        self._forward = compiled(kind.forward, tanh=tanh, enter=enter)
-        self._backward = compiled(kind.backward, add_up=add_up)
+        self._forward, self._backward = compiled(kind.forward, **parts()), compiled(kind.backward, **parts())
 
     def forward(self, x: np.ndarray, state: np.ndarray, resets: np.ndarray, keep: bool) -> tuple[np.ndarray, Passed]:
         """x [N, T, B, I], state [N, B, H] and resets bool [N, T, B] -> the states after each step, [N, T, B, H]."""
@@ -263,5 +273,7 @@ class CompiledCell:
         -> that by x from there on; an empty array unless it is needed.
         """
         dx = np.empty((*gradient.shape[:3], self.inputs) if needed else (0, 0, 0, 0), np.float32)
-        self._backward(self.flat, self.gradient, self.begins, passed.x, passed.resets, begin, gradient, dx, *passed.arrays)
+        self._backward(
+            self.flat, self.gradient, self.begins, passed.x, passed.resets, begin, gradient, dx, *passed.arrays
+        )
         return dx

@@ -84,7 +84,7 @@ def _draws_nothing(module: nn.Module) -> bool:
     return known and kind.__call__ is nn.Module.__call__ and "forward" not in vars(module)
 
 
-def known_as(kind: type[nn.Module], known: Collection[type[nn.Module]]) -> type[nn.Module] | None:
+def known_as(kind: Any, known: Collection[type[nn.Module]]) -> type[nn.Module] | None:
     """The type among `known` whose forward modules of this kind have; None if there is none.
 
     A subclass that computes as its base does is known as the base; torch's own types are not, as their forward calls methods

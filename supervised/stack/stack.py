@@ -90,6 +90,7 @@ class Stack:
         self._hooks = Hooks(self.modules, self.memory.parameters())
         self.zero_grad()
         self._op = self.batched_op(self.modules)
+        self.wants_compiled = compiled
         # Also where this machine cannot compile it: an optimizer's state then goes on here as it was saved elsewhere.
         plan = sequences.plan(self.memory, self.modules) if compiled else None
         self.batched = self.memory.batched = self._op is not None or plan is not None

@@ -45,8 +45,8 @@ def in_pieces(call: Callable[..., Any], x: Tensor, state: Any, resets: Tensor, b
             answer, state = call(x[:, begin:end], _cleared(state, resets[:, begin]))
         if answer.ndim < 3 or answer.shape[:2] != (len(x), end - begin):
             raise ArgumentError(
-                f"resets and burn_in are for models that answer at each step, [B, T, ...]; to {end - begin} steps of {len(x)} rows"
-                f" this one answers {kind_of(answer)}."
+                f"resets and burn_in are for models that answer at each step, [B, T, ...]; to {len(x)} rows of {end - begin}"
+                f" steps this one answers {kind_of(answer)}."
             )
         answers.append(answer)
     return torch.cat(answers, 1), state
