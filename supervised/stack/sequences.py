@@ -169,12 +169,12 @@ class CompiledSequence:
     def _backward(self, run: _Run, gradient: np.ndarray, begin: int) -> None:
         """Write the gradients of all weights, from that by the answers."""
         n, t, b, width = run.passed[-1].arrays[0].shape
-        by = np.zeros((n, t, b, width), np.float32)
         if self.plan.answers == "all":
             slope = np.array(gradient.swapaxes(1, 2), order="C")  # a copy, in any case
             slope[:, :begin] = 0
             by = run.last.backward(slope, True)
         else:
+            by = np.zeros((n, t, b, width), np.float32)
             by[:, -1:] = run.last.backward(np.ascontiguousarray(gradient[:, None]), True)
         by = np.ascontiguousarray(by[:, begin:])
         for i in reversed(range(len(self.cells))):
