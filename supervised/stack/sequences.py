@@ -1,7 +1,7 @@
 """Models that read sequences, compiled for all members: linear layers, recurrent cells, linear layers.
 
 A model's file says by `register_sequence` what it is made of. What cannot be compiled goes member by member by torch: other
-cells and layers, dropout between layers, weights that are not trained, whole numbers as inputs.
+cells and layers, embeddings, dropout between layers, weights that are not trained.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from supervised.stack.compiled_mlp import CompiledMLP
@@ -32,7 +33,8 @@ NAMES = ("weight_ih_l", "weight_hh_l", "bias_ih_l", "bias_hh_l")
 class Layout(NamedTuple):
     """What N models are made of, each part N times: layers before the cells, the cells, layers behind them.
 
-    answers: at which steps a model answers: "all", at the "last", or "one" where it reads a single one, [B, I].
+    answers: at which steps a model answers: "all", at the "last", or "one" where it reads a single one, [B, I]. Whole numbers
+    [B, T], or [B] where it reads one, are one-hot vectors to it.
     """
 
     before: Sequence[Sequence[nn.Module]]
@@ -116,14 +118,15 @@ class CompiledSequence:
         """Whether x and the state are what the models are compiled for; resets are where they answer at each step."""
         return (
             isinstance(x, Tensor)
-            and x.dtype == torch.float32
-            and x.ndim == self.axes
-            and x.shape[-1] == self.inputs
+            and (self._are_vectors(x) or (x.dtype == torch.int64 and x.ndim == self.axes - 1))
             and x.numel() > 0
             and not torch.is_autocast_enabled("cpu")
             and (state is None or self._is_state(state, x))
             and (resets is None or self.plan.answers == "all")
         )
+
+    def _are_vectors(self, x: Tensor) -> bool:
+        return x.dtype == torch.float32 and x.ndim == self.axes and x.shape[-1] == self.inputs
 
     def _is_state(self, state: Any, x: Tensor) -> bool:
         shape = len(x), len(self.cells), x.shape[1], self.cells[0].width
@@ -148,7 +151,7 @@ class CompiledSequence:
         return found.answer, found.state, backward
 
     def _run(self, x: Tensor, state: Tensor | None, resets: Tensor | None, keep: bool) -> _Run:
-        given = x.detach().numpy()
+        given = (x if x.is_floating_point() else F.one_hot(x, self.inputs).float()).detach().numpy()
         rows = np.ascontiguousarray((given if self.axes == 4 else given[:, :, None]).swapaxes(1, 2))  # [N, T, B, I]
         n, t, b, _ = rows.shape
         states = np.zeros((len(self.cells), n, b, self.cells[0].width), np.float32)

@@ -193,6 +193,7 @@ FALLS_BACK = {
     "lstm": lambda: RNN(3, 2, 5),
     "dropout": lambda: RNN(3, 2, 5, cell="gru", layers=2, dropout=0.4),
     "sequence-to-sequence": lambda: RNN(3, 2, 5, cell="gru", shape="sequence-to-sequence", steps=4),
+    "embedding": lambda: RNN(3, 2, 5, cell="gru", embedding=4),
     "frozen": frozen,
     "another forward": lambda: Doubled(3, 2, 5, cell="gru"),
     "no bias": altered,
@@ -216,7 +217,7 @@ def test_what_cannot_be_compiled_is_computed_as_before(name):
     for compiled in (True, False):
         stack = Stack(FALLS_BACK[name], 2, compiled=compiled)
         assert not stack.compiled
-        x = drawn(2, 4, 6, 3).to(stack.flat.dtype)
+        x = drawn(2, 4, 6, 3).to(stack.flat.dtype) if name != "embedding" else torch.ones(2, 4, 6, dtype=torch.int64)
         y, _, backward = stack.unroll_vjp(x)
         backward(torch.ones_like(y))
         with torch.no_grad():
@@ -226,8 +227,6 @@ def test_what_cannot_be_compiled_is_computed_as_before(name):
 
 def test_inputs_that_are_not_compiled_for_go_through_torch():
     stack, plain = (Stack(lambda: RNN(3, 2, 5, cell="gru"), 2, compiled=compiled) for compiled in (True, False))
-    whole = torch.tensor([[[0, 2, 1]], [[1, 1, 2]]])
-    assert torch.equal(stack.unroll(whole)[0], plain.unroll(whole)[0])
     x = drawn(2, 4, 6, 3)
     usual = stack(x)[0]  # with a gradient, by autograd
     usual.sum().backward()
@@ -236,6 +235,23 @@ def test_inputs_that_are_not_compiled_for_go_through_torch():
         assert torch.equal(stack.unroll(x)[0], plain.unroll(x)[0])
     with pytest.raises(ValueError, match="takes x"):
         stack.unroll(drawn(2, 4, 6, 4))
+
+
+@pytest.mark.parametrize("shape", ["many-to-many", "one-to-one"])
+def test_whole_numbers_are_one_hot_vectors(shape):
+    stack, plain = (
+        Stack(lambda: RNN(3, 2, 5, cell="gru", shape=shape), 2, compiled=compiled) for compiled in (True, False)
+    )
+    x = torch.tensor([[[0, 2, 1]], [[1, 1, 2]]]) if shape == "many-to-many" else torch.tensor([[0, 2], [1, 1]])
+    y, _, backward = stack.unroll_vjp(x)
+    wanted, _, back = plain.unroll_vjp(x)
+    backward(torch.ones_like(y))
+    back(torch.ones_like(y))
+    torch.testing.assert_close(y, wanted, rtol=1e-5, atol=1e-6)
+    assert not torch.equal(stack.flat.grad, plain.flat.grad)  # it was compiled
+    assert off(stack.flat.grad, plain.flat.grad.double()) < 1e-5
+    with pytest.raises(ValueError, match="takes x"):
+        stack.unroll(x + 1)
 
 
 def test_heads_of_several_layers_and_wide_ones():
