@@ -147,7 +147,7 @@ def _layout(models: Sequence[RNN]) -> Layout | None:
     if not alike(trunks, (RecurrentTrunk,)) or trunks[0].embedding is not None:
         return None
     cells, heads = [trunk.cell for trunk in trunks], [model.head for model in models]
-    return Layout([], cells, [heads], ANSWERS[models[0].shape])
+    return Layout([], cells, [heads], ANSWERS[models[0].shape], one_hot=True)
 
 
 @torch.no_grad()

@@ -33,14 +33,15 @@ NAMES = ("weight_ih_l", "weight_hh_l", "bias_ih_l", "bias_hh_l")
 class Layout(NamedTuple):
     """What N models are made of, each part N times: layers before the cells, the cells, layers behind them.
 
-    answers: at which steps a model answers: "all", at the "last", or "one" where it reads a single one, [B, I]. Whole numbers
-    [B, T], or [B] where it reads one, are one-hot vectors to it.
+    answers: at which steps a model answers: "all", at the "last", or "one" where it reads a single one, [B, I]. one_hot: whether
+    it reads whole numbers, [B, T] or [B], as one-hot vectors.
     """
 
     before: Sequence[Sequence[nn.Module]]
     cells: Sequence[nn.Module]
     behind: Sequence[Sequence[nn.Module]]
     answers: str
+    one_hot: bool = False
 
 
 Maker = Callable[[Sequence[Any]], Layout | None]
@@ -67,6 +68,7 @@ class Plan(NamedTuple):
     layers: tuple[tuple[list[int], int, int], ...]  # where the weights of each begin, its inputs and its width
     behind: LinearRun
     answers: str
+    one_hot: bool
     trained: set[Place]
 
     def compile(self) -> CompiledSequence:
@@ -97,7 +99,9 @@ def plan(memory: FlatMemory, modules: Sequence[nn.Module]) -> Plan | None:
         )
         for i in range(first.num_layers)
     )
-    return Plan(memory, before, type(first), layers, behind, layout.answers, trained_places(memory, groups))
+    return Plan(
+        memory, before, type(first), layers, behind, layout.answers, layout.one_hot, trained_places(memory, groups)
+    )
 
 
 def _innermost(parts: Sequence[Sequence[nn.Module]]) -> list[Sequence[nn.Module]]:
@@ -118,7 +122,7 @@ class CompiledSequence:
         """Whether x and the state are what the models are compiled for; resets are where they answer at each step."""
         return (
             isinstance(x, Tensor)
-            and (self._are_vectors(x) or (x.dtype == torch.int64 and x.ndim == self.axes - 1))
+            and (self._are_vectors(x) if x.is_floating_point() else self._are_symbols(x))
             and x.numel() > 0
             and not torch.is_autocast_enabled("cpu")
             and (state is None or self._is_state(state, x))
@@ -127,6 +131,9 @@ class CompiledSequence:
 
     def _are_vectors(self, x: Tensor) -> bool:
         return x.dtype == torch.float32 and x.ndim == self.axes and x.shape[-1] == self.inputs
+
+    def _are_symbols(self, x: Tensor) -> bool:
+        return self.plan.one_hot and x.dtype == torch.int64 and x.ndim == self.axes - 1
 
     def _is_state(self, state: Any, x: Tensor) -> bool:
         shape = len(x), len(self.cells), x.shape[1], self.cells[0].width

@@ -8,7 +8,7 @@ from daily import daily
 from torch import nn
 
 from supervised import RNN, Recipe, Stack, checkpoint, clip_per_seed, determinism, fit, losses, optimizer
-from supervised.stack import compiled_mlp
+from supervised.stack import compiled_mlp, sequences
 
 CELLS = ("gru", "rnn")
 
@@ -258,6 +258,34 @@ def test_heads_of_several_layers_and_wide_ones():
     stack = Stack(lambda: _with_head(nn.Sequential(nn.Linear(5, 7), nn.ReLU(), nn.Linear(7, 1))), 2, compiled=True)
     assert stack.compiled
     assert_is_torchs(stack, drawn(2, 4, 6, 3), None, burn_in=2)
+
+
+class Encoded(nn.Module):
+    """A model of one's own: layers before the cells, and none behind them."""
+
+    def __init__(self):
+        super().__init__()
+        self.encoder = nn.Sequential(nn.Linear(3, 7), nn.ReLU(), nn.Linear(7, 4), nn.ReLU())
+        self.cell = nn.GRU(4, 5, 2, batch_first=True)
+
+    def forward(self, x, state=None):
+        return self.cell(self.encoder(x), state)
+
+
+def test_layers_before_the_cells(monkeypatch):
+    assert not Stack(Encoded, 2, compiled=True).compiled
+    monkeypatch.setattr(sequences, "SEQUENCES", dict(sequences.SEQUENCES))
+    sequences.register_sequence(Encoded)(
+        lambda models: sequences.Layout([[m.encoder for m in models]], [m.cell for m in models], [], "all")
+    )
+    stack = Stack(Encoded, 2, compiled=True)
+    assert stack.compiled
+    assert_is_torchs(stack, drawn(2, 4, 6, 3), drawn(2, 2, 4, 5))
+    assert_is_torchs(stack, drawn(2, 4, 6, 3), None, resets=drawn(2, 4, 6) > 0.5, burn_in=3)
+    whole, plain = torch.tensor([[[0, 2, 1]], [[1, 1, 2]]]), Stack(Encoded, 2)
+    for one in (stack, plain):  # this one takes no whole numbers
+        with pytest.raises(ValueError, match="takes x"):
+            one.unroll(whole)
 
 
 def test_a_hook_is_heard():
