@@ -1,14 +1,16 @@
 """Recurrent models of a compiled stack: torch's numbers to rounding, alone as stacked to the bit; the others by torch."""
 
 import copy
+import math
 
+import numpy as np
 import pytest
 import torch
 from daily import daily
 from torch import nn
 
 from supervised import RNN, Recipe, Stack, checkpoint, clip_per_seed, determinism, fit, losses, optimizer
-from supervised.stack import compiled_mlp, sequences
+from supervised.stack import compiled_mlp, compiled_rnn, sequences
 
 CELLS = ("gru", "rnn")
 
@@ -107,6 +109,13 @@ def test_lstms_too_are_unrolled():
     _, _, backward = stack.unroll_vjp(x, (h, c), resets=resets, burn_in=2)
     backward(torch.ones_like(y))
     assert stack.flat.grad.norm() > 0
+
+
+def test_the_tanh_is_as_exact_as_it_says():
+    for x in torch.linspace(-12, 12, 4001).tolist():
+        assert abs(float(compiled_rnn.tanh(np.float32(x))) - math.tanh(np.float32(x))) < 4e-7
+    assert compiled_rnn.tanh(np.float32(np.inf)) == 1
+    assert np.isnan(compiled_rnn.tanh(np.float32(np.nan)))
 
 
 @pytest.mark.parametrize("cell", CELLS)
