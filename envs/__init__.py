@@ -1,8 +1,10 @@
 """Environments: made, vectorised, and where possible known exactly."""
 
-from envs import textbook
+from envs import memory, textbook, views
 from envs.backends.member import Member
 from envs.diagnostic import TableEnv, exact_q, register
+from envs.memory import HiddenStates
+from envs.model.partial import PartialModel, read_partial
 from envs.source import EnvError, EnvLike, Source, source
 from envs.tables import Model, NotATable, read
 from envs.textbook import exact_access_control, exact_textbook_q
@@ -11,13 +13,17 @@ from supervised.validate import seeds_of
 
 register()
 textbook.register()
+memory.register()
+views.register()
 
 __all__ = [
     "EnvError",
     "EnvLike",
+    "HiddenStates",
     "Member",
     "Model",
     "NotATable",
+    "PartialModel",
     "Source",
     "Step",
     "TableEnv",
@@ -27,6 +33,7 @@ __all__ = [
     "exact_textbook_q",
     "make",
     "read",
+    "read_partial",
     "register",
     "seeds_of",
     "source",

@@ -6,6 +6,7 @@ python scripts/compare.py --envs FrozenLake-v1 --agents sarsa q-learning --seeds
 python scripts/compare.py --resume                                 go on: what is done is not done again
 python scripts/compare.py textbook                                 what Sutton and Barto show in figures
 python scripts/compare.py lectures                                 what the lecture notes tell in words
+python scripts/compare.py memory                                   what memory is worth, where the state is hidden
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import panels
 import tyro
 from lectures import agents
 from lectures.desk import Desk, told
+from memory import memory
 from panels import Panel
 from rich.console import Console
 from rich.table import Table
@@ -68,18 +70,19 @@ solution. What the book's column says is the book's claim in our words; its curv
 class Settings:
     """Compare agents over the same seeds."""
 
-    what: Annotated[Literal["tables", "textbook", "lectures"], tyro.conf.Positional] = "tables"
+    what: Annotated[Literal["tables", "textbook", "lectures", "memory"], tyro.conf.Positional] = "tables"
     """tables: tabular agents, judged by the exact optimum. textbook: figures of Sutton and Barto. lectures: what the lecture
-    notes tell in words."""
+    notes tell in words. memory: worlds that need memory, beside the best return with it and without."""
     envs: tuple[str, ...] = tuple(STEPS)
     """For tables: environments whose model is known."""
     agents: tuple[str, ...] = ("all",)
     """For tables: agents by name; all: the whole family."""
     panels: tuple[str, ...] = ("all",)
     """For lectures: which of exploration, discount, step-size and cartpole. For textbook: which of cliff, cliff-greedy, bias,
-    planning, blocking, shortcut, queue and mountain-car."""
+    planning, blocking, shortcut, queue and mountain-car. For memory: which of t-maze, memory-chain, repeat-previous,
+    repeat-first and window."""
     seeds: int | None = None
-    """How many seeds; if not given 10 for lectures, else 30 or as many as a figure needs."""
+    """How many seeds; if not given 10 for lectures and memory, else 30 or as many as a figure needs."""
     steps: int | None = None
     """Environment steps a seed; as many as each comparison needs if not given."""
     docs: bool = False
@@ -172,7 +175,7 @@ def figures(chosen: Mapping[str, Panel], found: Mapping[str, Mapping[str, Any]],
         for agent, one in found[name].items():
             values = panels.numbers(one)[-1]
             ours = told(results.summary(values, range(len(values)), *panel.possible), panel.digits)
-            known = f"; {panel.line[1]}: {panel.line[0]:.{panel.digits}f}" if panel.line is not None else ""
+            known = "".join(f"; {what}: {value:.{panel.digits}f}" for value, what in panel.lines)
             title = f"{panel.title}: {panel.unit}{known}; {len(values):,} seeds, {one['steps'][-1]:,} steps"
             lines.append(f"| {title} | {agent} | {ours} | {panel.notes.get(agent, '')} |")
     return [*lines, ""]
@@ -193,7 +196,7 @@ def choose(settings: Settings) -> dict[str, Panel]:
         return tables(settings.envs, settings.agents)
     if not settings.panels:
         raise ValueError("--panels names at least one.")
-    known = textbook() if settings.what == "textbook" else agents.lectures()
+    known = {"textbook": textbook, "lectures": agents.lectures, "memory": memory}[settings.what]()
     for name in settings.panels if settings.panels != ("all",) else ():
         choice(name, "comparison", known)
     return {name: panel for name, panel in known.items() if settings.panels == ("all",) or name in settings.panels}
@@ -214,7 +217,7 @@ def main(settings: Settings, console: Console) -> None:
         desk.logger.bands({panel.title: name for name, panel in chosen.items()}, interval=settings.seeds != 1)
         for name, panel in chosen.items():
             found[name] = {}
-            seeds = settings.seeds or panel.seeds or (10 if settings.what == "lectures" else 30)
+            seeds = settings.seeds or panel.seeds or (10 if settings.what in {"lectures", "memory"} else 30)
             for agent in panel.agents:
                 steps = settings.steps or panel.steps
                 found[name][agent] = one = panels.curve(desk, name, panel, agent, seeds, steps, settings.resume)

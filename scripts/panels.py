@@ -40,7 +40,7 @@ class Panel:
     seeds: int | None = None  # how many it needs, if not as many as the others
     floor: float | None = None  # what no value can lie below, nor any interval
     ceiling: float | None = None  # what no value can lie above
-    line: tuple[float, str] | None = None  # what is known exactly, and its name
+    lines: Sequence[tuple[float, str]] = ()  # what is known of the best, and its name
     beside: Mapping[str, Measure] = field(default_factory=dict)  # what else is measured, drawn in axes of its own
     beside_unit: str = ""
 
@@ -158,8 +158,8 @@ def draw_one(
         colour = {"color": "black", "linewidth": 1} if agent in (beside or {}) and agent not in curves else {}
         (line,) = axes.plot(one["steps"], values.mean(1), label=agent, **colour)
         axes.fill_between(one["steps"], *bands.T, color=line.get_color(), alpha=0.2)
-    if panel.line is not None:
-        axes.axhline(panel.line[0], color="black", linewidth=1, linestyle=":", label=panel.line[1])
+    for (value, name), style in zip(panel.lines, (":", "--"), strict=False):
+        axes.axhline(value, color="black", linewidth=1, linestyle=style, label=f"{name}: {value:.{panel.digits}f}")
     wide = max(np.nanmax(np.abs(numbers(one)), initial=0) for one in everything.values()) > 10
     axes.set(title=panel.title, xlabel="environment steps a seed", ylabel=panel.unit)
     axes.set_yscale(panel.scale if wide else "linear")

@@ -118,7 +118,7 @@ def textbook() -> dict[str, Panel]:
             seeds=1000,
             floor=0.0,
             ceiling=100.0,
-            line=(5.0, "epsilon-greedy that knows"),
+            lines=[(5.0, "epsilon-greedy that knows")],
         ),
         "planning": Panel(
             "Example 8.1, the maze: steps that a model makes up",
@@ -170,7 +170,7 @@ def textbook() -> dict[str, Panel]:
             gain,
             "reward per step of the greedy policy (exact)",
             200_000,
-            line=(best, "best"),
+            lines=[(best, "best")],
             floor=0.0,
             ceiling=best,
         ),

@@ -15,7 +15,7 @@ from arguments import Case
 import envs
 import rl
 import supervised
-from rl import explore, losses, networks, planning, targets
+from rl import belief, explore, losses, networks, planning, targets
 from supervised import schedules
 
 N, E, A = 2, 3, 2
@@ -405,6 +405,7 @@ def pure() -> list[Case]:
     r, q = torch.zeros(N, 4), torch.zeros(N, 4, A)
     one, lake = torch.ones(N, 4), model()
     policy = np.zeros(16, np.int64)
+    maze = envs.read_partial(gym.make("envs/TMaze-v0", length=2))
     return [
         Case("targets.q_learning", targets.q_learning, {"reward": r, "discount": one, "next_q": q, "next_mask": None}),
         Case(
@@ -469,6 +470,11 @@ def pure() -> list[Case]:
         ),
         Case("planning.optimum_within", planning.optimum_within, {"model": lake, "horizon": 3, "gamma": 0.5}),
         Case("planning.at_start", planning.at_start, {"model": lake, "v": np.zeros(16)}),
+        Case("belief.belief_model", belief.belief_model, {"partial": maze, "horizon": 9, "most": 50}),
+        Case("belief.best_return", belief.best_return, {"partial": maze, "horizon": 9, "most": 50}),
+        Case("belief.memoryless", belief.memoryless_returns, {"partial": maze, "policies": [1, 1, 1, 0], "horizon": 9}),
+        Case("belief.best_memoryless", belief.best_memoryless, {"partial": maze, "horizon": 9, "seconds": 1.0}),
+        Case("belief.worth_of_memory", belief.worth_of_memory, {"partial": maze, "horizon": 9, "seconds": 1.0}),
         Case("networks.parse", networks.parse, {"network": "mlp(8)"}),
         Case("networks.check", networks.check, {"network": "mlp(8)"}),
         Case(
@@ -488,6 +494,13 @@ def environments() -> list[Case]:
         Case("envs.seeds_of", envs.seeds_of, {"seeds": 3}),
         Case("envs.exact_q", envs.exact_q, {"name": "Chain", "gamma": 0.5}),
         Case("envs.exact_textbook_q", envs.exact_textbook_q, {"name": "DynaMaze", "gamma": 0.5, "changed": True}),
+        Case("envs.read_partial", envs.read_partial, {"env": gym.make("envs/TMaze-v0")}),
+        Case("TMaze", envs.memory.t_maze, {"length": 3}),
+        Case("MemoryChain", envs.memory.MemoryChain, {"length": 3}),
+        Case("RepeatPrevious", envs.memory.RepeatPrevious, {"k": 2, "suits": 2, "copies": 3}),
+        Case("RepeatFirst", envs.memory.RepeatFirst, {"suits": 2, "copies": 3}),
+        Case("Components", envs.views.Components, {"env": gym.make("CartPole-v1"), "keep": (0,), "scale": (2.0,)}),
+        Case("Window", envs.views.Window, {"env": gym.make("FrozenLake-v1")}),
         Case("envs.TableEnv", envs.TableEnv, {"P": {0: {0: [(1.0, 0, 1.0, True)]}}, "start": [1.0]}),
         Case(
             "blocking maze",

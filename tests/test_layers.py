@@ -11,9 +11,10 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("supervised", "envs", "rl", "scripts", "tests")
 # Within a package, each folder, or file at its root, and what it may import besides itself.
-PURE = ("_siblings", "_version", "explore", "masked", "targets", "losses", "planning", "networks")
+PURE = ("_siblings", "_version", "explore", "masked", "targets", "losses", "planning", "belief", "networks")
 FAMILIES = ("tabular", "linear", "deep")  # they do not know each other, but that tiles use tables' traces and limits
 WORLDS = ("diagnostic", "textbook", "mazes", "atari")  # environments, which know nothing of what steps them
+HIDDEN = ("memory", "views")  # worlds that give the model of their hidden states
 OLD_PATHS = ("member", "rows", "tables")  # of envs
 ROOTS = tuple(path.stem for path in (ROOT / "supervised").glob("*.py") if not path.stem.startswith("_"))
 MAY_IMPORT = {
@@ -45,6 +46,7 @@ MAY_IMPORT = {
         "model": ("errors",),
         "vector": ("errors", "source", "backends"),
         **dict.fromkeys(WORLDS, ("diagnostic", "mazes")),
+        **dict.fromkeys(HIDDEN, ("model",)),
         **dict.fromkeys(OLD_PATHS, ("backends", "model")),
     },
 }
@@ -103,7 +105,7 @@ def test_no_arrow_that_is_not_drawn():
 
 # What the README, the guide and the reference name, and what other code was told to import.
 PATHS = {
-    "envs": "make EnvError read source Member Model NotATable Source Step TableEnv World"
+    "envs": "make EnvError read read_partial PartialModel HiddenStates source Member Model NotATable Source Step TableEnv World"
     " exact_q exact_textbook_q exact_access_control seeds_of register",
     "envs.vector": "Step World make",
     "envs.source": "source from_description",
@@ -113,10 +115,13 @@ PATHS = {
     "envs.diagnostic": "TableEnv",
     "envs.textbook": "TEXTBOOK",
     "envs.mazes": "ChangingMaze",
+    "envs.memory": "HiddenStates TMaze MemoryChain RepeatPrevious RepeatFirst",
+    "envs.views": "Components Window",
     "rl": "train start load load_policy register presets Batch Replay Evaluation QLearning DQN",
     "rl.targets": "q_learning double_q expected_sarsa n_step lambda_return",
     "rl.losses": "taken",
     "rl.planning": "greedy",
+    "rl.belief": "worth_of_memory best_return best_memoryless memoryless_returns belief_model",
     "rl.explore": "BOLTZMANN EPSILON_GREEDY NOISE RULES TIES UCB UPPER_BOUND Boltzmann DecayingNoise EpsilonGreedy Explore "
     "Greedy TableExplore boltzmann boltzmann_action by_rule choose choose_each epsilon_greedy epsilon_greedy_action "
     "expected forbidden greedy greedy_action highest noisy_action noisy_greedy random_action upper_bound "

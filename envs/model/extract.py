@@ -8,6 +8,7 @@ compiled loop stand in for the environment. Whatever differs is refused with a s
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import gymnasium as gym
@@ -35,7 +36,7 @@ def read(env: gym.Env[Any, Any]) -> Model:
     name = env.spec.id if env.spec is not None else type(base).__name__
     if isinstance(base, FrozenLakeEnv):
         _check_map(base, name)
-    limit = _limit_of(env)
+    limit = peeled(env)[1]
     if getattr(base, "fickle_passenger", False):
         raise NotATable(
             f"{name}: with fickle_passenger the passenger's mind is hidden state, so P is not the whole model."
@@ -62,51 +63,42 @@ def _check_map(base: FrozenLakeEnv, name: str) -> None:
             raise EnvError(f"{name}: the map {[''.join(row) for row in letters]} has no {what} ({letter}).")
 
 
-def _limit_of(env: gym.Env[Any, Any]) -> int | None:
-    """The time limit of the wrappers around `env`; refuses wrappers that may change what a learner sees."""
+def peeled(env: gym.Env[Any, Any], owns: str = "") -> tuple[gym.Env[Any, Any], int | None]:
+    """What is inside the wrappers around `env`, and their time limit; owns: stop at the first layer with this method.
+
+    Raises NotATable for a wrapper that may change what a learner sees.
+    """
     limits = []
-    while isinstance(env, gym.Wrapper):
+    while isinstance(env, gym.Wrapper) and not (owns and callable(getattr(env, owns, None))):
         if type(env) not in HARMLESS:
             raise NotATable(f"The wrapper {type(env).__name__} may change observations, rewards, actions or endings.")
         if isinstance(env, TimeLimit):
             limits.append(int(env._max_episode_steps))
         env = env.env
-    return min(limits) if limits else None
+    return env, min(limits, default=None)
 
 
 def _arrays(base: Any, name: str, limit: int | None) -> Model:
     states, actions = int(base.observation_space.n), int(base.action_space.n)
     try:
         rows = [[list(base.P[s][a]) for a in range(actions)] for s in range(states)]
-        outcomes = np.array([[len(outcome) for outcome in row] for row in rows], np.int64)
-        shape = (states, actions, int(outcomes.max()))
-        probability, reward = np.zeros(shape), np.zeros(shape)
-        next_state, terminated = np.zeros(shape, np.int64), np.zeros(shape, np.bool_)
-        for s, row in enumerate(rows):
-            for a, outcome in enumerate(row):
-                k = len(outcome)
-                probability[s, a, :k] = [float(o[0]) for o in outcome]
-                next_state[s, a, :k] = [int(o[1]) for o in outcome]
-                reward[s, a, :k] = [float(o[2]) for o in outcome]
-                terminated[s, a, :k] = [bool(o[3]) for o in outcome]
-        start = np.array(base.initial_state_distrib, dtype=np.float64).ravel()
+        model = Model.of(name, rows, base.initial_state_distrib, limit)
     except (KeyError, IndexError, TypeError, ValueError) as error:
         raise NotATable(
             f"{name} has P, but not in Gymnasium's form (probability, next state, reward, terminated)."
         ) from error
-    sums = probability.sum(-1)
+    start, following = model.start, model.next_state
     if (
         start.shape != (states,)
         or not np.isclose(start.sum(), 1)
-        or not np.allclose(sums, 1)
-        or (probability < 0).any()
+        or not np.allclose(model.probability.sum(-1), 1)
+        or (model.probability < 0).any()
     ):
         raise NotATable(f"{name} has P, but its probabilities do not sum to 1 in every state and action.")
-    if (next_state < 0).any() or (next_state >= states).any() or not np.isfinite(reward).all():
+    if (following < 0).any() or (following >= states).any() or not np.isfinite(model.reward).all():
         raise NotATable(f"{name} has P, but with a next state outside 0..{states - 1} or a reward that is not finite.")
-    desc, success = _map_and_goal(base, next_state, terminated)
-    mask = _mask(base, name, states, actions)
-    return Model(name, probability, outcomes, next_state, reward, terminated, start, limit, success, desc, mask=mask)
+    desc, success = _map_and_goal(base, following, model.terminated)
+    return dataclasses.replace(model, success=success, desc=desc, mask=_mask(base, name, states, actions))
 
 
 def _mask(base: Any, name: str, states: int, actions: int) -> np.ndarray | None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
+
+Outcomes = Sequence[tuple[float, int, float, bool]]  # (probability, next state, reward, terminated)
 
 
 class NotATable(ValueError):
@@ -32,6 +36,23 @@ class Model:
     step_draws: bool = True  # whether a step and a reset take a number from the environment's generator
     reset_draws: bool = True
     mask: np.ndarray | None = None  # bool [S, A], the actions that are allowed; None: all
+
+    @classmethod
+    def of(cls, name: str, rows: Sequence[Sequence[Outcomes]], start: Any, limit: int | None = None) -> Model:
+        """The model whose outcomes of action a in state s are rows[s][a]; start [S] says how likely each state comes first."""
+        outcomes = np.array([[len(outcome) for outcome in row] for row in rows], np.int64)
+        shape = (*outcomes.shape, int(outcomes.max()))
+        probability, reward = np.zeros(shape), np.zeros(shape)
+        next_state, terminated = np.zeros(shape, np.int64), np.zeros(shape, np.bool_)
+        for s, row in enumerate(rows):
+            for a, outcome in enumerate(row):
+                k = len(outcome)
+                probability[s, a, :k] = [float(o[0]) for o in outcome]
+                next_state[s, a, :k] = [int(o[1]) for o in outcome]
+                reward[s, a, :k] = [float(o[2]) for o in outcome]
+                terminated[s, a, :k] = [bool(o[3]) for o in outcome]
+        first = np.array(start, dtype=np.float64).ravel()
+        return cls(name, probability, outcomes, next_state, reward, terminated, first, limit)
 
     @property
     def states(self) -> int:

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rl.core.spaces import SpaceError
-from supervised.validate import explained, kind_of, shown
+from supervised.validate import kind_of, shown
 
 CHANNELS = ("auto", "first", "last")
 SMALLEST_SIDE = 4  # pixels, of an image; smaller boxes are read number by number
@@ -185,7 +185,6 @@ def encode(parts: tuple[Part, ...], obs: Any, device: torch.device) -> Any:
     return _encode_each(parts, leaves(obs), device)
 
 
-@explained("the parts of a space, observations [N, B, *O] of each and a device")
 def _encode_each(parts: tuple[Part, ...], found: dict[str, Any], device: torch.device) -> Any:
     if found.keys() != {part.name for part in parts}:
         raise SpaceError(

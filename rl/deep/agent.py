@@ -80,6 +80,7 @@ class DeepAgent(Shown):
         )
         self.streams = {name: Ahead(self.seeds, name) for name in optional_setting(description, "streams", ())}
 
+    @explained("observations [N, B, *O]")
     def encode(self, obs: Any) -> Any:
         """Observations [N, B, *O] as the networks take them, tensors on the device; normalized if the description says so."""
         return encoded(self.parts, self.moments, obs, self.device)
@@ -125,8 +126,9 @@ class DeepAgent(Shown):
         return Decision(self.arrays.host(q), state)
 
     def _decide(self, obs: Any, state: State | None, episode_start: Any, exploring: bool) -> tuple[Any, State]:
-        rows = next(iter(leaves(obs).values())).shape[1]
-        y, following = self.respond(self.arrays.encode(obs), self.begin(state, episode_start, rows), exploring)
+        x = self.arrays.encode(obs)
+        rows = next(iter(leaves(x).values())).shape[1]
+        y, following = self.respond(x, self.begin(state, episode_start, rows), exploring)
         return self.arrays.q(self.head, y), following
 
     def respond(self, x: Any, state: State, exploring: bool) -> tuple[Any, State]:
@@ -159,7 +161,7 @@ class DeepAgent(Shown):
         if self.description.mask is None:
             return mask
         found: Tensor = self.description.mask(on_host(tensors_of(obs)))
-        checks.check_allowed(found, self.actions)
+        checks.check_allowed(found, obs, self.actions)
         return found if mask is None else found.to(mask.device) & mask
 
     def allowed_of(self, obs: Any, allowed: np.ndarray | None) -> np.ndarray | None:

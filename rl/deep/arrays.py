@@ -95,7 +95,7 @@ class OnHost:
         if code is not None and code.fits(x):
             return code.array_vjp(x)
         y, backward = stack.vjp(tensors_of(x))
-        return y.numpy(), lambda gradient: backward(torch.from_numpy(gradient))
+        return y.numpy(), lambda gradient: backward(tensors_of(gradient))
 
     def batch(self, batch: Batch, actions: int) -> Batch:
         return batch if isinstance(batch.reward, np.ndarray) else Batch(*map(arrays_of, batch))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,7 +17,7 @@ from rl.deep.heads.head import Head
 from rl.deep.moving import tensors_of
 from supervised import Stack
 from supervised.schedules import Schedule
-from supervised.validate import ArgumentError, explained, kind_of
+from supervised.validate import ArgumentError, explained, kind_of, shown
 
 NUMBERS = (("action", torch.int64), ("reward", torch.float32), ("discount", torch.float32), ("weight", torch.float32))
 
@@ -78,6 +79,11 @@ def check_learner(description: Any, needed: Iterable[str] = REPLAYED) -> None:
             f"{name_of(description)} has a function `learn`, which nothing calls: what is learned from a batch is said by"
             " the `loss` of its `head` (rl.deep.heads.head.Head)."
         )
+    if not isinstance(description.head, Head):
+        raise ArgumentError(
+            f"The head of {name_of(description)} is an rl.deep.heads.head.Head, which says what the network's outputs mean, not"
+            f" {shown(description.head)}."
+        )
 
 
 def check_outputs(online: Stack, head: Head, example: Any, actions: int, space: Any) -> None:
@@ -135,11 +141,15 @@ def not_finite(online: Stack, batch: Batch, norm: Tensor, td_error: Any, update:
     )
 
 
-def check_allowed(found: Any, actions: int) -> None:
-    """Raise ArgumentError unless a description's mask function answered bool [..., A]."""
-    if not isinstance(found, Tensor) or found.dtype != torch.bool or found.shape[-1] != actions:
-        what = f"{found.dtype} {list(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
-        raise ArgumentError(f"mask must return a bool tensor [..., {actions}], one for each action, not {what}.")
+def check_allowed(found: Any, obs: Any, actions: int) -> None:
+    """Raise ArgumentError unless a description's mask function answered bool [N, B, A] to observations [N, B, *O]."""
+    shape = [*np.shape(next(iter(leaves(obs).values())))[:2], actions]
+    if not isinstance(found, Tensor) or found.dtype != torch.bool or list(found.shape) != shape:
+        what = kind_of(found) if isinstance(found, Tensor) else type(found).__name__
+        raise ArgumentError(
+            f"mask must return a bool tensor [..., {actions}], one for each action: {shape} for observations {shape[:2]},"
+            f" not {what}."
+        )
 
 
 @explained("an rl.Batch whose action, reward, discount, next_mask, weight and index are tensors", "DeepAgent.update")

@@ -36,7 +36,7 @@ def _part(packed: Tensor, begin: int, like: Tensor) -> Tensor:
 
 def arrays_of(values: Any) -> Any:
     """Tensors of the CPU as arrays on the same memory, also within dicts and tuples; arrays and None stay."""
-    return mapped(values, lambda part: part.numpy() if isinstance(part, Tensor) else part)
+    return mapped(values, lambda part: part.detach().numpy() if isinstance(part, Tensor) else part)
 
 
 def tensors_of(values: Any) -> Any:

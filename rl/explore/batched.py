@@ -17,7 +17,7 @@ from rl.explore.configs import BOLTZMANN, EPSILON_GREEDY, NOISE
 from rl.explore.masked import RULES
 from rl.explore.scalar import boltzmann_action, epsilon_greedy_action
 from supervised.streams import Streams
-from supervised.validate import explained, flag, integer, number
+from supervised.validate import ArgumentError, explained, flag, integer, kind_of, number
 
 
 @explained("tensors q [N, E, A], streams of N seeds or None and mask bool [N, E, A] or None")
@@ -93,8 +93,17 @@ def choose_each(q: Any, kind: int, level: Any, random_ties: bool, u: Any, action
     "a kind of rule, tensors q [N, E, A], level float64 [N, E], streams of N seeds and mask bool [N, E, A] or None"
 )
 def by_rule(kind: int, q: Tensor, level: Tensor, streams: Streams, mask: Tensor | None, random_ties: bool) -> Tensor:
-    """An action by the rule `kind`, whose epsilon, temperature or scale is `level` float64 [N, E]; compiled where it can be."""
+    """An action by the rule `kind`, whose epsilon, temperature or scale is `level` float64 [N, E]; compiled where it can be.
+
+    Raises ArgumentError for arguments of other shapes, past whose ends compiled code would read.
+    """
     kind, random_ties = integer(kind, "kind", 0, NOISE), flag(random_ties, "random_ties")
+    seeds, same = len(streams.seeds), mask is None or mask.shape == q.shape
+    if q.ndim != 3 or len(q) != seeds or level.shape != q.shape[:2] or not same:
+        raise ArgumentError(
+            f"With streams of {seeds} seeds q is [{seeds}, E, A], level [{seeds}, E] and mask [{seeds}, E, A] or None, not"
+            f" {list(q.shape)}, {list(level.shape)} and {kind_of(mask)}."
+        )
     _, allowed = _allowed(q, mask)
     values, levels = q.detach().cpu().numpy(), level.numpy()
     return torch.from_numpy(select_actions(kind, values, levels, streams, allowed, random_ties))

@@ -16,14 +16,14 @@ from rl.core import jit
 from rl.core.policy import TablePolicy
 from rl.core.registry import name_of, optional_setting
 from rl.core.spaces import StateIndex, actions_of
-from rl.core.types import Batch, Decision, State, Update, check_parts
+from rl.core.types import Batch, Decision, State, Update
 from rl.explore import BOLTZMANN, EPSILON_GREEDY, EpsilonGreedy, TableExplore, masked
 from rl.explore.masked import as_mask, check_allowed
-from rl.tabular.batches import check, masks_of, states_of
+from rl.tabular.batches import check, check_learnable, masks_of, states_of
 from supervised.device import cpu_only
 from supervised.schedules import STEPS, VISITS, Curve, Inverse, Linear, Schedule, as_schedule, setting, value_at
 from supervised.streams import generator
-from supervised.validate import ArgumentError, as_float, explained, integer, kind_of, number, seeds_of, shown, store
+from supervised.validate import ArgumentError, as_float, explained, integer, number, seeds_of, shown, store
 
 LONGEST_LOOKUP = 65_536
 MOST_BYTES = 16_000_000_000
@@ -122,6 +122,11 @@ class Tabular:
 
     def check_model(self, model: Any) -> None:
         """Raise ValueError for the finite model of an environment that this agent is not made for."""
+
+    @property
+    def takes_weights(self) -> bool:
+        """Whether the weights of a batch scale the rule's steps: where it keeps nothing but Q and visits."""
+        return self.memory is Table
 
     def build(self, observation_space: Any, action_space: Any, seeds: Any = 1, device: str = "cpu") -> TableAgent:
         """The live agent: N tables of zeros, or of `initial_q`. Raises SpaceError for spaces that are not finite."""
@@ -285,19 +290,8 @@ class TableAgent:
         without a horizon spans 100 000 of them), one in visits the visits; episodes are not known here, and such a
         schedule stays at its start. Raises ValueError for other rules, and for masks or weights where the rule knows none.
         """
-        check_parts(batch, len(self.seeds), self.actions)
         description = self.description
-        if description.needs_next_action or description.trail(self.index.size, self.actions):
-            raise ValueError(
-                f"{name_of(description)} learns from whole episodes, or from what it does next, which a batch does not"
-                " tell: train it by rl.train, or step by step with run.advance()."
-            )
-        if batch.next_mask is not None and not description.respects_masks:
-            raise ValueError(f"The rule of {name_of(description)} does not respect action masks.")
-        if batch.weight is not None and description.memory is not Table:
-            raise ValueError(f"{name_of(description)} knows no weights.")
-        if batch.weight is not None and (batch.weight.shape != batch.action.shape or not batch.weight.isfinite().all()):
-            raise ArgumentError(f"A batch's weight is finite {list(batch.action.shape)}, not {kind_of(batch.weight)}.")
+        check_learnable(batch, description, len(self.seeds), self.index.size, self.actions)
         given = batch.obs, batch.obs if batch.next_obs is None else batch.next_obs
         states, next_states = (states_of(obs, len(self.seeds), self.index.size) for obs in given)
         schedules = (description.step_size, description.explore.level, description.gamma)

@@ -8,6 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rl.core.registry import name_of
+from rl.core.types import Batch, check_parts
+from supervised.validate import ArgumentError, kind_of
+
 
 def states_of(obs: Any, n: int, size: int) -> np.ndarray:
     """State indices as int64 [N, B]. Raises ValueError for others than 0..size - 1, and for another number of seeds."""
@@ -44,3 +48,19 @@ def masks_of(mask: Tensor, discount: np.ndarray, actions: int) -> np.ndarray:
         place = np.argwhere(~allowed.any(-1))[0].tolist()
         raise ValueError(f"A batch's next_mask at {place} allows no action; at least one must be allowed.")
     return allowed
+
+
+def check_learnable(batch: Batch, description: Any, n: int, size: int, actions: int) -> None:
+    """Raise ValueError for a batch with parts that the rule does not know, and where the rule does not learn from batches."""
+    check_parts(batch, n, actions)
+    if description.needs_next_action or description.trail(size, actions):
+        raise ValueError(
+            f"{name_of(description)} learns from whole episodes, or from what it does next, which a batch does not"
+            " tell: train it by rl.train, or step by step with run.advance()."
+        )
+    if batch.next_mask is not None and not description.respects_masks:
+        raise ValueError(f"The rule of {name_of(description)} does not respect action masks.")
+    if batch.weight is not None and not description.takes_weights:
+        raise ValueError(f"{name_of(description)} knows no weights.")
+    if batch.weight is not None and (batch.weight.shape != batch.action.shape or not batch.weight.isfinite().all()):
+        raise ArgumentError(f"A batch's weight is finite {list(batch.action.shape)}, not {kind_of(batch.weight)}.")

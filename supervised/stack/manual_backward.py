@@ -7,6 +7,7 @@ one with a layer of width 1 (see `determinism.product`), goes through autograd.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeVar, cast
 
@@ -64,7 +65,7 @@ class Chain:
         """Whether x has the axes that the layers are written for, [N, B, features] or what is flattened to that."""
         return (
             isinstance(x, Tensor)
-            and (x.ndim == 3 or self.flattens)
+            and _has_axes(x, self.memory.n, self.flattens)
             and x.dtype.is_floating_point
             and not torch.is_autocast_enabled(self.memory.device.type)
         )
@@ -102,7 +103,7 @@ class CompiledChain:
         """Whether x is what the chain is compiled for: float32 [N, B, features], or what is flattened to that."""
         return (
             isinstance(x, (np.ndarray, Tensor))
-            and (x.ndim == 3 or self.flattens)
+            and _has_axes(x, self.memory.n, self.flattens)
             and x.dtype in (np.float32, torch.float32)
             and not torch.is_autocast_enabled("cpu")
         )
@@ -139,7 +140,10 @@ class CompiledChain:
         for layer in self.rest:
             passed.append(layer.forward(passed[-1], True))
 
+        outputs: np.ndarray = passed[-1].numpy() if passed else y
+
         def backward(gradient: np.ndarray) -> None:
+            check_gradient(gradient, outputs)
             if self.rest:
                 by = torch.from_numpy(gradient)
                 for i in reversed(range(len(self.rest))):
@@ -148,15 +152,20 @@ class CompiledChain:
             self.mlp.backward(gradient, rows, y)
             self.memory.arrived = set(self.trained)
 
-        return passed[-1].numpy() if passed else y, backward
+        return outputs, backward
 
     def _rows(self, x: np.ndarray) -> np.ndarray:
-        return np.ascontiguousarray(x if x.ndim == 3 else x.reshape(*x.shape[:2], -1))
+        return np.ascontiguousarray(x if x.ndim == 3 else x.reshape(*x.shape[:2], math.prod(x.shape[2:])))
 
 
-def check_gradient(gradient: Any, y: Tensor) -> None:
+def _has_axes(x: Tensor | np.ndarray, n: int, flattens: bool) -> bool:
+    """Whether x has n members, and further axes [B, features] or, where the chain flattens, more. Compiled code does not look."""
+    return x.ndim >= 3 and len(x) == n and (x.ndim == 3 or flattens)
+
+
+def check_gradient(gradient: Any, y: Tensor | np.ndarray) -> None:
     """Raise ArgumentError unless a gradient has the shape and type of the outputs y."""
-    if not isinstance(gradient, Tensor) or gradient.shape != y.shape or gradient.dtype != y.dtype:
+    if not isinstance(gradient, type(y)) or gradient.shape != y.shape or gradient.dtype != y.dtype:
         raise ArgumentError(f"gradient is {kind_of(y)}, as the outputs, not {kind_of(gradient)}.")
 
 

@@ -122,6 +122,8 @@ class CompiledSequence:
         """Whether x and the state are what the models are compiled for; resets are where they answer at each step."""
         return (
             isinstance(x, Tensor)
+            and x.ndim > 0
+            and len(x) == self.memory.n
             and (self._are_vectors(x) if x.is_floating_point() else self._are_symbols(x))
             and x.numel() > 0
             and not torch.is_autocast_enabled("cpu")

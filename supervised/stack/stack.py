@@ -108,11 +108,7 @@ class Stack:
     @explained("x [N, B, ...], or a dict or tuple of such, as its members read it")
     def __call__(self, x: Any, *more: Any) -> Any:
         """x [N, B, ...], or a dict or tuple of such, -> [N, B, ...]; further arguments (a state) go to each member too."""
-        first = x if isinstance(x, Tensor) else _first_leaf(x)
-        if first.shape[0] != len(self.seeds):
-            raise ValueError(
-                f"The stack has {len(self.seeds)} members, so its input begins so, not {list(first.shape)}."
-            )
+        self._check_members(x)
         if self._sequence is not None and not torch.is_grad_enabled() and self._fits(self._sequence, x, *more):
             return self._sequence(x, *more)
         if self._op is None or more or self._hooks.present():
@@ -121,6 +117,13 @@ class Stack:
         if self._chain is not None and not torch.is_grad_enabled() and self._chain.fits(x):
             return self._chain(x)
         return self._op(x)
+
+    def _check_members(self, x: Any) -> None:
+        first = x if isinstance(x, Tensor) else _first_leaf(x)
+        if first.shape[0] != len(self.seeds):
+            raise ValueError(
+                f"The stack has {len(self.seeds)} members, so its input begins so, not {list(first.shape)}."
+            )
 
     def batched_op(self, modules: Sequence[nn.Module]) -> Op | None:
         """How the N modules are computed at once; None where some layer is not registered for it."""
@@ -154,6 +157,7 @@ class Stack:
         None: a new one. resets: bool [N, B, T], the steps before which a row's state is set to zero, where an episode begins;
         for members that answer at each step, [N, B, T, ...].
         """
+        self._check_members(x)
         resets = checked_resets(x, resets, 0)
         if self._sequence is not None and self._fits(self._sequence, x, state, resets):
             return self._sequence(x, state, resets)
@@ -170,6 +174,7 @@ class Stack:
         step. By autograd, member by member, or compiled and by hand (see `compiled` of the class).
         """
         burn_in = integer(burn_in, "burn_in", 0)
+        self._check_members(x)
         resets = checked_resets(x, resets, burn_in)
         if self._sequence is not None and self._fits(self._sequence, x, state, resets):
             with torch.no_grad():

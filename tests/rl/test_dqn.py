@@ -327,6 +327,41 @@ def test_batches_that_do_not_fit_are_told(compiled):
     agent.update(good._replace(reward=good.reward.double(), action=good.action.int()))
 
 
+@pytest.mark.parametrize("compiled", [True, False])
+def test_values_of_whatever_holds_observations(compiled):
+    agent = rl.DQN(network="mlp(8)", compiled=compiled).build(gym.spaces.Box(-1, 1, (2,)), gym.spaces.Discrete(2), 2)
+    x = np.random.default_rng(0).random((2, 3, 2), np.float32)
+    usual = agent.q(x)
+    for same in (torch.from_numpy(x), torch.from_numpy(x).requires_grad_(), x.tolist(), np.asfortranarray(x), {"": x}):
+        assert torch.equal(agent.q(same), usual)
+        assert torch.equal(agent.act(same).q, usual)
+    for n in (1, 3):
+        with pytest.raises(ValueError, match="has 2 members"):
+            agent.q(np.zeros((n, 3, 2), np.float32))
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_what_a_head_gives_is_checked(compiled):
+    class Altered(Head):
+        alter = torch.Tensor.clone
+
+        def loss(self, outputs, batch, measured):
+            found = Scalar().loss(outputs, batch, measured)
+            return found._replace(gradient=self.alter(found.gradient), td_error=found.td_error.requires_grad_())
+
+    class Own(rl.DQN):
+        head = Altered()
+
+    agent = Own(network="mlp(8)", compiled=compiled).build(gym.spaces.Box(-1, 1, (2,)), gym.spaces.Discrete(2), 2)
+    for alter in (torch.Tensor.double, lambda gradient: gradient[:, :3], lambda gradient: None):
+        agent.head.alter = alter
+        with pytest.raises(ValueError, match=r"gradient is float32 \[2, 16, 2\], as the outputs, not"):
+            agent.update(random_batch(2))
+    agent.head.alter = torch.Tensor.requires_grad_
+    agent.update(random_batch(2))
+    assert agent.updates == 1
+
+
 def test_masked_actions_are_never_taken_nor_believed():
     class Trap(gym.Env):
         """Action 0 is never allowed in state 1 and would pay 100."""
@@ -379,6 +414,9 @@ def test_masked_actions_are_never_taken_nor_believed():
 
     with pytest.raises(ValueError, match="allows no action"):
         rl.train(Silent, rl.DQN(mask=nothing), steps=10, progress=False)
+    for wrong in (lambda obs: torch.tensor([True, True]), lambda obs: torch.ones(2, 1, 2), lambda obs: [True, True]):
+        with pytest.raises(ValueError, match=r"mask must return a bool tensor \[..., 2\].*: \[2, 1, 2\] for"):
+            rl.train(Silent, rl.DQN(mask=wrong), steps=10, seeds=2, progress=False)
 
 
 @pytest.mark.parametrize(

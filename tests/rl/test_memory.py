@@ -184,3 +184,12 @@ def test_a_description_of_an_earlier_version_is_told_of_its_head():
     with pytest.raises(ValueError, match=r"Old has a function `learn`, which nothing calls: .*head"):
         Old().build(Clock.observation_space, Clock.action_space)
     assert dataclasses.is_dataclass(Old)
+
+    class Behind(rl.DQN):
+        def head(self, network):
+            return network
+
+    with pytest.raises(
+        ValueError, match=r"The head of Behind is an rl\.deep\.heads\.head\.Head, .*, not <bound method"
+    ):
+        Behind().build(Clock.observation_space, Clock.action_space)

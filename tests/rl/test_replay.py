@@ -1,5 +1,6 @@
 """The ring against a list of all steps; what it takes, and what it refuses."""
 
+import copy
 import itertools
 from collections import Counter
 from typing import NamedTuple
@@ -261,6 +262,24 @@ def test_what_is_refused_is_told():
     for index, error in ((torch.tensor([[99]]), torch.zeros(1, 1)), (torch.tensor([[-1]]), torch.zeros(1, 1))):
         with pytest.raises(ValueError, match="of one sample of this replay"):
             replay.update_priorities(index, error)
+
+
+def test_a_step_that_is_refused_is_not_entered_by_half():
+    world, action = envs.make("CartPole-v1"), torch.zeros(1, 1, dtype=torch.int64)
+    replay = rl.Replay(world, 10, state={"h": np.zeros((1, 1, 2))})
+    obs, step, state = world.reset(), world.step(action), {"h": np.ones((1, 1, 2))}
+    replay.add(obs, action, step, state)
+    before = copy.deepcopy(replay.state_dict())
+    wrong = torch.zeros(2, 3, dtype=torch.float64)
+    for name in ("reward", "terminated", "truncated", "next_obs", "next_mask", "valid", "discount"):
+        with pytest.raises(ValueError, match=r"flags|numbers|floats|Replay\.add takes obs"):
+            replay.add(obs, action, step._replace(**{name: wrong}), state)
+    for memory in (None, {"other": state["h"]}, {"h": np.ones(3)}):
+        with pytest.raises(ValueError, match=r"Replay\.add takes obs"):
+            replay.add(obs, action, step, memory)
+    after = replay.state_dict()
+    assert all(np.array_equal(after[name], array) for name, array in before.items() if isinstance(array, np.ndarray))
+    assert len(replay) == 1
 
 
 def test_the_oldest_are_forgotten_first():

@@ -9,6 +9,7 @@ from torch import nn
 
 from supervised import CNN, MLP, LinearRegression, Recipe, Stack, clip_per_seed, determinism, fit, optimizer
 from supervised.stack import compiled_mlp, norms
+from supervised.validate import ArgumentError
 
 SHAPES = [
     (4, 2, (64, 64)),
@@ -187,6 +188,35 @@ def test_the_wrong_number_of_inputs_is_told():
     stack = Stack(lambda: MLP(4, 3, (8,)), range(2), compiled=True)
     with pytest.raises(ValueError, match="takes 4 numbers, not 5"):
         stack.vjp(torch.randn(2, 6, 5))
+
+
+@pytest.mark.parametrize("n", [1, 3])
+def test_the_wrong_number_of_members_is_told(n):
+    """Compiled code would read past the weights."""
+    for compiled in (True, False):
+        stack = Stack(lambda: MLP(4, 3, (8,)), range(2), compiled=compiled)
+        for answer in (stack, stack.vjp):
+            with (
+                torch.no_grad(),
+                pytest.raises(ValueError, match=r"has 2 members, so its input begins so, not \[\d, 6, 4"),
+            ):
+                answer(torch.randn(n, 6, 4))
+
+
+def test_a_compiled_chain_takes_arrays():
+    stack = Stack(lambda: nn.Sequential(nn.Flatten(), nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 3)), 2, compiled=True)
+    code, (x, slope) = stack.compiled_chain(), batch(2, 4, 6, 3)
+    y, backward = code.array_vjp(x.view(2, 4, 3, 2).numpy())
+    with torch.no_grad():
+        assert np.array_equal(y, stack(x))
+        assert code.forward(np.zeros((2, 0, 3, 2), np.float32)).shape == (2, 0, 3)
+    backward(slope.numpy())
+    found = stack.flat.grad.clone()
+    stack.vjp(x)[1](slope)
+    assert torch.equal(found, stack.flat.grad)
+    for wrong in (slope.double().numpy(), slope[:, :3].numpy(), slope, None):
+        with pytest.raises(ArgumentError, match=r"gradient is float32 \[2, 4, 3\], as the outputs, not"):
+            backward(wrong)
 
 
 @pytest.mark.parametrize("frozen", [0, 1])

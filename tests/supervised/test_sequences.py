@@ -349,6 +349,15 @@ def test_what_does_not_fit_is_told(compiled):
         stack.unroll_vjp(x, burn_in=-1)
     with pytest.raises(ValueError, match=r"resets is a bool tensor \[2, 4, 6\].*int64 \[2, 4, 6\]"):
         stack.unroll(x, resets=torch.zeros(2, 4, 6, dtype=torch.int64))
+    for n in (1, 3):
+        resets = torch.zeros(n, 4, 6, dtype=torch.bool)
+        for way in (stack.unroll, stack.unroll_vjp):
+            for more in ({}, {"resets": resets}):
+                with pytest.raises(ValueError, match=rf"2 members, so its input begins so, not \[{n}, 4, 6, 3\]"):
+                    way(drawn(n, 4, 6, 3), **more)
+    for state in (drawn(2, 1, 4, 6), drawn(2, 1, 3, 5), drawn(2, 2, 4, 5), drawn(1, 1, 4, 5)):
+        with pytest.raises(ValueError, match="Stack.unroll takes x"):
+            stack.unroll(x, state)
     with pytest.raises(ValueError, match="are for sequences"):
         stack.unroll(drawn(2, 4), resets=torch.zeros(2, 4, dtype=torch.bool))
     y, _, backward = stack.unroll_vjp(x)

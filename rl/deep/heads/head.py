@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from rl.core.types import Batch
-from rl.deep.moving import tensors_of
+from rl.deep.moving import arrays_of, tensors_of
 
 
 class Outputs(NamedTuple):
@@ -60,4 +60,4 @@ class Head:
         """`loss` of arrays; the metrics are tensors."""
         batch, outputs = Batch(*map(tensors_of, batch)), Outputs(*map(tensors_of, outputs))
         gradient, td_error, metrics, priority = self.loss(outputs, batch, measured)
-        return HeadLoss(gradient.numpy(), td_error.numpy(), metrics, None if priority is None else priority.numpy())
+        return HeadLoss(arrays_of(gradient), arrays_of(td_error), metrics, arrays_of(priority))

@@ -122,7 +122,10 @@ class Ring:
         """How many steps of each seed can be sampled now; of the seed that has the fewest."""
         return int((self.tail - self.head).reshape(self.n, -1).sum(1).min())
 
-    @explained("obs [N, E, *O], action [N, E] and a step that a world answers, of the replay's seeds and environments")
+    @explained(
+        "obs [N, E, *O], action [N, E] and a step that a world answers, of the replay's seeds and environments",
+        "Replay.add",
+    )
     def add(self, obs: Any, action: Tensor | np.ndarray, step: Steps, state: State | None = None) -> None:
         """Enter a step of every environment: obs [N, E, *O] and action [N, E] that it was taken at and with.
 
@@ -138,6 +141,12 @@ class Ring:
         rows = rows_of(self._shapes, "obs", obs) if self.fresh.any() else None
         next_rows = rows_of(self._shapes, "next_obs", step.next_obs)
         mask = None if step.next_mask is None else np.asarray(step.next_mask).reshape(lanes, self.actions)
+        given = getattr(step, "discount", None)
+        scale = None if given is None else flat(self._shape, "discount", given, "f")
+        remembered = {
+            name: np.asarray((state or {})[name]).reshape(lanes, *part.shape[1:]) for name, part in self.memory.items()
+        }
+        # From here on nothing is refused, so that no step is entered by half.
         if rows is not None:
             self._begin(self.newest, self.fresh, self.kind, self.length, self.frames, self._begin_at)
             self._write(rows, self._begin_at)
@@ -149,7 +158,7 @@ class Ring:
         self.action[self._at] = taken
         self.reward[self._at] = reward
         for name, part in self.memory.items():
-            part[self._at] = np.asarray((state or {})[name]).reshape(lanes, *part.shape[1:])
+            part[self._at] = remembered[name]
         self._write(next_rows, self._following[:, None])
         if mask is not None:
             if self.masks is None:
@@ -157,9 +166,7 @@ class Ring:
             self.masks[self._following] = mask
         elif self.masks is not None:
             self.masks[self._following] = True  # the entry may have held another step's mask
-        given = getattr(step, "discount", None)
-        if given is not None:
-            scale = flat(self._shape, "discount", given, "f")
+        if scale is not None:
             if self.discounts is None:
                 self.discounts = np.ones(len(self.kind), np.float32)
             self.discounts[self._at] = scale
@@ -183,7 +190,7 @@ class Ring:
         found = {name: store.take(index, 0) for name, store in self.obs.items()}
         return found.get("", found)
 
-    @explained("lanes bool [N * E]")
+    @explained("lanes bool [N * E]", "Replay.begin_anew")
     def begin_anew(self, lanes: np.ndarray) -> None:
         """New episodes begin in the lanes [N * E] where this is true, without an ending before them."""
         if np.shape(lanes) != self.fresh.shape or np.asarray(lanes).dtype != np.bool_:

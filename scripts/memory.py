@@ -1,0 +1,74 @@
+"""What memory is worth, as comparisons for scripts/compare.py: agents without one, beside the best return with it and without."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from panels import Measure, Panel
+
+import envs
+import rl
+from rl import belief
+from rl.explore import EpsilonGreedy
+
+
+def exact_return(partial: envs.PartialModel) -> Measure:
+    """What measures the exact return of each seed's greedy policy, which acts by what it sees alone, [N]."""
+
+    def measure(run: rl.Run) -> np.ndarray:
+        policies = [run.policy(seed) for seed in run.seeds]
+        actions = [[int(policy.predict(seen)[0]) for seen in partial.seen] for policy in policies]
+        return belief.memoryless_returns(partial, np.array(actions))
+
+    return measure
+
+
+def lines(worth: belief.Worth) -> list[tuple[float, str]]:
+    """The best return with memory, where it can be planned, and without."""
+    without = f"best without memory{'' if worth.memoryless.proven else ' that was found'}"
+    return [
+        *([(worth.best, "best with memory")] if worth.best is not None else []),
+        (worth.memoryless.value, without),
+    ]
+
+
+def panel(title: str, env: str, agents: Mapping[str, Any], steps: int, **kwargs: Any) -> Panel:
+    """A world and its two lines; kwargs: of the environment."""
+    made = gym.make(env, **kwargs)
+    partial = envs.read_partial(made)
+    made.close()
+    worth = belief.worth_of_memory(partial)
+    return Panel(
+        title, env, agents, {}, exact_return(partial), "return of the greedy policy (exact)", steps,
+        points=20, kwargs=kwargs, digits=3, ceiling=worth.best, lines=lines(worth),
+    )  # fmt: skip
+
+
+def memory() -> dict[str, Panel]:
+    """Small worlds in which a table of observations meets the best that can be had without memory."""
+    tenth = EpsilonGreedy(0.1)
+    tables = {"Q-learning": rl.QLearning(explore=tenth), "SARSA": rl.SARSA(explore=tenth)}
+    tiles = {"SARSA by tiles": rl.LinearSARSA(explore=tenth)}
+    return {
+        "t-maze": panel("T-maze, 10 steps long", "envs/TMaze-v0", tables, 20_000),
+        "memory-chain": panel("Memory chain, 10 steps long", "envs/MemoryChain-v0", tiles, 10_000),
+        "repeat-previous": panel(
+            "The card before the last, of 12 in 2 suits",
+            "envs/RepeatPrevious-v0",
+            tables,
+            20_000,
+            k=2,
+            suits=2,
+            copies=6,
+        ),
+        "repeat-first": panel(
+            "The first card, of 12 in 2 suits", "envs/RepeatFirst-v0", tables, 20_000, suits=2, copies=6
+        ),
+        "window": panel(
+            "FrozenLake, two starts that look alike through a 3x3 window", "envs/FrozenLake-Window-v1", tables, 20_000,
+            desc=["GFSFHFSFG"], is_slippery=False,
+        ),
+    }  # fmt: skip
