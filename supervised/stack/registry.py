@@ -73,6 +73,12 @@ def alike(modules: Sequence[nn.Module], kinds: Collection[type[nn.Module]]) -> b
     return known_as(type(modules[0]), kinds) is not None and _compute_alike(modules)
 
 
+def alike_within(modules: Sequence[nn.Module]) -> bool:
+    """Whether all parts of N modules have the same settings, and compute as their types do."""
+    parts = [list(module.modules()) for module in modules]
+    return len(set(map(len, parts))) == 1 and all(map(_compute_alike, zip(*parts, strict=True)))
+
+
 def is_deterministic(module: nn.Module) -> bool:
     """Whether a module is known to draw nothing, and all within it."""
     return all(map(_draws_nothing, module.modules()))

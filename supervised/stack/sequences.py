@@ -25,7 +25,7 @@ from supervised.stack.manual_backward import (
     trained_places,
 )
 from supervised.stack.memory import FlatMemory, Place
-from supervised.stack.registry import alike, known_as
+from supervised.stack.registry import alike, alike_within, known_as
 
 NAMES = ("weight_ih_l", "weight_hh_l", "bias_ih_l", "bias_hh_l")
 
@@ -79,7 +79,7 @@ class Plan(NamedTuple):
 def plan(memory: FlatMemory, modules: Sequence[nn.Module]) -> Plan | None:
     """How N models are compiled; None where some part of them cannot be."""
     kind = known_as(type(modules[0]), SEQUENCES)
-    layout = SEQUENCES[kind](modules) if kind is not None and alike(modules, (kind,)) else None
+    layout = SEQUENCES[kind](modules) if kind is not None and alike_within(modules) else None
     if layout is None or not alike(layout.cells, KINDS):
         return None
     groups = [*_innermost(layout.before), layout.cells, *_innermost(layout.behind)]

@@ -180,6 +180,13 @@ class Doubled(RNN):
         return 2 * y, state
 
 
+def replaced():
+    """A head whose forward somebody has replaced."""
+    model = _with_head(nn.Sequential(nn.Linear(5, 2)))
+    model.head.forward = lambda x: 2 * model.head[0](x)
+    return model
+
+
 def altered():
     model = RNN(3, 2, 5, cell="gru")
     model.trunk.cell = nn.GRU(3, 5, batch_first=True, bias=False)
@@ -204,6 +211,7 @@ FALLS_BACK = {
     "sequence-to-sequence": lambda: RNN(3, 2, 5, cell="gru", shape="sequence-to-sequence", steps=4),
     "embedding": lambda: RNN(3, 2, 5, cell="gru", embedding=4),
     "frozen": frozen,
+    "a function of one's own": replaced,
     "another forward": lambda: Doubled(3, 2, 5, cell="gru"),
     "no bias": altered,
     "relu": relu,
