@@ -3,6 +3,7 @@
 
 python scripts/benchmark.py tables
 python scripts/benchmark.py supervised --data-dir DIR
+python scripts/benchmark.py recurrent                     whole training steps of GRUs and tanh cells beside PyTorch's
 python scripts/benchmark.py deep                          Q-networks beside Stable-Baselines3, and their memory
 python scripts/benchmark.py learning CartPole-v1          what the tuned agent reaches: 10 seeds, with an interval
 python scripts/benchmark.py learning --check              all four environments of the README; fails where one falls below
@@ -12,6 +13,8 @@ python scripts/benchmark.py cuda --output FILE.json       a GPU: parity with the
 from __future__ import annotations
 
 import copy
+import functools
+import itertools
 import resource
 import statistics
 import sys
@@ -30,11 +33,12 @@ import torch
 import tyro
 from rich.console import Console
 from rich.table import Table
+from torch import Tensor
 
 import rl
 from envs import tables as models
 from rl.tabular.agent import Tabular
-from supervised import CNN, MLP, Data, Fit, Recipe, Stack, determinism, losses, mnist, optimizer
+from supervised import CNN, MLP, RNN, Data, Fit, Recipe, Stack, determinism, losses, mnist, optimizer
 from supervised.models.cnn import Image
 from supervised.session import results
 from supervised.validate import ArgumentError, integer
@@ -46,12 +50,15 @@ ENVIRONMENTS = ("FrozenLake-v1", "FrozenLake8x8-v1", "CliffWalking-v1", "Taxi-v4
 class Settings:
     """Measure speed."""
 
-    what: Annotated[Literal["tables", "supervised", "deep", "learning", "cuda"], tyro.conf.Positional] = "tables"
+    what: Annotated[Literal["tables", "supervised", "recurrent", "deep", "learning", "cuda"], tyro.conf.Positional] = (
+        "tables"
+    )
     """tables: Q-learning compiled and in the plain loop, against the classic numpy loop. supervised: epochs of an MLP and a
     CNN against the usual loop, Keras and Lightning (pip install '.[benchmark]'), 32 members at once against one by one, and an
-    epoch of the MLP beside the shortest loop that PyTorch allows, with an interval. deep:
-    Q-networks in CartPole. learning: no speed, but what an agent learns in ENV. cuda: Q-networks and fits on a GPU; without
-    one everything runs small on a pretended GPU, to show that it runs, and no speed is given."""
+    epoch of the MLP beside the shortest loop that PyTorch allows, with an interval. recurrent: training steps of recurrent
+    networks of 64 units, compiled, beside PyTorch's own one after another, in CPU time on one thread. deep: Q-networks in
+    CartPole. learning: no speed, but what an agent learns in ENV. cuda: Q-networks and fits on a GPU; without one everything
+    runs small on a pretended GPU, to show that it runs, and no speed is given."""
     env: Annotated[str, tyro.conf.Positional] = "CartPole-v1"
     """For learning: where."""
     check: bool = False
@@ -68,7 +75,7 @@ class Settings:
     repeats: int = 5
     """How often each is timed, in turn; medians are shown."""
     pairs: int = 15
-    """For supervised: epochs of the MLP, each followed by one of the plain PyTorch loop."""
+    """For supervised: epochs of the MLP, each followed by one of the plain PyTorch loop; for recurrent: likewise of steps."""
     data_dir: Path | None = None
     """For supervised: the folder of MNIST's idx files; without it pictures of noise, which take the same time."""
     parts: tuple[int, ...] = ()
@@ -348,6 +355,54 @@ def fitting(settings: Settings, console: Console) -> dict[str, Any]:
     return {"seconds": found, "cnn_accuracy": accuracy, "plain_loop": mlp_pairs(train, settings.pairs, console)}
 
 
+def recurrent(settings: Settings, console: Console) -> dict[str, Any]:
+    """Whole training steps of RNN(64, 8, 64): batch 32, 40 steps of time, squared error, Adam."""
+    torch.set_num_threads(1)
+    generator, found = torch.Generator().manual_seed(0), {}
+    for cell, n in itertools.product(("gru", "rnn"), (1, 8)):
+        stack = Stack(lambda cell=cell: RNN(64, 8, 64, cell=cell), n, compiled=True)
+        x, y = torch.randn(n, 32, 40, 64, generator=generator), torch.randn(n, 32, 40, 8, generator=generator)
+        ways = {
+            "ours": unrolled_step(stack, x, y),
+            "torch": peers.through_time([copy.deepcopy(module) for module in stack.modules], x, y),
+        }
+        times = rounds({name: functools.partial(cpu_seconds, way) for name, way in ways.items()}, settings.pairs + 1)
+        ours, theirs = times["ours"][1:], times["torch"][1:]  # the first compiles
+        ratio, low, high = median_ratio(theirs, ours)
+        found[f"{cell}, N = {n}"] = {
+            **{"ours_ms": 1e3 * statistics.median(ours), "torch_ms": 1e3 * statistics.median(theirs)},
+            **{"ratio": ratio, "low": low, "high": high},
+        }
+    table = Table(title=f"A training step, ms of CPU time, medians of {settings.pairs} pairs")
+    for column in ("cell", "ours", "torch, one after another", "ratio"):
+        table.add_column(column, justify="right")
+    for name, row in found.items():
+        ratio_ = f"{row['ratio']:.2f}x [{row['low']:.2f}, {row['high']:.2f}]"
+        table.add_row(name, f"{row['ours_ms']:.2f}", f"{row['torch_ms']:.2f}", ratio_)
+    console.print(table)
+    return found
+
+
+def unrolled_step(stack: Stack, x: Tensor, y: Tensor) -> Callable[[], None]:
+    """A training step of recurrent members, by `Stack.unroll_vjp`."""
+    optimiser = optimizer(stack, "Adam", 1e-3)
+
+    def step() -> None:
+        prediction, _, backward = stack.unroll_vjp(x)
+        prediction.requires_grad_()
+        backward(*torch.autograd.grad(losses.per_seed(losses.mse(prediction, y)).sum(), prediction))
+        optimiser.step()
+
+    return step
+
+
+def cpu_seconds(step: Callable[[], object]) -> float:
+    """The CPU time of a step: what else the machine does counts little."""
+    began = time.process_time()
+    step()
+    return time.process_time() - began
+
+
 def command() -> int:
     settings = tyro.cli(Settings)
     try:
@@ -361,6 +416,7 @@ def command() -> int:
     ways: dict[str, Callable[[], dict[str, Any]]] = {
         "tables": lambda: tables(s, console),
         "supervised": lambda: fitting(s, console),
+        "recurrent": lambda: recurrent(s, console),
         "deep": lambda: benchmark_deep.deep(s.repeats, console),
         "learning": lambda: (
             benchmark_deep.check(s.seeds, s.workers, s.episodes, console)

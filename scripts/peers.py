@@ -167,6 +167,20 @@ def one_after_another(nets: list[nn.Module], x: Tensor, y: Tensor, fused: bool) 
     return step
 
 
+def through_time(nets: list[nn.Module], x: Tensor, y: Tensor) -> Callable[[], None]:
+    """One step of each recurrent net in turn, with a fused Adam each and the squared error: x and y [N, B, T, ...]."""
+    optimisers = [torch.optim.Adam(net.parameters(), 1e-3, fused=True) for net in nets]
+
+    def step() -> None:
+        for net, optimiser, a, b in zip(nets, optimisers, x, y, strict=True):
+            loss = F.mse_loss(net(a)[0], b)
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+
+    return step
+
+
 def stable_baselines3(
     widths: tuple[int, ...],
     steps: int,

@@ -58,17 +58,20 @@ def cpu_only(device: Any, what: str) -> None:
 
 @dataclass(frozen=True)
 class ComputePlan:
-    """How a model is computed: in bf16, TF32 or float32, pictures with their channels last in memory, on how many threads."""
+    """How a model is computed: in bf16, TF32 or float32, pictures with their channels last in memory, on how many threads, and
+    whether by compiled code."""
 
     bf16: bool
     channels_last: bool
     threads: int
     tf32: bool = False
+    compiled: bool = False
 
     def __str__(self) -> str:
         precision = "bf16" if self.bf16 else "TF32" if self.tf32 else "float32"
         order = ", channels last" if self.channels_last else ""
-        return f"{precision}{order}, {self.threads} thread{'s' * (self.threads > 1)}"
+        code = ", compiled" if self.compiled else ""
+        return f"{precision}{order}, {self.threads} thread{'s' * (self.threads > 1)}{code}"
 
     @contextlib.contextmanager
     def at_work(self, device: torch.device) -> Iterator[None]:

@@ -600,6 +600,16 @@ def stack() -> Any:
     return supervised.Stack(lambda: supervised.MLP(3, 2, (4,), loss="mse"), [0, 1])
 
 
+def reader() -> Any:
+    """A stack that reads sequences."""
+    return supervised.Stack(lambda: supervised.RNN(3, 2, 4, cell="gru"), [0, 1], compiled=True)
+
+
+def unrolled() -> dict[str, dict[str, Any]]:
+    given = {"x": torch.zeros(2, 3, 5, 3), "state": torch.zeros(2, 1, 3, 4), "resets": torch.ones(2, 3, 5) > 0}
+    return {"unroll": given, "unroll_vjp": {**given, "burn_in": 1}}
+
+
 def fitting() -> list[Case]:
     x = np.linspace(0, 1, 30).reshape(10, 3).astype(np.float32)
     pair = (x, x[:, :1])
@@ -616,6 +626,7 @@ def fitting() -> list[Case]:
                 **{"model": lambda: supervised.LinearRegression(3), "data": pair, "validation": 0.5, "seeds": 2},
                 **{"recipe": supervised.Recipe(epochs=1, batch_size=5), "device": "cpu", "threads": 1, "logdir": None},
                 **{
+                    "compiled": True,
                     "resume": False,
                     "progress": False,
                     "log_every_epochs": 1,
@@ -640,8 +651,9 @@ def fitting() -> list[Case]:
         Case(
             "Stack.of",
             lambda **k: supervised.Stack.of(**k),
-            {"modules": [torch.nn.Linear(2, 2)], "seeds": [3], "device": "cpu"},
+            {"modules": [torch.nn.Linear(2, 2)], "seeds": [3], "device": "cpu", "compiled": True},
         ),
+        *(Case(f"stack.{name}", getattr(reader(), name), arguments) for name, arguments in unrolled().items()),
         Case("stack()", stack(), {"x": torch.zeros(N, 4, 3)}),
         Case("stack.vjp", stack().vjp, {"x": torch.zeros(N, 4, 3)}),
         Case("pull back", stack().vjp(torch.zeros(N, 4, 3))[1], {"gradient": torch.zeros(N, 4, 2)}),

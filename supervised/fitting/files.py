@@ -95,6 +95,7 @@ def _configuration(fitted: Fit) -> dict[str, Any]:
         "seeds": list(fitted.stack.seeds),
         "data": fitted.fingerprint(),
         "loss": fitted.loss,
+        "compiled": fitted.stack.wants_compiled,
     }
 
 
@@ -106,7 +107,7 @@ def _current(config: Any) -> Any:
         stand_ins: dict[str, Any] = {
             name: functions.stand_in(value) for name, value in named.items() if functions.is_function(value)
         }
-        return {**config, "recipe": Recipe.from_json(recipe, **stand_ins).to_json()}
+        return {"compiled": False, **config, "recipe": Recipe.from_json(recipe, **stand_ins).to_json()}
     return config
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -49,7 +50,8 @@ class Fit:
         self.loss = self.objective.name
         precision = "fp32" if recipe.optimizer == "LBFGS" else recipe.precision  # its line search needs every digit
         shape = getattr(sources[0].sample.x, "shape", (0,))[1:]
-        self.manner = compute_plan(stack.modules[0], shape, stack.device, precision, threads)
+        plan = compute_plan(stack.modules[0], shape, stack.device, precision, threads)
+        self.manner = dataclasses.replace(plan, compiled=stack.compiled and not plan.bf16)
         set_channels_last(stack, self.manner.channels_last)
         names = ("The training data", "The validation data")
         checked = [

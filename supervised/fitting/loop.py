@@ -17,7 +17,7 @@ from supervised.fitting.report import Report
 from supervised.session import FIT as CHECKPOINT
 from supervised.session import Cadences, Session, say
 from supervised.sources import Source, source_of
-from supervised.validate import flag, instance, integer, optional, seeds_of, unwrap
+from supervised.validate import ArgumentError, flag, instance, integer, optional, seeds_of, unwrap
 
 __all__ = ["CHECKPOINT", "fit", "load"]
 
@@ -31,6 +31,7 @@ def fit(
     seeds: int | Iterable[int] = 1,
     device: str = "auto",
     threads: int | None = None,
+    compiled: bool = False,
     logdir: str | Path | None = None,
     resume: bool = False,
     progress: bool = True,
@@ -50,6 +51,8 @@ def fit(
     last part: `supervised.data.split(data, 0.2, shuffle=False)`); None: none.
     seeds: a count (0..n-1), a list or a range. Each has its own initial weights, order of the data and dropout; on the CPU its
     results are bit-identical to those it has alone. threads: of torch; None: one, but all cores for convolutions.
+    compiled: compute chains of linear layers and ReLUs, and models that read sequences by GRU or tanh cells, by compiled code
+    where that is possible (see `Stack`): the same up to rounding, not to the bit.
     logdir: where curves and checkpoints go; None: nowhere. resume: continue from logdir's newest intact checkpoint, or start if
     there is none. Model, data and functions in the recipe must be passed again (data are recognized by a checksum, streamed ones
     by that of 256 examples, functions by their names); only epochs, device, progress and the cadences may differ.
@@ -61,13 +64,16 @@ def fit(
     KeyboardInterrupt says how to resume.
     """
     recipe = Recipe() if recipe is None else instance(recipe, "recipe", Recipe, "a Recipe")
-    resume, progress = flag(resume, "resume"), flag(progress, "progress")
+    resume, progress, compiled = flag(resume, "resume"), flag(progress, "progress"), flag(compiled, "compiled")
+    if compiled and recipe.optimizer == "LBFGS":
+        raise ArgumentError("LBFGS takes its gradients from autograd alone: compiled must be False.")
     threads = optional(integer, threads, "threads", 1, 1024)
     cadences = _cadences(recipe.epochs, log=log_every_epochs, look=look_every_epochs, save=save_every_epochs)
     train, held_out = _parts(data, validation)
     with Session(logdir, CHECKPOINT) as session:
         saved = session.newest(resume)
-        fitted = Fit(stack_of(model, seeds_of(seeds), recipe.freeze, device), train, held_out, recipe, threads)
+        stack = stack_of(model, seeds_of(seeds), recipe.freeze, device, compiled)
+        fitted = Fit(stack, train, held_out, recipe, threads)
         curves = {} if saved is None else restore(fitted, saved)
         fitted.resumed_at = fitted.epoch
         if fitted.finished:

@@ -13,7 +13,7 @@ from supervised.stack import Stack
 from supervised.validate import function
 
 
-def stack_of(model: Any, seeds: tuple[int, ...], frozen: Sequence[str], device: str) -> Stack:
+def stack_of(model: Any, seeds: tuple[int, ...], frozen: Sequence[str], device: str, compiled: bool = False) -> Stack:
     """The members as a stack. model: a function () -> nn.Module; or a module, which is fitted in place, with one seed.
 
     Raises ValueError for a module with several seeds, and for names in `frozen` that no parameter has.
@@ -24,14 +24,14 @@ def stack_of(model: Any, seeds: tuple[int, ...], frozen: Sequence[str], device: 
             raise ValueError(
                 f"A module is fitted in place, so with one seed, not {len(seeds)}: give a function that makes one instead."
             )
-        return Stack.of([freeze(model, frozen)], seeds, where)
+        return Stack.of([freeze(model, frozen)], seeds, where, compiled)
     function(model, "The model", (), "a torch.nn.Module, or a function () -> torch.nn.Module")
 
     def make() -> nn.Module:
         made = model()
         return freeze(made, frozen) if isinstance(made, nn.Module) else made
 
-    return Stack(make, seeds, where)
+    return Stack(make, seeds, where, compiled)
 
 
 def freeze(module: nn.Module, names: Sequence[str]) -> nn.Module:

@@ -15,7 +15,7 @@ from supervised.fitting.recipe import Recipe
 from supervised.sources import over
 from supervised.stack import Stack, clip_per_seed, norms
 from supervised.stack import optimizers as torch_optimizers
-from supervised.state import check_alike, detached, load_optimizer, to_tree
+from supervised.state import check_alike, load_optimizer, to_tree
 
 COUNTERS = ("last_epoch", "_step_count", "_last_lr")  # what changes in a schedule of torch; all else is its settings
 # Loss and measures [N], the next state of a recurrent model, and what is measured of the update itself [N].
@@ -129,13 +129,7 @@ class GradientUpdate:
             if not self.recurrent:
                 prediction, backward = self.stack.vjp(x)
                 return prediction, None, backward
-            output, after = self.stack(x, state) if self.carries_state else self.stack(x)
-
-        def through_time(gradient: Tensor) -> None:
-            self.stack.zero_grad()
-            output.backward(gradient)
-
-        return output.detach(), detached(after), through_time
+            return self.stack.unroll_vjp(x, state if self.carries_state else None)
 
     def _backward(self, loss: Tensor, prediction: Tensor, backward: Callable[[Tensor], None]) -> None:
         """Backpropagate the losses [N] to the weights."""

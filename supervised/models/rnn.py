@@ -6,6 +6,7 @@ stopped (truncated back-propagation, free-running text, an agent that remembers)
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -13,6 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from supervised.models.layers import Model, check_weights, initialise, linear
+from supervised.stack.registry import alike
+from supervised.stack.sequences import Layout, register_sequence
 from supervised.validate import ArgumentError, choice, instance, integer, number, optional, shown
 
 CELLS: dict[str, Any] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
@@ -131,6 +134,20 @@ class RNN(Model):
             outputs.append(self.head(features))
             said = outputs[-1].softmax(-1) if self.loss == "cross_entropy" else outputs[-1]
         return torch.cat(outputs, 1), state
+
+
+ANSWERS = {"one-to-one": "one", "many-to-one": "last", "many-to-many": "all"}
+
+
+@register_sequence(RNN)
+def _layout(models: Sequence[RNN]) -> Layout | None:
+    trunks: list[Any] = [model.trunk for model in models]
+    if len({model.shape for model in models}) > 1 or models[0].shape not in ANSWERS:
+        return None
+    if not alike(trunks, (RecurrentTrunk,)) or trunks[0].embedding is not None:
+        return None
+    cells, heads = [trunk.cell for trunk in trunks], [model.head for model in models]
+    return Layout([], cells, [heads], ANSWERS[models[0].shape], one_hot=True)
 
 
 @torch.no_grad()

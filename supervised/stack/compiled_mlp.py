@@ -8,6 +8,7 @@ optimizer state stay where they are. Needs numba; without it, and on other devic
 from __future__ import annotations
 
 import functools
+import types
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -48,9 +49,22 @@ def forward(
 
 
 def backward(
-    flat: Any, grad: Any, weights: Any, biases: Any, sizes: Any, relus: Any, x: Any, kept: Any, dy: Any, spare: Any
+    flat: Any,
+    grad: Any,
+    weights: Any,
+    biases: Any,
+    sizes: Any,
+    relus: Any,
+    x: Any,
+    kept: Any,
+    dy: Any,
+    spare: Any,
+    dx: Any,
 ) -> None:
-    """dy [N, B, O], by what the last linear layer makes, -> the gradients of all weights, which overwrite grad."""
+    """dy [N, B, O], by what the last linear layer makes, -> the gradients of all weights, which overwrite grad.
+
+    dx [N, B, I]: takes that by x, if it is not empty.
+    """
     layers = weights.shape[0]
     rows = x.shape[1]
     for k in range(x.shape[0]):
@@ -75,6 +89,8 @@ def backward(
                             # Without a branch, which a processor would often guess wrong.
                             down[r, c] = down[r, c] if before[r, c] > 0 else np.float32(0)
                 after = down
+            elif dx.shape[0] > 0:
+                np.dot(after, flat[begin : begin + i * o].reshape((o, i)), dx[k])
 
 
 def clip_and_adam(
@@ -138,13 +154,17 @@ def clip_and_adam(
 
 
 @functools.cache
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function compiled by numba, cached on disk. Raises ImportError without numba."""
+def compiled(function: Callable[..., Any], **called: Callable[..., Any]) -> Callable[..., Any]:
+    """The function compiled by numba, cached on disk. Raises ImportError without numba.
+
+    called: the compiled functions that it calls, by the names it calls them by; they lie in the same file.
+    """
     import numba
 
     # "reassoc" lets a sum be taken by vectors; its order depends on the length alone.
     fast = {"reassoc", "nsz"} if function is clip_and_adam else False
-    found: Callable[..., Any] = numba.njit(function, cache=True, nogil=True, error_model="numpy", fastmath=fast)
+    copy = types.FunctionType(function.__code__, {**function.__globals__, **called}, function.__name__)
+    found: Callable[..., Any] = numba.njit(copy, cache=True, nogil=True, error_model="numpy", fastmath=fast)
     return found
 
 
@@ -202,8 +222,8 @@ class CompiledMLP:
             self._kept_for = x
         return y
 
-    def backward(self, gradient: np.ndarray, x: np.ndarray, y: np.ndarray) -> None:
-        """Write the gradients of all weights, from that by y = forward(x, True)."""
+    def backward(self, gradient: np.ndarray, x: np.ndarray, y: np.ndarray, needed: bool = False) -> np.ndarray:
+        """Write the gradients of all weights, from that by y = forward(x, True) -> that by x; empty unless it is needed."""
         if self._kept_for is not x:  # another was computed meanwhile
             self.forward(x, True)
         if self._spare.shape[1] != self._scratch[True].shape[2]:
@@ -211,7 +231,9 @@ class CompiledMLP:
         if self.ends_in_relu:  # the compiled function begins before it
             gradient = np.where(y <= 0, np.float32(0), gradient)
         slope = np.ascontiguousarray(gradient)
-        self._backward(self.flat, self.gradient, *self.layout, x, self._scratch[True], slope, self._spare)
+        dx = np.empty(x.shape if needed else (0, 0, 0), np.float32)
+        self._backward(self.flat, self.gradient, *self.layout, x, self._scratch[True], slope, self._spare, dx)
+        return dx
 
 
 class CompiledAdam:

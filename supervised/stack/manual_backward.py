@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from supervised.stack.compiled_mlp import CompiledMLP
 from supervised.stack.memory import FlatMemory, Place
+from supervised.stack.registry import alike
 from supervised.validate import ArgumentError, kind_of
 
 
@@ -170,18 +171,19 @@ def check_gradient(gradient: Any, y: Tensor | np.ndarray) -> None:
 
 def chain(memory: FlatMemory, modules: Sequence[nn.Module]) -> Chain | None:
     """The N modules as a chain; None where some layer cannot stand in one, or where a parameter is used more than once."""
-    groups = _innermost(modules)
+    groups = innermost(modules)
     layers = _layers(memory, groups)
     trained = [any(parameter.requires_grad for parameter in group[0].parameters()) for group in groups]
     first = trained.index(True) if True in trained else len(groups)
-    return None if layers is None else Chain(memory, layers, _trained(memory, groups), first, _flattens(groups))
+    return None if layers is None else Chain(memory, layers, trained_places(memory, groups), first, _flattens(groups))
 
 
 def compiled_chain(memory: FlatMemory, modules: Sequence[nn.Module]) -> CompiledChain | None:
     """The same with the linear layers and ReLUs that it begins with (behind a Flatten, if any) compiled; None: it has none."""
-    groups = _innermost(modules)
+    groups = innermost(modules)
     layers, begin = _layers(memory, groups) or [], int(_flattens(groups))
-    end, run = begin, []
+    run: LinearRun = []
+    end = begin
     while end < len(layers):
         linear = layers[end]
         if not isinstance(linear, _Linear) or not linear.is_trained:
@@ -191,7 +193,13 @@ def compiled_chain(memory: FlatMemory, modules: Sequence[nn.Module]) -> Compiled
         end += 1 + relu
     if not run:
         return None
-    mlp = CompiledMLP(
+    mlp = compiled_mlp(memory, run)
+    return CompiledChain(memory, mlp, layers[end:], trained_places(memory, groups), begin == 1)
+
+
+def compiled_mlp(memory: FlatMemory, run: LinearRun) -> CompiledMLP:
+    """Linear layers, each with whether a ReLU follows, as compiled code."""
+    return CompiledMLP(
         memory.flat,
         memory.gradient,
         [linear.begins[0] for linear, _ in run],
@@ -199,7 +207,19 @@ def compiled_chain(memory: FlatMemory, modules: Sequence[nn.Module]) -> Compiled
         [run[0][0].weight.shape[2], *(linear.weight.shape[1] for linear, _ in run)],
         [relu for _, relu in run],
     )
-    return CompiledChain(memory, mlp, layers[end:], _trained(memory, groups), begin == 1)
+
+
+def linear_run(memory: FlatMemory, groups: Sequence[Sequence[nn.Module]]) -> LinearRun | None:
+    """The run that `compiled_mlp` compiles, of N modules for each layer; None where some are of another type or not trained."""
+    run: LinearRun = []
+    for group in groups:
+        if alike(group, (nn.ReLU,)) and run and not run[-1][1]:
+            run[-1] = run[-1][0], True
+        elif alike(group, (nn.Linear,)) and (linear := _Linear(memory, cast(nn.Linear, group[0]))).is_trained:
+            run.append((linear, False))
+        else:
+            return None
+    return run
 
 
 def _layers(memory: FlatMemory, groups: list[Sequence[nn.Module]]) -> list[LayerBackward] | None:
@@ -216,7 +236,7 @@ def _layers(memory: FlatMemory, groups: list[Sequence[nn.Module]]) -> list[Layer
     return found
 
 
-def _trained(memory: FlatMemory, groups: list[Sequence[nn.Module]]) -> set[Place]:
+def trained_places(memory: FlatMemory, groups: list[Sequence[nn.Module]]) -> set[Place]:
     parameters = [parameter for group in groups for parameter in group[0].parameters()]
     return {(memory.name_of(parameter), None) for parameter in parameters if parameter.requires_grad}
 
@@ -225,13 +245,13 @@ def _flattens(groups: list[Sequence[nn.Module]]) -> bool:
     return bool(groups) and isinstance(groups[0][0], nn.Flatten)
 
 
-def _innermost(modules: Sequence[nn.Module]) -> list[Sequence[nn.Module]]:
+def innermost(modules: Sequence[nn.Module]) -> list[Sequence[nn.Module]]:
     """The innermost layers of N modules in the order of their work, each N times."""
     kind = type(modules[0])
     for base, parts in PARTS.items():
         if issubclass(kind, base) and kind.forward is base.forward:
             rows = zip(*(parts(module) for module in modules), strict=True)
-            return [layer for row in rows for layer in _innermost(row)]
+            return [layer for row in rows for layer in innermost(row)]
     return [modules]
 
 
@@ -272,6 +292,9 @@ class _Flatten:
 
     def backward(self, gradient: Tensor, x: Tensor, y: Tensor, needed: bool) -> Tensor:
         return gradient.view(x.shape) if needed else gradient
+
+
+LinearRun = list[tuple[_Linear, bool]]  # linear layers, each with whether a ReLU follows
 
 
 @register_backward(nn.Linear)

@@ -5,7 +5,7 @@ A layer's file registers it here, and `Stack` looks it up.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -62,10 +62,21 @@ def register_deterministic(*kinds: type[nn.Module]) -> None:
 
 def batched_op(members: Members, modules: Sequence[nn.Module]) -> Op | None:
     """How the N modules are computed at once; None where their type is not registered, they differ, or have hooks."""
-    kind = _known_as(type(modules[0]), BATCHED)
+    kind = known_as(type(modules[0]), BATCHED)
     if kind is None or not _compute_alike(modules) or any(hook_dicts(modules)):
         return None
     return BATCHED[kind](members, modules)
+
+
+def alike(modules: Sequence[nn.Module], kinds: Collection[type[nn.Module]]) -> bool:
+    """Whether N modules compute as one of these types does, all with the same settings."""
+    return known_as(type(modules[0]), kinds) is not None and _compute_alike(modules)
+
+
+def alike_within(modules: Sequence[nn.Module]) -> bool:
+    """Whether all parts of N modules have the same settings, and compute as their types do."""
+    parts = [list(module.modules()) for module in modules]
+    return len(set(map(len, parts))) == 1 and all(map(_compute_alike, zip(*parts, strict=True)))
 
 
 def is_deterministic(module: nn.Module) -> bool:
@@ -75,11 +86,11 @@ def is_deterministic(module: nn.Module) -> bool:
 
 def _draws_nothing(module: nn.Module) -> bool:
     kind = type(module)
-    known = _known_as(kind, DETERMINISTIC) is not None
+    known = known_as(kind, DETERMINISTIC) is not None
     return known and kind.__call__ is nn.Module.__call__ and "forward" not in vars(module)
 
 
-def _known_as(kind: type[nn.Module], known: dict[type[nn.Module], Any]) -> type[nn.Module] | None:
+def known_as(kind: Any, known: Collection[type[nn.Module]]) -> type[nn.Module] | None:
     """The type among `known` whose forward modules of this kind have; None if there is none.
 
     A subclass that computes as its base does is known as the base; torch's own types are not, as their forward calls methods

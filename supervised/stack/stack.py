@@ -10,6 +10,7 @@ sweeps that.
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -18,11 +19,13 @@ from torch import Tensor, nn
 
 from supervised import determinism
 from supervised.device import choose
-from supervised.stack import compiled_mlp, manual_backward, registry
+from supervised.stack import compiled_mlp, manual_backward, registry, sequences
 from supervised.stack.hooks import Hooks
 from supervised.stack.members import check_alike, check_make, check_state, make_member, owned, parameter_groups
 from supervised.stack.memory import FlatMemory
 from supervised.stack.registry import Op
+from supervised.stack.unroll import checked_resets, in_pieces
+from supervised.state import detached
 from supervised.streams import PURPOSES, Draws
 from supervised.validate import ArgumentError, choice, explained, flag, integer, seeds_of, shown, unwrap
 
@@ -30,8 +33,9 @@ from supervised.validate import ArgumentError, choice, explained, flag, integer,
 class Stack:
     """N copies of what `make` makes, each initialised from its own seed; called, it maps [N, B, ...] -> [N, B, ...].
 
-    compiled: run chains of linear layers and ReLUs as compiled code where that is possible (see
-    `supervised.stack.compiled_mlp`); outputs and gradients of `vjp` then equal torch's up to rounding, not bit for bit.
+    compiled: run chains of linear layers and ReLUs (see `supervised.stack.compiled_mlp`) and models that read sequences by GRU
+    or tanh cells (`supervised.stack.sequences`) as compiled code where that is possible; outputs without a gradient, and those
+    and the gradients of `vjp` and `unroll_vjp`, then equal torch's up to rounding, not bit for bit.
     make: a function () -> nn.Module. Its random numbers come from the seed's own stream, and so do those drawn in a
     forward pass (dropout). `batched` says whether all members are computed at once. The modules stay usable:
     `member(seed)` is one of them, on the live weights. Parameters that need no gradient stay as they are.
@@ -54,12 +58,18 @@ class Stack:
         self._adopt([make_member(make, seed) for seed in seeds], seeds, choose(device), compiled, purpose)
 
     @classmethod
-    def of(cls, modules: Sequence[nn.Module], seeds: int | Iterable[int], device: str | torch.device = "cpu") -> Stack:
+    def of(
+        cls,
+        modules: Sequence[nn.Module],
+        seeds: int | Iterable[int],
+        device: str | torch.device = "cpu",
+        compiled: bool = False,
+    ) -> Stack:
         """A stack of modules that exist: their parameters keep their values and move into the stack's memory."""
         stack = cls.__new__(cls)
         if not isinstance(modules, (list, tuple)) or not all(isinstance(module, nn.Module) for module in modules):
             raise ArgumentError(f"modules is a list of torch.nn.Modules, not {shown(modules)}.")
-        stack._adopt(modules, seeds_of(seeds), choose(device))
+        stack._adopt(modules, seeds_of(seeds), choose(device), flag(compiled, "compiled"))
         return stack
 
     def _adopt(
@@ -80,11 +90,16 @@ class Stack:
         self._hooks = Hooks(self.modules, self.memory.parameters())
         self.zero_grad()
         self._op = self.batched_op(self.modules)
-        self.batched = self.memory.batched = self._op is not None
-        compiled = compiled and device.type == "cpu" and self.flat.dtype == torch.float32 and compiled_mlp.possible()
-        compiled = compiled and self.batched
-        self._compiled = manual_backward.compiled_chain(self.memory, self.modules) if compiled else None
-        self.compiled = self._compiled is not None
+        self.wants_compiled = compiled
+        # Also where this machine cannot compile it: an optimizer's state then goes on here as it was saved elsewhere.
+        plan = sequences.plan(self.memory, self.modules) if compiled else None
+        self.batched = self.memory.batched = self._op is not None or plan is not None
+        compiled = compiled and device.type == "cpu" and self.flat.dtype == torch.float32 and self.batched
+        compiled = compiled and compiled_mlp.possible()
+        self._sequence = plan.compile() if compiled and plan is not None else None
+        chains = compiled and self._sequence is None
+        self._compiled = manual_backward.compiled_chain(self.memory, self.modules) if chains else None
+        self.compiled = self._compiled is not None or self._sequence is not None
         plain = manual_backward.chain(self.memory, self.modules) if self.batched and not self.compiled else None
         self._chain: manual_backward.Chain | manual_backward.CompiledChain | None = self._compiled or plain
         if self.batched and self.device.type == "cpu":
@@ -93,17 +108,22 @@ class Stack:
     @explained("x [N, B, ...], or a dict or tuple of such, as its members read it")
     def __call__(self, x: Any, *more: Any) -> Any:
         """x [N, B, ...], or a dict or tuple of such, -> [N, B, ...]; further arguments (a state) go to each member too."""
-        first = x if isinstance(x, Tensor) else _first_leaf(x)
-        if first.shape[0] != len(self.seeds):
-            raise ValueError(
-                f"The stack has {len(self.seeds)} members, so its input begins so, not {list(first.shape)}."
-            )
+        self._check_members(x)
+        if self._sequence is not None and not torch.is_grad_enabled() and self._fits(self._sequence, x, *more):
+            return self._sequence(x, *more)
         if self._op is None or more or self._hooks.present():
             return self._one_by_one(x, *more)
         self.draws.begin()
         if self._chain is not None and not torch.is_grad_enabled() and self._chain.fits(x):
             return self._chain(x)
         return self._op(x)
+
+    def _check_members(self, x: Any) -> None:
+        first = x if isinstance(x, Tensor) else _first_leaf(x)
+        if first.shape[0] != len(self.seeds):
+            raise ValueError(
+                f"The stack has {len(self.seeds)} members, so its input begins so, not {list(first.shape)}."
+            )
 
     def batched_op(self, modules: Sequence[nn.Module]) -> Op | None:
         """How the N modules are computed at once; None where some layer is not registered for it."""
@@ -127,6 +147,62 @@ class Stack:
             torch.autograd.backward(y, gradient)
 
         return y.detach(), backward
+
+    @explained("x [N, B, T, ...], a state and resets bool [N, B, T]")
+    @torch.no_grad()
+    def unroll(self, x: Any, state: Any = None, *, resets: Tensor | None = None) -> tuple[Tensor, Any]:
+        """Have members that answer (outputs, state) read on from a state -> the outputs and the state after, without a gradient.
+
+        x: sequences [N, B, T, ...], or what the members read. state: as it was answered, [N, layers, B, H] or a pair of such;
+        None: a new one. resets: bool [N, B, T], the steps before which a row's state is set to zero, where an episode begins;
+        for members that answer at each step, [N, B, T, ...].
+        """
+        self._check_members(x)
+        resets = checked_resets(x, resets, 0)
+        if self._sequence is not None and self._fits(self._sequence, x, state, resets):
+            return self._sequence(x, state, resets)
+        return self._unrolled(x, state, resets, 0)
+
+    @explained("x [N, B, T, ...], a state, resets bool [N, B, T] and burn_in, a number of steps below T")
+    def unroll_vjp(
+        self, x: Any, state: Any = None, *, resets: Tensor | None = None, burn_in: int = 0
+    ) -> tuple[Tensor, Any, Callable[[Tensor], None]]:
+        """As `unroll`; besides a function that backpropagates a gradient with respect to the outputs to the weights.
+
+        That function overwrites `gradients`. No gradient goes into the state at the beginning, nor into the first `burn_in`
+        steps (Kapturowski et al. 2019), whose part of the gradient is not read; burn_in too is for members that answer at each
+        step. By autograd, member by member, or compiled and by hand (see `compiled` of the class).
+        """
+        burn_in = integer(burn_in, "burn_in", 0)
+        self._check_members(x)
+        resets = checked_resets(x, resets, burn_in)
+        if self._sequence is not None and self._fits(self._sequence, x, state, resets):
+            with torch.no_grad():
+                return self._sequence.vjp(x, state, resets, burn_in)
+        y, after = self._unrolled(x, state, resets, burn_in)
+
+        def backward(gradient: Tensor) -> None:
+            manual_backward.check_gradient(gradient, y)
+            self.zero_grad()
+            torch.autograd.backward(y, gradient)
+
+        return y.detach(), detached(after), backward
+
+    def _unrolled(self, x: Any, state: Any, resets: Tensor | None, burn_in: int) -> tuple[Tensor, Any]:
+        """Member by member, by torch."""
+        state = detached(state)
+        if resets is None:
+            answered: tuple[Tensor, Any] = self(x) if state is None else self(x, state)
+            return answered
+        pieces = [
+            in_pieces(functools.partial(self.run, k), x[k], _member(state, k), resets[k], burn_in)
+            for k in range(len(self.modules))
+        ]
+        together: tuple[Tensor, Any] = _together(pieces)
+        return together
+
+    def _fits(self, sequence: sequences.CompiledSequence, *arguments: Any) -> bool:
+        return sequence.fits(*arguments) and not self._hooks.present()
 
     def compiled_chain(self) -> manual_backward.CompiledChain | None:
         """What computes numpy arrays without torch; None where nothing does, or where a hook would not be called."""

@@ -13,6 +13,7 @@ from told import ROOT, curves, inside, script
 
 import rl
 from envs import EnvError
+from supervised import determinism
 
 
 @pytest.fixture(scope="module")
@@ -244,6 +245,19 @@ def test_a_fall_below_the_published_interval_is_named(monkeypatch):
 
     monkeypatch.setattr(benchmark_deep, "learning", learning)
     assert benchmark_deep.check(10, 2, 100, Console(quiet=True))["failed"] == ["CartPole-v1", "LunarLander-v3"]
+
+
+def test_benchmark_recurrent(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    import benchmark
+    from rich.console import Console
+
+    with determinism.threads(1):
+        found = benchmark.recurrent(benchmark.Settings("recurrent", pairs=2), Console(quiet=True))
+    assert found.keys() == {"gru, N = 1", "gru, N = 8", "rnn, N = 1", "rnn, N = 8"}
+    for row in found.values():
+        assert 0 < row["low"] <= row["ratio"] <= row["high"]
+        assert row["torch_ms"] > 0 < row["ours_ms"]
 
 
 @pytest.mark.full  # takes 6 s

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from supervised import CNN, MLP, LinearRegression, Stack, clip_per_seed, determinism, optimizer
+from supervised import CNN, MLP, LinearRegression, Recipe, Stack, clip_per_seed, determinism, fit, optimizer
 from supervised.stack import compiled_mlp, norms
 from supervised.validate import ArgumentError
 
@@ -101,6 +101,30 @@ def test_the_compiled_adam_is_torchs(n, max_norm):
     state = ours.state[mine.flat]
     assert state["step"] == torchs.state[theirs.flat]["step"] == 30
     torch.testing.assert_close(state["exp_avg_sq"], torchs.state[theirs.flat]["exp_avg_sq"], rtol=1e-5, atol=1e-7)
+
+
+def test_a_compiled_fit_is_the_usual_one_to_rounding_and_alone_as_stacked():
+    x, y = batch(1, 40, 4, 3)
+    recipe = Recipe(epochs=2, batch_size=10, loss="mse")
+
+    def fitted(seeds, compiled):
+        found = fit(
+            lambda: MLP(4, 3, (9,)),
+            (x[0], y[0]),
+            recipe,
+            seeds=seeds,
+            compiled=compiled,
+            validation=0.25,
+            progress=False,
+        )
+        assert str(found.manner) == "float32, 1 thread" + ", compiled" * compiled
+        return found.stack.state_dict()
+
+    both, usual, alone = fitted([0, 1], True), fitted([0, 1], False), fitted([1], True)
+    assert any(not torch.equal(both[name], usual[name]) for name in both)
+    for name, value in both.items():
+        torch.testing.assert_close(value, usual[name], rtol=1e-4, atol=1e-5)
+        assert torch.equal(value[1], alone[name][0])
 
 
 def test_the_compiled_adam_refuses_nan():
