@@ -147,3 +147,27 @@ def _span(tensor: Tensor) -> tuple[int, int]:
     begin = tensor.data_ptr()
     reach = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
     return begin, begin + (reach + 1) * tensor.element_size()
+
+
+def first_leaf(x: Any) -> Tensor:
+    """The first tensor of nested dicts and tuples."""
+    while isinstance(x, (Mapping, tuple)):
+        x = next(iter(x.values() if isinstance(x, Mapping) else x))
+    leaf: Tensor = x
+    return leaf
+
+
+def member_part(argument: Any, k: int) -> Any:
+    """What of an argument [N, ...], also within tuples and dicts, is the k-th member's."""
+    if isinstance(argument, tuple):
+        return tuple(member_part(part, k) for part in argument)
+    if isinstance(argument, Mapping):
+        return {name: member_part(part, k) for name, part in argument.items()}
+    return argument[k] if isinstance(argument, Tensor) else argument
+
+
+def stacked_parts(outputs: list[Any]) -> Any:
+    """The answers of the members as one, [N, ...]."""
+    if isinstance(outputs[0], tuple):
+        return tuple(stacked_parts(list(parts)) for parts in zip(*outputs, strict=True))
+    return torch.stack(outputs) if isinstance(outputs[0], Tensor) else outputs[0]

@@ -10,7 +10,6 @@ sweeps that.
 from __future__ import annotations
 
 import contextlib
-import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -21,16 +20,24 @@ from supervised import determinism
 from supervised.device import choose
 from supervised.stack import compiled_mlp, manual_backward, registry, sequences
 from supervised.stack.hooks import Hooks
-from supervised.stack.members import check_alike, check_make, check_state, make_member, owned, parameter_groups
+from supervised.stack.members import (
+    check_alike,
+    check_make,
+    check_state,
+    make_member,
+    member_part,
+    owned,
+    parameter_groups,
+    stacked_parts,
+)
 from supervised.stack.memory import FlatMemory
 from supervised.stack.registry import Op
-from supervised.stack.unroll import checked_resets, in_pieces
-from supervised.state import detached
+from supervised.stack.unroll import Unrolling
 from supervised.streams import PURPOSES, Draws
 from supervised.validate import ArgumentError, choice, explained, flag, integer, seeds_of, shown, unwrap
 
 
-class Stack:
+class Stack(Unrolling):
     """N copies of what `make` makes, each initialised from its own seed; called, it maps [N, B, ...] -> [N, B, ...].
 
     compiled: run chains of linear layers and ReLUs (see `supervised.stack.compiled_mlp`) and models that read sequences by GRU
@@ -94,11 +101,8 @@ class Stack:
         # Also where this machine cannot compile it: an optimizer's state then goes on here as it was saved elsewhere.
         plan = sequences.plan(self.memory, self.modules) if compiled else None
         self.batched = self.memory.batched = self._op is not None or plan is not None
-        compiled = compiled and device.type == "cpu" and self.flat.dtype == torch.float32 and self.batched
-        compiled = compiled and compiled_mlp.possible()
-        self._sequence = plan.compile() if compiled and plan is not None else None
-        chains = compiled and self._sequence is None
-        self._compiled = manual_backward.compiled_chain(self.memory, self.modules) if chains else None
+        compiled = compiled and self.batched
+        self._sequence, self._compiled = _compiled(self.memory, self.modules, plan) if compiled else (None, None)
         self.compiled = self._compiled is not None or self._sequence is not None
         plain = manual_backward.chain(self.memory, self.modules) if self.batched and not self.compiled else None
         self._chain: manual_backward.Chain | manual_backward.CompiledChain | None = self._compiled or plain
@@ -118,13 +122,6 @@ class Stack:
             return self._chain(x)
         return self._op(x)
 
-    def _check_members(self, x: Any) -> None:
-        first = x if isinstance(x, Tensor) else _first_leaf(x)
-        if first.shape[0] != len(self.seeds):
-            raise ValueError(
-                f"The stack has {len(self.seeds)} members, so its input begins so, not {list(first.shape)}."
-            )
-
     def batched_op(self, modules: Sequence[nn.Module]) -> Op | None:
         """How the N modules are computed at once; None where some layer is not registered for it."""
         return registry.batched_op(self, modules)
@@ -140,76 +137,14 @@ class Stack:
             with torch.no_grad():
                 return self._chain.vjp(x)
         y = self(x)
-
-        def backward(gradient: Tensor) -> None:
-            manual_backward.check_gradient(gradient, y)
-            self.zero_grad()
-            torch.autograd.backward(y, gradient)
-
-        return y.detach(), backward
-
-    @explained("x [N, B, T, ...], a state and resets bool [N, B, T]")
-    @torch.no_grad()
-    def unroll(self, x: Any, state: Any = None, *, resets: Tensor | None = None) -> tuple[Tensor, Any]:
-        """Have members that answer (outputs, state) read on from a state -> the outputs and the state after, without a gradient.
-
-        x: sequences [N, B, T, ...], or what the members read. state: as it was answered, [N, layers, B, H] or a pair of such;
-        None: a new one. resets: bool [N, B, T], the steps before which a row's state is set to zero, where an episode begins;
-        for members that answer at each step, [N, B, T, ...].
-        """
-        self._check_members(x)
-        resets = checked_resets(x, resets, 0)
-        if self._sequence is not None and self._fits(self._sequence, x, state, resets):
-            return self._sequence(x, state, resets)
-        return self._unrolled(x, state, resets, 0)
-
-    @explained("x [N, B, T, ...], a state, resets bool [N, B, T] and burn_in, a number of steps below T")
-    def unroll_vjp(
-        self, x: Any, state: Any = None, *, resets: Tensor | None = None, burn_in: int = 0
-    ) -> tuple[Tensor, Any, Callable[[Tensor], None]]:
-        """As `unroll`; besides a function that backpropagates a gradient with respect to the outputs to the weights.
-
-        That function overwrites `gradients`. No gradient goes into the state at the beginning, nor into the first `burn_in`
-        steps (Kapturowski et al. 2019), whose part of the gradient is not read; burn_in too is for members that answer at each
-        step. By autograd, member by member, or compiled and by hand (see `compiled` of the class).
-        """
-        burn_in = integer(burn_in, "burn_in", 0)
-        self._check_members(x)
-        resets = checked_resets(x, resets, burn_in)
-        if self._sequence is not None and self._fits(self._sequence, x, state, resets):
-            with torch.no_grad():
-                return self._sequence.vjp(x, state, resets, burn_in)
-        y, after = self._unrolled(x, state, resets, burn_in)
-
-        def backward(gradient: Tensor) -> None:
-            manual_backward.check_gradient(gradient, y)
-            self.zero_grad()
-            torch.autograd.backward(y, gradient)
-
-        return y.detach(), detached(after), backward
-
-    def _unrolled(self, x: Any, state: Any, resets: Tensor | None, burn_in: int) -> tuple[Tensor, Any]:
-        """Member by member, by torch."""
-        state = detached(state)
-        if resets is None:
-            answered: tuple[Tensor, Any] = self(x) if state is None else self(x, state)
-            return answered
-        pieces = [
-            in_pieces(functools.partial(self.run, k), x[k], _member(state, k), resets[k], burn_in)
-            for k in range(len(self.modules))
-        ]
-        together: tuple[Tensor, Any] = _together(pieces)
-        return together
-
-    def _fits(self, sequence: sequences.CompiledSequence, *arguments: Any) -> bool:
-        return sequence.fits(*arguments) and not self._hooks.present()
+        return y.detach(), self._by_autograd(y)
 
     def compiled_chain(self) -> manual_backward.CompiledChain | None:
         """What computes numpy arrays without torch; None where nothing does, or where a hook would not be called."""
         return None if self._compiled is None or self._hooks.present() else self._compiled
 
     def _one_by_one(self, *arguments: Any) -> Any:
-        return _together([self.run(k, *(_member(a, k) for a in arguments)) for k in range(len(self.modules))])
+        return stacked_parts([self.run(k, *(member_part(a, k) for a in arguments)) for k in range(len(self.modules))])
 
     def run(self, k: int, *arguments: Any) -> Any:
         """Call the k-th member alone, its random draws taken from its own stream."""
@@ -218,9 +153,8 @@ class Stack:
 
     def drawing(self, k: int) -> contextlib.AbstractContextManager[None]:
         """A context in which torch's global generator of the device draws from the k-th member's stream, if the member draws."""
-        return (
-            contextlib.nullcontext() if self._deterministic and not self._hooks.present() else self.draws.everywhere(k)
-        )
+        draws = not self._deterministic or self._hooks.present()
+        return self.draws.everywhere(k) if draws else contextlib.nullcontext()
 
     @explained("one of its seeds")
     def member(self, seed: int) -> nn.Module:
@@ -304,6 +238,16 @@ class Stack:
         return parameter_groups(self.modules, self.flat if self.batched else None, learning_rate)
 
 
+def _compiled(
+    memory: FlatMemory, modules: Sequence[nn.Module], plan: sequences.Plan | None
+) -> tuple[sequences.CompiledSequence | None, manual_backward.CompiledChain | None]:
+    """What of the modules is compiled: that they read sequences, or a chain; neither where this machine or device cannot."""
+    if memory.device.type != "cpu" or memory.flat.dtype != torch.float32 or not compiled_mlp.possible():
+        return None, None
+    sequence = None if plan is None else plan.compile()
+    return sequence, manual_backward.compiled_chain(memory, modules) if sequence is None else None
+
+
 def norms(stack: Stack, tensors: Iterable[Tensor]) -> Tensor:
     """Each member's norm over its parts of all the [N, ...] tensors: [N]."""
     return stack.memory.norms(tensors)
@@ -316,24 +260,3 @@ def clip_per_seed(stack: Stack, max_norm: float) -> Tensor:
     Each member by its own norm (Pascanu et al. 2013, section 3.2), never by that of all of them.
     """
     return stack.memory.clip(unwrap(max_norm))
-
-
-def _first_leaf(x: Any) -> Tensor:
-    while isinstance(x, (Mapping, tuple)):
-        x = next(iter(x.values() if isinstance(x, Mapping) else x))
-    leaf: Tensor = x
-    return leaf
-
-
-def _member(argument: Any, k: int) -> Any:
-    if isinstance(argument, tuple):
-        return tuple(_member(part, k) for part in argument)
-    if isinstance(argument, Mapping):
-        return {name: _member(part, k) for name, part in argument.items()}
-    return argument[k] if isinstance(argument, Tensor) else argument
-
-
-def _together(outputs: list[Any]) -> Any:
-    if isinstance(outputs[0], tuple):
-        return tuple(_together(list(parts)) for parts in zip(*outputs, strict=True))
-    return torch.stack(outputs) if isinstance(outputs[0], Tensor) else outputs[0]

@@ -1,15 +1,108 @@
-"""One member over sequences in which episodes begin, by torch: its state is set to zero where they do."""
+"""Members that answer (outputs, state), over sequences in which episodes begin: a state is set to zero where they do."""
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from supervised.validate import ArgumentError, kind_of
+from supervised.stack import manual_backward, sequences
+from supervised.stack.hooks import Hooks
+from supervised.stack.members import first_leaf, member_part, stacked_parts
+from supervised.state import detached
+from supervised.validate import ArgumentError, explained, integer, kind_of
+
+
+class Unrolling:
+    """What a stack of recurrent models can do beside a forward pass: `Stack` says what its attributes are."""
+
+    seeds: tuple[int, ...]
+    modules: list[nn.Module]
+    _hooks: Hooks
+    _sequence: sequences.CompiledSequence | None
+
+    def __call__(self, x: Any, *more: Any) -> Any:
+        """A forward pass of all members."""
+        raise NotImplementedError
+
+    def run(self, k: int, *arguments: Any) -> Any:
+        """A forward pass of the k-th member."""
+        raise NotImplementedError
+
+    def zero_grad(self) -> None:
+        """Zero all gradients."""
+        raise NotImplementedError
+
+    def _check_members(self, x: Any) -> None:
+        first = x if isinstance(x, Tensor) else first_leaf(x)
+        if first.shape[0] != len(self.seeds):
+            raise ValueError(
+                f"The stack has {len(self.seeds)} members, so its input begins so, not {list(first.shape)}."
+            )
+
+    @explained("x [N, B, T, ...], a state and resets bool [N, B, T]")
+    @torch.no_grad()
+    def unroll(self, x: Any, state: Any = None, *, resets: Tensor | None = None) -> tuple[Tensor, Any]:
+        """Have members that answer (outputs, state) read on from a state -> the outputs and the state after, without a gradient.
+
+        x: sequences [N, B, T, ...], or what the members read. state: as it was answered, [N, layers, B, H] or a pair of such;
+        None: a new one. resets: bool [N, B, T], the steps before which a row's state is set to zero, where an episode begins;
+        for members that answer at each step, [N, B, T, ...].
+        """
+        self._check_members(x)
+        resets = checked_resets(x, resets, 0)
+        if self._sequence is not None and self._fits(self._sequence, x, state, resets):
+            return self._sequence(x, state, resets)
+        return self._unrolled(x, state, resets, 0)
+
+    @explained("x [N, B, T, ...], a state, resets bool [N, B, T] and burn_in, a number of steps below T")
+    def unroll_vjp(
+        self, x: Any, state: Any = None, *, resets: Tensor | None = None, burn_in: int = 0
+    ) -> tuple[Tensor, Any, Callable[[Tensor], None]]:
+        """As `unroll`; besides a function that backpropagates a gradient with respect to the outputs to the weights.
+
+        That function overwrites `gradients`. No gradient goes into the state at the beginning, nor into the first `burn_in`
+        steps (Kapturowski et al. 2019), whose part of the gradient is not read; burn_in too is for members that answer at each
+        step. By autograd, member by member, or compiled and by hand (see `compiled` of the class).
+        """
+        burn_in = integer(burn_in, "burn_in", 0)
+        self._check_members(x)
+        resets = checked_resets(x, resets, burn_in)
+        if self._sequence is not None and self._fits(self._sequence, x, state, resets):
+            with torch.no_grad():
+                return self._sequence.vjp(x, state, resets, burn_in)
+        y, after = self._unrolled(x, state, resets, burn_in)
+        return y.detach(), detached(after), self._by_autograd(y)
+
+    def _by_autograd(self, y: Tensor) -> Callable[[Tensor], None]:
+        """What backpropagates a gradient with respect to outputs y that autograd has followed, in place of `gradients`."""
+
+        def backward(gradient: Tensor) -> None:
+            manual_backward.check_gradient(gradient, y)
+            self.zero_grad()
+            torch.autograd.backward(y, gradient)
+
+        return backward
+
+    def _unrolled(self, x: Any, state: Any, resets: Tensor | None, burn_in: int) -> tuple[Tensor, Any]:
+        """Member by member, by torch."""
+        state = detached(state)
+        if resets is None:
+            answered: tuple[Tensor, Any] = self(x) if state is None else self(x, state)
+            return answered
+        pieces = [
+            in_pieces(functools.partial(self.run, k), x[k], member_part(state, k), resets[k], burn_in)
+            for k in range(len(self.modules))
+        ]
+        together: tuple[Tensor, Any] = stacked_parts(pieces)
+        return together
+
+    def _fits(self, sequence: sequences.CompiledSequence, *arguments: Any) -> bool:
+        return sequence.fits(*arguments) and not self._hooks.present()
 
 
 def checked_resets(x: Any, resets: Any, burn_in: int) -> Tensor | None:
