@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,7 +17,7 @@ from rl.deep.learner import Learner
 from supervised import Stack
 
 
-class Shown:
+class Shown(ABC):
     """What every Q-network can be asked for beside acting and learning, made of what it says of observations."""
 
     description: Any
@@ -33,17 +34,17 @@ class Shown:
         """How many updates were made."""
         return self.learner.updates
 
+    @abstractmethod
     def q(self, obs: Any) -> Tensor:
         """[N, B, *O] -> [N, B, A]."""
-        raise NotImplementedError
 
+    @abstractmethod
     def encode(self, obs: Any) -> Any:
         """Observations as the networks take them."""
-        raise NotImplementedError
 
+    @abstractmethod
     def weights_of(self, k: int) -> dict[str, np.ndarray]:
         """The k-th seed's weights."""
-        raise NotImplementedError
 
     @property
     def table(self) -> np.ndarray:
@@ -64,9 +65,11 @@ class Shown:
 
     def state_visits(self) -> None:
         """Nothing: nobody counts."""
+        return None
 
     def plane(self, k: int, points: int) -> None:
         """Nothing: observations need not be bounded."""
+        return None
 
     def graph(self) -> tuple[nn.Module, Any]:
         """The first seed's network and an observation [1, *O] as it takes them, on the CPU."""

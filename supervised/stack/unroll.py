@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -17,7 +18,7 @@ from supervised.state import detached
 from supervised.validate import ArgumentError, explained, integer, kind_of
 
 
-class Unrolling:
+class Unrolling(ABC):
     """What a stack of recurrent models can do beside a forward pass: `Stack` says what its attributes are."""
 
     seeds: tuple[int, ...]
@@ -25,17 +26,17 @@ class Unrolling:
     _hooks: Hooks
     _sequence: sequences.CompiledSequence | None
 
+    @abstractmethod
     def __call__(self, x: Any, *more: Any) -> Any:
         """A forward pass of all members."""
-        raise NotImplementedError
 
+    @abstractmethod
     def run(self, k: int, *arguments: Any) -> Any:
         """A forward pass of the k-th member."""
-        raise NotImplementedError
 
+    @abstractmethod
     def zero_grad(self) -> None:
         """Zero all gradients."""
-        raise NotImplementedError
 
     def _check_members(self, x: Any) -> None:
         first = x if isinstance(x, Tensor) else first_leaf(x)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,7 +30,7 @@ class HeadLoss(NamedTuple):
     priority: Any = None  # [N, B], what a prioritized replay goes by; None: the TD errors
 
 
-class Head:
+class Head(ABC):
     """Reads one number for each action. Subclasses say what is learned, in `loss`."""
 
     def size(self, actions: int) -> int:
@@ -44,12 +45,12 @@ class Head:
         """Outputs [N, B, *Y] -> values [N, B, A]."""
         return y
 
+    @abstractmethod
     def loss(self, outputs: Outputs, batch: Batch, measured: bool) -> HeadLoss:
         """What is to be learned from a batch [N, B, ...], whose rewards are scaled as the values are: tensors, no gradient.
 
         measured: whether metrics are asked for.
         """
-        raise NotImplementedError
 
     def q_of(self, y: np.ndarray) -> np.ndarray:
         """`q` of arrays."""
