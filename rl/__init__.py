@@ -5,10 +5,11 @@ from rl import explore, losses, networks, planning, targets
 from rl._version import __version__ as __version__
 from rl.core.policy import NetworkPolicy, TablePolicy, load_policy
 from rl.core.registry import register
-from rl.core.types import Agent, Batch, Update
+from rl.core.types import Agent, Batch, SequenceBatch, Update
 from rl.deep.agent import DeepAgent
 from rl.deep.dqn import DQN
 from rl.deep.replay.buffer import Replay
+from rl.deep.replay.sequences import SequenceReplay
 from rl.linear.sarsa import LinearAgent, LinearSARSA
 from rl.run.exact import Evaluation
 from rl.run.files import load
@@ -53,6 +54,8 @@ __all__ = [
     "Replay",
     "Run",
     "SARSALambda",
+    "SequenceBatch",
+    "SequenceReplay",
     "SpeedyQ",
     "TableAgent",
     "TablePolicy",

@@ -1,13 +1,14 @@
 """Networks that value actions: `supervised`'s models, chosen by the observation space.
 
-A network is a name with sizes, as in "mlp(64,64)", or a function (observation_space, outputs) -> torch.nn.Module.
+A network is a name with sizes, as in "mlp(64,64)", or a function (observation_space, outputs) -> torch.nn.Module. With a
+recurrent cell, "gru(64)" or "cnn(16)+gru(128)", it reads sequences and answers (outputs, state).
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium as gym
 import torch
@@ -17,7 +18,7 @@ from rl.core.observations import CHANNELS, Part, encode, parts_of
 from rl.core.spaces import SpaceError
 from supervised import CNN, MLP, LinearRegression
 from supervised.models.layers import Model
-from supervised.models.rnn import CELLS
+from supervised.models.rnn import CELLS, RecurrentTrunk
 from supervised.stack import Members, Op, owned, register_batched, register_deterministic
 from supervised.stack.manual_backward import LayerBackward, register_backward
 from supervised.stack.memory import FlatMemory
@@ -35,26 +36,50 @@ from supervised.validate import (
 
 Network = str | Callable[[gym.Space[Any], int], nn.Module]
 NAMES = ("auto", "linear", "mlp", "cnn", "nature")
+KNOWN = (*NAMES, *CELLS)
 CALLED = "a name such as 'mlp(64,64)' or a function (observation_space, outputs) -> torch.nn.Module"
 WIDTHS = (64, 64)
 LARGE_IMAGE = 36  # pixels a side, from which on the network of Mnih et al. (2015) has enough to look at
 
 
-def parse(network: str) -> tuple[str, tuple[int, ...]]:
-    """ "mlp(64,64)" -> ("mlp", (64, 64)). Raises ArgumentError for an unknown name, with the nearest, or wrong sizes."""
-    found = re.fullmatch(r"([a-z]+)(?:\(([\d,\s]*)\))?", network) if isinstance(network, str) else None
-    if found and found[1] in CELLS:
+class Name(NamedTuple):
+    """A part of a network's name: "mlp(64,64)" is ("mlp", (64, 64))."""
+
+    name: str
+    sizes: tuple[int, ...]
+
+
+def parse(network: str) -> tuple[Name, ...]:
+    """ "mlp(64,64)" -> (("mlp", (64, 64)),), "cnn(16)+gru(128)" -> (("cnn", (16,)), ("gru", (128,))).
+
+    Raises ArgumentError for an unknown name, with the nearest, for wrong sizes, and where a plus does not join what reads single
+    observations and a recurrent cell.
+    """
+    written = network.split("+") if isinstance(network, str) else [network]
+    found = tuple(_parsed(part, NAMES if len(written) > 1 and i == 0 else KNOWN) for i, part in enumerate(written))
+    cells = [part.name in CELLS for part in found]
+    if len(found) > 1 and cells != [False, True]:
         raise ArgumentError(
-            f"There is no network {network!r} here: agents learn from single transitions and keep no recurrent state. Put"
-            " several steps into one observation (gymnasium.wrappers.FrameStackObservation). There are"
-            f" {', '.join(NAMES)}."
+            f"The network {shown(network)} joins what it cannot: a plus stands between a network that reads single observations"
+            f" and a recurrent cell ({', '.join(CELLS)}), as in mlp(64)+gru(64)."
         )
-    name = choice(found[1] if found else network, "network", NAMES)
-    written = [size.strip() for size in ((found and found[2]) or "").split(",") if size.strip()]
-    sizes = tuple(int(size) for size in written if len(size) < 8 and size.isdecimal())
-    if (written and name not in ("mlp", "cnn")) or 0 in sizes or len(sizes) < len(written):
-        raise ArgumentError(f"The network {shown(network)} is no name with sizes such as mlp(64,64) or cnn(16,32).")
-    return name, sizes
+    if found[0].name == "linear" and len(found) > 1:
+        raise ArgumentError(f"In {shown(network)} the linear network has no layer whose outputs a cell could read.")
+    return found
+
+
+def _parsed(written: Any, names: Sequence[str]) -> Name:
+    found = re.fullmatch(r"\s*([a-z]+)\s*(?:\(([\d,\s]*)\))?\s*", written) if isinstance(written, str) else None
+    name = choice(found[1] if found else written, "network", names)
+    each = [size.strip() for size in ((found and found[2]) or "").split(",") if size.strip()]
+    sizes = tuple(int(size) for size in each if len(size) < 8 and size.isdecimal())
+    if (each and name not in ("mlp", "cnn", *CELLS)) or 0 in sizes or len(sizes) < len(each):
+        raise ArgumentError(
+            f"The network {shown(written)} is no name with sizes such as mlp(64,64), cnn(16,32) or gru(64)."
+        )
+    if name in CELLS and len(set(sizes)) > 1:
+        raise ArgumentError(f"The layers of {shown(written)} have one width: {name}({sizes[0]},{sizes[0]}) is two of them.")
+    return Name(name, sizes)
 
 
 def check(network: Any) -> None:
@@ -94,16 +119,37 @@ def make(network: Network, space: gym.Space[Any], outputs: int, channels: str = 
         if not isinstance(module, nn.Module):
             raise TypeError(f"The network function must return a torch.nn.Module, not {type(module).__name__}.")
         return module
-    name, sizes = parse(network)
+    found = parse(network)
     parts = parts_of(space, channels=channels)
-    if len(parts) > 1:
-        if name not in ("auto", "mlp", "cnn"):
-            raise SpaceError(
-                f"The network {network!r} reads one observation; this space has {len(parts)} parts. Use 'auto'."
-            )
-        trunks = {part.name: _single("auto", sizes if name == "mlp" else (), part, 1) for part in parts}
-        return Joined({key: model.trunk for key, model in trunks.items()}, _features(trunks), outputs)
-    return _single(name, sizes, parts[0], outputs)
+    if found[-1].name in CELLS:
+        return recurrent(found, parts, outputs)
+    name, sizes = found[0]
+    return _several(name, sizes, parts, outputs) if len(parts) > 1 else _single(name, sizes, parts[0], outputs)
+
+
+def recurrent(names: tuple[Name, ...], parts: tuple[Part, ...], outputs: int) -> Recurrent:
+    """A cell behind what reads single observations. Where none is named: nothing for vectors, "auto" for anything else."""
+    cell, sizes = names[-1]
+    hidden = sizes[0] if sizes else WIDTHS[0]
+    before: nn.Module | None = None
+    if len(names) == 1 and len(parts) == 1 and parts[0].kind != "image":
+        inputs = parts[0].features[0]
+    else:
+        reader = names[0] if len(names) > 1 else Name("auto", ())
+        if len(parts) > 1:
+            before, inputs = _several(*reader, parts, hidden), hidden
+        else:
+            model = _single(*reader, parts[0], 1)
+            before, inputs = model.trunk, _features({"": model})
+    trunk = RecurrentTrunk(inputs, hidden, cell, max(len(sizes), 1), 0.0, None, before=before)
+    return Recurrent(trunk, nn.Linear(hidden, outputs), "huber")
+
+
+def _several(name: str, sizes: tuple[int, ...], parts: tuple[Part, ...], outputs: int) -> Joined:
+    if name not in ("auto", "mlp", "cnn"):
+        raise SpaceError(f"The network {name!r} reads one observation; this space has {len(parts)} parts. Use 'auto'.")
+    trunks = {part.name: _single("auto", sizes if name == "mlp" else (), part, 1) for part in parts}
+    return Joined({key: model.trunk for key, model in trunks.items()}, _features(trunks), outputs)
 
 
 def _single(name: str, sizes: tuple[int, ...], part: Part, outputs: int) -> Model:
@@ -175,6 +221,14 @@ def _joined(members: Members, modules: Sequence[Joined]) -> Op | None:
     return run
 
 
+class Recurrent(Model):
+    """A trunk that reads sequences, and a head for each step: [B, T, *O] and a state -> (outputs [B, T, ...], the state after)."""
+
+    def forward(self, x: Any, state: Any = None) -> tuple[Tensor, Any]:  # type: ignore[override]  # a state too
+        features, state = self.trunk(x, state)
+        return self.head(features), state
+
+
 class Dueling(nn.Module):
     """1 + A numbers -> A values: V + advantage - mean advantage (Wang et al. 2016, equation 9)."""
 
@@ -202,7 +256,7 @@ class _Dueling:
         return torch.cat([value, gradient - value / gradient.shape[-1]], -1)
 
 
-register_deterministic(Joined, Dueling)
+register_deterministic(Joined, Dueling, Recurrent)
 
 
 @register_backward(Dueling)
@@ -214,7 +268,8 @@ def on_trunk(trunk: nn.Module, channels: str = "auto") -> Callable[[gym.Space[An
     """A network that starts from a fitted trunk (inputs -> features): its own copy of it under a new head.
 
     For instance `rl.DQN(network=rl.networks.on_trunk(fit.stack.member(0).trunk))`. trunk: on any device; the network is made on
-    the CPU, and the agent moves it. channels: as of the rl.DQN.
+    the CPU, and the agent moves it. A recurrent one, sequences [B, T, ...] -> (features [B, T, F], state), makes a recurrent
+    network. channels: as of the rl.DQN.
     """
     instance(trunk, "trunk", nn.Module, "a torch.nn.Module")
     choice(channels, "channels", CHANNELS)
@@ -222,9 +277,39 @@ def on_trunk(trunk: nn.Module, channels: str = "auto") -> Callable[[gym.Space[An
     def network(space: gym.Space[Any], outputs: int) -> nn.Module:
         own = owned(trunk).cpu()
         parts = parts_of(space, channels=channels)
-        example = encode(parts, {p.name: p.example(1) for p in parts}, torch.device("cpu"))
-        with torch.no_grad():
-            features = own(example)
-        return Model(own, nn.Linear(features.shape[-1], outputs), "huber")
+        features = _answer(own, parts, 1)
+        if isinstance(features, Tensor):
+            return Model(own, nn.Linear(features.shape[-1], outputs), "huber")
+        answer = _answer(own, parts, 1, 1)
+        if not isinstance(answer, tuple):
+            raise ArgumentError(f"The trunk does not read observations of {space}: {shown(trunk)}.")
+        return Recurrent(own, nn.Linear(answer[0].shape[-1], outputs), "huber")
 
     return network
+
+
+def reads_sequences(network: Network, space: gym.Space[Any], outputs: int, channels: str = "auto") -> bool:
+    """Whether a network is recurrent: whether it answers sequences [B, T, *O] with (outputs [B, T, ...], state).
+
+    A function is called for a module to try it on, without a trace in torch's generator.
+    """
+    check(network)
+    if isinstance(network, str):
+        return parse(network)[-1].name in CELLS
+    with torch.random.fork_rng(devices=[]):
+        module = make(network, space, outputs, channels).cpu().eval()
+        parts = parts_of(space, channels=channels)
+        if isinstance(_answer(module, parts, 2), Tensor):
+            return False
+        answer = _answer(module, parts, 2, 3)
+    return isinstance(answer, tuple) and len(answer) == 2 and isinstance(answer[0], Tensor)
+
+
+@torch.no_grad()
+def _answer(module: nn.Module, parts: tuple[Part, ...], *lead: int) -> Any:
+    """What a module answers to observations [*lead, *O]; None where it fails."""
+    example = encode(parts, {p.name: p.example(*lead) for p in parts}, torch.device("cpu"))
+    try:
+        return module(example)
+    except Exception:  # a module of the user's, which may raise anything at what it does not read
+        return None

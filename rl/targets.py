@@ -80,5 +80,29 @@ def lambda_return(reward: Tensor, discount: Tensor, ended: Tensor, next_value: T
     return returns
 
 
+RESCALING = 1e-3  # epsilon of `rescaled`, as published
+
+
+@explained("a tensor x [...] and epsilon, a number above 0")
+def rescaled(x: Tensor, epsilon: float = RESCALING) -> Tensor:
+    """h(x) = sign(x) (sqrt(|x| + 1) - 1) + epsilon x: values of any size in numbers that a network learns easily.
+
+    Pohlen et al. (2018), "Observe and Look Further", section 3.2; Kapturowski et al. (2019), section 2.3. x [...] -> [...].
+    """
+    epsilon = number(epsilon, "epsilon", 0.0, above=True)
+    return x.sign() * (x.abs() / ((x.abs() + 1).sqrt() + 1)) + epsilon * x
+
+
+@explained("a tensor x [...] and epsilon, a number above 0")
+def unscaled(x: Tensor, epsilon: float = RESCALING) -> Tensor:
+    """The inverse of `rescaled` (Pohlen et al. 2018, proposition A.2), in a form that does not lose digits: [...] -> [...]."""
+    epsilon = number(epsilon, "epsilon", 0.0, above=True)
+    size = x.abs()
+    # With s = sqrt(|y| + 1) - 1 for the y sought: epsilon s^2 + (1 + 2 epsilon) s = |x|, and |y| = s (s + 2).
+    root = ((1 + 2 * epsilon) ** 2 + 4 * epsilon * size).sqrt()
+    s = 2 * size / (root + 1 + 2 * epsilon)
+    return x.sign() * s * (s + 2)
+
+
 def _masked(q: Tensor, mask: Tensor | None) -> Tensor:
     return q if mask is None else q.masked_fill(~mask, -torch.inf)

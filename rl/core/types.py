@@ -44,6 +44,22 @@ class Batch(NamedTuple):
     state: State | None = None  # what the agent remembered when it came to obs; None: nothing
 
 
+class SequenceBatch(NamedTuple):
+    """Windows of episodes, which an agent that remembers learns from: `T` steps at most, `W` observations at most."""
+
+    obs: Any  # [N, B, W, *O], a tensor or a dict of tensors; behind a window's last observation anything finite
+    action: Tensor  # int64 [N, B, T], counted from 0
+    reward: Tensor  # [N, B, T], folded over up to n steps
+    discount: Tensor  # [N, B, T], how the future counts, as of `Batch`
+    bootstrap: Tensor  # int64 [N, B, T], from which of the W observations on; an episode's end at the latest
+    length: Tensor  # int64 [N, B], how many of the T steps there are; the others are not read
+    burn_in: Tensor  # int64 [N, B], how many of them, the first ones, serve the state alone and carry no loss
+    next_mask: Tensor | None = None  # bool [N, B, T, A]: actions allowed where a step bootstraps from; None: all
+    weight: Tensor | None = None  # [N, B], importance weights; None: all 1
+    index: Tensor | None = None  # type: ignore[assignment]  # int64 [N, B], where in the replay each window lies
+    state: State | None = None  # what the agent remembered when it came to the first observation; None: nothing
+
+
 def check_parts(batch: Any, n: int, actions: int) -> None:
     """Raise ArgumentError, naming the part, unless a batch's numbers are tensors, and its mask fits its rewards."""
     instance(batch, "batch", Batch, "an rl.Batch")

@@ -25,6 +25,8 @@ from rl.deep.heads.head import HeadLoss
 from rl.deep.learner import Learner
 from rl.deep.moving import arrays_of, on_host, tensors_of
 from rl.deep.normalize import RunningMoments
+from rl.deep.replay.buffer import Replay
+from rl.deep.replay.storage import Where
 from rl.deep.shown import Shown
 from supervised import determinism
 from supervised.device import choose, exact_floats
@@ -44,6 +46,7 @@ class DeepAgent(Shown):
     """N Q-networks that learn at once. `online` and `target` are `supervised.Stack`s; target is None without one."""
 
     loop = "replay"  # see `rl.run.run.LOOPS`
+    learner_type = Learner
 
     def __init__(
         self, description: DeepDescription, observation_space: Any, action_space: Any, seeds: Any, device: str = "cpu"
@@ -62,17 +65,14 @@ class DeepAgent(Shown):
 
         def make() -> nn.Module:
             outputs = self.head.size(self.actions)
-            return self.head.module(networks.make(description.network, observation_space, outputs, channels))
+            return self.joined(networks.make(description.network, observation_space, outputs, channels))
 
         arrays = functools.partial(of_device, self.device, self.parts, self.moments)
-        self.learner = Learner(description, make, self.seeds, self.device, arrays)
+        self.learner = self.learner_type(description, make, self.seeds, self.device, arrays)
         self.online, self.target = self.learner.online, self.learner.target
         self.optimizer, self.guard, self.rate = self.learner.optimizer, self.learner.guard, self.learner.rate
         self.arrays, self.reward_scale = self.learner.arrays, self.learner.reward_scale
-        example = encoded(
-            self.parts, None, {part.name: part.example(len(self.seeds), 2) for part in self.parts}, self.device
-        )
-        checks.check_outputs(self.online, self.head, example, self.actions, observation_space)
+        self.check_networks()
         weights = sum(weight[0].numel() for weight in self.online.weights.values())
         small = self.device.type == "cpu" and not pictures and weights < ONE_THREAD_BELOW
         self.threads: Callable[[], contextlib.AbstractContextManager[None]] = (
@@ -80,10 +80,35 @@ class DeepAgent(Shown):
         )
         self.streams = {name: Ahead(self.seeds, name) for name in optional_setting(description, "streams", ())}
 
+    def joined(self, network: nn.Module) -> nn.Module:
+        """The network with what the head puts behind it."""
+        return self.head.module(network)
+
+    def example(self, *lead: int) -> Any:
+        """Encoded observations [N, *lead, *F] that the space could hold, on the device."""
+        found = {part.name: part.example(len(self.seeds), *lead) for part in self.parts}
+        return encoded(self.parts, None, found, self.device)
+
+    def check_networks(self) -> None:
+        """Raise ValueError unless the networks answer what the head reads as a value for each action."""
+        checks.check_outputs(self.online, self.head, self.example(2), self.actions, self.observation_space)
+
+    def replay(self, world: Where) -> Replay | None:
+        """An empty replay of the kind that the agent learns from; None where it learns from each step as it comes."""
+        d: Any = self.description
+        if d.capacity_steps is None:
+            return None
+        alpha = d.priority_exponent if d.prioritised else None
+        return Replay(world, d.capacity_steps, d.n_step, d.gamma, alpha, self.initial_state(world.envs_per_seed))
+
     @explained("observations [N, B, *O]")
     def encode(self, obs: Any) -> Any:
         """Observations [N, B, *O] as the networks take them, tensors on the device; normalized if the description says so."""
         return encoded(self.parts, self.moments, obs, self.device)
+
+    def examples(self, obs: Any) -> Any:
+        """Observations [N, B, *O] as a member can be called with them alone, to look at its layers."""
+        return self.encode(obs)
 
     def observe(self, obs: Any) -> None:
         """Count observations [N, B, *O] for `normalize_observations=True`; without it nothing happens.

@@ -7,7 +7,8 @@ On the host a small network of linear layers and ReLUs is computed without torch
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from rl.core.observations import Part, encode, leaves
 from rl.core.types import Batch, no_such_action
 from rl.deep.heads.head import Head, HeadLoss, Outputs
-from rl.deep.moving import arrays_of, tensors_of, together
+from rl.deep.moving import arrays_of, mapped, tensors_of, together
 from rl.deep.normalize import RunningMoments
 from supervised import Stack
 
@@ -37,7 +38,7 @@ NUMBERS = (
 )  # of a batch; they go to the device with the observations
 
 
-Judge = Callable[[Stack, Any], Tensor]
+Judge = Callable[[Stack, Callable[[], Any]], Any]  # calls a function that asks a stack, as when it is judged
 
 
 class Arrays(Protocol):
@@ -45,6 +46,10 @@ class Arrays(Protocol):
 
     def encode(self, obs: Any) -> Any:
         """Observations [N, B, *O] -> what the networks take, normalized where the agent normalizes."""
+        ...
+
+    def encode_windows(self, obs: Any) -> Any:
+        """Observations [N, B, W, *O] that lie in memory in the order of time -> what the networks take, likewise."""
         ...
 
     def values(self, stack: Stack, x: Any) -> Any:
@@ -59,8 +64,32 @@ class Arrays(Protocol):
         """A batch in arrays of this kind. Raises ValueError for actions that do not exist, if nothing later would."""
         ...
 
+    def numbers(self, batch: Batch) -> Batch:
+        """A batch of numbers of the host, without observations, in arrays of this kind."""
+        ...
+
     def where(self, condition: np.ndarray, x: Any, y: Any) -> Any:
         """The rows of x [N, B, ...] where condition [N, B] is true, and of y elsewhere."""
+        ...
+
+    def zeros(self, shape: tuple[int, ...]) -> Any:
+        """Zeros, float32."""
+        ...
+
+    def own(self, y: Any) -> Any:
+        """Arrays and tensors, also within dicts and tuples, in arrays of this kind."""
+        ...
+
+    def rows(self, y: Any, k: int, *index: np.ndarray) -> Any:
+        """y[k] of y [N, ...] at indices of its further axes, [M] each -> [1, M, ...]."""
+        ...
+
+    def placed(self, found: list[Any], like: Any, index: list[tuple[np.ndarray, ...]]) -> Any:
+        """Zeros like `like` [N, ...], with the rows [1, M, ...] of the k-th in `found` at its indices."""
+        ...
+
+    def reading(self, stack: Stack, x: Any, state: Any, lengths: Sequence[int] | None) -> tuple[Tensor, Any]:
+        """`Stack.unroll`, dropout and batch-norm as when judged."""
         ...
 
     def q(self, head: Head, y: Any) -> Any: ...
@@ -86,9 +115,12 @@ class OnHost:
     def encode(self, obs: Any) -> Any:
         return obs if self.as_it_is(obs) else arrays_of(encoded(self.parts, self.moments, obs, torch.device("cpu")))
 
+    def encode_windows(self, obs: Any) -> Any:
+        return mapped(self.encode(mapped(obs, _turned)), _turned)
+
     def values(self, stack: Stack, x: Any) -> np.ndarray:
         code = stack.compiled_chain()
-        return arrays_of(self.judge(stack, tensors_of(x))) if code is None or not code.fits(x) else code.forward(x)
+        return arrays_of(self.judge(stack, lambda: stack(tensors_of(x)))) if code is None or not code.fits(x) else code.forward(x)
 
     def vjp(self, stack: Stack, x: Any) -> tuple[np.ndarray, Callable[[np.ndarray], None]]:
         code = stack.compiled_chain()
@@ -100,8 +132,31 @@ class OnHost:
     def batch(self, batch: Batch, actions: int) -> Batch:
         return batch if isinstance(batch.reward, np.ndarray) else Batch(*map(arrays_of, batch))
 
+    def numbers(self, batch: Batch) -> Batch:
+        return batch
+
     def where(self, condition: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         return np.where(condition.reshape(*condition.shape, *(1,) * (x.ndim - condition.ndim)), x, y)
+
+    def zeros(self, shape: tuple[int, ...]) -> np.ndarray:
+        return np.zeros(shape, np.float32)
+
+    def own(self, y: Any) -> Any:
+        return arrays_of(y)
+
+    def rows(self, y: np.ndarray, k: int, *index: np.ndarray) -> np.ndarray:
+        found: np.ndarray = y[k][index][None]
+        return found
+
+    def placed(self, found: list[Any], like: np.ndarray, index: list[tuple[np.ndarray, ...]]) -> np.ndarray:
+        # In memory in the order of time, as compiled code reads it.
+        zeros = np.zeros((len(like), like.shape[2], like.shape[1], *like.shape[3:]), like.dtype).swapaxes(1, 2)
+        for k, (rows, places) in enumerate(zip(found, index, strict=True)):
+            zeros[k][places] = rows[0]
+        return zeros
+
+    def reading(self, stack: Stack, x: Any, state: Any, lengths: Sequence[int] | None) -> tuple[Tensor, Any]:
+        return self.judge(stack, functools.partial(stack.unroll, x, state, lengths=lengths))
 
     def q(self, head: Head, y: np.ndarray) -> np.ndarray:
         return head.q_of(y)
@@ -127,8 +182,12 @@ class OnDevice:
     def encode(self, obs: Any) -> Any:
         return encoded(self.parts, self.moments, obs, self.device)
 
+    def encode_windows(self, obs: Any) -> Any:
+        return mapped(self.encode(mapped(obs, _turned)), _turned)
+
     def values(self, stack: Stack, x: Any) -> Tensor:
-        return self.judge(stack, x)
+        values: Tensor = self.judge(stack, lambda: stack(x))
+        return values
 
     def vjp(self, stack: Stack, x: Any) -> tuple[Tensor, Callable[[Tensor], None]]:
         return stack.vjp(x)
@@ -140,9 +199,33 @@ class OnDevice:
             raise no_such_action(actions)
         return on_device(batch, self.device)
 
+    def numbers(self, batch: Batch) -> Batch:
+        return on_device(Batch(*map(tensors_of, batch)), self.device)
+
     def where(self, condition: np.ndarray, x: Tensor, y: Tensor) -> Tensor:
         rows = torch.from_numpy(condition).to(self.device)
         return torch.where(rows.view(*condition.shape, *(1,) * (x.ndim - condition.ndim)), x, y)
+
+    def zeros(self, shape: tuple[int, ...]) -> Tensor:
+        return torch.zeros(shape, device=self.device)
+
+    def own(self, y: Any) -> Any:
+        return mapped(tensors_of(y), lambda part: part.to(self.device) if isinstance(part, Tensor) else part)
+
+    def rows(self, y: Tensor, k: int, *index: np.ndarray) -> Tensor:
+        return y[k][self._index(index)][None]
+
+    def placed(self, found: list[Any], like: Tensor, index: list[tuple[np.ndarray, ...]]) -> Tensor:
+        zeros = torch.zeros_like(like)
+        for k, (rows, places) in enumerate(zip(found, index, strict=True)):
+            zeros[k][self._index(places)] = rows[0]
+        return zeros
+
+    def _index(self, index: tuple[np.ndarray, ...]) -> tuple[Tensor, ...]:
+        return tuple(torch.from_numpy(part).to(self.device, non_blocking=True) for part in index)
+
+    def reading(self, stack: Stack, x: Any, state: Any, lengths: Sequence[int] | None) -> tuple[Tensor, Any]:
+        return self.judge(stack, functools.partial(stack.unroll, x, state, lengths=lengths))
 
     def q(self, head: Head, y: Tensor) -> Tensor:
         return head.q(y)
@@ -167,20 +250,28 @@ def of_device(
 
 
 def judge_of(module: nn.Module) -> Judge:
-    """How stacks of such modules are called as when judged, without a gradient."""
-    return _in_evaluation_mode if any(isinstance(part, MODE_DEPENDENT) for part in module.modules()) else _as_they_are
+    """How stacks of such modules are asked as when judged, without a gradient."""
+    return _in_evaluation_mode if any(map(_is_mode_dependent, module.modules())) else _as_they_are
 
 
-def _in_evaluation_mode(stack: Stack, x: Any) -> Tensor:
+def _is_mode_dependent(part: nn.Module) -> bool:
+    between = isinstance(part, nn.RNNBase) and part.dropout > 0  # dropout between recurrent layers
+    return between or isinstance(part, MODE_DEPENDENT)
+
+
+def _in_evaluation_mode(stack: Stack, ask: Callable[[], Any]) -> Any:
     with stack.eval_mode():
-        values: Tensor = stack(x)
-    return values
+        return ask()
 
 
-def _as_they_are(stack: Stack, x: Any) -> Tensor:
+def _as_they_are(stack: Stack, ask: Callable[[], Any]) -> Any:
     with torch.no_grad():
-        values: Tensor = stack(x)
-    return values
+        return ask()
+
+
+def _turned(x: Any) -> Any:
+    """[N, B, W, ...] <-> [N, W, B, ...]."""
+    return x.swapaxes(1, 2)
 
 
 def encoded(parts: tuple[Part, ...], moments: RunningMoments | None, obs: Any, device: torch.device) -> Any:

@@ -12,13 +12,14 @@ from torch import Tensor
 from rl import networks
 from rl.core.observations import leaves
 from rl.core.registry import lacking, name_of, optional_setting
-from rl.core.types import Batch, check_end, check_mask
+from rl.core.types import Batch, SequenceBatch, check_end, check_mask, no_such_action
 from rl.deep.heads.head import Head
 from rl.deep.moving import tensors_of
 from supervised import Stack
 from supervised.schedules import Schedule
-from supervised.validate import ArgumentError, explained, kind_of, shown
+from supervised.validate import ArgumentError, explained, instance, kind_of, shown
 
+KINDS = {"iu": "whole numbers", "f": "floats", "b": "bools"}
 NUMBERS = (("action", torch.int64), ("reward", torch.float32), ("discount", torch.float32), ("weight", torch.float32))
 
 
@@ -97,8 +98,8 @@ def check_outputs(online: Stack, head: Head, example: Any, actions: int, space: 
         raise ValueError(f"The network cannot read observations of {space}: {said}") from error
     if not isinstance(values, Tensor):
         raise ValueError(
-            f"The network must answer a tensor of values [B, {actions}], not a {type(values).__name__}: a recurrent"
-            " network, which answers a state too, has no place here."
+            f"The network must answer a tensor of values [B, {actions}], not a {type(values).__name__}; one that remembers"
+            " answers sequences [B, T, ...] with (values [B, T, actions], state)."
         )
     shape = list(values.shape)
     if shape != [len(online.seeds), 2, actions]:
@@ -106,6 +107,39 @@ def check_outputs(online: Stack, head: Head, example: Any, actions: int, space: 
             f"The network must map observations [B, ...] to values [B, {actions}], one for each action; of a batch of"
             f" 2 it makes {shape[1:]}."
         )
+
+
+def check_sequences(online: Stack, head: Head, example: Any, actions: int, space: Any) -> None:
+    """Raise ValueError unless networks that answer (outputs, state) say of an example, sequences [N, 2, 3, ...], what a head reads.
+
+    Also where they cannot go on from the state that they answered.
+    """
+    try:
+        with online.eval_mode():
+            _, state = online(example)
+            y, again = online(example, state)
+    except (RuntimeError, TypeError, ValueError, AttributeError, KeyError, IndexError) as error:
+        said = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(f"The network cannot go on from the state that it answered: {said}") from error
+    for found in (state, again):
+        parts = found if isinstance(found, tuple) else (found,)
+        if not parts or not all(isinstance(part, Tensor) and part.ndim > 3 and part.shape[2] == 2 for part in parts):
+            raise ValueError(
+                "A recurrent network's state is a tensor [layers, B, ...], as those of torch's cells, or a tuple of them; of a"
+                f" batch of 2 this one answers {state_shapes(found)}."
+            )
+    shape = list(head.q(y).shape)
+    if shape != [len(online.seeds), 2, 3, actions]:
+        raise ValueError(
+            f"The network must map sequences [B, T, ...] to values [B, T, {actions}], one for each action at each step; of 2"
+            f" sequences of 3 steps of {space} it makes {shape[1:]}."
+        )
+
+
+def state_shapes(state: Any) -> str:
+    """What a state is of one member, for a sentence."""
+    parts = state if isinstance(state, tuple) else (state,)
+    return ", ".join(str(list(p.shape[1:])) if isinstance(p, Tensor) else type(p).__name__ for p in parts) or "nothing"
 
 
 def check_apart(online: Stack, target: Stack) -> None:
@@ -123,11 +157,12 @@ def not_finite(online: Stack, batch: Batch, norm: Tensor, td_error: Any, update:
 
     update: its number, counted from 1. later: how many updates after it were left out too.
     """
-    batch = batch if isinstance(batch.reward, Tensor) else Batch(*map(tensors_of, batch))
+    batch = batch if isinstance(batch.reward, Tensor) else type(batch)(*map(tensors_of, batch))
     k = int((~torch.isfinite(norm)).nonzero()[0])
     named = {f"observation {n}".strip(): part for n, part in leaves(batch.obs).items()}
-    if batch.next_obs is not None:
-        named |= {f"next observation {n}".strip(): part for n, part in leaves(batch.next_obs).items()}
+    next_obs = batch._asdict().get("next_obs")
+    if next_obs is not None:
+        named |= {f"next observation {n}".strip(): part for n, part in leaves(next_obs).items()}
     named = {"reward": batch.reward, "discount": batch.discount, **named}
     named |= {f"weight {name}": weight.detach() for name, weight in online.weights.items()}
     named |= {"TD error (so the loss)": tensors_of(td_error)}
@@ -150,6 +185,46 @@ def check_allowed(found: Any, obs: Any, actions: int) -> None:
             f"mask must return a bool tensor [..., {actions}], one for each action: {shape} for observations {shape[:2]},"
             f" not {what}."
         )
+
+
+WINDOWS = (
+    *(("action", "iu"), ("reward", "f"), ("discount", "f"), ("bootstrap", "iu"), ("next_mask", "b")),
+    *(("length", "iu"), ("burn_in", "iu"), ("weight", "f"), ("index", "iu")),
+)  # the numbers of a batch of windows, and of which kind they are
+OPTIONAL = ("next_mask", "weight", "index")
+
+
+@explained("an rl.SequenceBatch of tensors", "DeepAgent.update")
+def checked_windows(batch: SequenceBatch, n: int, actions: int) -> SequenceBatch:
+    """The batch with its numbers as float32 and int64. Raises ValueError for other shapes, and for windows that name steps or
+    observations that they do not have: compiled code would read past their ends."""
+    instance(batch, "batch", SequenceBatch, "an rl.SequenceBatch")
+    shape = tuple(batch.reward.shape)
+    if len(shape) != 3 or shape[0] != n or 0 in shape:
+        raise ValueError(f"A batch's reward is [{n} seeds, B, T], not {kind_of(batch.reward)}.")
+    changed: dict[str, Any] = {}
+    for name, kinds in WINDOWS:
+        part = getattr(batch, name)
+        if part is None and name in OPTIONAL:
+            continue
+        wanted = {"next_mask": (*shape, actions)}.get(name, shape if name in ("action", "reward", "discount", "bootstrap") else shape[:2])
+        array = np.asarray(part.detach().cpu() if isinstance(part, Tensor) else part)
+        if array.shape != wanted or array.dtype.kind not in kinds:
+            raise ValueError(f"A batch's {name} is {list(wanted)} of {KINDS[kinds]}, not {kind_of(part)}.")
+        changed[name] = array.astype({"f": np.float32, "b": np.bool_}.get(kinds, np.int64))
+    found = leaves(batch.obs)
+    seen = {leaf.shape[:3] if isinstance(leaf, Tensor) else None for leaf in found.values()}
+    first: Any = next(iter(seen))
+    if len(seen) != 1 or first is None or len(first) != 3 or first[:2] != shape[:2]:
+        raise ArgumentError(f"A batch's obs begins with [seeds, B, W], with [seeds, B] = {list(shape[:2])} as its rewards.")
+    length, burn_in, bootstrap = changed["length"], changed["burn_in"], changed["bootstrap"]
+    if (length < 1).any() or (length > shape[2]).any() or (burn_in < 0).any() or (burn_in >= length).any():
+        raise ValueError(f"A batch's windows have a length in 1..{shape[2]} and a burn_in from 0 on that is below it.")
+    if (bootstrap < 0).any() or (bootstrap >= first[2]).any():
+        raise ValueError(f"A batch's bootstrap names observations of its windows, 0..{first[2] - 1}.")
+    if (changed["action"] < 0).any() or (changed["action"] >= actions).any():
+        raise no_such_action(actions)
+    return batch._replace(**{name: torch.from_numpy(array) for name, array in changed.items()})
 
 
 @explained("an rl.Batch whose action, reward, discount, next_mask, weight and index are tensors", "DeepAgent.update")

@@ -21,8 +21,11 @@ from torch import Tensor
 from rl import losses, networks
 from rl.core.observations import CHANNELS
 from rl.core.registry import add_presets, register
+from rl.core.spaces import actions_of
 from rl.deep.agent import DeepAgent
 from rl.deep.heads.scalar import Scalar
+from rl.deep.recurrent import RecurrentAgent
+from rl.deep.replay.sequences import windows
 from rl.explore import EpsilonGreedy, Explore
 from supervised.schedules import Linear, Schedule, setting
 from supervised.stack.optimizers import OPTIMIZERS
@@ -79,6 +82,12 @@ class DQN:
     channels: str = "auto"
     normalize_observations: bool = False
     reward_scale: float = 1.0
+    sequence_steps: int | None = None
+    sequence_every_steps: int | None = None
+    burn_in_steps: int = 0
+    priority_mix: float = 0.9
+    rescale_values: bool = False
+    chrono_steps: int | None = None
 
     def __post_init__(self) -> None:
         check_settings(self)
@@ -86,7 +95,7 @@ class DQN:
     @property
     def head(self) -> Scalar:
         """What the network's outputs mean, and what is learned from them."""
-        return Scalar(self.loss, self.dueling)
+        return Scalar(self.loss, self.dueling, self.rescale_values)
 
     def for_policy(self) -> DQN:
         """The same without a target network, for a policy, which learns no more."""
@@ -94,6 +103,10 @@ class DQN:
 
     def build(self, observation_space: Any, action_space: Any, seeds: Any = 1, device: str = "cpu") -> DeepAgent:
         """The live agent: N networks, each with first weights of its own. Raises SpaceError for spaces not supported."""
+        outputs = self.head.size(actions_of(action_space)[0])
+        in_windows = self.sequence_steps is not None
+        if in_windows or networks.reads_sequences(self.network, observation_space, outputs, self.channels):
+            return RecurrentAgent(self, observation_space, action_space, seeds, device)
         return DeepAgent(self, observation_space, action_space, seeds, device)
 
 
@@ -112,6 +125,11 @@ def check_settings(d: DQN) -> None:
     store(d, choice, "channels", known=CHANNELS)
     store(d, setting, "learning_rate", low=0.0, units=("steps",))
     store(d, setting, "importance_exponent", low=0.0, high=1.0, units=("steps",))
+    store(d, integer, "sequence_steps", "sequence_every_steps", low=1, none=True)
+    store(d, integer, "burn_in_steps", low=0)
+    store(d, integer, "chrono_steps", low=3, none=True)
+    store(d, number, "priority_mix", low=0.0, high=1.0)
+    store(d, flag, "rescale_values")
     networks.check(d.network)
     if not isinstance(d.explore, Explore):
         raise ArgumentError(
@@ -124,6 +142,7 @@ def check_settings(d: DQN) -> None:
 
 
 def _check_together(d: DQN) -> None:
+    windows(d.sequence_steps, d.sequence_every_steps, d.burn_in_steps)
     if d.target_every_updates is None:
         if d.double:
             raise ValueError(

@@ -61,15 +61,19 @@ class Learner:
 
     def learn(self, batch: Batch, given: Batch, measured: bool) -> HeadLoss:
         """One update from a batch in arrays of the agent's kind. given: the batch as an error will show it."""
-        outputs, backward = self.outputs(batch)
-        scaled = batch if self.reward_scale == 1.0 else batch._replace(reward=batch.reward * self.reward_scale)
-        found = self.arrays.loss(self.head, outputs, scaled, measured)
+        found, backward = self.found(batch, measured)
         backward(found.gradient)
         norm = self.step(given, found.td_error)
         if not measured:
             return found
         self.look()
         return found._replace(metrics={**found.metrics, "train/gradient_norm": norm})
+
+    def found(self, batch: Batch, measured: bool) -> tuple[HeadLoss, Callable[[Any], None]]:
+        """What is to be learned from a batch, and what takes its gradient back to the weights."""
+        outputs, backward = self.outputs(batch)
+        scaled = batch if self.reward_scale == 1.0 else batch._replace(reward=batch.reward * self.reward_scale)
+        return self.arrays.loss(self.head, outputs, scaled, measured), backward
 
     def outputs(self, batch: Batch) -> tuple[Outputs, Callable[[Any], None]]:
         """What the networks say of a batch, and what takes the gradient by `y` back to the weights."""

@@ -39,8 +39,8 @@ class Shown(ABC):
         """[N, B, *O] -> [N, B, A]."""
 
     @abstractmethod
-    def encode(self, obs: Any) -> Any:
-        """Observations as the networks take them."""
+    def examples(self, obs: Any) -> Any:
+        """Observations as a member can be called with them alone."""
 
     @abstractmethod
     def weights_of(self, k: int) -> dict[str, np.ndarray]:
@@ -73,7 +73,7 @@ class Shown(ABC):
 
     def graph(self) -> tuple[nn.Module, Any]:
         """The first seed's network and an observation [1, *O] as it takes them, on the CPU."""
-        example = self.encode({part.name: part.example(1, 1) for part in self.parts})
+        example = self.examples({part.name: part.example(1, 1) for part in self.parts})
         one = {name: part[0].cpu() for name, part in example.items()} if isinstance(example, dict) else example[0].cpu()
         return self.online.modules[0], one
 

@@ -61,11 +61,13 @@ def errors(
 class Scalar(Head):
     """Pulls Q(s, a) towards r + discount * Q_next(s', argmax_b Q_choice(s', b)).
 
-    cost: one of `rl.losses.LOSSES`. dueling: the network makes a state value and advantages.
+    cost: one of `rl.losses.LOSSES`. dueling: the network makes a state value and advantages. rescale: the network answers
+    h(Q), and is pulled towards h(r + discount * h^-1(y_next)) (`rl.targets.rescaled`); TD errors are differences of those.
     """
 
     cost: str = "huber"
     dueling: bool = False
+    rescale: bool = False
 
     def size(self, actions: int) -> int:
         return actions + 1 if self.dueling else actions
@@ -73,23 +75,27 @@ class Scalar(Head):
     def module(self, network: nn.Module) -> nn.Module:
         return named([("network", network), ("dueling", networks.Dueling())]) if self.dueling else network
 
+    def q(self, y: Tensor) -> Tensor:
+        return targets.unscaled(y) if self.rescale else y
+
     def loss(self, outputs: Outputs, batch: Batch, measured: bool) -> HeadLoss:
         q, next_q, choice = outputs
-        target = targets.double_q(batch.reward, batch.discount, next_q, choice, batch.next_mask)
+        target = targets.double_q(batch.reward, batch.discount, self.q(next_q), choice, batch.next_mask)
+        target = targets.rescaled(target) if self.rescale else target
         error = target - losses.taken(q, batch.action)
         share = -1.0 / error.shape[1]
         scale = share if batch.weight is None else batch.weight * share
         _, slope = losses.LOSSES[self.cost]
         steep = slope(error).masked_fill(~torch.isfinite(error), torch.nan)  # clipped, it would pass for an error of 1
         gradient = losses.at_taken(steep * scale, q, batch.action)
-        return HeadLoss(gradient, error, self._metrics(q, error, batch.weight) if measured else {})
+        return HeadLoss(gradient, error, self._metrics(self.q(q), error, batch.weight) if measured else {})
 
     def q_of(self, y: np.ndarray) -> np.ndarray:
-        return y
+        return super().q_of(y) if self.rescale else y
 
     def loss_of(self, outputs: Outputs, batch: Batch, measured: bool) -> HeadLoss:
         fast = jit.compiled(errors, HUBER=int(self.cost == "huber"))
-        if fast is None or batch.next_mask is not None:
+        if fast is None or batch.next_mask is not None or self.rescale:
             return super().loss_of(outputs, batch, measured)
         q, next_q, choice = outputs
         error, gradient = np.empty_like(batch.reward), np.zeros_like(q)

@@ -14,7 +14,6 @@ from rl.core.evaluate import play_networks
 from rl.core.protocols import Diagnostics, Place
 from rl.core.types import Batch, State
 from rl.deep.agent import DeepAgent, NotFinite, check_learner
-from rl.deep.replay.buffer import Replay
 from supervised import determinism
 from supervised.fitting import inspect
 from supervised.schedules import as_schedule, value_at
@@ -51,11 +50,7 @@ class ReplayLoop:
         d: Any = agent.description
         self.agent, self.seeds = agent, seeds
         self.actor = Actor(d, where, seeds, envs_per_seed, horizon_steps)
-        self.replay: Replay | None = None
-        if d.capacity_steps is not None:
-            alpha = d.priority_exponent if d.prioritised else None
-            state = agent.initial_state(envs_per_seed)
-            self.replay = Replay(self.actor.world, d.capacity_steps, d.n_step, d.gamma, alpha, state)
+        self.replay = agent.replay(self.actor.world)
         self.sampler = Ahead(seeds, "replay")
         self.rate = agent.rate.curve(horizon_steps)
         self.importance = as_schedule(d.importance_exponent).curve(horizon_steps)
@@ -153,8 +148,7 @@ class ReplayLoop:
             bound = torch.from_numpy(self.actor.episodes.bound() * self.agent.reward_scale)
             found["train/q_bound"] = torch.where(bound.isnan(), bound, bound.maximum(self.first.cpu().double()))
         if self.replay is not None:
-            sizes = (self.replay.tail - self.replay.head).reshape(n, -1).sum(1)
-            found["replay/size_steps"] = torch.from_numpy(sizes.astype(np.float64))
+            found |= {name: torch.from_numpy(count) for name, count in self.replay.contents().items()}
         return found
 
     def episodes(self) -> dict[str, torch.Tensor]:
@@ -188,7 +182,7 @@ class ReplayLoop:
             return Diagnostics(found, spread)
         if self.replay.alpha is not None:
             spread["replay/priorities"] = self.replay.priorities()
-        x = agent.encode(self.replay.latest(inspect.EXAMPLES))
+        x = agent.examples(self.replay.latest(inspect.EXAMPLES))
         shares: list[float | None] = []
         for k, module in enumerate(agent.online.modules):
             answers = inspect.activations(

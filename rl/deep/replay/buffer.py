@@ -42,32 +42,41 @@ class Replay(Ring):
         Uniformly, or by priority: then with importance weights of this exponent (beta), and `update_priorities` to tell
         what came of it. Raises ValueError while some seed has nothing to sample.
         """
-        batch_size = integer(batch_size, "batch_size", 1, MOST_SAMPLES)
-        exponent = number(exponent, "exponent", 0.0, 1.0)
+        self.check_sampling(batch_size, streams, exponent)
+        return Batch(*map(tensors_of, self.draw(batch_size, streams, exponent)))
+
+    def check_sampling(self, batch_size: Any, streams: Any, exponent: Any) -> None:
+        """Raise ArgumentError for arguments of `sample` that are none, and ValueError while there is nothing to sample."""
+        integer(batch_size, "batch_size", 1, MOST_SAMPLES)
+        number(exponent, "exponent", 0.0, 1.0)
         instance(streams, "streams", Streams, "a supervised.Streams")
         if len(self) < 1:
-            raise ValueError(
-                "There is nothing to sample yet: no step is in the replay, or none whose window of"
-                f" {self.n_step} step{'s' * (self.n_step > 1)} is complete."
-            )
+            raise ValueError(self.nothing)
         if len(streams.seeds) != self.n:
             raise ValueError(f"The streams are of {len(streams.seeds)} seeds; the replay is of {self.n}.")
-        return Batch(*map(tensors_of, self.draw(batch_size, streams, exponent)))
+
+    @property
+    def nothing(self) -> str:
+        """Why there is nothing to sample."""
+        return (
+            "There is nothing to sample yet: no step is in the replay, or none whose window of"
+            f" {self.n_step} step{'s' * (self.n_step > 1)} is complete."
+        )
+
+    def sizes(self) -> np.ndarray:
+        """How many samples of each seed there are, float64 [N]."""
+        found: np.ndarray = (self.tail - self.head).reshape(self.n, -1).sum(1).astype(np.float64)
+        return found
+
+    def contents(self) -> dict[str, np.ndarray]:
+        """How much of each seed can be sampled, by the tag of its curve, [N]."""
+        return {"replay/size_steps": self.sizes()}
 
     def draw(self, batch_size: int, streams: Streams, exponent: float) -> Batch:
         """`sample` in arrays, where every seed has something to sample."""
-        u = streams.random((batch_size,))
-        index, weight = np.empty(u.shape, np.int64), None
-        if self.alpha is None:
-            self._draw(u, self.starts, self.head, self.tail, self.length, index)
-        else:
-            importance = np.empty(u.shape)
-            counts = (self.tail - self.head).reshape(self.n, self.envs).sum(1)
-            self._draw_by_priority(self.total, self.least, u, counts, exponent, index, importance)
-            index += np.arange(self.n)[:, None] * self.envs * self.length
-            weight = importance.astype(np.float32)
-        returns, discount = np.empty(u.shape, np.float32), np.empty(u.shape, np.float32)
-        end = np.empty(u.shape, np.int64)
+        index, weight = self.draw_index(batch_size, streams, exponent)
+        returns, discount = np.empty(index.shape, np.float32), np.empty(index.shape, np.float32)
+        end = np.empty(index.shape, np.int64)
         scale = () if self.discounts is None else (self.discounts,)
         self._fold(index, self.reward, self.kind, self.length, self.n_step, self.gamma, returns, discount, end, *scale)
         mask = None if self.masks is None else self.masks[end] | (discount == 0)[..., None]
@@ -85,6 +94,19 @@ class Replay(Ring):
             state,
         )
         return Batch(*parts)
+
+    def draw_index(self, batch_size: int, streams: Streams, exponent: float) -> tuple[np.ndarray, np.ndarray | None]:
+        """Draw entries that can be sampled -> int64 [N, B], and with priorities importance weights [N, B]."""
+        u = streams.random((batch_size,))
+        index = np.empty(u.shape, np.int64)
+        if self.alpha is None:
+            self._draw(u, self.starts, self.head, self.tail, self.length, index)
+            return index, None
+        importance = np.empty(u.shape)
+        counts = (self.tail - self.head).reshape(self.n, self.envs).sum(1)
+        self._draw_by_priority(self.total, self.least, u, counts, exponent, index, importance)
+        index += np.arange(self.n)[:, None] * self.envs * self.length
+        return index, importance.astype(np.float32)
 
     @explained("index and td_error [N, B] of one sample")
     def update_priorities(self, index: Tensor | None, td_error: Tensor) -> None:

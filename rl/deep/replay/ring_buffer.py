@@ -12,7 +12,7 @@ from typing import Any
 from rl.deep.replay.sum_tree import set_priority
 
 NO_STEP, GOES_ON, TERMINATED, TRUNCATED = 0, 1, 2, 3  # what an entry is
-PRIORITISED = 0  # a constant of `append`, which `jit` replaces
+PRIORITISED = 0  # a constant of what appends, which `jit` replaces
 
 
 def start_episode(newest: Any, fresh: Any, kind: Any, length: int, frames: int, at: Any) -> None:
@@ -51,43 +51,77 @@ def append(
     following: Any,
 ) -> None:
     """Enter a step of each lane -> at and following int64 [R], the entries of its observation and of its successor's."""
-    per_tree = newest.shape[0] // total.shape[0]
     for r in range(newest.shape[0]):
-        at[r] = kind.shape[0] - 1
-        following[r] = kind.shape[0] - 1
-        if not valid[r]:
-            fresh[r] = True
-            since[r] = 0
+        if not enter(newest, since, fresh, kind, terminated, truncated, valid, length, at, following, r):
             continue
-        base = r * length
-        now = newest[r]
-        at[r] = base + now % length
-        following[r] = base + (now + 1) % length
-        kind[at[r]] = TERMINATED if terminated[r] else (TRUNCATED if truncated[r] else GOES_ON)
-        kind[following[r]] = NO_STEP
-        newest[r] = now + 1
-        since[r] += 1
-        # What a sample reads begins with its oldest frame; from where that is overwritten on, the sample is gone.
-        # Before new ones are entered, for these may take the place of the old.
-        while head[r] < tail[r] and starts[base + head[r] % length] - frames + 1 <= newest[r] - length:
-            if PRIORITISED:
-                gone = starts[base + head[r] % length]
-                set_priority(total, least, r // per_tree, r % per_tree * length + gone % length, 0.0)
-            head[r] += 1
+        drop_overwritten(newest, starts, head, tail, total, least, length, frames, r)
         over = terminated[r] or truncated[r]
+        now = newest[r] - 1
         count = min(since[r], n_step)  # steps whose window was open until now, this one among them
         first = now - count + 1
         last = now if over else (first if count == n_step else first - 1)
         for start in range(first, last + 1):
-            starts[base + tail[r] % length] = start
-            tail[r] += 1
-            if PRIORITISED:
-                set_priority(
-                    total, least, r // per_tree, r % per_tree * length + start % length, highest[r // per_tree]
-                )
+            enqueue(starts, tail, total, least, highest, newest.shape[0], length, r, start)
         if over:
             fresh[r] = True
             since[r] = 0
+
+
+def enter(
+    newest: Any,
+    since: Any,
+    fresh: Any,
+    kind: Any,
+    terminated: Any,
+    truncated: Any,
+    valid: Any,
+    length: int,
+    at: Any,
+    following: Any,
+    r: int,
+) -> bool:
+    """Enter a step of lane r -> whether it is one; if not, a new episode begins."""
+    at[r] = kind.shape[0] - 1
+    following[r] = kind.shape[0] - 1
+    if not valid[r]:
+        fresh[r] = True
+        since[r] = 0
+        return False
+    base = r * length
+    now = newest[r]
+    at[r] = base + now % length
+    following[r] = base + (now + 1) % length
+    kind[at[r]] = TERMINATED if terminated[r] else (TRUNCATED if truncated[r] else GOES_ON)
+    kind[following[r]] = NO_STEP
+    newest[r] = now + 1
+    since[r] += 1
+    return True
+
+
+def drop_overwritten(
+    newest: Any, starts: Any, head: Any, tail: Any, total: Any, least: Any, length: int, frames: int, r: int
+) -> None:
+    """Take the samples of lane r out that have been overwritten, if only by their oldest frame.
+
+    Before new ones are entered, for these may take the place of the old.
+    """
+    base, per_tree = r * length, newest.shape[0] // total.shape[0]
+    while head[r] < tail[r] and starts[base + head[r] % length] - frames + 1 <= newest[r] - length:
+        if PRIORITISED:
+            gone = starts[base + head[r] % length]
+            set_priority(total, least, r // per_tree, r % per_tree * length + gone % length, 0.0)
+        head[r] += 1
+
+
+def enqueue(
+    starts: Any, tail: Any, total: Any, least: Any, highest: Any, lanes: int, length: int, r: int, start: int
+) -> None:
+    """Let an entry of lane r be sampled from now on, with the highest priority so far."""
+    starts[r * length + tail[r] % length] = start
+    tail[r] += 1
+    if PRIORITISED:
+        per_tree = lanes // total.shape[0]
+        set_priority(total, least, r // per_tree, r % per_tree * length + start % length, highest[r // per_tree])
 
 
 def sample_uniform(u: Any, starts: Any, head: Any, tail: Any, length: int, index: Any) -> None:

@@ -17,13 +17,16 @@ COUNTERS = ("newest", "since", "fresh", "head", "tail")
 
 def state_of(replay: Ring) -> dict[str, Any]:
     """All that was entered, arrays [N, E * used, ...]: only the entries that hold something."""
-    lanes, used = replay.n * replay.envs, min(replay.length, int(replay.newest.max()) + 1)
+    used = min(replay.length, int(replay.newest.max()) + 1)
 
-    def part(array: np.ndarray) -> np.ndarray:
-        rows = array[: lanes * replay.length].reshape(lanes, replay.length, *array.shape[1:])[:, :used]
-        return np.ascontiguousarray(rows.reshape(replay.n, replay.envs, used, *array.shape[1:]))
+    def part(array: np.ndarray, each: int = 1) -> np.ndarray:
+        """What is in use of an array of entries, or of one for each `each` entries."""
+        lanes, size = replay.n * replay.envs, replay.length if each == 1 else replay.states
+        count = used if each == 1 else min(size, int(replay.newest.max()) // each + 1)
+        rows = array[: lanes * size].reshape(lanes, size, *array.shape[1:])[:, :count]
+        return np.ascontiguousarray(rows.reshape(replay.n, replay.envs, count, *array.shape[1:]))
 
-    stores = {"action": replay.action, "reward": replay.reward, "kind": replay.kind, "starts": replay.starts}
+    stores = {name: getattr(replay, name) for name in replay.stores}
     stores["forbidden"] = np.zeros((len(replay.kind), 0), np.bool_) if replay.masks is None else ~replay.masks
     stores["discount"] = np.zeros((len(replay.kind), 0), np.int32)
     if replay.discounts is not None:
@@ -32,7 +35,7 @@ def state_of(replay: Ring) -> dict[str, Any]:
     state: dict[str, Any] = {name: part(array) for name, array in stores.items()} | counters
     state["obs"] = {name: part(array) for name, array in replay.obs.items()}
     if replay.memory:
-        state["memory"] = {name: part(array) for name, array in replay.memory.items()}
+        state["memory"] = {name: part(array, replay.each) for name, array in replay.memory.items()}
     if replay.alpha is not None:
         leaves_ = replay.total[:, replay.total.shape[1] // 2 :][:, : replay.envs * replay.length]
         state["priority"] = np.ascontiguousarray(leaves_.reshape(replay.n, replay.envs, replay.length)[:, :, :used])
@@ -45,22 +48,25 @@ def put_back(replay: Ring, state: Mapping[str, Any]) -> None:
     lanes = replay.n * replay.envs
     used = state["kind"].shape[2]
 
-    def enter(name: str, array: np.ndarray, saved: np.ndarray) -> None:
-        shape = (replay.n, replay.envs, used, *array.shape[1:])
-        if saved.shape != shape or saved.dtype != array.dtype or used > replay.length:
+    def enter(name: str, array: np.ndarray, saved: np.ndarray, each: int = 1) -> None:
+        size = replay.length if each == 1 else replay.states
+        count = used if each == 1 else min(size, int(state["newest"].max()) // each + 1)
+        shape = (replay.n, replay.envs, count, *array.shape[1:])
+        if saved.shape != shape or saved.dtype != array.dtype or count > size:
             raise ValueError(
                 f"The saved {name!r} of the replay is {saved.dtype} {list(saved.shape)}, not {list(shape)}."
             )
-        rows = array[: lanes * replay.length].reshape(lanes, replay.length, *array.shape[1:])
-        rows[:, :used] = saved.reshape(lanes, used, *array.shape[1:])
+        rows = array[: lanes * size].reshape(lanes, size, *array.shape[1:])
+        rows[:, :count] = saved.reshape(lanes, count, *array.shape[1:])
 
     if state["obs"].keys() != replay.obs.keys():
         raise ValueError("The saved replay holds other parts of observations.")
     _check_counters(replay, state)
-    for kept, given in ((replay.obs, state["obs"]), (replay.memory, state.get("memory", {}))):
-        for name, array in kept.items():
-            enter(name, array, given[name])
-    for name in ("action", "reward", "kind", "starts"):
+    for name, array in replay.obs.items():
+        enter(name, array, state["obs"][name])
+    for name, array in replay.memory.items():
+        enter(name, array, state["memory"][name], replay.each)
+    for name in replay.stores:
         enter(name, getattr(replay, name), state[name])
     _put_back_masks(replay, state, enter)
     _put_back_discounts(replay, state, enter)

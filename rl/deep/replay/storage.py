@@ -54,6 +54,11 @@ class Where(Protocol):
 class Ring:
     """The steps of N seeds in E environments each. `Replay` says what the arguments are, and draws from it."""
 
+    _appending = staticmethod(append)
+    reach = 0  # how many entries behind those of n steps a sample reads
+    each = 1  # of how many entries one has a state
+    stores: tuple[str, ...] = ("action", "reward", "kind", "starts")  # what is saved, an array of entries each
+
     def __init__(
         self,
         world: Where,
@@ -72,13 +77,15 @@ class Ring:
         self.parts = parts_of(world.observation_space)
         self.frames = world.frames if len(self.parts) == 1 and self.parts[0].kind == "image" else 1
         self.actions = int(getattr(world.action_space, "n", 0))
-        self.length = -(-capacity_steps // self.envs) + self.n_step + self.frames
+        self.length = -(-capacity_steps // self.envs) + self.n_step + self.reach + self.frames
+        self.states = -(-self.length // self.each) + (self.each > 1)  # that a lane keeps
         lanes = self.n * self.envs
         entries = lanes * self.length + 1  # and one that nobody reads
         self.shapes = {part.name: part.shape[1:] if self.frames > 1 else part.shape for part in self.parts}
         self.memory_shapes = {name: (part.shape[2:], np.asarray(part).dtype) for name, part in (state or {}).items()}
         self.bytes = self._check_memory(entries)
-        self.memory = {name: np.zeros((entries, *shape), kind) for name, (shape, kind) in self.memory_shapes.items()}
+        rows = lanes * self.states + 1
+        self.memory = {name: np.zeros((rows, *shape), kind) for name, (shape, kind) in self.memory_shapes.items()}
         self.obs = {part.name: np.zeros((entries, *self.shapes[part.name]), part.dtype) for part in self.parts}
         self.masks: np.ndarray | None = None  # bool [entries, A], from the first mask on
         self.discounts: np.ndarray | None = None  # float32 [entries], the steps' own, from the first on that is not 1
@@ -97,19 +104,20 @@ class Ring:
         self._all_valid = np.ones(lanes, np.bool_)
         self._shape = self.n, self.envs
         self._shapes = {part.name: (*self._shape, *part.shape) for part in self.parts}  # of observations
-        self._begin = _fast(start_episode)
-        self._append = _fast(append, PRIORITISED=int(self.alpha is not None))
-        self._draw, self._fold = _fast(sample_uniform), _fast(n_step_return)
+        self._more: tuple[Any, ...] = ()  # arguments of the function that appends
+        self._begin = fast(start_episode)
+        self._append = fast(self._appending, PRIORITISED=int(self.alpha is not None))
+        self._draw, self._fold = fast(sample_uniform), fast(n_step_return)
         self._draw_by_priority, self._renew, self.fill = map(
-            _fast, (sum_tree.draw, sum_tree.update_priorities, sum_tree.fill)
+            fast, (sum_tree.draw, sum_tree.update_priorities, sum_tree.fill)
         )
 
     def _check_memory(self, entries: int) -> int:
         """The bytes that the ring takes when it is full. Raises ValueError when there are not so many."""
         each = sum(math.prod(self.shapes[part.name]) * part.dtype.itemsize for part in self.parts)
-        each += sum(math.prod(shape) * kind.itemsize for shape, kind in self.memory_shapes.values())
+        state = sum(math.prod(shape) * kind.itemsize for shape, kind in self.memory_shapes.values())
         trees = 2 * 2 * 8 if self.alpha is not None else 0
-        needed = entries * (each + 2 + 4 + 1 + 8 + trees)
+        needed = entries * (each + 2 + 4 + 1 + 8 + trees) + self.n * self.envs * self.states * state
         free = available_memory()
         if free is not None and needed > free:
             raise ValueError(
@@ -154,11 +162,12 @@ class Ring:
             *(self.newest, self.since, self.fresh, self.kind, self.starts, self.head, self.tail),
             *(self.total, self.least, self.highest, terminated, truncated, valid),
             *(self.length, self.frames, self.n_step, self._at, self._following),
+            *self._more,
         )
         self.action[self._at] = taken
         self.reward[self._at] = reward
-        for name, part in self.memory.items():
-            part[self._at] = remembered[name]
+        if remembered:
+            self._remember(remembered)
         self._write(next_rows, self._following[:, None])
         if mask is not None:
             if self.masks is None:
@@ -172,6 +181,11 @@ class Ring:
             self.discounts[self._at] = scale
         elif self.discounts is not None:
             self.discounts[self._at] = 1.0  # likewise
+
+    def _remember(self, rows: Mapping[str, np.ndarray]) -> None:
+        """Keep the states [N * E, ...] that the step just entered began with."""
+        for name, part in self.memory.items():
+            part[self._at] = rows[name]
 
     def _write(self, rows: dict[str, np.ndarray], at: np.ndarray) -> None:
         for name, store in self.obs.items():
@@ -222,5 +236,5 @@ def rows_of(shapes: Mapping[str, tuple[int, ...]], name: str, obs: Any) -> dict[
     return found
 
 
-def _fast(function: Any, **replacements: Any) -> Any:
+def fast(function: Any, **replacements: Any) -> Any:
     return jit.compiled(function, **replacements) or jit.specialise(function, **replacements)

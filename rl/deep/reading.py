@@ -1,0 +1,144 @@
+"""How networks read windows of episodes: recurrent ones on from a state, others each observation for itself."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rl.core.types import SequenceBatch, State
+from rl.deep.arrays import Arrays
+from rl.deep.moving import mapped, tensors_of
+from supervised import Stack
+
+
+class Read(NamedTuple):
+    """What the networks say of windows, in arrays of the agent's kind, [N, B, ...] by step or by observation."""
+
+    y: Any  # of the online network, at each step of a window
+    next_y: Any  # of the network that values the future
+    next_choice: Any  # of the network that chooses the next action
+    bootstrap: np.ndarray  # int64 [N, B, T], where along next_y and next_choice each step's future begins
+    backward: Callable[[Any], None]  # takes the gradient by y back to the weights
+
+
+class Reading(ABC):
+    """What a recurrent agent and its learner ask of their networks."""
+
+    @abstractmethod
+    def initial_state(self, n: int, rows: int) -> State:
+        """What is remembered when an episode begins: zeros [N, rows, ...] by name."""
+
+    @abstractmethod
+    def step(self, stack: Stack, x: Any, state: State) -> tuple[Any, State]:
+        """Encoded observations [N, B, *F] and a state -> outputs [N, B, *Y] and the state after."""
+
+    @abstractmethod
+    def windows(self, online: Stack, target: Stack | None, x: Any, batch: SequenceBatch, double: bool) -> Read:
+        """What the networks say of windows: x [N, B, W, *F], encoded; the numbers of the batch in arrays of the host."""
+
+
+class Single(Reading):
+    """Networks without a state. A window is so many transitions."""
+
+    def __init__(self, arrays: Arrays) -> None:
+        self.arrays = arrays
+
+    def initial_state(self, n: int, rows: int) -> State:
+        return {}
+
+    def step(self, stack: Stack, x: Any, state: State) -> tuple[Any, State]:
+        return self.arrays.values(stack, x), {}
+
+    def windows(self, online: Stack, target: Stack | None, x: Any, batch: SequenceBatch, double: bool) -> Read:
+        n, b, t = batch.reward.shape
+        each = np.broadcast_to(np.arange(t), (n, b, t))
+
+        def flat(at: np.ndarray) -> Any:
+            """Observations [N, B, T] of the windows as rows [N, B * T, *F]."""
+            seed, row = np.ogrid[:n, :b]
+            return mapped(x, lambda part: part[seed[..., None], row[..., None], at].reshape(n, b * t, *part.shape[3:]))
+
+        def by_step(y: Any) -> Any:
+            return y.reshape(n, b, t, *y.shape[2:])
+
+        next_x = flat(np.asarray(batch.bootstrap))
+        next_y = self.arrays.values(target or online, next_x)
+        choice = self.arrays.values(online, next_x) if double else next_y
+        y, back = self.arrays.vjp(online, flat(each))
+        shape = y.shape
+        return Read(by_step(y), by_step(next_y), by_step(choice), each, lambda g: back(g.reshape(shape)))
+
+
+class Recurrent(Reading):
+    """Networks that answer (outputs, state). States are tensors [layers, B, ...], as those of torch's cells, or a tuple of them."""
+
+    def __init__(self, arrays: Arrays, stack: Stack, example: Any) -> None:
+        """example: encoded observations [N, B, T, *F]."""
+        self.arrays = arrays
+        with stack.eval_mode():
+            _, state = stack.unroll(tensors_of(example))
+        self.is_tuple = isinstance(state, tuple)
+        parts = state if isinstance(state, tuple) else (state,)
+        names = ("h", "c") if len(parts) <= 2 else tuple(f"part {i}" for i in range(len(parts)))
+        # Of each part: what stands before and behind the axis of the batch.
+        self.shapes = {name: (part.shape[1], *part.shape[3:]) for name, part in zip(names, parts, strict=False)}
+
+    def initial_state(self, n: int, rows: int) -> State:
+        return {name: self.arrays.zeros((n, rows, *shape)) for name, shape in self.shapes.items()}
+
+    def step(self, stack: Stack, x: Any, state: State) -> tuple[Any, State]:
+        y, after = self._unroll(stack, mapped(x, lambda part: part[:, :, None]), self._inner(state), None)
+        return y[:, :, 0], self._outer(after)
+
+    def windows(self, online: Stack, target: Stack | None, x: Any, batch: SequenceBatch, double: bool) -> Read:
+        state = None if batch.state is None else self._inner(batch.state)
+        last = batch.bootstrap.max((1, 2)) + 1
+        lengths = last.tolist()  # observations of each seed's longest window
+        next_y = None if target is None else self._unroll(target, x, state, lengths)[0]
+        y, backward = self._vjp(online, x, state, batch.burn_in, lengths)
+        next_y = y if next_y is None else next_y
+        return Read(y, next_y, y if double else next_y, batch.bootstrap, backward)
+
+    def _unroll(self, stack: Stack, x: Any, state: Any, lengths: Sequence[int] | None) -> tuple[Any, Any]:
+        code = stack.compiled_sequence()
+        if code is not None and code.fits(x, state):
+            return code.forward(x, state, lengths)
+        y, after = self.arrays.reading(stack, tensors_of(x), tensors_of(state), lengths)
+        return self.arrays.own(y), self.arrays.own(after)
+
+    def _vjp(
+        self, stack: Stack, x: Any, state: Any, burn_in: np.ndarray, lengths: Sequence[int]
+    ) -> tuple[Any, Callable[[Any], None]]:
+        code = stack.compiled_sequence()
+        if code is not None and code.fits(x, state):
+            y, _, back = code.array_vjp(x, state, burn_in, lengths)
+            return y, back
+        rows = torch.from_numpy(burn_in).to(stack.device)
+        found, _, backward = stack.unroll_vjp(tensors_of(x), tensors_of(state), burn_in=rows, lengths=lengths)
+        return self.arrays.own(found), lambda gradient: backward(tensors_of(gradient))
+
+    def _inner(self, state: State) -> Any:
+        """By name, [N, B, layers, ...] -> as the networks take it, [N, layers, B, ...]."""
+        parts = tuple(state[name].swapaxes(1, 2) for name in self.shapes)
+        return parts if self.is_tuple else parts[0]
+
+    def _outer(self, state: Any) -> State:
+        parts = state if isinstance(state, tuple) else (state,)
+        return {name: part.swapaxes(1, 2) for name, part in zip(self.shapes, parts, strict=True)}
+
+
+def state_norm(state: State) -> np.ndarray | None:
+    """The norm of what is remembered in each row, its mean over the rows, [N]; None where nothing is."""
+    if not state:
+        return None
+    total: Any = 0.0
+    for part in state.values():
+        found = np.asarray(part.cpu() if isinstance(part, Tensor) else part, np.float64)
+        total = total + np.square(found).reshape(*found.shape[:2], -1).sum(-1)
+    norms: np.ndarray = np.sqrt(total).mean(1)
+    return norms

@@ -1,0 +1,120 @@
+"""Q-networks that remember: they act from a state, and learn from windows of episodes.
+
+Hausknecht and Stone (2015), "Deep Recurrent Q-Learning for Partially Observable MDPs"; Kapturowski et al. (2019), "Recurrent
+Experience Replay in Distributed Reinforcement Learning". `rl.deep.replay.sequences` says what a window is, and
+`rl.deep.sequence_learner` what is learned from it.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from rl import networks
+from rl.core.types import SequenceBatch, State, Update
+from rl.deep import checks
+from rl.deep.agent import DeepAgent
+from rl.deep.heads.head import HeadLoss
+from rl.deep.moving import arrays_of, mapped, on_host, tensors_of
+from rl.deep.reading import Reading, Recurrent, Single
+from rl.deep.replay.sequences import SequenceReplay
+from rl.deep.replay.storage import Where
+from rl.deep.sequence_learner import SequenceLearner
+from supervised.models.rnn import Followed, chrono
+from supervised.validate import flag
+
+
+NUMBERS = tuple(name for name in SequenceBatch._fields if name not in ("obs", "state"))  # of a batch
+
+
+class RecurrentAgent(DeepAgent):
+    """N Q-networks whose network answers (outputs, state), or learns from windows all the same. See `DeepAgent`."""
+
+    learner_type = SequenceLearner
+    learner: SequenceLearner
+
+    @functools.cached_property
+    def recurrent(self) -> bool:
+        """Whether the network has a state. One that has none learns from windows as from so many transitions."""
+        d: Any = self.description
+        outputs = self.head.size(self.actions)
+        return networks.reads_sequences(d.network, self.observation_space, outputs, d.channels)
+
+    def joined(self, network: nn.Module) -> nn.Module:
+        if not self.recurrent:
+            return super().joined(network)
+        d: Any = self.description
+        if d.chrono_steps is not None:
+            chrono(network, d.chrono_steps)
+        behind = self.head.module(nn.Identity())
+        return network if isinstance(behind, nn.Identity) else Followed(network, behind)
+
+    def check_networks(self) -> None:
+        d: Any = self.description
+        if self.recurrent:
+            example = self.example(2, 3)
+            checks.check_sequences(self.online, self.head, example, self.actions, self.observation_space)
+            self.reading: Reading = Recurrent(self.arrays, self.online, example)
+        else:
+            super().check_networks()
+            self.reading = Single(self.arrays)
+        self.learner.reading, self.learner.priority_mix = self.reading, d.priority_mix
+
+    def examples(self, obs: Any) -> Any:
+        x = self.encode(obs)
+        return mapped(x, lambda part: part[:, :, None]) if self.recurrent else x
+
+    def state_values(self) -> np.ndarray | None:
+        return None if self.recurrent else super().state_values()
+
+    def why_no_model(self) -> str | None:
+        if self.recurrent:
+            return "what the agent does depends on what it remembers, not on the state alone"
+        return super().why_no_model()
+
+    def replay(self, world: Where) -> SequenceReplay:
+        d: Any = self.description
+        return SequenceReplay(
+            *(world, d.capacity_steps, d.sequence_steps, d.sequence_every_steps, d.burn_in_steps, d.n_step, d.gamma),
+            d.priority_exponent if d.prioritised else None,
+            self.initial_state(world.envs_per_seed),
+        )
+
+    def initial_state(self, rows: int) -> State:
+        return self.reading.initial_state(len(self.seeds), rows)
+
+    def respond(self, x: Any, state: State, exploring: bool) -> tuple[Any, State]:
+        return self.reading.step(self.online, x, state)
+
+    def update(self, batch: SequenceBatch, measured: bool = True) -> Update:  # type: ignore[override]  # of windows
+        """One step of the optimizer from windows [N, B, T, ...] -> metrics each [N] (none unless measured), TD errors [N, B, T],
+        priorities [N, B].
+
+        Raises ValueError and NotFinite as `DeepAgent.update`.
+        """
+        measured = flag(measured, "measured")
+        with self.threads():
+            found = self.learn(checks.checked_windows(batch, len(self.seeds), self.actions), measured)
+        return Update(found.metrics, tensors_of(found.td_error), tensors_of(found.priority))
+
+    def learn(self, batch: SequenceBatch, measured: bool) -> HeadLoss:  # type: ignore[override]
+        """`update` from a batch that is known to be sound, within `threads`."""
+        given, parts = batch, batch._asdict()
+        numbers = {name: arrays_of(on_host(parts[name])) for name in NUMBERS}
+        batch = batch._replace(**numbers, state=self.arrays.own(batch.state))
+        if self.description.mask is not None:
+            batch = batch._replace(next_mask=self._allowed_next(batch))
+        return self.learner.learn(batch, given, measured)  # type: ignore[arg-type]  # of windows
+
+    def _allowed_next(self, batch: SequenceBatch) -> np.ndarray:
+        """What is allowed where each step bootstraps from, bool [N, B, T, A]."""
+        n, b, t = batch.reward.shape
+        seed, row = np.ogrid[:n, :b]
+        at = seed[..., None], row[..., None], np.asarray(batch.bootstrap)
+        obs = mapped(arrays_of(on_host(batch.obs)), lambda part: part[at].reshape(n, b * t, *part.shape[3:]))
+        mask = None if batch.next_mask is None else batch.next_mask.reshape(n, b * t, -1)
+        found: np.ndarray = arrays_of(self.allowed(obs, tensors_of(mask)))
+        return found.reshape(n, b, t, -1)
