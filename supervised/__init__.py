@@ -14,7 +14,7 @@ from supervised.models.cnn import CNN
 from supervised.models.layers import Model
 from supervised.models.mlp import MLP
 from supervised.models.regression import LinearRegression, LogisticRegression, SoftmaxRegression
-from supervised.models.rnn import RNN
+from supervised.models.rnn import RNN, chrono
 from supervised.shapes import ShapeError
 from supervised.sources import Data, DataError
 from supervised.stack import Stack, clip_per_seed, optimizer
@@ -39,6 +39,7 @@ __all__ = [
     "Stack",
     "Streams",
     "augment",
+    "chrono",
     "clip_per_seed",
     "data",
     "fit",

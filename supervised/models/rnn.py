@@ -6,7 +6,8 @@ stopped (truncated back-propagation, free-running text, an agent that remembers)
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,12 +15,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from supervised.models.layers import Model, check_weights, initialise, linear
-from supervised.stack.registry import alike
-from supervised.stack.sequences import Layout, register_sequence
+from supervised.stack.manual_backward import PARTS
+from supervised.stack.registry import Members, Op, alike, register_batched, register_deterministic
+from supervised.stack.sequences import Layout, layout_of, register_sequence
 from supervised.validate import ArgumentError, choice, instance, integer, number, optional, shown
 
 CELLS: dict[str, Any] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
 SHAPES = ("one-to-one", "one-to-many", "many-to-one", "many-to-many", "sequence-to-sequence")
+# The gates that chrono initialization sets: which of torch's, and the sign. Torch's order is i, f, g, o and r, z, n.
+GATES = {"LSTM": ((0, -1), (1, 1)), "GRU": ((1, 1),)}
 LONGEST = 1_000_000  # steps of what is written
 State = Any  # [layers, B, hidden], for an LSTM a pair of them
 
@@ -27,10 +31,21 @@ State = Any  # [layers, B, hidden], for an LSTM a pair of them
 class RecurrentTrunk(nn.Module):
     """Sequences [B, T, inputs], or whole numbers [B, T] below `inputs`, -> features [B, T, hidden] and the state after.
 
-    Whole numbers become one-hot vectors, or rows of a table of `embedding` learned columns (Mikolov et al. 2013).
+    Whole numbers become one-hot vectors, or rows of a table of `embedding` learned columns (Mikolov et al. 2013). before: a
+    module that reads each step before the cells, rows [B * T, ...] -> [B * T, inputs]; x is then what it reads, [B, T, ...] or a
+    dict of such, whole numbers as they are.
     """
 
-    def __init__(self, inputs: int, hidden: int, cell: str, layers: int, dropout: float, embedding: int | None) -> None:
+    def __init__(
+        self,
+        inputs: int,
+        hidden: int,
+        cell: str,
+        layers: int,
+        dropout: float,
+        embedding: int | None,
+        before: nn.Module | None = None,
+    ) -> None:
         super().__init__()
         choice(cell, "cell", CELLS)
         inputs, hidden, layers = (
@@ -42,16 +57,25 @@ class RecurrentTrunk(nn.Module):
         dropout = number(dropout, "dropout", 0.0, 1.0, below=True)
         if dropout and layers == 1:
             raise ArgumentError("dropout lies between the layers of a recurrent model: it needs two layers or more.")
+        before = optional(instance, before, "before", nn.Module, "a torch.nn.Module")
+        if embedding is not None and before is not None:
+            raise ArgumentError(
+                "embedding and before exclude each other: an embedding reads whole numbers, and what lies before the cells"
+                " makes vectors. Put an nn.Embedding into before."
+            )
         check_weights(inputs=inputs, embedding=embedding or 1)
         check_weights(inputs=embedding or inputs, hidden=hidden, gates=4)
         check_weights(layers=layers, hidden=hidden, inner=hidden, gates=8)
         self.inputs, self.features = inputs, hidden
         self.embedding = None if embedding is None else nn.Embedding(inputs, embedding)
         self.cell = CELLS[cell](embedding or inputs, hidden, layers, batch_first=True, dropout=dropout)
+        self.before = before
 
-    def forward(self, x: Tensor, state: State = None) -> tuple[Tensor, State]:
-        """[B, T, inputs] or whole numbers [B, T] -> (features [B, T, hidden], state)."""
-        if not x.is_floating_point():
+    def forward(self, x: Any, state: State = None) -> tuple[Tensor, State]:
+        """[B, T, inputs], whole numbers [B, T], or what `before` reads -> (features [B, T, hidden], state)."""
+        if self.before is not None:
+            x = self._read(self.before, x)
+        elif not x.is_floating_point():
             x = (
                 F.one_hot(x, self.inputs).to(self.cell.weight_ih_l0.dtype)
                 if self.embedding is None
@@ -59,6 +83,21 @@ class RecurrentTrunk(nn.Module):
             )
         features, state = self.cell(x, state)
         return features, state
+
+    def _read(self, before: nn.Module, x: Any) -> Tensor:
+        """[B, T, ...] -> what `before` makes of each step, [B, T, inputs]."""
+        batch, steps = (next(iter(x.values())) if isinstance(x, Mapping) else x).shape[:2]
+        found: Tensor = before(on_each(lambda part: part.flatten(0, 1), x))
+        if found.shape != (batch * steps, self.inputs):
+            raise ArgumentError(
+                f"before makes {self.inputs} numbers (inputs) of each of {batch * steps} rows, not {list(found.shape)}."
+            )
+        return found.view(batch, steps, self.inputs)
+
+
+def on_each(function: Callable[[Tensor], Tensor], x: Any) -> Any:
+    """A function of a tensor, or of each in a dict of tensors."""
+    return {name: function(part) for name, part in x.items()} if isinstance(x, Mapping) else function(x)
 
 
 class RNN(Model):
@@ -72,7 +111,9 @@ class RNN(Model):
       "sequence-to-sequence"  [B, T, inputs] -> [B, steps, outputs]: one network reads, another writes (Sutskever et al. 2014)
     Instead of vectors, inputs may be whole numbers below `inputs`: characters, words. cell: "rnn", "lstm" (Hochreiter and
     Schmidhuber 1997) or "gru" (Cho et al. 2014). layers: so many on top of each other, `dropout` between them. embedding:
-    columns of a learned table instead of one-hot vectors. steps: how long what is written is.
+    columns of a learned table instead of one-hot vectors. steps: how long what is written is. before: a module that reads
+    each step before the cells (a CNN, an MLP), rows [rows, ...] -> [rows, inputs]; x is then [B, T, ...], or [B, ...] for
+    one-to-one, or a dict of such, as it reads them. It is a part of `trunk`; `init` leaves its weights alone.
     """
 
     def __init__(
@@ -87,11 +128,14 @@ class RNN(Model):
         steps: int | None = None,
         embedding: int | None = None,
         dropout: float = 0.0,
+        before: nn.Module | None = None,
         init: str = "torch",
         loss: str = "cross_entropy",
     ) -> None:
         choice(shape, "shape", SHAPES)
         writes = shape in ("one-to-many", "sequence-to-sequence")
+        if writes and before is not None:
+            raise ArgumentError(f"A {shape} model, which reads what it writes, has nothing before its cells.")
         if writes != (steps is not None):
             raise ArgumentError(
                 f"A {shape} model {'needs' if writes else 'has no'} steps, the length of what it writes."
@@ -101,21 +145,24 @@ class RNN(Model):
         outputs = integer(outputs, "outputs", 1)
         if shape == "one-to-many":
             trunk: nn.Module = linear(inputs, hidden)
+            first: list[nn.Module] = [trunk]
         else:
-            trunk = RecurrentTrunk(inputs, hidden, cell, layers, dropout, embedding)
+            trunk = RecurrentTrunk(inputs, hidden, cell, layers, dropout, embedding, before)
+            first = [part for part in (trunk.embedding, trunk.cell) if part is not None]
         super().__init__(trunk, linear(hidden, outputs), loss)
         self.shape, self.steps, self.layers, self.is_lstm = shape, steps, layers, cell == "lstm"
         self.inputs, self.outputs = inputs, outputs
         self.writer = RecurrentTrunk(outputs, hidden, cell, layers, dropout, None) if writes else None
-        initialise(self, init)
+        for part in [*first, self.head, *([] if self.writer is None else [self.writer])]:
+            initialise(part, init)
 
-    def forward(self, x: Tensor, state: State = None) -> tuple[Tensor, State]:  # type: ignore[override]  # a state too
+    def forward(self, x: Any, state: State = None) -> tuple[Tensor, State]:  # type: ignore[override]  # a state too
         """[B, ...] -> (outputs, state); for the shapes see the class."""
         if self.shape == "one-to-many":
             first = torch.tanh(self.trunk(x)).expand(self.layers, -1, -1).contiguous()
             return self._write((first, torch.zeros_like(first)) if self.is_lstm else first, len(x))
         if self.shape == "one-to-one":
-            features, state = self.trunk(x[:, None], state)
+            features, state = self.trunk(on_each(lambda part: part[:, None], x), state)
             return self.head(features[:, 0]), state
         features, state = self.trunk(x, state)
         if self.shape == "many-to-one":
@@ -136,6 +183,36 @@ class RNN(Model):
         return torch.cat(outputs, 1), state
 
 
+class Followed(nn.Module):
+    """A network, and a module `behind` that reads its outputs; the state that a recurrent network answers besides stays.
+
+    network: (x, *state) -> (y, state), or -> y. behind: y -> the outputs. Called (x, *state) -> (behind(y), state), or behind(y).
+    """
+
+    def __init__(self, network: nn.Module, behind: nn.Module) -> None:
+        super().__init__()
+        self.network = instance(network, "network", nn.Module, "a torch.nn.Module")
+        self.behind = instance(behind, "behind", nn.Module, "a torch.nn.Module")
+
+    def forward(self, x: Any, *state: State) -> Any:
+        """As `network`, its outputs as `behind` makes them."""
+        answer = self.network(x, *state)
+        if isinstance(answer, tuple):
+            y, after = answer
+            return self.behind(y), after
+        return self.behind(answer)
+
+
+PARTS[Followed] = lambda followed: [followed.network, followed.behind]
+register_deterministic(Followed)
+
+
+@register_batched(Followed)
+def _followed(members: Members, modules: Sequence[Followed]) -> Op | None:
+    network, behind = members.batched_op([m.network for m in modules]), members.batched_op([m.behind for m in modules])
+    return None if network is None or behind is None else lambda x: behind(network(x))
+
+
 ANSWERS = {"one-to-one": "one", "many-to-one": "last", "many-to-many": "all"}
 
 
@@ -147,7 +224,46 @@ def _layout(models: Sequence[RNN]) -> Layout | None:
     if not alike(trunks, (RecurrentTrunk,)) or trunks[0].embedding is not None:
         return None
     cells, heads = [trunk.cell for trunk in trunks], [model.head for model in models]
-    return Layout([], cells, [heads], ANSWERS[models[0].shape], one_hot=True)
+    before = [] if trunks[0].before is None else [[trunk.before for trunk in trunks]]
+    return Layout(before, cells, [heads], ANSWERS[models[0].shape], one_hot=not before)
+
+
+@register_sequence(Followed)
+def _followed_layout(models: Sequence[Followed]) -> Layout | None:
+    layout = layout_of([model.network for model in models])
+    return None if layout is None else layout._replace(behind=[*layout.behind, [model.behind for model in models]])
+
+
+def chrono(module: nn.Module, longest_steps: int) -> nn.Module:
+    """Begin the gates of every nn.LSTM and nn.GRU in `module` with memories of 1 to `longest_steps` steps -> the module.
+
+    Chrono initialization (Tallec and Ollivier 2018, section 3, equation 16): for each unit u ~ U(1, longest_steps - 1). In an
+    LSTM the bias of the forget gate becomes log u and that of the input gate -log u. In a GRU of torch, h' = (1 - z) n + z h,
+    where z keeps the state, the bias of the update gate becomes log u. These are in `bias_ih`; the same parts of `bias_hh` become
+    0, and all other biases stay. Draws from torch's global generator of the CPU. Raises ArgumentError where there are no such
+    gates (nn.RNN has none), or where they have no biases.
+    """
+    instance(module, "module", nn.Module, "a torch.nn.Module")
+    longest_steps = integer(longest_steps, "longest_steps", 3)
+    cells: list[Any] = [part for part in module.modules() if isinstance(part, (nn.LSTM, nn.GRU))]
+    if not cells:
+        raise ArgumentError(
+            f"Chrono initialization is for the gates of an nn.LSTM or nn.GRU; {type(module).__name__} has none."
+        )
+    if not all(cell.bias for cell in cells):
+        raise ArgumentError(
+            "Chrono initialization sets the biases of gates, and these cells were made with bias=False."
+        )
+    with torch.no_grad():
+        for cell in cells:
+            directions = ("", "_reverse") if cell.bidirectional else ("",)
+            for layer, direction in itertools.product(range(cell.num_layers), directions):
+                memory = torch.empty(cell.hidden_size).uniform_(1, longest_steps - 1).log()
+                for gate, sign in GATES[cell.mode]:
+                    part = slice(gate * cell.hidden_size, (gate + 1) * cell.hidden_size)
+                    getattr(cell, f"bias_ih_l{layer}{direction}")[part] = sign * memory
+                    getattr(cell, f"bias_hh_l{layer}{direction}")[part] = 0
+    return module
 
 
 @torch.no_grad()

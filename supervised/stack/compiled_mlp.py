@@ -22,18 +22,21 @@ TINY = 1e-36  # between the smallest normal float32, 1.2e-38, and what a step co
 
 
 def forward(
-    flat: Any, weights: Any, biases: Any, sizes: Any, relus: Any, x: Any, kept: Any, keep: bool, y: Any
+    flat: Any, weights: Any, biases: Any, sizes: Any, relus: Any, x: Any, ends: Any, kept: Any, keep: bool, y: Any
 ) -> None:
-    """x [N, B, I] -> y [N, B, O]. kept [N or 1, layers, B * widest] takes what each layer but the last makes."""
+    """x [N, B, I] -> y [N, B, O]. kept [N or 1, layers, B * widest] takes what each layer but the last makes.
+
+    ends [N]: so many rows of each member are read; in the others y is 0.
+    """
     layers = weights.shape[0]
-    rows = x.shape[1]
     for k in range(x.shape[0]):
-        at = k if keep else 0
-        before = x[k]
+        at, rows = k if keep else 0, ends[k]
+        before = x[k, :rows]
+        y[k, rows:] = np.float32(0)
         for layer in range(layers):
             i, o = sizes[layer], sizes[layer + 1]
             begin = weights[layer] + k * i * o
-            after = y[k] if layer == layers - 1 else kept[at, layer, : rows * o].reshape((rows, o))
+            after = y[k, :rows] if layer == layers - 1 else kept[at, layer, : rows * o].reshape((rows, o))
             np.dot(before, flat[begin : begin + i * o].reshape((o, i)).T, after)
             if biases[layer] >= 0:
                 bias = flat[biases[layer] + k * o : biases[layer] + k * o + o]
@@ -56,6 +59,8 @@ def backward(
     sizes: Any,
     relus: Any,
     x: Any,
+    begins: Any,
+    ends: Any,
     kept: Any,
     dy: Any,
     spare: Any,
@@ -63,16 +68,17 @@ def backward(
 ) -> None:
     """dy [N, B, O], by what the last linear layer makes, -> the gradients of all weights, which overwrite grad.
 
-    dx [N, B, I]: takes that by x, if it is not empty.
+    begins, ends [N]: the rows of each member that are read. dx [N, B, I]: takes that by x in these rows, if it is not empty.
     """
     layers = weights.shape[0]
-    rows = x.shape[1]
     for k in range(x.shape[0]):
-        after = dy[k]
+        first, end = begins[k], ends[k]
+        rows = end - first
+        after = dy[k, first:end]
         for layer in range(layers - 1, -1, -1):
             i, o = sizes[layer], sizes[layer + 1]
             begin = weights[layer] + k * i * o
-            before = x[k] if layer == 0 else kept[k, layer - 1, : rows * i].reshape((rows, i))
+            before = x[k, first:end] if layer == 0 else kept[k, layer - 1, first * i : end * i].reshape((rows, i))
             np.dot(after.T, before, grad[begin : begin + i * o].reshape((o, i)))
             if biases[layer] >= 0:
                 bias = grad[biases[layer] + k * o : biases[layer] + k * o + o]
@@ -90,7 +96,7 @@ def backward(
                             down[r, c] = down[r, c] if before[r, c] > 0 else np.float32(0)
                 after = down
             elif dx.shape[0] > 0:
-                np.dot(after, flat[begin : begin + i * o].reshape((o, i)), dx[k])
+                np.dot(after, flat[begin : begin + i * o].reshape((o, i)), dx[k, first:end])
 
 
 def clip_and_adam(
@@ -185,6 +191,12 @@ def possible() -> bool:
     return True
 
 
+@functools.lru_cache(maxsize=256)
+def every(n: int, rows: int) -> np.ndarray:
+    """The same number for each of n members, int64 [N]; only to be read."""
+    return np.full(n, rows)
+
+
 class CompiledMLP:
     """Linear layers, each with or without a ReLU behind it, on numpy arrays."""
 
@@ -208,8 +220,11 @@ class CompiledMLP:
         self._kept_for: np.ndarray | None = None  # the input that what is kept belongs to
         self._spare = np.zeros((2, 0), np.float32)
 
-    def forward(self, x: np.ndarray, keep: bool) -> np.ndarray:
-        """x float32 [N, B, I], contiguous, -> float32 [N, B, O]. keep: whether the gradient will be asked for."""
+    def forward(self, x: np.ndarray, keep: bool, ends: np.ndarray | None = None) -> np.ndarray:
+        """x float32 [N, B, I], contiguous, -> float32 [N, B, O]. keep: whether the gradient will be asked for.
+
+        ends int64 [N]: so many rows of each member are read, and the others answered with zeros; None: all.
+        """
         n, b, i = x.shape
         if i != self.inputs:
             raise ValueError(f"The network takes {self.inputs} numbers, not {i}.")
@@ -217,22 +232,36 @@ class CompiledMLP:
         shape = n if keep else 1, len(self.layout[0]), b * self.widest
         if self._scratch[keep].shape != shape:
             self._scratch[keep] = np.zeros(shape, np.float32)
-        self._forward(self.flat, *self.layout, x, self._scratch[keep], keep, y)
+        ends = every(n, b) if ends is None else ends
+        self._forward(self.flat, *self.layout, x, ends, self._scratch[keep], keep, y)
         if keep:
             self._kept_for = x
         return y
 
-    def backward(self, gradient: np.ndarray, x: np.ndarray, y: np.ndarray, needed: bool = False) -> np.ndarray:
-        """Write the gradients of all weights, from that by y = forward(x, True) -> that by x; empty unless it is needed."""
+    def backward(
+        self,
+        gradient: np.ndarray,
+        x: np.ndarray,
+        y: np.ndarray,
+        needed: bool = False,
+        begins: np.ndarray | None = None,
+        ends: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """Write the gradients of all weights, from that by y = forward(x, True, ends) -> that by x; empty unless it is needed.
+
+        begins int64 [N]: the gradient is read, and that by x written, from these rows of each member on.
+        """
+        n, b, _ = x.shape
         if self._kept_for is not x:  # another was computed meanwhile
-            self.forward(x, True)
+            self.forward(x, True, ends)
         if self._spare.shape[1] != self._scratch[True].shape[2]:
             self._spare = np.zeros((2, self._scratch[True].shape[2]), np.float32)
         if self.ends_in_relu:  # the compiled function begins before it
             gradient = np.where(y <= 0, np.float32(0), gradient)
         slope = np.ascontiguousarray(gradient)
         dx = np.empty(x.shape if needed else (0, 0, 0), np.float32)
-        self._backward(self.flat, self.gradient, *self.layout, x, self._scratch[True], slope, self._spare, dx)
+        rows = every(n, 0) if begins is None else begins, every(n, b) if ends is None else ends
+        self._backward(self.flat, self.gradient, *self.layout, x, *rows, self._scratch[True], slope, self._spare, dx)
         return dx
 
 

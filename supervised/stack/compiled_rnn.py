@@ -42,10 +42,10 @@ def block(flat: Any, begin: int, k: int, rows: int, columns: int) -> Any:
     return flat[begin + k * size : begin + (k + 1) * size].reshape((rows, columns))
 
 
-def enter(state: Any, resets: Any, now: Any) -> None:
-    """The states [B, H] after one step -> those that the next one begins with, zeros in the rows of `resets` [B]."""
+def enter(state: Any, resets: Any, k: int, t: int, now: Any) -> None:
+    """The k-th member's states [B, H] after one step -> those that step t begins with, zeros in the rows of resets[k, t] [B]."""
     for b in range(now.shape[0]):
-        if resets[b]:
+        if resets.shape[0] > 0 and resets[k, t, b]:
             now[b] = np.float32(0)
         else:
             now[b] = state[b]
@@ -68,26 +68,30 @@ def gru_row(by_x: Any, by_state: Any, b_x: Any, b_h: Any, old: Any, hidden: Any,
 
 
 def gru_forward(
-    flat: Any, at: Any, x: Any, state: Any, resets: Any, keep: bool, y: Any, before: Any, gates: Any, hidden: Any
-) -> None:
+    flat: Any, at: Any, x: Any, state: Any, resets: Any, ends: Any, keep: bool, y: Any, before: Any, gates: Any,
+    hidden: Any,
+) -> None:  # fmt: skip
     """x [N, T, B, I] and state [N, B, H] -> the states y [N, T, B, H].
 
     at: where weight_ih, weight_hh, bias_ih and bias_hh begin in `flat`. resets bool [N, T, B]: whether the state is 0 before
-    the step. What the gradient needs is written, of the last member alone unless it is to be kept: the states before the
-    steps, the gates [N, T, B, 3H] (reset, update, new), and what the new gate's part of the state is, [N, T, B, H].
+    the step; empty: nowhere. ends [N]: so many steps of each member are read; behind them y is 0. What the gradient needs is
+    written, of the last member alone unless it is to be kept: the states before the steps, the gates [N, T, B, 3H] (reset,
+    update, new), and what the new gate's part of the state is, [N, T, B, H].
     """
-    n, steps, rows, inputs = x.shape
+    n, _, rows, inputs = x.shape
     width = state.shape[2]
     by_state = np.empty((rows, 3 * width), np.float32)
     for k in range(n):
         i = k if keep else 0
         w_x, w_h = block(flat, at[0], k, 3 * width, inputs), block(flat, at[1], k, 3 * width, width)
         b_x, b_h = block(flat, at[2], k, 1, 3 * width)[0], block(flat, at[3], k, 1, 3 * width)[0]
-        np.dot(x[k].reshape((steps * rows, inputs)), w_x.T, gates[i].reshape((steps * rows, 3 * width)))
+        end = ends[k]
+        y[k, end:] = np.float32(0)
+        np.dot(x[k, :end].reshape((end * rows, inputs)), w_x.T, gates[i, :end].reshape((end * rows, 3 * width)))
         last = state[k]
-        for t in range(steps):
+        for t in range(end):
             now = before[i, t]
-            enter(last, resets[k, t], now)
+            enter(last, resets, k, t, now)
             np.dot(now, w_h.T, by_state)
             last = y[k, t]
             for b in range(rows):
@@ -121,46 +125,55 @@ def gru_row_back(
 
 
 def gru_backward(
-    flat: Any, grad: Any, at: Any, x: Any, resets: Any, begin: int, dy: Any, dx: Any, y: Any, before: Any, gates: Any,
-    hidden: Any,
+    flat: Any, grad: Any, at: Any, x: Any, cuts: Any, begins: Any, ends: Any, dy: Any, dx: Any, y: Any, before: Any,
+    gates: Any, hidden: Any,
 ) -> None:  # fmt: skip
-    """dy [N, T - begin, B, H], by the states from step `begin` on, -> the gradients of the weights, which overwrite `grad`.
+    """dy [N, T, B, H], by the states after the steps, -> the gradients of the weights, which overwrite `grad`.
 
-    No gradient goes into earlier steps, nor into the first state. dx [N, T - begin, B, I]: takes that by x, if it is not empty.
+    begins, ends [N]: the steps of each member that are read. cuts bool [N, T, B]: where no gradient goes into the state before
+    the step; empty: nowhere. None goes into the state before begins. dx [N, T, B, I]: takes that by x in these steps, unless
+    it is empty.
     """
     n, steps, rows, inputs = x.shape
     width = dy.shape[3]
-    some = steps - begin
-    slope = np.empty((some, rows, 3 * width), np.float32)
-    by_new = np.empty((some, rows, width), np.float32)
+    all_slope = np.empty((steps, rows, 3 * width), np.float32)
+    all_by_new = np.empty((steps, rows, width), np.float32)
     back, arrived = np.empty((rows, width), np.float32), np.empty((rows, width), np.float32)
     for k in range(n):
         w_h = block(flat, at[1], k, 3 * width, width)
+        begin, end = begins[k], ends[k]
+        some = end - begin
+        slope, by_new = all_slope[:some], all_by_new[:some]
         back[:] = np.float32(0)
         for s in range(some - 1, -1, -1):
             t = begin + s
             for b in range(rows):
                 gru_row_back(
-                    *(dy[k, s, b], gates[k, t, b], before[k, t, b], hidden[k, t, b]),
+                    *(dy[k, t, b], gates[k, t, b], before[k, t, b], hidden[k, t, b]),
                     *(slope[s, b], by_new[s, b], back[b], arrived[b]),
                 )
             np.dot(slope[s], w_h, back)
             for b in range(rows):
+                cut = cuts.shape[0] > 0 and cuts[k, t, b]
                 for c in range(width):
-                    back[b, c] = np.float32(0) if resets[k, t, b] else back[b, c] + arrived[b, c]
+                    back[b, c] = np.float32(0) if cut else back[b, c] + arrived[b, c]
         d = slope.reshape((some * rows, 3 * width))
-        by_rows(d, before[k, begin:], block(grad, at[1], k, 3 * width, width), block(grad, at[3], k, 1, 3 * width)[0])
+        by_rows(
+            d, before[k, begin:end], block(grad, at[1], k, 3 * width, width), block(grad, at[3], k, 1, 3 * width)[0]
+        )
         for s in range(some):
             for b in range(rows):
                 slope[s, b, 2 * width :] = by_new[s, b]
-        by_rows(d, x[k, begin:], block(grad, at[0], k, 3 * width, inputs), block(grad, at[2], k, 1, 3 * width)[0])
+        by_rows(d, x[k, begin:end], block(grad, at[0], k, 3 * width, inputs), block(grad, at[2], k, 1, 3 * width)[0])
         if dx.shape[0] > 0:
-            np.dot(d, block(flat, at[0], k, 3 * width, inputs), dx[k].reshape((some * rows, inputs)))
+            np.dot(d, block(flat, at[0], k, 3 * width, inputs), dx[k, begin:end].reshape((some * rows, inputs)))
 
 
-def tanh_forward(flat: Any, at: Any, x: Any, state: Any, resets: Any, keep: bool, y: Any, before: Any) -> None:
+def tanh_forward(
+    flat: Any, at: Any, x: Any, state: Any, resets: Any, ends: Any, keep: bool, y: Any, before: Any
+) -> None:
     """As `gru_forward`, of cells h' = tanh(W x + b + V h + c) (Elman 1990)."""
-    n, steps, rows, inputs = x.shape
+    n, _, rows, inputs = x.shape
     width = state.shape[2]
     by_state, bias = np.empty((rows, width), np.float32), np.empty(width, np.float32)
     for k in range(n):
@@ -169,11 +182,13 @@ def tanh_forward(flat: Any, at: Any, x: Any, state: Any, resets: Any, keep: bool
         b_x, b_h = block(flat, at[2], k, 1, width)[0], block(flat, at[3], k, 1, width)[0]
         for c in range(width):
             bias[c] = b_x[c] + b_h[c]
-        np.dot(x[k].reshape((steps * rows, inputs)), w_x.T, y[k].reshape((steps * rows, width)))
+        end = ends[k]
+        y[k, end:] = np.float32(0)
+        np.dot(x[k, :end].reshape((end * rows, inputs)), w_x.T, y[k, :end].reshape((end * rows, width)))
         last = state[k]
-        for t in range(steps):
+        for t in range(end):
             now = before[i, t]
-            enter(last, resets[k, t], now)
+            enter(last, resets, k, t, now)
             np.dot(now, w_h.T, by_state)
             last = y[k, t]
             for b in range(rows):
@@ -183,33 +198,35 @@ def tanh_forward(flat: Any, at: Any, x: Any, state: Any, resets: Any, keep: bool
 
 
 def tanh_backward(
-    flat: Any, grad: Any, at: Any, x: Any, resets: Any, begin: int, dy: Any, dx: Any, y: Any, before: Any
+    flat: Any, grad: Any, at: Any, x: Any, cuts: Any, begins: Any, ends: Any, dy: Any, dx: Any, y: Any, before: Any
 ) -> None:
     """As `gru_backward`, of the cells of `tanh_forward`."""
     n, steps, rows, inputs = x.shape
     width = dy.shape[3]
-    some = steps - begin
-    slope = np.empty((some, rows, width), np.float32)
+    all_slope = np.empty((steps, rows, width), np.float32)
     back = np.empty((rows, width), np.float32)
     one = np.float32(1)
     for k in range(n):
         w_h = block(flat, at[1], k, width, width)
+        begin, end = begins[k], ends[k]
+        some = end - begin
+        slope = all_slope[:some]
         back[:] = np.float32(0)
         for s in range(some - 1, -1, -1):
             t = begin + s
             for b in range(rows):
-                d, given, later, out = slope[s, b], dy[k, s, b], back[b], y[k, t, b]
+                d, given, later, out = slope[s, b], dy[k, t, b], back[b], y[k, t, b]
                 for c in range(width):
                     d[c] = (given[c] + later[c]) * (one - out[c] * out[c])
             np.dot(slope[s], w_h, back)
             for b in range(rows):
-                if resets[k, t, b]:
+                if cuts.shape[0] > 0 and cuts[k, t, b]:
                     back[b] = np.float32(0)
         d = slope.reshape((some * rows, width))
-        by_rows(d, before[k, begin:], block(grad, at[1], k, width, width), block(grad, at[3], k, 1, width)[0])
-        by_rows(d, x[k, begin:], block(grad, at[0], k, width, inputs), block(grad, at[2], k, 1, width)[0])
+        by_rows(d, before[k, begin:end], block(grad, at[1], k, width, width), block(grad, at[3], k, 1, width)[0])
+        by_rows(d, x[k, begin:end], block(grad, at[0], k, width, inputs), block(grad, at[2], k, 1, width)[0])
         if dx.shape[0] > 0:
-            np.dot(d, block(flat, at[0], k, width, inputs), dx[k].reshape((some * rows, inputs)))
+            np.dot(d, block(flat, at[0], k, width, inputs), dx[k, begin:end].reshape((some * rows, inputs)))
 
 
 def by_rows(slope: Any, read: Any, weight: Any, bias: Any) -> None:
@@ -246,7 +263,6 @@ class Passed(NamedTuple):
     """A forward pass, as its gradient needs it."""
 
     x: np.ndarray
-    resets: np.ndarray
     arrays: tuple[np.ndarray, ...]  # the states after the steps, and what is kept besides
 
 
@@ -258,22 +274,49 @@ class CompiledCell:
         self.flat, self.gradient = memory.flat.detach().numpy(), memory.gradient.numpy()
         self.begins, self.inputs, self.width, self.kept = np.array(begins), inputs, width, kind.kept
         self._forward, self._backward = compiled(kind.forward, **parts()), compiled(kind.backward, **parts())
+        self._scratch_for: tuple[int, int] | None = None
+        self._scratch: list[np.ndarray] = []
 
-    def forward(self, x: np.ndarray, state: np.ndarray, resets: np.ndarray, keep: bool) -> tuple[np.ndarray, Passed]:
-        """x [N, T, B, I], state [N, B, H] and resets bool [N, T, B] -> the states after each step, [N, T, B, H]."""
-        n, *steps_rows, _ = x.shape
-        y = np.empty((n, *steps_rows, self.width), np.float32)
-        kept = [np.empty((n if keep else 1, *steps_rows, size * self.width), np.float32) for size in self.kept]
-        self._forward(self.flat, self.begins, x, state, resets, keep, y, *kept)
-        return y, Passed(x, resets, (y, *kept))
+    def forward(
+        self, x: np.ndarray, state: np.ndarray, resets: np.ndarray, ends: np.ndarray, keep: bool
+    ) -> tuple[np.ndarray, Passed]:
+        """x [N, T, B, I], state [N, B, H] and resets bool [N, T, B] -> the states after each step, [N, T, B, H].
 
-    def backward(self, gradient: np.ndarray, passed: Passed, begin: int, needed: bool) -> np.ndarray:
-        """Write the gradients of the layer's weights, from that by the states from step `begin` on, [N, T - begin, B, H].
-
-        -> that by x from there on; an empty array unless it is needed.
+        All are contiguous. resets may be empty: none. ends int64 [N]: so many steps of each member are read; zeros follow.
         """
-        dx = np.empty((*gradient.shape[:3], self.inputs) if needed else (0, 0, 0, 0), np.float32)
+        n, steps, rows, inputs = x.shape
+        if inputs != self.inputs:
+            raise ValueError(f"The cells take {self.inputs} numbers, not {inputs}.")
+        y = np.empty((n, steps, rows, self.width), np.float32)
+        kept = self._room(n, steps, rows) if keep else self._room_of_one(steps, rows)
+        self._forward(self.flat, self.begins, x, state, resets, ends, keep, y, *kept)
+        return y, Passed(x, (y, *kept))
+
+    def _room(self, n: int, steps: int, rows: int) -> list[np.ndarray]:
+        return [np.empty((n, steps, rows, size * self.width), np.float32) for size in self.kept]
+
+    def _room_of_one(self, steps: int, rows: int) -> list[np.ndarray]:
+        """What nobody reads later: the same memory again and again."""
+        if self._scratch_for != (steps, rows):
+            self._scratch_for, self._scratch = (steps, rows), self._room(1, steps, rows)
+        return self._scratch
+
+    def backward(
+        self,
+        gradient: np.ndarray,
+        passed: Passed,
+        cuts: np.ndarray,
+        begins: np.ndarray,
+        ends: np.ndarray,
+        needed: bool,
+    ) -> np.ndarray:
+        """Write the gradients of the layer's weights, from that by the states, [N, T, B, H] -> that by x, if it is needed.
+
+        cuts bool [N, T, B]: the steps before which no gradient goes into the state; empty: none. begins, ends int64 [N]: of each
+        member these steps alone are read, and written in what is returned.
+        """
+        dx = np.empty(passed.x.shape if needed else (0, 0, 0, 0), np.float32)
         self._backward(
-            self.flat, self.gradient, self.begins, passed.x, passed.resets, begin, gradient, dx, *passed.arrays
+            self.flat, self.gradient, self.begins, passed.x, cuts, begins, ends, gradient, dx, *passed.arrays
         )
         return dx

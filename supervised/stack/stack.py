@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from supervised import determinism
 from supervised.device import choose
 from supervised.stack import compiled_mlp, manual_backward, registry, sequences
+from supervised.stack.compiled_sequence import CompiledSequence, Plan
 from supervised.stack.hooks import Hooks
 from supervised.stack.members import (
     check_alike,
@@ -113,8 +114,9 @@ class Stack(Unrolling):
     def __call__(self, x: Any, *more: Any) -> Any:
         """x [N, B, ...], or a dict or tuple of such, -> [N, B, ...]; further arguments (a state) go to each member too."""
         self._check_members(x)
-        if self._sequence is not None and not torch.is_grad_enabled() and self._fits(self._sequence, x, *more):
-            return self._sequence(x, *more)
+        compiled = self._sequence if len(more) < 2 and not torch.is_grad_enabled() else None
+        if compiled is not None and self._fits(compiled, x, *more):
+            return compiled(x, *more)
         if self._op is None or more or self._hooks.present():
             return self._one_by_one(x, *more)
         self.draws.begin()
@@ -239,8 +241,8 @@ class Stack(Unrolling):
 
 
 def _compiled(
-    memory: FlatMemory, modules: Sequence[nn.Module], plan: sequences.Plan | None
-) -> tuple[sequences.CompiledSequence | None, manual_backward.CompiledChain | None]:
+    memory: FlatMemory, modules: Sequence[nn.Module], plan: Plan | None
+) -> tuple[CompiledSequence | None, manual_backward.CompiledChain | None]:
     """What of the modules is compiled: that they read sequences, or a chain; neither where this machine or device cannot."""
     if memory.device.type != "cpu" or memory.flat.dtype != torch.float32 or not compiled_mlp.possible():
         return None, None
