@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+import rl.deep.r2d2  # noqa: F401  (its presets)
 from rl.core import registry
 from rl.core.registry import Description
 from rl.deep.dqn import DQN

@@ -43,6 +43,7 @@ GROUPS = (
     "lecture notes",
     "tiles",
     "networks",
+    "memory",
 )
 TABLES, ENDLESS, LECTURES = GROUPS[:7], "without an end", "lecture notes"
 PRESETS: dict[str, dict[str, Description]] = {group: {} for group in GROUPS}

@@ -140,5 +140,5 @@ def state_norm(state: State) -> np.ndarray | None:
     for part in state.values():
         found = np.asarray(part.cpu() if isinstance(part, Tensor) else part, np.float64)
         total = total + np.square(found).reshape(*found.shape[:2], -1).sum(-1)
-    norms: np.ndarray = np.sqrt(total).mean(1)
+    norms: np.ndarray = np.sqrt(total).mean(1).astype(np.float32)
     return norms

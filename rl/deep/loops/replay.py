@@ -13,6 +13,7 @@ from rl.core.actor import Actor
 from rl.core.evaluate import play_networks
 from rl.core.protocols import Diagnostics, Place
 from rl.core.types import Batch, State
+from rl.deep.reading import state_norm
 from rl.deep.agent import DeepAgent, NotFinite, check_learner
 from supervised import determinism
 from supervised.fitting import inspect
@@ -80,6 +81,8 @@ class ReplayLoop:
                 for _ in range(-(-steps // self.actor.envs_per_seed)):
                     self._round()
             self.agent.look()
+            if self.replay is not None:
+                self.replay.notice(int(self.longest().max()))
         except NotFinite as error:
             raise NotFinite(f"At environment step {self.step:,}: {error}", error.batch) from None
         return self.metrics()
@@ -129,6 +132,9 @@ class ReplayLoop:
         if self.replay is not None and batch.index is not None:
             age = torch.from_numpy(self.replay.age(batch.index).astype(np.float32))
             found["replay/age_steps"] = age.to(self.agent.device, non_blocking=True)
+        norm = state_norm(self.actor.state)
+        if norm is not None:
+            found["train/state_norm"] = torch.from_numpy(norm).to(self.agent.device, non_blocking=True)
         if self.first is None and {"train/q_max", "train/q_mean"} <= found.keys():
             self.first = torch.maximum(found["train/q_max"].abs(), found["train/q_mean"].abs())
         for name, value in found.items():

@@ -63,6 +63,9 @@ class Replay(Ring):
             f" {self.n_step} step{'s' * (self.n_step > 1)} is complete."
         )
 
+    def notice(self, longest: int) -> None:
+        """Nothing: a sample is as good however long its episode was."""
+
     def sizes(self) -> np.ndarray:
         """How many samples of each seed there are, float64 [N]."""
         found: np.ndarray = (self.tail - self.head).reshape(self.n, -1).sum(1).astype(np.float64)

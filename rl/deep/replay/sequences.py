@@ -7,6 +7,7 @@ stored for it. `rl.deep.replay.windows` says when a window can be sampled.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,7 +21,7 @@ from rl.deep.replay.windows import append_windows, fold_windows, window_lengths
 from supervised.streams import Streams
 from supervised.validate import ArgumentError, integer, optional
 
-UNLIMITED = 2**40  # steps: longer than any episode
+UNLIMITED = 2**30  # steps: longer than any episode
 
 
 class SequenceReplay(Replay):
@@ -54,6 +55,7 @@ class SequenceReplay(Replay):
         super().__init__(world, capacity_steps, n_step, gamma, priority_exponent, state)
         self.since_start = np.zeros(self.kind.shape, np.int32)  # steps of its episode before each entry
         self._more = self.since_start, self.steps, self.each, self.burn_in
+        self.told = False  # whether `notice` has warned
         self._measure, self._fold = fast(window_lengths), fast(fold_windows)
 
     def draw(self, batch_size: int, streams: Streams, exponent: float) -> SequenceBatch:  # type: ignore[override]  # of windows
@@ -107,6 +109,21 @@ class SequenceReplay(Replay):
     def contents(self) -> dict[str, np.ndarray]:
         """How many windows of each seed can be sampled, [N]."""
         return {"replay/size_windows": self.sizes()}
+
+    def notice(self, longest: int) -> None:
+        """Warn, once, where an episode of so many steps does not fit into a window, or not into the replay."""
+        most = self.length - self.frames if self.whole_episodes else self.steps
+        if longest <= most or self.told:
+            return
+        self.told = True
+        what = (
+            f"the replay holds whole episodes of {most:,} at most, and longer ones are not learned from. Raise capacity_steps, or"
+            " set sequence_steps."
+            if self.whole_episodes
+            else f"a window holds {most:,}, and what has to be remembered for longer is not learned. Raise sequence_steps, or leave"
+            " it out for whole episodes."
+        )
+        warnings.warn(f"Episodes of {longest:,} steps were seen; {what}", RuntimeWarning, stacklevel=2)
 
     def _in_windows(self, entries: np.ndarray) -> Any:
         """The observations at entries [N, W, B] -> [N, B, W, *O], in memory in the order of time."""
