@@ -606,7 +606,12 @@ def reader() -> Any:
 
 
 def unrolled() -> dict[str, dict[str, Any]]:
-    given = {"x": torch.zeros(2, 3, 5, 3), "state": torch.zeros(2, 1, 3, 4), "resets": torch.ones(2, 3, 5) > 0}
+    given: dict[str, Any] = {
+        "x": torch.zeros(2, 3, 5, 3),
+        "state": torch.zeros(2, 1, 3, 4),
+        "resets": torch.ones(2, 3, 5) > 0,
+    }
+    given["lengths"] = [5, 3]
     return {"unroll": given, "unroll_vjp": {**given, "burn_in": 1}}
 
 
@@ -662,6 +667,7 @@ def fitting() -> list[Case]:
         Case("stack.load_state_dict", stack().load_state_dict, {"state": stack().state_dict()}),
         Case("stack.load_random_state", stack().load_random_state, {"state": stack().random_state()}),
         Case("stack.groups", stack().groups, {"learning_rate": 0.5}),
+        Case("chrono", supervised.chrono, {"module": torch.nn.GRU(2, 3), "longest_steps": 9}),
         Case("clip_per_seed", supervised.clip_per_seed, {"stack": stack(), "max_norm": 0.5}),
         Case(
             "optimizer", supervised.optimizer, {"stack": stack(), "name": "SGD", "learning_rate": 0.5, "momentum": 0.5}

@@ -92,7 +92,7 @@ class RecurrentTrunk(nn.Module):
             raise ArgumentError(
                 f"before makes {self.inputs} numbers (inputs) of each of {batch * steps} rows, not {list(found.shape)}."
             )
-        return found.view(batch, steps, self.inputs)
+        return found.reshape(batch, steps, self.inputs)
 
 
 def on_each(function: Callable[[Tensor], Tensor], x: Any) -> Any:

@@ -1,8 +1,8 @@
 """N networks computed as one: `Stack`, the memory that holds their weights, and optimizers over it.
 
 memory: one vector of all weights. batched_layers: how each layer is computed for all members. manual_backward and
-compiled_mlp: gradients without autograd. sequences and compiled_rnn: models that read sequences, compiled. It may import the
-modules at the root of `supervised`, and none of its other folders.
+compiled_mlp: gradients without autograd. sequences: models that read sequences, compiled; compiled_sequence, compiled_cell and
+compiled_rnn are the code. It may import the modules at the root of `supervised`, and none of its other folders.
 """
 
 from supervised.stack import batched_layers  # noqa: F401  (it registers how layers are computed)

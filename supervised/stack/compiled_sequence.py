@@ -11,8 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from supervised.stack.compiled_cell import CompiledCell, Passed
 from supervised.stack.compiled_mlp import every
-from supervised.stack.compiled_rnn import KINDS, CompiledCell, Passed
+from supervised.stack.compiled_rnn import KINDS
 from supervised.stack.manual_backward import LinearRun, check_gradient, compiled_mlp
 from supervised.stack.memory import FlatMemory, Place
 from supervised.stack.reading import PLAIN, Reading
@@ -87,12 +88,12 @@ class CompiledSequence:
 
     def __call__(self, x: Tensor, state: Tensor | None = None, reading: Reading = PLAIN) -> tuple[Tensor, Tensor]:
         """As the models themselves, without a gradient; reading: as of `Stack.unroll`."""
-        found = self._run(self._array(x), _array(state), reading, keep=False)
+        found = self._run(self._array(x), None if state is None else _array(state), reading, keep=False)
         return torch.from_numpy(np.ascontiguousarray(found.y)), torch.from_numpy(found.state)
 
     def vjp(self, x: Tensor, state: Tensor | None, reading: Reading) -> tuple[Tensor, Tensor, Callable[[Tensor], None]]:
         """As `Stack.unroll_vjp`."""
-        y, after, back = self._vjp(self._array(x), _array(state), reading)
+        y, after, back = self._vjp(self._array(x), None if state is None else _array(state), reading)
         answer = torch.from_numpy(np.ascontiguousarray(y))
 
         def backward(gradient: Tensor) -> None:
@@ -132,8 +133,7 @@ class CompiledSequence:
         return found.y, found.state, backward
 
     def _array(self, x: Tensor) -> np.ndarray:
-        found: np.ndarray = (x if x.is_floating_point() else F.one_hot(x, self.inputs).float()).detach().numpy()
-        return found
+        return _array(x if x.is_floating_point() else F.one_hot(x, self.inputs).float())
 
     def _run(self, x: np.ndarray, state: np.ndarray | None, reading: Reading, keep: bool) -> Pass:
         rows = np.ascontiguousarray(x[:, None] if self.axes == 3 else x.swapaxes(1, 2))  # [N, T, B, ...]
@@ -201,7 +201,8 @@ class Pass(NamedTuple):
         if self.reading.burn_in is None:
             return self.resets
         cut = np.arange(self.y.shape[2])[None, :, None] == self.reading.burn_in.numpy()[:, None]
-        return cut | self.resets if self.resets.size else cut
+        found: np.ndarray = cut | self.resets if self.resets.size else cut
+        return found
 
     def read(self, gradient: np.ndarray) -> np.ndarray:
         """A gradient [N, T, B, O] by the answers, with zeros where it is not to be read."""
@@ -220,6 +221,6 @@ def _behind(ends: np.ndarray, steps: int) -> np.ndarray:
     return found
 
 
-def _array(state: Tensor | None) -> np.ndarray | None:
-    found: np.ndarray | None = None if state is None else state.detach().numpy()
+def _array(x: Tensor) -> np.ndarray:
+    found: np.ndarray = x.detach().numpy()
     return found
