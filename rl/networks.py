@@ -18,7 +18,7 @@ from rl.core.observations import CHANNELS, Part, encode, parts_of
 from rl.core.spaces import SpaceError
 from supervised import CNN, MLP, LinearRegression
 from supervised.models.layers import Model
-from supervised.models.rnn import CELLS, RecurrentTrunk
+from supervised.models.rnn import CELLS, Recurrent, RecurrentTrunk
 from supervised.stack import Members, Op, owned, register_batched, register_deterministic
 from supervised.stack.manual_backward import LayerBackward, register_backward
 from supervised.stack.memory import FlatMemory
@@ -56,7 +56,7 @@ def parse(network: str) -> tuple[Name, ...]:
     observations and a recurrent cell.
     """
     written = network.split("+") if isinstance(network, str) else [network]
-    found = tuple(_parsed(part, NAMES if len(written) > 1 and i == 0 else KNOWN) for i, part in enumerate(written))
+    found = tuple(map(_parsed, written))
     cells = [part.name in CELLS for part in found]
     if len(found) > 1 and cells != [False, True]:
         raise ArgumentError(
@@ -68,9 +68,9 @@ def parse(network: str) -> tuple[Name, ...]:
     return found
 
 
-def _parsed(written: Any, names: Sequence[str]) -> Name:
+def _parsed(written: Any) -> Name:
     found = re.fullmatch(r"\s*([a-z]+)\s*(?:\(([\d,\s]*)\))?\s*", written) if isinstance(written, str) else None
-    name = choice(found[1] if found else written, "network", names)
+    name = choice(found[1] if found else written, "network", KNOWN)
     each = [size.strip() for size in ((found and found[2]) or "").split(",") if size.strip()]
     sizes = tuple(int(size) for size in each if len(size) < 8 and size.isdecimal())
     if (each and name not in ("mlp", "cnn", *CELLS)) or 0 in sizes or len(sizes) < len(each):
@@ -78,7 +78,9 @@ def _parsed(written: Any, names: Sequence[str]) -> Name:
             f"The network {shown(written)} is no name with sizes such as mlp(64,64), cnn(16,32) or gru(64)."
         )
     if name in CELLS and len(set(sizes)) > 1:
-        raise ArgumentError(f"The layers of {shown(written)} have one width: {name}({sizes[0]},{sizes[0]}) is two of them.")
+        raise ArgumentError(
+            f"The layers of {shown(written)} have one width: {name}({sizes[0]},{sizes[0]}) is two of them."
+        )
     return Name(name, sizes)
 
 
@@ -221,14 +223,6 @@ def _joined(members: Members, modules: Sequence[Joined]) -> Op | None:
     return run
 
 
-class Recurrent(Model):
-    """A trunk that reads sequences, and a head for each step: [B, T, *O] and a state -> (outputs [B, T, ...], the state after)."""
-
-    def forward(self, x: Any, state: Any = None) -> tuple[Tensor, Any]:  # type: ignore[override]  # a state too
-        features, state = self.trunk(x, state)
-        return self.head(features), state
-
-
 class Dueling(nn.Module):
     """1 + A numbers -> A values: V + advantage - mean advantage (Wang et al. 2016, equation 9)."""
 
@@ -256,7 +250,7 @@ class _Dueling:
         return torch.cat([value, gradient - value / gradient.shape[-1]], -1)
 
 
-register_deterministic(Joined, Dueling, Recurrent)
+register_deterministic(Joined, Dueling)
 
 
 @register_backward(Dueling)

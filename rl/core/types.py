@@ -45,18 +45,21 @@ class Batch(NamedTuple):
 
 
 class SequenceBatch(NamedTuple):
-    """Windows of episodes, which an agent that remembers learns from: `T` steps at most, `W` observations at most."""
+    """Windows of episodes, which an agent that remembers learns from: `T` steps at most, `W` observations at most.
+
+    Tensors, or arrays on the way from a replay to an agent.
+    """
 
     obs: Any  # [N, B, W, *O], a tensor or a dict of tensors; behind a window's last observation anything finite
-    action: Tensor  # int64 [N, B, T], counted from 0
-    reward: Tensor  # [N, B, T], folded over up to n steps
-    discount: Tensor  # [N, B, T], how the future counts, as of `Batch`
-    bootstrap: Tensor  # int64 [N, B, T], from which of the W observations on; an episode's end at the latest
-    length: Tensor  # int64 [N, B], how many of the T steps there are; the others are not read
-    burn_in: Tensor  # int64 [N, B], how many of them, the first ones, serve the state alone and carry no loss
-    next_mask: Tensor | None = None  # bool [N, B, T, A]: actions allowed where a step bootstraps from; None: all
-    weight: Tensor | None = None  # [N, B], importance weights; None: all 1
-    index: Tensor | None = None  # type: ignore[assignment]  # int64 [N, B], where in the replay each window lies
+    action: Any  # int64 [N, B, T], counted from 0
+    reward: Any  # [N, B, T], folded over up to n steps
+    discount: Any  # [N, B, T], how the future counts, as of `Batch`
+    bootstrap: Any  # int64 [N, B, T], from which of the W observations on; an episode's end at the latest
+    length: Any  # int64 [N, B], how many of the T steps there are; the others are not read
+    burn_in: Any  # int64 [N, B], how many of them, the first ones, serve the state alone and carry no loss
+    next_mask: Any = None  # bool [N, B, T, A]: actions allowed where a step bootstraps from; None: all
+    weight: Any = None  # [N, B], importance weights; None: all 1
+    index: Any = None  # int64 [N, B], where in the replay each window lies
     state: State | None = None  # what the agent remembered when it came to the first observation; None: nothing
 
 

@@ -120,7 +120,11 @@ class OnHost:
 
     def values(self, stack: Stack, x: Any) -> np.ndarray:
         code = stack.compiled_chain()
-        return arrays_of(self.judge(stack, lambda: stack(tensors_of(x)))) if code is None or not code.fits(x) else code.forward(x)
+        return (
+            arrays_of(self.judge(stack, lambda: stack(tensors_of(x))))
+            if code is None or not code.fits(x)
+            else code.forward(x)
+        )
 
     def vjp(self, stack: Stack, x: Any) -> tuple[np.ndarray, Callable[[np.ndarray], None]]:
         code = stack.compiled_chain()
@@ -156,7 +160,8 @@ class OnHost:
         return zeros
 
     def reading(self, stack: Stack, x: Any, state: Any, lengths: Sequence[int] | None) -> tuple[Tensor, Any]:
-        return self.judge(stack, functools.partial(stack.unroll, x, state, lengths=lengths))
+        found: tuple[Tensor, Any] = self.judge(stack, functools.partial(stack.unroll, x, state, lengths=lengths))
+        return found
 
     def q(self, head: Head, y: np.ndarray) -> np.ndarray:
         return head.q_of(y)
@@ -225,7 +230,8 @@ class OnDevice:
         return tuple(torch.from_numpy(part).to(self.device, non_blocking=True) for part in index)
 
     def reading(self, stack: Stack, x: Any, state: Any, lengths: Sequence[int] | None) -> tuple[Tensor, Any]:
-        return self.judge(stack, functools.partial(stack.unroll, x, state, lengths=lengths))
+        found: tuple[Tensor, Any] = self.judge(stack, functools.partial(stack.unroll, x, state, lengths=lengths))
+        return found
 
     def q(self, head: Head, y: Tensor) -> Tensor:
         return head.q(y)

@@ -110,9 +110,9 @@ def check_outputs(online: Stack, head: Head, example: Any, actions: int, space: 
 
 
 def check_sequences(online: Stack, head: Head, example: Any, actions: int, space: Any) -> None:
-    """Raise ValueError unless networks that answer (outputs, state) say of an example, sequences [N, 2, 3, ...], what a head reads.
+    """Raise ValueError unless networks that answer (outputs, state) say of an example what a head reads, and go on from there.
 
-    Also where they cannot go on from the state that they answered.
+    example: sequences [N, 2, 3, ...].
     """
     try:
         with online.eval_mode():
@@ -207,7 +207,9 @@ def checked_windows(batch: SequenceBatch, n: int, actions: int) -> SequenceBatch
         part = getattr(batch, name)
         if part is None and name in OPTIONAL:
             continue
-        wanted = {"next_mask": (*shape, actions)}.get(name, shape if name in ("action", "reward", "discount", "bootstrap") else shape[:2])
+        wanted = {"next_mask": (*shape, actions)}.get(
+            name, shape if name in ("action", "reward", "discount", "bootstrap") else shape[:2]
+        )
         array = np.asarray(part.detach().cpu() if isinstance(part, Tensor) else part)
         if array.shape != wanted or array.dtype.kind not in kinds:
             raise ValueError(f"A batch's {name} is {list(wanted)} of {KINDS[kinds]}, not {kind_of(part)}.")
@@ -216,7 +218,9 @@ def checked_windows(batch: SequenceBatch, n: int, actions: int) -> SequenceBatch
     seen = {leaf.shape[:3] if isinstance(leaf, Tensor) else None for leaf in found.values()}
     first: Any = next(iter(seen))
     if len(seen) != 1 or first is None or len(first) != 3 or first[:2] != shape[:2]:
-        raise ArgumentError(f"A batch's obs begins with [seeds, B, W], with [seeds, B] = {list(shape[:2])} as its rewards.")
+        raise ArgumentError(
+            f"A batch's obs begins with [seeds, B, W], with [seeds, B] = {list(shape[:2])} as its rewards."
+        )
     length, burn_in, bootstrap = changed["length"], changed["burn_in"], changed["bootstrap"]
     if (length < 1).any() or (length > shape[2]).any() or (burn_in < 0).any() or (burn_in >= length).any():
         raise ValueError(f"A batch's windows have a length in 1..{shape[2]} and a burn_in from 0 on that is below it.")
@@ -224,7 +228,8 @@ def checked_windows(batch: SequenceBatch, n: int, actions: int) -> SequenceBatch
         raise ValueError(f"A batch's bootstrap names observations of its windows, 0..{first[2] - 1}.")
     if (changed["action"] < 0).any() or (changed["action"] >= actions).any():
         raise no_such_action(actions)
-    return batch._replace(**{name: torch.from_numpy(array) for name, array in changed.items()})
+    tensors: dict[str, Any] = {name: torch.from_numpy(array) for name, array in changed.items()}
+    return batch._replace(**tensors)
 
 
 @explained("an rl.Batch whose action, reward, discount, next_mask, weight and index are tensors", "DeepAgent.update")

@@ -24,7 +24,7 @@ from rl.core.registry import add_presets, register
 from rl.core.spaces import actions_of
 from rl.deep.agent import DeepAgent
 from rl.deep.heads.scalar import Scalar
-from rl.deep.recurrent import RecurrentAgent
+from rl.deep.recurrent import NO_GATES, RecurrentAgent
 from rl.deep.replay.sequences import windows
 from rl.explore import EpsilonGreedy, Explore
 from supervised.schedules import Linear, Schedule, setting
@@ -107,6 +107,8 @@ class DQN:
         in_windows = self.sequence_steps is not None
         if in_windows or networks.reads_sequences(self.network, observation_space, outputs, self.channels):
             return RecurrentAgent(self, observation_space, action_space, seeds, device)
+        if self.chrono_steps is not None:
+            raise ArgumentError(NO_GATES.format(self.chrono_steps, shown(self.network)))
         return DeepAgent(self, observation_space, action_space, seeds, device)
 
 
@@ -154,7 +156,8 @@ def _check_together(d: DQN) -> None:
                 f"target_rate={d.target_rate} contradicts target_every_updates=None: there is no target network."
             )
     if d.capacity_steps is None:
-        for name, wanted in (("prioritised", d.prioritised), ("n_step", d.n_step > 1)):
+        sequences = d.sequence_steps is not None
+        for name, wanted in (("prioritised", d.prioritised), ("n_step", d.n_step > 1), ("sequence_steps", sequences)):
             if wanted:
                 raise ValueError(f"{name}={getattr(d, name)} contradicts capacity_steps=None: it needs a replay.")
         if d.updates > 1 or d.update_every_steps > 1 or d.learn_after_steps > 0:

@@ -1,12 +1,12 @@
 """Presets of Q-networks that remember: DRQN and R2D2, which are `rl.DQN` with a recurrent network.
 
-DRQN (Hausknecht and Stone 2015): DQN whose network has a recurrent layer. R2D2 (Kapturowski et al. 2019): windows from the middle of
-episodes too, begun with the state that was stored there and burned in; double, dueling, n-step returns, prioritized replay,
-rescaled values.
+DRQN (Hausknecht and Stone 2015): DQN whose network has a recurrent layer. R2D2 (Kapturowski et al. 2019): windows that
+begin within episodes too, from the state that was stored there, burned in; double, dueling, n-step returns, prioritized
+replay, rescaled values.
 
-Deviations: a GRU of 64 units instead of an LSTM of 512, Adam at 1e-3 and a batch of 16 or 32, for small worlds. DRQN here learns from
-whole episodes, not from random pieces of 10 steps whose state begins as zeros. R2D2 acts in one environment, not in 256, and
-does not read its last action and reward: `envs.LastActionReward` adds them.
+Deviations: a GRU of 64 units instead of an LSTM of 512, Adam at 1e-3 and a batch of 16 or 32, for small worlds. DRQN here
+learns from whole episodes, not from random pieces of 10 steps whose state begins as zeros. R2D2 acts in one environment, not
+in 256, and does not read its last action and reward: `envs.LastActionReward` adds them.
 """
 
 from __future__ import annotations

@@ -24,9 +24,9 @@ from rl.deep.replay.sequences import SequenceReplay
 from rl.deep.replay.storage import Where
 from rl.deep.sequence_learner import SequenceLearner
 from supervised.models.rnn import Followed, chrono
-from supervised.validate import flag
+from supervised.validate import ArgumentError, flag, shown
 
-
+NO_GATES = "chrono_steps={} is for the gates of a recurrent network such as gru(64), and network is {}."
 NUMBERS = tuple(name for name in SequenceBatch._fields if name not in ("obs", "state"))  # of a batch
 
 
@@ -44,9 +44,13 @@ class RecurrentAgent(DeepAgent):
         return networks.reads_sequences(d.network, self.observation_space, outputs, d.channels)
 
     def joined(self, network: nn.Module) -> nn.Module:
-        if not self.recurrent:
-            return super().joined(network)
         d: Any = self.description
+        if not self.recurrent:
+            if d.chrono_steps is not None:
+                raise ArgumentError(NO_GATES.format(d.chrono_steps, shown(d.network)))
+            return super().joined(network)
+        if d.capacity_steps is None:
+            raise ArgumentError("A recurrent network learns from a replay of windows: capacity_steps cannot be None.")
         if d.chrono_steps is not None:
             chrono(network, d.chrono_steps)
         behind = self.head.module(nn.Identity())

@@ -34,9 +34,7 @@ class SequenceLearner(Learner):
 
     def found(self, batch: SequenceBatch, measured: bool) -> tuple[HeadLoss, Callable[[Any], None]]:  # type: ignore[override]
         """What is to be learned from windows, TD errors [N, B, T] and priorities [N, B]."""
-        read = self.reading.windows(
-            self.online, self.target, self.arrays.encode_windows(batch.obs), batch, self.double
-        )
+        read = self.reading.windows(self.online, self.target, self.arrays.encode_windows(batch.obs), batch, self.double)
         steps = [loss_steps(batch, k) for k in range(len(batch.reward))]
         losses = [self._of_member(batch, read, k, at, measured) for k, at in enumerate(steps)]
         gradient = self.arrays.placed([loss.gradient for loss in losses], read.y, [tuple(at) for at in steps])
@@ -59,14 +57,15 @@ class SequenceLearner(Learner):
             self.arrays.rows(read.next_choice, k, *future),
         )
         scale = np.float32(self.reward_scale)
-        numbers: tuple[Any, ...] = (
+        transitions = Batch(
+            None,
             batch.action[k][tuple(at)][None],
             (batch.reward[k][tuple(at)] * scale)[None],
             batch.discount[k][tuple(at)][None],
+            None,
+            None if batch.next_mask is None else batch.next_mask[k][tuple(at)][None],
+            None if batch.weight is None else batch.weight[k][at.row][None],
         )
-        mask = None if batch.next_mask is None else batch.next_mask[k][tuple(at)][None]
-        weight = None if batch.weight is None else batch.weight[k][at.row][None]
-        transitions = Batch(None, *numbers, None, mask, weight)
         return self.arrays.loss(self.head, outputs, self.arrays.numbers(transitions), measured)
 
 

@@ -100,6 +100,15 @@ def on_each(function: Callable[[Tensor], Tensor], x: Any) -> Any:
     return {name: function(part) for name, part in x.items()} if isinstance(x, Mapping) else function(x)
 
 
+class Recurrent(Model):
+    """A trunk that reads sequences, [B, T, ...] -> (features, state), and a head for each step: it answers (outputs, state)."""
+
+    def forward(self, x: Any, state: State = None) -> tuple[Tensor, State]:  # type: ignore[override]  # a state too
+        """[B, T, ...] and a state -> (outputs [B, T, outputs], the state after)."""
+        features, state = self.trunk(x, state)
+        return self.head(features), state
+
+
 class RNN(Model):
     """A recurrent model; called, it answers (outputs, state).
 
@@ -218,14 +227,23 @@ ANSWERS = {"one-to-one": "one", "many-to-one": "last", "many-to-many": "all"}
 
 @register_sequence(RNN)
 def _layout(models: Sequence[RNN]) -> Layout | None:
-    trunks: list[Any] = [model.trunk for model in models]
     if len({model.shape for model in models}) > 1 or models[0].shape not in ANSWERS:
         return None
+    return _of_trunks(models, ANSWERS[models[0].shape])
+
+
+@register_sequence(Recurrent)
+def _recurrent_layout(models: Sequence[Recurrent]) -> Layout | None:
+    return _of_trunks(models, "all")
+
+
+def _of_trunks(models: Sequence[Model], answers: str) -> Layout | None:
+    trunks: list[Any] = [model.trunk for model in models]
     if not alike(trunks, (RecurrentTrunk,)) or trunks[0].embedding is not None:
         return None
     cells, heads = [trunk.cell for trunk in trunks], [model.head for model in models]
     before = [] if trunks[0].before is None else [[trunk.before for trunk in trunks]]
-    return Layout(before, cells, [heads], ANSWERS[models[0].shape], one_hot=not before)
+    return Layout(before, cells, [heads], answers, one_hot=not before)
 
 
 @register_sequence(Followed)

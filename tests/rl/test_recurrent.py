@@ -39,13 +39,23 @@ def alike(a, b):
     return len(a) == len(b) and all(map(torch.equal, a, b))
 
 
-OPTIONS = ({}, {"double": True}, {"n_step": 3}, {"prioritised": True}, {"dueling": True, "n_step": 2}, {"optimizer": "SGD"})
+OPTIONS = (
+    {},
+    {"double": True},
+    {"n_step": 3},
+    {"prioritised": True},
+    {"dueling": True, "n_step": 2},
+    {"optimizer": "SGD"},
+)
 
 
 @pytest.mark.parametrize("options", OPTIONS)
 def test_windows_of_one_step_and_a_network_without_a_state_are_dqn_to_the_bit(options):
     plain = described("mlp(8)", compiled=False, **options)
-    runs = [rl.start("CartPole-v1", d, [3, 5], envs_per_seed=2) for d in (plain, dataclasses.replace(plain, sequence_steps=1))]
+    runs = [
+        rl.start("CartPole-v1", d, [3, 5], envs_per_seed=2)
+        for d in (plain, dataclasses.replace(plain, sequence_steps=1))
+    ]
     for run in runs:
         run.advance(200)
     assert runs[0].agent.updates == runs[1].agent.updates > 50
@@ -107,7 +117,10 @@ def reference(agent, batch, k, description):
         mask = None if batch.next_mask is None else batch.next_mask[k, b, burn_in:length]
         choice = y.detach() if description.double else theirs
         wanted = targets.double_q(
-            *(part[k, b, burn_in:length] for part in (batch.reward, batch.discount)), plain(theirs)[at], choice[at], mask
+            *(part[k, b, burn_in:length] for part in (batch.reward, batch.discount)),
+            plain(theirs)[at],
+            choice[at],
+            mask,
         )
         wanted = targets.rescaled(wanted) if description.rescale_values else wanted
         error = wanted - y[burn_in:length].gather(-1, batch.action[k, b, burn_in:length, None])[:, 0]
@@ -169,7 +182,9 @@ def test_what_is_padded_is_never_read(network):
 
 
 def test_the_stored_state_is_that_of_acting_and_unrolling_from_it_goes_on_as_acting_did():
-    description = described("gru(8)", sequence_steps=8, sequence_every_steps=4, explore=rl.explore.Greedy(), learn_after_steps=300)
+    description = described(
+        "gru(8)", sequence_steps=8, sequence_every_steps=4, explore=rl.explore.Greedy(), learn_after_steps=300
+    )
     run = rl.start(Masked, description, [3, 5], envs_per_seed=2)
     answered = {}  # by what was seen
     decide = run.agent.decide
@@ -194,7 +209,13 @@ def test_the_stored_state_is_that_of_acting_and_unrolling_from_it_goes_on_as_act
 
 @pytest.mark.parametrize(
     ("network", "options"),
-    [("gru(8)", {}), ("gru(8)", R2D2), ("lstm(8)", R2D2), ("mlp(6)+gru(8)", {**R2D2, "compiled": False}), ("rnn(8)", {})],
+    [
+        ("gru(8)", {}),
+        ("gru(8)", R2D2),
+        ("lstm(8)", R2D2),
+        ("mlp(6)+gru(8)", {**R2D2, "compiled": False}),
+        ("rnn(8)", {}),
+    ],
 )
 def test_a_seed_alone_is_that_seed_in_a_stack_to_the_bit(network, options):
     runs = [rl.start(Masked, described(network, **options), seeds, envs_per_seed=2) for seeds in ([1, 3, 5], [5])]
@@ -305,14 +326,18 @@ def test_a_fitted_sequence_model_starts_an_agent_and_a_trained_agent_is_read_out
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(64, 5, 4)).astype(np.float32), rng.normal(size=(64, 5, 2)).astype(np.float32)
     fit = supervised.fit(
-        lambda: supervised.RNN(4, 2, 8, cell="gru", loss="squared"), (x, y), seeds=[0], epochs=1, progress=False
+        lambda: supervised.RNN(4, 2, 8, cell="gru", loss="mse"),
+        (x, y),
+        seeds=[0],
+        recipe=supervised.Recipe(epochs=1),
+        progress=False,
     )
     fitted = fit.stack.member(0)
     run = rl.start("CartPole-v1", described(networks.on_trunk(fitted.trunk)), [7])
     member = run.agent.online.member(7)
     assert alike(list(member.trunk.parameters()), list(fitted.trunk.parameters()))
     run.advance(100)
-    trained = supervised.RNN(4, 3, 8, cell="gru", loss="squared")
+    trained = supervised.RNN(4, 3, 8, cell="gru", loss="mse")
     trained.trunk.load_state_dict(run.agent.online.take(7).trunk.state_dict())
     features, _ = trained.trunk(torch.zeros(1, 2, 4))
     assert torch.equal(features, member.trunk(torch.zeros(1, 2, 4))[0])
@@ -349,7 +374,7 @@ def test_settings_that_make_no_sense_are_refused(settings, said):
 
 
 def test_settings_of_memory_are_refused_where_the_network_has_none():
-    for settings in ({"rescale_values": False, "chrono_steps": 20}, {"sequence_every_steps": None, "chrono_steps": 5}):
+    for settings in ({"chrono_steps": 20}, {"sequence_steps": 4, "chrono_steps": 5}):
         with pytest.raises(ValueError, match="chrono_steps"):
             rl.start("CartPole-v1", rl.DQN(network="mlp(8)", **settings))
 
@@ -393,9 +418,7 @@ def test_rescaled_values_and_back():
 
 
 def test_priorities_mix_the_largest_and_the_mean_error_of_a_window():
-    found = sequence_learner.mixed_priority(
-        np.array([1.0, -3.0, 2.0], np.float32), np.array([0, 0, 2]), 3, 0.9
-    )
+    found = sequence_learner.mixed_priority(np.array([1.0, -3.0, 2.0], np.float32), np.array([0, 0, 2]), 3, 0.9)
     assert found.tolist() == pytest.approx([0.9 * 3 + 0.1 * 2, 0.0, 2.0])
 
 

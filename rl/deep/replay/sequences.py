@@ -29,7 +29,7 @@ class SequenceReplay(Replay):
 
     world, capacity_steps, n_step, gamma, priority_exponent: as of `rl.Replay`; priorities are those of windows. sequence_steps:
     None: a window is a whole episode, however long. every_steps: how many steps lie between the beginnings of two windows of an
-    episode; None: half of sequence_steps. burn_in_steps: how many steps of a window that begins within an episode are there for the
+    episode; None: half of sequence_steps. burn_in_steps: how many steps of a window that begins within an episode serve the
     state alone and carry no loss. state: what the agent remembers when an episode begins, zeros [N, E, ...] by name. Raises
     ValueError for settings out of range or in contradiction, and before any memory is taken when it would not fit.
     """
@@ -120,8 +120,8 @@ class SequenceReplay(Replay):
             f"the replay holds whole episodes of {most:,} at most, and longer ones are not learned from. Raise capacity_steps, or"
             " set sequence_steps."
             if self.whole_episodes
-            else f"a window holds {most:,}, and what has to be remembered for longer is not learned. Raise sequence_steps, or leave"
-            " it out for whole episodes."
+            else f"a window holds {most:,}, and what has to be remembered for longer is not learned. Raise sequence_steps, or"
+            " leave it out for whole episodes."
         )
         warnings.warn(f"Episodes of {longest:,} steps were seen; {what}", RuntimeWarning, stacklevel=2)
 
@@ -141,7 +141,9 @@ class SequenceReplay(Replay):
         return found
 
     def _remember(self, rows: Mapping[str, np.ndarray]) -> None:
-        due = np.flatnonzero((self.since_start[self._at] > 0) & (self.since_start[self._at] % self.each == 0) & ~self._is_spare(self._at))
+        due = np.flatnonzero(
+            (self.since_start[self._at] > 0) & (self.since_start[self._at] % self.each == 0) & ~self._is_spare(self._at)
+        )
         if len(due):
             lanes = due * self.states + (self.newest[due] - 1) // self.each % self.states
             for name, part in self.memory.items():

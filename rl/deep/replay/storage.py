@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import gymnasium as gym
@@ -54,7 +54,7 @@ class Where(Protocol):
 class Ring:
     """The steps of N seeds in E environments each. `Replay` says what the arguments are, and draws from it."""
 
-    _appending = staticmethod(append)
+    _appending: Callable[..., None] = staticmethod(append)
     reach = 0  # how many entries behind those of n steps a sample reads
     each = 1  # of how many entries one has a state
     stores: tuple[str, ...] = ("action", "reward", "kind", "starts")  # what is saved, an array of entries each

@@ -91,9 +91,10 @@ def fold_windows(
 ) -> int:
     """Fold the rewards of windows [N, B] with lengths [N, B] -> how many observations the longest of them reads.
 
-    returns and discount [N, B, T]: of each step, up to n steps on; bootstrap int64 [N, B, T]: the observation of the window, counted
-    from its first, at which the future begins. entries int64 [N, W, B]: where the observations lie, the last one of each window
-    once more where it has no more. What lies behind a window's steps is left as it is. scale: as of `n_step_return`.
+    returns and discount [N, B, T]: of each step, up to n steps on; bootstrap int64 [N, B, T]: the observation of the window,
+    counted from its first, at which the future begins. entries int64 [N, W, B]: where the observations lie, the last one of
+    each window once more where it has no more. What lies behind a window's steps is left as it is. scale: as of
+    `n_step_return`.
     """
     most = 0
     for k in range(index.shape[0]):
