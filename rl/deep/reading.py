@@ -75,7 +75,7 @@ class Single(Reading):
 
 
 class Recurrent(Reading):
-    """Networks that answer (outputs, state): a state is a tensor [layers, B, ...], as those of torch's cells, or a tuple of them."""
+    """Networks that answer (outputs, state). A state is [layers, B, ...], as those of torch's cells, or a tuple of such."""
 
     def __init__(self, arrays: Arrays, stack: Stack, example: Any) -> None:
         """example: encoded observations [N, B, T, *F]."""
