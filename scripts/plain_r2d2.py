@@ -46,6 +46,9 @@ class Settings:
     """A window's priority is this share of its largest TD error, and for the rest the mean."""
 
 
+DEFAULT = Settings()
+
+
 class Network(nn.Module):
     """A GRU on observations, and a dueling head."""
 
@@ -172,9 +175,8 @@ def td_error(net: Network, target: Network, replay: Replay, index: np.ndarray) -
     return error
 
 
-def run(seed: int, steps: int, settings: Settings | None = None) -> list[float]:
+def run(seed: int, steps: int, s: Settings = DEFAULT) -> list[float]:
     """Train for `steps` steps of the environment -> the returns of the episodes that ended."""
-    s = Settings() if settings is None else settings
     torch.set_num_threads(1)
     torch.manual_seed(seed)
     rng, env = np.random.default_rng(seed), gym.make(s.env)
@@ -217,7 +219,7 @@ def run(seed: int, steps: int, settings: Settings | None = None) -> list[float]:
     return returns
 
 
-def main(seed: int = 0, steps: int = 50_000, settings: Settings | None = None) -> None:
+def main(seed: int = 0, steps: int = 50_000, settings: Settings = DEFAULT) -> None:
     """Train one seed and say what it reached."""
     began = time.perf_counter()
     returns = run(seed, steps, settings)

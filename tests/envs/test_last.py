@@ -268,6 +268,19 @@ def test_a_run_and_a_policy_are_read_by_the_id_alone(tmp_path):
     assert policy.predict(obs) == run.policy(1).predict(obs)
 
 
+def test_a_folder_from_before_specs_with_settings_were_recorded_is_gone_on_with(tmp_path, monkeypatch):
+    spec = gym.make("CartPole-v1", sutton_barto_reward=True).spec
+    settings = {"progress": False, "logdir": tmp_path, "resume": True}
+    with monkeypatch.context() as patched:
+        patched.setitem(envs.source.__globals__, "_is_registered", lambda spec: False)
+        rl.train(spec, DQN, steps=40, **settings)
+    with pytest.raises(rl.CheckpointError, match=r"env\.name was 'CartPole-v1'"):
+        rl.train("CartPole-v1", DQN, steps=60, **settings)
+    assert rl.train(spec, DQN, steps=60, **settings).step == 60
+    with pytest.raises(rl.CheckpointError, match=r"env\.kwargs\.sutton_barto_reward was True"):
+        rl.train("CartPole-v1", DQN, steps=80, **settings)
+
+
 def test_worker_processes_make_it_too(forked_workers):
     spec = envs.with_last("CartPole-v1", max_episode_steps=30)
     runs = [rl.train(spec, DQN, steps=60, seeds=2, workers=workers, progress=False) for workers in (1, 2)]
