@@ -3,9 +3,10 @@
 from envs import memory, textbook, views
 from envs.backends.member import Member
 from envs.diagnostic import TableEnv, exact_q, register
+from envs.last import LastActionReward
 from envs.memory import HiddenStates
 from envs.model.partial import PartialModel, read_partial
-from envs.source import EnvError, EnvLike, Source, source
+from envs.source import EnvError, EnvLike, Source, source, with_last
 from envs.tables import Model, NotATable, read
 from envs.textbook import exact_access_control, exact_textbook_q
 from envs.vector import Step, World, make
@@ -20,6 +21,7 @@ __all__ = [
     "EnvError",
     "EnvLike",
     "HiddenStates",
+    "LastActionReward",
     "Member",
     "Model",
     "NotATable",
@@ -37,4 +39,5 @@ __all__ = [
     "register",
     "seeds_of",
     "source",
+    "with_last",
 ]

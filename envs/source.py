@@ -5,32 +5,35 @@ from __future__ import annotations
 import copy
 import json
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from gymnasium.envs.registration import EnvSpec
+from gymnasium.envs.registration import EnvSpec, WrapperSpec
 from gymnasium.vector import VectorEnv, VectorWrapper
 
 from envs.errors import EnvError
 from envs.ids import find
+from envs.last import LastActionReward
 
-__all__ = ["EnvError", "EnvLike", "Source", "from_description", "source", "vector_layers"]
+__all__ = ["EnvError", "EnvLike", "Source", "from_description", "source", "vector_layers", "with_last"]
 
-from supervised.validate import shown, unwrapped
+from supervised.validate import instance, shown, unwrapped
 
 EnvLike = str | EnvSpec | Callable[[], gym.Env[Any, Any]] | VectorEnv[Any, Any, Any]
 
 
+# Wrappers that a checkpoint can name: making them runs this package's code alone.
+WRAPPERS = {"LastActionReward": LastActionReward}
 # Wrappers of vector environments that leave observations, actions and rewards as they are.
 HARMLESS_VECTOR = ("RecordEpisodeStatistics", "RecordVideo", "HumanRendering")
 
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """Makes environments. `description` is what a checkpoint can hold: id and kwargs, or None for code."""
+    """Makes environments. `description` is what a checkpoint can hold: id, kwargs and wrappers, or None for code."""
 
     name: str
     maker: Callable[..., gym.Env[Any, Any]] | None  # of a VectorEnv: a function of the row
@@ -84,8 +87,11 @@ def source(env: EnvLike | Source, env_kwargs: Mapping[str, Any] | None = None) -
         return _from_id(env, kwargs)
     if isinstance(env, EnvSpec):
         made = {**env.kwargs, **kwargs}
-        if gym.registry.get(env.id) == env:
-            return _from_id(env.id, made)
+        if _is_registered(env):
+            kwargs = _limited(env) | made
+            added = _added_wrappers(env, _from_id(env.id, kwargs))
+            if added is not None:
+                return _from_id(env.id, kwargs, added)
         spec = copy.deepcopy(env)
         spec.kwargs = made
         return Source(env.id, lambda: gym.make(spec), None)
@@ -103,6 +109,60 @@ def source(env: EnvLike | Source, env_kwargs: Mapping[str, Any] | None = None) -
     raise EnvError(
         f"{shown(env)} is no environment: give a Gymnasium id, an EnvSpec, a function that returns one, or a VectorEnv."
     )
+
+
+def with_last(env: str, **kwargs: Any) -> EnvSpec:
+    """The environment of a Gymnasium id in a `LastActionReward`, for `rl.train`, `gym.make` and the like; checkpoints record it.
+
+    kwargs: as `gym.make` takes them, the environment's own settings and max_episode_steps (-1: no limit). Raises EnvError for an
+    unknown id and an environment that cannot be made, ArgumentError for actions that are not Discrete.
+    """
+    where = _from_id(instance(env, "env", str, "a Gymnasium id"), kwargs)
+    wrapped = LastActionReward(where.make())
+    wrapped.close()
+    spec = copy.deepcopy(gym.spec(env.rsplit(":", maxsplit=1)[-1]))
+    limit = kwargs.pop("max_episode_steps", None)
+    if limit is not None:
+        spec.max_episode_steps = None if limit == -1 else limit
+    spec.kwargs.update(kwargs)
+    spec.additional_wrappers = _wrappers(wrapped)
+    return spec
+
+
+def _wrappers(env: gym.Env[Any, Any]) -> tuple[WrapperSpec, ...]:
+    return () if env.spec is None else env.spec.additional_wrappers
+
+
+def _added_wrappers(spec: EnvSpec, where: Source) -> list[str] | None:
+    """The names of the wrappers that a spec adds to those in which its id's environment comes; None: some are not known."""
+    if not spec.additional_wrappers:
+        return []
+    env = where.make()
+    env.close()
+    own, known = _wrappers(env), [wrapper.wrapper_spec() for wrapper in WRAPPERS.values()]
+    added = spec.additional_wrappers[len(own) :]
+    if spec.additional_wrappers != own + added or any(wrapper not in known for wrapper in added):
+        return None
+    return [wrapper.name for wrapper in added]
+
+
+def _is_registered(spec: EnvSpec) -> bool:
+    """Whether a spec differs from the registered one of its id in kwargs, time limit and wrappers alone."""
+    registered = gym.registry.get(spec.id)
+    if registered is None:
+        return False
+    same = copy.copy(registered)
+    same.kwargs, same.max_episode_steps = spec.kwargs, spec.max_episode_steps
+    same.additional_wrappers = spec.additional_wrappers
+    return same == spec
+
+
+def _limited(spec: EnvSpec) -> dict[str, Any]:
+    """The setting by which `gym.make` gives an environment the time limit of `spec`; none where that is the registered one."""
+    limit = spec.max_episode_steps
+    if limit == gym.spec(spec.id).max_episode_steps:
+        return {}
+    return {"max_episode_steps": -1 if limit is None else limit}
 
 
 def vector_layers(vector: VectorEnv[Any, Any, Any]) -> list[VectorEnv[Any, Any, Any]]:
@@ -170,10 +230,16 @@ def _check_single(name: str, env: gym.Env[Any, Any], vector: VectorEnv[Any, Any,
 
 def from_description(description: Mapping[str, Any]) -> Source:
     """The source that a checkpoint describes. An id that would import a module is refused: a file runs nothing."""
-    name, kwargs = description.get("id"), description.get("kwargs", {})
-    if not isinstance(name, str) or not isinstance(kwargs, dict):
+    name, kwargs, wrappers = description.get("id"), description.get("kwargs", {}), description.get("wrappers", [])
+    if not isinstance(name, str) or not isinstance(kwargs, dict) or not isinstance(wrappers, list):
         raise EnvError(
             "The checkpoint's description of its environment is damaged; hand the environment over as env=..."
+        )
+    unknown = [wrapper for wrapper in wrappers if wrapper not in list(WRAPPERS)]
+    if unknown:
+        raise EnvError(
+            f"The checkpoint names the wrapper {unknown[0]!r}; known are {', '.join(WRAPPERS)}. Hand the environment over as"
+            " env=..."
         )
     if ":" in name:
         module = name.split(":")[0]
@@ -183,19 +249,23 @@ def from_description(description: Mapping[str, Any]) -> Source:
                 f" if you trust it, import {module} yourself, or hand it over as env={name!r}."
             )
         name = name.split(":")[1]
-    return _from_id(name, dict(kwargs))
+    return _from_id(name, dict(kwargs), wrappers)
 
 
-def _from_id(name: str, kwargs: dict[str, Any]) -> Source:
+def _from_id(name: str, kwargs: dict[str, Any], wrappers: Sequence[str] = ()) -> Source:
     find(name)
     kwargs = unwrapped(kwargs)
+
+    def make(render_mode: str | None = None) -> gym.Env[Any, Any]:
+        env = gym.make(name, **({**kwargs, "render_mode": render_mode} if render_mode else kwargs))
+        for wrapper in wrappers:
+            env = WRAPPERS[wrapper](env)
+        return env
+
+    title = f"{name} with {', '.join(wrappers)}" if wrappers else name
     try:
         plain = json.loads(json.dumps(kwargs, allow_nan=False))
     except (TypeError, ValueError):
         # Settings that are not JSON cannot lie in a checkpoint; the environment is then handed to rl.load again.
-        return Source(name, lambda: gym.make(name, **kwargs), None)
-
-    def make(render_mode: str | None = None) -> gym.Env[Any, Any]:
-        return gym.make(name, **({**kwargs, "render_mode": render_mode} if render_mode else kwargs))
-
-    return Source(name, make, {"id": name, "kwargs": plain})
+        return Source(title, make, None)
+    return Source(title, make, {"id": name, "kwargs": plain} | ({"wrappers": [*wrappers]} if wrappers else {}))

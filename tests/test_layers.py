@@ -41,7 +41,8 @@ MAY_IMPORT = {
     "envs": {
         "errors": (),
         "ids": ("errors",),
-        "source": ("errors", "ids"),
+        "last": (),
+        "source": ("errors", "ids", "last"),
         "backends": ("errors", "source"),
         "model": ("errors",),
         "vector": ("errors", "source", "backends"),
@@ -106,15 +107,16 @@ def test_no_arrow_that_is_not_drawn():
 # What the README, the guide and the reference name, and what other code was told to import.
 PATHS = {
     "envs": "make EnvError read read_partial PartialModel HiddenStates source Member Model NotATable Source Step TableEnv World"
-    " exact_q exact_textbook_q exact_access_control seeds_of register",
+    " LastActionReward with_last exact_q exact_textbook_q exact_access_control seeds_of register",
     "envs.vector": "Step World make",
-    "envs.source": "source from_description",
+    "envs.source": "source from_description with_last",
     "envs.tables": "read Model World",
     "envs.member": "Member",
     "envs.rows": "MemberRows VectorRows",
     "envs.diagnostic": "TableEnv",
     "envs.textbook": "TEXTBOOK",
     "envs.mazes": "ChangingMaze",
+    "envs.last": "LastActionReward",
     "envs.memory": "HiddenStates TMaze MemoryChain RepeatPrevious RepeatFirst",
     "envs.views": "Components Window",
     "rl": "train start load load_policy register presets Batch Replay Evaluation QLearning DQN",

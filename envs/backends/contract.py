@@ -15,8 +15,11 @@ RESET = "reset must return (observation, info), with info a dict"
 STEP = "step must return (observation, reward, terminated, truncated, info), with info a dict"
 SIGNATURE = "def reset(self, *, seed=None, options=None)"
 NOTE = "Raised by the environment "
-# Gymnasium's modules that read what an environment returns.
-READERS = ("gymnasium.wrappers.", "gymnasium.vector.", "gymnasium.core.", "gymnasium.utils.passive_env_checker.")
+# Modules of Gymnasium, and of its wrappers here, that read what an environment returns.
+READERS = (
+    *("gymnasium.wrappers.", "gymnasium.vector.", "gymnasium.core.", "gymnasium.utils.passive_env_checker."),
+    "envs.last.",
+)
 NUMERIC = "biuf"  # kinds of dtypes that hold real numbers
 
 

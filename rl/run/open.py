@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from envs.source import EnvLike, source
+from envs.source import EnvLike, Source, source
 from rl.core import registry
 from rl.core.registry import Description
 from rl.run.files import restored
@@ -69,7 +69,7 @@ def _resumed(
         "seeds": list(seeds_of(seeds)),
         "envs_per_seed": integer(registry.envs_per_seed(agent, settings.pop("envs_per_seed")), "envs_per_seed", 1),
     }
-    changed = checkpoint.differences(_config(saved), wanted)
+    changed = checkpoint.differences(_config(saved, where), wanted)
     if changed:
         lines = "; ".join(f"{field} was {old!r} and is now {new!r}" for field, old, new in changed)
         raise CheckpointError(
@@ -78,9 +78,14 @@ def _resumed(
     return restored(saved, where, registry.functions_of(agent), **settings)
 
 
-def _config(saved: Saved) -> Any:
-    """What a saved run is, as `Run.config` would say it today. What cannot be read is left as it is: it differs."""
+def _config(saved: Saved, where: Source) -> Any:
+    """What a saved run is, as `Run.config` would say it today. What cannot be read is left as it is: it differs.
+
+    Of an EnvSpec with settings of its own earlier versions recorded the name alone: it counts as the one at hand, `where`.
+    """
     config: Any = saved.meta.get("config")
     with contextlib.suppress(KeyError, TypeError, ValueError, AttributeError):
-        return {**config, "agent": registry.current(config["agent"])}
+        here = where.description or {}
+        env = here if here.get("kwargs") and config["env"] == {"name": where.name} else config["env"]
+        return {**config, "env": env, "agent": registry.current(config["agent"])}
     return config

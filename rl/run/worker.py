@@ -12,7 +12,8 @@ from typing import Any
 import gymnasium as gym
 import torch
 
-from envs.source import Source, source
+from envs.ids import find
+from envs.source import Source, from_description, source
 from rl.run.run import Run
 
 # What the process runs first, before the imports, which take seconds. Interrupts are for the parent to answer. When the parent
@@ -95,9 +96,10 @@ def _sendable(error: Exception) -> Exception:
 
 
 def _source(described: dict[str, Any] | None, made: Any) -> Source:
-    """The environment: by its id and settings, entered into Gymnasium's registry if it is not there; or what a function makes."""
+    """The environment by its description, its id entered into the registry if it is not there; or what a function makes."""
     if described is None:
         return source(made)
     if made is not None:
         gym.registry.setdefault(described["id"], made)
-    return source(described["id"], described["kwargs"])
+    find(described["id"])  # imports the module that "module:id" names
+    return from_description(described)
