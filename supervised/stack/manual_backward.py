@@ -308,6 +308,19 @@ def _relu(memory: FlatMemory, modules: Sequence[nn.ReLU]) -> LayerBackward:
     return _ReLU()
 
 
+class _Identity:
+    def forward(self, x: Tensor, keep: bool) -> Tensor:
+        return x
+
+    def backward(self, gradient: Tensor, x: Tensor, y: Tensor, needed: bool) -> Tensor:
+        return gradient
+
+
+@register_backward(nn.Identity)
+def _identity(memory: FlatMemory, modules: Sequence[nn.Identity]) -> LayerBackward:
+    return _Identity()
+
+
 @register_backward(nn.Flatten)
 def _flatten(memory: FlatMemory, modules: Sequence[nn.Flatten]) -> LayerBackward | None:
     first = modules[0]
