@@ -455,7 +455,6 @@ def test_chrono_remembers(cell):
     held = torch.ones(1, 1, 300)
     _, state = model(torch.zeros(1, 1, 1), held if cell == "gru" else (held, held))
     u = model.bias_ih_l0.chunk(4 if cell == "lstm" else 3)[1].exp()
-    new = torch.tanh(model.bias_ih_l0.chunk(3)[2] + model.bias_hh_l0.chunk(3)[2] / 2) if cell == "gru" else None
     kept = state[1] if cell == "lstm" else state
     if cell == "gru":
         new = torch.tanh(
