@@ -552,6 +552,16 @@ def models() -> list[Case]:
                 **{"steps": 3, "embedding": 2, "dropout": 0.5, "init": "he", "loss": "mse"},
             },
         ),
+        Case(
+            "RNN before",
+            supervised.RNN,
+            {"inputs": 3, "outputs": 3, "hidden": 4, "cell": "gru", "before": torch.nn.Linear(2, 3)},
+        ),
+        Case(
+            "Followed",
+            supervised.models.rnn.Followed,
+            {"network": supervised.RNN(3, 3, 4), "behind": torch.nn.Linear(3, 2)},
+        ),
         Case("LinearRegression", supervised.LinearRegression, {"inputs": 3, "outputs": 2, "bias": True, "init": "he"}),
         Case(
             "LogisticRegression", supervised.LogisticRegression, {"inputs": 3, "outputs": 2, "bias": True, "init": "he"}

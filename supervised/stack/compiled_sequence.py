@@ -205,14 +205,11 @@ class Pass(NamedTuple):
         return found
 
     def read(self, gradient: np.ndarray) -> np.ndarray:
-        """A gradient [N, T, B, O] by the answers, with zeros where it is not to be read."""
-        steps = gradient.shape[1]
-        if self.reading.burn_in is not None:
-            burns = np.arange(steps)[None, :, None] < self.reading.burn_in.numpy()[:, None]
-            gradient = np.where(burns[..., None], np.float32(0), gradient)
-        if self.reading.lengths is not None:
-            gradient = np.where(_behind(self.ends, steps)[:, :, None, None], np.float32(0), gradient)
-        return gradient
+        """A gradient [N, T, B, O] by the answers, with zeros where a row burns in. What lies behind `ends` no layer reads."""
+        if self.reading.burn_in is None:
+            return gradient
+        burns = np.arange(gradient.shape[1])[None, :, None] < self.reading.burn_in.numpy()[:, None]
+        return np.where(burns[..., None], np.float32(0), gradient)
 
 
 def _behind(ends: np.ndarray, steps: int) -> np.ndarray:

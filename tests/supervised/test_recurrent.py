@@ -10,7 +10,7 @@ from torch import nn
 
 from supervised import CNN, MLP, RNN, Stack, chrono, determinism
 from supervised.models.rnn import Followed, RecurrentTrunk
-from supervised.stack import manual_backward
+from supervised.stack import compiled_mlp, manual_backward
 
 CELLS = ("gru", "rnn", "lstm")
 BURN_IN = torch.tensor([[0, 3, 5, 2], [4, 4, 1, 6]])
@@ -129,15 +129,15 @@ def test_rows_that_are_within_their_burn_in_to_the_end_have_no_gradient(compiled
 
 
 @pytest.mark.parametrize("cell", CELLS)
-@pytest.mark.parametrize("hidden", [5, 64])
-def test_a_member_does_not_see_the_others_lengths_nor_its_padding(cell, hidden):
+@pytest.mark.parametrize(("hidden", "rows"), [(5, 5), (64, 5), (64, 1)])
+def test_a_member_does_not_see_the_others_lengths_nor_its_padding(cell, hidden, rows):
     make = lambda: Followed(
         RNN(7, 5, hidden, cell=cell, before=nn.Sequential(nn.Linear(3, 7), nn.ReLU())),
         nn.Sequential(nn.ReLU(), Doubling()),
     )
     stack, lengths = Stack(make, 4, compiled=True), [13, 1, 8, 5]
-    x, burn_in = drawn(4, 5, 13, 3), torch.arange(20).view(4, 5) % 5
-    starts = drawn(4, 5, 13) > 1
+    x, burn_in = drawn(4, rows, 13, 3), torch.arange(4 * rows).view(4, rows) % 5
+    starts = drawn(4, rows, 13) > 1
     y, after, backward = stack.unroll_vjp(x, resets=starts, burn_in=burn_in, lengths=lengths)
     slope = drawn(*y.shape)
     backward(slope)
@@ -455,7 +455,6 @@ def test_chrono_remembers(cell):
     held = torch.ones(1, 1, 300)
     _, state = model(torch.zeros(1, 1, 1), held if cell == "gru" else (held, held))
     u = model.bias_ih_l0.chunk(4 if cell == "lstm" else 3)[1].exp()
-    new = torch.tanh(model.bias_ih_l0.chunk(3)[2] + model.bias_hh_l0.chunk(3)[2] / 2) if cell == "gru" else None
     kept = state[1] if cell == "lstm" else state
     if cell == "gru":
         new = torch.tanh(
@@ -546,3 +545,20 @@ def test_which_arrays_fit():
     assert stack.compiled_sequence() is not None
     assert Stack(lambda: RNN(3, 2, 6, cell="lstm"), 2, compiled=True).compiled_sequence() is None
     assert isinstance(stack.modules[0].trunk, RecurrentTrunk)
+
+
+def test_layers_around_the_cells_read_no_more_rows_than_there_are_steps(monkeypatch):
+    seen, forward = [], compiled_mlp.CompiledMLP.forward
+
+    def watched(self, x, keep, ends=None):
+        seen.append(ends.tolist())
+        y = forward(self, x, keep, ends)
+        for k, end in enumerate(ends):
+            assert np.array_equal(y[k, :end], forward(self, np.ascontiguousarray(x[:, :end]), False)[k])
+            assert not y[k, end:].any()
+        return y
+
+    monkeypatch.setattr(compiled_mlp.CompiledMLP, "forward", watched)
+    stack = Stack(lambda: RNN(7, 2, 6, cell="gru", before=nn.Linear(3, 7)), 2, compiled=True)
+    stack.unroll(drawn(2, 4, 9, 3), lengths=LENGTHS)
+    assert seen == [[36, 24], [36, 24]]
