@@ -23,6 +23,7 @@ from rl.core.observations import CHANNELS
 from rl.core.registry import add_presets, register
 from rl.core.spaces import actions_of
 from rl.deep.agent import DeepAgent
+from rl.deep.checks import check_learner
 from rl.deep.heads.scalar import Scalar
 from rl.deep.recurrent import NO_GATES, RecurrentAgent
 from rl.deep.replay.sequences import windows
@@ -103,6 +104,7 @@ class DQN:
 
     def build(self, observation_space: Any, action_space: Any, seeds: Any = 1, device: str = "cpu") -> DeepAgent:
         """The live agent: N networks, each with first weights of its own. Raises SpaceError for spaces not supported."""
+        check_learner(self)
         outputs = self.head.size(actions_of(action_space)[0])
         in_windows = self.sequence_steps is not None
         if in_windows or networks.reads_sequences(self.network, observation_space, outputs, self.channels):

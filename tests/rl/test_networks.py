@@ -25,9 +25,8 @@ class Recurrent(nn.Module):
     [
         (nn.Linear(4, 2), r"not a module that exists \(Linear\(in_features=4.*on_trunk"),
         (nn.Linear, r"Linear\(observation_space, 2\) failed: .*Box"),
-        (Recurrent, r"must answer a tensor of values \[B, 2\], not a tuple: a recurrent network"),
-        ("rnn", "There is no network 'rnn' here: agents .* keep no recurrent state.* There are auto,"),
-        ("gru(8)", "There is no network 'gru\\(8\\)' here"),
+        (Recurrent, r"must answer a tensor of values \[B, 2\], not a tuple; one that remembers answers sequences"),
+        ("gur(8)", "There is no network 'gur'. Did you mean 'gru'"),
         (lambda: nn.Linear(4, 2), "called with observation_space, outputs; <lambda> takes none"),
         (lambda space, outputs: nn.Linear, r"must return a torch\.nn\.Module, not type"),
         (lambda space, outputs: nn.Linear(4, 3), r"to values \[B, 2\].* it makes \[2, 3\]"),

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import rl
+from rl.deep.replay import storage
 from supervised import Streams
 
 
@@ -177,6 +178,19 @@ def test_observations_behind_the_last_repeat_it():
         held = np.minimum(w, batch.bootstrap.max(2))
         entries = lane * replay.length + (place + held) % replay.length
         assert np.array_equal(batch.obs[:, :, w], replay.obs[""][entries])
+
+
+def test_without_numba_the_same_windows_come_out(monkeypatch):
+    def drawn():
+        state = {"h": np.zeros((2, 2, 1, 2), np.float32)}
+        replay = rl.SequenceReplay(World(2, 2), 120, 6, 3, 2, 2, GAMMA, 0.6, state)
+        played(replay, 90)
+        return replay.sample(32, Streams([0, 1], "replay"), 0.4)
+
+    compiled = drawn()
+    monkeypatch.setattr(storage, "fast", lambda function, **given: storage.jit.specialise(function, **given))
+    for mine, theirs in zip(compiled[:-1], drawn()[:-1], strict=True):
+        assert torch.equal(mine, theirs)
 
 
 def test_priorities_are_those_of_windows():

@@ -15,8 +15,9 @@ import numpy as np
 
 from rl.core.types import SequenceBatch, State
 from rl.deep.moving import tensors_of
+from rl.deep.replay import storage
 from rl.deep.replay.buffer import Replay
-from rl.deep.replay.storage import Where, fast
+from rl.deep.replay.storage import Where
 from rl.deep.replay.windows import append_windows, fold_windows, window_lengths
 from supervised.streams import Streams
 from supervised.validate import ArgumentError, integer, optional
@@ -56,7 +57,7 @@ class SequenceReplay(Replay):
         self.since_start = np.zeros(self.kind.shape, np.int32)  # steps of its episode before each entry
         self._more = self.since_start, self.steps, self.each, self.burn_in
         self.told = False  # whether `notice` has warned
-        self._measure, self._fold = fast(window_lengths), fast(fold_windows)
+        self._measure, self._fold = storage.fast(window_lengths), storage.fast(fold_windows)
 
     def draw(self, batch_size: int, streams: Streams, exponent: float) -> SequenceBatch:  # type: ignore[override]  # of windows
         """`sample` in arrays, where every seed has something to sample."""
