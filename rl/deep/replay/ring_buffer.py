@@ -164,7 +164,7 @@ def n_step_return(
             factor = 1.0
             for _ in range(n_step):
                 entry = base + place
-                total += factor * reward[entry]
+                total += factor * float(reward[entry])
                 factor *= gamma
                 if scale is not None:
                     factor *= float(scale[entry])

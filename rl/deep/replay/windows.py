@@ -107,7 +107,7 @@ def fold_windows(
                 factor = 1.0
                 for i in range(n_step):
                     entry = base + (place + t + i) % length
-                    total += factor * reward[entry]
+                    total += factor * float(reward[entry])
                     factor *= gamma
                     if scale is not None:
                         factor *= float(scale[entry])
