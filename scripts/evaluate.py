@@ -19,6 +19,7 @@ import rl
 from envs import EnvError
 from rl.core import registry
 from rl.report import pictures, results
+from rl.report.episode import greedy_episode
 from supervised.session.results import describe, write_bytes
 
 
@@ -70,14 +71,9 @@ def show(run: rl.Run, policy: rl.TablePolicy, seed: int) -> None:
         env = pictures.rendered(run, "ansi")
     except EnvError as error:
         raise EnvError(f"{run.where.name} cannot be rendered as text; try --render gif.") from error
-    policy.wrap(env)
-    obs, _ = env.reset(seed=seed)
-    total, over, steps = 0.0, False, 0
-    print(env.render())
-    while not over and steps < 500:
-        action, _ = policy.predict(obs)
-        obs, reward, terminated, truncated, _ = env.step(int(action))
-        total, over, steps = total + float(reward), terminated or truncated, steps + 1
+    total, steps = 0.0, -1
+    for seen in greedy_episode(policy, env, seed):
+        total, steps = total + seen.reward, steps + 1
         print(env.render())
     env.close()
     print(f"One greedy episode of seed {seed}: {steps} steps, return {total:g}")

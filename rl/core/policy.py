@@ -179,13 +179,15 @@ class NetworkPolicy:
             actions = select_actions(self.explore, q, level, self.streams, allowed, True)
         return _answer(actions.reshape(-1) + self.agent.first_action, shape), following or state
 
-    def q(self, obs: Any) -> np.ndarray:
+    def q(self, obs: Any, state: Any = None, episode_start: Any = None) -> np.ndarray:
         """Observation(s) as the environment gives them -> Q-values: [A] of one, [B, A] of a batch.
 
-        Raises SpaceError for an observation that is not of the space.
+        state, episode_start: as of `predict`. Raises SpaceError for an observation that is not of the space.
         """
         arrays, shape = self._arrays(obs)
-        found: np.ndarray = self.agent.judge(arrays).q.reshape(*shape, self.agent.actions)
+        start = None if episode_start is None else _start(episode_start, shape)
+        judged = self.agent.judge(arrays, state if isinstance(state, Mapping) else None, start)
+        found: np.ndarray = judged.q.reshape(*shape, self.agent.actions)
         return found
 
     def __getstate__(self) -> dict[str, Any]:

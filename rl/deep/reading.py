@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from rl.core.types import SequenceBatch, State
 from rl.deep.arrays import Arrays
@@ -130,15 +129,3 @@ class Recurrent(Reading):
     def _outer(self, state: Any) -> State:
         parts = state if isinstance(state, tuple) else (state,)
         return {name: part.swapaxes(1, 2) for name, part in zip(self.shapes, parts, strict=True)}
-
-
-def state_norm(state: State) -> np.ndarray | None:
-    """The norm of what is remembered in each row, its mean over the rows, [N]; None where nothing is."""
-    if not state:
-        return None
-    total: Any = 0.0
-    for part in state.values():
-        found = np.asarray(part.cpu() if isinstance(part, Tensor) else part, np.float64)
-        total = total + np.square(found).reshape(*found.shape[:2], -1).sum(-1)
-    norms: np.ndarray = np.sqrt(total).mean(1).astype(np.float32)
-    return norms

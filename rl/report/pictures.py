@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import os
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import numpy as np
 from envs.source import EnvError
 from rl.core.protocols import Plane
 from rl.explore.masked import best_allowed
+from rl.report import episode
 from rl.run.run import Run
 from supervised.session.results import write_bytes
 
@@ -46,19 +48,24 @@ def policy_text(run: Run, k: int = 0) -> str | None:
 
 
 def panels(run: Run, k: int = 0) -> dict[str, Callable[[Axes], None]]:
-    """What can be drawn of the k-th seed's table, or of tiles over two numbers, by name: each draws into the axes it is given.
+    """What can be drawn of the k-th seed, by TensorBoard's tag: each draws into the axes it is given.
 
-    Nothing is drawn of a table with so many states that nobody could read it.
+    Of a table, or of tiles over two numbers, the values; of a table with so many states that nobody could read it nothing; of any
+    other agent a greedy episode.
     """
     plane = run.agent.plane(k, POINTS)
     if plane is not None:
         return _over_the_plane(plane)
     values, counted = run.agent.state_values(), run.agent.state_visits()
-    if values is None or values.shape[1] > MOST_STATES:
-        return {}
+    if values is None:
+        return {"episode/values": functools.partial(episode.draw, run, k)}
     visits = None if counted is None else counted[k].sum(-1)
+    return _of_table(run, values[k], visits) if values.shape[1] <= MOST_STATES else {}
+
+
+def _of_table(run: Run, q: Any, visits: np.ndarray | None) -> dict[str, Callable[[Axes], None]]:
+    """The values q [S, A] of a table and its visits [S]; on the map, where the environment is one."""
     arrows = arrows_of(run)
-    q: Any = values[k]
     if not np.isfinite(q).all():  # forbidden actions stay white
         q = np.ma.masked_invalid(q)
     states, actions = q.shape
@@ -72,7 +79,7 @@ def panels(run: Run, k: int = 0) -> dict[str, Callable[[Axes], None]]:
                 _write(axes, a, s, f"{q[s, a]:.3g}", q[s, a] - q.min() > 0.6 * np.ptp(q), 8)
 
     if run.model is None or run.model.desc is None or arrows is None:
-        return {"q_values": q_values}
+        return {"table/q_values": q_values}
     desc = run.model.desc
     shape, letters = (len(desc), len(desc[0])), "".join(desc)
     size = max(5, 13 - shape[1])
@@ -96,8 +103,8 @@ def panels(run: Run, k: int = 0) -> dict[str, Callable[[Axes], None]]:
             _write(axes, s % shape[1], s // shape[1], _short(int(count)), shade[s] > 0.6 * shade.max(), size)
         axes.set(title="visits", xticks=[], yticks=[])
 
-    beside: dict[str, Callable[[Axes], None]] = {} if visits is None else {"visits": visited}
-    return {"policy": policy, "q_values": q_values, **beside}
+    beside: dict[str, Callable[[Axes], None]] = {} if visits is None else {"table/visits": visited}
+    return {"table/policy": policy, "table/q_values": q_values, **beside}
 
 
 def _over_the_plane(plane: Plane) -> dict[str, Callable[[Axes], None]]:
@@ -114,7 +121,7 @@ def _over_the_plane(plane: Plane) -> dict[str, Callable[[Axes], None]]:
         axes.figure.colorbar(shown, ax=axes, ticks=range(q.shape[-1]))
         axes.set(title="greedy action", xlabel="observation[0]", ylabel="observation[1]")
 
-    return {"max_q": value, "policy": policy}
+    return {"table/max_q": value, "table/policy": policy}
 
 
 def pixels(run: Run, k: int = 0) -> dict[str, np.ndarray]:
@@ -174,17 +181,9 @@ def gif(run: Run, k: int = 0, render_mode: str = "rgb_array") -> tuple[bytes, tu
     env = rendered(run, render_mode)
     frames, total = [], 0.0
     try:
-        policy = run.policy(run.seeds[k])
-        policy.wrap(env)
-        obs, _ = env.reset(seed=run.seeds[k])
-        frames.append(_frame(env))
-        for _ in range(500):
-            action, _ = policy.predict(obs)
-            obs, reward, terminated, truncated, _ = env.step(int(action))
-            total += float(reward)
+        for seen in episode.greedy_episode(run.policy(run.seeds[k]), env, run.seeds[k]):
+            total += seen.reward
             frames.append(_frame(env))
-            if terminated or truncated:
-                break
     except (ImportError, RuntimeError) as error:
         raise EnvError(f"{run.where.name} could not be rendered: {error}") from error
     finally:

@@ -79,8 +79,8 @@ class Report:
         if logger is None:
             return
         run.backend.sync_agent()
-        for name, picture in pictures.pixels(run).items():
-            logger.image(run.step, f"table/{name}", picture)
+        for tag, picture in pictures.pixels(run).items():
+            logger.image(run.step, tag, picture)
         found = run.backend.diagnostics()
         if found.metrics:
             _log(logger, run, found.metrics)

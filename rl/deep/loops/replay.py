@@ -12,9 +12,9 @@ from envs.backends.row_step import Rows
 from rl.core.actor import Actor
 from rl.core.evaluate import play_networks
 from rl.core.protocols import Diagnostics, Place
+from rl.core.states import state_norm
 from rl.core.types import Batch, State
 from rl.deep.agent import DeepAgent, NotFinite, check_learner
-from rl.deep.reading import state_norm
 from supervised import determinism
 from supervised.fitting import inspect
 from supervised.schedules import as_schedule, value_at

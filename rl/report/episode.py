@@ -1,0 +1,89 @@
+"""One greedy episode of a policy, step by step: for pictures, and for the eye."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import gymnasium as gym
+import numpy as np
+
+from rl.core.policy import NetworkPolicy, TablePolicy
+from rl.core.registry import optional_setting
+from rl.core.states import state_norm
+from rl.run.run import Run
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+LONGEST = 500  # steps of an episode that is shown
+
+
+class Seen(NamedTuple):
+    """An observation of an episode."""
+
+    obs: Any
+    state: Any  # what the policy remembers when it comes to obs
+    reward: float  # of the step that led to it, 0 at the beginning
+    terminated: bool
+
+
+def greedy_episode(policy: TablePolicy | NetworkPolicy, env: gym.Env[Any, Any], seed: int) -> Iterator[Seen]:
+    """Reset the environment and act in it, LONGEST steps at most -> each observation, as soon as it is there.
+
+    The policy carries its state, and follows `info["action_mask"]`.
+    """
+    policy.wrap(env)
+    obs, info = env.reset(seed=seed)
+    state = None
+    yield Seen(obs, state, 0.0, False)
+    for step in range(LONGEST):
+        action, state = policy.predict(obs, state, step == 0, action_masks=info.get("action_mask"))
+        obs, reward, terminated, truncated, info = env.step(int(action))
+        yield Seen(obs, state, float(reward), bool(terminated))
+        if terminated or truncated:
+            return
+
+
+class Trace(NamedTuple):
+    """What a policy saw in an episode of T steps."""
+
+    value: np.ndarray  # [T], of the action that it took for best, in units of the environment's rewards
+    obtained: np.ndarray  # [T], the discounted return from there on
+    norm: np.ndarray | None  # [T], of what it remembered; None: it remembers nothing
+    terminated: bool
+
+
+def trace(run: Run, k: int) -> Trace:
+    """One greedy episode of the k-th seed."""
+    policy: Any = run.policy(run.seeds[k])
+    env = run.where.make()
+    try:
+        *steps, last = greedy_episode(policy, env, run.seeds[k])
+    finally:
+        env.close()
+    value = np.array([policy.q(step.obs, step.state).max() for step in steps])
+    obtained, following = np.zeros(len(steps)), 0.0
+    for t, after in reversed(list(enumerate([*steps[1:], last]))):
+        following = after.reward + float(run.description.gamma) * following
+        obtained[t] = following
+    norms = [state_norm(step.state or {}) for step in steps[1:]]
+    remembers = any(found is not None for found in norms)
+    norm = np.array([0.0, *(float(found[0]) for found in norms if found is not None)]) if remembers else None
+    return Trace(value / optional_setting(run.description, "reward_scale", 1.0), obtained, norm, last.terminated)
+
+
+def draw(run: Run, k: int, axes: Axes) -> None:
+    """The values of a greedy episode of the k-th seed and what then came of them; the norm of the state behind them."""
+    found = trace(run, k)
+    axes.plot(found.value, label="promised: max Q", color="tab:blue")
+    axes.plot(found.obtained, label="obtained: discounted return", color="tab:orange", linestyle="--")
+    lines = axes.get_lines()
+    if found.norm is not None:
+        behind = axes.twinx()
+        behind.plot(found.norm, label="norm of the state (right)", color="gray", linewidth=0.8)
+        behind.set_ylim(bottom=0.0)
+        lines = [*lines, *behind.get_lines()]
+    axes.legend(lines, [str(line.get_label()) for line in lines], fontsize=8, loc="best")
+    cut = "" if found.terminated else ", cut: what came after is not counted"
+    axes.set(xlabel=f"step{cut}", title="a greedy episode")
