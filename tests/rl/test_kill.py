@@ -16,6 +16,8 @@ import rl
 
 NETWORK = {"double": True, "n_step": 3, "prioritised": True, "batch_size": 16, "network": "mlp(16)"}
 NETWORK |= {"capacity_steps": 1000, "learn_after_steps": 100}
+MEMORY = {"network": "mlp(8)+gru(8)", "dueling": True, "rescale_values": True, "update_every_steps": 4}
+MEMORY |= {"sequence_steps": 12, "sequence_every_steps": 4, "burn_in_steps": 4}
 RUNS = {
     "compiled": ("Taxi-v4", rl.QLearning(), 600_000, {"seeds": 3}),
     "plain": ("Blackjack-v1", rl.QLearning(), 9_000, {"envs_per_seed": 2, "evaluate_every_steps": 3000}),
@@ -27,6 +29,8 @@ RUNS = {
     "tiles": ("MountainCar-v0", rl.LinearSARSA(), 3_000, {}),
     "maze": ("envs/BlockingMaze-v0", rl.DynaQ(bonus=1e-3, outcomes=1), 2_500, {}),
     "network": ("CartPole-v1", rl.DQN(**NETWORK), 1_000, {"evaluate_every_steps": 500}),
+    # Within episodes and windows, with the states of acting and those in the replay.
+    "memory": ("CartPole-v1", rl.DQN(**NETWORK | MEMORY), 600, {"envs_per_seed": 2, "evaluate_every_steps": 300}),
 }
 # Before a checkpoint is in its place, right after, and at some file operation behind.
 FILES = ("compiled", "plain", "function")
@@ -78,7 +82,7 @@ def assert_same(one, two, where="state"):
         assert one == two, where
 
 
-@pytest.mark.parametrize("name", daily(RUNS, ("compiled", "function", "network")))
+@pytest.mark.parametrize("name", daily(RUNS, ("compiled", "function", "memory", "network")))
 def test_killed_and_resumed_equals_uninterrupted(name, tmp_path):
     runs = Runs(tmp_path, name)
     whole = runs.start("whole")
@@ -90,9 +94,10 @@ def test_killed_and_resumed_equals_uninterrupted(name, tmp_path):
 
 
 @pytest.mark.full  # takes 15 s; test_workers.py kills workers
-def test_processes_that_share_the_seeds_are_killed_with_the_run(tmp_path):
+@pytest.mark.parametrize("name", ["network", "memory"])
+def test_processes_that_share_the_seeds_are_killed_with_the_run(name, tmp_path):
     """And the number of processes changes no bit."""
-    runs = Runs(tmp_path, "network")
+    runs = Runs(tmp_path, name)
     whole = runs.start("whole")
     runs.kill_between_checkpoints("killed", 0.5, workers=2)
     assert runs.start("killed", workers=2).wait() == whole.wait() == 0
@@ -100,7 +105,7 @@ def test_processes_that_share_the_seeds_are_killed_with_the_run(tmp_path):
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("name", ["compiled", "function", "network"])
+@pytest.mark.parametrize("name", ["compiled", "function", "memory", "network"])
 def test_killed_at_every_file_operation(name, tmp_path):
     """One run after another, each killed one operation later than the last."""
     runs = Runs(tmp_path, name, saves=60)

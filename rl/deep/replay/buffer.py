@@ -133,10 +133,14 @@ class Replay(Ring):
 
     @explained("a count from 1 on")
     def latest(self, count: int) -> Any:
-        """The observations of each seed's last `count` steps that can be sampled (fewer if there are fewer) -> [N, B, *O]."""
-        lane = np.arange(self.n) * self.envs  # of each seed's first environment
-        count = min(integer(count, "count", 1), int((self.tail - self.head)[lane].min()))
-        ranks = (self.tail[lane, None] - 1 - np.arange(count)) % self.length
+        """The observations at each seed's last `count` samples -> [N, count, *O]; over again where there are fewer.
+
+        Of the seed's environment that has most. Every seed has a sample.
+        """
+        held = (self.tail - self.head).reshape(self.n, self.envs)
+        lane = np.arange(self.n) * self.envs + held.argmax(1)
+        back = np.arange(integer(count, "count", 1)) % held.max(1)[:, None]
+        ranks = (self.tail[lane, None] - 1 - back) % self.length
         begin = lane[:, None] * self.length
         return tensors_of(self._read(begin + self.starts[begin + ranks] % self.length))
 
