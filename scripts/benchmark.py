@@ -4,6 +4,7 @@
 python scripts/benchmark.py tables
 python scripts/benchmark.py supervised --data-dir DIR
 python scripts/benchmark.py recurrent                     whole training steps of GRUs and tanh cells beside PyTorch's
+python scripts/benchmark.py r2d2                          whole runs of R2D2 beside plain PyTorch, one seed and eight
 python scripts/benchmark.py deep                          Q-networks beside Stable-Baselines3, and their memory
 python scripts/benchmark.py learning CartPole-v1          what the tuned agent reaches: 10 seeds, with an interval
 python scripts/benchmark.py learning --check              all four environments of the README; fails where one falls below
@@ -26,6 +27,7 @@ from typing import Annotated, Any, Literal
 
 import benchmark_cuda
 import benchmark_deep
+import benchmark_r2d2
 import gymnasium as gym
 import numpy as np
 import peers
@@ -50,15 +52,15 @@ ENVIRONMENTS = ("FrozenLake-v1", "FrozenLake8x8-v1", "CliffWalking-v1", "Taxi-v4
 class Settings:
     """Measure speed."""
 
-    what: Annotated[Literal["tables", "supervised", "recurrent", "deep", "learning", "cuda"], tyro.conf.Positional] = (
-        "tables"
-    )
+    what: Annotated[
+        Literal["tables", "supervised", "recurrent", "r2d2", "deep", "learning", "cuda"], tyro.conf.Positional
+    ] = "tables"
     """tables: Q-learning compiled and in the plain loop, against the classic numpy loop. supervised: epochs of an MLP and a
     CNN against the usual loop, Keras and Lightning (pip install '.[benchmark]'), 32 members at once against one by one, and an
     epoch of the MLP beside the shortest loop that PyTorch allows, with an interval. recurrent: training steps of recurrent
-    networks of 64 units, compiled, beside PyTorch's own one after another, in CPU time on one thread. deep: Q-networks in
-    CartPole. learning: no speed, but what an agent learns in ENV. cuda: Q-networks and fits on a GPU; without one everything
-    runs small on a pretended GPU, to show that it runs, and no speed is given."""
+    networks of 64 units, compiled, beside PyTorch's own one after another, in CPU time on one thread. r2d2: whole runs of
+    R2D2 likewise. deep: Q-networks in CartPole. learning: no speed, but what an agent learns in ENV. cuda: Q-networks and
+    fits on a GPU; without one everything runs small on a pretended GPU, to show that it runs, and no speed is given."""
     env: Annotated[str, tyro.conf.Positional] = "CartPole-v1"
     """For learning: where."""
     check: bool = False
@@ -417,6 +419,7 @@ def command() -> int:
         "tables": lambda: tables(s, console),
         "supervised": lambda: fitting(s, console),
         "recurrent": lambda: recurrent(s, console),
+        "r2d2": lambda: benchmark_r2d2.r2d2(s.repeats, console),
         "deep": lambda: benchmark_deep.deep(s.repeats, console),
         "learning": lambda: (
             benchmark_deep.check(s.seeds, s.workers, s.episodes, console)

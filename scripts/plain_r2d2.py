@@ -162,12 +162,14 @@ def unscale(x: Tensor, eps: float = 1e-3) -> Tensor:
 
 def td_error(net: Network, target: Network, replay: Replay, index: np.ndarray) -> Tensor:
     """TD errors [T, B], 0 in the burn-in and beyond an episode's end."""
-    obs, action, boot, reward, discount, mask = (
-        torch.from_numpy(x[index]).transpose(0, 1)
-        for x in (replay.obs, replay.action, replay.boot, replay.reward, replay.discount, replay.mask)
+    longest = int(replay.boot[index].max())  # steps of the longest of the windows
+    obs = torch.from_numpy(replay.obs[index, : longest + 1]).transpose(0, 1)
+    action, boot, reward, discount, mask = (
+        torch.from_numpy(x[index, :longest]).transpose(0, 1)
+        for x in (replay.action, replay.boot, replay.reward, replay.discount, replay.mask)
     )
     state, fresh = torch.from_numpy(replay.state[index]), torch.from_numpy(replay.fresh[index])
-    q = net.unroll(obs, state, fresh, replay.s.burn_in)
+    q = net.unroll(obs, state, fresh, min(replay.s.burn_in, longest))
     with torch.no_grad():
         next_q = target.q(target.gru(obs, state[None])[0]).gather(-1, q.argmax(-1, keepdim=True))[..., 0]
         goal = rescale(reward + discount * unscale(next_q.gather(0, boot)))

@@ -260,6 +260,23 @@ def test_benchmark_recurrent(monkeypatch):
         assert row["torch_ms"] > 0 < row["ours_ms"]
 
 
+def test_benchmark_r2d2(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    import benchmark_r2d2
+    from rich.console import Console
+
+    monkeypatch.setattr(benchmark_r2d2, "SEEDS", (1, 2))
+    quick = {"learn_after_steps": 100, "batch_size": 2, "update_every_steps": 50}
+    monkeypatch.setattr(
+        benchmark_r2d2, "SETTINGS", benchmark_r2d2.dataclasses.replace(benchmark_r2d2.SETTINGS, **quick)
+    )
+    with determinism.threads(1):
+        found = benchmark_r2d2.r2d2(1, Console(quiet=True), 200)
+    for name in ("N = 1", "N = 2"):
+        assert found[name]["ours_s"] > 0 < found[name]["plain_s"]
+        assert found[name]["ratio"] == found[name]["plain_s"] / found[name]["ours_s"]
+
+
 @pytest.mark.full  # takes 6 s
 def test_benchmark_deep_in_parts(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "scripts"))
