@@ -433,3 +433,24 @@ def test_float32_is_float32(gpu):
     agent.q(torch.zeros(1, 2, 4))
     learn(agent, itertools.islice(batches(), 2))
     assert set(seen) == {"ieee"}
+
+
+WINDOWS = {"sequence_steps": 6, "sequence_every_steps": 3, "burn_in_steps": 2, "update_every_steps": 10}
+
+
+@pytest.mark.filterwarnings("ignore:Episodes of")
+@pytest.mark.parametrize("network", ["gru(8)", "mlp(8)+lstm(8)", "mlp(8)"])
+def test_windows_give_the_cpus_numbers(gpu, network):
+    options = {**SMALL, **EVERYTHING, **WINDOWS, "rescale_values": True, "network": network, "compiled": False}
+    runs = []
+    for device in ("cuda", "cpu"):
+        run = rl.start("CartPole-v1", rl.DQN(**options), 2, device=device)
+        run.advance(60)
+        runs.append(run)
+    assert runs[0].agent.updates > 2
+    assert runs[0].agent.online.flat.device.type == "cuda"
+    states = [run.agent.state_dict() for run in runs]
+    assert_same(gpu, *states)
+    again = rl.start("CartPole-v1", rl.DQN(**options), 2, device="cuda")
+    again.agent.load_state_dict(states[0])
+    assert np.isfinite(again.evaluate(2).returns).all()

@@ -12,6 +12,7 @@ from envs import vector
 from envs.source import Source
 from rl import explore
 from rl.core.episode_stats import EpisodeStats
+from rl.core.states import host_state
 from rl.core.timing import time_in
 from rl.core.types import State
 from supervised.checkpoint import CheckpointError
@@ -112,7 +113,7 @@ class Actor:
         if self.obs is not None and self.world.resumable:
             state["world"] = self.world.state_dict()
             if self.state:
-                state["state"], state["started"] = self.state, self.started
+                state["state"], state["started"] = host_state(self.state), self.started
         return state
 
     def load_state_dict(self, state: dict[str, Any]) -> np.ndarray:

@@ -172,6 +172,7 @@ class DeepAgent(Shown):
         first = self.initial_state(rows)
         if not first or not state:
             return first
+        state = self.arrays.own(state)
         if episode_start is None:
             return state
         start = np.asarray(episode_start, np.bool_)

@@ -97,7 +97,11 @@ class Arrays(Protocol):
     def loss(self, head: Head, outputs: Outputs, batch: Batch, measured: bool) -> HeadLoss: ...
 
     def host(self, y: Any) -> np.ndarray:
-        """An array of the host."""
+        """An array of the host, as which some come already."""
+        ...
+
+    def host_rows(self, found: list[Any]) -> list[np.ndarray]:
+        """Numbers [1, M] of each member, M as it happens, as arrays of the host [M]; fetched at once."""
         ...
 
     def tensor(self, y: Any) -> Tensor:
@@ -172,6 +176,9 @@ class OnHost:
     def host(self, y: np.ndarray) -> np.ndarray:
         return y
 
+    def host_rows(self, found: list[np.ndarray]) -> list[np.ndarray]:
+        return [rows[0] for rows in found]
+
     def tensor(self, y: np.ndarray) -> Tensor:
         return torch.from_numpy(y)
 
@@ -239,9 +246,13 @@ class OnDevice:
     def loss(self, head: Head, outputs: Outputs, batch: Batch, measured: bool) -> HeadLoss:
         return head.loss(outputs, batch, measured)
 
-    def host(self, y: Tensor) -> np.ndarray:
-        found: np.ndarray = y.cpu().numpy()
+    def host(self, y: Any) -> np.ndarray:
+        found: np.ndarray = y if isinstance(y, np.ndarray) else y.cpu().numpy()
         return found
+
+    def host_rows(self, found: list[Tensor]) -> list[np.ndarray]:
+        together = self.host(torch.cat(found, 1))[0]
+        return np.split(together, np.cumsum([rows.shape[1] for rows in found])[:-1])
 
     def tensor(self, y: Tensor) -> Tensor:
         return y

@@ -55,7 +55,7 @@ class Single(Reading):
 
     def windows(self, online: Stack, target: Stack | None, x: Any, batch: SequenceBatch, double: bool) -> Read:
         n, b, t = batch.reward.shape
-        each = np.broadcast_to(np.arange(t), (n, b, t))
+        each = np.tile(np.arange(t), (n, b, 1))
 
         def flat(at: np.ndarray) -> Any:
             """Observations [N, B, T] of the windows as rows [N, B * T, *F]."""

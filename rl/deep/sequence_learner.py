@@ -40,10 +40,12 @@ class SequenceLearner(Learner):
         gradient = self.arrays.placed([loss.gradient for loss in losses], read.y, [tuple(at) for at in steps])
         td_error = np.zeros(batch.reward.shape, np.float32)
         priority = np.zeros(batch.reward.shape[:2], np.float32)
-        for k, (loss, at) in enumerate(zip(losses, steps, strict=True)):
-            td_error[k][tuple(at)] = self.arrays.host(loss.td_error)[0]
-            each = loss.td_error if loss.priority is None else loss.priority
-            priority[k] = mixed_priority(self.arrays.host(each)[0], at.row, priority.shape[1], self.priority_mix)
+        errors = self.arrays.host_rows([loss.td_error for loss in losses])
+        own = [loss.priority for loss in losses if loss.priority is not None]
+        sizes = self.arrays.host_rows(own) if own else errors
+        for k, at in enumerate(steps):
+            td_error[k][tuple(at)] = errors[k]
+            priority[k] = mixed_priority(sizes[k], at.row, priority.shape[1], self.priority_mix)
         metrics = {name: torch.cat([loss.metrics[name] for loss in losses]) for name in losses[0].metrics}
         if measured:
             metrics["train/padding"] = padding(batch)

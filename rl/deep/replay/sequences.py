@@ -8,7 +8,6 @@ stored for it. `rl.deep.replay.windows` says when a window can be sampled.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -141,14 +140,14 @@ class SequenceReplay(Replay):
         found: np.ndarray = self.masks[at] | (discount == 0)[..., None]
         return found
 
-    def _remember(self, rows: Mapping[str, np.ndarray]) -> None:
+    def _remember(self, state: State) -> None:
         due = np.flatnonzero(
             (self.since_start[self._at] > 0) & (self.since_start[self._at] % self.each == 0) & ~self._is_spare(self._at)
         )
         if len(due):
             lanes = due * self.states + (self.newest[due] - 1) // self.each % self.states
             for name, part in self.memory.items():
-                part[lanes] = rows[name][due]
+                part[lanes] = self._rows(state[name])[due]
 
     def _is_spare(self, entries: np.ndarray) -> np.ndarray:
         spare: np.ndarray = entries == len(self.kind) - 1

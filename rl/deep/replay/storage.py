@@ -12,6 +12,7 @@ from torch import Tensor
 
 from rl.core import jit
 from rl.core.observations import leaves, parts_of
+from rl.core.states import host_state
 from rl.core.types import State
 from rl.deep.replay import sum_tree
 from rl.deep.replay.ring_buffer import append, n_step_return, sample_uniform, start_episode
@@ -82,7 +83,7 @@ class Ring:
         lanes = self.n * self.envs
         entries = lanes * self.length + 1  # and one that nobody reads
         self.shapes = {part.name: part.shape[1:] if self.frames > 1 else part.shape for part in self.parts}
-        self.memory_shapes = {name: (part.shape[2:], np.asarray(part).dtype) for name, part in (state or {}).items()}
+        self.memory_shapes = {name: (part.shape[2:], part.dtype) for name, part in host_state(state or {}).items()}
         self.bytes = self._check_memory(entries)
         rows = lanes * self.states + 1
         self.memory = {name: np.zeros((rows, *shape), kind) for name, (shape, kind) in self.memory_shapes.items()}
@@ -151,9 +152,7 @@ class Ring:
         mask = None if step.next_mask is None else np.asarray(step.next_mask).reshape(lanes, self.actions)
         given = getattr(step, "discount", None)
         scale = None if given is None else flat(self._shape, "discount", given, "f")
-        remembered = {
-            name: np.asarray((state or {})[name]).reshape(lanes, *part.shape[1:]) for name, part in self.memory.items()
-        }
+        self._check_state(state or {})
         # From here on nothing is refused, so that no step is entered by half.
         if rows is not None:
             self._begin(self.newest, self.fresh, self.kind, self.length, self.frames, self._begin_at)
@@ -166,8 +165,8 @@ class Ring:
         )
         self.action[self._at] = taken
         self.reward[self._at] = reward
-        if remembered:
-            self._remember(remembered)
+        if state and self.memory:
+            self._remember(state)
         self._write(next_rows, self._following[:, None])
         if mask is not None:
             if self.masks is None:
@@ -182,10 +181,22 @@ class Ring:
         elif self.discounts is not None:
             self.discounts[self._at] = 1.0  # likewise
 
-    def _remember(self, rows: Mapping[str, np.ndarray]) -> None:
-        """Keep the states [N * E, ...] that the step just entered began with."""
+    def _check_state(self, state: State) -> None:
+        """Raise ArgumentError for a state without a part that is kept, or of another shape."""
         for name, part in self.memory.items():
-            part[self._at] = rows[name]
+            shape = (*self._shape, *part.shape[1:])
+            if name not in state or tuple(state[name].shape) != shape:
+                raise ArgumentError(f"state has {name!r} {list(shape)}, not {kind_of(state.get(name))}.")
+
+    def _remember(self, state: State) -> None:
+        """Keep the state [N, E, ...] that the step just entered began with."""
+        for name, part in self.memory.items():
+            part[self._at] = self._rows(state[name])
+
+    def _rows(self, part: Any) -> np.ndarray:
+        """[N, E, ...], wherever it lies, -> [N * E, ...]."""
+        array = part.cpu().numpy() if isinstance(part, Tensor) else np.asarray(part)
+        return array.reshape(len(self.newest), *array.shape[2:])
 
     def _write(self, rows: dict[str, np.ndarray], at: np.ndarray) -> None:
         for name, store in self.obs.items():
