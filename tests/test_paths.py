@@ -26,6 +26,7 @@ PAGES = (
     "README.md",
     "CONTRIBUTING.md",
     "docs/guide.md",
+    "docs/memory.md",
     "docs/tutorial.md",
     "docs/index.md",
     "docs/reference/supervised.md",

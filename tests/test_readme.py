@@ -1,4 +1,4 @@
-"""What the README and the guide show runs as it stands there, but for the number of steps."""
+"""What the README, the guide and the page on memory show runs as it stands there, but for the number of steps."""
 
 import re
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PAGES = ("README.md", "docs/guide.md")
+PAGES = ("README.md", "docs/guide.md", "docs/memory.md")
 EXAMPLES = [code for page in PAGES for code in re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.S)]
 SHORT = {"steps=50_000, seeds=8": "steps=2_000, seeds=4", "steps=100_000": "steps=20_000"}
 
@@ -17,6 +17,7 @@ def run(code, name, names):
     exec(compile(code, name, "exec"), names)
 
 
+@pytest.mark.filterwarnings("ignore:Episodes of")  # an example has windows shorter than its episodes
 @pytest.mark.parametrize("number", range(len(EXAMPLES)))
 def test_the_examples_run(number, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

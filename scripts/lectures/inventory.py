@@ -115,8 +115,9 @@ ITEMS = (
         "cartpole-best",
         (),
         'Regression and CNN are: `network="linear"` is `supervised.LinearRegression`, "mlp(64,64)" its `MLP`, "cnn(16,32)" and'
-        ' "nature" its `CNN`; `rl.networks.on_trunk` starts from a fitted trunk, a softmax classifier\'s for instance. Softmax'
-        " regression as a whole and the RNN are not: no agent's network ends in a softmax or carries a state.",
+        ' "nature" its `CNN`; `rl.networks.on_trunk` starts from a fitted trunk, a softmax classifier\'s for instance. The RNN is:'
+        ' "gru(64)", "lstm(64)" and "rnn(64)" have its trunk, `on_trunk` takes a fitted one, and the presets `drqn` and `r2d2` learn with it'
+        " (`train.py envs/MemoryChain-v0 --agent drqn`). Softmax regression as a whole is not: no agent's network ends in a softmax.",
     ),
     # ---- 1a ---------------------------------------------------------------------------------------------------------
     Item(
