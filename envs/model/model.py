@@ -39,7 +39,7 @@ class Model:
 
     @classmethod
     def of(cls, name: str, rows: Sequence[Sequence[Outcomes]], start: Any, limit: int | None = None) -> Model:
-        """The model whose outcomes of action a in state s are rows[s][a]; start [S] says how likely each state comes first."""
+        """The model whose outcomes of action a in state s are `rows[s][a]`; start [S] says how likely each state comes first."""
         outcomes = np.array([[len(outcome) for outcome in row] for row in rows], np.int64)
         shape = (*outcomes.shape, int(outcomes.max()))
         probability, reward = np.zeros(shape), np.zeros(shape)
