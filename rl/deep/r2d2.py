@@ -6,7 +6,8 @@ replay, rescaled values.
 
 Deviations: a GRU of 64 units instead of an LSTM of 512, Adam at 1e-3 and a batch of 16 or 32, for small worlds. DRQN here
 learns from whole episodes, not from random pieces of 10 steps whose state begins as zeros. R2D2 acts in one environment, not
-in 256, and does not read its last action and reward: `envs.LastActionReward` adds them.
+in 256, and does not read its last action and reward: `envs.LastActionReward` adds them. A window's 80 steps include its
+burn-in, which the paper puts in front of them.
 """
 
 from __future__ import annotations
