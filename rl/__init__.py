@@ -7,6 +7,7 @@ from rl.core.policy import NetworkPolicy, TablePolicy, load_policy
 from rl.core.registry import register
 from rl.core.types import Agent, Batch, SequenceBatch, Update
 from rl.deep.agent import DeepAgent
+from rl.deep.distributions import Atoms, Quantiles
 from rl.deep.dqn import DQN
 from rl.deep.replay.buffer import Replay
 from rl.deep.replay.sequences import SequenceReplay
@@ -34,6 +35,7 @@ __all__ = [
     "DQN",
     "SARSA",
     "Agent",
+    "Atoms",
     "Batch",
     "CheckpointError",
     "DeepAgent",
@@ -49,6 +51,7 @@ __all__ = [
     "PrioritisedSweeping",
     "QLambda",
     "QLearning",
+    "Quantiles",
     "RLearning",
     "RMax",
     "Replay",

@@ -39,6 +39,18 @@ def huber_slope(error: Tensor) -> Tensor:
     return error.clamp(-1.0, 1.0)
 
 
+@explained("tensors predicted [..., Z] and sought [..., M], and fraction [Z] or [..., Z]")
+def quantile_huber(predicted: Tensor, sought: Tensor, fraction: Tensor) -> tuple[Tensor, Tensor]:
+    """The quantile Huber loss (Dabney et al. 2018a, equations 9 and 10) and its derivative by the predicted quantiles.
+
+    predicted [..., Z]: quantiles at these fractions in (0, 1); sought [..., M]: samples, or quantiles, of the target. The loss is
+    the sum over the predicted of the mean over the sought -> [...], and the derivative [..., Z].
+    """
+    error = sought[..., None, :] - predicted[..., :, None]  # [..., Z, M]
+    pull = (fraction[..., :, None] - (error < 0).to(error.dtype)).abs()
+    return (pull * huber(error)).mean(-1).sum(-1), -(pull * huber_slope(error)).mean(-1)
+
+
 LOSSES: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]] = {
     "huber": (huber, huber_slope),
     "squared": (squared, squared_slope),
@@ -47,11 +59,17 @@ LOSSES: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]]
 
 @explained("tensors values [..., A] and action int64 [...] of numbers from 0 to A - 1")
 def taken(values: Tensor, action: Tensor) -> Tensor:
-    """The values [..., A] of the actions [...] that were taken."""
+    """The values [..., A] of the actions [...] that were taken; of values [..., A, Z], [..., Z]."""
+    if values.ndim == action.ndim + 2:
+        index = action[..., None, None].expand(*action.shape, 1, values.shape[-1])
+        return values.gather(-2, index).squeeze(-2)
     return values.gather(-1, action[..., None]).squeeze(-1)
 
 
 @explained("tensors slope [...], values [..., A] and action int64 [...] of numbers from 0 to A - 1")
 def at_taken(slope: Tensor, values: Tensor, action: Tensor) -> Tensor:
-    """The gradient by all values [..., A], where only those of the actions taken [...] count."""
+    """The gradient by all values [..., A] or [..., A, Z], where only those of the actions taken [...] count."""
+    if values.ndim == action.ndim + 2:
+        index = action[..., None, None].expand(*action.shape, 1, values.shape[-1])
+        return torch.zeros_like(values).scatter_(-2, index, slope[..., None, :])
     return torch.zeros_like(values).scatter_(-1, action[..., None], slope[..., None])

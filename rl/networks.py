@@ -224,13 +224,24 @@ def _joined(members: Members, modules: Sequence[Joined]) -> Op | None:
 
 
 class Dueling(nn.Module):
-    """1 + A numbers -> A values: V + advantage - mean advantage (Wang et al. 2016, equation 9)."""
+    """1 + A numbers -> A values: V + advantage - mean advantage (Wang et al. 2016, equation 9).
 
-    @explained("a tensor [..., 1 + A]")
+    atoms: of Z numbers each, atom by atom, as in Rainbow (Hessel et al. 2018).
+    """
+
+    def __init__(self, atoms: int = 1) -> None:
+        super().__init__()
+        self.atoms = integer(atoms, "atoms", 1)
+
+    @explained("a tensor [..., (1 + A) * Z]")
     def forward(self, x: Tensor) -> Tensor:
-        """[..., 1 + A] -> [..., A]."""
-        advantage = x[..., 1:]
-        return x[..., :1] + advantage - advantage.mean(-1, keepdim=True)
+        """[..., (1 + A) * Z] -> [..., A * Z]."""
+        if self.atoms == 1:
+            advantage = x[..., 1:]
+            return x[..., :1] + advantage - advantage.mean(-1, keepdim=True)
+        x = x.reshape(*x.shape[:-1], -1, self.atoms)
+        advantage = x[..., 1:, :]
+        return (x[..., :1, :] + advantage - advantage.mean(-2, keepdim=True)).flatten(-2)
 
 
 @register_batched(Dueling)
@@ -246,8 +257,12 @@ class _Dueling:
         return self.module.forward(x)
 
     def backward(self, gradient: Tensor, x: Tensor, y: Tensor, needed: bool) -> Tensor:
-        value = gradient.sum(-1, keepdim=True)
-        return torch.cat([value, gradient - value / gradient.shape[-1]], -1)
+        if self.module.atoms == 1:
+            value = gradient.sum(-1, keepdim=True)
+            return torch.cat([value, gradient - value / gradient.shape[-1]], -1)
+        gradient = gradient.reshape(*gradient.shape[:-1], -1, self.module.atoms)
+        value = gradient.sum(-2, keepdim=True)
+        return torch.cat([value, gradient - value / gradient.shape[-2]], -2).flatten(-2)
 
 
 register_deterministic(Joined, Dueling)

@@ -6,6 +6,8 @@ even a NaN. A truncation keeps its discount, for the episode would have gone on.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -78,6 +80,35 @@ def lambda_return(reward: Tensor, discount: Tensor, ended: Tensor, next_value: T
         following = reward[..., t] + _behind(discount[..., t], mixed)
         returns[..., t] = following
     return returns
+
+
+@explained("tensors values and probability [..., M] and support [Z], in rising order at equal distances")
+def projected(values: Tensor, probability: Tensor, support: Tensor) -> Tensor:
+    """A distribution of `probability` on `values` [..., M] -> probabilities [..., Z] on the atoms of a support.
+
+    Each value's mass goes to the two atoms beside it, in proportion to how near they are; beyond the edges, to the edge.
+    Bellemare, Dabney and Munos (2017), equation 7. An atom that is hit exactly gets all of the mass.
+    """
+    distance = support[1] - support[0]
+    inside = values.clamp(support[0], support[-1])
+    share = (1 - (inside[..., None, :] - support[:, None]).abs() / distance).clamp(min=0)  # [..., Z, M]
+    return (share * probability[..., None, :]).sum(-1)
+
+
+@explained("tensors value [...] and support [Z], and deviation, a number above 0")
+def smeared(value: Tensor, support: Tensor, deviation: float) -> Tensor:
+    """A normal distribution around value [...] -> probabilities [..., Z] of the bins whose centers are the atoms of a support.
+
+    Imani and White (2018), section 3; Farebrother et al. (2024), "Stop Regressing", equation 4: cut to the bins, so that they add
+    up to 1. Values beyond the edges count as on the edge.
+    """
+    deviation = number(deviation, "deviation", 0.0, above=True)
+    half = (support[1] - support[0]) / 2
+    edges = torch.cat([support - half, support[-1:] + half])
+    inside = value.clamp(support[0], support[-1])
+    below: Tensor = torch.special.erf((edges - inside[..., None]) / (deviation * math.sqrt(2.0)))
+    mass = below.diff(dim=-1)
+    return mass / (below[..., -1:] - below[..., :1])
 
 
 RESCALING = 1e-3  # epsilon of `rescaled`, as published

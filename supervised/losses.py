@@ -37,18 +37,23 @@ def binary_cross_entropy(logit: Tensor, target: Tensor) -> Tensor:
 
 
 @explained(
-    "tensors logits [N, B, ..., C] and target [N, B, ...] of whole numbers from 0 to C - 1, and smoothing in [0, 1]"
+    "tensors logits [N, B, ..., C] and target, whole numbers [N, B, ...] from 0 to C - 1 or floats [N, B, ..., C], and a"
+    " smoothing in [0, 1]"
 )
 def cross_entropy(
     logits: Tensor, target: Tensor, smoothing: float = 0.0, class_weights: Tensor | None = None
 ) -> Tensor:
     """-log softmax(logits)[target]: logits [N, B, ..., C], target [N, B, ...] whole numbers 0..C-1.
 
-    smoothing: this share of the target is spread evenly over all classes (Szegedy et al. 2016, section 7). Where the
-    target is IGNORED the loss is 0; tell `per_seed` to leave the place out. class_weights [C]: what each class's loss is
-    multiplied by.
+    Soft targets are probabilities of the classes, floats [N, B, ..., C]: -sum_c target_c log softmax(logits)_c. smoothing: this
+    share of the target is spread evenly over all classes (Szegedy et al. 2016, section 7). Where a whole number is IGNORED the
+    loss is 0; tell `per_seed` to leave the place out. class_weights [C]: what each class's loss is multiplied by.
     """
     smoothing = number(smoothing, "smoothing", 0.0, 1.0)
+    if target.is_floating_point():
+        soft = (1 - smoothing) * target + smoothing / logits.shape[-1] if smoothing else target
+        weighted = soft if class_weights is None else soft * class_weights
+        return -(weighted * logits.log_softmax(-1)).sum(-1)
     found = F.cross_entropy(
         logits.flatten(0, -2),
         target.flatten(),
@@ -58,6 +63,12 @@ def cross_entropy(
         label_smoothing=smoothing,
     )
     return found.view(target.shape)
+
+
+@explained("tensors logits and target of one shape [..., C], floats")
+def cross_entropy_slope(logits: Tensor, target: Tensor) -> Tensor:
+    """The derivative of `cross_entropy` by the logits, for soft targets that add up to 1: softmax(logits) - target, [..., C]."""
+    return logits.softmax(-1) - target
 
 
 LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {

@@ -190,6 +190,18 @@ class NetworkPolicy:
         found: np.ndarray = judged.q.reshape(*shape, self.agent.actions)
         return found
 
+    def distribution(self, obs: Any, state: Any = None, episode_start: Any = None) -> tuple[np.ndarray, np.ndarray]:
+        """The return of each action as it is judged -> values and their probabilities: each [A, Z] of one observation, [B, A, Z]
+        of a batch.
+
+        state, episode_start: as of `predict`. Raises SpaceError as `q`, and ArgumentError for an agent that learns values alone.
+        """
+        arrays, shape = self._arrays(obs)
+        start = None if episode_start is None else _start(episode_start, shape)
+        found = self.agent.distribution(arrays, state if isinstance(state, Mapping) else None, start)
+        values, probability = (part[0].cpu().numpy().reshape(*shape, *part.shape[2:]) for part in found)
+        return values, probability
+
     def __getstate__(self) -> dict[str, Any]:
         """For pickle and deepcopy: weights in the place of the agent, whose compiled parts cannot be copied."""
         kept = {name: value for name, value in vars(self).items() if name != "agent"}

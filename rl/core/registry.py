@@ -82,6 +82,12 @@ def register(kind: K) -> K:
     return kind
 
 
+def register_part(kind: K) -> K:
+    """Let checkpoints know a dataclass that is a setting of descriptions: a class decorator."""
+    TYPES[kind.__name__] = kind
+    return kind
+
+
 def add_presets(group: str, presets: Mapping[str, Description]) -> None:
     """Enter agents with their settings, by name, in a group of GROUPS."""
     PRESETS[group].update(presets)
@@ -101,6 +107,11 @@ def check(description: Any) -> None:
 def for_policy(description: Any) -> Any:
     """The description of the agent that a policy needs, which learns no more: what its method `for_policy` returns, or itself."""
     return description.for_policy() if hasattr(description, "for_policy") else description
+
+
+def for_returns(description: Any, returns: Any) -> Any:
+    """The description for an environment whose returns are bounded: what its method `for_returns` returns, or itself."""
+    return description.for_returns(returns) if hasattr(description, "for_returns") else description
 
 
 def functions_of(description: Any) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from rl import networks
@@ -138,6 +139,18 @@ class DeepAgent(Shown):
         """
         with self.threads():
             return self.arrays.tensor(self._decide(obs, state, episode_start, False)[0])
+
+    @explained("observations [N, B, *O], a state that it answered before and episode_start bool [N, B]")
+    def distribution(self, obs: Any, state: State | None = None, episode_start: Any = None) -> tuple[Tensor, Tensor]:
+        """The return of each action as it is judged -> values, times `reward_scale`, and their probabilities: each [N, B, A, Z].
+
+        state, episode_start: as of `act`. Raises ArgumentError for an agent that learns values alone.
+        """
+        with self.threads(), torch.no_grad():
+            x = self.arrays.encode(obs)
+            rows = next(iter(leaves(x).values())).shape[1]
+            y, _ = self.respond(x, self.begin(state, episode_start, rows), False)
+            return self.head.distribution(self.arrays.tensor(y))
 
     def decide(self, obs: Any, state: State) -> Decision:
         """`act` in arrays of the host, for a loop that is within `threads` and has called `begin`."""

@@ -24,6 +24,8 @@ from rl.core.registry import add_presets, register
 from rl.core.spaces import actions_of
 from rl.deep.agent import DeepAgent
 from rl.deep.checks import check_learner
+from rl.deep.distributions import Atoms, Distribution, Quantiles
+from rl.deep.heads.head import Head
 from rl.deep.heads.scalar import Scalar
 from rl.deep.recurrent import NO_GATES, RecurrentAgent
 from rl.deep.replay.sequences import windows
@@ -98,14 +100,25 @@ class DQN:
     priority_mix: float = 0.9
     rescale_values: bool = False
     chrono_steps: int | None = None
+    distribution: Distribution | None = None
 
     def __post_init__(self) -> None:
         check_settings(self)
 
     @property
-    def head(self) -> Scalar:
+    def head(self) -> Head:
         """What the network's outputs mean, and what is learned from them."""
+        if self.distribution is not None:
+            return self.distribution.head(self.dueling, self.rescale_values)
         return Scalar(self.loss, self.dueling, self.rescale_values)
+
+    def for_returns(self, returns: Callable[[float], tuple[float, float] | None]) -> DQN:
+        """The same in an environment. returns: the bounds of its returns at a discount, None where they are not known."""
+        if self.distribution is None:
+            return self
+        bounds = returns(self.gamma)
+        scaled = None if bounds is None else (bounds[0] * self.reward_scale, bounds[1] * self.reward_scale)
+        return dataclasses.replace(self, distribution=self.distribution.within(scaled))
 
     def for_policy(self) -> DQN:
         """The same without a target network, for a policy, which learns no more."""
@@ -143,6 +156,10 @@ def check_settings(d: DQN) -> None:
     store(d, integer, "chrono_steps", low=3, none=True)
     store(d, number, "priority_mix", low=0.0, high=1.0)
     store(d, flag, "rescale_values")
+    if d.distribution is not None and not isinstance(d.distribution, Distribution):
+        raise ArgumentError(f"distribution is rl.Atoms(...), rl.Quantiles(...) or None, not {shown(d.distribution)}.")
+    if d.distribution is not None and d.loss != "huber":
+        raise ArgumentError(f"loss={d.loss!r} contradicts distribution: how a distribution is learned is part of it.")
     networks.check(d.network)
     if not isinstance(d.explore, Explore):
         raise ArgumentError(
@@ -215,5 +232,8 @@ add_presets(
         "dueling-dqn": DQN(dueling=True),
         "prioritised-dqn": DQN(prioritised=True),
         "n-step-dqn": DQN(n_step=3),
+        "c51": DQN(distribution=Atoms()),
+        "hl-gauss": DQN(distribution=Atoms(deviation=0.75)),
+        "qr-dqn": DQN(distribution=Quantiles()),
     },
 )

@@ -28,6 +28,14 @@ class StepRewards(NamedTuple):
         steps = min((n for n in (self.limit, limit) if n is not None), default=math.inf)
         return self.low * (steps if self.low < 0 else 1), self.high * (steps if self.high > 0 else 1)
 
+    def of_a_step(self) -> tuple[float, float]:
+        """The smallest and largest reward of a step."""
+        return self.low, self.high
+
+    def endless(self) -> tuple[float, float]:
+        """Nothing is known of the returns of episodes that no time limit cuts."""
+        return -math.inf, math.inf
+
 
 class ModelRewards:
     """The rewards of a finite model."""
@@ -42,6 +50,15 @@ class ModelRewards:
         if limit not in self._found:
             self._found[limit] = -self._largest(-self.model.reward, limit), self._largest(self.model.reward, limit)
         return self._found[limit]
+
+    def of_a_step(self) -> tuple[float, float]:
+        """The smallest and largest reward of a step."""
+        found = self.model.reward[self.model.probability > 0]
+        return float(found.min()), float(found.max())
+
+    def endless(self) -> tuple[float, float]:
+        """The smallest and largest return of episodes that no time limit cuts."""
+        return -self._largest(-self.model.reward, None), self._largest(self.model.reward, None)
 
     def _largest(self, reward: np.ndarray, limit: int | None) -> float:
         """Value iteration in which the luckiest outcome happens. Without a limit what still grows after S rounds is infinite."""
@@ -61,6 +78,21 @@ class ModelRewards:
         else:
             value = np.where(value > before, np.inf, value) if limit is None else value
         return float(value[model.start > 0].max())
+
+
+def discounted(rewards: StepRewards | ModelRewards, gamma: float) -> tuple[float, float] | None:
+    """The smallest and largest value that any state can have, 0 between them; None where no bounds are known.
+
+    A time limit shortens none, for values bootstrap behind it, but at gamma 1 it is what bounds them.
+    """
+    low, high = rewards.of_a_step()
+    steps = 1 / (1 - gamma) if gamma < 1 else math.inf if rewards.limit is None else rewards.limit
+    bounds = min(low, 0.0) * steps if low < 0 else 0.0, max(high, 0.0) * steps if high > 0 else 0.0
+    if low >= 0 or high <= 0:  # discounting makes no return larger than it is without
+        found = rewards.endless()
+        bounds = max(bounds[0], min(found[0], 0.0)), min(bounds[1], max(found[1], 0.0))
+    low, high = (float(f"{bound:.12g}") for bound in bounds)  # 100, not 99.99999999999991
+    return (low, high) if math.isfinite(low) and math.isfinite(high) else None
 
 
 UNKNOWN = StepRewards()

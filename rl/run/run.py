@@ -28,7 +28,7 @@ from rl.run import divergence
 from rl.run.exact import Evaluation, Exact, exact_of
 from rl.run.local import Local
 from rl.run.probe import model_digest, probe
-from rl.run.returns import UNKNOWN, ModelRewards, StepRewards, rewards_of
+from rl.run.returns import UNKNOWN, ModelRewards, StepRewards, discounted, rewards_of
 from rl.tabular.loop import TabularLoop
 from supervised import checkpoint, validate
 from supervised.checkpoint import CheckpointError
@@ -62,7 +62,8 @@ class Run:
         self.seeds, self.envs_per_seed, self.horizon_steps = seeds, envs_per_seed, horizon_steps
         self.model, self.no_model, spaces = probe(where)
         try:
-            self.agent: LiveAgent = description.build(*spaces, seeds=seeds, device=device)
+            fitted = registry.for_returns(description, self._returns)
+            self.agent: LiveAgent = fitted.build(*spaces, seeds=seeds, device=device)
         except SpaceError as error:
             raise SpaceError(str(error).replace("The environment", where.name, 1)) from None
         self.spaces = spaces
@@ -78,6 +79,9 @@ class Run:
         self.cadence: dict[str, int] = {}
         self.steps_per_second = 0.0  # of the last call of rl.train, all seeds summed, with its logging
         self.curves: dict[str, Any] = {}  # what the last checkpoint knew of the event files: `Logger.state_dict`
+
+    def _returns(self, gamma: float) -> tuple[float, float] | None:
+        return discounted(rewards_of(self.where, self.model), gamma)
 
     @property
     def step(self) -> int:

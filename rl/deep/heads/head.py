@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from rl.core.types import Batch
 from rl.deep.moving import arrays_of, tensors_of
+from supervised.validate import ArgumentError
 
 
 class Outputs(NamedTuple):
@@ -28,6 +29,11 @@ class HeadLoss(NamedTuple):
     td_error: Any  # [N, B]
     metrics: dict[str, Any]  # each [N]; empty unless measured
     priority: Any = None  # [N, B], what a prioritized replay goes by; None: the TD errors
+
+
+def best_next(q: Tensor, mask: Tensor | None) -> Tensor:
+    """The best action of values [N, B, A], of those allowed where there is a mask bool [N, B, A]: int64 [N, B]."""
+    return (q if mask is None else q.masked_fill(~mask, -torch.inf)).argmax(-1)
 
 
 class Head(ABC):
@@ -51,6 +57,16 @@ class Head(ABC):
 
         measured: whether metrics are asked for.
         """
+
+    def distribution(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Outputs [N, B, *Y] -> values and their probabilities, each [N, B, A, Z].
+
+        Raises ArgumentError for a head of values alone.
+        """
+        raise ArgumentError(
+            "This agent learns values and no distributions of returns: rl.DQN(distribution=rl.Atoms(...)) and"
+            " rl.Quantiles(...) do."
+        )
 
     def q_of(self, y: np.ndarray) -> np.ndarray:
         """`q` of arrays."""

@@ -1,0 +1,98 @@
+"""What is learned of the return beside its mean: settings of `rl.DQN(distribution=...)`, each of which makes a head."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import torch
+
+from rl import targets
+from rl.core.registry import register_part
+from rl.deep.heads.categorical import Categorical
+from rl.deep.heads.head import Head
+from rl.deep.heads.quantile import Quantile
+from supervised.validate import ArgumentError, integer, number, store
+
+
+@runtime_checkable
+class Distribution(Protocol):
+    """How an agent represents the distribution of its returns."""
+
+    def head(self, dueling: bool, rescale: bool) -> Head:
+        """The head that learns it."""
+        ...
+
+    def within(self, returns: tuple[float, float] | None) -> Distribution:
+        """The same for an environment whose discounted returns lie between these; None: they are not known."""
+        ...
+
+
+@register_part
+@dataclass(frozen=True)
+class Atoms:
+    """Probabilities of `atoms` values at equal distances from `low` to `high` (C51; Bellemare, Dabney and Munos 2017).
+
+    low, high: bounds of discounted returns, times the agent's reward_scale; None: derived in a run, where the rewards of the
+    environment are known. deviation: None, or the standard deviation of the normal distribution that is put around each scalar
+    target, in distances between atoms (HL-Gauss; Farebrother et al. 2024, who take .75).
+    Raises ValueError or TypeError for settings out of range.
+    """
+
+    low: float | None = None
+    high: float | None = None
+    atoms: int = 51
+    deviation: float | None = None
+
+    def __post_init__(self) -> None:
+        store(self, number, "low", "high", none=True)
+        store(self, integer, "atoms", low=2)
+        store(self, number, "deviation", low=1e-3, none=True)
+        if (self.low is None) != (self.high is None):
+            raise ArgumentError("low and high are given together, or neither of them.")
+        if self.low is not None and self.high is not None and not self.low < self.high:
+            raise ArgumentError(f"low must lie below high; they are {self.low} and {self.high}.")
+
+    def head(self, dueling: bool, rescale: bool) -> Categorical:
+        if self.low is None or self.high is None:
+            raise ArgumentError(
+                "What returns can be is not known here: give the first and the last atom, rl.Atoms(low, high), as bounds of"
+                " discounted returns."
+            )
+        low, high = self.low, self.high
+        if rescale:
+            low, high = targets.rescaled(torch.tensor([low, high], dtype=torch.float64)).tolist()
+        return Categorical(low, high, self.atoms, self.deviation, dueling, rescale)
+
+    def within(self, returns: tuple[float, float] | None) -> Atoms:
+        if returns is None:
+            return self
+        if self.low is None or self.high is None:
+            low, high = returns
+            return dataclasses.replace(self, low=low, high=high if high > low else low + 1.0)
+        slack = 1e-6 * max(abs(self.low), abs(self.high))
+        if returns[0] < self.low - slack or returns[1] > self.high + slack:
+            raise ArgumentError(
+                f"The atoms reach from {self.low:g} to {self.high:g}, and the discounted returns of this environment, times"
+                f" reward_scale, from {returns[0]:g} to {returns[1]:g}: what lies beyond the atoms would be counted as on their"
+                " edge. Leave low and high out and they are derived."
+            )
+        return self
+
+
+@register_part
+@dataclass(frozen=True)
+class Quantiles:
+    """`quantiles` quantiles of the return at fixed fractions (QR-DQN; Dabney et al. 2018). Raises ValueError for less than 1."""
+
+    quantiles: int = 51
+
+    def __post_init__(self) -> None:
+        store(self, integer, "quantiles", low=1)
+
+    def head(self, dueling: bool, rescale: bool) -> Quantile:
+        return Quantile(self.quantiles, dueling, rescale)
+
+    def within(self, returns: tuple[float, float] | None) -> Quantiles:
+        return self

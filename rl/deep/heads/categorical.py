@@ -1,0 +1,106 @@
+"""Probabilities on a fixed support: C51 and HL-Gauss.
+
+Bellemare, Dabney and Munos (2017), "A Distributional Perspective on Reinforcement Learning", algorithm 1; Imani and White
+(2018), "Improving Regression Performance with Distributional Losses", and Farebrother et al. (2024), "Stop Regressing: Training
+Value Functions via Classification". The loss is the cross-entropy of a softmax, as in `supervised`'s classification, with soft
+targets. With `rescale` the atoms are values of h (`rl.targets.rescaled`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor, nn
+
+from rl import losses, networks, targets
+from rl.core.types import Batch
+from rl.deep.heads.head import Head, HeadLoss, Outputs, best_next
+from supervised.losses import cross_entropy, cross_entropy_slope
+from supervised.models.layers import named
+
+
+@final
+@dataclass(frozen=True)
+class Categorical(Head):
+    """Pulls the distribution of Q(s, a) towards that of r + discount * Q_next(s', argmax_b Q_choice(s', b)).
+
+    low, high: the first and last of `atoms` values at equal distances. deviation: None, and the target is that distribution,
+    projected (C51); a number, and it is a normal distribution around the scalar target, of so many distances between atoms
+    (HL-Gauss). dueling: the network makes a state value and advantages of each atom.
+    """
+
+    low: float
+    high: float
+    atoms: int = 51
+    deviation: float | None = None
+    dueling: bool = False
+    rescale: bool = False
+
+    def size(self, actions: int) -> int:
+        return self.atoms * (actions + self.dueling)
+
+    def module(self, network: nn.Module) -> nn.Module:
+        if not self.dueling:
+            return network
+        return named([("network", network), ("dueling", networks.Dueling(self.atoms))])
+
+    def support(self, y: Tensor) -> Tensor:
+        """The atoms, [Z], as the network's outputs are."""
+        return torch.linspace(self.low, self.high, self.atoms, dtype=y.dtype, device=y.device)
+
+    def values(self, y: Tensor) -> Tensor:
+        """What the atoms are worth, [Z]."""
+        return targets.unscaled(self.support(y)) if self.rescale else self.support(y)
+
+    def distribution(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        probability = self._by_action(y).softmax(-1)
+        return self.values(y).expand_as(probability), probability
+
+    def q(self, y: Tensor) -> Tensor:
+        return (self._by_action(y).softmax(-1) * self.values(y)).sum(-1)
+
+    def loss(self, outputs: Outputs, batch: Batch, measured: bool) -> HeadLoss:
+        y, next_y, choice = outputs
+        logits = losses.taken(self._by_action(y), batch.action)
+        target = self._target(next_y, choice, batch)
+        error = cross_entropy(logits, target)
+        scale = 1.0 / error.shape[1] if batch.weight is None else batch.weight[..., None] / error.shape[1]
+        slope = cross_entropy_slope(logits, target) * scale
+        gradient = losses.at_taken(slope, self._by_action(y), batch.action).flatten(2)
+        td_error = ((target - logits.softmax(-1)) * self.values(y)).sum(-1)
+        metrics = self._metrics(y, target, error, td_error, batch.weight) if measured else {}
+        return HeadLoss(gradient, td_error, metrics, error)
+
+    def _target(self, next_y: Tensor, choice: Tensor, batch: Batch) -> Tensor:
+        """The probabilities [N, B, Z] that the atoms shall have."""
+        support, values = self.support(next_y), self.values(next_y)
+        probability = losses.taken(self._by_action(next_y).softmax(-1), best_next(self.q(choice), batch.next_mask))
+        ahead = batch.discount[..., None] != 0  # behind an ending nothing is read, not even a NaN
+        probability = torch.where(ahead, probability, 1.0 / self.atoms)
+        if self.deviation is None:
+            return targets.projected(
+                self._h(batch.reward[..., None] + batch.discount[..., None] * values), probability, support
+            )
+        value = batch.reward + batch.discount * (probability * values).sum(-1)
+        return targets.smeared(self._h(value), support, self.deviation * float(support[1] - support[0]))
+
+    def _h(self, value: Tensor) -> Tensor:
+        return targets.rescaled(value) if self.rescale else value
+
+    def _by_action(self, y: Tensor) -> Tensor:
+        """[N, B, A * Z] -> [N, B, A, Z]."""
+        return y.reshape(*y.shape[:-1], -1, self.atoms)
+
+    def _metrics(
+        self, y: Tensor, target: Tensor, error: Tensor, td_error: Tensor, weight: Tensor | None
+    ) -> dict[str, Tensor]:
+        q = self.q(y)
+        return {
+            "train/loss": (error if weight is None else error * weight).mean(1),
+            "train/td_error": td_error.abs().mean(1),
+            "train/q_mean": q.mean((1, 2)),
+            "train/q_max": q.amax((1, 2)),
+            "train/edge_mass": (target[..., 0] + target[..., -1]).mean(1),
+        }
