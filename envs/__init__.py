@@ -2,7 +2,7 @@
 
 from envs import memory, textbook, views
 from envs.backends.member import Member
-from envs.diagnostic import TableEnv, exact_q, register
+from envs.diagnostic import TableEnv, exact_q, exact_returns, register
 from envs.last import LastActionReward
 from envs.memory import HiddenStates
 from envs.model.partial import PartialModel, read_partial
@@ -32,6 +32,7 @@ __all__ = [
     "World",
     "exact_access_control",
     "exact_q",
+    "exact_returns",
     "exact_textbook_q",
     "make",
     "read",

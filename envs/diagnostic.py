@@ -13,7 +13,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.envs.toy_text.utils import categorical_sample
 
-from supervised.validate import ArgumentError, number, shown
+from supervised.validate import ArgumentError, integer, number, shown
 from supervised.validate import choice as one_of
 
 Transitions = dict[int, dict[int, list[tuple[float, int, float, bool]]]]
@@ -106,6 +106,36 @@ def coin(**kwargs: Any) -> TableEnv:
     return TableEnv(P, [1.0], **kwargs)
 
 
+LOTTERY = ((-2.0, 0.5), (0.0, 0.2), (4.0, 0.3))  # what the first draw pays, and how likely
+
+
+def lottery(**kwargs: Any) -> TableEnv:
+    """A draw and a second chance, whose returns are known as whole distributions: `exact_returns`.
+
+    State 0: action 0 pays a sure 0.5 and ends; action 1 draws -2, 0 or 4 with probability .5, .2 and .3 and leads to state 1,
+    where action 0 pays 1 and ends, and action 1 pays 3 or -2, each with probability .5, and ends. At gamma 1, Q* = (0.5, 1.2) and
+    (1, 0.5).
+    """
+    P: Transitions = {
+        0: {0: [(1.0, 0, 0.5, True)], 1: [(p, 1, reward, False) for reward, p in LOTTERY]},
+        1: {0: [(1.0, 1, 1.0, True)], 1: [(0.5, 1, 3.0, True), (0.5, 1, -2.0, True)]},
+    }
+    return TableEnv(P, [1.0, 0.0], **kwargs)
+
+
+def exact_returns(state: int, action: int, gamma: float) -> dict[float, float]:
+    """The return of a pair of Lottery, when action 0 is taken in state 1 afterwards: {value: probability}, by hand."""
+    g = number(gamma, "gamma", 0.0, 1.0)
+    pair = integer(state, "state", 0, 1), integer(action, "action", 0, 1)
+    known: dict[tuple[int, int], dict[float, float]] = {
+        (0, 0): {0.5: 1.0},
+        (0, 1): {reward + g: p for reward, p in LOTTERY},
+        (1, 0): {1.0: 1.0},
+        (1, 1): {-2.0: 0.5, 3.0: 0.5},
+    }
+    return known[pair]
+
+
 def exact_q(name: str, gamma: float) -> np.ndarray:
     """Q* [S, A] of a diagnostic environment, worked out by hand."""
     g = number(gamma, "gamma", 0.0, 1.0)
@@ -121,6 +151,7 @@ def exact_q(name: str, gamma: float) -> np.ndarray:
         "Chain": [[0.1 + g * values[0], g * values[1]]]
         + [[g * values[s - 1], g * values[s + 1] if s < 4 else 1.0] for s in range(1, 5)],
         "Coin": [[1.0, 0.9]],
+        "Lottery": [[0.5, g + sum(reward * p for reward, p in LOTTERY)], [1.0, 0.5]],
     }
     return np.array(tables[one_of(name, "diagnostic environment", tables)])
 
@@ -132,6 +163,7 @@ DIAGNOSTIC = {
     "Endless": (endless, 5),
     "Chain": (chain, 50),
     "Coin": (coin, None),
+    "Lottery": (lottery, None),
 }
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from supervised.validate import explained
+from supervised.validate import explained, number
 
 
 @explained("a tensor error [...]")
@@ -39,16 +39,20 @@ def huber_slope(error: Tensor) -> Tensor:
     return error.clamp(-1.0, 1.0)
 
 
-@explained("tensors predicted [..., Z] and sought [..., M], and fraction [Z] or [..., Z]")
-def quantile_huber(predicted: Tensor, sought: Tensor, fraction: Tensor) -> tuple[Tensor, Tensor]:
-    """The quantile Huber loss (Dabney et al. 2018a, equations 9 and 10) and its derivative by the predicted quantiles.
+@explained("tensors predicted [..., Z] and sought [..., M], fraction [Z] or [..., Z] and kappa, a number from 0 on")
+def quantile_huber(predicted: Tensor, sought: Tensor, fraction: Tensor, kappa: float = 1.0) -> tuple[Tensor, Tensor]:
+    """The quantile Huber loss (Dabney et al. 2018, equations 9 and 10) and its derivative by the predicted quantiles.
 
     predicted [..., Z]: quantiles at these fractions in (0, 1); sought [..., M]: samples, or quantiles, of the target. The loss is
-    the sum over the predicted of the mean over the sought -> [...], and the derivative [..., Z].
+    the sum over the predicted of the mean over the sought -> [...], and the derivative [..., Z]. kappa: where the square becomes
+    a straight line; with 0 it is one throughout, and the quantiles are true ones (equation 8).
     """
+    kappa = number(kappa, "kappa", 0.0)
     error = sought[..., None, :] - predicted[..., :, None]  # [..., Z, M]
     pull = (fraction[..., :, None] - (error < 0).to(error.dtype)).abs()
-    return (pull * huber(error)).mean(-1).sum(-1), -(pull * huber_slope(error)).mean(-1)
+    scaled = error / kappa if kappa else error
+    cost, slope = (huber(scaled) * kappa, huber_slope(scaled)) if kappa else (error.abs(), error.sign())
+    return (pull * cost).mean(-1).sum(-1), -(pull * slope).mean(-1)
 
 
 LOSSES: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]] = {

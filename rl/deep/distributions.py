@@ -84,15 +84,21 @@ class Atoms:
 @register_part
 @dataclass(frozen=True)
 class Quantiles:
-    """`quantiles` quantiles of the return at fixed fractions (QR-DQN; Dabney et al. 2018). Raises ValueError for less than 1."""
+    """`quantiles` quantiles of the return at fixed fractions (QR-DQN; Dabney et al. 2018).
+
+    kappa: up to which error the loss is a square, beyond which a straight line; 0 makes true quantiles. Raises ValueError or
+    TypeError for settings out of range.
+    """
 
     quantiles: int = 51
+    kappa: float = 1.0
 
     def __post_init__(self) -> None:
         store(self, integer, "quantiles", low=1)
+        store(self, number, "kappa", low=0.0)
 
     def head(self, dueling: bool, rescale: bool) -> Quantile:
-        return Quantile(self.quantiles, dueling, rescale)
+        return Quantile(self.quantiles, self.kappa, dueling, rescale)
 
     def within(self, returns: tuple[float, float] | None) -> Quantiles:
         return self

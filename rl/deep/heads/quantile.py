@@ -23,10 +23,11 @@ from supervised.models.layers import named
 class Quantile(Head):
     """Pulls quantiles of Q(s, a), at (2 i + 1) / 2 Z, towards those of r + discount * Q_next(s', argmax_b Q_choice(s', b)).
 
-    quantiles: Z. dueling: the network makes a state value and advantages of each quantile.
+    quantiles: Z. kappa: of `rl.losses.quantile_huber`. dueling: the network makes a state value and advantages of each quantile.
     """
 
     quantiles: int = 51
+    kappa: float = 1.0
     dueling: bool = False
     rescale: bool = False
 
@@ -53,7 +54,7 @@ class Quantile(Head):
         sought = batch.reward[..., None] + torch.where(ahead == 0, 0.0, ahead * value)
         sought = targets.rescaled(sought) if self.rescale else sought
         fraction = (torch.arange(self.quantiles, device=y.device) + 0.5).to(y.dtype) / self.quantiles
-        error, slope = losses.quantile_huber(predicted, sought, fraction)
+        error, slope = losses.quantile_huber(predicted, sought, fraction, self.kappa)
         # Clipped, an error that is not finite would pass for one of 1.
         slope = slope.masked_fill(~torch.isfinite(error)[..., None], torch.nan)
         scale = 1.0 / error.shape[1] if batch.weight is None else batch.weight[..., None] / error.shape[1]
