@@ -68,6 +68,11 @@ class LiveAgent(Agent, Protocol):
         """The k-th seed's values over a grid; None unless observations are two bounded numbers."""
         ...
 
+    @property
+    def distributional(self) -> bool:
+        """Whether it learns distributions of returns, which `distribution` answers."""
+        ...
+
     def why_no_model(self) -> str | None:
         """Why a model of the environment does not describe what this agent does; None: it does."""
         ...

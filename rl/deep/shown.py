@@ -30,6 +30,11 @@ class Shown(ABC):
     learner: Learner
 
     @property
+    def distributional(self) -> bool:
+        """Whether the agent learns distributions of returns."""
+        return self.learner.head.distributional
+
+    @property
     def updates(self) -> int:
         """How many updates were made."""
         return self.learner.updates

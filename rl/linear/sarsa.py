@@ -246,6 +246,11 @@ class LinearAgent:
         """Nothing beside the settings."""
         return {}
 
+    @property
+    def distributional(self) -> bool:
+        """False: tiles hold values."""
+        return False
+
     def why_no_model(self) -> None:
         """Nothing: a model describes all that tiles do."""
 

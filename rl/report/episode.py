@@ -73,6 +73,29 @@ def trace(run: Run, k: int) -> Trace:
     return Trace(value / optional_setting(run.description, "reward_scale", 1.0), obtained, norm, last.terminated)
 
 
+def draw_distribution(run: Run, k: int, axes: Axes) -> None:
+    """How likely each return of each action is where a greedy episode of the k-th seed begins, and its mean."""
+    policy: Any = run.policy(run.seeds[k])
+    env = run.where.make()
+    try:
+        first = next(greedy_episode(policy, env, run.seeds[k]))
+    finally:
+        env.close()
+    values, probability = policy.distribution(first.obs)
+    values = values / optional_setting(run.description, "reward_scale", 1.0)
+    for a, (value, p) in enumerate(zip(values, probability, strict=True)):
+        order = value.argsort()
+        line = axes.step(value[order], p[order].cumsum(), where="post", label=f"action {a}")[0]
+        axes.axvline(float((value * p).sum()), color=line.get_color(), linestyle=":", linewidth=1)
+    axes.legend(fontsize=8, loc="best")
+    axes.set(
+        xlabel="return (dotted: mean)",
+        ylabel="probability of at most it",
+        ylim=(-0.02, 1.02),
+        title="first observation",
+    )
+
+
 def draw(run: Run, k: int, axes: Axes) -> None:
     """The values of a greedy episode of the k-th seed and what then came of them; the norm of the state behind them."""
     found = trace(run, k)

@@ -58,7 +58,10 @@ def panels(run: Run, k: int = 0) -> dict[str, Callable[[Axes], None]]:
         return _over_the_plane(plane)
     values, counted = run.agent.state_values(), run.agent.state_visits()
     if values is None:
-        return {"episode/values": functools.partial(episode.draw, run, k)}
+        drawn = {"episode/values": functools.partial(episode.draw, run, k)}
+        if run.agent.distributional:
+            drawn["episode/distribution"] = functools.partial(episode.draw_distribution, run, k)
+        return drawn
     visits = None if counted is None else counted[k].sum(-1)
     return _of_table(run, values[k], visits) if values.shape[1] <= MOST_STATES else {}
 

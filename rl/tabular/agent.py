@@ -266,6 +266,11 @@ class TableAgent:
         """Nothing beside the settings."""
         return {}
 
+    @property
+    def distributional(self) -> bool:
+        """False: a table holds values."""
+        return False
+
     def why_no_model(self) -> None:
         """Nothing: a model describes all that a table does."""
 

@@ -15,6 +15,7 @@ from rl.core.types import Batch
 from rl.deep.heads.categorical import Categorical
 from rl.deep.heads.head import Outputs
 from rl.deep.heads.quantile import Quantile
+from rl.deep.moving import arrays_of
 from supervised.losses import cross_entropy, cross_entropy_slope
 from supervised.schedules import Linear
 
@@ -319,3 +320,41 @@ def test_the_taken_values_of_atoms_and_back():
     back = losses.at_taken(found, values, action)
     assert torch.equal(losses.taken(back, action), found)
     assert int((back != 0).sum()) == found.numel()
+
+
+@pytest.mark.parametrize("name", HEADS)
+@pytest.mark.parametrize("double", [False, True])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_compiled_losses_are_torchs(name, double, weighted):
+    head, batch = HEADS[name], random_batch(b=40)._replace(next_mask=None)
+    outputs = outputs_of(head, b=40)
+    if not double:
+        outputs = outputs._replace(next_choice=outputs.next_y)
+    batch = batch if weighted else batch._replace(weight=None)
+    wanted = head.loss(outputs, batch, True)
+    given = [part.numpy() for part in outputs]
+    arrays = Outputs(given[0], given[1], given[2] if double else given[1])
+    found = head.loss_of(arrays, Batch(*(arrays_of(part) for part in batch)), True)
+    for name_, mine in wanted.metrics.items():
+        torch.testing.assert_close(found.metrics[name_], mine, rtol=1e-4, atol=1e-5)
+    for part in ("gradient", "td_error", "priority"):
+        torch.testing.assert_close(torch.from_numpy(getattr(found, part)), getattr(wanted, part), rtol=1e-4, atol=2e-5)
+    np.testing.assert_allclose(head.q_of(given[0]), head.q(outputs.y), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["c51", "hl-gauss", "quantiles", "true quantiles"])
+def test_compiled_losses_refuse_actions_and_show_what_is_not_finite(name):
+    head, batch = HEADS[name], Batch(*(arrays_of(part) for part in random_batch()._replace(next_mask=None)))
+    given = [part.numpy() for part in outputs_of(head)]
+    with pytest.raises(ValueError, match="Actions are whole numbers from 0 to 2"):
+        head.loss_of(Outputs(*given), batch._replace(action=batch.action + 3), False)
+    for k, part in ((1, given[1]), (0, given[0])):
+        broken = [array.copy() for array in given]
+        broken[k][0, 0] = NAN
+        choice = broken[1] if k == 1 else broken[2]
+        assert np.isnan(head.loss_of(Outputs(broken[0], broken[1], choice), batch, False).gradient[0, 0]).any(), (
+            part.shape
+        )
+    reward = batch.reward.copy()
+    reward[0, 0] = np.inf
+    assert np.isnan(head.loss_of(Outputs(*given), batch._replace(reward=reward), False).gradient[0, 0]).any()

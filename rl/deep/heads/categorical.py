@@ -8,15 +8,20 @@ targets. With `rescale` the atoms are values of h (`rl.targets.rescaled`).
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import final
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from rl import losses, networks, targets
-from rl.core.types import Batch
-from rl.deep.heads.head import Head, HeadLoss, Outputs, best_next
+from rl.core import jit
+from rl.core.types import Batch, no_such_action
+from rl.deep.heads import kernels
+from rl.deep.heads.head import Head, HeadLoss, Outputs, best_next, no_weight
+from rl.deep.moving import tensors_of
 from supervised.losses import cross_entropy, cross_entropy_slope
 from supervised.models.layers import named
 
@@ -31,6 +36,7 @@ class Categorical(Head):
     (HL-Gauss). dueling: the network makes a state value and advantages of each atom.
     """
 
+    distributional = True
     low: float
     high: float
     atoms: int = 51
@@ -61,6 +67,43 @@ class Categorical(Head):
     def q(self, y: Tensor) -> Tensor:
         return (self._by_action(y).softmax(-1) * self.values(y)).sum(-1)
 
+    def q_of(self, y: np.ndarray) -> np.ndarray:
+        fast = jit.compiled(kernels.categorical_q)
+        if fast is None or self.rescale:
+            return super().q_of(y)
+        q = np.empty((*y.shape[:2], y.shape[2] // self.atoms), np.float32)
+        fast(self._each(y), self._atoms, q, np.empty(self.atoms, np.float32))
+        return q
+
+    def loss_of(self, outputs: Outputs, batch: Batch, measured: bool) -> HeadLoss:
+        fast = jit.compiled(kernels.categorical_errors, HL_GAUSS=int(self.deviation is not None))
+        if fast is None or self.rescale or batch.next_mask is not None:
+            return super().loss_of(outputs, batch, measured)
+        y, next_y, choice = outputs
+        error, td_error, edge = (np.empty_like(batch.reward) for _ in range(3))
+        gradient, room = np.zeros_like(y), np.empty((2, self.atoms), np.float32)
+        width = np.float32((self.deviation or 0.0) * (self.high - self.low) / (self.atoms - 1))
+        sound = fast(
+            *(self._each(next_y), self._each(choice), choice is not next_y),
+            *(self._each(y), batch.action, batch.reward, batch.discount),
+            *(no_weight if batch.weight is None else batch.weight, self._atoms, width),
+            *(error, td_error, edge, self._each(gradient), *room),
+        )
+        if not sound:
+            raise no_such_action(y.shape[2] // self.atoms)
+        metrics = {}
+        if measured:
+            numbers = map(tensors_of, (self.q_of(y), edge, error, td_error, batch.weight))
+            metrics = self._metrics(*numbers)
+        return HeadLoss(gradient, td_error, metrics, error)
+
+    @functools.cached_property
+    def _atoms(self) -> np.ndarray:
+        return np.linspace(self.low, self.high, self.atoms, dtype=np.float32)
+
+    def _each(self, y: np.ndarray) -> np.ndarray:
+        return y.reshape(*y.shape[:2], -1, self.atoms)
+
     def loss(self, outputs: Outputs, batch: Batch, measured: bool) -> HeadLoss:
         y, next_y, choice = outputs
         logits = losses.taken(self._by_action(y), batch.action)
@@ -68,9 +111,15 @@ class Categorical(Head):
         error = cross_entropy(logits, target)
         scale = 1.0 / error.shape[1] if batch.weight is None else batch.weight[..., None] / error.shape[1]
         slope = cross_entropy_slope(logits, target) * scale
+        # A reward that is not finite would count as one on the edge.
+        slope = slope.masked_fill(~torch.isfinite(batch.reward)[..., None], torch.nan)
         gradient = losses.at_taken(slope, self._by_action(y), batch.action).flatten(2)
         td_error = ((target - logits.softmax(-1)) * self.values(y)).sum(-1)
-        metrics = self._metrics(y, target, error, td_error, batch.weight) if measured else {}
+        metrics = (
+            self._metrics(self.q(y), target[..., 0] + target[..., -1], error, td_error, batch.weight)
+            if measured
+            else {}
+        )
         return HeadLoss(gradient, td_error, metrics, error)
 
     def _target(self, next_y: Tensor, choice: Tensor, batch: Batch) -> Tensor:
@@ -94,13 +143,12 @@ class Categorical(Head):
         return y.reshape(*y.shape[:-1], -1, self.atoms)
 
     def _metrics(
-        self, y: Tensor, target: Tensor, error: Tensor, td_error: Tensor, weight: Tensor | None
+        self, q: Tensor, edge: Tensor, error: Tensor, td_error: Tensor, weight: Tensor | None
     ) -> dict[str, Tensor]:
-        q = self.q(y)
         return {
             "train/loss": (error if weight is None else error * weight).mean(1),
             "train/td_error": td_error.abs().mean(1),
             "train/q_mean": q.mean((1, 2)),
             "train/q_max": q.amax((1, 2)),
-            "train/edge_mass": (target[..., 0] + target[..., -1]).mean(1),
+            "train/edge_mass": edge.mean(1),
         }

@@ -31,6 +31,9 @@ class HeadLoss(NamedTuple):
     priority: Any = None  # [N, B], what a prioritized replay goes by; None: the TD errors
 
 
+no_weight = np.zeros((1, 0), np.float32)  # what stands for weights that are all 1 in compiled code
+
+
 def best_next(q: Tensor, mask: Tensor | None) -> Tensor:
     """The best action of values [N, B, A], of those allowed where there is a mask bool [N, B, A]: int64 [N, B]."""
     return (q if mask is None else q.masked_fill(~mask, -torch.inf)).argmax(-1)
@@ -38,6 +41,8 @@ def best_next(q: Tensor, mask: Tensor | None) -> Tensor:
 
 class Head(ABC):
     """Reads one number for each action. Subclasses say what is learned, in `loss`."""
+
+    distributional = False  # whether there is a `distribution`
 
     def size(self, actions: int) -> int:
         """How many numbers the last layer of the network makes."""

@@ -9,12 +9,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import final
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from rl import losses, networks, targets
-from rl.core.types import Batch
-from rl.deep.heads.head import Head, HeadLoss, Outputs, best_next
+from rl.core import jit
+from rl.core.types import Batch, no_such_action
+from rl.deep.heads import kernels
+from rl.deep.heads.head import Head, HeadLoss, Outputs, best_next, no_weight
+from rl.deep.moving import tensors_of
 from supervised.models.layers import named
 
 
@@ -26,6 +30,7 @@ class Quantile(Head):
     quantiles: Z. kappa: of `rl.losses.quantile_huber`. dueling: the network makes a state value and advantages of each quantile.
     """
 
+    distributional = True
     quantiles: int = 51
     kappa: float = 1.0
     dueling: bool = False
@@ -46,6 +51,30 @@ class Quantile(Head):
     def q(self, y: Tensor) -> Tensor:
         return self._values(y).mean(-1)
 
+    def loss_of(self, outputs: Outputs, batch: Batch, measured: bool) -> HeadLoss:
+        fast = jit.compiled(kernels.quantile_errors)
+        if fast is None or self.rescale or batch.next_mask is not None:
+            return super().loss_of(outputs, batch, measured)
+        y, next_y, choice = outputs
+        error, td_error = np.empty_like(batch.reward), np.empty_like(batch.reward)
+        gradient = np.zeros_like(y)
+        sound = fast(
+            *(self._each(next_y), self.q_of(choice), self._each(y), batch.action, batch.reward, batch.discount),
+            *(no_weight if batch.weight is None else batch.weight, np.float32(self.kappa)),
+            *(error, td_error, self._each(gradient), *np.empty((2, self.quantiles), np.float32)),
+        )
+        if not sound:
+            raise no_such_action(y.shape[2] // self.quantiles)
+        numbers = map(tensors_of, (self.q_of(y), error, td_error, batch.weight))
+        return HeadLoss(gradient, td_error, self._metrics(*numbers) if measured else {}, error)
+
+    def q_of(self, y: np.ndarray) -> np.ndarray:
+        found: np.ndarray = super().q_of(y) if self.rescale else self._each(y).mean(-1)
+        return found
+
+    def _each(self, y: np.ndarray) -> np.ndarray:
+        return y.reshape(*y.shape[:2], -1, self.quantiles)
+
     def loss(self, outputs: Outputs, batch: Batch, measured: bool) -> HeadLoss:
         y, next_y, choice = outputs
         predicted = losses.taken(self._by_action(y), batch.action)
@@ -60,7 +89,9 @@ class Quantile(Head):
         scale = 1.0 / error.shape[1] if batch.weight is None else batch.weight[..., None] / error.shape[1]
         gradient = losses.at_taken(slope * scale, self._by_action(y), batch.action).flatten(2)
         td_error = sought.mean(-1) - predicted.mean(-1)
-        return HeadLoss(gradient, td_error, self._metrics(y, error, td_error, batch.weight) if measured else {}, error)
+        return HeadLoss(
+            gradient, td_error, self._metrics(self.q(y), error, td_error, batch.weight) if measured else {}, error
+        )
 
     def _by_action(self, y: Tensor) -> Tensor:
         """[N, B, A * Z] -> [N, B, A, Z]."""
@@ -69,8 +100,7 @@ class Quantile(Head):
     def _values(self, y: Tensor) -> Tensor:
         return targets.unscaled(self._by_action(y)) if self.rescale else self._by_action(y)
 
-    def _metrics(self, y: Tensor, error: Tensor, td_error: Tensor, weight: Tensor | None) -> dict[str, Tensor]:
-        q = self.q(y)
+    def _metrics(self, q: Tensor, error: Tensor, td_error: Tensor, weight: Tensor | None) -> dict[str, Tensor]:
         return {
             "train/loss": (error if weight is None else error * weight).mean(1),
             "train/td_error": td_error.abs().mean(1),

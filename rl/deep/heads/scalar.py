@@ -17,11 +17,10 @@ from torch import Tensor, nn
 from rl import losses, networks, targets
 from rl.core import jit
 from rl.core.types import Batch, no_such_action
-from rl.deep.heads.head import Head, HeadLoss, Outputs
+from rl.deep.heads.head import Head, HeadLoss, Outputs, no_weight
 from rl.deep.moving import tensors_of
 from supervised.models.layers import named
 
-_NO_WEIGHT = np.zeros((1, 0), np.float32)
 HUBER = 0  # a constant of `errors`, which `jit` replaces
 
 
@@ -99,7 +98,7 @@ class Scalar(Head):
             return super().loss_of(outputs, batch, measured)
         q, next_q, choice = outputs
         error, gradient = np.empty_like(batch.reward), np.zeros_like(q)
-        weight = _NO_WEIGHT if batch.weight is None else batch.weight
+        weight = no_weight if batch.weight is None else batch.weight
         if not fast(next_q, choice, q, batch.action, batch.reward, batch.discount, weight, error, gradient):
             raise no_such_action(q.shape[2])
         metrics = self._metrics(*map(tensors_of, (q, error, batch.weight))) if measured else {}
