@@ -66,6 +66,7 @@ class DQN:
     (`supervised.chrono`); None: as torch's do.
     compiled: compute networks of linear layers, ReLUs, GRUs and tanh cells by machine code of our own, where numba is at hand
     and on the CPU; False: by torch alone. Both learn the same but for rounding.
+    distribution: rl.Atoms(...) or rl.Quantiles(...), and the network learns how likely each return is; None: its mean alone.
     Raises ValueError or TypeError, in a sentence, for settings out of range or in contradiction.
     """
 

@@ -58,7 +58,7 @@ def panels(run: Run, k: int = 0) -> dict[str, Callable[[Axes], None]]:
         return _over_the_plane(plane)
     values, counted = run.agent.state_values(), run.agent.state_visits()
     if values is None:
-        drawn = {"episode/values": functools.partial(episode.draw, run, k)}
+        drawn: dict[str, Callable[[Axes], None]] = {"episode/values": functools.partial(episode.draw, run, k)}
         if run.agent.distributional:
             drawn["episode/distribution"] = functools.partial(episode.draw_distribution, run, k)
         return drawn
