@@ -17,9 +17,10 @@ from supervised.schedules import Linear
 
 RECURRENT = "DRQN"
 EPISODES = 100
-# Small; windows, since whole episodes of an agent that wanders are long.
+# Small; windows, since whole episodes of an agent that wanders are long; squared, since the Huber loss of half a success is flat.
 DRQN = rl.DQN(
     network="gru(32)",
+    loss="squared",
     batch_size=16,
     learn_after_steps=500,
     update_every_steps=4,

@@ -49,7 +49,7 @@ def test_benchmark_memory_knows_the_best_of_its_worlds(name, benchmark_memory):
 
 
 def test_benchmark_memory(benchmark_memory, monkeypatch):
-    tiny = rl.DQN(network="gru(4)", batch_size=2, learn_after_steps=10, update_every_steps=20)
+    tiny = rl.DQN(network="gru(4)", batch_size=2, learn_after_steps=10, update_every_steps=20, compiled=False)
     task = benchmark_memory.tasks()["chain-20"]
     task = dataclasses.replace(
         task, agents={"tiny": tiny}, plain=dataclasses.replace(tiny, network="mlp(4)"), minutes=1e-6
