@@ -70,7 +70,7 @@ def tasks() -> dict[str, Task]:
         # 4 or -0.1: the squared error has its one minimum at their mean, the Huber loss is flat between them.
         "t-maze": Task(
             "envs/TMaze-v0",
-            30_000,
+            50_000,
             {
                 "recurrent": dataclasses.replace(
                     presets["r2d2"], batch_size=16, gamma=0.99, learning_rate=falling, update_every_steps=8, chrono_steps=20
