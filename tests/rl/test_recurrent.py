@@ -16,6 +16,7 @@ import rl
 import supervised
 from rl import networks, targets
 from rl.deep import sequence_learner
+from rl.settings import steps_for
 from supervised import Streams
 
 pytestmark = pytest.mark.filterwarnings("ignore:Episodes of")
@@ -246,6 +247,16 @@ def test_presets_are_dqn_with_a_memory():
     assert (presets["r2d2"].sequence_steps, presets["r2d2"].sequence_every_steps) == (80, 40)
     for name in ("drqn", "r2d2"):
         assert rl.presets("CartPole-v1")[name] == presets[name]
+
+
+def test_the_best_agent_where_velocities_are_hidden_is_recurrent_and_others_stay_as_they_come():
+    plain, tuned = rl.presets(), rl.presets("envs/CartPole-NoVelocity-v1")
+    assert [name for name in plain if plain[name] != tuned[name]] == ["best"]
+    assert steps_for("envs/CartPole-NoVelocity-v1") == 200_000
+    run = rl.start("envs/CartPole-NoVelocity-v1", tuned["best"], 2)
+    assert run.agent.recurrent
+    run.advance(1_100)
+    assert run.agent.updates > 0
 
 
 class Own(nn.Module):
