@@ -34,8 +34,12 @@ def test_benchmark_memory_judges_the_last_looks(benchmark_memory):
 def test_benchmark_memory_says_who_misses_the_bar(benchmark_memory):
     task, all_of_four = (benchmark_memory.tasks()[name] for name in ("chain-50", "chain-20"))
     for count, seeds, says in ((9, 10, "ok"), (8, 10, "missed"), (2, 2, "ok"), (1, 2, "missed")):
-        assert benchmark_memory.verdict(task, np.arange(seeds) < count) == says
-    assert benchmark_memory.verdict(all_of_four, np.arange(4) < 3) == "missed"
+        assert benchmark_memory.verdict(task, np.arange(seeds) < count, np.zeros(seeds)) == says
+    assert benchmark_memory.verdict(all_of_four, np.arange(4) < 3, np.ones(4)) == "missed"
+    poles = benchmark_memory.tasks()["cartpole"]  # its bar is for the mean
+    for last, says in ((np.array([500.0, 310.0]), "ok"), (np.array([500.0, 290.0]), "missed")):
+        assert benchmark_memory.verdict(poles, last >= 400, last) == says
+    assert benchmark_memory.four_frames().reset(seed=0)[0].shape == (8,)
     assert benchmark_memory.bounded(task, 0.45, 0.5) == "ok"
     assert benchmark_memory.bounded(task, 0.51, 0.6) == "off the best without memory"
 
