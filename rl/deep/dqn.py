@@ -39,27 +39,28 @@ class DQN:
     """Deep Q-learning.
 
     gamma: discount in [0, 1]. network: a name with sizes ("auto", "linear", "mlp(64,64)", "cnn(16,32)", "nature"; recurrent:
-    "gru(64)", "lstm(64)", "rnn(64)", "cnn(16)+gru(128)") or a function (observation_space, outputs) -> nn.Module, which is recurrent
-    if it answers (outputs, state) to sequences [B, T, ...]. learning_rate: a number or a schedule in steps. loss: "huber" or "squared".
-    max_grad_norm: a seed's gradient is scaled down to it; None: never. batch_size, capacity_steps, learn_after_steps: of the
-    replay, for each seed; capacity_steps=None: none, learn from each step as it comes. Every update_every_steps environment
-    steps of a seed, `updates` updates. target_every_updates: how often the target network is renewed, by the share
-    target_rate of the way (1: copied); None: no target network. double, dueling, n_step, prioritised: see the module.
-    priority_exponent: alpha; importance_exponent: beta, a number or a schedule in steps. explore: one of rl.explore's
-    EpsilonGreedy, Greedy, Boltzmann and DecayingNoise; the default goes from epsilon 1 to 0.05 over a tenth of the run.
-    channels: which axis of an image holds its channels: "first", "last", or "auto": last where two equal sides stand in front
-    of it, first where two equal sides stand behind it, else the shortest. mask: a function of
-    observations [..., *O] on the CPU -> bool [..., A], the actions allowed; info["action_mask"] is heeded without it.
-    normalize_observations: the network reads each number of a vector observation as its distance from the mean, in standard
-    deviations, within -10..10; mean and variance are those of all that the seed's environments have shown while training, saved
-    in checkpoint and policy. Images and one-hot codes stay as they are. reward_scale: what rewards are multiplied by for
-    learning alone, so that values, TD errors and losses are in scaled units; returns, promised ones too, are not.
+    "gru(64)", "lstm(64)", "rnn(64)", "cnn(16)+gru(128)") or a function (observation_space, outputs) -> nn.Module, which is
+    recurrent if it answers (outputs, state) to sequences [B, T, ...]. learning_rate: a number or a schedule in steps. loss:
+    "huber" or "squared". max_grad_norm: a seed's gradient is scaled down to it; None: never. batch_size, capacity_steps,
+    learn_after_steps: of the replay, for each seed; capacity_steps=None: none, learn from each step as it comes. Every
+    update_every_steps environment steps of a seed, `updates` updates. target_every_updates: how often the target network is
+    renewed, by the share target_rate of the way (1: copied); None: no target network. double, dueling, n_step, prioritised: see
+    the module. priority_exponent: alpha; importance_exponent: beta, a number or a schedule in steps. explore: one of
+    rl.explore's EpsilonGreedy, Greedy, Boltzmann and DecayingNoise; the default goes from epsilon 1 to 0.05 over a tenth of the
+    run. channels: which axis of an image holds its channels: "first", "last", or "auto": last where two equal sides stand in
+    front of it, first where two equal sides stand behind it, else the shortest. mask: a function of observations [..., *O] on
+    the CPU -> bool [..., A], the actions allowed; info["action_mask"] is heeded without it. normalize_observations: the network
+    reads each number of a vector observation as its distance from the mean, in standard deviations, within -10..10; mean and
+    variance are those of all that the seed's environments have shown while training, saved in checkpoint and policy. Images and
+    one-hot codes stay as they are. reward_scale: what rewards are multiplied by for learning alone, so that values, TD errors
+    and losses are in scaled units; returns, promised ones too, are not.
     sequence_steps: how many steps of an episode a recurrent network learns from at once; None: whole episodes. Given, a network
-    without a state learns from windows, too. sequence_every_steps: how many steps lie between the beginnings of two windows of an
-    episode; None: half of sequence_steps. burn_in_steps: how many steps of a window that begins within an episode only bring the
-    state up to date and carry no loss. priority_mix: a window's priority is this share of its largest absolute TD error and the rest
-    of its mean one, if prioritised. rescale_values: the network predicts values rescaled by rl.targets.rescaled. chrono_steps: the
-    gates of a GRU or LSTM begin with memories of up to so many steps (`supervised.chrono`); None: as torch begins them.
+    without a state learns from windows, too. sequence_every_steps: how many steps lie between the beginnings of two windows of
+    an episode; None: half of sequence_steps. burn_in_steps: how many steps of a window that begins within an episode only bring
+    the state up to date and carry no loss. priority_mix: a window's priority is this share of its largest absolute TD error and
+    the rest of its mean one, if prioritised. rescale_values: the network predicts values rescaled by rl.targets.rescaled.
+    chrono_steps: the gates of a GRU or LSTM begin with memories of up to so many steps (`supervised.chrono`); None: as torch
+    begins them.
     compiled: compute networks of linear layers and ReLUs by machine code of our own, where numba is at hand and on the CPU;
     False: by torch alone. Both learn the same but for rounding.
     Raises ValueError or TypeError, in a sentence, for settings out of range or in contradiction.
