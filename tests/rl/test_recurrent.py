@@ -118,7 +118,7 @@ def reference(agent, batch, k, description):
         mask = None if batch.next_mask is None else batch.next_mask[k, b, burn_in:length]
         choice = y.detach() if description.double else theirs
         wanted = targets.double_q(
-            *(part[k, b, burn_in:length] for part in (batch.reward, batch.discount)),
+            *(part[k, b, burn_in:length] for part in (batch.reward * description.reward_scale, batch.discount)),
             plain(theirs)[at],
             choice[at],
             mask,
@@ -136,7 +136,9 @@ def reference(agent, batch, k, description):
 
 @pytest.mark.parametrize("network", ["gru(8)", "lstm(8)", "rnn(8,8)", "mlp(6)+gru(8)"])
 @pytest.mark.parametrize("compiled", [True, False])
-@pytest.mark.parametrize("options", [{}, R2D2, {**R2D2, "n_step": 1, "burn_in_steps": 0, "loss": "squared"}])
+@pytest.mark.parametrize(
+    "options", [{}, R2D2, {**R2D2, "n_step": 1, "burn_in_steps": 0, "loss": "squared", "reward_scale": 0.5}]
+)
 def test_the_gradient_is_autograds_over_each_window_by_itself(network, compiled, options):
     description = described(network, compiled=compiled, max_grad_norm=None, **options)
     run = rl.start(Masked, description, [3, 5], envs_per_seed=2)
@@ -436,6 +438,11 @@ def test_rescaled_values_and_back():
 def test_priorities_mix_the_largest_and_the_mean_error_of_a_window():
     found = sequence_learner.mixed_priority(np.array([1.0, -3.0, 2.0], np.float32), np.array([0, 0, 2]), 3, 0.9)
     assert found.tolist() == pytest.approx([0.9 * 3 + 0.1 * 2, 0.0, 2.0])
+
+
+def test_padding_is_measured_by_each_seeds_own_longest_window():
+    batch = rl.SequenceBatch(*[None] * 5, torch.tensor([[2, 4], [8, 8]]), None)
+    assert sequence_learner.padding(batch).tolist() == [0.25, 0.0]
 
 
 def test_stable_baselines_evaluates_the_policy():
