@@ -24,7 +24,7 @@ class Seen(NamedTuple):
 
     obs: Any
     state: Any  # what the policy remembers when it comes to obs
-    action: int | None  # of the step that led to it, as the environment takes it; None at the beginning
+    action: Any  # of the step that led to it, as the environment takes it; None at the beginning
     reward: float  # of that step, 0 at the beginning
     discount: float  # of that step, which multiplies gamma: info["discount"], 1 where there is none
     terminated: bool
