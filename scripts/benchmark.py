@@ -8,6 +8,7 @@ python scripts/benchmark.py r2d2                          whole runs of R2D2 bes
 python scripts/benchmark.py deep                          Q-networks beside Stable-Baselines3, and their memory
 python scripts/benchmark.py learning CartPole-v1          what the tuned agent reaches: 10 seeds, with an interval
 python scripts/benchmark.py learning --check              all four environments of the README; fails where one falls below
+python scripts/benchmark.py memory --task chain-50        what recurrent networks learn where memory is needed, beside a bar
 python scripts/benchmark.py cuda --output FILE.json       a GPU: parity with the CPU, speed, waits, memory; below 8 minutes
 """
 
@@ -27,6 +28,7 @@ from typing import Annotated, Any, Literal
 
 import benchmark_cuda
 import benchmark_deep
+import benchmark_memory
 import benchmark_r2d2
 import gymnasium as gym
 import numpy as np
@@ -53,14 +55,15 @@ class Settings:
     """Measure speed."""
 
     what: Annotated[
-        Literal["tables", "supervised", "recurrent", "r2d2", "deep", "learning", "cuda"], tyro.conf.Positional
+        Literal["tables", "supervised", "recurrent", "r2d2", "deep", "learning", "memory", "cuda"], tyro.conf.Positional
     ] = "tables"
     """tables: Q-learning compiled and in the plain loop, against the classic numpy loop. supervised: epochs of an MLP and a
     CNN against the usual loop, Keras and Lightning (pip install '.[benchmark]'), 32 members at once against one by one, and an
     epoch of the MLP beside the shortest loop that PyTorch allows, with an interval. recurrent: training steps of recurrent
     networks of 64 units, compiled, beside PyTorch's own one after another, in CPU time on one thread. r2d2: whole runs of
-    R2D2 likewise. deep: Q-networks in CartPole. learning: no speed, but what an agent learns in ENV. cuda: Q-networks and
-    fits on a GPU; without one everything runs small on a pretended GPU, to show that it runs, and no speed is given."""
+    R2D2 likewise. deep: Q-networks in CartPole. learning: no speed, but what an agent learns in ENV. memory: what recurrent
+    agents learn in TASK, beside DQN. cuda: Q-networks and fits on a GPU; without one everything runs small on a pretended
+    GPU, to show that it runs, and no speed is given."""
     env: Annotated[str, tyro.conf.Positional] = "CartPole-v1"
     """For learning: where."""
     check: bool = False
@@ -68,10 +71,16 @@ class Settings:
     the interval that stands there, or where an environment cannot be made."""
     agent: str = "best"
     """For learning: who; best is the agent that was tuned for the environment."""
-    seeds: int = 10
-    """For learning: how many."""
+    task: str = "chain-50"
+    """For memory: chain-50, chain-20, t-maze or repeat-previous. Exits with 1 where an agent misses the task's bar."""
+    seeds: int | None = None
+    """For learning and memory: how many; 10 if not given, for memory as many as the task's bar is for."""
+    first_seed: int = 20
+    """For memory: the first of them. 20 to 29 are for what is reported: tune on others, 100 and up."""
+    steps: int | None = None
+    """For memory: environment steps a seed; the task's own if not given."""
     workers: int = 2
-    """For learning: how many processes share out the seeds."""
+    """For learning and memory: how many processes share out the seeds."""
     episodes: int = 100
     """For learning: greedy episodes a seed at the end."""
     repeats: int = 5
@@ -415,6 +424,7 @@ def command() -> int:
         return 1
     console = Console()
     s = settings
+    seeds = 10 if s.seeds is None else s.seeds
     ways: dict[str, Callable[[], dict[str, Any]]] = {
         "tables": lambda: tables(s, console),
         "supervised": lambda: fitting(s, console),
@@ -422,10 +432,11 @@ def command() -> int:
         "r2d2": lambda: benchmark_r2d2.r2d2(s.repeats, console),
         "deep": lambda: benchmark_deep.deep(s.repeats, console),
         "learning": lambda: (
-            benchmark_deep.check(s.seeds, s.workers, s.episodes, console)
+            benchmark_deep.check(seeds, s.workers, s.episodes, console)
             if s.check
-            else benchmark_deep.learning(s.env, s.agent, s.seeds, s.workers, s.episodes, console)
+            else benchmark_deep.learning(s.env, s.agent, seeds, s.workers, s.episodes, console)
         ),
+        "memory": lambda: benchmark_memory.memory(s.task, s.seeds, s.first_seed, s.workers, s.steps, console),
         "cuda": lambda: benchmark_cuda.cuda(s.parts, s.output, console),
     }
     try:

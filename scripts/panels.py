@@ -41,6 +41,7 @@ class Panel:
     floor: float | None = None  # what no value can lie below, nor any interval
     ceiling: float | None = None  # what no value can lie above
     lines: Sequence[tuple[float, str]] = ()  # what is known of the best, and its name
+    measures: Mapping[str, Measure] = field(default_factory=dict)  # of agents for whom it is measured in another way
     beside: Mapping[str, Measure] = field(default_factory=dict)  # what else is measured, drawn in axes of its own
     beside_unit: str = ""
 
@@ -50,14 +51,15 @@ class Panel:
         return self.floor, self.ceiling
 
 
-def train(run: rl.Run, panel: Panel, steps: int) -> dict[str, Any]:
+def train(run: rl.Run, panel: Panel, agent: str, steps: int) -> dict[str, Any]:
     """Train one agent, measured on the way -> {"steps": [...], "values": [[of each seed] ...], "beside": {name: values}}."""
     grid = sorted({max(1, steps * (i + 1) // panel.points) for i in range(panel.points)})
     values: list[list[float | None]] = []
     beside: dict[str, list[list[float | None]]] = {name: [] for name in panel.beside}
     for until in grid:
         rl.train(run, steps=until, progress=False)
-        for measure, rows in ((panel.measure, values), *zip(panel.beside.values(), beside.values(), strict=True)):
+        own = panel.measures.get(agent, panel.measure)
+        for measure, rows in ((own, values), *zip(panel.beside.values(), beside.values(), strict=True)):
             rows.append([results.number(x) for x in measure(run).tolist()])
     exact = run.exact
     known = (
@@ -86,7 +88,7 @@ def curve(desk: Desk, name: str, panel: Panel, agent: str, seeds: int, steps: in
             desk.say(f"{panel.title}, {agent}: done before")
             return found
     began = time.perf_counter()
-    found = train(run, panel, steps)
+    found = train(run, panel, agent, steps)
     found["seconds"] = time.perf_counter() - began
     results.write(found, path)
     desk.say(f"{panel.title}, {agent}: {steps:,} steps of {seeds} seeds in {found['seconds']:.1f} s")

@@ -164,12 +164,12 @@ class NetworkPolicy:
         One observation gives an np.int64, a batch [B] of them int64 [B]. state: what the last call answered, None at the
         beginning; an agent without a memory hands it back as it came. episode_start: bool [B], which observations begin an
         episode. action_masks: bool [A] or [B, A], the actions allowed; None: all. Raises SpaceError for an observation that is
-        not of the space, ValueError for a mask or an episode_start of another shape.
+        not of the space, ValueError for a mask, a state or an episode_start of another shape.
         """
         arrays, shape = self._arrays(obs)
         allowed = None if action_masks is None else _mask(action_masks, shape, self.agent.actions)
         start = None if episode_start is None else _start(episode_start, shape)
-        q, following = self.agent.judge(arrays, state if isinstance(state, Mapping) else None, start)
+        q, following = self.agent.judge(arrays, state, start)
         allowed = self.agent.allowed_of(arrays, allowed)
         if flag(deterministic, "deterministic"):
             check_some(allowed)
@@ -186,7 +186,7 @@ class NetworkPolicy:
         """
         arrays, shape = self._arrays(obs)
         start = None if episode_start is None else _start(episode_start, shape)
-        judged = self.agent.judge(arrays, state if isinstance(state, Mapping) else None, start)
+        judged = self.agent.judge(arrays, state, start)
         found: np.ndarray = judged.q.reshape(*shape, self.agent.actions)
         return found
 

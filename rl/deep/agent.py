@@ -181,9 +181,15 @@ class DeepAgent(Shown):
         return {}
 
     def begin(self, state: State | None, episode_start: Any, rows: int) -> State:
-        """A state with what is remembered at the beginning in the rows of episode_start; None: in all rows."""
+        """A state with what is remembered at the beginning in the rows of episode_start; without a state, in all rows.
+
+        Raises ArgumentError for a state of other parts or shapes.
+        """
         first = self.initial_state(rows)
-        if not first or not state:
+        if not first or state is None:
+            return first
+        checks.check_state(state, first)
+        if not state:
             return first
         state = self.arrays.own(state)
         if episode_start is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -12,7 +12,7 @@ from torch import Tensor
 from rl import networks
 from rl.core.observations import leaves
 from rl.core.registry import lacking, name_of, optional_setting
-from rl.core.types import Batch, SequenceBatch, check_end, check_mask, no_such_action
+from rl.core.types import Batch, SequenceBatch, State, check_end, check_mask, no_such_action
 from rl.deep.heads.head import Head
 from rl.deep.moving import tensors_of
 from supervised import Stack
@@ -187,6 +187,22 @@ def check_allowed(found: Any, obs: Any, actions: int) -> None:
         )
 
 
+def check_state(state: Any, wanted: State) -> None:
+    """Raise ArgumentError for a state with other parts, or parts of other shapes, than `wanted`; without any it begins anew."""
+    if isinstance(state, Mapping) and (not state or _shapes(state) == _shapes(wanted)):
+        return
+    given = ", ".join(f"{name!r} {kind_of(part)}" for name, part in state.items()) if isinstance(state, Mapping) else ""
+    parts = " and ".join(f"{name!r} {shape}" for name, shape in _shapes(wanted).items())
+    raise ArgumentError(
+        f"state is a dict with {parts}, as it was answered for as many observations, or None, not {given or shown(state)}."
+    )
+
+
+def _shapes(state: Mapping[str, Any]) -> dict[str, list[int] | None]:
+    """The shape of each part that is an array or a tensor."""
+    return {name: list(part.shape) if hasattr(part, "shape") else None for name, part in state.items()}
+
+
 WINDOWS = (
     *(("action", "iu"), ("reward", "f"), ("discount", "f"), ("bootstrap", "iu"), ("next_mask", "b")),
     *(("length", "iu"), ("burn_in", "iu"), ("weight", "f"), ("index", "iu")),
@@ -221,9 +237,17 @@ def checked_windows(batch: SequenceBatch, n: int, actions: int) -> SequenceBatch
         raise ArgumentError(
             f"A batch's obs begins with [seeds, B, W], with [seeds, B] = {list(shape[:2])} as its rewards."
         )
-    length, burn_in, bootstrap = changed["length"], changed["burn_in"], changed["bootstrap"]
+    length, burn_in = changed["length"], changed["burn_in"]
     if (length < 1).any() or (length > shape[2]).any() or (burn_in < 0).any() or (burn_in >= length).any():
         raise ValueError(f"A batch's windows have a length in 1..{shape[2]} and a burn_in from 0 on that is below it.")
+    if first[2] < length.max():
+        raise ValueError(
+            f"A batch's obs has an observation of each step, {int(length.max())} in the longest window, not {first[2]}."
+        )
+    within = np.arange(shape[2]) < length[..., None]  # steps behind a window's length are not read
+    for name in ("action", "bootstrap"):
+        changed[name] = np.where(within, changed[name], 0)
+    bootstrap = changed["bootstrap"]
     if (bootstrap < 0).any() or (bootstrap >= first[2]).any():
         raise ValueError(f"A batch's bootstrap names observations of its windows, 0..{first[2] - 1}.")
     if (changed["action"] < 0).any() or (changed["action"] >= actions).any():

@@ -201,6 +201,8 @@ def _check_together(d: DQN) -> None:
             f"learn_after_steps={d.learn_after_steps:,} is larger than capacity_steps={d.capacity_steps:,}: what came first"
             " would be forgotten before anything is learned."
         )
+    elif d.sequence_steps is not None and d.sequence_steps > d.capacity_steps:
+        raise ValueError(f"sequence_steps={d.sequence_steps} is larger than capacity_steps={d.capacity_steps}.")
 
 
 _EVERY_STEP: dict[str, Any] = {"capacity_steps": None, "batch_size": 1, "learn_after_steps": 0}

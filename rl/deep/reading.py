@@ -44,8 +44,9 @@ class Reading(ABC):
 class Single(Reading):
     """Networks without a state. A window is so many transitions."""
 
-    def __init__(self, arrays: Arrays) -> None:
-        self.arrays = arrays
+    def __init__(self, arrays: Arrays, steps: int) -> None:
+        """steps: of the longest window that the replay can hold."""
+        self.arrays, self.steps = arrays, steps
 
     def initial_state(self, n: int, rows: int) -> State:
         return {}
@@ -54,22 +55,26 @@ class Single(Reading):
         return self.arrays.values(stack, x), {}
 
     def windows(self, online: Stack, target: Stack | None, x: Any, batch: SequenceBatch, double: bool) -> Read:
+        # A layer may take all rows together (batch-norm), so their number must not depend on the windows of other seeds: each
+        # window repeats its last step until it is as long as a window can be.
         n, b, t = batch.reward.shape
-        each = np.tile(np.arange(t), (n, b, 1))
+        t = max(t, self.steps)
+        step = np.minimum(np.arange(t), batch.length[..., None] - 1)
 
         def flat(at: np.ndarray) -> Any:
-            """Observations [N, B, T] of the windows as rows [N, B * T, *F]."""
+            """The observations at [N, B, T] of the windows as rows [N, B * T, *F]."""
             seed, row = np.ogrid[:n, :b]
             return mapped(x, lambda part: part[seed[..., None], row[..., None], at].reshape(n, b * t, *part.shape[3:]))
 
         def by_step(y: Any) -> Any:
             return y.reshape(n, b, t, *y.shape[2:])
 
-        next_x = flat(np.asarray(batch.bootstrap))
+        next_x = flat(np.take_along_axis(batch.bootstrap, step, 2))
         next_y = self.arrays.values(target or online, next_x)
         choice = self.arrays.values(online, next_x) if double else next_y
-        y, back = self.arrays.vjp(online, flat(each))
+        y, back = self.arrays.vjp(online, flat(step))
         shape = y.shape
+        each = np.tile(np.arange(t), (n, b, 1))
         return Read(by_step(y), by_step(next_y), by_step(choice), each, lambda g: back(g.reshape(shape)))
 
 
@@ -96,8 +101,8 @@ class Recurrent(Reading):
 
     def windows(self, online: Stack, target: Stack | None, x: Any, batch: SequenceBatch, double: bool) -> Read:
         state = None if batch.state is None else self._inner(batch.state)
-        last = batch.bootstrap.max((1, 2)) + 1
-        lengths = last.tolist()  # observations of each seed's longest window
+        seen = np.maximum(batch.bootstrap.max((1, 2)) + 1, batch.length.max(1))
+        lengths = seen.tolist()  # observations of each seed's longest window
         next_y = None if target is None else self._unroll(target, x, state, lengths)[0]
         y, backward = self._vjp(online, x, state, batch.burn_in, lengths)
         next_y = y if next_y is None else next_y

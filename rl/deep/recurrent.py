@@ -64,7 +64,7 @@ class RecurrentAgent(DeepAgent):
             self.reading: Reading = Recurrent(self.arrays, self.online, example)
         else:
             super().check_networks()
-            self.reading = Single(self.arrays)
+            self.reading = Single(self.arrays, d.sequence_steps)
         self.learner.reading, self.learner.priority_mix = self.reading, d.priority_mix
 
     def examples(self, obs: Any) -> Any:
@@ -101,7 +101,10 @@ class RecurrentAgent(DeepAgent):
         """
         measured = flag(measured, "measured")
         with self.threads():
-            found = self.learn(checks.checked_windows(batch, len(self.seeds), self.actions), measured)
+            batch = checks.checked_windows(batch, len(self.seeds), self.actions)
+            if batch.state is not None:
+                checks.check_state(batch.state, self.initial_state(batch.reward.shape[1]))
+            found = self.learn(batch._replace(state=batch.state or None), measured)
         return Update(found.metrics, tensors_of(found.td_error), tensors_of(found.priority))
 
     def learn(self, batch: SequenceBatch, measured: bool) -> HeadLoss:  # type: ignore[override]

@@ -24,7 +24,9 @@ class Seen(NamedTuple):
 
     obs: Any
     state: Any  # what the policy remembers when it comes to obs
-    reward: float  # of the step that led to it, 0 at the beginning
+    action: Any  # of the step that led to it, as the environment takes it; None at the beginning
+    reward: float  # of that step, 0 at the beginning
+    discount: float  # of that step, which multiplies gamma: info["discount"], 1 where there is none
     terminated: bool
 
 
@@ -36,11 +38,11 @@ def greedy_episode(policy: TablePolicy | NetworkPolicy, env: gym.Env[Any, Any], 
     policy.wrap(env)
     obs, info = env.reset(seed=seed)
     state = None
-    yield Seen(obs, state, 0.0, False)
+    yield Seen(obs, state, None, 0.0, 1.0, False)
     for step in range(LONGEST):
         action, state = policy.predict(obs, state, step == 0, action_masks=info.get("action_mask"))
         obs, reward, terminated, truncated, info = env.step(int(action))
-        yield Seen(obs, state, float(reward), bool(terminated))
+        yield Seen(obs, state, int(action), float(reward), float(info.get("discount", 1.0)), bool(terminated))
         if terminated or truncated:
             return
 
@@ -48,7 +50,9 @@ def greedy_episode(policy: TablePolicy | NetworkPolicy, env: gym.Env[Any, Any], 
 class Trace(NamedTuple):
     """What a policy saw in an episode of T steps."""
 
-    value: np.ndarray  # [T], of the action that it took for best, in units of the environment's rewards
+    value: (
+        np.ndarray
+    )  # [T], of the action that it took, the best that was allowed, in units of the environment's rewards
     obtained: np.ndarray  # [T], the discounted return from there on
     norm: np.ndarray | None  # [T], of what it remembered; None: it remembers nothing
     terminated: bool
@@ -62,10 +66,12 @@ def trace(run: Run, k: int) -> Trace:
         *steps, last = greedy_episode(policy, env, run.seeds[k])
     finally:
         env.close()
-    value = np.array([policy.q(step.obs, step.state).max() for step in steps])
+    behind = [*steps[1:], last]
+    first: int = policy.agent.first_action
+    value = np.array([policy.q(s.obs, s.state)[a.action - first] for s, a in zip(steps, behind, strict=True)])
     obtained, following = np.zeros(len(steps)), 0.0
-    for t, after in reversed(list(enumerate([*steps[1:], last]))):
-        following = after.reward + float(run.description.gamma) * following
+    for t, after in reversed(list(enumerate(behind))):
+        following = after.reward + float(run.description.gamma) * after.discount * following
         obtained[t] = following
     norms = [state_norm(step.state or {}) for step in steps[1:]]
     remembers = any(found is not None for found in norms)

@@ -68,7 +68,11 @@ def test_a_picture_of_an_episode_heeds_what_is_allowed():
         def step(self, action):
             assert action == 1, "a forbidden action"
             self.t += 1
-            return np.zeros(2, np.float32), 1.0, self.t == 3, False, {"action_mask": np.array([0, 1, 0], np.int8)}
+            mask = np.array([0, 1, 0], np.int8)
+            return np.zeros(2, np.float32), 1.0, self.t == 3, False, {"action_mask": mask, "discount": 0.5}
 
-    run = rl.start(OnlyOne, rl.DQN(network="mlp(4)"), 1)
-    assert episode.trace(run, 0).obtained[0] == 1 + 0.99 + 0.99**2
+    run = rl.start(OnlyOne, rl.DQN(network="mlp(4)"), 8)  # of some seed the best action is a forbidden one
+    for k, seed in enumerate(run.seeds):
+        found = episode.trace(run, k)
+        assert found.obtained[0] == pytest.approx(1 + 0.99 * 0.5 * (1 + 0.99 * 0.5))
+        assert found.value.tolist() == [run.policy(seed).q(np.zeros(2, np.float32))[1]] * 3

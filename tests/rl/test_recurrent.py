@@ -16,6 +16,8 @@ import rl
 import supervised
 from rl import networks, targets
 from rl.deep import sequence_learner
+from rl.run import processes
+from rl.settings import steps_for
 from supervised import Streams
 
 pytestmark = pytest.mark.filterwarnings("ignore:Episodes of")
@@ -117,7 +119,7 @@ def reference(agent, batch, k, description):
         mask = None if batch.next_mask is None else batch.next_mask[k, b, burn_in:length]
         choice = y.detach() if description.double else theirs
         wanted = targets.double_q(
-            *(part[k, b, burn_in:length] for part in (batch.reward, batch.discount)),
+            *(part[k, b, burn_in:length] for part in (batch.reward * description.reward_scale, batch.discount)),
             plain(theirs)[at],
             choice[at],
             mask,
@@ -135,7 +137,9 @@ def reference(agent, batch, k, description):
 
 @pytest.mark.parametrize("network", ["gru(8)", "lstm(8)", "rnn(8,8)", "mlp(6)+gru(8)"])
 @pytest.mark.parametrize("compiled", [True, False])
-@pytest.mark.parametrize("options", [{}, R2D2, {**R2D2, "n_step": 1, "burn_in_steps": 0, "loss": "squared"}])
+@pytest.mark.parametrize(
+    "options", [{}, R2D2, {**R2D2, "n_step": 1, "burn_in_steps": 0, "loss": "squared", "reward_scale": 0.5}]
+)
 def test_the_gradient_is_autograds_over_each_window_by_itself(network, compiled, options):
     description = described(network, compiled=compiled, max_grad_norm=None, **options)
     run = rl.start(Masked, description, [3, 5], envs_per_seed=2)
@@ -226,6 +230,20 @@ def test_a_seed_alone_is_that_seed_in_a_stack_to_the_bit(network, options):
     assert np.array_equal(runs[0].evaluate(3).returns[2], runs[1].evaluate(3).returns[0])
 
 
+def dropped_out(space, outputs):
+    return nn.Sequential(nn.Linear(3, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.3), nn.Linear(8, outputs))
+
+
+@pytest.mark.parametrize("network", ["mlp(8)", dropped_out])
+def test_a_network_without_a_state_does_not_see_how_long_the_windows_of_other_seeds_are(network):
+    description = described(network, compiled=False, sequence_steps=15, batch_size=2)
+    runs = [rl.start(Masked, description, seeds) for seeds in ([1, 3, 5], [5])]
+    for run in runs:
+        run.advance(160)
+    assert runs[0].agent.updates > 30
+    assert alike(weights(runs[0], 2), weights(runs[1], 0))
+
+
 @pytest.mark.parametrize("options", [{}, R2D2])
 def test_a_run_goes_on_from_a_checkpoint_within_an_episode_to_the_bit(options, tmp_path):
     whole = rl.start(Masked, described("gru(8)", **options), [3, 5], envs_per_seed=2)
@@ -246,6 +264,16 @@ def test_presets_are_dqn_with_a_memory():
     assert (presets["r2d2"].sequence_steps, presets["r2d2"].sequence_every_steps) == (80, 40)
     for name in ("drqn", "r2d2"):
         assert rl.presets("CartPole-v1")[name] == presets[name]
+
+
+def test_the_best_agent_where_velocities_are_hidden_is_recurrent_and_others_stay_as_they_come():
+    plain, tuned = rl.presets(), rl.presets("envs/CartPole-NoVelocity-v1")
+    assert [name for name in plain if plain[name] != tuned[name]] == ["best"]
+    assert steps_for("envs/CartPole-NoVelocity-v1") == 200_000
+    run = rl.start("envs/CartPole-NoVelocity-v1", tuned["best"], 2)
+    assert run.agent.recurrent
+    run.advance(1_100)
+    assert run.agent.updates > 0
 
 
 class Own(nn.Module):
@@ -363,6 +391,7 @@ def test_chrono_is_a_setting():
         ({"network": "mlp(8)+grU"}, "no name|network"),
         ({"sequence_steps": 10, "burn_in_steps": 8}, "leave steps that nothing is learned from"),
         ({"burn_in_steps": 8}, "a window is a whole episode"),
+        ({"sequence_steps": 2_000, "capacity_steps": 1_500}, "sequence_steps=2000 is larger than capacity_steps=1500"),
         ({"priority_mix": 1.5}, "priority_mix"),
         ({"chrono_steps": 2}, "chrono_steps is a whole number from 3"),
         ({"sequence_steps": 10, "capacity_steps": None, "learn_after_steps": 0, "batch_size": 1}, "needs a replay"),
@@ -422,6 +451,11 @@ def test_priorities_mix_the_largest_and_the_mean_error_of_a_window():
     assert found.tolist() == pytest.approx([0.9 * 3 + 0.1 * 2, 0.0, 2.0])
 
 
+def test_padding_is_measured_by_each_seeds_own_longest_window():
+    batch = rl.SequenceBatch(*[None] * 5, torch.tensor([[2, 4], [8, 8]]), None)
+    assert sequence_learner.padding(batch).tolist() == [0.25, 0.0]
+
+
 def test_stable_baselines_evaluates_the_policy():
     """As `stable_baselines3.common.evaluation.evaluate_policy` calls a recurrent policy, over episodes that end within."""
     run = rl.start("envs/MemoryChain-v0", described("gru(8)"), [0], env_kwargs={"length": 6})
@@ -443,3 +477,113 @@ def test_stable_baselines_evaluates_the_policy():
 def test_worlds_of_envs_are_registered():
     assert envs is not None
     assert gym.spec("envs/MemoryChain-v0") is not None
+
+
+class Late(gym.Env):
+    """One episode of 5 steps, then one without an end; every observation is another."""
+
+    observation_space = gym.spaces.Box(0, 1e6, (1,))
+    action_space = gym.spaces.Discrete(2)
+
+    def __init__(self):
+        self.episodes = self.seen = 0
+
+    def answer(self):
+        self.seen += 1
+        return np.array([self.seen], np.float32)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.episodes, self.t = self.episodes + 1, 0
+        return self.answer(), {}
+
+    def step(self, action):
+        self.t += 1
+        return self.answer(), 1.0, self.episodes == 1 and self.t == 5, False, {}
+
+
+@pytest.mark.parametrize("prioritised", [False, True])
+def test_nothing_is_learned_once_the_last_window_is_overwritten(prioritised):
+    """The entries of the short episode are those of the endless one from step 30 on."""
+    settings = {"learn_after_steps": 3, "batch_size": 4, "capacity_steps": 30}
+    run = rl.start(Late, described("gru(4)", prioritised=prioritised, **settings), 1)
+    run.advance(200)
+    assert len(run.loop.replay) == 0
+    assert run.agent.updates == 27
+
+
+@pytest.mark.filterwarnings("default:Episodes of")
+def test_an_endless_episode_that_nothing_is_learned_from_is_said():
+    run = rl.start(Late, described("gru(4)", learn_after_steps=3, batch_size=4, capacity_steps=30), 1)
+    with pytest.warns(RuntimeWarning, match="Episodes of 195 steps were seen; the replay holds whole episodes of 32"):
+        run.advance(200)
+
+
+def test_the_replay_of_some_seeds_of_a_stack_comes_back():
+    """As processes that share the seeds out do it: seeds whose episodes are longer have entered less."""
+    description = described("gru(8)", **R2D2)
+    seeds = [1, 2, 3, 4]
+    run = rl.start(Masked, description, seeds)
+    run.advance(150)
+    saved = run.loop.replay.state_dict()
+    slots = saved["newest"].reshape(-1) // R2D2["sequence_every_steps"]
+    assert slots.min() < slots.max()
+    shards = [processes.split(saved, k, k + 1, 4) for k in range(4)]
+    for k, shard in enumerate(shards):
+        one = rl.start(Masked, description, [seeds[k]]).loop.replay
+        one.load_state_dict(shard)
+        again = one.state_dict()
+        held = again["memory"]["h"].shape[2]
+        assert np.array_equal(again["memory"]["h"], shard["memory"]["h"][:, :, :held])
+        shards[k] = again
+    whole = rl.start(Masked, description, seeds).loop.replay
+    whole.load_state_dict(processes.merge(shards))
+    assert np.array_equal(whole.state_dict()["memory"]["h"], saved["memory"]["h"])
+
+
+def test_a_state_that_is_none_is_refused_in_a_sentence():
+    run = rl.start("CartPole-v1", described("lstm(8)", **R2D2), [3])
+    run.advance(100)
+    policy, obs = run.policy(), np.zeros((2, 4), np.float32)
+    _, state = policy.predict(obs)
+    batch = run.loop.replay.sample(4, Streams([3], "replay"))
+    before = weights(run)
+    for wrong in (
+        (state["h"], state["c"]),
+        "h",
+        {"h": state["h"]},
+        {name: part[:, :1] for name, part in state.items()},
+        {name: part[..., :3] for name, part in state.items()},
+        {name: part.tolist() for name, part in state.items()},
+    ):
+        for given in (policy.predict, policy.q):
+            with pytest.raises(ValueError, match=r"state is a dict with 'h' \[1, 2, 1, 8\] and 'c' \[1, 2, 1, 8\]"):
+                given(obs, wrong)
+        with pytest.raises(ValueError, match=r"state is a dict with 'h' \[1, 4, 1, 8\] and 'c'"):
+            run.agent.update(batch._replace(state=wrong))
+    assert alike(before, weights(run))
+    assert np.array_equal(policy.q(obs, {}), policy.q(obs))
+
+
+@pytest.mark.parametrize("network", ["gru(8)", "lstm(8)"])
+def test_windows_of_ones_own_may_have_no_future(network):
+    """Whole returns, discount 0: what each step bootstraps from does not count, nor do the numbers of padding."""
+    runs = [rl.start(Masked, described(network), [3, 5]) for _ in range(2)]
+    for run in runs:
+        run.advance(100)
+    batch = runs[0].loop.replay.sample(6, Streams([3, 5], "replay"))
+    batch = batch._replace(discount=batch.discount * 0, next_mask=None)
+    padded = torch.arange(batch.reward.shape[2]) >= batch.length[..., None]
+    assert padded.any()
+    other = batch._replace(
+        obs=batch.obs[:, :, : batch.reward.shape[2]],
+        bootstrap=torch.where(padded, 10**6, 0),
+        action=torch.where(padded, -1, batch.action),
+    )
+    found = [run.agent.update(b).td_error for run, b in zip(runs, (batch, other), strict=True)]
+    assert torch.equal(*found)
+    for k in range(2):
+        for mine, theirs in zip(*(weights(run, k) for run in runs), strict=True):
+            torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-6)
+    with pytest.raises(ValueError, match="A batch's obs has an observation of each step"):
+        runs[0].agent.update(other._replace(obs=other.obs[:, :, :1]))

@@ -1,4 +1,4 @@
-"""scripts/compare.py memory: agents without one, beside the best return with it and without."""
+"""scripts/compare.py memory: agents without one and with, beside the best return with it and without."""
 
 import importlib
 import json
@@ -12,7 +12,8 @@ def test_agents_without_memory_stand_beside_what_it_is_worth(tmp_path):
     words = ["memory", "--panels", "repeat-previous", "--steps", 1000, "--seeds", 2, "--logdir", "run"]
     inside("compare.py", *words, cwd=tmp_path)
     curves = json.loads((tmp_path / "run" / "result.json").read_text())["curves"]["repeat-previous"]
-    assert set(curves) == {"Q-learning", "SARSA"}
+    assert set(curves) == {"Q-learning", "SARSA", "DRQN"}
+    assert np.shape(curves.pop("DRQN")["values"]) == (20, 2)
     best = 2 * 6 / 11 - 1  # 12 cards; of the 11 others 6 have the other suit
     values = np.array([one["values"] for one in curves.values()])
     assert values.max() == pytest.approx(best)

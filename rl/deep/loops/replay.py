@@ -59,7 +59,6 @@ class ReplayLoop:
         self.sums: dict[str, torch.Tensor] = {}  # of the metrics [N] since the last log
         self.measured = 0
         self.first: torch.Tensor | None = None  # the size of the values [N] at the first update
-        self.ready = False  # whether the replay has something to sample
 
     @property
     def rows(self) -> Rows:
@@ -108,8 +107,7 @@ class ReplayLoop:
         actor.within = False
         if self.step < d.learn_after_steps or self.step // d.update_every_steps == before // d.update_every_steps:
             return
-        self.ready = self.ready or len(self.replay) > 0
-        for _ in range(d.updates if self.ready else 0):
+        for _ in range(d.updates if self.replay.ready() else 0):
             beta = value_at(self.importance, self.step)
             self._learn(self.replay.draw(d.batch_size, self.sampler, beta))
 

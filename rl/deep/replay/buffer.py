@@ -34,6 +34,7 @@ class Replay(Ring):
     """
 
     SMALLEST = 1e-6  # added to each |TD error|, so that none is never drawn again
+    filled = False  # whether every seed was seen to have a sample
 
     @explained("a batch_size, streams of the replay's seeds and an exponent in [0, 1]")
     def sample(self, batch_size: int, streams: Streams, exponent: float = 1.0) -> Batch:
@@ -65,6 +66,11 @@ class Replay(Ring):
 
     def notice(self, longest: int) -> None:
         """Nothing: a sample is as good however long its episode was."""
+
+    def ready(self) -> bool:
+        """Whether every seed has something to sample: once it has, it always has."""
+        self.filled = self.filled or len(self) > 0
+        return self.filled
 
     def sizes(self) -> np.ndarray:
         """How many samples of each seed there are, float64 [N]."""
@@ -158,4 +164,5 @@ class Replay(Ring):
     @explained("the state that state_dict returned")
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Put back what `state_dict` gave. Raises ValueError for what does not fit, or contradicts itself."""
+        self.filled = False
         saved.put_back(self, state)

@@ -50,7 +50,10 @@ def put_back(replay: Ring, state: Mapping[str, Any]) -> None:
 
     def enter(name: str, array: np.ndarray, saved: np.ndarray, each: int = 1) -> None:
         size = replay.length if each == 1 else replay.states
-        count = used if each == 1 else min(size, int(state["newest"].max()) // each + 1)
+        count = used
+        if each > 1:  # seeds of one replay, saved together, have as many as the seed that has most
+            held = min(size, int(state["newest"].max()) // each + 1)
+            count = max(held, saved.shape[2]) if saved.ndim > 2 else held
         shape = (replay.n, replay.envs, count, *array.shape[1:])
         if saved.shape != shape or saved.dtype != array.dtype or count > size:
             raise ValueError(

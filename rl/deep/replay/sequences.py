@@ -110,9 +110,15 @@ class SequenceReplay(Replay):
         """How many windows of each seed can be sampled, [N]."""
         return {"replay/size_windows": self.sizes()}
 
+    def ready(self) -> bool:
+        """Whether every seed has a window. The last one may be overwritten before the next is complete."""
+        return len(self) > 0
+
     def notice(self, longest: int) -> None:
-        """Warn, once, where an episode of so many steps does not fit into a window, or not into the replay."""
+        """Warn, once, where an episode, ended or under way, does not fit into a window, or not into the replay; longest: the
+        steps of the longest that has ended."""
         most = self.length - self.frames if self.whole_episodes else self.steps
+        longest = max(longest, int(self.since.max()))
         if longest <= most or self.told:
             return
         self.told = True
