@@ -198,7 +198,7 @@ class NetworkPolicy:
         """
         arrays, shape = self._arrays(obs)
         start = None if episode_start is None else _start(episode_start, shape)
-        found = self.agent.distribution(arrays, state if isinstance(state, Mapping) else None, start)
+        found = self.agent.distribution(arrays, state, start)
         values, probability = (part[0].cpu().numpy().reshape(*shape, *part.shape[2:]) for part in found)
         return values, probability
 
