@@ -20,6 +20,12 @@ from supervised.stack.memory import FlatMemory
 
 TINY = 1e-36  # between the smallest normal float32, 1.2e-38, and what a step could show
 
+# "reassoc" lets a sum be taken by vectors; its order depends on the length alone. "contract" rounds a product and a sum once.
+FAST: dict[str, Any] = {
+    "clip_and_adam": {"reassoc", "nsz"},
+    **{name: {"contract"} for name in ("tanh", "gru_row", "gru_row_back")},
+}
+
 
 def forward(
     flat: Any, weights: Any, biases: Any, sizes: Any, relus: Any, x: Any, ends: Any, kept: Any, keep: bool, y: Any
@@ -167,8 +173,7 @@ def compiled(function: Callable[..., Any], **called: Callable[..., Any]) -> Call
     """
     import numba
 
-    # "reassoc" lets a sum be taken by vectors; its order depends on the length alone.
-    fast = {"reassoc", "nsz"} if function is clip_and_adam else False
+    fast = FAST.get(function.__name__, False)
     copy = types.FunctionType(function.__code__, {**function.__globals__, **called}, function.__name__)
     found: Callable[..., Any] = numba.njit(copy, cache=True, nogil=True, error_model="numpy", fastmath=fast)
     return found

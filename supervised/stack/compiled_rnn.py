@@ -49,6 +49,25 @@ def enter(state: Any, resets: Any, k: int, t: int, now: Any) -> None:
             now[b] = state[b]
 
 
+TURNED = 8  # steps from which on it pays to lay out a matrix for the product that BLAS computes fastest
+
+
+def turned(weight: Any, steps: int, into: Any) -> None:
+    """A matrix [G, H] -> into [H, G], for sequences so long that `by_rows_of` uses it."""
+    if steps >= TURNED:
+        for c in range(weight.shape[1]):
+            for g in range(weight.shape[0]):
+                into[c, g] = weight[g, c]
+
+
+def by_rows_of(state: Any, weight: Any, other: Any, steps: int, out: Any) -> None:
+    """state [B, H] by weight [G, H], in `other` [H, G] for long sequences, -> out [B, G]."""
+    if steps >= TURNED:
+        np.dot(state, other, out)
+    else:
+        np.dot(state, weight.T, out)
+
+
 def gru_row(by_x: Any, by_state: Any, b_x: Any, b_h: Any, old: Any, hidden: Any, new_state: Any) -> None:
     """One row of a step: by_x [3H] becomes the gates, hidden [H] what the new gate's part of the state is."""
     width = old.shape[0]
@@ -78,10 +97,11 @@ def gru_forward(
     """
     n, _, rows, inputs = x.shape
     width = state.shape[2]
-    by_state = np.empty((rows, 3 * width), np.float32)
+    by_state, other = np.empty((rows, 3 * width), np.float32), np.empty((width, 3 * width), np.float32)
     for k in range(n):
         i = k if keep else 0
         w_x, w_h = block(flat, at[0], k, 3 * width, inputs), block(flat, at[1], k, 3 * width, width)
+        turned(w_h, ends[k], other)
         b_x, b_h = block(flat, at[2], k, 1, 3 * width)[0], block(flat, at[3], k, 1, 3 * width)[0]
         end = ends[k]
         y[k, end:] = np.float32(0)
@@ -90,7 +110,7 @@ def gru_forward(
         for t in range(end):
             now = before[i, t]
             enter(last, resets, k, t, now)
-            np.dot(now, w_h.T, by_state)
+            by_rows_of(now, w_h, other, end, by_state)
             last = y[k, t]
             for b in range(rows):
                 gru_row(gates[i, t, b], by_state[b], b_x, b_h, now[b], hidden[i, t, b], last[b])
@@ -174,6 +194,7 @@ def tanh_forward(
     n, _, rows, inputs = x.shape
     width = state.shape[2]
     by_state, bias = np.empty((rows, width), np.float32), np.empty(width, np.float32)
+    other = np.empty((width, width), np.float32)
     for k in range(n):
         i = k if keep else 0
         w_x, w_h = block(flat, at[0], k, width, inputs), block(flat, at[1], k, width, width)
@@ -181,13 +202,14 @@ def tanh_forward(
         for c in range(width):
             bias[c] = b_x[c] + b_h[c]
         end = ends[k]
+        turned(w_h, end, other)
         y[k, end:] = np.float32(0)
         np.dot(x[k, :end].reshape((end * rows, inputs)), w_x.T, y[k, :end].reshape((end * rows, width)))
         last = state[k]
         for t in range(end):
             now = before[i, t]
             enter(last, resets, k, t, now)
-            np.dot(now, w_h.T, by_state)
+            by_rows_of(now, w_h, other, end, by_state)
             last = y[k, t]
             for b in range(rows):
                 out, by = last[b], by_state[b]
@@ -236,10 +258,13 @@ def by_rows(slope: Any, read: Any, weight: Any, bias: Any) -> None:
             bias[c] += slope[r, c]
 
 
+INNER = (tanh, block, enter, turned, by_rows_of, by_rows, gru_row_back)
+
+
 @functools.cache
 def parts() -> dict[str, Any]:
     """The compiled functions that those of the cells call."""
-    plain = {function.__name__: compiled(function) for function in (tanh, block, enter, by_rows, gru_row_back)}
+    plain = {function.__name__: compiled(function) for function in INNER}
     return {**plain, "gru_row": compiled(gru_row, tanh=plain["tanh"])}
 
 
