@@ -31,14 +31,17 @@ def test_a_termination_does_not_read_what_lies_behind():
 
 
 def step_size(name):
-    return Inverse(1.0, power=0.8, unit="visits") if name == "Coin" else 0.2
+    """Chance needs averaging: a coin, and the larger prizes of a lottery."""
+    power = {"Coin": 0.8, "Lottery": 1.0}.get(name)
+    return 0.2 if power is None else Inverse(1.0, power=power, unit="visits")
 
 
 @pytest.mark.parametrize("name", DIAGNOSTIC)
 def test_learned_values_are_the_exact_ones(name):
-    """Three seeds, every state and action; the coin needs averaging, everything else is deterministic."""
+    """Three seeds, every state and action."""
     agent = rl.QLearning(gamma=0.9, step_size=step_size(name), explore=EpsilonGreedy(0.5))
-    run = rl.train(f"envs/{name}-v0", agent, steps=300_000, seeds=3, progress=False)
+    steps = 4_000_000 if name == "Lottery" else 300_000
+    run = rl.train(f"envs/{name}-v0", agent, steps=steps, seeds=3, progress=False)
     np.testing.assert_allclose(
         run.agent.table, np.broadcast_to(envs.exact_q(name, 0.9), run.agent.table.shape), atol=0.01
     )
@@ -50,7 +53,8 @@ def test_so_they_are_in_the_plain_loop(name, plain_loop):
     agent = rl.QLearning(gamma=0.9, step_size=step_size(name), explore=EpsilonGreedy(0.5))
     run = rl.train(f"envs/{name}-v0", agent, steps=60_000, seeds=1, progress=False)
     assert run.model is None
-    np.testing.assert_allclose(run.agent.table[0], envs.exact_q(name, 0.9), atol=0.025 if name == "Coin" else 0.01)
+    tolerance = {"Coin": 0.025, "Lottery": 0.1}.get(name, 0.01)
+    np.testing.assert_allclose(run.agent.table[0], envs.exact_q(name, 0.9), atol=tolerance)
 
 
 @pytest.mark.parametrize(
