@@ -43,18 +43,22 @@ class Replay(Ring):
         Uniformly, or by priority: then with importance weights of this exponent (beta), and `update_priorities` to tell
         what came of it. Raises ValueError while some seed has nothing to sample.
         """
-        self.check_sampling(batch_size, streams, exponent)
+        batch_size, exponent = self.checked_sampling(batch_size, streams, exponent)
         return Batch(*map(tensors_of, self.draw(batch_size, streams, exponent)))
 
-    def check_sampling(self, batch_size: Any, streams: Any, exponent: Any) -> None:
-        """Raise ArgumentError for arguments of `sample` that are none, and ValueError while there is nothing to sample."""
-        integer(batch_size, "batch_size", 1, MOST_SAMPLES)
-        number(exponent, "exponent", 0.0, 1.0)
+    def checked_sampling(self, batch_size: Any, streams: Any, exponent: Any) -> tuple[int, float]:
+        """batch_size and exponent of `sample` as plain numbers.
+
+        Raises ArgumentError for arguments that are none, and ValueError while there is nothing to sample.
+        """
+        batch_size = integer(batch_size, "batch_size", 1, MOST_SAMPLES)
+        exponent = number(exponent, "exponent", 0.0, 1.0)
         instance(streams, "streams", Streams, "a supervised.Streams")
         if len(self) < 1:
             raise ValueError(self.nothing)
         if len(streams.seeds) != self.n:
             raise ValueError(f"The streams are of {len(streams.seeds)} seeds; the replay is of {self.n}.")
+        return batch_size, exponent
 
     @property
     def nothing(self) -> str:

@@ -97,7 +97,7 @@ class SequenceReplay(Replay):
         T: steps of the longest of them. Uniformly, or by priority, as `rl.Replay.sample`. Raises ValueError while some seed has
         no window that is complete.
         """
-        self.check_sampling(batch_size, streams, exponent)
+        batch_size, exponent = self.checked_sampling(batch_size, streams, exponent)
         return SequenceBatch(*map(tensors_of, self.draw(batch_size, streams, exponent)))
 
     @property
