@@ -107,7 +107,7 @@ class RecurrentAgent(DeepAgent):
             found = self.learn(batch._replace(state=batch.state or None), measured)
         return Update(found.metrics, tensors_of(found.td_error), tensors_of(found.priority))
 
-    def learn(self, batch: SequenceBatch, measured: bool) -> HeadLoss:  # type: ignore[override]
+    def learn(self, batch: SequenceBatch, measured: bool) -> HeadLoss:  # type: ignore[override]  # of windows
         """`update` from a batch that is known to be sound, within `threads`."""
         given, parts = batch, batch._asdict()
         numbers = {name: arrays_of(on_host(parts[name])) for name in NUMBERS}

@@ -32,7 +32,7 @@ class SequenceLearner(Learner):
     reading: Reading
     priority_mix = 0.9
 
-    def found(self, batch: SequenceBatch, measured: bool) -> tuple[HeadLoss, Callable[[Any], None]]:  # type: ignore[override]
+    def found(self, batch: SequenceBatch, measured: bool) -> tuple[HeadLoss, Callable[[Any], None]]:  # type: ignore[override]  # of windows
         """What is to be learned from windows, TD errors [N, B, T] and priorities [N, B]."""
         read = self.reading.windows(self.online, self.target, self.arrays.encode_windows(batch.obs), batch, self.double)
         steps = [loss_steps(batch, k) for k in range(len(batch.reward))]

@@ -14,21 +14,21 @@ from typing import final
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from rl import losses, networks, targets
+from rl import losses, targets
 from rl.core import jit
 from rl.core.types import Batch, no_such_action
 from rl.deep.heads import kernels
-from rl.deep.heads.head import Head, HeadLoss, Outputs, best_next, no_weight
+from rl.deep.heads.distributional import Distributional, share
+from rl.deep.heads.head import HeadLoss, Outputs, best_next, no_weight
 from rl.deep.moving import tensors_of
 from supervised.losses import cross_entropy, cross_entropy_slope
-from supervised.models.layers import named
 
 
 @final
 @dataclass(frozen=True)
-class Categorical(Head):
+class Categorical(Distributional):
     """Pulls the distribution of Q(s, a) towards that of r + discount * Q_next(s', argmax_b Q_choice(s', b)).
 
     low, high: the first and last of `atoms` values at equal distances. deviation: None, and the target is that distribution,
@@ -36,7 +36,6 @@ class Categorical(Head):
     (HL-Gauss). dueling: the network makes a state value and advantages of each atom.
     """
 
-    distributional = True
     low: float
     high: float
     atoms: int = 51
@@ -44,13 +43,9 @@ class Categorical(Head):
     dueling: bool = False
     rescale: bool = False
 
-    def size(self, actions: int) -> int:
-        return self.atoms * (actions + self.dueling)
-
-    def module(self, network: nn.Module) -> nn.Module:
-        if not self.dueling:
-            return network
-        return named([("network", network), ("dueling", networks.Dueling(self.atoms))])
+    @property
+    def width(self) -> int:
+        return self.atoms
 
     def support(self, y: Tensor) -> Tensor:
         """The atoms, [Z], as the network's outputs are."""
@@ -61,18 +56,19 @@ class Categorical(Head):
         return targets.unscaled(self.support(y)) if self.rescale else self.support(y)
 
     def distribution(self, y: Tensor) -> tuple[Tensor, Tensor]:
-        probability = self._by_action(y).softmax(-1)
+        probability = self.by_action(y).softmax(-1)
         return self.values(y).expand_as(probability), probability
 
     def q(self, y: Tensor) -> Tensor:
-        return (self._by_action(y).softmax(-1) * self.values(y)).sum(-1)
+        found: Tensor = (self.by_action(y).softmax(-1) * self.values(y)).sum(-1)
+        return found
 
     def q_of(self, y: np.ndarray) -> np.ndarray:
         fast = jit.compiled(kernels.categorical_q)
         if fast is None or self.rescale:
             return super().q_of(y)
         q = np.empty((*y.shape[:2], y.shape[2] // self.atoms), np.float32)
-        fast(self._each(y), self._atoms, q, np.empty(self.atoms, np.float32))
+        fast(self.by_action(y), self._atoms, q, np.empty(self.atoms, np.float32))
         return q
 
     def loss_of(self, outputs: Outputs, batch: Batch, measured: bool) -> HeadLoss:
@@ -84,48 +80,44 @@ class Categorical(Head):
         gradient, room = np.zeros_like(y), np.empty((2, self.atoms), np.float32)
         width = np.float32((self.deviation or 0.0) * (self.high - self.low) / (self.atoms - 1))
         sound = fast(
-            *(self._each(next_y), self._each(choice), choice is not next_y),
-            *(self._each(y), batch.action, batch.reward, batch.discount),
+            *(self.by_action(next_y), self.by_action(choice), choice is not next_y),
+            *(self.by_action(y), batch.action, batch.reward, batch.discount),
             *(no_weight if batch.weight is None else batch.weight, self._atoms, width),
-            *(error, td_error, edge, self._each(gradient), *room),
+            *(error, td_error, edge, self.by_action(gradient), *room),
         )
         if not sound:
             raise no_such_action(y.shape[2] // self.atoms)
         metrics = {}
         if measured:
-            numbers = map(tensors_of, (self.q_of(y), edge, error, td_error, batch.weight))
-            metrics = self._metrics(*numbers)
+            numbers = map(tensors_of, (self.q_of(y), error, td_error, batch.weight))
+            metrics = {**self.metrics(*numbers), "train/edge_mass": tensors_of(edge).mean(1)}
         return HeadLoss(gradient, td_error, metrics, error)
 
     @functools.cached_property
     def _atoms(self) -> np.ndarray:
         return np.linspace(self.low, self.high, self.atoms, dtype=np.float32)
 
-    def _each(self, y: np.ndarray) -> np.ndarray:
-        return y.reshape(*y.shape[:2], -1, self.atoms)
-
     def loss(self, outputs: Outputs, batch: Batch, measured: bool) -> HeadLoss:
         y, next_y, choice = outputs
-        logits = losses.taken(self._by_action(y), batch.action)
+        logits = losses.taken(self.by_action(y), batch.action)
         target = self._target(next_y, choice, batch)
         error = cross_entropy(logits, target)
-        scale = 1.0 / error.shape[1] if batch.weight is None else batch.weight[..., None] / error.shape[1]
+        scale = share(batch.weight, error.shape[1])
         slope = cross_entropy_slope(logits, target) * scale
         # A reward that is not finite would count as one on the edge.
         slope = slope.masked_fill(~torch.isfinite(batch.reward)[..., None], torch.nan)
-        gradient = losses.at_taken(slope, self._by_action(y), batch.action).flatten(2)
+        gradient = losses.at_taken(slope, self.by_action(y), batch.action).flatten(2)
         td_error = ((target - logits.softmax(-1)) * self.values(y)).sum(-1)
-        metrics = (
-            self._metrics(self.q(y), target[..., 0] + target[..., -1], error, td_error, batch.weight)
-            if measured
-            else {}
-        )
+        metrics = {}
+        if measured:
+            edge = target[..., 0] + target[..., -1]
+            metrics = {**self.metrics(self.q(y), error, td_error, batch.weight), "train/edge_mass": edge.mean(1)}
         return HeadLoss(gradient, td_error, metrics, error)
 
     def _target(self, next_y: Tensor, choice: Tensor, batch: Batch) -> Tensor:
         """The probabilities [N, B, Z] that the atoms shall have."""
         support, values = self.support(next_y), self.values(next_y)
-        probability = losses.taken(self._by_action(next_y).softmax(-1), best_next(self.q(choice), batch.next_mask))
+        probability = losses.taken(self.by_action(next_y).softmax(-1), best_next(self.q(choice), batch.next_mask))
         ahead = batch.discount[..., None] != 0  # behind an ending nothing is read, not even a NaN
         probability = torch.where(ahead, probability, 1.0 / self.atoms)
         if self.deviation is None:
@@ -137,18 +129,3 @@ class Categorical(Head):
 
     def _h(self, value: Tensor) -> Tensor:
         return targets.rescaled(value) if self.rescale else value
-
-    def _by_action(self, y: Tensor) -> Tensor:
-        """[N, B, A * Z] -> [N, B, A, Z]."""
-        return y.reshape(*y.shape[:-1], -1, self.atoms)
-
-    def _metrics(
-        self, q: Tensor, edge: Tensor, error: Tensor, td_error: Tensor, weight: Tensor | None
-    ) -> dict[str, Tensor]:
-        return {
-            "train/loss": (error if weight is None else error * weight).mean(1),
-            "train/td_error": td_error.abs().mean(1),
-            "train/q_mean": q.mean((1, 2)),
-            "train/q_max": q.amax((1, 2)),
-            "train/edge_mass": edge.mean(1),
-        }

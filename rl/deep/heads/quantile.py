@@ -11,38 +11,33 @@ from typing import final
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from rl import losses, networks, targets
+from rl import losses, targets
 from rl.core import jit
 from rl.core.types import Batch, no_such_action
 from rl.deep.heads import kernels
-from rl.deep.heads.head import Head, HeadLoss, Outputs, best_next, no_weight
+from rl.deep.heads.distributional import Distributional, share
+from rl.deep.heads.head import HeadLoss, Outputs, best_next, no_weight
 from rl.deep.moving import tensors_of
-from supervised.models.layers import named
 
 
 @final
 @dataclass(frozen=True)
-class Quantile(Head):
+class Quantile(Distributional):
     """Pulls quantiles of Q(s, a), at (2 i + 1) / 2 Z, towards those of r + discount * Q_next(s', argmax_b Q_choice(s', b)).
 
     quantiles: Z. kappa: of `rl.losses.quantile_huber`. dueling: the network makes a state value and advantages of each quantile.
     """
 
-    distributional = True
     quantiles: int = 51
     kappa: float = 1.0
     dueling: bool = False
     rescale: bool = False
 
-    def size(self, actions: int) -> int:
-        return self.quantiles * (actions + self.dueling)
-
-    def module(self, network: nn.Module) -> nn.Module:
-        if not self.dueling:
-            return network
-        return named([("network", network), ("dueling", networks.Dueling(self.quantiles))])
+    @property
+    def width(self) -> int:
+        return self.quantiles
 
     def distribution(self, y: Tensor) -> tuple[Tensor, Tensor]:
         values = self._values(y)
@@ -59,25 +54,22 @@ class Quantile(Head):
         error, td_error = np.empty_like(batch.reward), np.empty_like(batch.reward)
         gradient = np.zeros_like(y)
         sound = fast(
-            *(self._each(next_y), self.q_of(choice), self._each(y), batch.action, batch.reward, batch.discount),
+            *(self.by_action(next_y), self.q_of(choice), self.by_action(y), batch.action, batch.reward, batch.discount),
             *(no_weight if batch.weight is None else batch.weight, np.float32(self.kappa)),
-            *(error, td_error, self._each(gradient), *np.empty((2, self.quantiles), np.float32)),
+            *(error, td_error, self.by_action(gradient), *np.empty((2, self.quantiles), np.float32)),
         )
         if not sound:
             raise no_such_action(y.shape[2] // self.quantiles)
         numbers = map(tensors_of, (self.q_of(y), error, td_error, batch.weight))
-        return HeadLoss(gradient, td_error, self._metrics(*numbers) if measured else {}, error)
+        return HeadLoss(gradient, td_error, self.metrics(*numbers) if measured else {}, error)
 
     def q_of(self, y: np.ndarray) -> np.ndarray:
-        found: np.ndarray = super().q_of(y) if self.rescale else self._each(y).mean(-1)
+        found: np.ndarray = super().q_of(y) if self.rescale else self.by_action(y).mean(-1)
         return found
-
-    def _each(self, y: np.ndarray) -> np.ndarray:
-        return y.reshape(*y.shape[:2], -1, self.quantiles)
 
     def loss(self, outputs: Outputs, batch: Batch, measured: bool) -> HeadLoss:
         y, next_y, choice = outputs
-        predicted = losses.taken(self._by_action(y), batch.action)
+        predicted = losses.taken(self.by_action(y), batch.action)
         value = losses.taken(self._values(next_y), best_next(self.q(choice), batch.next_mask))
         ahead = batch.discount[..., None]
         sought = batch.reward[..., None] + torch.where(ahead == 0, 0.0, ahead * value)
@@ -86,24 +78,12 @@ class Quantile(Head):
         error, slope = losses.quantile_huber(predicted, sought, fraction, self.kappa)
         # Clipped, an error that is not finite would pass for one of 1.
         slope = slope.masked_fill(~torch.isfinite(error)[..., None], torch.nan)
-        scale = 1.0 / error.shape[1] if batch.weight is None else batch.weight[..., None] / error.shape[1]
-        gradient = losses.at_taken(slope * scale, self._by_action(y), batch.action).flatten(2)
+        scale = share(batch.weight, error.shape[1])
+        gradient = losses.at_taken(slope * scale, self.by_action(y), batch.action).flatten(2)
         td_error = sought.mean(-1) - predicted.mean(-1)
         return HeadLoss(
-            gradient, td_error, self._metrics(self.q(y), error, td_error, batch.weight) if measured else {}, error
+            gradient, td_error, self.metrics(self.q(y), error, td_error, batch.weight) if measured else {}, error
         )
 
-    def _by_action(self, y: Tensor) -> Tensor:
-        """[N, B, A * Z] -> [N, B, A, Z]."""
-        return y.reshape(*y.shape[:-1], -1, self.quantiles)
-
     def _values(self, y: Tensor) -> Tensor:
-        return targets.unscaled(self._by_action(y)) if self.rescale else self._by_action(y)
-
-    def _metrics(self, q: Tensor, error: Tensor, td_error: Tensor, weight: Tensor | None) -> dict[str, Tensor]:
-        return {
-            "train/loss": (error if weight is None else error * weight).mean(1),
-            "train/td_error": td_error.abs().mean(1),
-            "train/q_mean": q.mean((1, 2)),
-            "train/q_max": q.amax((1, 2)),
-        }
+        return targets.unscaled(self.by_action(y)) if self.rescale else self.by_action(y)

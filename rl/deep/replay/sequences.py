@@ -91,7 +91,7 @@ class SequenceReplay(Replay):
         )
         return SequenceBatch(*parts)
 
-    def sample(self, batch_size: int, streams: Streams, exponent: float = 1.0) -> SequenceBatch:  # type: ignore[override]
+    def sample(self, batch_size: int, streams: Streams, exponent: float = 1.0) -> SequenceBatch:  # type: ignore[override]  # as draw
         """batch_size windows of each seed, drawn with replacement -> an rl.SequenceBatch [N, B, T, ...].
 
         T: steps of the longest of them. Uniformly, or by priority, as `rl.Replay.sample`. Raises ValueError while some seed has

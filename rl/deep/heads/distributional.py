@@ -1,0 +1,48 @@
+"""What heads of distributions share: Z numbers for each action."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any
+
+from torch import Tensor, nn
+
+from rl import networks
+from rl.deep.heads.head import Head
+from supervised.models.layers import named
+
+
+class Distributional(Head):
+    """Reads `width` numbers for each action, atom by atom dueling where that is wanted (Hessel et al. 2018)."""
+
+    distributional = True
+    dueling: bool
+
+    @property
+    @abstractmethod
+    def width(self) -> int:
+        """Z, how many numbers stand for an action."""
+
+    def size(self, actions: int) -> int:
+        return self.width * (actions + self.dueling)
+
+    def module(self, network: nn.Module) -> nn.Module:
+        return named([("network", network), ("dueling", networks.Dueling(self.width))]) if self.dueling else network
+
+    def by_action(self, y: Any) -> Any:
+        """[N, B, A * Z] -> [N, B, A, Z], a tensor or an array."""
+        return y.reshape(*y.shape[:-1], -1, self.width)
+
+    def metrics(self, q: Tensor, error: Tensor, td_error: Tensor, weight: Tensor | None) -> dict[str, Tensor]:
+        """Metrics [N] of values [N, B, A], losses and TD errors [N, B], and importance weights [N, B] or None."""
+        return {
+            "train/loss": (error if weight is None else error * weight).mean(1),
+            "train/td_error": td_error.abs().mean(1),
+            "train/q_mean": q.mean((1, 2)),
+            "train/q_max": q.amax((1, 2)),
+        }
+
+
+def share(weight: Any, rows: int) -> Any:
+    """What each row's slopes [N, B, Z] count in the mean over B rows; weight [N, B] or None."""
+    return 1.0 / rows if weight is None else weight[..., None] / rows
