@@ -146,14 +146,18 @@ class DeepAgent(Shown):
         with self.threads():
             return self.arrays.tensor(self._decide(obs, state, episode_start, False)[0])
 
-    @explained("observations [N, B, *O], a state that it answered before and episode_start bool [N, B]")
-    def distribution(self, obs: Any, state: State | None = None, episode_start: Any = None) -> tuple[Tensor, Tensor]:
+    @explained("observations [N, B, *O], a state that it answered before, episode_start bool [N, B] and fractions [Z]")
+    def distribution(
+        self, obs: Any, state: State | None = None, episode_start: Any = None, fractions: Any = None
+    ) -> tuple[Tensor, Tensor]:
         """The return of each action as it is judged -> values, times `reward_scale`, and their probabilities: each [N, B, A, Z].
 
-        state, episode_start: as of `act`. Raises ArgumentError for an agent that learns values alone.
+        state, episode_start: as of `act`. fractions: of rl.ImplicitQuantiles, numbers in [0, 1] at which the quantiles are asked
+        for; None: at equal distances. Raises ArgumentError for an agent that learns values alone, and for fractions elsewhere.
         """
         with self.threads(), torch.no_grad():
-            y, _ = self._answer(obs, state, episode_start, False)
+            given = None if fractions is None else self.learner.passes.checked(fractions)
+            y, _ = self._answer(obs, state, episode_start, False, given)
             return self.head.distribution(self.arrays.tensor(y))
 
     def decide(self, obs: Any, state: State) -> Decision:
@@ -171,14 +175,16 @@ class DeepAgent(Shown):
         y, following = self._answer(obs, state, episode_start, exploring)
         return self.arrays.q(self.head, y), following
 
-    def _answer(self, obs: Any, state: State | None, episode_start: Any, exploring: bool) -> tuple[Any, State]:
+    def _answer(
+        self, obs: Any, state: State | None, episode_start: Any, exploring: bool, fractions: Tensor | None = None
+    ) -> tuple[Any, State]:
         x = self.arrays.encode(obs)
         rows = next(iter(leaves(x).values())).shape[1]
         passes = self.learner.passes
         if exploring:
             passes.chosen(self.online, rows)
         else:
-            passes.judged(self.online)
+            passes.judged(self.online, fractions)
         return self.respond(x, self.begin(state, episode_start, rows), exploring)
 
     def respond(self, x: Any, state: State, exploring: bool) -> tuple[Any, State]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from rl.deep.fractions import QuantileHead
 from rl.deep.heads.head import Fractions
@@ -20,6 +20,7 @@ from supervised import Stack
 from supervised.models.noisy import NoisyLinear, noise_of
 from supervised.stack.drawn import Drawn, Numbers, share
 from supervised.streams import Ahead
+from supervised.validate import ArgumentError, shown
 
 
 class Passes:
@@ -59,10 +60,21 @@ class Passes:
         """Draw for values that an action is chosen by, in a target and in acting."""
         self._draw(stack, rows, None if self.fractions is None else self.fractions.chosen)
 
-    def judged(self, stack: Stack) -> None:
-        """Take what was drawn away: no noise, and fractions at equal distances."""
-        for numbers in self.noise[id(stack)] + self.heads[id(stack)]:
+    def judged(self, stack: Stack, fractions: Tensor | None = None) -> None:
+        """Take away what was drawn: no noise, and these fractions [Z]; None: at equal distances."""
+        for numbers in self.noise[id(stack)]:
             numbers.value = None
+        for numbers in self.heads[id(stack)]:
+            numbers.value = None if fractions is None else fractions.expand(len(stack.seeds), 1, -1)
+
+    def checked(self, fractions: Any) -> Tensor:
+        """Fractions [Z] on the device. Raises ArgumentError for what is none, and where no layer reads any."""
+        if self.fractions is None:
+            raise ArgumentError("fractions are for rl.DQN(distribution=rl.ImplicitQuantiles(...)) alone.")
+        found = torch.as_tensor(fractions)
+        if found.ndim != 1 or not len(found) or found.dtype == torch.bool or not ((found >= 0) & (found <= 1)).all():
+            raise ArgumentError(f"fractions is a list of numbers in [0, 1], not {shown(fractions)}.")
+        return found.to(self.device, torch.float32)
 
     def state_dict(self) -> dict[str, Any]:
         """The streams."""

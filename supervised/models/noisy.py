@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -69,20 +69,13 @@ def noisy(module: nn.Module, sigma: float = 0.5) -> nn.Module:
     instance(module, "module", nn.Module, "a torch.nn.Module")
     if type(module) is nn.Linear:
         return NoisyLinear(module, sigma)
-    places = [
-        (parent, name) for parent in module.modules() for name, part in parent.named_children() if _is_linear(part)
-    ]
+    places = [(name, part) for name, part in module.named_modules(remove_duplicate=False) if type(part) is nn.Linear]
     if not places:
         raise ArgumentError(f"Noise is for linear layers, and {type(module).__name__} has none.")
-    made: dict[int, NoisyLinear] = {}  # a layer that stands in two places stays one layer
-    for parent, name in places:
-        linear: Any = getattr(parent, name)
-        setattr(parent, name, made.setdefault(id(linear), NoisyLinear(linear, sigma)))
+    made = {part: NoisyLinear(part, sigma) for _, part in places}  # a layer that stands in two places stays one layer
+    for name, part in places:
+        module.set_submodule(name, made[part])
     return module
-
-
-def _is_linear(part: nn.Module) -> bool:
-    return type(part) is nn.Linear
 
 
 def noise_of(normal: Tensor) -> Tensor:

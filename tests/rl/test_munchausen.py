@@ -144,7 +144,7 @@ def test_it_learns_the_fixed_point_of_its_own_operator(munchausen):
     np.testing.assert_allclose(operator(model, exact, munchausen, gamma), exact, atol=1e-12)
     # All outcomes of all pairs in one batch, weighted by their probabilities, until the target network repeats itself.
     places = np.argwhere(model.probability > 0)
-    s, a, o = places.T
+    s, a, _ = places.T
     at = tuple(places.T)
     weight = torch.tensor(model.probability[at] * len(s), dtype=torch.float32)[None]
     discount = torch.tensor(gamma * ~model.terminated[at], dtype=torch.float32)[None]
@@ -153,10 +153,10 @@ def test_it_learns_the_fixed_point_of_its_own_operator(munchausen):
     batch = Batch(state, torch.tensor(a)[None], reward, discount, after, weight=weight)
     description = rl.DQN(
         gamma=gamma, network="linear", loss="squared", optimizer="SGD", learning_rate=0.25, max_grad_norm=None,
-        munchausen=munchausen, target_every_updates=20,
+        munchausen=munchausen, target_every_updates=10,
     )  # fmt: skip
     agent = description.build(gym.spaces.Discrete(model.states), gym.spaces.Discrete(model.actions))
-    for _ in range(2_500):
+    for _ in range(1_000):
         agent.update(batch, False)
     np.testing.assert_allclose(agent.table[0], exact, atol=1e-3)
     assert np.abs(exact - operator(model, exact, rl.Munchausen(alpha=0.0), gamma)).max() > 0.01  # the bonus matters
