@@ -5,6 +5,7 @@ Dabney, Ostrovski, Silver and Munos (2018), "Implicit Quantile Networks for Dist
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -74,8 +75,13 @@ def evenly(quantiles: int, like: Tensor) -> Tensor:
 
 def _cosines(count: int, fractions: Tensor) -> Tensor:
     """cos(pi i fraction) for i = 1 ... count: [N, B, K] -> [N, B, K, count]."""
-    angles = torch.arange(1, count + 1, dtype=fractions.dtype, device=fractions.device) * math.pi
-    return determinism.elementwise(torch.cos, fractions[..., None] * angles)
+    return determinism.elementwise(torch.cos_, fractions[..., None] * _angles(count, fractions.dtype, fractions.device))
+
+
+@functools.cache
+def _angles(count: int, kind: torch.dtype, device: torch.device) -> Tensor:
+    """pi i for i = 1 ... count: [count]."""
+    return torch.arange(1, count + 1, dtype=kind, device=device) * math.pi
 
 
 register_deterministic(QuantileHead)
@@ -110,8 +116,7 @@ class _Passed(NamedTuple):
 
     x: Tensor  # [N, B, F]
     cosines: Tensor  # [N, B * K, C]
-    raw: Tensor  # [N, B * K, F], before the ReLU
-    embedded: Tensor  # [N, B, K, F]
+    embedded: Tensor  # [N, B * K, F], behind the ReLU
     product: Tensor  # [N, B * K, F]
     answer: Tensor  # [N, B * K, outputs]
 
@@ -130,25 +135,31 @@ class _QuantileHead:
         if keep:
             self.passed = passed
         y = self.dueling.forward(passed.answer, keep)
-        return y.view(*passed.embedded.shape[:3], -1).transpose(-1, -2).contiguous()
+        return y.view(*x.shape[:2], -1, y.shape[-1]).transpose(-1, -2).contiguous()
 
     def _pass(self, x: Tensor, keep: bool) -> _Passed:
-        n, b, width = x.shape
+        # In place where nobody reads what was there: new memory costs as much as the arithmetic.
         cosines = _cosines(self.first.cosines, _fractions(self.first, x)).flatten(1, 2)
-        raw = self.embedding.forward(cosines, keep)
-        embedded = torch.relu(raw).view(n, b, -1, width)
-        product = (x[:, :, None] * embedded).flatten(1, 2)
-        return _Passed(x, cosines, raw, embedded, product, self.head.forward(product, keep))
+        embedded = self.embedding.forward(cosines, keep).relu_()
+        each = _by_row(embedded, x)
+        product = (each * x[:, :, None] if keep else each.mul_(x[:, :, None])).flatten(1, 2)
+        return _Passed(x, cosines, embedded, product, self.head.forward(product, keep))
 
     def backward(self, gradient: Tensor, x: Tensor, y: Tensor, needed: bool) -> Tensor:
         p = self.passed if self.passed is not None and self.passed.x is x else self._pass(x, True)
         by = gradient.transpose(-1, -2).flatten(1, 2)  # [N, B * K, A]
         by = self.dueling.backward(by, p.answer, by, True)
-        by = self.head.backward(by.contiguous(), p.product, p.answer, True).view(p.embedded.shape)
-        back = torch.ops.aten.threshold_backward((by * x[:, :, None]).flatten(1, 2), p.raw, 0)
-        self.embedding.backward(back, p.cosines, p.raw, False)
-        found: Tensor = (by * p.embedded).sum(2) if needed else x
+        by = self.head.backward(by.contiguous(), p.product, p.answer, True)
+        found = _by_row(by * p.embedded, x).sum(2) if needed else x
+        _by_row(by, x).mul_(x[:, :, None])
+        torch.ops.aten.threshold_backward.grad_input(by, p.embedded, 0, grad_input=by)
+        self.embedding.backward(by, p.cosines, p.embedded, False)
         return found
+
+
+def _by_row(part: Tensor, x: Tensor) -> Tensor:
+    """[N, B * K, F] -> [N, B, K, F], on the same memory."""
+    return part.view(*x.shape[:2], -1, x.shape[2])
 
 
 @register_backward(QuantileHead)

@@ -86,12 +86,8 @@ class Learner:
         next_y = choice = own_y = None
         if batch.next_obs is not None:
             next_x = arrays.encode(batch.next_obs)
-            passes.sought(valuing, rows)
-            next_y = choice = arrays.values(valuing, next_x)
-            if self.double or passes.chooses_apart:
-                choosing = self.online if self.double else valuing
-                passes.chosen(choosing, rows)
-                choice = arrays.values(choosing, next_x)
+            choosing = self.online if self.double else valuing
+            next_y, choice = passes.following(valuing, choosing, rows, lambda stack: arrays.values(stack, next_x))
         if self.head.reads_own:
             passes.chosen(valuing, rows)
             own_y = arrays.values(valuing, x)

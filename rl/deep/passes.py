@@ -7,7 +7,7 @@ no noise (Fortunato et al. 2018, section 3.2), and the values that choose an act
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -43,22 +43,29 @@ class Passes:
         """Whether anything is drawn, so that no pass can stand in for another."""
         return bool(self.streams)
 
-    @property
-    def chooses_apart(self) -> bool:
-        """Whether values that choose an action need a pass of their own."""
-        return self.fractions is not None
-
     def learned(self, stack: Stack, rows: int) -> Any:
         """Draw for the pass that is learned from -> its fractions [N, rows, K], an array; None without."""
-        return self._draw(stack, rows, None if self.fractions is None else self.fractions.learned)
-
-    def sought(self, stack: Stack, rows: int) -> None:
-        """Draw for the values of a target."""
-        self._draw(stack, rows, None if self.fractions is None else self.fractions.sought)
+        return self._draw(stack, rows, 0 if self.fractions is None else self.fractions.learned)
 
     def chosen(self, stack: Stack, rows: int) -> None:
-        """Draw for values that an action is chosen by, in a target and in acting."""
-        self._draw(stack, rows, None if self.fractions is None else self.fractions.chosen)
+        """Draw for values that an action is chosen by."""
+        self._draw(stack, rows, 0 if self.fractions is None else self.fractions.chosen)
+
+    def following(self, valuing: Stack, choosing: Stack, rows: int, ask: Callable[[Stack], Any]) -> tuple[Any, Any]:
+        """What the network that values the next state says of it, and what the one that chooses its action says.
+
+        ask: outputs of a stack, whose last axis is that of fractions. Where both are one network they come of one pass, with
+        fractions for each.
+        """
+        _, sought, chosen = self.fractions or (0, 0, 0)
+        if choosing is not valuing:
+            self._draw(valuing, rows, sought)
+            next_y = ask(valuing)
+            self._draw(choosing, rows, chosen)
+            return next_y, ask(choosing)
+        self._draw(valuing, rows, sought + chosen)
+        y = ask(valuing)
+        return (y[..., :sought], y[..., sought:]) if sought else (y, y)
 
     def judged(self, stack: Stack, fractions: Tensor | None = None) -> None:
         """Take away what was drawn: no noise, and these fractions [Z]; None: at equal distances."""
@@ -85,13 +92,14 @@ class Passes:
         for name, stream in self.streams.items():
             stream.load_state_dict(saved[name])
 
-    def _draw(self, stack: Stack, rows: int, fractions: int | None) -> np.ndarray | None:
+    def _draw(self, stack: Stack, rows: int, fractions: int) -> np.ndarray | None:
+        """Draw noise, and so many fractions for each row -> these."""
         if self.sizes:
             normal = torch.from_numpy(self.streams["noise"].random((sum(self.sizes),)).astype(np.float32))
             noise = noise_of(normal).to(self.device, non_blocking=True)
             for numbers, part in zip(self.noise[id(stack)], torch.split(noise, self.sizes, 1), strict=True):
                 numbers.value = part
-        if fractions is None:
+        if not fractions:
             return None
         found = self.streams["fractions"].random((rows, fractions)).astype(np.float32)
         on_device = torch.from_numpy(found).to(self.device, non_blocking=True)

@@ -85,12 +85,9 @@ class Single(Reading):
         online, target, passes, double, own = asked
         valuing = target or online
         next_x, own_x = flat(np.take_along_axis(batch.bootstrap, step, 2)), flat(step)
-        passes.sought(valuing, b * t)
-        next_y = choice = self.arrays.values(valuing, next_x)
-        if double or passes.chooses_apart:
-            choosing = online if double else valuing
-            passes.chosen(choosing, b * t)
-            choice = self.arrays.values(choosing, next_x)
+        next_y, choice = passes.following(
+            valuing, online if double else valuing, b * t, lambda stack: self.arrays.values(stack, next_x)
+        )
         own_y = None
         if own:
             passes.chosen(valuing, b * t)
@@ -133,19 +130,20 @@ class Recurrent(Reading):
         state = None if batch.state is None else self._inner(batch.state)
         seen = np.maximum(batch.bootstrap.max((1, 2)) + 1, batch.length.max(1))
         lengths = seen.tolist()  # observations of each seed's longest window
-        # Where nothing is drawn, the pass that is learned from is also what the online network says of what follows.
+        valuing = target or online
         next_y = choice = None
-        if target is not None or passes.draws:
-            passes.sought(target or online, rows)
-            next_y = choice = self._unroll(target or online, x, state, lengths)[0]
-        if passes.draws and (double or passes.chooses_apart):
-            choosing = online if double else target or online
-            passes.chosen(choosing, rows)
-            choice = self._unroll(choosing, x, state, lengths)[0]
+        # Where nothing is drawn, the pass that is learned from also says what the online network makes of what follows.
+        if passes.draws or (target is not None and not double):
+            choosing = online if double else valuing
+            next_y, choice = passes.following(
+                valuing, choosing, rows, lambda stack: self._unroll(stack, x, state, lengths)[0]
+            )
+        elif target is not None:
+            next_y = self._unroll(target, x, state, lengths)[0]
         fractions = passes.learned(online, rows)
         y, backward = self._vjp(online, x, state, batch.burn_in, lengths)
         next_y = y if next_y is None else next_y
-        choice = y if choice is None or (double and not passes.draws) else choice
+        choice = y if choice is None else choice
         if fractions is not None:
             fractions = np.repeat(fractions[:, :, None], batch.reward.shape[2], 2)
         return Read(y, next_y, choice, choice if own else None, fractions, batch.bootstrap, backward)

@@ -56,6 +56,34 @@ class QuantileRegression(Distributional):
         metrics = self.metrics(self.q(y), error, td_error, batch.weight) if measured else {}
         return HeadLoss(gradient, td_error, metrics, error)
 
+    def loss_of(self, outputs: Outputs, batch: Batch, measured: bool) -> HeadLoss:
+        fast = jit.compiled(kernels.quantile_errors)
+        if fast is None or not self.is_plain(batch):
+            return super().loss_of(outputs, batch, measured)
+        y, next_y, q = self.by_action(outputs.y), self.by_action(outputs.next_y), self.q_of(outputs.next_choice)
+        error, td_error = np.empty_like(batch.reward), np.empty_like(batch.reward)
+        gradient = np.zeros_like(outputs.y)
+        fraction = self.fraction(Outputs(*map(tensors_of, outputs))).numpy()
+        sound = fast(
+            *(next_y, q, y, batch.action, batch.reward, batch.discount),
+            *(no_weight if batch.weight is None else batch.weight, np.float32(self.kappa)),
+            *(
+                fraction.reshape(*(1,) * (3 - fraction.ndim), *fraction.shape),
+                error,
+                td_error,
+                self.by_action(gradient),
+            ),
+            *(np.empty(next_y.shape[3], np.float32), np.empty(y.shape[3], np.float32)),
+        )
+        if not sound:
+            raise no_such_action(y.shape[2])
+        numbers = map(tensors_of, (self.q_of(outputs.y), error, td_error, batch.weight))
+        return HeadLoss(gradient, td_error, self.metrics(*numbers) if measured else {}, error)
+
+    def q_of(self, y: np.ndarray) -> np.ndarray:
+        found: np.ndarray = super().q_of(y) if self.rescale else self.by_action(y).mean(-1)
+        return found
+
     def values(self, y: Tensor) -> Tensor:
         """The quantiles [N, B, A, Z], in units of the scaled rewards."""
         return targets.unscaled(self.by_action(y)) if self.rescale else self.by_action(y)
@@ -82,24 +110,3 @@ class Quantile(QuantileRegression):
     def fraction(self, outputs: Outputs) -> Tensor:
         y = outputs.y
         return (torch.arange(self.quantiles, device=y.device) + 0.5).to(y.dtype) / self.quantiles
-
-    def loss_of(self, outputs: Outputs, batch: Batch, measured: bool) -> HeadLoss:
-        fast = jit.compiled(kernels.quantile_errors)
-        if fast is None or not self.is_plain(batch):
-            return super().loss_of(outputs, batch, measured)
-        y, next_y, choice = outputs.y, outputs.next_y, outputs.next_choice
-        error, td_error = np.empty_like(batch.reward), np.empty_like(batch.reward)
-        gradient = np.zeros_like(y)
-        sound = fast(
-            *(self.by_action(next_y), self.q_of(choice), self.by_action(y), batch.action, batch.reward, batch.discount),
-            *(no_weight if batch.weight is None else batch.weight, np.float32(self.kappa)),
-            *(error, td_error, self.by_action(gradient), *np.empty((2, self.quantiles), np.float32)),
-        )
-        if not sound:
-            raise no_such_action(y.shape[2] // self.quantiles)
-        numbers = map(tensors_of, (self.q_of(y), error, td_error, batch.weight))
-        return HeadLoss(gradient, td_error, self.metrics(*numbers) if measured else {}, error)
-
-    def q_of(self, y: np.ndarray) -> np.ndarray:
-        found: np.ndarray = super().q_of(y) if self.rescale else self.by_action(y).mean(-1)
-        return found
