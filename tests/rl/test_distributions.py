@@ -17,6 +17,7 @@ from rl.deep.heads.categorical import Categorical
 from rl.deep.heads.head import Outputs
 from rl.deep.heads.quantile import Quantile
 from rl.deep.moving import arrays_of
+from supervised import MLP, Recipe, data, fit
 from supervised.losses import cross_entropy, cross_entropy_slope
 
 NAN = float("nan")
@@ -330,3 +331,66 @@ def test_compiled_losses_refuse_actions_and_show_what_is_not_finite(name):
     reward = batch.reward.copy()
     reward[0, 0] = np.inf
     assert np.isnan(head.loss_of(Outputs(*given), batch._replace(reward=reward), False).gradient[0, 0]).any()
+
+
+FAMILY = ("c51", "hl-gauss", "qr-dqn", "iqn", "munchausen-dqn", "noisy-dqn", "rainbow", "rainbow-without-noise")
+
+
+@pytest.fixture(scope="module")
+def small_runs():
+    """Each preset of the family, and DQN, after 100 updates: how it judges three observations."""
+    found = {}
+    for name in ("dqn", *FAMILY):
+        small = {"network": "mlp(16)", "learn_after_steps": 20, "batch_size": 8, "capacity_steps": 300}
+        run = rl.start("CartPole-v1", dataclasses.replace(rl.presets()[name], **small), seeds=[3, 5])
+        run.advance(119)
+        assert run.agent.updates == 100
+        found[name] = run
+    return found
+
+
+OBS = np.linspace(-0.5, 0.5, 24, dtype=np.float32).reshape(2, 3, 4)
+
+
+@pytest.mark.parametrize("name", FAMILY)
+def test_each_preset_learns_something_of_its_own(small_runs, name):
+    others = [run.agent.q(OBS) for other, run in small_runs.items() if other != name]
+    assert all(not torch.allclose(small_runs[name].agent.q(OBS), q) for q in others)
+
+
+@pytest.mark.parametrize("name", FAMILY)
+def test_each_preset_goes_on_to_the_bit(small_runs, name, tmp_path):
+    run = small_runs[name]
+    run.save(tmp_path / "run.safetensors")
+    again = rl.load(tmp_path / "run.safetensors")
+    for one in (run, again):
+        one.advance(30)
+    for key, weight in run.agent.online.weights.items():
+        assert torch.equal(weight, again.agent.online.weights[key])
+    assert torch.equal(run.agent.act(OBS).q, again.agent.act(OBS).q)
+
+
+@pytest.mark.parametrize("distribution", [rl.Atoms(0.0, 10.0, 11), rl.Quantiles(5), rl.ImplicitQuantiles(4, 4, 4)])
+def test_a_fitted_classifiers_trunk_starts_an_agent(distribution):
+    g = torch.Generator().manual_seed(0)
+    x = torch.randn(60, 4, generator=g)
+    fitted = fit(
+        lambda: MLP(4, 3, (8,), loss="cross_entropy"), data.Data(x, (x[:, 0] > 0).long()), Recipe(epochs=2), seeds=1
+    )
+    trunk = fitted.stack.member(0).trunk
+    description = rl.DQN(
+        network=rl.networks.on_trunk(trunk), distribution=distribution, learn_after_steps=20, batch_size=8
+    )
+    run = rl.start("CartPole-v1", description, seeds=[0, 1])
+    first = run.agent.online.modules[1].trunk
+    for mine, theirs in zip(first.parameters(), trunk.parameters(), strict=True):
+        assert torch.equal(mine, theirs)
+    run.advance(60)
+    assert run.agent.distribution(OBS)[0].shape == (
+        2,
+        3,
+        2,
+        {"Atoms": 11, "Quantiles": 5}.get(type(distribution).__name__, 4),
+    )
+    for mine, theirs in zip(first.parameters(), trunk.parameters(), strict=True):
+        assert not torch.equal(mine, theirs)
