@@ -1,4 +1,4 @@
-"""docs/what-libraries-do.md: what each deviation does, as a small calculation in both forms. The libraries' forms are written anew."""
+"""docs/what-libraries-do.md: what each deviation does, as a small calculation in both forms, the libraries' written anew."""
 
 import math
 from types import SimpleNamespace
@@ -42,7 +42,7 @@ def test_an_ending_by_time_limit_taken_for_a_termination():
 
 
 def starts(endings, n_step, rewards=None):
-    """What our replay can sample after steps with these endings ("" or "terminated" or "truncated"): {start: (return, discount)}."""
+    """What our replay samples after steps with these endings, "", "terminated" or "truncated": {start: (return, discount)}."""
     world = SimpleNamespace(
         observation_space=gym.spaces.Box(-np.inf, np.inf, (1,)), action_space=gym.spaces.Discrete(2),
         seeds=(0,), envs_per_seed=1, frames=1,
@@ -62,7 +62,7 @@ def starts(endings, n_step, rewards=None):
 def deque_starts(endings, n):
     """Windows of a deque of n that is emptied at a termination, after the one window that ends there."""
     waiting, found = [], {}
-    for t, ending in enumerate(endings):
+    for t in range(len(endings)):
         waiting = [*waiting, t][-n:]
         if len(waiting) == n:
             last = next((i for i in waiting if endings[i] == "terminated"), waiting[-1])
@@ -136,7 +136,7 @@ def test_a_return_of_five_steps_that_bootstraps_with_gamma_once():
 
 
 def late_lambda_return(reward, discount, value, last_value, lambda_):
-    """Lambda-returns whose last but one row bootstraps from the value behind the last: value [T] of s_0 ..., last_value of s_T."""
+    """Lambda-returns whose last but one row takes the value behind the last: value [T] of s_0 ..., last_value of s_T."""
     found = [reward[-1] + discount[-1] * last_value]
     following = last_value * (discount[-1] != 0)
     for t in range(len(reward) - 2, -1, -1):
@@ -155,6 +155,23 @@ def test_a_lambda_return_that_starts_one_value_too_late():
     wrong = 0.9 * (1 - lambda_) * (value[8] - value[7])  # of row 6, and what earlier rows take over of it
     assert theirs[7] == pytest.approx(ours[7])
     np.testing.assert_allclose((theirs - ours)[:7], wrong * (0.9 * lambda_) ** np.arange(6, -1, -1), atol=1e-12)
+
+
+def test_lambda_returns_whose_every_row_is_one_value_late():
+    """A corridor of three steps that pays 1 at its end, over and over, gamma .9 and lambda 0: .81, .9, 1 become .9, .81, 1."""
+    reward, discount = T([0.0, 0.0, 1.0]).double().repeat(4), T([0.9, 0.9, 0.0]).double().repeat(4)
+    ended = discount == 0
+
+    def learned(late):
+        value = torch.zeros(3, dtype=torch.float64)
+        for _ in range(50):
+            following = value[T([1, 2, 0]).repeat(4)]  # of the state that is seen next, after an ending the first
+            following = torch.cat([following[1:], following[-1:]]) if late else following
+            value = targets.lambda_return(reward, discount, ended & ~T(late), following, 0.0)[:3]
+        return value.tolist()
+
+    assert learned(False) == pytest.approx([0.81, 0.9, 1.0])
+    assert learned(True) == pytest.approx([0.9, 0.81, 1.0])  # the second bootstraps from the next episode's first state
 
 
 def test_a_longer_time_limit_under_the_same_name():
@@ -354,12 +371,17 @@ def test_a_beta_that_stays_at_one_half_keeps_a_bias():
 
 
 def test_what_keeps_a_transition_without_an_error_alive():
-    """1e-6 inside the power .5 is 1e-3 of a transition with error 1; behind the power it is 1e-6 of it."""
-    total, least = sum_tree.trees(1, 2)
-    sum_tree.update_priorities(total, least, np.ones(1), np.array([[0, 1]]), np.array([[0.0, 1.0]]), 0.5, 1e-6)
-    inside = total[0, 2] / total[0, 3]
-    assert inside == pytest.approx(1e-3, rel=1e-5)
-    assert (0.0**0.5 + 1e-6) / (1.0**0.5 + 1e-6) == pytest.approx(1e-6, rel=1e-5)
+    """1e-6 before the power .5 is 1e-3 of a transition with error 1; without it the transition is never drawn again."""
+
+    def priorities(smallest):
+        total, least = sum_tree.trees(1, 2)
+        sum_tree.update_priorities(total, least, np.ones(1), np.array([[0, 1]]), np.array([[0.0, 1.0]]), 0.5, smallest)
+        return total[0, 2:].tolist()
+
+    assert priorities(1e-6) == pytest.approx([1e-3, 1], rel=1e-5)
+    assert priorities(0.0) == [0, 1]
+    leaf, _ = draws([0.0, 1.0], 1.0, np.linspace(0, 0.999, 1_000))
+    assert (leaf == 1).all()
 
 
 # Networks and their targets
@@ -431,3 +453,19 @@ def test_ours_counts_updates():
         changed.append(not torch.equal(before, agent.target.flat))
         before = agent.target.flat.clone()
     assert changed == [False, True, False, True]
+
+
+def test_a_target_network_that_is_kept_but_not_used():
+    """One weight, features 1 and 1.2, reward 0: each update multiplies it by 1.02, or each renewal, of 100 updates, by 1.19."""
+
+    def after(updates, every):
+        weight = target = 1.0
+        for update in range(updates):
+            target = weight if update % every == 0 else target
+            next_q = T([1.2 * target], dtype=torch.float64)
+            error = targets.q_learning(T(0.0, dtype=torch.float64), T(GAMMA, dtype=torch.float64), next_q) - weight
+            weight += 0.1 * losses.squared_slope(error).item() / 2
+        return weight
+
+    assert after(1_000, 100) == pytest.approx(1.188**10, rel=1e-3)  # 5.6
+    assert after(1_000, 1) == pytest.approx((1 + 0.1 * 0.188) ** 1_000)  # 1.2e8
