@@ -1,12 +1,15 @@
 """docs/what-libraries-do.md: what each deviation does, as a small calculation in both forms, the libraries' written anew."""
 
 import math
+import re
+from pathlib import Path
 from types import SimpleNamespace
 
 import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from told import ROOT
 
 import rl
 from rl import losses, targets
@@ -244,6 +247,17 @@ def test_the_spread_that_a_wide_support_adds():
     assert deviation(0, 100, 51, 95.0) == pytest.approx(1.0)
 
 
+def test_the_bonus_of_munchausen_without_its_lower_bound():
+    """The action is worth 10 less than the best: alpha .9 times -1, or times -10."""
+
+    def bonus(low):
+        log_policy = 0.03 * (T([10.0, 0.0]) / 0.03).log_softmax(-1)
+        return 0.9 * log_policy[1].clamp(low, 0.0).item()
+
+    assert bonus(-1.0) == pytest.approx(-0.9)
+    assert bonus(-1e3) == pytest.approx(-9.0)
+
+
 # Losses
 
 
@@ -332,6 +346,25 @@ def test_the_logarithm_of_a_clipped_probability_has_no_gradient_where_it_is_need
     batch = Batch(None, T([[0]]), T([[0.0]]).double(), T([[0.0]]).double(), None)
     gradient = head.loss(outputs, batch, False).gradient
     assert gradient[0, 0].tolist() == pytest.approx([-1, 1], abs=1e-5)
+
+
+def test_probabilities_that_are_raised_to_a_thousandth_add_up_to_more_than_1():
+    """51 atoms from 0 to 200: a certain return of 0 is worth 5.1 then, and a world that never pays 9.5."""
+    support = torch.linspace(0, 200, 51, dtype=torch.float64)
+    certain = torch.zeros(51, dtype=torch.float64)
+    certain[0] = 1
+    assert (certain.clamp(1e-3) @ support).item() == pytest.approx(5.1)
+    assert certain.clamp(1e-3).sum().item() == pytest.approx(1.05)
+
+    def learned(least):
+        mass = certain
+        for _ in range(2_000):
+            target = targets.projected(GAMMA * support, mass.clamp(least), support)
+            mass = target / target.sum()  # where the cross-entropy of a softmax is lowest
+        return (mass.clamp(least) @ support).item()
+
+    assert learned(0.0) == 0
+    assert learned(1e-3) == pytest.approx(9.53, abs=0.01)
 
 
 # Replay
@@ -469,3 +502,9 @@ def test_a_target_network_that_is_kept_but_not_used():
 
     assert after(1_000, 100) == pytest.approx(1.188**10, rel=1e-3)  # 5.6
     assert after(1_000, 1) == pytest.approx((1 + 0.1 * 0.188) ** 1_000)  # 1.2e8
+
+
+def test_the_page_names_every_test_and_no_other():
+    named = set(re.findall(r"`(test_\w+)`", (ROOT / "docs" / "what-libraries-do.md").read_text()))
+    there = set(re.findall(r"^def (test_\w+)", Path(__file__).read_text(), re.MULTILINE))
+    assert named == there - {"test_the_page_names_every_test_and_no_other"}
