@@ -22,6 +22,8 @@ DQN_ZOO = "google-deepmind/dqn_zoo at 45061f4"
 STEPS, ACTIONS = 6, 3  # of an episode that meets no state twice
 LEAVES, DRAWS = 13, 8
 SUPPORT = np.linspace(-4.0, 4.0, 17)
+ALPHA, TEMPERATURE, LOWEST = 0.9, 0.25, -1.0  # of Munchausen's heads
+LEARNED, SOUGHT, CHOSEN = 8, 6, 4  # fractions of implicit quantiles
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,20 @@ def transitions(rng: Generator, k: int, rows: int = 8, actions: int = 4) -> Arra
     }
 
 
+def with_own(rng: Generator, k: int) -> Arrays:
+    """Transitions with the values of the first state, and the actions allowed and taken there; settings of each batch."""
+    given = transitions(rng, k)
+    own_mask = masks(rng, given["mask"].shape)
+    return {
+        **given,
+        "own_q": grid(rng, own_mask.shape),
+        "own_mask": own_mask,
+        "action": (own_mask * rng.random(own_mask.shape)).argmax(-1),
+        "temperature": np.resize(np.array([0.03, 0.5, 1.0], np.float32), k),
+        "low": np.resize(np.array([-1.0, -0.5, -1000.0, -1.0], np.float32), k),
+    }
+
+
 def with_policy(rng: Generator, k: int) -> Arrays:
     """Transitions with the probabilities of a policy that never takes the forbidden actions, whose values are NaN."""
     given = transitions(rng, k)
@@ -197,6 +213,23 @@ def head_batches(width: int, masked: bool, untied: bool, rng: Generator, k: int)
         "weight": rng.integers(1, 65, (k, rows)).astype(np.float32) / 64,
     }
     return {**given, "mask": masks(rng, (k, rows, ACTIONS))} if masked else given
+
+
+def soft_batches(width: int, masked: bool, rng: Generator, k: int) -> Arrays:
+    """The same with what the network that values the next state says of the first one."""
+    given = head_batches(width, masked, False, rng, k)
+    return {**given, "own_y": grid(rng, given["y"].shape, 1.0, 16)}
+
+
+def implicit_batches(rng: Generator, k: int) -> Arrays:
+    """What a head of quantiles at drawn fractions learns from, as many at each place as LEARNED, SOUGHT and CHOSEN say."""
+    given = head_batches(1, True, False, rng, k)
+    rows = given["reward"].shape
+    counts = {"y": LEARNED, "next_y": SOUGHT, "choice": CHOSEN}
+    given |= {name: grid(rng, (*rows, ACTIONS, count), 2.0, 16) for name, count in counts.items()}
+    for name in ("next_y", "choice"):
+        given[name] = np.where(given["discount"][..., None, None] == 0, np.float32(np.nan), given[name])
+    return {**given, "fraction": (rng.integers(1, 64, (*rows, LEARNED)) / 64).astype(np.float32)}
 
 
 def episodes(rng: Generator, k: int, rows: int = 3) -> Arrays:
@@ -294,6 +327,31 @@ def expected_sarsa(given: Arrays) -> Arrays:
 
     parts = given["reward"], given["discount"], seen(given["next_q"]), given["probability"]
     return {"target": over(target, *parts)}
+
+
+@case(
+    "munchausen",
+    "recomputed: Vieillard et al. (2020), equation 2, as r + alpha [tau ln pi]_low^0 + d tau ln sum exp(q / tau), with"
+    " jax.nn.log_softmax and logsumexp; forbidden actions are -infinity there",
+    with_own,
+)
+def munchausen(given: Arrays) -> Arrays:
+    _, jax, jnp = library()
+
+    def target(reward: Any, discount: Any, own_q: Any, action: Any, next_q: Any, tau: Any, low: Any) -> Any:
+        bonus = ALPHA * jnp.clip(tau * jax.nn.log_softmax(own_q / tau)[action], low, 0.0)
+        return reward + bonus + discount * tau * jax.nn.logsumexp(next_q / tau)
+
+    rows = given["reward"].shape
+    settings = (np.broadcast_to(given[name][:, None], rows) for name in ("temperature", "low"))
+    tau, low = settings
+    first = given["reward"], given["discount"]
+    own, following = seen(given["own_q"]), seen(given["next_q"])
+    masked = seen(given["own_q"], given["own_mask"]), given["action"], seen(given["next_q"], given["mask"])
+    return {
+        "target": over(target, *first, own, given["action"], following, tau, low),
+        "masked": over(target, *first, *masked, tau, low),
+    }
 
 
 @case("n_step", "rlax.n_step_bootstrapped_returns, the first of each row, with n the row's length", sequences)
@@ -442,6 +500,7 @@ def learned(loss: Callable[..., Any], given: Arrays, *, width: int) -> tuple[Any
         return (cost * weight).mean(), (cost, more)
 
     parts = y, given["weight"], given["action"], given["reward"], given["discount"], next_y, choice, allowed
+    parts += (given["own_y"].reshape(shape),) if "own_y" in given else ()
     (_, (cost, more)), gradient = over(jax.value_and_grad(whole, has_aux=True), *parts, depth=1)
     return cost, {"gradient": gradient.reshape(*shape[:2], -1), "td_error": more}
 
@@ -509,6 +568,89 @@ def hl_gauss(given: Arrays) -> Arrays:
     return {"gradient": gradient.reshape(*rows, -1), "td_error": error, "priority": priority}
 
 
+def soft_policy(q: Any, allowed: Any) -> tuple[Any, Any]:
+    """pi and tau ln pi of values [A], the latter 0 where an action is forbidden."""
+    _, jax, jnp = library()
+    logits = jnp.where(allowed, q / TEMPERATURE, -jnp.inf)
+    return jax.nn.softmax(logits), jnp.where(allowed, TEMPERATURE * jax.nn.log_softmax(logits), 0.0)
+
+
+def bonus(own_q: Any, a: Any) -> Any:
+    """What Munchausen adds to the reward, by values [A] of the first state, where everything is allowed."""
+    _, _, jnp = library()
+    return ALPHA * jnp.clip(soft_policy(own_q, True)[1][a], LOWEST, 0.0)
+
+
+def soft_scalar(given: Arrays) -> Arrays:
+    """Munchausen's target and the Huber loss."""
+    rlax, jax, _ = library()
+
+    def loss(y: Any, a: Any, r: Any, d: Any, next_y: Any, choice: Any, allowed: Any, own: Any) -> Any:
+        pi, scaled = soft_policy(choice[:, 0], allowed[:, 0])
+        error = r + bonus(own[:, 0], a) + d * (pi * (next_y[:, 0] - scaled)).sum() - y[a, 0]
+        return rlax.huber_loss(error), jax.lax.stop_gradient(error)
+
+    return learned(loss, given, width=1)[1]
+
+
+def soft_categorical(given: Arrays) -> Arrays:
+    """Munchausen's target of a distribution: that of an action drawn from pi, minus tau ln pi of it."""
+    rlax, jax, jnp = library()
+    support = jnp.asarray(SUPPORT)
+
+    def loss(y: Any, a: Any, r: Any, d: Any, next_y: Any, choice: Any, allowed: Any, own: Any) -> Any:
+        pi, scaled = soft_policy((jax.nn.softmax(choice) * support).sum(-1), allowed[:, 0])
+        gain = r + bonus((jax.nn.softmax(own) * support).sum(-1), a)
+        places, mass = gain + d * (support - scaled[:, None]), pi[:, None] * jax.nn.softmax(next_y)
+        target = rlax.categorical_l2_project(places.ravel(), mass.ravel(), support)
+        difference = ((target - jax.nn.softmax(y[a])) * support).sum()
+        return rlax.categorical_cross_entropy(target, y[a]), jax.lax.stop_gradient(difference)
+
+    cost, found = learned(loss, given, width=len(SUPPORT))
+    return {**found, "priority": cost}
+
+
+def soft_quantile(given: Arrays) -> Arrays:
+    """Munchausen's target of quantiles, averaged under pi fraction by fraction."""
+    rlax, jax, jnp = library()
+    tau = jnp.asarray((np.arange(7) + 0.5) / 7)
+
+    def loss(y: Any, a: Any, r: Any, d: Any, next_y: Any, choice: Any, allowed: Any, own: Any) -> Any:
+        pi, scaled = soft_policy(choice.mean(1), allowed[:, 0])
+        sought = r + bonus(own.mean(1), a) + d * (pi[:, None] * (next_y - scaled[:, None])).sum(0)
+        error = sought.mean() - y[a].mean()
+        return rlax.quantile_regression_loss(y[a], tau, sought, 1.0), jax.lax.stop_gradient(error)
+
+    cost, found = learned(loss, given, width=7)
+    return {**found, "priority": cost}
+
+
+@case(
+    "implicit",
+    "rlax.quantile_q_learning, kappa 1, at fractions of each row; the gradient of the weighted mean by jax.grad",
+    implicit_batches,
+)
+def implicit(given: Arrays) -> Arrays:
+    rlax, jax, jnp = library()
+
+    def loss(y: Any, tau: Any, a: Any, r: Any, d: Any, next_y: Any, choice: Any, allowed: Any) -> Any:
+        chosen = jnp.where(allowed[:, None], choice, -jnp.inf)
+        cost = rlax.quantile_q_learning(y.T, tau, a, r, d, chosen.T, next_y.T, 1.0)
+        error = rlax.double_q_learning(y.mean(1), a, r, d, next_y.mean(1), chosen.mean(1))
+        return cost, jax.lax.stop_gradient(error)
+
+    def whole(y: Any, weight: Any, *rest: Any) -> Any:
+        cost, error = jax.vmap(loss)(y, *rest)
+        return (cost * weight).mean(), (cost, error)
+
+    values = (seen(given[name]) for name in ("y", "next_y", "choice"))
+    y, next_y, choice = values
+    parts = y, given["weight"], given["fraction"], given["action"], given["reward"], given["discount"], next_y, choice
+    found = over(jax.value_and_grad(whole, has_aux=True), *parts, given["mask"], depth=1)
+    (_, (cost, error)), gradient = found
+    return {"gradient": gradient, "td_error": error, "priority": cost}
+
+
 def soft(logits: np.ndarray) -> np.ndarray:
     """Softmax over the last axis."""
     e = np.exp(logits - logits.max(-1, keepdims=True))
@@ -560,6 +702,23 @@ def enter_heads() -> None:
 
 
 enter_heads()
+
+
+def enter_soft_heads() -> None:
+    """Heads with Munchausen's target, with masks and without."""
+    parts: dict[str, tuple[str, int, Callable[[Arrays], Arrays]]] = {
+        "scalar": ("rlax.huber_loss", 1, soft_scalar),
+        "categorical": ("rlax.categorical_l2_project and categorical_cross_entropy", len(SUPPORT), soft_categorical),
+        "quantile": ("rlax.quantile_regression_loss, kappa 1", 7, soft_quantile),
+    }
+    for name, (source, width, reference) in parts.items():
+        whole = f"recomputed: Vieillard et al. (2020), equation 2 and appendix B.2, with jax.nn.log_softmax; {source}"
+        for masked in (False, True):
+            inputs = functools.partial(soft_batches, width, masked)
+            case(f"{name}_munchausen{'_masked' * masked}", whole, inputs)(reference)
+
+
+enter_soft_heads()
 
 
 # Returns of tables, which see no state twice: with a step size of 1 the pairs hold the returns at the episode's end

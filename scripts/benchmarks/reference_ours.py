@@ -13,8 +13,10 @@ from torch import Tensor
 import rl
 from rl import losses, targets
 from rl.core.types import Batch
+from rl.deep.heads.bootstrap import SoftPolicy
 from rl.deep.heads.categorical import Categorical
-from rl.deep.heads.head import Head, Outputs
+from rl.deep.heads.head import Fractions, Head, Outputs
+from rl.deep.heads.implicit import Implicit
 from rl.deep.heads.quantile import Quantile
 from rl.deep.heads.scalar import Scalar
 from rl.deep.replay import sum_tree
@@ -65,6 +67,26 @@ def double_q_(given: Arrays, dtype: Any) -> Arrays:
 @ours
 def expected_sarsa(given: Arrays, dtype: Any) -> Arrays:
     return arrays(target=targets.expected_sarsa(*tensors(given, dtype, "reward", "discount", "next_q", "probability")))
+
+
+@ours
+def munchausen(given: Arrays, dtype: Any) -> Arrays:
+    names = ("reward", "discount", "own_q", "action", "next_q", "own_mask", "mask")
+    parts = tensors(given, dtype, *names)
+    found: dict[str, list[Tensor]] = {"target": [], "masked": []}
+    for k, (tau, low) in enumerate(zip(given["temperature"], given["low"], strict=True)):
+        *plain, mask, next_mask = (x[k] for x in parts)
+        settings = {"alpha": 0.9, "temperature": float(tau), "low": float(low)}
+        found["target"].append(targets.munchausen(*plain, **settings))
+        # In its parts, as heads put it together.
+        reward, discount, own_q, action, next_q = plain
+        bonus = targets.munchausen_bonus(own_q, action, **settings, mask=mask)
+        policy = targets.log_policy(next_q, float(tau), next_mask)
+        parted = bonus + torch.where(discount == 0, 0.0, discount * targets.soft_value(next_q, policy, float(tau)))
+        whole = targets.munchausen(*plain, **settings, mask=mask, next_mask=next_mask)
+        torch.testing.assert_close(reward + parted, whole)
+        found["masked"].append(whole)
+    return arrays(**{name: torch.stack(rows) for name, rows in found.items()})
 
 
 @ours
@@ -141,17 +163,21 @@ def head(head: Head) -> Ours:
         y, next_y, choice, reward, discount, weight = (
             given[name].astype(dtype) for name in ("y", "next_y", "choice", "reward", "discount", "weight")
         )
+        more = (given[name].astype(dtype) if name in given else None for name in ("own_y", "fraction"))
         batch = Batch(None, given["action"], reward, discount, None, given.get("mask"), weight)
         if dtype == np.float32:
-            gradient, td_error, _, priority = head.loss_of(Outputs(y, next_y, choice), batch, False)
+            gradient, td_error, _, priority = head.loss_of(Outputs(y, next_y, choice, *more), batch, False)
         else:
-            outputs = Outputs(*map(torch.from_numpy, (y, next_y, choice)))
+            outputs = Outputs(*(x if x is None else torch.from_numpy(x) for x in (y, next_y, choice, *more)))
             whole = Batch(*(part if part is None else torch.from_numpy(part) for part in batch))
             gradient, td_error, _, priority = head.loss(outputs, whole, False)
-        more = {} if priority is None else {"priority": np.asarray(priority)}
-        return {"gradient": np.asarray(gradient), "td_error": np.asarray(td_error), **more}
+        found = {"gradient": np.asarray(gradient), "td_error": np.asarray(td_error)}
+        return found if priority is None else {**found, "priority": np.asarray(priority)}
 
     return found
+
+
+NEVER_MASKED = ("scalar_squared", "categorical_rescaled", "hl_gauss", "quantile_straight")
 
 
 def heads() -> dict[str, Ours]:
@@ -166,8 +192,14 @@ def heads() -> dict[str, Ours]:
         "quantile": head(Quantile(7)),
         "quantile_straight": head(Quantile(7, kappa=0.0)),
     }
-    masked = ("scalar", "scalar_rescaled", "categorical", "quantile")
-    return {**found, **{f"{name}_masked": found[name] for name in masked}}
+    soft = SoftPolicy(0.9, 0.25, -1.0)
+    found |= {
+        "scalar_munchausen": head(Scalar(bootstrap=soft)),
+        "categorical_munchausen": head(Categorical(*SUPPORT, bootstrap=soft)),
+        "quantile_munchausen": head(Quantile(7, bootstrap=soft)),
+    }
+    masked = {f"{name}_masked": found[name] for name in found if name not in NEVER_MASKED}
+    return {**found, **masked, "implicit": head(Implicit(Fractions(8, 6, 4)))}
 
 
 OURS.update(heads())

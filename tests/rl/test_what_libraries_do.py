@@ -18,6 +18,7 @@ from rl.deep.heads.categorical import Categorical
 from rl.deep.heads.head import Outputs
 from rl.deep.replay import sum_tree
 from supervised import Streams
+from supervised.models.noisy import NoisyLinear, noise_of
 
 T = torch.tensor
 GAMMA = 0.99
@@ -250,12 +251,12 @@ def test_the_spread_that_a_wide_support_adds():
 def test_the_bonus_of_munchausen_without_its_lower_bound():
     """The action is worth 10 less than the best: alpha .9 times -1, or times -10."""
 
-    def bonus(low):
-        log_policy = 0.03 * (T([10.0, 0.0]) / 0.03).log_softmax(-1)
-        return 0.9 * log_policy[1].clamp(low, 0.0).item()
+    def target(low):
+        q = T([10.0, 0.0])
+        return targets.munchausen(T(0.0), T(0.0), q, T(1), q, low=low).item()
 
-    assert bonus(-1.0) == pytest.approx(-0.9)
-    assert bonus(-1e3) == pytest.approx(-9.0)
+    assert target(-1.0) == pytest.approx(-0.9)
+    assert target(-1e3) == pytest.approx(-9.0)
 
 
 # Losses
@@ -442,6 +443,13 @@ def noise(kind, sigma, width, rng, count=20_000):
 
 def test_how_much_noise_a_noisy_layer_makes():
     rng = np.random.default_rng(0)
+    layer = NoisyLinear(torch.nn.Linear(16, 2, bias=False))  # ours
+    torch.nn.init.zeros_(layer.weight)
+    made = []
+    for draw in noise_of(torch.randn(4_000, 1, layer.drawn_size, generator=torch.Generator().manual_seed(0))):
+        layer.numbers.value = draw
+        made.append(layer(torch.ones(16)).detach())
+    assert torch.stack(made).std().item() == pytest.approx(0.5 * math.sqrt(2 / math.pi), rel=0.05)
     factorised = noise("factorised", 0.5, 16, rng)
     assert factorised.std() == pytest.approx(0.5 * math.sqrt(2 / math.pi), rel=0.03)  # E|e| of each factor
     assert noise("factorised", 0.1, 16, rng).std() == pytest.approx(0.1 * math.sqrt(2 / math.pi), rel=0.03)
