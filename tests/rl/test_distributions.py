@@ -370,7 +370,7 @@ def test_each_preset_goes_on_to_the_bit(small_runs, name, tmp_path):
     assert torch.equal(run.agent.act(OBS).q, again.agent.act(OBS).q)
 
 
-@pytest.mark.parametrize("distribution", [rl.Atoms(0.0, 10.0, 11), rl.Quantiles(5), rl.ImplicitQuantiles(4, 4, 4)])
+@pytest.mark.parametrize("distribution", [rl.Atoms(0.0, 100.0, 11), rl.Quantiles(5), rl.ImplicitQuantiles(4, 4, 4)])
 def test_a_fitted_classifiers_trunk_starts_an_agent(distribution):
     g = torch.Generator().manual_seed(0)
     x = torch.randn(60, 4, generator=g)

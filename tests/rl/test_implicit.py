@@ -73,18 +73,27 @@ def test_gradients_written_out_are_autograds(dueling, compiled):
         assert torch.equal(part, found[name])
 
 
-def test_quantiles_are_exact_at_any_fraction():
-    drawn = rl.ImplicitQuantiles(32, 32, 32, cosines=64, kappa=0.0)
-    agent, *_ = learned(drawn, updates=6000, rate=0.005)
-    fractions = [0.05, 0.11, 0.25, 0.33, 0.42, 0.6, 0.65, 0.75, 0.9, 0.97]
-    values, probability = (part[0] for part in agent.distribution(torch.tensor([[0, 1]]), fractions=fractions))
-    assert torch.equal(probability, torch.full_like(probability, 0.1))
+# Apart from the jumps of the exact quantile functions, at .5 and .7, which a network smooths.
+FRACTIONS = [0.17, 0.23, 0.3, 0.4, 0.6, 0.8, 0.85]
+
+
+@pytest.mark.parametrize(
+    ("updates", "drawn", "network", "allowed"),
+    [
+        (500, 16, "mlp(64)", 0.2),
+        pytest.param(5000, 32, "mlp(128)", 1e-2, marks=pytest.mark.full),
+    ],
+)
+def test_quantiles_are_exact_at_any_fraction(updates, drawn, network, allowed):
+    agent, *_ = learned(rl.ImplicitQuantiles(drawn, drawn, 16, kappa=0.0), updates, 0.01, network)
+    values, probability = (part[0] for part in agent.distribution(torch.tensor([[0, 1]]), fractions=FRACTIONS))
+    assert torch.equal(probability, torch.full_like(probability, 1 / len(FRACTIONS)))
     for s, a in PAIRS:
         exact = sorted(envs.exact_returns(s, a, 1.0).items())
         below = np.cumsum([p for _, p in exact])
-        for i, fraction in enumerate(fractions):
+        for i, fraction in enumerate(FRACTIONS):
             wanted = exact[int(np.searchsorted(below, fraction))][0]
-            assert abs(float(values[s, a, i]) - wanted) < 1e-2, (s, a, fraction)
+            assert abs(float(values[s, a, i]) - wanted) < allowed, (s, a, fraction)
 
 
 def agent_of(seeds=(3, 5), **settings):
