@@ -206,7 +206,7 @@ def family(settings: Settings, console: Console) -> dict[str, dict[str, float]]:
     """Every tabular agent, one seed, beside the classic loop; those that plan beside the classic Dyna-Q with 10 made-up steps."""
     known = {n: a for n, a in rl.presets().items() if isinstance(a, Tabular) and not a.continuing}
     agents = {n: a for n, a in known.items() if not n.startswith("lecture")}
-    planning = {"classic dyna", *(n for n, a in agents.items() if isinstance(a, (rl.DynaQ, rl.PrioritisedSweeping)))}
+    planning = {"classic dyna", *(n for n, a in agents.items() if isinstance(a, (rl.DynaQ, rl.PrioritizedSweeping)))}
     rows: dict[str, dict[str, float]] = {}
     for env_id in ("FrozenLake-v1", "Taxi-v4"):
         ways: dict[str, Callable[[], float]] = {

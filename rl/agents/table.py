@@ -1,5 +1,5 @@
 """See `rl.tabular.agent`."""
 
-from rl.tabular.agent import Moment, OnPolicy, Table, TableAgent, Tabular
+from rl.tabular.agent import Moment, OnPolicy, Table, Tabular, TabularAgent
 
-__all__ = ["Moment", "OnPolicy", "Table", "TableAgent", "Tabular"]
+__all__ = ["Moment", "OnPolicy", "Table", "Tabular", "TabularAgent"]

@@ -128,9 +128,9 @@ class Tabular:
         """Whether the weights of a batch scale the rule's steps: where it keeps nothing but Q and visits."""
         return self.memory is Table
 
-    def build(self, observation_space: Any, action_space: Any, seeds: Any = 1, device: str = "cpu") -> TableAgent:
+    def build(self, observation_space: Any, action_space: Any, seeds: Any = 1, device: str = "cpu") -> TabularAgent:
         """The live agent: N tables of zeros, or of `initial_q`. Raises SpaceError for spaces that are not finite."""
-        return TableAgent(self, observation_space, action_space, seeds, device)
+        return TabularAgent(self, observation_space, action_space, seeds, device)
 
 
 @dataclass(frozen=True)
@@ -171,7 +171,7 @@ def initial_value(value: Any, name: str) -> float | tuple[float, float]:
     return (values[0], values[1]) if several else values[0]
 
 
-class TableAgent:
+class TabularAgent:
     """N tables Q [N, S, A] with their visit counts, float64 and int64, on the CPU."""
 
     def __init__(

@@ -20,7 +20,7 @@ from rl.core.registry import name_of, optional_setting
 from rl.core.spaces import StateIndex
 from rl.explore import masked
 from rl.explore.masked import as_mask
-from rl.tabular.agent import TableAgent
+from rl.tabular.agent import TabularAgent
 from rl.tabular.kernel import STEPS_DONE, ActorState, Rules, absorb, act, loop
 
 # Steps that one call of the compiled loop may take, so that an interrupt is never waited for long.
@@ -50,7 +50,7 @@ class Stepped(Protocol):
 
     seeds: tuple[int, ...]
     envs_per_seed: int
-    agent: TableAgent
+    agent: TabularAgent
     actor: ActorState  # arrays that begin with the seeds
     parts: dict[str, Any]  # what the kernel is made for
 

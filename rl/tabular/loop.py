@@ -21,7 +21,7 @@ from rl.core.protocols import Diagnostics, Place
 from rl.core.registry import name_of
 from rl.core.spaces import StateIndex
 from rl.core.timing import WINDOW, time_in
-from rl.tabular.agent import MOST_BYTES, TableAgent, Tabular, lookup, memory_of
+from rl.tabular.agent import MOST_BYTES, Tabular, TabularAgent, lookup, memory_of
 from rl.tabular.executors import CompiledExecutor, Executor, PythonExecutor, VectorExecutor, apart
 from rl.tabular.kernel import ENDED, STEPS_DONE, ActorState, Rules
 from rl.tabular.play import play_tables
@@ -38,7 +38,7 @@ class TabularLoop:
     memory_bytes = 0
     play = staticmethod(play_tables)
 
-    def __init__(self, agent: TableAgent, place: Place) -> None:
+    def __init__(self, agent: TabularAgent, place: Place) -> None:
         where, model, seeds, envs_per_seed, horizon_steps, workers = place
         self.agent, self.seeds, self.envs_per_seed = agent, seeds, envs_per_seed
         self.streams = Streams(seeds)

@@ -1,4 +1,4 @@
-"""Prioritised sweeping: a learned model is planned with where values are most out of date; and R-MAX, which explores by it.
+"""Prioritized sweeping: a learned model is planned with where values are most out of date; and R-MAX, which explores by it.
 
 Moore and Atkeson (1993), Peng and Williams (1993); Sutton and Barto (2018), section 8.4, with the expected backups of its last
 paragraphs. R-MAX: Brafman and Tennenholtz (2002): what has not been tried often enough is taken to be as good as can be.
@@ -131,8 +131,8 @@ def learn(table: Swept, t: Moment, rng: Any) -> float:
 
 @register
 @dataclass(frozen=True)
-class PrioritisedSweeping(Tabular):
-    """Prioritised sweeping.
+class PrioritizedSweeping(Tabular):
+    """Prioritized sweeping.
 
     planning_steps: most backups after each real step. threshold: how far a value may lie off before it waits for one. outcomes:
     how many different ones the model keeps of each pair: as many as it can have, or 1 for a world that is certain, and may
@@ -201,11 +201,11 @@ class PrioritisedSweeping(Tabular):
 
 @register
 @dataclass(frozen=True)
-class RMax(PrioritisedSweeping):
+class RMax(PrioritizedSweeping):
     """R-MAX.
 
     known_after: how often a pair is tried before the model is believed. initial_q: what a pair is worth until then; as much as
-    can be reached, or more: r_max / (1 - gamma). The rest as in `PrioritisedSweeping`.
+    can be reached, or more: r_max / (1 - gamma). The rest as in `PrioritizedSweeping`.
     """
 
     explore: TableExplore = Greedy()
@@ -221,4 +221,4 @@ class RMax(PrioritisedSweeping):
         return super().constants() | {"known": np.array([self.known_after])}
 
 
-add_presets("from a model", {"prioritised-sweeping": PrioritisedSweeping(), "r-max": RMax()})
+add_presets("from a model", {"prioritized-sweeping": PrioritizedSweeping(), "r-max": RMax()})

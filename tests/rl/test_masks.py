@@ -68,7 +68,7 @@ class Trap(gym.Env):
 
 
 RULES = [rl.QLearning, rl.SARSA, rl.ExpectedSARSA, rl.DoubleQ, rl.TreeBackup, rl.QLambda, rl.SARSALambda, rl.MonteCarlo]
-RULES += [rl.DynaQ, rl.PrioritisedSweeping, rl.RMax, rl.SpeedyQ, rl.WeightedQ, rl.NStepSARSA]
+RULES += [rl.DynaQ, rl.PrioritizedSweeping, rl.RMax, rl.SpeedyQ, rl.WeightedQ, rl.NStepSARSA]
 
 
 @pytest.mark.parametrize("rule", daily(RULES, RULES[::3]), ids=lambda rule: rule.__name__)

@@ -27,7 +27,7 @@ KINDS = {
         "double": True,
         "dueling": True,
         "n_step": 3,
-        "prioritised": True,
+        "prioritized": True,
         "target_every_updates": 1,
         "target_rate": 0.1,
     },
@@ -39,7 +39,7 @@ KINDS = {
         "update_every_steps": 3,
     },
     "Boltzmann": {"explore": Boltzmann(0.5), "target_every_updates": None},
-    "noise": {"explore": DecayingNoise(), "prioritised": True},
+    "noise": {"explore": DecayingNoise(), "prioritized": True},
     "dropout": {"network": lambda space, outputs: MLP(space.shape[0], outputs, (16,), dropout=0.2)},
 }
 

@@ -268,7 +268,7 @@ def test_speedy_q_against_a_naive_reference():
 
 def test_sweeping_by_hand():
     """Along a chain one reward at the end is known everywhere after as many backups as there are states."""
-    table = memory(rl.PrioritisedSweeping(planning_steps=3), np.zeros((5, 1)))
+    table = memory(rl.PrioritizedSweeping(planning_steps=3), np.zeros((5, 1)))
     for s in range(3):
         table.visits[s, 0] = 1
         assert sweeping.learn(table, moment(s, 0, 0.0, s + 1), None) == 0
@@ -297,7 +297,7 @@ def test_the_most_urgent_pair_is_found():
 def test_sweeping_solves_the_model_that_it_has_seen(outcomes):
     """Until nothing is urgent: the table is then what value iteration makes of the counted outcomes, with those that gave way
     left out; and the lists of what leads to a state are right."""
-    agent = rl.PrioritisedSweeping(planning_steps=100_000, threshold=1e-9, outcomes=outcomes)
+    agent = rl.PrioritizedSweeping(planning_steps=100_000, threshold=1e-9, outcomes=outcomes)
     table, counted = memory(agent, np.zeros((5, 3))), {}
     for s, a, r, s2, a2, terminated, over in episodes(9):
         table.visits[s, a] += 1

@@ -90,7 +90,7 @@ SHORT = (
     "double-q",
     "n-step-sarsa",
     "true-online-sarsa-lambda",
-    "prioritised-sweeping",
+    "prioritized-sweeping",
 )
 
 
@@ -150,7 +150,7 @@ def test_discounts_of_a_half_are_half_the_gamma_to_the_bit(agent):
         for around, gamma in ((Halved, 0.5), (Plain, 0.25))
     )
     one, two = halved.agent.tables, plain.agent.tables
-    if isinstance(agent, (rl.SARSALambda, rl.DynaQ, rl.PrioritisedSweeping)):
+    if isinstance(agent, (rl.SARSALambda, rl.DynaQ, rl.PrioritizedSweeping)):
         for name in one:  # traces of 1 / 2**i below 1e-4 are let go of at other times, and means round
             np.testing.assert_allclose(one[name], two[name], atol=1e-4, err_msg=name)
     else:
@@ -212,7 +212,7 @@ def test_traces_fade_by_the_discount_of_the_step_that_they_span(kind, rule):
 
 def test_a_learned_model_keeps_the_mean_discount():
     """As a gamma that is scheduled has it keep the last, where steps have none of their own."""
-    agent = rl.PrioritisedSweeping()
+    agent = rl.PrioritizedSweeping()
     for semi_markov, wanted in ((0, 0.5 * 0.2), (1, 0.5 * 0.5)):
         table = table_of(agent, np.zeros((2, 1)))
         count = jit.specialise(learned_model.count, SEMI_MARKOV=semi_markov)
@@ -401,8 +401,8 @@ RESUMED = {
     "dyna-q": (Options, rl.DynaQ(planning_steps=2)),
     "r-max": (Options, rl.RMax(known_after=5, planning_steps=10)),
     "tiles": (lambda: Row(box=True), rl.LinearSARSA()),
-    "dqn": (Options, rl.DQN(network="linear", n_step=3, learn_after_steps=50, capacity_steps=150, prioritised=True)),
-    "sweeping, discounts in the past": (lambda: Sometimes(20, 40), rl.PrioritisedSweeping(gamma=0.5)),
+    "dqn": (Options, rl.DQN(network="linear", n_step=3, learn_after_steps=50, capacity_steps=150, prioritized=True)),
+    "sweeping, discounts in the past": (lambda: Sometimes(20, 40), rl.PrioritizedSweeping(gamma=0.5)),
     LATE: (lambda: Sometimes(300), rl.DQN(network="linear", learn_after_steps=50, capacity_steps=150)),
 }
 

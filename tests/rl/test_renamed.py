@@ -1,0 +1,76 @@
+"""Names of earlier versions: they work, and warn, wherever they are used."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+import rl
+from rl.core import registry
+from rl.core.renamed import RENAMED
+
+
+def test_a_keyword_an_attribute_and_replace_take_the_former_name():
+    with pytest.warns(
+        DeprecationWarning, match="DQN\\(prioritised=...\\) is deprecated and goes with the next version"
+    ):
+        old = rl.DQN(prioritised=True)
+    assert old == rl.DQN(prioritized=True)
+    with pytest.warns(DeprecationWarning, match="use .prioritized"):
+        assert old.prioritised
+    with pytest.warns(DeprecationWarning, match="prioritized=..."):
+        assert dataclasses.replace(rl.DQN(), prioritised=True) == old
+    with pytest.warns(DeprecationWarning, match="prioritized"):
+        assert not dataclasses.replace(old, prioritised=False).prioritized
+    with pytest.raises(AttributeError):
+        rl.QLearning().prioritised  # noqa: B018
+    with pytest.raises(TypeError, match="priority"):
+        rl.DQN(priority=True)
+
+
+@rl.register
+@dataclasses.dataclass(frozen=True)
+class OwnDQN(rl.DQN):
+    """A description of somebody's own."""
+
+    width: int = 3
+
+
+def test_a_subclass_takes_the_former_names_of_its_base():
+    with pytest.warns(DeprecationWarning, match="OwnDQN\\(prioritised=...\\)"):
+        assert OwnDQN(prioritised=True, width=4).prioritized
+    assert OwnDQN(0.5).gamma == 0.5  # by position as ever
+
+
+def test_saved_settings_are_read_by_their_former_names(recwarn):
+    saved = registry.to_json(rl.DQN(prioritized=True))
+    saved["prioritised"] = saved.pop("prioritized")
+    assert registry.from_json(saved) == rl.DQN(prioritized=True)
+    sweeping = {**registry.to_json(rl.PrioritizedSweeping()), "type": "PrioritisedSweeping"}
+    assert registry.from_json(sweeping) == rl.PrioritizedSweeping()
+    assert not recwarn.list
+
+
+def test_presets_and_public_names_are_found_by_their_former_names():
+    for old, new in (("prioritised-dqn", "prioritized-dqn"), ("prioritised-sweeping", "prioritized-sweeping")):
+        with pytest.warns(DeprecationWarning, match=new):
+            assert rl.presets()[old] == rl.presets()[new]
+        assert old not in rl.presets()
+    with pytest.raises(KeyError):
+        rl.presets()["prioritised"]
+    for old, new in (("PrioritisedSweeping", "PrioritizedSweeping"), ("TableAgent", "TabularAgent")):
+        with pytest.warns(DeprecationWarning, match=f"rl.{old} .*use rl.{new}"):
+            assert getattr(rl, old) is getattr(rl, new)
+    with pytest.raises(AttributeError, match="no attribute 'Prioritised'"):
+        rl.Prioritised  # noqa: B018
+
+
+def test_every_renamed_name_leads_to_one_of_today():
+    for old, new in RENAMED.items():
+        kind, dot, setting = old.partition(".")
+        if dot:
+            assert new in {field.name for field in dataclasses.fields(registry.TYPES[kind])}
+            assert setting not in {field.name for field in dataclasses.fields(registry.TYPES[kind])}
+        else:
+            assert new in rl.presets() or hasattr(rl, new)
