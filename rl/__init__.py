@@ -1,13 +1,11 @@
 """Value-based reinforcement learning on Gymnasium environments."""
 
-from typing import Any
-
 import rl._siblings  # noqa: F401  (first, for it explains what would otherwise fail below)
 from rl import explore, losses, networks, planning, targets
 from rl._version import __version__ as __version__
 from rl.core.policy import NetworkPolicy, TablePolicy, load_policy
 from rl.core.registry import register
-from rl.core.renamed import RENAMED, warn
+from rl.core.renamed import module_getattr
 from rl.core.types import Agent, Batch, SequenceBatch, Update
 from rl.deep.agent import DeepAgent
 from rl.deep.distributions import Atoms, ImplicitQuantiles, Quantiles
@@ -85,10 +83,4 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    """What a name of an earlier version is called today, with a warning."""
-    new = RENAMED.get(name)
-    if new not in __all__:
-        raise AttributeError(f"module 'rl' has no attribute {name!r}")
-    warn(f"rl.{name}", f"rl.{new}")
-    return globals()[new]
+__getattr__ = module_getattr("rl", {name: globals()[name] for name in __all__})

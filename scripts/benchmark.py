@@ -132,8 +132,8 @@ def classic_dyna(env_id: str, steps: int, planning: int = 10) -> float:
             known = list(model)
         for i in rng.integers(len(known), size=planning):
             s, a = known[i]
-            r, s2, over = model[s, a]
-            q[s, a] += 0.1 * (r + 0.99 * (0.0 if over else np.max(q[s2])) - q[s, a])
+            r, next_s, over = model[s, a]
+            q[s, a] += 0.1 * (r + 0.99 * (0.0 if over else np.max(q[next_s])) - q[s, a])
         state = env.reset()[0] if terminated or truncated else following
     return steps / (time.perf_counter() - began)
 

@@ -31,7 +31,7 @@ FAMILY = [
 
 def everything(run):
     actor = run.loop.actor._asdict()
-    return {**run.agent.tables, **run.loop.trail, **actor, "streams": run.loop.streams.state_dict()}
+    return {**run.agent.tables, **run.loop.episode_arrays, **actor, "streams": run.loop.streams.state_dict()}
 
 
 def assert_same(one, two):

@@ -1,5 +1,5 @@
 """See `rl.tabular.agent`."""
 
-from rl.tabular.agent import Moment, OnPolicy, Table, Tabular, TabularAgent
+from rl.tabular.agent import OnPolicy, Table, Tabular, TabularAgent, Transition, __getattr__
 
-__all__ = ["Moment", "OnPolicy", "Table", "Tabular", "TabularAgent"]
+__all__ = ["OnPolicy", "Table", "Tabular", "TabularAgent", "Transition", "__getattr__"]

@@ -5,9 +5,10 @@ Saved files of every age are read by it without a warning (`rl.core.registry.mig
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 # {"Name": "NewName", "Type.setting": "new_setting", "preset-name": "new-preset-name"}
@@ -15,6 +16,15 @@ RENAMED: dict[str, str] = {
     "PrioritisedSweeping": "PrioritizedSweeping",
     "TableAgent": "TabularAgent",
     "DQN.prioritised": "prioritized",
+    "Tabular.knows_policy": "needs_policy",
+    "Tabular.memory": "state_type",
+    "Tabular.tables": "seed_arrays",
+    "Tabular.trail": "episode_arrays",
+    "Tabular.constants": "rule_params",
+    "Tabular.begin": "init_from_q",
+    "Tabular.limits": "index_bounds",
+    "Tabular.check_saved": "validate_state",
+    "Moment": "Transition",
     "prioritised-dqn": "prioritized-dqn",
     "prioritised-sweeping": "prioritized-sweeping",
 }
@@ -44,7 +54,8 @@ def renamed_settings(kind: type) -> dict[str, str]:
 
 def accept_renamed(kind: K) -> K:
     """Let a dataclass take its settings by their former names too: as keywords, in dataclasses.replace and as attributes."""
-    names = renamed_settings(kind)
+    fields = {field.name for field in dataclasses.fields(kind)}
+    names = {old: new for old, new in renamed_settings(kind).items() if new in fields}
     if not names:
         return kind
     create: Callable[..., None] = vars(kind)["__init__"]
@@ -60,6 +71,27 @@ def accept_renamed(kind: K) -> K:
     for old, new in names.items():
         setattr(kind, old, property(functools.partial(_read, old, new)))
     return kind
+
+
+def accept_renamed_members(kind: type) -> None:
+    """Let a subclass define methods and class attributes by their former names."""
+    for old, new in renamed_settings(kind).items():
+        if old in vars(kind) and new not in vars(kind):
+            warn(f"{kind.__name__}.{old}", f"{kind.__name__}.{new}", 4)
+            setattr(kind, new, vars(kind)[old])
+
+
+def module_getattr(module: str, names: Mapping[str, Any]) -> Callable[[str], Any]:
+    """A `__getattr__` for a module with these names, which also finds them by the names of earlier versions, with a warning."""
+
+    def find(name: str) -> Any:
+        new = RENAMED.get(name)
+        if new is None or new not in names:
+            raise AttributeError(f"module {module!r} has no attribute {name!r}")
+        warn(f"{module}.{name}", f"{module}.{new}")
+        return names[new]
+
+    return find
 
 
 def _read(old: str, new: str, description: Any) -> Any:

@@ -219,7 +219,7 @@ def test_tiles_respect_masks(rule):
 
 def test_a_rule_that_knows_no_masks_is_told_of_and_acts_within_them():
     def learn(table, t, rng):
-        error = t.reward + (t.discount * highest(table.q, t.s2) if t.discount else 0.0) - table.q[t.s, t.a]
+        error = t.reward + (t.discount * highest(table.q, t.next_s) if t.discount else 0.0) - table.q[t.s, t.a]
         table.q[t.s, t.a] += t.step_size * error
         return error
 

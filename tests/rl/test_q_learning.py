@@ -9,13 +9,13 @@ import envs
 import rl
 from envs.diagnostic import DIAGNOSTIC
 from rl.explore import Boltzmann, EpsilonGreedy
-from rl.tabular.agent import Moment, Table
+from rl.tabular.agent import Table, Transition
 from rl.tabular.q_learning import learn
 from supervised.schedules import Inverse, Linear
 
 
-def moment(s, a, reward, discount, s2, step_size):
-    return Moment(0, s, a, reward, discount, discount, s2, -1, step_size, False, 0, 0.0)
+def moment(s, a, reward, discount, next_s, step_size):
+    return Transition(0, s, a, reward, discount, discount, next_s, -1, step_size, False, 0, 0.0)
 
 
 def test_the_rule_by_hand():

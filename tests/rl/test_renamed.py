@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
 import pytest
 
 import rl
@@ -66,11 +67,32 @@ def test_presets_and_public_names_are_found_by_their_former_names():
         rl.Prioritised  # noqa: B018
 
 
+def test_a_rule_of_ones_own_defines_its_hooks_by_their_former_names():
+    from rl.tabular import agent
+
+    with pytest.warns(DeprecationWarning, match="Old.trail is deprecated .*use Old.episode_arrays"):
+
+        class Old(agent.Tabular):
+            def trail(self, states, actions):
+                return {"seen": np.zeros(states)}
+
+    assert Old().episode_arrays(3, 2)["seen"].shape == (3,)
+    with pytest.warns(DeprecationWarning, match="Transition"):
+        assert agent.Moment is agent.Transition
+    with pytest.raises(ValueError, match=r"The rule of Former reads t\.s2, which is t\.next_s now"):
+
+        class Former(agent.Tabular):
+            @staticmethod
+            def rule(table, t, rng):
+                return table.q[t.s2, 0]
+
+
 def test_every_renamed_name_leads_to_one_of_today():
     for old, new in RENAMED.items():
         kind, dot, setting = old.partition(".")
         if dot:
-            assert new in {field.name for field in dataclasses.fields(registry.TYPES[kind])}
-            assert setting not in {field.name for field in dataclasses.fields(registry.TYPES[kind])}
+            owner = {"Tabular": rl.QLearning}.get(kind) or registry.TYPES[kind]
+            assert hasattr(owner, new) or new in {field.name for field in dataclasses.fields(owner)}
+            assert setting not in {field.name for field in dataclasses.fields(owner)}
         else:
-            assert new in rl.presets() or hasattr(rl, new)
+            assert new in rl.presets() or hasattr(rl, new) or hasattr(rl.tabular.agent, new)

@@ -17,7 +17,7 @@ from rl.core import jit, registry
 from rl.explore import EpsilonGreedy
 from rl.run.processes import merge
 from rl.tabular import learned_model, monte_carlo, n_step, traces
-from rl.tabular.agent import Moment
+from rl.tabular.agent import Transition
 from supervised import Streams
 from supervised.schedules import Linear
 
@@ -162,15 +162,17 @@ def test_discounts_of_a_half_are_half_the_gamma_to_the_bit(agent):
 # --- updates by hand --------------------------------------------------------------------------------------------------------
 
 
-def moment(s, a, reward, scale, s2, a2=-1, over=False, terminated=False, gamma=0.5, rate=0.5):
-    return Moment(0, s, a, reward, 0.0 if terminated else gamma * scale, gamma, s2, a2, rate, over, 0, 0.0, scale)
+def moment(s, a, reward, scale, next_s, next_a=-1, over=False, terminated=False, gamma=0.5, rate=0.5):
+    return Transition(
+        0, s, a, reward, 0.0 if terminated else gamma * scale, gamma, next_s, next_a, rate, over, 0, 0.0, scale
+    )
 
 
 def table_of(agent, q):
     states, actions = q.shape
-    arrays = {name: part[None].copy() for name, part in agent.trail(states, actions).items()}
-    arrays |= agent.tables(states, actions) | agent.constants()
-    return agent.memory(q=q, visits=np.zeros(q.shape, np.int64), **arrays)
+    arrays = {name: part[None].copy() for name, part in agent.episode_arrays(states, actions).items()}
+    arrays |= agent.seed_arrays(states, actions) | agent.rule_params()
+    return agent.state_type(q=q, visits=np.zeros(q.shape, np.int64), **arrays)
 
 
 def test_two_steps_with_discounts_of_their_own():

@@ -74,8 +74,8 @@ def test_alone_as_stacked_and_gone_on_with_to_the_bit(name, tmp_path):
     assert again.description == agent
     for part, array in whole.agent.tables.items():
         assert array[1].tobytes() == again.agent.tables[part][0].tobytes(), part
-    for part, array in whole.loop.trail.items():
-        assert array[1].tobytes() == again.loop.trail[part][0].tobytes(), part
+    for part, array in whole.loop.episode_arrays.items():
+        assert array[1].tobytes() == again.loop.episode_arrays[part][0].tobytes(), part
 
 
 @pytest.mark.parametrize("name", daily(OFF_POLICY, ("QLearning", "DoubleQ", "QLambda", "UCB")))
@@ -293,7 +293,7 @@ def believe(table, t, rng):
     before = table.q[t.s, t.a]
     value = t.reward
     if t.discount != 0.0:
-        value += t.discount * highest(table.q, t.s2)
+        value += t.discount * highest(table.q, t.next_s)
     table.q[t.s, t.a] = max(before, value)
     return value - before
 
