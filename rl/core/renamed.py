@@ -25,6 +25,11 @@ RENAMED: dict[str, str] = {
     "Tabular.limits": "index_bounds",
     "Tabular.check_saved": "validate_state",
     "Moment": "Transition",
+    "Exact.best": "optimal_return",
+    "Exact.stationary": "optimal_stationary_return",
+    "Exact.promised": "target_return",
+    "Exact.continuing": "is_continuing",
+    "rollout/promised_return": "rollout/predicted_return",
     "prioritised-dqn": "prioritized-dqn",
     "prioritised-sweeping": "prioritized-sweeping",
 }

@@ -157,7 +157,7 @@ def test_plans_choose_among_allowed_actions():
         found = other(run.model, 0.9)
         np.testing.assert_allclose(found.v, solution.v, atol=1e-8)
         assert run.model.mask[np.arange(500), found.policy].all()
-    assert run.exact.best == pytest.approx(7.93)
+    assert run.exact.optimal_return == pytest.approx(7.93)
     # With exploration among allowed actions alone less is lost than with any.
     exploring = planning.value_iteration(run.model, 0.9, epsilon=0.5)
     q = planning.backup(run.model, exploring.v, 0.9)

@@ -211,7 +211,7 @@ def test_a_description_that_is_no_tabular_builds_a_table():
 
     run = rl.start("FrozenLake-v1", Foreign(), 2, steps=1_000)
     run.advance(1_000)
-    assert run.exact.promised == run.exact.stationary
+    assert run.exact.target_return == run.exact.optimal_stationary_return
 
 
 def test_a_description_says_in_how_many_environments_it_acts(tmp_path):

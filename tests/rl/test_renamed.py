@@ -9,6 +9,7 @@ import pytest
 
 import rl
 from rl.core import registry
+from rl.core.episode_stats import TAGS
 from rl.core.renamed import RENAMED
 
 
@@ -87,12 +88,31 @@ def test_a_rule_of_ones_own_defines_its_hooks_by_their_former_names():
                 return table.q[t.s2, 0]
 
 
+def test_results_are_found_by_their_former_names():
+    run = rl.start("FrozenLake-v1", rl.QLearning(), seeds=1)
+    for old, new in (
+        ("best", "optimal_return"),
+        ("stationary", "optimal_stationary_return"),
+        ("promised", "target_return"),
+    ):
+        with pytest.warns(DeprecationWarning, match=f"exact.{old} .*use exact.{new}"):
+            assert getattr(run.exact, old) == getattr(run.exact, new)
+    with pytest.raises(AttributeError):
+        run.exact.worst  # noqa: B018
+    deep = rl.start("CartPole-v1", rl.DQN(), seeds=1)
+    with pytest.warns(DeprecationWarning, match="rollout/predicted_return"):
+        assert np.isnan(deep.episodes()["rollout/promised_return"])
+
+
 def test_every_renamed_name_leads_to_one_of_today():
     for old, new in RENAMED.items():
+        if "/" in old:
+            assert new in TAGS
+            continue
         kind, dot, setting = old.partition(".")
         if dot:
-            owner = {"Tabular": rl.QLearning}.get(kind) or registry.TYPES[kind]
-            assert hasattr(owner, new) or new in {field.name for field in dataclasses.fields(owner)}
-            assert setting not in {field.name for field in dataclasses.fields(owner)}
+            owner = {"Tabular": rl.QLearning, "Exact": rl.run.exact.Exact}.get(kind) or registry.TYPES[kind]
+            assert hasattr(owner, new) or new in owner.__dataclass_fields__
+            assert setting not in vars(owner).get("__dataclass_fields__", {})
         else:
             assert new in rl.presets() or hasattr(rl, new) or hasattr(rl.tabular.agent, new)

@@ -86,8 +86,8 @@ def test_off_policy_agents_reach_the_optimum(name):
     for env, steps in (("FrozenLake-v1", lake), ("CliffWalking-v1", cliff), ("Taxi-v4", 500_000)):
         run = rl.train(env, AGENTS[name], steps=steps, seeds=10, progress=False)
         value = run.exact.value(run.agent.table.argmax(-1))
-        near = value >= run.exact.stationary - 0.01 * abs(run.exact.stationary) - 1e-9
-        assert near.sum() >= 9, (env, value, run.exact.stationary)
+        near = value >= run.exact.optimal_stationary_return - 0.01 * abs(run.exact.optimal_stationary_return) - 1e-9
+        assert near.sum() >= 9, (env, value, run.exact.optimal_stationary_return)
 
 
 @pytest.mark.parametrize("name", ["SARSA", "ExpectedSARSA"])
@@ -95,10 +95,10 @@ def test_what_sarsa_is_promised_it_reaches(name):
     """The best way to act while exploring with epsilon .2, as planning finds it; on the cliff not the edge but the way round."""
     for env, steps in (("FrozenLake-v1", 1_000_000), ("CliffWalking-v1", 500_000), ("Taxi-v4", 500_000)):
         run = rl.train(env, AGENTS[name], steps=steps, seeds=10, progress=False)
-        value, promised = run.exact.value(run.agent.table.argmax(-1)), run.exact.promised
+        value, promised = run.exact.value(run.agent.table.argmax(-1)), run.exact.target_return
         assert (value >= promised - 0.01 * abs(promised) - 1e-9).sum() >= 9, (env, value, promised)
-    assert rl.start("CliffWalking-v1", AGENTS[name]).exact.promised == -17
-    assert rl.start("CliffWalking-v1", rl.QLearning()).exact.promised == -13
+    assert rl.start("CliffWalking-v1", AGENTS[name]).exact.target_return == -17
+    assert rl.start("CliffWalking-v1", rl.QLearning()).exact.target_return == -13
 
 
 @pytest.mark.parametrize("name", ["SARSA", "ExpectedSARSA", "NStepSARSA", "accumulating", "replacing", "dutch"])
@@ -205,9 +205,9 @@ def test_a_model_of_many_outcomes_is_solved():
 
 def test_what_is_promised_is_not_known_everywhere():
     run = rl.start("envs/AccessControl-v0", rl.SARSA(gamma=1.0))
-    assert run.exact.stationary > 2700
-    assert math.isnan(run.exact.promised)
-    assert math.isnan(rl.start("FrozenLake-v1", rl.SARSA(explore=Boltzmann(1.0))).exact.promised)
+    assert run.exact.optimal_stationary_return > 2700
+    assert math.isnan(run.exact.target_return)
+    assert math.isnan(rl.start("FrozenLake-v1", rl.SARSA(explore=Boltzmann(1.0))).exact.target_return)
 
 
 def damaged(run, tmp_path, part, **arrays):
