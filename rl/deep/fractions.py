@@ -5,7 +5,6 @@ Dabney, Ostrovski, Silver and Munos (2018), "Implicit Quantile Networks for Dist
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -75,13 +74,8 @@ def evenly(quantiles: int, like: Tensor) -> Tensor:
 
 def _cosines(count: int, fractions: Tensor) -> Tensor:
     """cos(pi i fraction) for i = 1 ... count: [N, B, K] -> [N, B, K, count]."""
-    return determinism.elementwise(torch.cos_, fractions[..., None] * _angles(count, fractions.dtype, fractions.device))
-
-
-@functools.cache
-def _angles(count: int, kind: torch.dtype, device: torch.device) -> Tensor:
-    """pi i for i = 1 ... count: [count]."""
-    return torch.arange(1, count + 1, dtype=kind, device=device) * math.pi
+    angles = torch.arange(1, count + 1, dtype=fractions.dtype, device=fractions.device) * math.pi
+    return determinism.elementwise(torch.cos_, fractions[..., None] * angles)
 
 
 register_deterministic(QuantileHead)

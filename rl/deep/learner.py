@@ -64,8 +64,11 @@ class Learner:
 
     def learn(self, batch: Batch, given: Batch, measured: bool) -> HeadLoss:
         """One update from a batch in arrays of the agent's kind. given: the batch as an error will show it."""
-        found, backward = self.found(batch, measured)
-        backward(found.gradient)
+        try:
+            found, backward = self.found(batch, measured)
+            backward(found.gradient)
+        finally:
+            self.passes.clear()
         norm = self.step(given, found.td_error)
         if not measured:
             return found

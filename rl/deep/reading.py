@@ -23,7 +23,7 @@ class Read(NamedTuple):
     next_y: Any  # of the network that values the future
     next_choice: Any  # of the network that chooses the next action
     own_y: Any  # of the network that values the future, at each step; None unless it is asked for
-    fractions: Any  # [N, B, K], drawn for y, at each step the same; None without
+    fractions: Any  # [N, B, T, K], drawn for y; None without
     bootstrap: np.ndarray  # int64 [N, B, T], where along next_y and next_choice each step's future begins
     backward: Callable[[Any], None]  # takes the gradient by y back to the weights
 
@@ -97,7 +97,8 @@ class Single(Reading):
         shape = y.shape
         each = np.tile(np.arange(t), (n, b, 1))
         return Read(
-            *(by_step(y), by_step(next_y), by_step(choice), own_y, None if fractions is None else by_step(fractions)),
+            *(by_step(y), by_step(next_y), by_step(choice), own_y),
+            None if fractions is None else self.arrays.own(by_step(fractions)),
             each,
             lambda gradient: back(gradient.reshape(shape)),
         )
@@ -144,8 +145,8 @@ class Recurrent(Reading):
         y, backward = self._vjp(online, x, state, batch.burn_in, lengths)
         next_y = y if next_y is None else next_y
         choice = y if choice is None else choice
-        if fractions is not None:
-            fractions = np.repeat(fractions[:, :, None], batch.reward.shape[2], 2)
+        if fractions is not None:  # at each step the same
+            fractions = self.arrays.own(fractions[:, :, None].expand(-1, -1, batch.reward.shape[2], -1))
         return Read(y, next_y, choice, choice if own else None, fractions, batch.bootstrap, backward)
 
     def _unroll(self, stack: Stack, x: Any, state: Any, lengths: Sequence[int] | None) -> tuple[Any, Any]:

@@ -59,7 +59,7 @@ class SequenceLearner(Learner):
             self.arrays.rows(read.next_y, k, *future),
             self.arrays.rows(read.next_choice, k, *future),
             None if read.own_y is None else self.arrays.rows(read.own_y, k, *at),
-            None if read.fractions is None else self.arrays.own(read.fractions[k][tuple(at)][None]),
+            None if read.fractions is None else self.arrays.rows(read.fractions, k, *at),
         )
         scale = np.float32(self.reward_scale)
         transitions = Batch(

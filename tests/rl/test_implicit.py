@@ -17,7 +17,7 @@ import rl
 from rl.core.types import Batch
 from rl.deep.fractions import QuantileHead
 from supervised import MLP, Stack
-from supervised.stack.drawn import share
+from supervised.stack.drawn import Drawn, share
 
 SPACE, TWO = gym.spaces.Box(-1, 1, (3,)), gym.spaces.Discrete(2)
 
@@ -148,6 +148,26 @@ def test_judging_draws_nothing():
     values, probability = agent.distribution(torch.zeros(2, 3, 3))
     torch.testing.assert_close((values * probability).sum(-1), q)
     assert values.shape == (2, 3, 2, 6)
+
+
+@pytest.mark.filterwarnings("ignore:Episodes of")
+@pytest.mark.parametrize("network", ["mlp(8)", "gru(8)"])
+def test_who_asks_between_passes_finds_nothing_drawn(network):
+    settings = {"network": network, "distribution": rl.ImplicitQuantiles(3, 4, 5, 6), "noise": 0.5}
+    run = rl.start("CartPole-v1", rl.DQN(learn_after_steps=40, batch_size=8, **settings), [3, 5])
+    run.advance(100)
+    assert run.agent.updates > 5
+    for stack in (run.agent.online, run.agent.target):
+        layers = [part for part in stack.modules[0].modules() if isinstance(part, Drawn)]
+        assert len(layers) > 1
+        assert [layer.numbers.value for layer in layers] == [None] * len(layers)
+    first, again = run.loop.diagnostics().histograms, run.loop.diagnostics().histograms
+    for name, numbers in first.items():
+        np.testing.assert_array_equal(numbers, again[name])
+    obs = torch.zeros(2, 3, 4)
+    asked, _ = run.agent.distribution(obs, fractions=[0.5])
+    assert asked.shape[3] == 1
+    assert run.agent.distribution(obs)[0].shape[3] == 5  # at equal distances again
 
 
 @pytest.mark.filterwarnings("ignore:Episodes of")
