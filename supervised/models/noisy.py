@@ -21,7 +21,7 @@ from supervised.stack.drawn import Drawn
 from supervised.stack.manual_backward import LayerBackward, register_backward
 from supervised.stack.memory import FlatMemory
 from supervised.stack.registry import Members, Op, register_batched, register_deterministic
-from supervised.validate import ArgumentError, explained, instance, number
+from supervised.validate import ArgumentError, explained, instance, number, shown
 
 
 class NoisyLinear(Drawn):
@@ -35,6 +35,10 @@ class NoisyLinear(Drawn):
     def __init__(self, linear: nn.Linear, sigma: float = 0.5) -> None:
         super().__init__()
         instance(linear, "linear", nn.Linear, "a torch.nn.Linear")
+        if 0 in (linear.in_features, linear.out_features):
+            raise ArgumentError(
+                f"linear has inputs and outputs, {shown(linear)} has not; a lazy layer must see one input first."
+            )
         deviation = number(sigma, "sigma", 0.0, above=True) / math.sqrt(linear.in_features)
         self.in_features, self.out_features = linear.in_features, linear.out_features
         self.weight, self.bias = linear.weight, linear.bias

@@ -86,6 +86,8 @@ def test_every_linear_layer_of_a_model_becomes_noisy():
     assert twice[0] is twice[2]
     with pytest.raises(ValueError, match="has none"):
         noisy(nn.Sequential(nn.ReLU()))
+    with pytest.raises(ValueError, match="a lazy layer must see one input"):
+        NoisyLinear(nn.LazyLinear(3))
     for wrong in (0.0, -1.0, float("nan"), "half"):
         with pytest.raises((ValueError, TypeError), match="sigma"):
             noisy(MLP(2, 2), wrong)
