@@ -24,7 +24,7 @@ from supervised.validate import ArgumentError, explained, integer, shown
 class QuantileHead(Drawn):
     """Features [B, F] or [B, T, F] -> quantiles [B, A, K] or [B, T, A, K]: head(features * relu(embedding(cos(pi i fraction)))).
 
-    The numbers drawn for it are fractions [B, K] in (0, 1), at every step of a sequence the same; without any it answers at
+    The numbers drawn for it are fractions [B, K] in [0, 1], at every step of a sequence the same; without any it answers at
     `quantiles` fractions at equal distances. cosines: how many, i = 1 ... cosines. head: the linear layer behind the features.
     dueling: its outputs are a state value and advantages, at each fraction.
     """
