@@ -40,7 +40,7 @@ class QuantileHead(Drawn):
     def forward(self, features: Tensor) -> Tensor:
         """[B, F] -> [B, A, K]; [B, T, F] -> [B, T, A, K]."""
         fractions = self.drawn
-        fractions = evenly(self.quantiles, features) if fractions is None else fractions
+        fractions = evenly(self.quantiles, self.embedding.weight) if fractions is None else fractions
         fractions = fractions.expand(len(features), -1)
         embedded = torch.relu(self.embedding(_cosines(self.cosines, fractions[None])[0]))  # [B, K, F]
         if features.ndim == 3:
@@ -99,10 +99,10 @@ def _quantile_head(members: Members, modules: Sequence[QuantileHead]) -> Op | No
     return run
 
 
-def _fractions(layer: QuantileHead, features: Tensor) -> Tensor:
+def _fractions(layer: Any, features: Tensor) -> Tensor:
     """The fractions of all members, [N, B, K]."""
     drawn = layer.numbers.value
-    return (evenly(layer.quantiles, features) if drawn is None else drawn).expand(*features.shape[:2], -1)
+    return (evenly(layer.quantiles, layer.embedding.weight) if drawn is None else drawn).expand(*features.shape[:2], -1)
 
 
 class _Passed(NamedTuple):

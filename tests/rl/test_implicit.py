@@ -41,6 +41,23 @@ def test_the_layer_is_the_papers_formula():
     assert layer(x).shape == (6, 2, 3)
 
 
+def test_fractions_at_equal_distances_are_exact_under_autocast():
+    def make():
+        model = MLP(4, 2, (8,), loss="huber")
+        model.head = QuantileHead(model.head, 30, 64, False)
+        return model
+
+    stack, x = Stack(make, [0, 1]), torch.randn(2, 6, 4)
+    numbers, even = share([module.head for module in stack.modules]), (torch.arange(30) + 0.5) / 30
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        for ask in (lambda: stack(x), lambda: stack.modules[1](x[1])):
+            answers = []
+            for numbers.value in (None, even.expand(2, 6, 30)):
+                answers.append(ask())
+            assert torch.equal(*answers)
+    numbers.value = None
+
+
 @pytest.mark.parametrize("dueling", [False, True])
 @pytest.mark.parametrize("compiled", [False, True])
 def test_gradients_written_out_are_autograds(dueling, compiled):
@@ -201,11 +218,13 @@ def test_a_seed_alone_is_the_seed_of_many_and_a_run_comes_back_to_the_bit(networ
     policy = whole.policy(5)
     policy.save(tmp_path / "policy")
     obs = np.zeros((2, 1, 4), np.float32)
-    np.testing.assert_allclose(
-        rl.load_policy(tmp_path / "policy").distribution(obs[0, 0])[0],
-        whole.agent.distribution(obs)[0][1, 0],
-        rtol=1e-5,
-    )
+    loaded = rl.load_policy(tmp_path / "policy")
+    for fractions in (None, [0.1, 0.5]):
+        np.testing.assert_allclose(
+            loaded.distribution(obs[0, 0], fractions=fractions)[0],
+            whole.agent.distribution(obs, fractions=fractions)[0][1, 0],
+            rtol=1e-5,
+        )
 
 
 def test_compiled_and_by_torch_agree():

@@ -18,6 +18,7 @@ from forked import Child
 import rl
 from rl.core import registry
 from rl.deep.heads.head import Outputs
+from rl.deep.moving import tensors_of
 from rl.tabular.agent import Moment, Tabular
 from supervised.checkpoint import CheckpointError
 from supervised.validate import ArgumentError
@@ -144,7 +145,7 @@ def test_the_slope_of_the_example_is_the_gradient_of_its_loss(module):
     action = torch.randint(2, (2, 5), generator=generator)
     batch = rl.Batch(obs, action, torch.randn(2, 5, generator=generator), torch.full((2, 5), 0.9), other)
     outputs, _ = agent.learner.outputs(agent.arrays.batch(batch, 2))
-    found = agent.head.loss(Outputs(*map(torch.as_tensor, outputs)), batch, True)
+    found = agent.head.loss(Outputs(*map(tensors_of, outputs)), batch, True)
     expected = -torch.tanh(found.td_error / 2.0) / 5
     np.testing.assert_allclose(found.gradient.gather(-1, action[..., None])[..., 0], expected, rtol=1e-5)
     assert (found.gradient != 0).sum() == 10

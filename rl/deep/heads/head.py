@@ -94,8 +94,8 @@ class Head(ABC):
         Raises ArgumentError for a head of values alone.
         """
         raise ArgumentError(
-            "This agent learns values and no distributions of returns: rl.DQN(distribution=rl.Atoms(...)) and"
-            " rl.Quantiles(...) do."
+            "This agent learns values and no distributions of returns: rl.DQN(distribution=rl.Atoms(...)),"
+            " rl.Quantiles(...) and rl.ImplicitQuantiles(...) do."
         )
 
     def q_of(self, y: np.ndarray) -> np.ndarray:
