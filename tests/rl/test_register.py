@@ -19,7 +19,7 @@ import rl
 from rl.core import registry
 from rl.deep.heads.head import Outputs
 from rl.deep.moving import tensors_of
-from rl.tabular.agent import Moment, Tabular
+from rl.tabular.agent import Transition, Tabular
 from supervised.checkpoint import CheckpointError
 from supervised.validate import ArgumentError
 
@@ -153,7 +153,7 @@ def test_the_slope_of_the_example_is_the_gradient_of_its_loss(module):
 
 def test_contributing_names_every_field_of_a_transition():
     assert EXAMPLES.keys() == {"tabular", "deep"}
-    for field in Moment._fields:
+    for field in Transition._fields:
         assert f"`t.{field}`" in TEXT
 
 
