@@ -353,7 +353,7 @@ def test_a_fresh_episode_after_a_resume_begins_with_an_action_of_its_own(tmp_pat
     run = rl.start(make(), rl.LinearSARSA(tilings=1, tiles=20), 1)
     run.advance(904)
     run.save(tmp_path / "run.safetensors")
-    with pytest.warns(RuntimeWarning, match="fresh episodes begin"):
+    with pytest.warns(RuntimeWarning, match="new episodes start"):
         again = rl.load(tmp_path / "run.safetensors", make())
     best = int(again.agent.q(np.zeros((1, 1, 1))).argmax())
     again.advance(1)
@@ -369,7 +369,7 @@ def test_damaged_traces_are_refused():
         with pytest.raises(ValueError, match=f"The saved '{part}' lies outside"):
             run.loop.load_state_dict({**state, "memory": memory})
     memory = {**state["memory"], "size": np.array([3]), "listed": np.zeros_like(state["memory"]["listed"])}
-    with pytest.raises(ValueError, match="contradict their lists"):
+    with pytest.raises(ValueError, match="inconsistent with the saved lists"):
         run.loop.load_state_dict({**state, "memory": memory})
     memory = {**state["memory"], "old": np.array([np.nan])}
     with pytest.raises(ValueError, match="not finite"):
