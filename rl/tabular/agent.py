@@ -195,7 +195,7 @@ class TabularAgent:
     def __init__(
         self, description: Tabular, observation_space: Any, action_space: Any, seeds: Any, device: str = "cpu"
     ) -> None:
-        cpu_only(device, "A table lives")
+        cpu_only(device, "A tabular agent runs")
         self.description = description
         self.seeds = seeds_of(seeds)
         self.index = StateIndex(observation_space)

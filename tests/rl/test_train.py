@@ -185,7 +185,7 @@ def test_a_folder_that_holds_something_else_is_left_alone(tmp_path):
         ({"envs_per_seed": 0}, "envs_per_seed is a whole number"),
         ({"workers": 0}, "workers is a whole number"),
         ({"resume": True}, "resume=True needs logdir"),
-        ({"device": "cuda"}, "lives on the CPU"),
+        ({"device": "cuda"}, "runs on the CPU"),
         ({"env": "CartPole-v1"}, "CartPole-v1 has the observation space Box.*TransformObservation"),
         ({"env": "Pendulum-v1"}, "Pendulum-v1 has"),
         ({"env": "FrozenLake-v9"}, "knows no environment 'FrozenLake-v9'"),
