@@ -47,7 +47,9 @@ def test_r_learning_finds_the_most_that_can_be_had_per_step():
     found = run.exact.metrics(run.agent)
     assert (found["eval/gain"] >= 0.99 * 2.74764).sum() >= 9, found["eval/gain"]
     assert (np.abs(run.agent.tables["gain"][:, 0] - 2.74764) < 0.15).sum() >= 9
-    with pytest.raises(ValueError, match="RLearning is only for continuing tasks, but episodes of FrozenLake-v1 can terminate"):
+    with pytest.raises(
+        ValueError, match="RLearning is only for continuing tasks, but episodes of FrozenLake-v1 can terminate"
+    ):
         rl.start("FrozenLake-v1", rl.RLearning())
 
 
@@ -157,10 +159,16 @@ def test_a_mask_of_a_batch_holds_also_where_the_state_leads_back_to_itself():
         (lambda: rl.DynaQ(bonus=math.nan), "bonus must lie in"),
         (lambda: rl.DynaQ(outcomes=-1), "outcomes is a whole number"),
         (lambda: rl.QLearning(count_bonus=-1.0), "count_bonus must lie in"),
-        (lambda: rl.PrioritizedSweeping(step_size=0.5), "PrioritizedSweeping takes no step_size: its backups are expected"),
+        (
+            lambda: rl.PrioritizedSweeping(step_size=0.5),
+            "PrioritizedSweeping takes no step_size: its backups are expected",
+        ),
         (lambda: rl.PrioritizedSweeping(threshold=-1.0), "threshold must lie in"),
         (lambda: rl.RMax(known_after=0), "known_after is a whole number"),
-        (lambda: rl.SpeedyQ(step_size=0.5), "SpeedyQ takes no step_size: its step size follows from the number of rounds"),
+        (
+            lambda: rl.SpeedyQ(step_size=0.5),
+            "SpeedyQ takes no step_size: its step size follows from the number of rounds",
+        ),
         (lambda: rl.RLearning(gamma=0.9), "RLearning takes no gamma: nothing is discounted"),
         (lambda: rl.RLearning(gain_step_size=2.0), "gain_step_size must lie in"),
         (lambda: rl.ExpectedSARSA(explore=UCB()), "not UCB"),
@@ -225,7 +233,12 @@ def damaged(run, tmp_path, part, **arrays):
 @pytest.mark.parametrize(
     ("agent", "part", "arrays", "sentence"),
     [
-        (rl.SARSALambda(), "trail", {"size": 64, "state": 0, "action": 0, "trace": 0.5}, "inconsistent with the saved lists"),
+        (
+            rl.SARSALambda(),
+            "trail",
+            {"size": 64, "state": 0, "action": 0, "trace": 0.5},
+            "inconsistent with the saved lists",
+        ),
         (rl.QLambda(), "trail", {"trace": np.inf}, "not finite"),
         (rl.DynaQ(), "agent", {"count": 64, "tried": 0}, "does not match the pairs that were tried"),
         (rl.DynaQ(bonus=0.01), "agent", {"count": 64, "tried": 0}, "does not match the pairs that were tried"),
