@@ -49,7 +49,7 @@ class Worth(NamedTuple):
     memoryless: Memoryless
 
 
-@explained("a model that envs.read_partial returns, horizon from 1 on or None, and a number of beliefs from 1 on")
+@explained("a model that envs.read_partial returns, a positive horizon or None, and a positive number of beliefs")
 def belief_model(partial: PartialModel, horizon: int | None = None, most: int = MOST_BELIEFS) -> Model:
     """Return the belief MDP over the beliefs reachable in `horizon` steps, with expected rewards.
 
@@ -90,7 +90,7 @@ def belief_model(partial: PartialModel, horizon: int | None = None, most: int = 
     return Model.of(f"beliefs of {model.name}", rows, np.pad(start, (0, len(todo) - len(start))), model.limit)
 
 
-@explained("a model that envs.read_partial returns, horizon from 1 on or None, and a number of beliefs from 1 on")
+@explained("a model that envs.read_partial returns, a positive horizon or None, and a positive number of beliefs")
 def best_return(partial: PartialModel, horizon: int | None = None, most: int = MOST_BELIEFS) -> float:
     """Return the best expected return of an agent with perfect memory that also knows the time left.
 
@@ -101,7 +101,7 @@ def best_return(partial: PartialModel, horizon: int | None = None, most: int = M
     return float(planning.at_start(model, steps[-1].max(-1)))
 
 
-@explained("a model that envs.read_partial returns, policies int [..., O], and horizon from 1 on or None")
+@explained("a model that envs.read_partial returns, policies int [..., O], and a positive horizon or None")
 def memoryless_returns(partial: PartialModel, policies: np.ndarray, horizon: int | None = None) -> np.ndarray:
     """Return the expected returns of maps from observations to actions: int [..., O] -> [...]."""
     policies = np.asarray(policies)
@@ -114,7 +114,7 @@ def memoryless_returns(partial: PartialModel, policies: np.ndarray, horizon: int
     return planning.at_start(partial.model, values)
 
 
-@explained("a model that envs.read_partial returns, horizon from 1 on or None, and seconds from 0 on")
+@explained("a model that envs.read_partial returns, a positive horizon or None, and a nonnegative number of seconds")
 def best_memoryless(partial: PartialModel, horizon: int | None = None, seconds: float = 60.0) -> Memoryless:
     """Find the best deterministic map from observations to actions by branch and bound.
 
@@ -155,7 +155,7 @@ def best_memoryless(partial: PartialModel, horizon: int | None = None, seconds: 
     return Memoryless(policy, value, True)
 
 
-@explained("a model that envs.read_partial returns, horizon from 1 on or None, and seconds from 0 on")
+@explained("a model that envs.read_partial returns, a positive horizon or None, and a nonnegative number of seconds")
 def worth_of_memory(partial: PartialModel, horizon: int | None = None, seconds: float = 60.0) -> Worth:
     """Return the best expected return with and without memory, as far as they can be computed."""
     try:

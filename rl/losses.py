@@ -40,7 +40,7 @@ def huber_slope(error: Tensor) -> Tensor:
     return error.clamp(-1.0, 1.0)
 
 
-@explained("tensors predicted [..., Z] and sought [..., M], fraction [Z] or [..., Z] and kappa, a number from 0 on")
+@explained("tensors predicted [..., Z] and sought [..., M], fraction [Z] or [..., Z] and a nonnegative kappa")
 def quantile_huber(predicted: Tensor, sought: Tensor, fraction: Tensor, kappa: float = 1.0) -> tuple[Tensor, Tensor]:
     """Return the quantile Huber loss (Dabney et al. 2018, equations 9 and 10) and its derivative by the predicted quantiles.
 

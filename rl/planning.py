@@ -73,7 +73,7 @@ def greedy(model: Model, q: np.ndarray, gamma: float) -> np.ndarray:
     return policy_iteration(among, ALMOST_ONE).policy
 
 
-@explained("a model that envs.read returns, gamma and epsilon in [0, 1] and a tolerance from 0 on")
+@explained("a model that envs.read returns, gamma and epsilon in [0, 1] and a nonnegative tolerance")
 def value_iteration(model: Model, gamma: float, tolerance: float = 1e-12, epsilon: float = 0.0) -> Solution:
     """Compute Q* by backups until no value changes by more than `tolerance`. Sutton and Barto (2018), equation 4.10.
 
@@ -122,7 +122,7 @@ def policy_iteration(model: Model, gamma: float) -> Solution:
     raise ValueError(f"Policy iteration does not converge at gamma {gamma}.")
 
 
-@explained("a model that envs.read returns, gamma in [0, 1] and a tolerance from 0 on")
+@explained("a model that envs.read returns, gamma in [0, 1] and a nonnegative tolerance")
 def gauss_seidel(model: Model, gamma: float, tolerance: float = 1e-12) -> Solution:
     """Compute Q* by in-place sweeps, in which each new value is used immediately. Puterman (1994), section 6.3.3.
 
@@ -132,7 +132,7 @@ def gauss_seidel(model: Model, gamma: float, tolerance: float = 1e-12) -> Soluti
     return _in_place(model, gamma, tolerance, lambda sweep: np.arange(model.states))
 
 
-@explained("a model that envs.read returns, gamma in [0, 1], a seed and a tolerance from 0 on")
+@explained("a model that envs.read returns, gamma in [0, 1], a seed and a nonnegative tolerance")
 def asynchronous_value_iteration(model: Model, gamma: float, seed: int = 0, tolerance: float = 1e-12) -> Solution:
     """Compute Q* by in-place backups of states in random order. Sutton and Barto (2018), section 4.5; Bertsekas (1982).
 
@@ -142,7 +142,7 @@ def asynchronous_value_iteration(model: Model, gamma: float, seed: int = 0, tole
     return _in_place(model, gamma, tolerance, lambda sweep: rng.permutation(model.states))
 
 
-@explained("a model that envs.read returns, gamma in [0, 1], a number of evaluations and a tolerance from 0 on")
+@explained("a model that envs.read returns, gamma in [0, 1], a number of evaluations and a nonnegative tolerance")
 def modified_policy_iteration(model: Model, gamma: float, evaluations: int = 20, tolerance: float = 1e-12) -> Solution:
     """Compute Q* by alternating greedy improvement and a few evaluation sweeps. Puterman and Shin (1978), algorithm 1.
 
@@ -251,8 +251,8 @@ def gain(model: Model, policy: np.ndarray) -> float:
 
 
 @explained(
-    "a model that envs.read returns, policy int [..., S] or float [..., S, A], gamma in [0, 1], horizon from 0 on or None, and"
-    " reward [S, A, K] or None"
+    "a model that envs.read returns, policy int [..., S] or float [..., S, A], gamma in [0, 1], a nonnegative horizon or"
+    " None, and reward [S, A, K] or None"
 )
 def evaluate_policy(
     model: Model, policy: np.ndarray, gamma: float = 1.0, horizon: int | None = None, reward: np.ndarray | None = None
@@ -286,7 +286,7 @@ def evaluate_policy(
     return v
 
 
-@explained("a model that envs.read returns, horizon from 0 on and gamma in [0, 1]")
+@explained("a model that envs.read returns, a nonnegative horizon and gamma in [0, 1]")
 def optimum_within(model: Model, horizon: int, gamma: float = 1.0) -> FiniteSolution:
     """Solve the model for `horizon` steps; the policy may depend on the time left. Puterman (1994), section 4.5."""
     gamma = _check_gamma(gamma)

@@ -51,7 +51,7 @@ def expected_sarsa(reward: Tensor, discount: Tensor, next_q: Tensor, probability
     return reward + _discounted(discount, _discounted(probability, next_q).sum(-1))
 
 
-@explained("tensors q [..., A] and mask bool [..., A] or None, and temperature, a number above 0")
+@explained("tensors q [..., A] and mask bool [..., A] or None, and a positive temperature")
 def log_policy(q: Tensor, temperature: float, mask: Tensor | None = None) -> Tensor:
     """Return temperature * ln pi(a) for pi = softmax(q / temperature): [..., A] -> [..., A], -infinity for forbidden actions.
 
@@ -64,7 +64,7 @@ def log_policy(q: Tensor, temperature: float, mask: Tensor | None = None) -> Ten
     return below - temperature * torch.logsumexp(below / temperature, -1, keepdim=True)
 
 
-@explained("tensors values and scaled_log_policy [..., A], and temperature, a number above 0")
+@explained("tensors values and scaled_log_policy [..., A], and a positive temperature")
 def soft_value(values: Tensor, scaled_log_policy: Tensor, temperature: float) -> Tensor:
     """Return sum_a pi(a) (values(a) - temperature * ln pi(a)): [..., A] -> [...]. scaled_log_policy: from `log_policy`.
 
@@ -141,7 +141,7 @@ def lambda_return(reward: Tensor, discount: Tensor, ended: Tensor, next_value: T
     return returns
 
 
-@explained("tensors values and probability [..., M] and support [Z], in rising order at equal distances")
+@explained("tensors values and probability [..., M] and an evenly spaced support [Z] in ascending order")
 def projected(values: Tensor, probability: Tensor, support: Tensor) -> Tensor:
     """Project a distribution, `probability` at `values` [..., M], onto the atoms of a support -> probabilities [..., Z].
 
@@ -154,7 +154,7 @@ def projected(values: Tensor, probability: Tensor, support: Tensor) -> Tensor:
     return (share * probability[..., None, :]).sum(-1)
 
 
-@explained("tensors value [...] and support [Z], and deviation, a number above 0")
+@explained("tensors value [...] and support [Z], and a positive deviation")
 def smeared(value: Tensor, support: Tensor, deviation: float) -> Tensor:
     """Return the bin probabilities [..., Z] of a normal distribution around value [...]; the support holds the bin centers.
 
@@ -173,7 +173,7 @@ def smeared(value: Tensor, support: Tensor, deviation: float) -> Tensor:
 RESCALING = 1e-3  # epsilon of `rescaled`, the published value
 
 
-@explained("a tensor x [...] and epsilon, a number above 0")
+@explained("a tensor x [...] and a positive epsilon")
 def rescaled(x: Tensor, epsilon: float = RESCALING) -> Tensor:
     """Return h(x) = sign(x) (sqrt(|x| + 1) - 1) + epsilon x, which compresses values of any scale for a network.
 
@@ -183,7 +183,7 @@ def rescaled(x: Tensor, epsilon: float = RESCALING) -> Tensor:
     return x.sign() * (x.abs() / ((x.abs() + 1).sqrt() + 1)) + epsilon * x
 
 
-@explained("a tensor x [...] and epsilon, a number above 0")
+@explained("a tensor x [...] and a positive epsilon")
 def unscaled(x: Tensor, epsilon: float = RESCALING) -> Tensor:
     """Return the inverse of `rescaled` (Pohlen et al. 2018, proposition A.2), in a numerically stable form: [...] -> [...]."""
     epsilon = number(epsilon, "epsilon", 0.0, above=True)

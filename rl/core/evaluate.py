@@ -187,7 +187,7 @@ def by_episodes(
 
 
 def check_evaluation(episodes: Any, step_limit: Any) -> tuple[int, int | None]:
-    """Check both arguments. Raises ArgumentError unless they are whole numbers from 1 on, with at most 1 000 000 episodes."""
+    """Check both arguments. Raises ArgumentError unless they are positive integers; episodes is at most 1 000 000."""
     return integer(episodes, "episodes", 1, MOST_EPISODES), optional(integer, step_limit, "step_limit", 1)
 
 

@@ -29,7 +29,7 @@ BANDS = {
 
 
 class Report:
-    """Logs, evaluates and saves a run. Without a logdir nothing is written; without a progress bar either, nothing is evaluated."""
+    """Logs, evaluates and saves a run. Nothing is written without a logdir, nor evaluated if there is no progress bar either."""
 
     def __init__(self, run: Run, session: Session, videos: bool, progress: bool) -> None:
         """Set up the report. Raises ValueError for videos of an environment that cannot be rendered."""
