@@ -147,7 +147,7 @@ class Found:
         self.limits = np.zeros(len(seeds), np.int64)
         self.altered_by: tuple[str, ...] = ()
 
-    def look(self, k: int, env: gym.Env[Any, Any], wanted: int | None) -> int:
+    def set_limit(self, k: int, env: gym.Env[Any, Any], wanted: int | None) -> int:
         """Inspect an environment of the k-th seed and return the number of steps after which its episodes are cut."""
         self.altered_by = altered_by(env)
         own = time_limit(env)
@@ -227,7 +227,7 @@ def play_networks(
     lanes = min(episodes, LANES)
     with environments(where, agent.seeds, lanes, running) as members, determinism.threads(1):
         for k in range(n):
-            found.look(k, members[k * lanes].env, step_limit)
+            found.set_limit(k, members[k * lanes].env, step_limit)
         rows = MemberRows(members)
         world = ArrayWorld(rows, agent.seeds, lanes)
         obs = [member.reset() for member in members]

@@ -67,8 +67,8 @@ def check_rule(kind: type) -> None:
     rule = inspect.unwrap(getattr(kind, "rule", check_rule))
     read = [name for name in FORMER_FIELDS if name in getattr(rule, "__code__", check_rule.__code__).co_names]
     if read:
-        said = " and ".join(f"t.{name}, which is t.{FORMER_FIELDS[name]} now" for name in read)
-        raise ArgumentError(f"The rule of {kind.__name__} reads {said}.")
+        former = " and ".join(f"t.{name}, which is t.{FORMER_FIELDS[name]} now" for name in read)
+        raise ArgumentError(f"The rule of {kind.__name__} reads {former}.")
 
 
 @dataclass(frozen=True)
@@ -332,7 +332,7 @@ class TabularAgent:
         if mask is not None:
             rule, own = jit.specialise(rule, **masked.RULES), {**own, "mask": mask}
         members = [
-            memory_of(description, {**{name: array[k] for name, array in own.items()}, **constants})
+            rule_state(description, {**{name: array[k] for name, array in own.items()}, **constants})
             for k in range(len(self.seeds))
         ]
         for b in range(states.shape[1]):
@@ -385,7 +385,7 @@ class TabularAgent:
             rng.bit_generator.state = saved
 
 
-def memory_of(description: Tabular, arrays: dict[str, Any]) -> Any:
+def rule_state(description: Tabular, arrays: dict[str, Any]) -> Any:
     """Return the arrays of one seed as the rule's state_type, without the mask if that type has none."""
     known = "mask" in getattr(description.state_type, "_fields", ())
     return description.state_type(**{name: array for name, array in arrays.items() if known or name != "mask"})

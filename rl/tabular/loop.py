@@ -21,7 +21,7 @@ from rl.core.protocols import Diagnostics, Place
 from rl.core.registry import name_of
 from rl.core.spaces import StateIndex
 from rl.core.timing import WINDOW, time_in
-from rl.tabular.agent import MOST_BYTES, Tabular, TabularAgent, lookup, memory_of
+from rl.tabular.agent import MOST_BYTES, Tabular, TabularAgent, lookup, rule_state
 from rl.tabular.executors import CompiledExecutor, Executor, PythonExecutor, VectorExecutor, padded_zeros
 from rl.tabular.kernel import ENDED, STEPS_DONE, ActorState, LoopParams
 from rl.tabular.play import play_tables
@@ -42,7 +42,7 @@ class TabularLoop:
         where, model, seeds, envs_per_seed, horizon_steps, workers = place
         self.agent, self.seeds, self.envs_per_seed = agent, seeds, envs_per_seed
         self.streams = Streams(seeds)
-        self.params = rules_of(agent.description, horizon_steps)
+        self.params = loop_params(agent.description, horizon_steps)
         description, n, e = agent.description, len(seeds), envs_per_seed
         # What the kernel is specialized for: the rule and constants.
         self.parts: dict[str, Any] = {"learn": description.rule, "ENVS": e}
@@ -61,13 +61,13 @@ class TabularLoop:
                 f" {MOST_BYTES / 1e9:.0f} GB are allowed. Use fewer seeds or environments, or a one-step rule."
             )
         self.episode_arrays = {name: np.full((n, e, *part.shape), part) for name, part in trail.items()}
-        self.actor = actors(n, e)
+        self.actor = actor_state(n, e)
         self.begun = False
         self.last_log = 0
         self.rows: Rows | None = None  # the environments; None: the loop runs over a model
-        self.executor = self._way(where, model, workers)
+        self.executor = self._executor(where, model, workers)
 
-    def _way(self, where: Source, model: tables.Model | None, workers: int | None) -> Executor:
+    def _executor(self, where: Source, model: tables.Model | None, workers: int | None) -> Executor:
         if model is not None:
             return CompiledExecutor(self, model, workers)
         if workers is not None and workers > 1:
@@ -226,12 +226,12 @@ class TabularLoop:
             own["mask"] = self.agent.mask
         arrays = {name: wrap(array[k]) for name, array in own.items()}
         constants = {name: wrap(array) for name, array in self.constants.items()}
-        table = memory_of(self.agent.description, {**arrays, **constants})
+        table = rule_state(self.agent.description, {**arrays, **constants})
         params = self.params._replace(rates=wrap(self.params.rates), mask=arrays.get("mask"))
         return table, params, ActorState(*(wrap(array[k]) for array in self.actor)), self.streams.generators[k]
 
 
-def actors(n: int, e: int) -> ActorState:
+def actor_state(n: int, e: int) -> ActorState:
     """Return the ActorState arrays of N seeds with E environments each, before the first step."""
     return ActorState(
         state=padded_zeros(n, e, np.int64),
@@ -247,7 +247,7 @@ def actors(n: int, e: int) -> ActorState:
     )
 
 
-def rules_of(description: Tabular, horizon_steps: int) -> LoopParams:
+def loop_params(description: Tabular, horizon_steps: int) -> LoopParams:
     """Return the settings of an agent as LoopParams; schedules without a horizon span `horizon_steps`."""
     rate = as_schedule(description.step_size).curve(horizon_steps)
     rates = lookup(rate)

@@ -29,7 +29,7 @@ def _play_table(
     """Play the k-th seed's greedy episodes in an environment of its own, since some keep state across episodes."""
     index = StateIndex(agent.index.space, where.name)
     with environments(where, agent.seeds, 1, running, index, only=k) as (member,):
-        limit = found.look(k, member.env, step_limit)
+        limit = found.set_limit(k, member.env, step_limit)
         greedy, q = agent.table[k].argmax(-1).tolist(), agent.tables["q"][k]
         for i in range(found.returns.shape[1]):
             s = member.reset()
