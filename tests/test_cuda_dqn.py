@@ -323,7 +323,7 @@ def test_tensors_travel_together(gpu):
 
 def test_processes_do_not_share_a_gpu(gpu):
     run = rl.start(Corridor, rl.DQN(**SMALL), 2, steps=50, device="cuda")
-    with pytest.raises(ValueError, match=r"workers=2: the processes would take turns on one GPU .*device=\"cpu\""):
+    with pytest.raises(ValueError, match=r"workers=2: the processes would take turns on one GPU.*device=\"cpu\""):
         rl.train(run, steps=50, workers=2, progress=False)
     assert rl.train(run, steps=30, workers=1, progress=False).step == 30
 
