@@ -1,9 +1,9 @@
-"""What memory is worth: exact planning where the state is hidden (partially observable Markov decision processes).
+"""The value of memory: exact planning in partially observable Markov decision processes (POMDPs).
 
-With memory an agent can act on its belief, the distribution of the hidden state given all that it saw and did: beliefs are
-the states of a Markov decision process of their own (Kaelbling, Littman and Cassandra 1998, section 3.3). Without, it acts
-by a map from observations to actions; the best such map is hard to find (Littman 1994), so it is searched by branch and bound.
-Returns are undiscounted sums over `horizon` steps: the model's time limit, or `HORIZON` where it has none.
+With memory an agent can act on its belief, the distribution of the hidden state given its past observations and actions; beliefs
+are the states of another Markov decision process, the belief MDP (Kaelbling, Littman and Cassandra 1998, section 3.3). Without
+memory it acts by a map from observations to actions; finding the best one is NP-hard (Littman 1994), so it is searched by branch
+and bound. Returns are undiscounted sums over `horizon` steps: the model's time limit, or `HORIZON` if it has none.
 """
 
 from __future__ import annotations
@@ -24,42 +24,44 @@ from supervised.validate import explained, integer, number, optional
 
 MOST_BELIEFS = 100_000
 HORIZON = 1_000
-DIGITS = 12  # beliefs whose probabilities agree to so many significant digits are one
-CLOSE = 1e-9  # returns closer than this count as equal
+DIGITS = 12  # beliefs whose probabilities agree to this many significant digits are identical
+CLOSE = 1e-9  # returns that differ by less count as equal
 
 Belief = tuple[tuple[int, float], ...]  # (hidden state, probability), by state
 
 
 class TooManyBeliefs(ValueError):
-    """More beliefs can be reached than planning goes over."""
+    """More beliefs are reachable than planning can handle."""
 
 
 class Memoryless(NamedTuple):
-    """A map from observations to actions."""
+    """A memoryless policy: a map from observations to actions."""
 
     policy: np.ndarray  # int64 [O]
     value: float  # its expected return
-    proven: bool  # whether no other map has a higher one; False: the best that was found in the time given
+    proven: bool  # whether it is provably optimal; False: it is the best one found in the time given
 
 
 class Worth(NamedTuple):
-    """What memory is worth: the best expected return with it, and without."""
+    """The value of memory: the best expected return with and without it."""
 
-    best: float | None  # None: more than 100,000 beliefs can be reached
+    best: float | None  # with memory; None: more than 100,000 beliefs are reachable
     memoryless: Memoryless
 
 
-@explained("a model that envs.read_partial returns, horizon from 1 on or None, and a number of beliefs from 1 on")
+@explained("a model that envs.read_partial returns, a positive horizon or None, and a positive number of beliefs")
 def belief_model(partial: PartialModel, horizon: int | None = None, most: int = MOST_BELIEFS) -> Model:
-    """The Markov decision process over the beliefs that can be reached in `horizon` steps, with expected rewards.
+    """Return the belief MDP over the beliefs reachable in `horizon` steps, with expected rewards.
 
-    An agent knows what it observed and did, and that the episode goes on; rewards are not observed. Beliefs that are reached with
-    the last step stay where they are, for nothing. Raises TooManyBeliefs where there are more than `most`.
+    An agent knows its observations and actions, and that the episode has not ended; rewards are not observed. Beliefs reached at
+    the last step are absorbing, with reward 0. Raises TooManyBeliefs if there are more than `most`.
     """
     horizon, most = _horizon(partial, horizon), integer(most, "most", 1)
     model = partial.model
     if model.mask is not None:
-        raise ValueError(f"{model.name} forbids actions, which may tell of the hidden state: beliefs leave that out.")
+        raise ValueError(
+            f"{model.name} forbids actions; this may reveal the hidden state, which beliefs do not take into account."
+        )
     after = [[_outcomes(model, s, a) for a in range(model.actions)] for s in range(model.states)]
     beliefs: dict[Belief, int] = {}
     start: list[float] = []
@@ -67,7 +69,7 @@ def belief_model(partial: PartialModel, horizon: int | None = None, most: int = 
         beliefs[belief] = len(start)
         start.append(mass)
     todo, depth, rows = list(beliefs), [0] * len(beliefs), []
-    for b, belief in enumerate(todo):  # which grows on the way
+    for b, belief in enumerate(todo):  # todo grows during the loop
         if depth[b] == horizon:
             rows.append([[(1.0, b, 0.0, False)]] * model.actions)
             continue
@@ -84,46 +86,46 @@ def belief_model(partial: PartialModel, horizon: int | None = None, most: int = 
             row.append(found)
         rows.append(row)
         if len(todo) > most:
-            raise TooManyBeliefs(f"{model.name} has more than {most:,} beliefs that can be reached.")
+            raise TooManyBeliefs(f"{model.name} has more than {most:,} reachable beliefs.")
     return Model.of(f"beliefs of {model.name}", rows, np.pad(start, (0, len(todo) - len(start))), model.limit)
 
 
-@explained("a model that envs.read_partial returns, horizon from 1 on or None, and a number of beliefs from 1 on")
+@explained("a model that envs.read_partial returns, a positive horizon or None, and a positive number of beliefs")
 def best_return(partial: PartialModel, horizon: int | None = None, most: int = MOST_BELIEFS) -> float:
-    """The best expected return of an agent that remembers all, and may look at the time left.
+    """Return the best expected return of an agent with perfect memory that also knows the time left.
 
-    Raises TooManyBeliefs where more than `most` beliefs can be reached.
+    Raises TooManyBeliefs if more than `most` beliefs are reachable.
     """
     model = belief_model(partial, horizon, most)
     steps = _backward(model, None, _horizon(partial, horizon))
     return float(planning.at_start(model, steps[-1].max(-1)))
 
 
-@explained("a model that envs.read_partial returns, policies int [..., O], and horizon from 1 on or None")
+@explained("a model that envs.read_partial returns, policies int [..., O], and a positive horizon or None")
 def memoryless_returns(partial: PartialModel, policies: np.ndarray, horizon: int | None = None) -> np.ndarray:
-    """The expected return of maps from observations to actions: int [..., O] -> [...]."""
+    """Return the expected returns of maps from observations to actions: int [..., O] -> [...]."""
     policies = np.asarray(policies)
     if policies.dtype.kind not in "iu" or policies.shape[-1:] != (partial.observations,):
         raise ValueError(
-            f"A map names one of {partial.model.actions} actions for each of {partial.observations} observations."
+            f"A map must give one of {partial.model.actions} actions for each of {partial.observations} observations."
         )
     by_state = policies[..., partial.observation]
     values = planning.evaluate_policy(partial.model, by_state, 1.0, _horizon(partial, horizon))
     return planning.at_start(partial.model, values)
 
 
-@explained("a model that envs.read_partial returns, horizon from 1 on or None, and seconds from 0 on")
+@explained("a model that envs.read_partial returns, a positive horizon or None, and a nonnegative number of seconds")
 def best_memoryless(partial: PartialModel, horizon: int | None = None, seconds: float = 60.0) -> Memoryless:
-    """The best deterministic map from observations to actions, by branch and bound.
+    """Find the best deterministic map from observations to actions by branch and bound.
 
-    A node fixes the action of some observations. Its bound is the best return where the others may be told apart by state and
-    time; its candidate takes for each of them the action that loses least there. The search goes on at the highest bound, with
-    the observation whose best single action loses most, until no bound is above the best candidate, or `seconds` are over:
-    then `proven` is False.
+    A node fixes the actions of some observations. Its bound is the best return if the actions for the others may depend on state
+    and time; its candidate map takes for each of them the action with the least loss. The search expands the node with the
+    highest bound, at the observation whose best single action has the largest loss, until no bound exceeds the best candidate, or
+    until `seconds` have passed, in which case `proven` is False.
     """
     horizon, seconds = _horizon(partial, horizon), number(seconds, "seconds", 0.0)
     deadline = time.perf_counter() + seconds
-    count = itertools.count()  # of equal bounds the node that was made first
+    count = itertools.count()  # breaks ties between equal bounds: the oldest node first
     free = np.ones((partial.observations, partial.model.actions), np.bool_)
     bound, loss = _relaxed(partial, free, horizon)
     policy, value = _improved(partial, loss.argmin(-1), horizon)
@@ -153,9 +155,9 @@ def best_memoryless(partial: PartialModel, horizon: int | None = None, seconds: 
     return Memoryless(policy, value, True)
 
 
-@explained("a model that envs.read_partial returns, horizon from 1 on or None, and seconds from 0 on")
+@explained("a model that envs.read_partial returns, a positive horizon or None, and a nonnegative number of seconds")
 def worth_of_memory(partial: PartialModel, horizon: int | None = None, seconds: float = 60.0) -> Worth:
-    """The best expected return with memory and without, as far as they can be found."""
+    """Return the best expected return with and without memory, as far as they can be computed."""
     try:
         best = best_return(partial, horizon)
     except TooManyBeliefs:
@@ -168,7 +170,7 @@ def _horizon(partial: PartialModel, horizon: int | None) -> int:
 
 
 def _outcomes(model: Model, s: int, a: int) -> list[tuple[float, int, float, bool]]:
-    """The outcomes that can happen."""
+    """Return the outcomes with nonzero probability."""
     columns = (model.probability, model.next_state, model.reward, model.terminated)
     return [o for o in zip(*(column[s, a].tolist() for column in columns), strict=True) if o[0] > 0]
 
@@ -176,10 +178,10 @@ def _outcomes(model: Model, s: int, a: int) -> list[tuple[float, int, float, boo
 def _following(
     partial: PartialModel, belief: Belief, outcomes: Sequence[Sequence[tuple[float, int, float, bool]]]
 ) -> tuple[float, float, list[tuple[float, float, Belief]]]:
-    """What follows from a belief, by the outcomes of an action in each of its states.
+    """Return the successors of a belief, given the outcomes of an action in each of its states.
 
-    -> (how likely the episode ends, the expected reward of that, (how likely, expected reward, belief) for each observation);
-    rewards are weighted by how likely they are.
+    -> (probability of termination, its expected reward, [(probability, expected reward, next belief) for each observation]);
+    expected rewards are weighted by these probabilities.
     """
     states: dict[int, float] = {}
     rewards: dict[int, float] = {}  # by observation
@@ -197,7 +199,7 @@ def _following(
 
 
 def _seen(partial: PartialModel, states: dict[int, float]) -> dict[int, tuple[float, Belief]]:
-    """For each observation how likely it is, and the belief that it leads to, from how likely the states are."""
+    """Return the probability of each observation and the belief that it leads to, from the probabilities of the states."""
     groups: dict[int, list[tuple[int, float]]] = {}
     for s, share in sorted(states.items()):
         groups.setdefault(int(partial.observation[s]), []).append((s, share))
@@ -209,7 +211,7 @@ def _seen(partial: PartialModel, states: dict[int, float]) -> dict[int, tuple[fl
 
 
 def _backward(model: Model, allowed: np.ndarray | None, horizon: int) -> list[np.ndarray]:
-    """q [S, A] with 1, 2, ... steps left, forbidden actions at -infinity; it ends early where nothing changes any more."""
+    """Return q [S, A] with 1, 2, ... steps left, forbidden actions at -infinity; stops early once the values converge."""
     masked = dataclasses.replace(model, mask=allowed)
     v, found = np.zeros(model.states), []
     for _ in range(horizon):
@@ -222,10 +224,11 @@ def _backward(model: Model, allowed: np.ndarray | None, horizon: int) -> list[np
 
 
 def _relaxed(partial: PartialModel, allowed: np.ndarray, horizon: int) -> tuple[float, np.ndarray]:
-    """The best return where an observation's allowed actions [O, A] may be chosen by state and time, and what it loses.
+    """Return the best return if each choice among an observation's allowed actions [O, A] may depend on state and time, and
+    the loss [O, A].
 
-    loss [O, A]: how much less the optimal values promise where the action is taken whenever the observation is seen, summed
-    over the steps of an episode; infinite for actions that are not allowed.
+    loss: the expected decrease of the optimal value, summed over the steps of an episode, if the action is taken whenever the
+    observation is seen; infinite for actions that are not allowed.
     """
     model = partial.model
     by_state, states = allowed[partial.observation], np.arange(model.states)  # [S, A], [S]
@@ -247,7 +250,7 @@ def _relaxed(partial: PartialModel, allowed: np.ndarray, horizon: int) -> tuple[
 
 
 def _improved(partial: PartialModel, policy: np.ndarray, horizon: int) -> tuple[np.ndarray, float]:
-    """The map after changes of one observation's action each, the best one first, as long as they gain."""
+    """Return the map after hill climbing: repeatedly apply the best change of a single observation's action."""
     value = float(memoryless_returns(partial, policy, horizon))
     while True:
         others = np.array([_with(policy, o, a) for o, a in np.ndindex(partial.observations, partial.model.actions)])

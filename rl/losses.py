@@ -1,7 +1,8 @@
-"""What a TD error costs, and how the cost changes with it: pure functions of numbers, with any leading axes [...].
+"""Losses of the TD error and their derivatives: pure functions with any leading axes [...].
 
-Value and slope are two functions because learning needs the slope alone: with it the gradient of a small network is
-written out (`supervised.stack.manual_backward`), which halves the time of a step. The slopes are checked against autograd.
+A loss and its derivative are separate functions because learning needs only the derivative: with it the gradient of a small
+network is computed manually (`supervised.stack.manual_backward`), which halves the time of a step. Tests check the derivatives
+against autograd.
 """
 
 from __future__ import annotations
@@ -16,36 +17,36 @@ from supervised.validate import explained, number
 
 @explained("a tensor error [...]")
 def squared(error: Tensor) -> Tensor:
-    """error**2 (Sutton and Barto 2018, section 9.2)."""
+    """Return error**2 (Sutton and Barto 2018, section 9.2)."""
     return error.square()
 
 
 @explained("a tensor error [...]")
 def squared_slope(error: Tensor) -> Tensor:
-    """The derivative of `squared`."""
+    """Return the derivative of `squared`."""
     return 2 * error
 
 
 @explained("a tensor error [...]")
 def huber(error: Tensor) -> Tensor:
-    """Half the square up to an error of 1, a straight line beyond (Huber 1964; the clipped error of Mnih et al. 2015)."""
+    """Return the Huber loss with threshold 1: error**2 / 2 up to it, linear beyond (Huber 1964; Mnih et al. 2015)."""
     small = error.abs().clamp(max=1.0)
     return small * (error.abs() - 0.5 * small)
 
 
 @explained("a tensor error [...]")
 def huber_slope(error: Tensor) -> Tensor:
-    """The derivative of `huber`."""
+    """Return the derivative of `huber`."""
     return error.clamp(-1.0, 1.0)
 
 
-@explained("tensors predicted [..., Z] and sought [..., M], fraction [Z] or [..., Z] and kappa, a number from 0 on")
+@explained("tensors predicted [..., Z] and sought [..., M], fraction [Z] or [..., Z] and a nonnegative kappa")
 def quantile_huber(predicted: Tensor, sought: Tensor, fraction: Tensor, kappa: float = 1.0) -> tuple[Tensor, Tensor]:
-    """The quantile Huber loss (Dabney et al. 2018, equations 9 and 10) and its derivative by the predicted quantiles.
+    """Return the quantile Huber loss (Dabney et al. 2018, equations 9 and 10) and its derivative by the predicted quantiles.
 
-    predicted [..., Z]: quantiles at these fractions in (0, 1); sought [..., M]: samples, or quantiles, of the target. The loss is
-    the sum over the predicted of the mean over the sought -> [...], and the derivative [..., Z]. kappa: where the square becomes
-    a straight line; with 0 it is one throughout, and the quantiles are true ones (equation 8).
+    predicted [..., Z]: quantiles at these fractions in (0, 1); sought [..., M]: samples or quantiles of the target. The loss
+    [...] is summed over the predicted quantiles and averaged over the target samples; the derivative is [..., Z]. kappa: the
+    Huber threshold; with 0 the loss is the quantile regression loss of equation 8, whose minimizers are the exact quantiles.
     """
     kappa = number(kappa, "kappa", 0.0)
     error = sought[..., None, :] - predicted[..., :, None]  # [..., Z, M]
@@ -63,7 +64,7 @@ LOSSES: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]]
 
 @explained("tensors values [..., A] and action int64 [...] of numbers from 0 to A - 1")
 def taken(values: Tensor, action: Tensor) -> Tensor:
-    """The values [..., A] of the actions [...] that were taken; of values [..., A, Z], [..., Z]."""
+    """Return the values [...] of the actions taken [...] from values [..., A], or [..., Z] from values [..., A, Z]."""
     if values.ndim == action.ndim + 2:
         index = action[..., None, None].expand(*action.shape, 1, values.shape[-1])
         return values.gather(-2, index).squeeze(-2)
@@ -72,7 +73,7 @@ def taken(values: Tensor, action: Tensor) -> Tensor:
 
 @explained("tensors slope [...], values [..., A] and action int64 [...] of numbers from 0 to A - 1")
 def at_taken(slope: Tensor, values: Tensor, action: Tensor) -> Tensor:
-    """The gradient by all values [..., A] or [..., A, Z], where only those of the actions taken [...] count."""
+    """Return the gradient by all values [..., A] or [..., A, Z] from that of the actions taken [...]; zero elsewhere."""
     if values.ndim == action.ndim + 2:
         index = action[..., None, None].expand(*action.shape, 1, values.shape[-1])
         return torch.zeros_like(values).scatter_(-2, index, slope[..., None, :])

@@ -1,4 +1,4 @@
-"""See `rl.explore.masked`."""
+"""The public names of `rl.explore.masked`."""
 
 from rl.explore.masked import (
     RULES,

@@ -287,7 +287,7 @@ def test_actions_that_do_not_exist_are_found_on_the_host(gpu, wrong):
     agent, batch = agent_of("cuda"), next(batches())
     batch.action[0, 5] = wrong
     gpu.clear()
-    with pytest.raises(ValueError, match="Actions are whole numbers from 0 to 1; the batch has others"):
+    with pytest.raises(ValueError, match="Actions must be whole numbers from 0 to 1; the batch has others"):
         agent.update(batch)
     if gpu.pretended:
         assert not gpu.totals()  # nothing was sent
@@ -323,7 +323,7 @@ def test_tensors_travel_together(gpu):
 
 def test_processes_do_not_share_a_gpu(gpu):
     run = rl.start(Corridor, rl.DQN(**SMALL), 2, steps=50, device="cuda")
-    with pytest.raises(ValueError, match=r"workers=2: processes would share one GPU .*device=\"cpu\""):
+    with pytest.raises(ValueError, match=r"workers=2: the processes would take turns on one GPU.*device=\"cpu\""):
         rl.train(run, steps=50, workers=2, progress=False)
     assert rl.train(run, steps=30, workers=1, progress=False).step == 30
 

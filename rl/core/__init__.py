@@ -1,5 +1,5 @@
-"""What every family of agents shares, and which knows none of them.
+"""Code shared by all families of agents, and independent of each of them.
 
-Types and protocols, the list of agents, spaces and observations, compiling (`jit`), acting and episode statistics, greedy
-evaluation, policies. It imports nothing of rl but what lies here and the pure functions beside it.
+Types and protocols, the registry of agents, spaces and observations, compilation (`jit`), acting and episode statistics, greedy
+evaluation, and policies. Within rl it imports only this package and the pure functions beside it.
 """

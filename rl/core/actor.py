@@ -1,4 +1,4 @@
-"""What runs over a `World` share: where the environments are, how much is explored, and what episodes came to."""
+"""The actor shared by all loops over a `World`: environment state, exploration and episode statistics."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from supervised.schedules import STEPS, value_at
 from supervised.streams import Ahead
 
 INTERRUPTED = (
-    "An exception stopped this run within a step, so it cannot be saved as it is: call run.advance() first, which brings all"
+    "An exception interrupted this run within a step, so it cannot be saved now: call run.advance() first, which brings all"
     " seeds to the same step."
 )
 
 
 class Actor:
-    """N seeds in E environments each, all in lockstep."""
+    """Acts with N seeds in E environments each, all in lockstep."""
 
     def __init__(
         self, description: Any, where: Source, seeds: tuple[int, ...], envs_per_seed: int, horizon_steps: int
@@ -36,15 +36,15 @@ class Actor:
         self.streams = Ahead(seeds, "agent")
         self.curve = description.explore.level.curve(horizon_steps)
         self.episodes = EpisodeStats(len(seeds), envs_per_seed, description.gamma)
-        self.step = 0  # environment steps, per seed
-        self.obs: Any = None  # what to act on next, [N, E, *O] in arrays; None: not begun
-        self.state: State = {}  # what the agent remembers of each environment's episode
+        self.step = 0  # environment steps per seed
+        self.obs: Any = None  # the current observations, arrays [N, E, *O]; None before the first reset
+        self.state: State = {}  # the agent's recurrent state in each environment
         self.levels = np.zeros((len(seeds), envs_per_seed))
-        self.started = np.ones(self.levels.shape, np.bool_)  # whether `obs` begins an episode
-        self.within = False  # whether a step is being taken, or was broken off by an exception
+        self.started = np.ones(self.levels.shape, np.bool_)  # whether `obs` is the first of an episode
+        self.within = False  # whether a step is in progress, or was interrupted by an exception
 
     def begin(self) -> None:
-        """Reset the environments, once."""
+        """Reset the environments, unless they have been reset already."""
         if self.obs is None:
             self._reset()
 
@@ -53,11 +53,11 @@ class Actor:
         self.state, self.started = {}, np.ones(self.levels.shape, np.bool_)
 
     def recover(self) -> bool:
-        """After an exception within a step: begin fresh episodes everywhere -> whether there was one."""
+        """Start new episodes everywhere if an exception interrupted a step, and return whether it did."""
         if not self.within:
             return False
         warnings.warn(
-            f"An exception stopped {self.world.name} within a step, after {self.step:,} steps: fresh episodes begin in all its"
+            f"An exception interrupted {self.world.name} within a step, after {self.step:,} steps: new episodes start in all"
             " environments.",
             RuntimeWarning,
             stacklevel=5,
@@ -68,7 +68,7 @@ class Actor:
         return True
 
     def level(self) -> np.ndarray:
-        """Epsilon, temperature or scale of each environment, float64 [N, E]."""
+        """Return the current epsilon, temperature or noise scale of each environment, float64 [N, E]."""
         if self.curve.unit == STEPS:
             self.levels.fill(value_at(self.curve, self.step))
         else:
@@ -78,18 +78,18 @@ class Actor:
         return self.levels
 
     def exploration(self) -> torch.Tensor:
-        """Epsilon, temperature or scale of each seed now, float64 [N]."""
+        """Return the current epsilon, temperature or noise scale of each seed, float64 [N]."""
         return torch.from_numpy(self.level().mean(1))
 
     def choose(self, q: np.ndarray, allowed: np.ndarray | None) -> np.ndarray:
-        """An action for each environment: q [N, E, A], allowed bool [N, E, A] -> int64 [N, E]."""
+        """Select an action for each environment: q [N, E, A], allowed bool [N, E, A] or None -> int64 [N, E]."""
         rule = self.rule
         return explore.select_actions(rule.kind, q, self.level(), self.streams, allowed, rule.ties == "random")
 
     def take(self, action: np.ndarray, q: np.ndarray, allowed: np.ndarray | None) -> vector.Step:
-        """Step every environment -> its answer in arrays; q [N, E, A]: what the agent saw in its actions.
+        """Step every environment and return the result in arrays. q [N, E, A]: the Q-values of the current observations.
 
-        The caller puts `within` back to False when it has taken in the answer.
+        The caller sets `within` to False once it has processed the result.
         """
         self.within = True
         answer = self.world.arrays.step(action)
@@ -101,7 +101,7 @@ class Actor:
         return answer
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the environments are. Raises CheckpointError while a step is broken off."""
+        """Return the state of the environments and the statistics. Raises CheckpointError after an interrupted step."""
         if self.within:
             raise CheckpointError(INTERRUPTED)
         state: dict[str, Any] = {
@@ -117,13 +117,13 @@ class Actor:
         return state
 
     def load_state_dict(self, state: dict[str, Any]) -> np.ndarray:
-        """Go back to a saved place -> bool [N * E]: which environments are in a fresh episode instead.
+        """Restore a saved state and return which environments had to start a new episode instead, bool [N * E].
 
-        Raises ValueError for a state that does not fit.
+        Raises ValueError for a state that does not match.
         """
         n = len(self.world.seeds)
         if state["step"].shape != (n,) or (state["step"] < 0).any() or len(set(state["step"].tolist())) != 1:
-            raise ValueError("The saved steps contradict each other.")
+            raise ValueError("The saved steps are inconsistent.")
         self.step = int(state["step"][0])
         self.streams.load_state_dict(state["explorer"])
         self.episodes.load_state_dict(state["episodes"])
@@ -134,8 +134,8 @@ class Actor:
             self.started = state.get("started", np.ones_like(fresh)) | fresh
         elif state["begun"]:
             warnings.warn(
-                f"{self.world.name} is a VectorEnv, whose state cannot be saved: fresh episodes begin, and the run is not"
-                " bit-equal to one that was never stopped. Give an id or a function for that.",
+                f"{self.world.name} is a VectorEnv, whose state cannot be saved: new episodes start, and the run is not"
+                " bit-identical to an uninterrupted one. Pass an environment id or a function to get exact resumption.",
                 RuntimeWarning,
                 stacklevel=2,
             )

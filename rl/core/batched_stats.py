@@ -1,4 +1,4 @@
-"""What episodes came to, counted on the device that the steps lie on."""
+"""Episode statistics computed on the device of the steps."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from rl.core.timing import WINDOW
 
 
 class BatchedEpisodeStats:
-    """`EpisodeStats` in tensors [N, E] and [N]: the same numbers to the bit, for all environments at once.
+    """`EpisodeStats` in tensors [N, E] and [N], bit-identical, for all environments at once.
 
-    For worlds whose steps lie on a device: no call of `add` waits for it. `episodes` gives the numbers to the host.
+    For worlds whose steps are on a device: `add` never synchronizes with it. `episodes` copies the statistics to the host.
     """
 
     def __init__(self, n: int, envs: int, gamma: float, device: torch.device | str) -> None:
@@ -24,7 +24,7 @@ class BatchedEpisodeStats:
             self.values[name] = self.values[name].view(n, envs)
 
     def add(self, step: Step, q: Tensor) -> None:
-        """A step of every environment in tensors, and the values [N, E, A] seen at its start (-infinity: not allowed)."""
+        """Record a step of every environment, and the Q-values [N, E, A] at its start (-infinity for forbidden actions)."""
         v = self.values
         valid = torch.ones_like(step.terminated) if step.valid is None else step.valid
         reward = torch.where(valid, step.reward.to(v["total"].dtype), 0.0)
@@ -43,16 +43,15 @@ class BatchedEpisodeStats:
             v["factor"] = torch.where(valid & ~over, v["factor"] * step.discount, v["factor"])
 
     def _end(self, over: Tensor) -> None:
-        """Enter the episodes that are over, in the order of their environments, and begin new ones there."""
+        """Record the episodes that are over, in the order of their environments, and reset their counters."""
         v = self.values
         rank, count = over.cumsum(1) - 1, over.sum(1)
-        # Where more end at once than are kept, only the last are entered: no place is written twice.
+        # If more episodes end at once than are kept, record only the last ones, so that no slot is written twice.
         kept = over & (rank >= (count - WINDOW)[:, None])
         place = (v["ended"][:, None] + rank) % WINDOW
         for i, name in enumerate(("total", "length", "discounted", "promised")):
-            window = torch.cat(
-                [v["windows"][:, i], torch.zeros_like(v["total"][:, :1])], 1
-            )  # the last place: for the others
+            # The extra last slot receives the writes of all other environments.
+            window = torch.cat([v["windows"][:, i], torch.zeros_like(v["total"][:, :1])], 1)
             window.scatter_(1, torch.where(kept, place, WINDOW), v[name].to(window.dtype))
             v["windows"][:, i] = window[:, :WINDOW]
         v["ended"] = v["ended"] + count
@@ -61,7 +60,7 @@ class BatchedEpisodeStats:
             v[name] = v[name].masked_fill(over, value)
 
     def episodes(self) -> EpisodeStats:
-        """The numbers on the host."""
+        """Return the statistics on the host."""
         found = EpisodeStats(*self.shape, self.gamma)
         for name, array in found.arrays.items():
             array[:] = self.values[name].cpu().numpy().reshape(array.shape)

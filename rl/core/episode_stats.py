@@ -1,4 +1,4 @@
-"""What episodes came to: returns, lengths, and what the agent had promised at their start."""
+"""Episode statistics: returns, lengths, and the returns that the agent predicted at the start."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def record_step(
     largest: Any,
     longest: Any,
 ) -> None:
-    """Count a step of R environments, R / N of each seed. q [R, A]: the values at the step's start."""
+    """Record a step of R environments, R / N of each seed. q [R, A]: the Q-values at the start of the step."""
     envs = reward.shape[0] // ended.shape[0]
     for r in range(reward.shape[0]):
         if not valid[r]:
@@ -45,7 +45,7 @@ def record_step(
         factor[r] *= gamma
         length[r] += 1
         longest[k] = max(longest[k], length[r])
-        if abs(reward[r]) > largest[k]:  # noqa: PLR1730  # never where that is NaN, unlike with max
+        if abs(reward[r]) > largest[k]:  # noqa: PLR1730  # keeps a NaN in largest, unlike max
             largest[k] = abs(reward[r])
         if terminated[r] or truncated[r]:
             place = ended[k] % windows.shape[2]
@@ -61,13 +61,13 @@ def record_step(
             length[r] = 0
 
 
-# Of each ended episode: its return, its length, its discounted return, and the value promised at its start.
+# Of each finished episode: its return, length and discounted return, and the return predicted at its start.
 LENGTH = "rollout/ep_len_mean"
 TAGS = ("rollout/ep_rew_mean", LENGTH, "rollout/discounted_return", "rollout/predicted_return")
 
 
 class EpisodeStats:
-    """The episodes of N * E environments; the last 100 of each seed are kept."""
+    """Statistics of the episodes in N * E environments; the last 100 episodes of each seed are kept."""
 
     def __init__(self, n: int, envs: int, gamma: float) -> None:
         self.gamma, rows = gamma, n * envs
@@ -80,14 +80,14 @@ class EpisodeStats:
             "episodes": np.zeros(rows, np.int64),
             "ended": np.zeros(n, np.int64),
             "windows": np.zeros((n, len(TAGS), WINDOW)),
-            "largest": np.zeros(n),  # reward so far, in size; NaN: not known, for the checkpoint did not hold it
-            "longest": np.zeros(n, np.int64),  # episode so far, in steps
+            "largest": np.zeros(n),  # largest absolute reward so far; NaN: unknown, since an older checkpoint lacks it
+            "longest": np.zeros(n, np.int64),  # length of the longest episode so far
         }
         self._all = np.ones(rows, np.bool_)
         self._record_step = jit.compiled(record_step) or record_step
 
     def add(self, step: Step, q: np.ndarray) -> None:
-        """A step of every environment in arrays, and the values [N, E, A] seen at its start (-infinity: not allowed)."""
+        """Record a step of every environment, and the Q-values [N, E, A] at its start (-infinity for forbidden actions)."""
         known = self._all if step.valid is None else step.valid.reshape(-1)
         flags = step.terminated.reshape(-1), step.truncated.reshape(-1), known
         values = q.reshape(len(known), -1)
@@ -97,12 +97,12 @@ class EpisodeStats:
             self.arrays["factor"][going_on] *= step.discount.reshape(-1)[going_on]
 
     def begin_anew(self, rows: np.ndarray) -> None:
-        """Forget the episodes under way in the environments where rows [N * E] is true."""
+        """Discard the current episodes of the environments where rows [N * E] is true."""
         for name, value in (("total", 0), ("discounted", 0), ("factor", 1), ("length", 0)):
             self.arrays[name][rows] = value
 
     def means(self) -> dict[str, torch.Tensor]:
-        """The means of each seed's last episodes, each [N]; NaN before one has ended."""
+        """Return the means over each seed's last 100 episodes, each [N]; NaN before the first one ends."""
         found = np.full((len(self.arrays["ended"]), len(TAGS)), np.nan)
         for k, ended in enumerate(self.arrays["ended"]):
             if ended:
@@ -110,16 +110,17 @@ class EpisodeStats:
         return {tag: torch.from_numpy(found[:, i].copy()) for i, tag in enumerate(TAGS)}
 
     def longest(self) -> np.ndarray:
-        """Steps of the longest of each seed's last episodes, int64 [N]; 0 before one has ended."""
+        """Return the length of the longest of each seed's last 100 episodes, int64 [N]; 0 before the first one ends."""
         counts = np.minimum(self.arrays["ended"], WINDOW)
         lengths = np.where(np.arange(WINDOW) < counts[:, None], self.arrays["windows"][:, TAGS.index(LENGTH)], 0)
         found: np.ndarray = lengths.max(1).astype(np.int64)
         return found
 
     def bound(self, added: float = 0.0) -> np.ndarray:
-        """What no value can exceed in size with rewards such as those so far, float64 [N]; NaN: all were 0.
+        """Return the bound on absolute values implied by the rewards so far, float64 [N]; NaN if all of them were 0.
 
-        The largest reward over 1 - gamma; at gamma 1, times the steps of the longest episode. added: to each reward, at most.
+        It is the largest absolute reward divided by 1 - gamma, or, at gamma 1, times the length of the longest episode. added: the
+        most that is added to each reward.
         """
         largest, longest = self.arrays["largest"] + added, self.arrays["longest"]
         found: np.ndarray = largest * (longest if self.gamma == 1.0 else 1.0 / (1.0 - self.gamma))
@@ -129,12 +130,12 @@ class EpisodeStats:
         return self.arrays
 
     def load_state_dict(self, state: dict[str, np.ndarray]) -> None:
-        """Put back what `state_dict` gave, of older versions too. Raises ValueError for what does not fit."""
+        """Restore the result of `state_dict`, also of older versions. Raises ValueError for one that does not match."""
         n = len(self.arrays["ended"])
         state = {"largest": np.full(n, np.nan), "longest": np.zeros(n, np.int64), **state}
         for name, array in self.arrays.items():
             if state[name].shape != array.shape or state[name].dtype != array.dtype:
-                raise ValueError(f"The saved {name!r} of the episodes must be {array.dtype} {list(array.shape)}.")
+                raise ValueError(f"The saved episode statistic {name!r} must be {array.dtype} {list(array.shape)}.")
             array[:] = state[name]
         if any((self.arrays[name] < 0).any() for name in ("ended", "length", "largest", "longest")):
-            raise ValueError("The saved counts of episodes are negative.")
+            raise ValueError("The saved episode statistics contain negative counts.")

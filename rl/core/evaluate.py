@@ -1,6 +1,6 @@
-"""Greedy episodes in environments of their own, and what they came to.
+"""Evaluation of greedy policies by episodes.
 
-Evaluation touches nothing that training uses: it has its own environments and its own random numbers.
+Evaluation does not affect training: it has its own environments and its own random numbers.
 """
 
 from __future__ import annotations
@@ -32,24 +32,24 @@ from rl.masked import best_allowed
 from supervised import determinism, statistics
 from supervised.validate import integer, optional
 
-# Where an environment has no time limit, a policy that walks in circles would never come back: where the model is known
-# episodes are cut after STEP_LIMIT steps, elsewhere after FREE_LIMIT, or what was seen to be needed.
+# Without a time limit, an episode of a policy that moves in circles would never end. So episodes are cut after STEP_LIMIT steps
+# if the model is known, and otherwise after FREE_LIMIT steps or more (see `Evaluation`).
 STEP_LIMIT = 1_000
 FREE_LIMIT = 5_000
-MOST_EPISODES = 1_000_000  # of a seed
-LANES = 10  # episodes of a seed side by side, where a network plays
+MOST_EPISODES = 1_000_000  # per seed
+LANES = 10  # parallel episodes per seed when a network plays
 
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
     """Returns and lengths of greedy episodes, float64 and int64 [N, episodes].
 
-    step_limit: the steps after which an episode was cut: the environment's own limit, or ours where none is known. Ours is
-    5 000 steps, 1 000 where the model is known; more for a seed whose last 100 training episodes had one that ended by
-    itself later, and where the environment has a larger limit under a usual name. step_limit is the largest of all seeds.
-    recorded_returns: what info["episode"] gave as the episodes' returns, float64 [N, episodes], NaN where it gave nothing;
-    None where it never did. altered_by: the wrappers that are known to alter the rewards that `returns` is the sum of.
-    possible: the smallest and largest return that an episode can have, as far as that is known.
+    step_limit: the number of steps after which episodes were cut, the largest of all seeds. It is the environment's time limit,
+    or, if none is known, 5 000 steps, or 1 000 if the model is known. It is higher if the environment stores a larger limit under
+    a common attribute name, and for a seed with a longer episode that ended by itself among its last 100 training episodes.
+    recorded_returns: the returns given by info["episode"], float64 [N, episodes], NaN where it was missing; None if it never
+    occurred. altered_by: the wrappers known to alter the rewards summed in `returns`. possible: the smallest and largest possible
+    return of an episode, as far as they are known.
     """
 
     returns: np.ndarray
@@ -62,13 +62,13 @@ class Evaluation:
 
     @property
     def per_seed(self) -> np.ndarray:
-        """Mean return of each seed [N]."""
+        """The mean return of each seed, float64 [N]."""
         means: np.ndarray = self.returns.mean(1)
         return means
 
     @property
     def recorded_per_seed(self) -> np.ndarray | None:
-        """Mean return of each seed by info["episode"], float64 [N], NaN for a seed without one; None where it was never given."""
+        """The mean return of each seed by info["episode"], float64 [N], NaN for a seed without any; None if it never occurred."""
         if self.recorded_returns is None:
             return None
         known = ~np.isnan(self.recorded_returns)
@@ -78,13 +78,13 @@ class Evaluation:
 
     @property
     def mean(self) -> float:
-        """Mean return over seeds."""
+        """The mean return over seeds."""
         return float(self.per_seed.mean())
 
     def interval(self, level: float = 0.95) -> tuple[float, float]:
-        """A confidence interval of the mean over seeds, within what returns are possible (`supervised.statistics.interval`).
+        """Return a confidence interval of the mean over seeds, within the possible returns (`supervised.statistics.interval`).
 
-        (nan, nan) with one seed, for then nothing is known of the spread.
+        (nan, nan) with one seed, since its spread is unknown.
         """
         return statistics.interval(self.per_seed, level, *self.possible)
 
@@ -103,7 +103,7 @@ class Evaluation:
 
 
 def joined(parts: Sequence[Evaluation], seeds: tuple[int, ...]) -> Evaluation:
-    """Evaluations of some seeds each -> that of all."""
+    """Join the evaluations of disjoint groups of seeds into one of all seeds."""
     recorded = None
     if any(part.recorded_returns is not None for part in parts):
         each = [part.recorded_returns for part in parts]
@@ -116,12 +116,12 @@ def joined(parts: Sequence[Evaluation], seeds: tuple[int, ...]) -> Evaluation:
 
 
 def evaluation_seed(seed: int) -> int:
-    """What the evaluation environment of a seed is reset with: nothing that training uses."""
+    """Return the seed that resets a seed's evaluation environment; training never uses it."""
     return int(np.random.SeedSequence(seed, spawn_key=(0, 0, 0)).generate_state(1)[0])
 
 
 def rollout(episodes: int, limit: int, policy: Any, world: Any, returns: Any, lengths: Any) -> None:
-    """Greedy episodes in environment 0 of `world`: policy int64 [S] -> returns and lengths [episodes]."""
+    """Play greedy episodes in environment 0 of `world`: policy int64 [S] -> returns and lengths [episodes], in place."""
     for i in range(episodes):
         s = world_reset(world, 0)
         total = 0.0
@@ -137,7 +137,7 @@ def rollout(episodes: int, limit: int, policy: Any, world: Any, returns: Any, le
 
 
 class Found:
-    """What an evaluation fills in, [N, episodes]; and the limits of the seeds, [N]."""
+    """The results of an evaluation in progress, [N, episodes], and the step limits of the seeds, [N]."""
 
     def __init__(self, seeds: tuple[int, ...], episodes: int, longest: np.ndarray | None) -> None:
         shape = len(seeds), episodes
@@ -147,8 +147,8 @@ class Found:
         self.limits = np.zeros(len(seeds), np.int64)
         self.altered_by: tuple[str, ...] = ()
 
-    def look(self, k: int, env: gym.Env[Any, Any], wanted: int | None) -> int:
-        """Note what an environment of the k-th seed says of itself -> the steps after which its episodes are cut."""
+    def set_limit(self, k: int, env: gym.Env[Any, Any], wanted: int | None) -> int:
+        """Inspect an environment of the k-th seed and return the number of steps after which its episodes are cut."""
         self.altered_by = altered_by(env)
         own = time_limit(env)
         if own is None and wanted is None:
@@ -171,11 +171,11 @@ def by_episodes(
     longest: np.ndarray | None = None,
     running: list[Statistics] | None = None,
 ) -> Evaluation:
-    """Evaluate every seed's greedy policy in `episodes` episodes of an environment of its own.
+    """Evaluate every seed's greedy policy for `episodes` episodes in an environment of its own.
 
-    play: how a loop plays them where there is no model: `play_networks`, or `rl.tabular.play.play_tables`. longest: steps of
-    the longest episode that ended in training of late, int64 [N]. running: the running statistics of each seed's wrappers,
-    which are frozen into its environment.
+    play: the function that plays the episodes if there is no model: `play_networks` or `rl.tabular.play.play_tables`. longest:
+    the length of the longest recent training episode, int64 [N]. running: the running statistics of each seed's wrappers, which
+    are frozen into its environment.
     """
     episodes, step_limit = check_evaluation(episodes, step_limit)
     found = Found(agent.seeds, episodes, longest)
@@ -187,7 +187,7 @@ def by_episodes(
 
 
 def check_evaluation(episodes: Any, step_limit: Any) -> tuple[int, int | None]:
-    """How many episodes, and where they are cut. Raises ArgumentError for no whole numbers from 1 on, 1 000 000 at most."""
+    """Check both arguments. Raises ArgumentError unless they are positive integers; episodes is at most 1 000 000."""
     return integer(episodes, "episodes", 1, MOST_EPISODES), optional(integer, step_limit, "step_limit", 1)
 
 
@@ -204,14 +204,14 @@ def _by_model(agent: LiveAgent, model: tables.Model, step_limit: int | None, fou
 
 
 class Player(LiveAgent, Protocol):
-    """An agent that acts on observations as they come."""
+    """An agent that acts on observations, in numpy arrays."""
 
     def judge(self, obs: Any, state: State | None = None, episode_start: Any = None) -> Decision:
-        """`q` in arrays, and the state that follows."""
+        """Return the Q-values of `q` and the next state, in arrays, without exploration."""
         ...
 
     def allowed_of(self, obs: Any, allowed: np.ndarray | None) -> np.ndarray | None:
-        """The mask [N, B, A] that came with observations, and what the agent itself says of them; None: all."""
+        """Combine the mask [N, B, A] that came with observations with the agent's own; None: all actions are allowed."""
         ...
 
 
@@ -222,18 +222,18 @@ def play_networks(
     found: Found,
     running: list[Statistics] | None,
 ) -> None:
-    """Greedy episodes of all seeds at once, up to LANES side by side; episode i of a seed is played in its lane i % lanes."""
+    """Play greedy episodes of all seeds in parallel, up to LANES per seed; lane i % lanes of a seed plays its episode i."""
     n, episodes = found.returns.shape
     lanes = min(episodes, LANES)
     with environments(where, agent.seeds, lanes, running) as members, determinism.threads(1):
         for k in range(n):
-            found.look(k, members[k * lanes].env, step_limit)
+            found.set_limit(k, members[k * lanes].env, step_limit)
         rows = MemberRows(members)
         world = ArrayWorld(rows, agent.seeds, lanes)
         obs = [member.reset() for member in members]
         state: State = {}
         started = np.ones((n, lanes), np.bool_)
-        playing = np.tile(np.arange(lanes), n)  # which episode each plays
+        playing = np.tile(np.arange(lanes), n)  # the current episode of each lane
         while (playing < episodes).any():
             batch = world.by_seed(rows.stack(obs))
             q, state = agent.judge(batch, state, started)
@@ -265,7 +265,7 @@ def environments(
     index: StateIndex | None = None,
     only: int | None = None,
 ) -> Iterator[list[Member]]:
-    """`lanes` environments of each seed (of the k-th alone: only=k) to evaluate in, with its statistics frozen; then closed."""
+    """Yield `lanes` evaluation environments per seed (only=k: of the k-th seed), with frozen statistics, and close them."""
     members: list[Member] = []
     each = 1 if where.vector is None else where.vector.num_envs // len(seeds)
     try:
@@ -282,12 +282,12 @@ def environments(
 
 
 def freeze(env: gym.Env[Any, Any], statistics: Statistics | None, name: str) -> None:
-    """Freeze the running statistics of training into an environment; warn where it needs some and there are none."""
+    """Freeze the running statistics of training into an environment; warn if it needs some but they are not available."""
     running = Running(env)
     if running and statistics is None:
         warnings.warn(
-            f"{name}: the statistics that {', '.join(running.names)} kept in training cannot be read, so the policy is evaluated"
-            " with statistics that begin anew, and may look worse than it is.",
+            f"{name}: the running statistics of {', '.join(running.names)} from training cannot be read, so the evaluation starts"
+            " with fresh statistics and may underestimate the policy.",
             RuntimeWarning,
             stacklevel=2,
         )

@@ -1,9 +1,9 @@
-"""One source, two executors: a plain Python function, and the same function compiled by numba.
+"""Specialization of plain Python functions, and their compilation with numba.
 
-`specialise(loop, learn=rule)` makes a copy of `loop`, and of all the functions it calls, in which `learn` means `rule`
-(or a number); `compiled` compiles that copy, with those functions inlined. Nothing is written twice, and a new rule
-needs no change here. numba keeps machine code on disk by the function's name alone, so the name given here ends in a
-hash of all the byte code that went in: an edited rule is never answered with the machine code of the old one.
+`specialise(loop, learn=rule)` copies `loop`, and all the functions it calls, with the global name `learn` bound to `rule` (or to
+a number); `compiled` compiles that copy with those functions inlined. So a new rule needs no change here. numba caches machine
+code on disk by function name only, so the name of a copy ends in a hash of all the bytecode involved: the cache never returns the
+machine code of an earlier version of a rule.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 Function = Callable[..., Any]
-Replacement = Function | int  # what a global name shall mean
+Replacement = Function | int  # what a global name is bound to
 
-# Without numba's run time no array or generator is counted at each use: 8 times faster. A rule may make no new array.
+# Without numba's runtime there is no reference counting of arrays and generators, which is 8 times faster; but rules must not
+# create arrays.
 OUTER: dict[str, Any] = {"cache": True, "nogil": True, "_nrt": False, "error_model": "numpy", "no_cfunc_wrapper": True}
-# Inlined by LLVM, since numba hands tuples of arrays from call to call slowly; its own inlining ("inline") makes the same machine
-# code in four times the time. Only compiled code calls these, so they get no entry points for Python and C.
+# Inlined by LLVM, since numba is slow at passing tuples of arrays between functions; its own inlining ("inline") produces the
+# same machine code but takes four times as long. Only compiled code calls these functions, so they need no Python or C wrappers.
 INNER: dict[str, Any] = {
     "forceinline": True,
     "_nrt": False,
@@ -30,18 +31,18 @@ INNER: dict[str, Any] = {
     "no_cfunc_wrapper": True,
 }
 
-_compiled: dict[tuple[Any, ...], Function] = {}  # what this process has compiled; see `_build`
+_compiled: dict[tuple[Any, ...], Function] = {}  # the functions compiled by this process; see `_build`
 
 
 @functools.cache
 def have_numba() -> bool:
-    """Whether numba can be imported; says once, in a sentence, what its absence costs."""
+    """Return whether numba can be imported; if not, warn once about the cost."""
     try:
         import numba  # noqa: F401  (whether it is there)
     except ImportError:
         warnings.warn(
-            "numba is not installed: tables and replays run by the same functions uncompiled, tables hundreds of times slower"
-            " (as fast as a usual loop), networks several times. `pip install numba` helps.",
+            "numba is not installed: tables and replays run uncompiled, with the same results. Tabular agents are hundreds of"
+            " times slower (like an ordinary Python loop), networks several times. Install it with `pip install numba`.",
             RuntimeWarning,
             stacklevel=3,
         )
@@ -51,13 +52,13 @@ def have_numba() -> bool:
 
 @functools.cache
 def specialise(function: Function, **replacements: Replacement) -> Function:
-    """A copy of `function`, and of all it calls, in which the names in `replacements` mean those functions."""
+    """Return a copy of `function`, and of all the functions it calls, with the names in `replacements` bound to new values."""
     return _build(function, replacements, {}, {}, lambda copy, outermost: copy)
 
 
 @functools.cache
 def compiled(function: Function, **replacements: Replacement) -> Function | None:
-    """`specialise`, compiled; None when numba is absent. The compiled function releases the interpreter's lock."""
+    """Return the compiled result of `specialise`, or None without numba. The compiled function releases the GIL."""
     if not have_numba():
         return None
     import numba
@@ -70,10 +71,10 @@ def compiled(function: Function, **replacements: Replacement) -> Function | None
 
 
 def entry(function: Function, *arguments: Any) -> Function:
-    """The machine code of a compiled function for arguments of these types; a function that is not compiled, as it is.
+    """Return the machine code of a compiled function for arguments of these types; other functions are returned unchanged.
 
-    A call goes straight to it. numba would look up the types of all arguments first, which takes ten times as long as the call
-    where there are tuples of arrays. Nothing checks the types of later arguments.
+    Calling it skips numba's dispatcher, whose type lookup takes ten times as long as the call itself for tuples of arrays. The
+    types of later arguments are not checked.
     """
     compile_for = getattr(function, "compile", None)
     if compile_for is None:
@@ -92,13 +93,13 @@ def _build(
     shared: dict[tuple[Any, ...], Function],
     finish: Callable[[Function, bool], Function],
 ) -> Function:
-    """Copy `function` after the functions that it calls; `finish(copy, outermost)` compiles, or leaves as it is.
+    """Copy the functions that `function` calls, then `function` itself, passing each copy to `finish(copy, outermost)`.
 
-    done: the functions of this call. shared: the results of all calls, so that what two kernels have in common is compiled once.
+    done: the functions of this call. shared: the results of all calls, so that code shared by two kernels is compiled once.
     """
     if function not in done:
         outermost = not done
-        done[function] = function  # a function that calls itself is left to Python
+        done[function] = function  # recursive functions are not specialized
         calls = _calls(function, replacements)
         inner = {name: _build(target, replacements, done, shared, finish) for name, target in calls.items()}
         name = f"{function.__qualname__}_{_fingerprint(function, replacements)}"
@@ -118,7 +119,7 @@ def _copy(function: Function, replacements: Mapping[str, Replacement], name: str
 
 
 def _calls(function: Function, replacements: dict[str, Replacement]) -> dict[str, Function]:
-    """The Python functions that `function` names among its globals."""
+    """Return the Python functions that `function` references by global name."""
     found: dict[str, Function] = {}
     for name in function.__code__.co_names:
         target = replacements.get(name, function.__globals__.get(name))
@@ -128,7 +129,7 @@ def _calls(function: Function, replacements: dict[str, Replacement]) -> dict[str
 
 
 def _fingerprint(function: Function, replacements: dict[str, Replacement]) -> str:
-    """A hash of the byte code of `function` and of all it calls, and of the constants that they read."""
+    """Return a hash of the bytecode of `function` and all the functions it calls, and of the constants that they read."""
     parts = [repr((OUTER, INNER))]
     waiting, seen = [function], {function}
     while waiting:

@@ -1,7 +1,7 @@
-"""Observations of every kind as named parts, and parts as what a network reads.
+"""Observations as named parts, and their encoding as network inputs.
 
-An observation is a tensor or nested dicts of tensors (`envs` makes dicts of tuples). Its leaves have names: "" where there
-is one alone, else the keys joined by dots.
+An observation is a tensor or nested dicts of tensors (`envs` converts tuples to dicts). Its leaves have names: "" if there is
+only one, else the keys joined by dots.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from rl.core.spaces import SpaceError
 from supervised.validate import kind_of, shown
 
 CHANNELS = ("auto", "first", "last")
-SMALLEST_SIDE = 4  # pixels, of an image; smaller boxes are read number by number
-UNBOUNDED = 1e10  # such bounds are the range of a type, and no bounds
+SMALLEST_SIDE = 4  # pixels per side of an image; smaller boxes are treated as vectors
+UNBOUNDED = 1e10  # bounds this large are the range of a data type, not real bounds
 
 
 @dataclass(frozen=True)
 class Part:
     """One leaf of an observation space.
 
-    shape and dtype: as the environment gives it. kind: "discrete" (one-hot), "vector" (flat numbers) or "image".
-    features: the shape that a network sees, [size], or [C, H, W] of an image. scale: what numbers are divided by, one for all
-    or a tensor of `shape`.
+    shape and dtype: those of the environment. kind: "discrete" (one-hot encoded), "vector" (flattened) or "image". features: the
+    shape of the network input, [size], or [C, H, W] for an image. scale: the divisor of the values, a number or a tensor of
+    `shape`.
     """
 
     name: str
@@ -39,13 +39,13 @@ class Part:
     dtype: np.dtype[Any]
     kind: str
     features: tuple[int, ...]
-    sizes: tuple[int, ...] = ()  # of each number's one-hot code
+    sizes: tuple[int, ...] = ()  # of each number's one-hot encoding
     starts: tuple[int, ...] = ()
     channels_last: bool = False
     scale: float | Tensor = field(default=1.0, compare=False)
 
     def is_read_as(self, x: Any) -> bool:
-        """Whether a network takes x as it is: an array float32 [N, B, F] of a vector that is not scaled."""
+        """Return whether x needs no encoding: an array float32 [N, B, F] of a vector without scaling."""
         return (
             self.kind == "vector"
             and isinstance(x, np.ndarray)
@@ -56,21 +56,21 @@ class Part:
         )
 
     def holds(self, values: np.ndarray) -> bool:
-        """Whether values [..., *shape] of a discrete part lie in it."""
+        """Return whether values [..., *shape] of a discrete part are in its space."""
         digits = values.reshape(-1, len(self.sizes))
         return bool(((digits >= self.starts) & (digits < np.add(self.starts, self.sizes))).all())
 
     def example(self, *lead: int) -> Tensor:
-        """An observation that the part could hold, [*lead, *shape]: zeros, or the lowest number of each."""
+        """Return a valid example of the part, [*lead, *shape]: zeros, or the lowest value of each discrete number."""
         lowest = torch.tensor(self.starts).reshape(self.shape) if self.kind == "discrete" else torch.zeros(self.shape)
         return lowest.expand(*lead, *self.shape)
 
     def encode(self, x: Tensor) -> Tensor:
-        """[..., *shape] -> float32 [..., *features]: one-hot codes, numbers, or an image; bytes and pixels become 0..1."""
+        """Encode [..., *shape] as float32 [..., *features]: one-hot vectors, numbers or images; bytes are scaled to [0, 1]."""
         if self.shape and x.shape[-len(self.shape) :] != self.shape:
             what = f"observation {self.name}".strip()
             raise SpaceError(
-                f"The {what} has the shape [{', '.join(['...', *map(str, self.shape)])}], not {kind_of(x)}."
+                f"The {what} must have the shape [{', '.join(['...', *map(str, self.shape)])}], not {kind_of(x)}."
             )
         if self.kind == "vector":
             x = self._scaled(x)
@@ -94,7 +94,7 @@ class Part:
 
 
 def leaves(obs: Any, name: str = "") -> dict[str, Any]:
-    """The leaves of nested dicts or tuples by name."""
+    """Return the leaves of nested dicts or tuples by name."""
     if isinstance(obs, (Mapping, tuple)):
         pairs = obs.items() if isinstance(obs, Mapping) else ((str(i), part) for i, part in enumerate(obs))
         joined = [leaves(part, f"{name}.{key}" if name else str(key)) for key, part in pairs]
@@ -103,15 +103,15 @@ def leaves(obs: Any, name: str = "") -> dict[str, Any]:
 
 
 def parts_of(space: gym.Space[Any], name: str = "", channels: str = "auto") -> tuple[Part, ...]:
-    """The parts of an observation space. Raises SpaceError, with the way out, for what no network here reads.
+    """Return the parts of an observation space. Raises SpaceError, with a remedy, for spaces that networks do not support.
 
-    channels: which axis of an image holds its channels, one of CHANNELS; see `_channels_last`.
+    channels: the position of the channel axis of images, one of CHANNELS; see `_channels_last`.
     """
     if isinstance(space, (gym.spaces.Dict, gym.spaces.Tuple)):
         inner = space.spaces.items() if isinstance(space, gym.spaces.Dict) else enumerate(space.spaces)
         found = [part for key, own in inner for part in parts_of(own, f"{name}.{key}" if name else str(key), channels)]
         if not found or len({part.name for part in found}) < len(found):
-            raise SpaceError(f"The observation space {space} is empty, or two of its parts have one name.")
+            raise SpaceError(f"The observation space {space} is empty, or two of its parts have the same name.")
         return tuple(found)
     if isinstance(space, gym.spaces.Discrete):
         n, start = int(space.n), int(space.start)
@@ -124,15 +124,15 @@ def parts_of(space: gym.Space[Any], name: str = "", channels: str = "auto") -> t
     if isinstance(space, gym.spaces.Box):
         return (_box(space, name, channels),)
     raise SpaceError(
-        f"The observation {name or 'space'} {shown(space)} is of a kind that no network here reads. Turn it into numbers with"
-        " gymnasium.wrappers.TransformObservation, or choose parts of it with FilterObservation."
+        f"The observation {name or 'space'} {shown(space)} is of a kind that networks do not support. Convert it to numbers with"
+        " gymnasium.wrappers.TransformObservation, or select parts of it with FilterObservation."
     )
 
 
 def _box(space: gym.spaces.Box, name: str, channels: str) -> Part:
     shape = space.shape
     if math.prod(shape) == 0:
-        raise SpaceError(f"The observation {name or 'space'} {space} holds no number at all.")
+        raise SpaceError(f"The observation {name or 'space'} {space} contains no numbers.")
     dtype = np.dtype(np.float32) if space.dtype.kind == "f" else np.dtype(space.dtype)
     if not _is_image(space, channels):
         scale = _scale(space) if space.dtype == np.uint8 else 1.0
@@ -144,8 +144,11 @@ def _box(space: gym.spaces.Box, name: str, channels: str) -> Part:
 
 
 def _is_image(space: gym.spaces.Box, channels: str) -> bool:
-    """Whether a Box holds images: of three axes, or four (stacked frames), with sides of SMALLEST_SIDE pixels or more; of two
-    where its numbers are bytes or bools. Where it is said which axis holds the channels, all of three or four axes."""
+    """Return whether a Box holds images.
+
+    Images have three axes, or four (stacked frames), with sides of at least SMALLEST_SIDE pixels, or two axes if the data type is
+    uint8 or bool. If `channels` is given, every Box with three or four axes is an image.
+    """
     shape = space.shape
     if len(shape) in (3, 4) and channels != "auto":
         return True
@@ -154,10 +157,10 @@ def _is_image(space: gym.spaces.Box, channels: str) -> bool:
 
 
 def _channels_last(shape: tuple[int, ...], channels: str) -> bool:
-    """Whether the channels of an image are its last axis; before the last three axes may be one of stacked frames.
+    """Return whether the channels of an image are the last of its last three axes; a fourth axis holds stacked frames.
 
-    "auto": where two sides that are equal stand first they are last, and where two stand last they are first; else they are
-    the shortest axis.
+    "auto": if the first two of these axes are equal, the channels are last; if the last two are equal, they are first; otherwise
+    they are last if the last axis is shorter than the first.
     """
     if len(shape) < 3 or channels != "auto":
         return len(shape) > 2 and channels == "last"
@@ -168,7 +171,7 @@ def _channels_last(shape: tuple[int, ...], channels: str) -> bool:
 
 
 def _scale(space: gym.spaces.Box) -> float | Tensor:
-    """What makes the numbers of a Box at most 1 in size: its bounds, and 1 where it has none; one number where all are alike."""
+    """Return the divisor that scales a Box to [-1, 1]: its bounds, or 1 where it is unbounded; a number if all are equal."""
     if space.dtype == np.bool_:
         return 1.0
     low, high = np.abs(space.low.astype(np.float64)), np.abs(space.high.astype(np.float64))
@@ -179,7 +182,7 @@ def _scale(space: gym.spaces.Box) -> float | Tensor:
 
 
 def encode(parts: tuple[Part, ...], obs: Any, device: torch.device) -> Any:
-    """Observations [N, B, *O] -> what the networks take: a tensor, or a dict of them. Raises SpaceError for other parts."""
+    """Encode observations [N, B, *O] as network inputs, a tensor or a dict of tensors. Raises SpaceError for other parts."""
     if len(parts) == 1 and isinstance(obs, Tensor):
         return parts[0].encode(obs.to(device, non_blocking=True))
     return _encode_each(parts, leaves(obs), device)
@@ -188,7 +191,7 @@ def encode(parts: tuple[Part, ...], obs: Any, device: torch.device) -> Any:
 def _encode_each(parts: tuple[Part, ...], found: dict[str, Any], device: torch.device) -> Any:
     if found.keys() != {part.name for part in parts}:
         raise SpaceError(
-            f"The observation has the parts {', '.join(map(repr, found))}; the agent was built for"
+            f"The observation has the parts {', '.join(map(repr, found))}, but the agent was built for"
             f" {', '.join(repr(part.name) for part in parts)}."
         )
     encoded = {

@@ -1,4 +1,4 @@
-"""A policy to use elsewhere: greedy, small, without replay or optimizer. Speaks Stable-Baselines3's `predict`."""
+"""Policies for deployment: greedy by default, without replay or optimizer, with the `predict` interface of Stable-Baselines3."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from supervised.checkpoint import CheckpointError
 from supervised.streams import Streams, generator
 from supervised.validate import ArgumentError, flag, instance, integer, number, shown
 
-UNREAD = np.empty((0, 0))  # in the place of visit counts, which a policy does not have
+UNREAD = np.empty((0, 0))  # placeholder for visit counts, which a policy does not have
 
 
 class TablePolicy:
     """The policy of one seed's Q-table.
 
-    table: Q-values [S, A]. explore and level: the rule, with its epsilon, temperature or scale, that deterministic=False
-    follows. statistics: as of `NetworkPolicy`. allowed: uint8 [S, A], the actions that the environment allowed in each state;
-    None: all. Raises ValueError for a table of another shape, or that is not finite.
+    table: Q-values [S, A]. explore and level: the exploration rule and its epsilon, temperature or scale, used if
+    deterministic=False. statistics: see `NetworkPolicy`. allowed: uint8 [S, A], the actions that the environment allowed in each
+    state; None: all. Raises ValueError for a table of another shape and for NaN or infinite values.
     """
 
     def __init__(
@@ -68,12 +68,12 @@ class TablePolicy:
         deterministic: bool = True,
         action_masks: Any = None,
     ) -> tuple[np.ndarray | np.int64, Any]:
-        """Observation(s) as the environment gives them -> (action(s) as it takes them, state).
+        """Return (action, state) for an observation of the environment, or (actions, state) for a batch.
 
-        One observation gives an np.int64, a batch [B] of them (as a vector environment stacks them) int64 [B]. action_masks:
-        bool [A] or [B, A], the actions allowed; None: those that were allowed in training. state and episode_start are for
-        recurrent policies; a table hands the state back as it came. Raises SpaceError for an observation outside the space,
-        ValueError for a mask of another shape.
+        An observation gives an np.int64, a batch [B] (stacked as in a vector environment) int64 [B]; the environment takes them
+        unchanged. action_masks: bool [A] or [B, A], the actions allowed; None: those allowed in training. state and episode_start
+        are for recurrent policies; a table returns the state unchanged. Raises SpaceError for an observation outside the space
+        and ValueError for a mask of another shape.
         """
         states, shape = self.index.each(obs)
         q, allowed = self.table[states], None if self.allowed is None else self.allowed[states]
@@ -89,7 +89,7 @@ class TablePolicy:
         return _answer(actions + self.first_action, shape), state
 
     def q(self, obs: Any) -> np.ndarray:
-        """Observation(s) as the environment gives them -> Q-values float64: [A] of one, [B, A] of a batch.
+        """Return the Q-values of an observation, float64 [A], or of a batch, float64 [B, A].
 
         -infinity for actions that the environment forbade in training. Raises SpaceError for an observation outside the space.
         """
@@ -100,9 +100,9 @@ class TablePolicy:
         return values.reshape(*shape, self.actions)
 
     def wrap(self, env: gym.Env[Any, Any]) -> gym.Env[Any, Any]:
-        """Freeze the running statistics of training into the wrappers of `env`, which is returned.
+        """Freeze the running statistics of training into the wrappers of `env` and return it.
 
-        The policy takes observations as that environment then gives them. Raises ValueError where the wrappers are others.
+        The policy expects the observations of that environment. Raises ValueError if its wrappers are not those of training.
         """
         return frozen(env, self.statistics)
 
@@ -122,11 +122,11 @@ class TablePolicy:
 
 
 class NetworkPolicy:
-    """The policy of one seed's Q-network, or of its tiles.
+    """The policy of one seed's Q-network or tile coding.
 
-    description: of the agent. weights: by the names they have in the agent. explore and level: as of `TablePolicy`.
-    statistics: what the wrappers of its environment (NormalizeObservation) knew in training; `wrap` puts them into another.
-    Raises ValueError where the weights are of another network.
+    description: the config of the agent. weights: arrays by their names in the agent. explore and level: see `TablePolicy`.
+    statistics: the running statistics of the environment's wrappers (NormalizeObservation) in training; `wrap` puts them into
+    another environment. Raises ValueError if the weights belong to another network.
     """
 
     def __init__(
@@ -147,7 +147,7 @@ class NetworkPolicy:
         check(description)
         instance(weights, "weights", Mapping, "a dict of arrays by name")
         if not all(np.isfinite(_floats(weight, f"weights[{name!r}]")).all() for name, weight in weights.items()):
-            raise ValueError("The weights have values that are NaN or infinite.")
+            raise ValueError("The weights contain NaN or infinite values.")
         self.agent = self._built(weights)
         self.streams = Streams([self.seed], "policy")
 
@@ -159,12 +159,12 @@ class NetworkPolicy:
         deterministic: bool = True,
         action_masks: Any = None,
     ) -> tuple[np.ndarray | np.int64, Any]:
-        """Observation(s) as the environment gives them -> (action(s) as it takes them, state).
+        """Return (action, state) for an observation of the environment, or (actions, state) for a batch.
 
-        One observation gives an np.int64, a batch [B] of them int64 [B]. state: what the last call answered, None at the
-        beginning; an agent without a memory hands it back as it came. episode_start: bool [B], which observations begin an
-        episode. action_masks: bool [A] or [B, A], the actions allowed; None: all. Raises SpaceError for an observation that is
-        not of the space, ValueError for a mask, a state or an episode_start of another shape.
+        An observation gives an np.int64, a batch [B] int64 [B]. state: the state returned by the previous call, None at the
+        start; agents without memory return it unchanged. episode_start: bool [B], which observations start an episode.
+        action_masks: bool [A] or [B, A], the actions allowed; None: all. Raises SpaceError for an observation outside the space
+        and ValueError for a mask, state or episode_start of another shape.
         """
         arrays, shape = self._arrays(obs)
         allowed = None if action_masks is None else _mask(action_masks, shape, self.agent.actions)
@@ -180,9 +180,9 @@ class NetworkPolicy:
         return _answer(actions.reshape(-1) + self.agent.first_action, shape), following or state
 
     def q(self, obs: Any, state: Any = None, episode_start: Any = None) -> np.ndarray:
-        """Observation(s) as the environment gives them -> Q-values: [A] of one, [B, A] of a batch.
+        """Return the Q-values of an observation, [A], or of a batch, [B, A].
 
-        state, episode_start: as of `predict`. Raises SpaceError for an observation that is not of the space.
+        state, episode_start: see `predict`. Raises SpaceError for an observation outside the space.
         """
         arrays, shape = self._arrays(obs)
         start = None if episode_start is None else _start(episode_start, shape)
@@ -193,11 +193,10 @@ class NetworkPolicy:
     def distribution(
         self, obs: Any, state: Any = None, episode_start: Any = None, fractions: Any = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The return of each action as it is judged -> values and their probabilities: each [A, Z] of one observation, [B, A, Z]
-        of a batch.
+        """Return the learned return distributions as (values, probabilities), each [A, Z], or [B, A, Z] for a batch.
 
-        state, episode_start: as of `predict`. fractions: as of `DeepAgent.distribution`. Raises SpaceError as `q`, and
-        ArgumentError for an agent that learns values alone, and for fractions of one without implicit quantiles.
+        state, episode_start: see `predict`. fractions: see `DeepAgent.distribution`. Raises SpaceError like `q`, and ArgumentError for
+        an agent that learns only expected values, and for fractions without implicit quantiles.
         """
         arrays, shape = self._arrays(obs)
         start = None if episode_start is None else _start(episode_start, shape)
@@ -206,7 +205,7 @@ class NetworkPolicy:
         return values, probability
 
     def __getstate__(self) -> dict[str, Any]:
-        """For pickle and deepcopy: weights in the place of the agent, whose compiled parts cannot be copied."""
+        """Return the state for pickle and deepcopy, with weights instead of the agent, whose compiled parts cannot be copied."""
         kept = {name: value for name, value in vars(self).items() if name != "agent"}
         return {**kept, "weights": self.agent.weights_of(0)}
 
@@ -215,14 +214,14 @@ class NetworkPolicy:
         self.agent = self._built(state["weights"])
 
     def _built(self, weights: Mapping[str, np.ndarray]) -> Any:
-        """The agent with these weights, which only acts."""
+        """Build an agent with these weights, for acting only."""
         spaces = self.observation_space, self.action_space
         agent = for_policy(self.description).build(*spaces, [self.seed])
         agent.load_seed_weights(weights)
         return agent
 
     def _arrays(self, obs: Any) -> tuple[Any, tuple[int, ...]]:
-        """Observation(s) -> arrays [1, B, *O] by part, and the shape of the answer: () of one, (B,) of several."""
+        """Return observation(s) as arrays [1, B, *O] by part, and the shape of the result: () for one, (B,) for a batch."""
         found = {name: _array(part) for name, part in leaves(obs).items()}
         shapes: set[tuple[int, ...]] = set()
         for part in self.agent.parts:
@@ -234,22 +233,26 @@ class NetworkPolicy:
                 or axes not in (0, 1)
                 or given.shape[axes:] != part.shape
             ):
-                raise SpaceError(f"{shown(obs)} is no observation of {self.observation_space}, nor a batch of them.")
+                raise SpaceError(
+                    f"{shown(obs)} is neither an observation of {self.observation_space} nor a batch of them."
+                )
             if given.dtype.kind == "f" and np.isnan(given).any():
-                raise SpaceError(f"The observation has NaN in it: {shown(obs)}.")
+                raise SpaceError(f"The observation contains NaN: {shown(obs)}.")
             if part.kind == "discrete" and not part.holds(given):
-                raise SpaceError(f"{shown(obs)} is no observation of {self.observation_space}, nor a batch of them.")
+                raise SpaceError(
+                    f"{shown(obs)} is neither an observation of {self.observation_space} nor a batch of them."
+                )
             shapes.add(given.shape[:axes])
             found[part.name] = given if axes else given[None]
         if len(shapes) > 1:
-            raise SpaceError("The parts of the observation are not of one number.")
+            raise SpaceError("The parts of the observation have different batch sizes.")
         arrays = {name: np.array(part)[None] for name, part in found.items()}
         return arrays.get("", arrays), shapes.pop()
 
     def wrap(self, env: gym.Env[Any, Any]) -> gym.Env[Any, Any]:
-        """Freeze the running statistics of training into the wrappers of `env`, which is returned.
+        """Freeze the running statistics of training into the wrappers of `env` and return it.
 
-        The policy takes observations as that environment then gives them. Raises ValueError where the wrappers are others.
+        The policy expects the observations of that environment. Raises ValueError if its wrappers are not those of training.
         """
         return frozen(env, self.statistics)
 
@@ -269,19 +272,19 @@ class NetworkPolicy:
 
 
 def frozen(env: gym.Env[Any, Any], statistics: Statistics | None) -> gym.Env[Any, Any]:
-    """`env`, with running statistics put into its wrappers and updated no more; None: as it is."""
+    """Return `env` with running statistics frozen into its wrappers; unchanged if statistics is None."""
     if statistics is not None:
         Running(env).freeze(statistics)
     return env
 
 
 def _answer(actions: np.ndarray, shape: tuple[int, ...]) -> np.ndarray | np.int64:
-    """Actions [B] as int64 [B], or of one observation as the number alone, which environments may use as a key."""
+    """Return actions [B] as int64 [B], or a single action as an np.int64, which environments can use as a dict key."""
     return actions.astype(np.int64) if shape else np.int64(actions[0])
 
 
 def _array(values: Any) -> np.ndarray:
-    """An array of what was given; of objects where that is no regular array."""
+    """Convert to an array; ragged input becomes an object array."""
     try:
         return np.asarray(values.detach().cpu() if isinstance(values, torch.Tensor) else values)
     except ValueError:  # lists of different lengths
@@ -292,44 +295,46 @@ def _floats(values: Any, name: str) -> np.ndarray:
     try:
         return np.array(values, dtype=np.float64)
     except (TypeError, ValueError, OverflowError):
-        raise ArgumentError(f"{name} is an array of numbers, not {shown(values)}.") from None
+        raise ArgumentError(f"{name} must be an array of numbers, not {shown(values)}.") from None
 
 
 def _start(given: Any, shape: tuple[int, ...]) -> np.ndarray:
-    """Which observations begin an episode, bool [1, B]. Raises ArgumentError for another shape."""
+    """Return episode_start as bool [1, B]. Raises ArgumentError for another shape."""
     start = _array(given)
     if start.size != math.prod(shape) or start.dtype.kind not in "biuf":
         raise ArgumentError(
-            f"episode_start is bool {list(shape)}, which observations begin an episode, not {shown(given)}."
+            f"episode_start must be bool {list(shape)}, true for observations that start an episode, not {shown(given)}."
         )
     return start.astype(bool).reshape(1, -1)
 
 
 def _mask(given: Any, shape: tuple[int, ...], actions: int) -> np.ndarray:
-    """An action mask as bool [1, B, A]. Raises ArgumentError for another shape."""
+    """Return an action mask as bool [1, B, A]. Raises ArgumentError for another shape."""
     mask = _array(given)
     if mask.shape != (*shape, actions) or mask.dtype.kind not in "biu":
-        raise ArgumentError(f"action_masks is bool {[*shape, actions]}, the actions allowed, not {shown(given)}.")
+        raise ArgumentError(
+            f"action_masks must be bool {[*shape, actions]}, true for allowed actions, not {shown(given)}."
+        )
     if not mask.astype(bool).any(-1).all():
         raise ArgumentError("action_masks allows no action; at least one must be allowed.")
     return mask.astype(bool).reshape(1, -1, actions)
 
 
 def check_rule(explore: Any, level: Any) -> tuple[int, float]:
-    """A rule that a policy can follow, and its epsilon, temperature or scale. Raises ArgumentError for others."""
+    """Check the exploration rule of a policy and its epsilon, temperature or scale. Raises ArgumentError for invalid ones."""
     limits = {EPSILON_GREEDY: (0.0, 1.0), BOLTZMANN: (1e-12, math.inf), NOISE: (0.0, math.inf)}
     explore = integer(explore, "explore")
     if explore not in limits:
         raise ArgumentError(
-            f"explore is the kind of a rule that a policy can follow, {', '.join(map(str, limits))}, not {explore}."
+            f"explore must be a kind of rule that a policy supports, {', '.join(map(str, limits))}, not {explore}."
         )
     return explore, number(level, f"level of the rule {explore}", *limits[explore])
 
 
 def load_policy(path: str | Path, network: Any = None, mask: Any = None) -> TablePolicy | NetworkPolicy:
-    """Read what `policy.save` wrote. Nothing in the file is run.
+    """Load a policy written by `policy.save`. Never executes code from the file.
 
-    network, mask: the functions that the agent was made with, if it was. Raises CheckpointError for anything else.
+    network, mask: the functions that the agent was created with, if any. Raises CheckpointError for any other file.
     """
     path = validate.path(path, "path")
     state, meta = checkpoint.load(path)
@@ -347,13 +352,13 @@ def load_policy(path: str | Path, network: Any = None, mask: Any = None) -> Tabl
             return TablePolicy(state["q"], *spaces, **rest, allowed=state.get("allowed"))
         description = from_json(meta["agent"], network=network, mask=mask)
         if name_of(description) not in AGENTS:
-            raise CheckpointError(f"{path} names no agent.")
+            raise CheckpointError(f"{path} does not contain the config of an agent.")
         return NetworkPolicy(description, state["weights"], *spaces, **rest)
     except NotHere as error:
-        raise CheckpointError(f"{path} holds no code. {error}") from error
+        raise CheckpointError(f"{path} contains no code. {error}") from error
     except CheckpointError:
         raise
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, OverflowError, SpaceError) as error:
         if network is not None or mask is not None:
-            raise CheckpointError(f"{path} does not go with the function given, or is damaged: {error}") from error
+            raise CheckpointError(f"{path} does not match the given function, or is damaged: {error}") from error
         raise CheckpointError(f"{path} is a damaged policy: {error}") from error

@@ -1,4 +1,4 @@
-"""What a live agent, a loop and a backend can be asked for. Nobody needs to know of which family they are."""
+"""The protocols of live agents, loops and backends, so that callers do not depend on the family of an agent."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ Metrics = dict[str, Tensor]  # each [N]
 
 
 class Place(NamedTuple):
-    """Where and for how long a loop trains its agent."""
+    """The environment, seeds and horizon with which a loop trains its agent."""
 
     where: Source
-    model: Model | None  # of the environment, where it is known
+    model: Model | None  # the model of the environment, if known
     seeds: tuple[int, ...]
     envs_per_seed: int
-    horizon_steps: int  # what schedules without a horizon of their own span
+    horizon_steps: int  # the horizon of schedules without their own
     workers: int | None
 
 
 class Diagnostics(NamedTuple):
-    """What can be seen inside an agent."""
+    """Metrics and histograms of an agent's internals."""
 
     metrics: Metrics
-    histograms: dict[str, np.ndarray]  # of the first seed's values, by name
+    histograms: dict[str, np.ndarray]  # values of the first seed, by name
 
 
 class Plane(NamedTuple):
-    """The Q-values of one seed over observations of two numbers."""
+    """The Q-values of one seed over a grid of two-dimensional observations."""
 
     x: np.ndarray  # [P]
     y: np.ndarray  # [P]
-    q: np.ndarray  # [P, P, A], rows by y
+    q: np.ndarray  # [P, P, A], with rows along y
 
 
 class LiveAgent(Agent, Protocol):
@@ -50,101 +50,101 @@ class LiveAgent(Agent, Protocol):
     description: Any
     seeds: tuple[int, ...]
     actions: int
-    loop: str  # the name of the loop that trains it, see `rl.run.run.LOOPS`
+    loop: str  # the name of the loop that trains it; see `rl.run.run.LOOPS`
     device: torch.device
 
     @property
     def table(self) -> np.ndarray: ...
 
     def state_values(self) -> np.ndarray | None:
-        """The Q-values of all states, float64 [N, S, A]; None where states are not counted."""
+        """Return the Q-values of all states, float64 [N, S, A]; None if states are not finite."""
         ...
 
     def state_visits(self) -> np.ndarray | None:
-        """How often each pair was tried, int64 [N, S, A]; None where nobody counts."""
+        """Return the visit counts of all state-action pairs, int64 [N, S, A]; None if visits are not counted."""
         ...
 
     def plane(self, k: int, points: int) -> Plane | None:
-        """The k-th seed's values over a grid; None unless observations are two bounded numbers."""
+        """Return the k-th seed's values over a grid; None unless observations are two bounded numbers."""
         ...
 
     @property
     def distributional(self) -> bool:
-        """Whether it learns distributions of returns, which `distribution` answers."""
+        """Whether the agent learns return distributions, which `distribution` returns."""
         ...
 
     def why_no_model(self) -> str | None:
-        """Why a model of the environment does not describe what this agent does; None: it does."""
+        """Return why the agent cannot use a finite model of the environment; None if it can."""
         ...
 
     def final_epsilon(self, horizon_steps: int) -> float | None:
-        """The epsilon of the behavior policy whose values are learned, at the end; 0: the greedy policy's; None: not known."""
+        """Return the final epsilon of the policy being evaluated: 0 if it is the greedy policy, None if it is unknown."""
         ...
 
     def policy(self, k: int, spaces: tuple[Any, Any], settings: Mapping[str, Any]) -> Any:
-        """The policy of the k-th seed. settings: of `rl.TablePolicy` and `rl.NetworkPolicy`."""
+        """Return the policy of the k-th seed. settings: keyword arguments of `rl.TablePolicy` or `rl.NetworkPolicy`."""
         ...
 
     def summary(self) -> dict[str, str]:
-        """What TensorBoard's text says of the agent beside its settings, by name."""
+        """Return what TensorBoard's text shows in addition to the settings, by name."""
         ...
 
     def graph(self) -> tuple[nn.Module, Any] | None:
-        """The first seed's network and an observation [1, *O] as it takes them; None: there is none."""
+        """Return the first seed's network and an example input [1, *O]; None if there is no network."""
         ...
 
 
 class Loop(Protocol):
-    """Takes the steps of N seeds in this process, and learns from them. One class for each family."""
+    """Takes the steps of N seeds in this process and learns from them. There is one class per family of agents."""
 
     @property
     def in_processes(self) -> bool:
-        """Whether `workers` are processes that share out the seeds; if not, the loop handles them."""
+        """Whether `workers` are processes among which the seeds are distributed; if not, the loop itself handles `workers`."""
         ...
 
     @property
     def charts(self) -> Mapping[str, Sequence[str]]:
-        """Charts for TensorBoard beside the usual ones: title and tags."""
+        """Additional charts for TensorBoard: {title: tags}."""
         ...
 
     @property
     def play(self) -> Callable[..., None]:
-        """How greedy episodes are played where there is no model; see `rl.core.evaluate.by_episodes`."""
+        """The function that plays greedy episodes if there is no model; see `rl.core.evaluate.by_episodes`."""
         ...
 
     @property
     def step(self) -> int:
-        """Environment steps so far, per seed."""
+        """Environment steps so far per seed."""
         ...
 
     @property
     def rows(self) -> Any:  # `envs.backends.row_step.Rows` | None
-        """The environments; None: a model."""
+        """The environments; None if the loop runs over a model."""
         ...
 
     @property
     def memory_bytes(self) -> int:
-        """What the replay takes when it is full."""
+        """The memory of a full replay, in bytes."""
         ...
 
     def advance(self, steps: int) -> Metrics: ...
 
     def metrics(self) -> Metrics:
-        """What training says of itself since the last `reset_metrics`."""
+        """Return the training metrics since the last `reset_metrics`."""
         ...
 
     def reset_metrics(self) -> None: ...
 
     def episodes(self) -> Metrics:
-        """The means of each seed's last 100 episodes; NaN before one has ended."""
+        """Return the means over each seed's last 100 episodes; NaN before the first one ends."""
         ...
 
     def longest(self) -> np.ndarray:
-        """Steps of the longest of each seed's last 100 episodes, int64 [N]; 0 before one has ended."""
+        """Return the length of the longest of each seed's last 100 episodes, int64 [N]; 0 before the first one ends."""
         ...
 
     def exploration(self) -> Tensor:
-        """Epsilon, temperature or scale of each seed now, float64 [N]."""
+        """Return the current epsilon, temperature or noise scale of each seed, float64 [N]."""
         ...
 
     def diagnostics(self) -> Diagnostics: ...
@@ -155,7 +155,7 @@ class Loop(Protocol):
 
 
 class Backend(Protocol):
-    """Where the seeds of a run live: in this process (`rl.run.local`) or in several others (`rl.run.processes`)."""
+    """Runs the seeds of a run: in this process (`rl.run.local`) or in worker processes (`rl.run.processes`)."""
 
     @property
     def step(self) -> int: ...
@@ -177,13 +177,13 @@ class Backend(Protocol):
     def diagnostics(self) -> Diagnostics: ...
 
     def state(self) -> dict[str, Any]:
-        """Where the agent and the loop are: arrays and lists begin with the seeds."""
+        """Return the state of the agent and the loop, in which arrays and lists have the seeds as their first axis."""
         ...
 
     def on_checkpoint(self, path: Path) -> None:
-        """A checkpoint was written."""
+        """Called after a checkpoint was written to `path`."""
         ...
 
     def sync_agent(self) -> None:
-        """Bring the agent of the run up to date."""
+        """Update the run's agent with the current state of the seeds."""
         ...

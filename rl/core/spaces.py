@@ -1,4 +1,4 @@
-"""Finite observation spaces as state numbers 0..S-1, and the sentences for spaces that are not finite."""
+"""Indexing of finite observation spaces by states 0..S-1, and error messages for spaces that are not finite."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ import numpy as np
 from supervised.validate import shown
 
 MOST_STATES = 10_000_000
-UNBOUNDED = 2**31  # so many values of one number are no bounds, but the range of its type
+UNBOUNDED = 2**31  # a range this large is that of the data type, not real bounds
 
 
 class SpaceError(ValueError):
-    """A space that an agent cannot work with, or a value outside its space."""
+    """A space that an agent does not support, or a value outside its space."""
 
 
 class StateIndex:
-    """Numbers the observations of a finite space: `index(observation)` is in 0..size-1.
+    """Maps the observations of a finite space to state indices: `index(observation)` is in 0..size-1.
 
-    Discrete (any start), MultiDiscrete (any start), MultiBinary, Box of whole numbers with bounds, and Tuple and Dict of
-    these, one within another. Raises SpaceError for others.
+    Supports Discrete and MultiDiscrete (with any start), MultiBinary, bounded integer Boxes, and nested Tuples and Dicts of
+    these. Raises SpaceError for other spaces.
     """
 
     def __init__(self, space: gym.Space[Any], name: str = "The environment") -> None:
         self.space, self.name = space, name
         self._number = _numbering(space, name, space)
         self.size = self._number.size
-        self._is_number = isinstance(space, gym.spaces.Discrete) and space.start == 0  # an int is its own number
+        self._is_number = isinstance(space, gym.spaces.Discrete) and space.start == 0  # an int is its own index
         if self.size > MOST_STATES:
             count = f"{self.size:,}" if self.size < 10**15 else f"some 10^{int(math.log10(self.size))}"
             raise SpaceError(f"{name} has {count} states; a table holds at most {MOST_STATES:,}. Use a network agent.")
@@ -46,18 +46,18 @@ class StateIndex:
             number = -1
         if not 0 <= number < self.size:
             raise SpaceError(
-                f"{self.name} gave the observation {shown(observation)}, which lies outside its space {self.space}."
+                f"{self.name} gave the observation {shown(observation)}, which is outside its space {self.space}."
             )
         return number
 
     def many(self, observations: Any, count: int) -> np.ndarray:
-        """The numbers of `count` observations in the form of a batched space -> int64 [count]."""
+        """Return the indices int64 [count] of `count` observations, batched as in a vector environment."""
         from gymnasium.vector.utils import batch_space, iterate
 
         return np.array([self(o) for o in iterate(batch_space(self.space, count), observations)], dtype=np.int64)
 
     def each(self, observations: Any) -> tuple[np.ndarray, tuple[int, ...]]:
-        """The numbers of one observation or of a batch of them -> int64 [B], and [] or [B].
+        """Return the indices int64 [B] of an observation or a batch of them, and the batch shape, () or (B,).
 
         Raises SpaceError for anything else.
         """
@@ -70,12 +70,12 @@ class StateIndex:
         except (TypeError, ValueError, IndexError, KeyError) as error:
             if isinstance(error, SpaceError):
                 raise
-            raise SpaceError(f"{shown(observations)} is no observation of {self.space}, nor a batch of them.") from None
+            raise SpaceError(f"{shown(observations)} is neither an observation of {self.space} nor a batch.") from None
         return found, (count,) if batch else ()
 
 
 class _One:
-    """Numbers a Discrete space."""
+    """Index of a Discrete space."""
 
     def __init__(self, space: gym.spaces.Discrete) -> None:
         self.size, self.start = int(space.n), int(space.start)
@@ -86,7 +86,7 @@ class _One:
 
 
 class _Digits:
-    """Numbers arrays of whole numbers, each with a lowest value and a count of its own."""
+    """Index of arrays of integers, each with its own lowest value and number of values."""
 
     def __init__(self, shape: tuple[int, ...], starts: list[int], counts: list[int]) -> None:
         self.shape, self.size = shape, math.prod(counts)
@@ -101,7 +101,7 @@ class _Digits:
 
 
 class _Parts:
-    """Numbers the observations of a Tuple or Dict, by the numbers of their parts."""
+    """Index of a Tuple or Dict, composed of the indices of its parts."""
 
     def __init__(self, keys: list[Any] | None, parts: list[Any]) -> None:
         self.keys, self.parts = keys, parts
@@ -113,7 +113,7 @@ class _Parts:
 
 
 def _numbering(space: gym.Space[Any], name: str, whole: gym.Space[Any]) -> Any:
-    """What numbers the observations of `space`, which is `whole` or a part of it. Raises SpaceError where it is not finite."""
+    """Return the index of `space`, which is `whole` or a part of it. Raises SpaceError if it is not finite."""
     if isinstance(space, gym.spaces.Discrete):
         return _One(space)
     if isinstance(space, gym.spaces.Tuple):
@@ -133,19 +133,19 @@ def _numbering(space: gym.Space[Any], name: str, whole: gym.Space[Any]) -> Any:
         if math.prod(counts) <= MOST_STATES or max(counts, default=0) < UNBOUNDED:
             return _Digits(space.shape, [int(a) for a in low], counts)
         raise SpaceError(
-            f"{name} has {where}the observation space {whole}: whole numbers, but without narrow bounds, so a table cannot hold"
-            " them. Give the Box the lowest and highest values that occur, or use an agent with a network."
+            f"{name} has {where}the observation space {whole}: integers without tight bounds, which do not fit into a table."
+            " Bound the Box by the lowest and highest values that occur, or use an agent with a network."
         )
     bounded = space is whole and isinstance(space, gym.spaces.Box) and space.is_bounded()
     wrapper = "DiscretizeObservation" if bounded else "TransformObservation"
     raise SpaceError(
-        f"{name} has {where}the observation space {shown(whole)}, which is not finite, so a table cannot hold it. Make"
-        f" whole numbers within bounds of it by gymnasium.wrappers.{wrapper}, or use an agent with a network."
+        f"{name} has {where}the observation space {shown(whole)}, which is not finite and does not fit into a table. Convert"
+        f" it to bounded integers with gymnasium.wrappers.{wrapper}, or use an agent with a network."
     )
 
 
 def _axes(space: gym.Space[Any], observations: Any) -> int:
-    """How many axes observations have before those of their space; each part the same, else ValueError."""
+    """Return the number of batch axes of observations. Raises ValueError if it differs between parts."""
     if isinstance(space, gym.spaces.Dict):
         found = {_axes(part, observations[key]) for key, part in space.spaces.items()}
     elif isinstance(space, gym.spaces.Tuple):
@@ -153,12 +153,12 @@ def _axes(space: gym.Space[Any], observations: Any) -> int:
     else:
         found = {np.ndim(observations) - len(space.shape or ())}
     if len(found) > 1:
-        raise ValueError("The parts of the observation are not of one number.")
+        raise ValueError("The parts of the observation have different numbers of batch axes.")
     return found.pop()
 
 
 def _leaves(observations: Any) -> Iterator[Any]:
-    """The arrays that an observation is made of."""
+    """Iterate over the arrays of an observation."""
     if isinstance(observations, (Mapping, tuple)):
         for part in observations.values() if isinstance(observations, Mapping) else observations:
             yield from _leaves(part)
@@ -167,7 +167,7 @@ def _leaves(observations: Any) -> Iterator[Any]:
 
 
 def _join(digits: list[tuple[int, int]]) -> int:
-    """Digits (size, value) of a number with a base of its own at each place; -1 if one lies outside its size."""
+    """Combine mixed-radix digits (size, value) into a number; -1 if a digit is out of range."""
     number = 0
     for size, value in digits:
         if not 0 <= value < size:
@@ -177,21 +177,19 @@ def _join(digits: list[tuple[int, int]]) -> int:
 
 
 def actions_of(space: gym.Space[Any], name: str = "The environment") -> tuple[int, int]:
-    """(number of actions, first action) of a Discrete action space. Raises SpaceError for others."""
+    """Return (number of actions, first action) of a Discrete action space. Raises SpaceError for other spaces."""
     if isinstance(space, gym.spaces.Discrete):
         return int(space.n), int(space.start)
     way = (
-        "Wrap it in gymnasium.wrappers.DiscretizeAction to make it so"
+        "Discretize it with gymnasium.wrappers.DiscretizeAction"
         if isinstance(space, gym.spaces.Box)
-        else "Wrap it so that each combination is one number (gymnasium.wrappers.TransformAction)"
+        else "Map each combination to one number with gymnasium.wrappers.TransformAction"
     )
-    raise SpaceError(
-        f"{name} has the action space {shown(space)}; value-based agents choose among Discrete actions. {way}."
-    )
+    raise SpaceError(f"{name} has the action space {shown(space)}; value-based agents need Discrete actions. {way}.")
 
 
 def space_to_json(space: gym.Space[Any]) -> dict[str, Any]:
-    """A space as JSON values, for a file."""
+    """Return a space as JSON values, for a file."""
     if isinstance(space, gym.spaces.Discrete):
         return {"type": "Discrete", "n": int(space.n), "start": int(space.start)}
     if isinstance(space, gym.spaces.MultiDiscrete):
@@ -205,11 +203,11 @@ def space_to_json(space: gym.Space[Any]) -> dict[str, Any]:
     if isinstance(space, gym.spaces.Box):
         low, high = (_bounds(bound) for bound in (space.low, space.high))
         return {"type": "Box", "low": low, "high": high, "shape": list(space.shape), "dtype": str(space.dtype)}
-    raise SpaceError(f"The space {space} cannot be written to a file.")
+    raise SpaceError(f"The space {space} cannot be saved to a file.")
 
 
 def space_from_json(data: Any) -> gym.Space[Any]:
-    """The space that `space_to_json` wrote. Raises SpaceError for anything else."""
+    """Return the space written by `space_to_json`. Raises SpaceError for anything else."""
     try:
         kind = data["type"]
         if kind == "Discrete":
@@ -227,12 +225,12 @@ def space_from_json(data: Any) -> gym.Space[Any]:
             low, high = (_read_bounds(data[k], shape, dtype) for k in ("low", "high"))
             return gym.spaces.Box(low, high, shape, dtype)
     except (KeyError, TypeError, ValueError, OverflowError, AssertionError, gym.error.Error) as error:
-        raise SpaceError(f"{shown(data)} describes no space: {error}") from error
-    raise SpaceError(f"{shown(data)} describes no space.")
+        raise SpaceError(f"{shown(data)} does not describe a space: {error}") from error
+    raise SpaceError(f"{shown(data)} does not describe a space.")
 
 
 def _bounds(bound: np.ndarray) -> Any:
-    """The bounds of a Box: one where all are the same; whole numbers as such, and infinity as text, for JSON has none."""
+    """Return the bounds of a Box for JSON: a single number if all are equal; integers as ints, and infinity as text."""
     whole = bound.dtype.kind in "iub"
     values = bound.astype(object if whole else float)
     if values.size and (values == values.flat[0]).all():
@@ -249,7 +247,7 @@ def _plain(value: Any, whole: bool) -> Any:
 
 
 def _read_bounds(data: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
-    """What `_bounds` wrote, or, for whole numbers, floats as older versions wrote them, rounded back into the type's range."""
+    """Return the bounds written by `_bounds`; for integers also floats of older versions, clipped to the type's range."""
     if dtype.kind not in "iub":
         return np.broadcast_to(np.array(data, float), shape).astype(dtype)
     limits = (0, 1) if dtype.kind == "b" else (int(np.iinfo(dtype).min), int(np.iinfo(dtype).max))

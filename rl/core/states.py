@@ -1,4 +1,4 @@
-"""What agents remember of episodes, looked at."""
+"""Recurrent states of agents: copies on the host, and norms."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from rl.core.types import State
 
 
 def host_state(state: State) -> dict[str, np.ndarray]:
-    """A state in arrays, wherever it lies."""
+    """Return a state as numpy arrays, from whatever device."""
     return {name: np.asarray(part.cpu() if isinstance(part, Tensor) else part) for name, part in state.items()}
 
 
 def state_norm(state: State) -> np.ndarray | None:
-    """The norm of what is remembered in each row, its mean over the rows, [N]; None where nothing is."""
+    """Return the norm of the state, averaged over rows, float32 [N]; None for an empty state."""
     if not state:
         return None
     total: Any = 0.0

@@ -1,4 +1,4 @@
-"""How a loop steps its world: Gymnasium environments here, a finite model where `rl.core.jit` puts its functions instead."""
+"""How a loop steps its environments: the functions for Gymnasium, which `rl.core.jit` replaces for a finite model."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from typing import Any
 
 
 def world_step(world: Any, e: int, a: int) -> tuple[int, float, bool, bool]:
-    """One step of a Gymnasium environment."""
+    """Take one step in a Gymnasium environment."""
     step: tuple[int, float, bool, bool] = world[e].step(a)
     return step
 
 
 def world_reset(world: Any, e: int) -> int:
-    """A new episode of a Gymnasium environment."""
+    """Start a new episode in a Gymnasium environment."""
     state: int = world[e].reset()
     return state

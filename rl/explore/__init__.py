@@ -1,7 +1,8 @@
-"""Ways to choose actions, one idea in three forms: `configs` describe them, `scalar` rules run in the tabular loops, plain or
-compiled (where an environment forbids actions those of `masked`), and `batched` ones take arrays [N, E, A].
+"""Exploration rules in three forms: `configs` describe them, `scalar` rules run in the tabular loops, plain or compiled (those of
+`masked` if an environment forbids actions), and `batched` rules take arrays [N, E, A].
 
-configs know none of the others, the scalar rules know configs, the batched ones all. It may import `rl.core.jit`.
+`configs` imports none of the others, the scalar rules import `configs`, and `batched` imports all. The package may import
+`rl.core.jit`.
 """
 
 from rl.explore.batched import (

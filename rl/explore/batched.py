@@ -1,7 +1,7 @@
-"""The rules over arrays: q [N, E, A] -> actions int64 [N, E], on the CPU, where environments are.
+"""Exploration rules over arrays: q [N, E, A] -> actions int64 [N, E], on the CPU, where the environments run.
 
-One number is drawn for each of the N * E environments: never one for a whole batch. Given the same generator, a scalar rule
-makes the same choice.
+One random number is drawn for each of the N * E environments, never one for a whole batch. Given the same generator, the scalar
+rule selects the same action.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from supervised.validate import ArgumentError, explained, flag, integer, kind_of
 
 @explained("tensors q [N, E, A], streams of N seeds or None and mask bool [N, E, A] or None")
 def greedy(q: Tensor, streams: Streams | None = None, mask: Tensor | None = None) -> Tensor:
-    """The best allowed action; ties are broken at random with `streams`, else the first is taken."""
+    """Return the best allowed actions; ties are broken at random if `streams` is given, else in favor of the first action."""
     values, _ = _allowed(q, mask)
     if streams is None:
         return torch.from_numpy(values.argmax(-1))
@@ -33,7 +33,7 @@ def greedy(q: Tensor, streams: Streams | None = None, mask: Tensor | None = None
 def epsilon_greedy(
     q: Tensor, epsilon: float | Tensor, streams: Streams, mask: Tensor | None = None, random_ties: bool = True
 ) -> Tensor:
-    """A random allowed action with probability epsilon, else the best; drawn for each environment by itself.
+    """Return a random allowed action with probability epsilon, else the best one, independently for each environment.
 
     q [N, E, A]; epsilon a number or [N, E]; mask bool [N, E, A] -> int64 [N, E].
     """
@@ -57,7 +57,7 @@ def epsilon_greedy(
 
 @explained("tensors q [N, E, A], temperature above 0 or [N, E], streams of N seeds and mask bool [N, E, A] or None")
 def boltzmann(q: Tensor, temperature: float | Tensor, streams: Streams, mask: Tensor | None = None) -> Tensor:
-    """Action a with probability proportional to exp(q_a / temperature). Sutton and Barto (2018), section 13.1.
+    """Sample action a with probability proportional to exp(q_a / temperature). Sutton and Barto (2018), section 13.1.
 
     q [N, E, A]; temperature a number or [N, E]; mask bool [N, E, A] -> int64 [N, E].
     """
@@ -67,21 +67,21 @@ def boltzmann(q: Tensor, temperature: float | Tensor, streams: Streams, mask: Te
     weight = np.exp((values - values.max(-1, keepdims=True)).astype(np.float64) / level)
     reached = weight.cumsum(-1)
     u = _uniform(values, streams)[..., None] * reached[..., -1:]
-    # reached may end a rounding error below u: then the last action that has any weight is meant.
+    # By rounding, the last element of reached may be slightly below u: then take the last action with any weight.
     last = values.shape[-1] - 1 - (weight > 0)[..., ::-1].argmax(-1)
     return torch.from_numpy(np.minimum((reached <= u).sum(-1), last))
 
 
 @explained("tensors q [N, E, A], scale or [N, E], streams of N seeds and mask bool [N, E, A] or None")
 def noisy_greedy(q: Tensor, scale: float | Tensor, streams: Streams, mask: Tensor | None = None) -> Tensor:
-    """argmax_a q_a + scale * n_a with standard normal n_a: the lectures' decaying noise. q [N, E, A] -> int64 [N, E]."""
+    """Return argmax_a q_a + scale * n_a, n_a standard normal: the lectures' decaying noise. q [N, E, A] -> int64 [N, E]."""
     factor = _each(scale)[..., None] if np.ndim(scale) else number(scale, "scale", 0.0)
     values, _ = _allowed(q, mask)
     return torch.from_numpy((values + factor * streams.normal(*values.shape[1:]).numpy()).argmax(-1))
 
 
 def choose_each(q: Any, kind: int, level: Any, random_ties: bool, u: Any, actions: Any, mask: Any = None) -> None:
-    """The scalar rules in each row of q and mask [R, A], with level and u [R] -> actions int64 [R]."""
+    """Apply a scalar rule to each row of q and mask [R, A], with level and u [R], and write into actions int64 [R]."""
     for r in range(q.shape[0]):
         if kind == BOLTZMANN:
             actions[r] = boltzmann_action(q, r, level[r], u[r], mask)
@@ -93,15 +93,15 @@ def choose_each(q: Any, kind: int, level: Any, random_ties: bool, u: Any, action
     "a kind of rule, tensors q [N, E, A], level float64 [N, E], streams of N seeds and mask bool [N, E, A] or None"
 )
 def by_rule(kind: int, q: Tensor, level: Tensor, streams: Streams, mask: Tensor | None, random_ties: bool) -> Tensor:
-    """An action by the rule `kind`, whose epsilon, temperature or scale is `level` float64 [N, E]; compiled where it can be.
+    """Select actions by the rule `kind`, whose epsilon, temperature or scale is `level` float64 [N, E]; compiled if possible.
 
-    Raises ArgumentError for arguments of other shapes, past whose ends compiled code would read.
+    Raises ArgumentError for arguments of other shapes, since compiled code would read out of bounds.
     """
     kind, random_ties = integer(kind, "kind", 0, NOISE), flag(random_ties, "random_ties")
     seeds, same = len(streams.seeds), mask is None or mask.shape == q.shape
     if q.ndim != 3 or len(q) != seeds or level.shape != q.shape[:2] or not same:
         raise ArgumentError(
-            f"With streams of {seeds} seeds q is [{seeds}, E, A], level [{seeds}, E] and mask [{seeds}, E, A] or None, not"
+            f"With streams of {seeds} seeds q must be [{seeds}, E, A], level [{seeds}, E] and mask [{seeds}, E, A] or None, not"
             f" {list(q.shape)}, {list(level.shape)} and {kind_of(mask)}."
         )
     _, allowed = _allowed(q, mask)
@@ -112,8 +112,8 @@ def by_rule(kind: int, q: Tensor, level: Tensor, streams: Streams, mask: Tensor 
 def select_actions(
     kind: int, q: np.ndarray, level: np.ndarray, streams: Streams, allowed: np.ndarray | None, random_ties: bool
 ) -> np.ndarray:
-    """`by_rule` over arrays: q [N, E, A], level float64 [N, E], allowed bool [N, E, A] or None -> int64 [N, E]."""
-    # With masks the same arithmetic, so that a seed without forbidden actions is not changed by one beside it that has some.
+    """Do the same as `by_rule` with arrays: q [N, E, A], level float64 [N, E], allowed bool [N, E, A] or None -> int64 [N, E]."""
+    # The masked rules use the same arithmetic, so one seed's forbidden actions do not change the numbers of another seed.
     parts = {} if allowed is None else RULES
     fast = jit.compiled(choose_each, **parts) if kind != NOISE else None
     if fast is None:
@@ -134,7 +134,7 @@ def select_actions(
 
 
 def _each(level: Any) -> np.ndarray:
-    """Epsilons, temperatures or scales [N, E] as float64."""
+    """Return epsilons, temperatures or scales [N, E] as float64."""
     return np.asarray(level.detach().cpu() if isinstance(level, Tensor) else level, np.float64)
 
 
@@ -144,7 +144,7 @@ def _uniform(values: np.ndarray, streams: Streams) -> np.ndarray:
 
 
 def _allowed(q: Tensor, mask: Tensor | None) -> tuple[np.ndarray, np.ndarray | None]:
-    """q with -infinity where an action is not allowed, and which are (None: all)."""
+    """Return q with forbidden actions at -infinity, and the mask as an array (None: all actions are allowed)."""
     values: np.ndarray = q.detach().cpu().numpy()
     if mask is None:
         return values, None
@@ -154,14 +154,14 @@ def _allowed(q: Tensor, mask: Tensor | None) -> tuple[np.ndarray, np.ndarray | N
 
 
 def check_some(allowed: np.ndarray | None) -> None:
-    """Raise ValueError, naming the place, where a mask [..., A] allows no action; None allows all."""
+    """Raise ValueError, naming the index, if a mask [..., A] allows no action somewhere; None allows all."""
     if allowed is not None and not allowed.any(-1).all():
         place = np.argwhere(~allowed.any(-1))[0].tolist()
         raise ValueError(f"The action mask at {place} allows no action; at least one must be allowed.")
 
 
 def _pick(candidates: np.ndarray, u: np.ndarray) -> Tensor:
-    """The candidate [..., A] whose rank among the true ones u [...] in [0, 1) names."""
+    """Return the index of the candidate, among those true in [..., A], that u [...] in [0, 1) selects."""
     reached = candidates.cumsum(-1)
     count = reached[..., -1]
     rank = np.minimum((u * count).astype(np.int64), count - 1)

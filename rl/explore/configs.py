@@ -1,4 +1,4 @@
-"""Descriptions of ways to choose actions: frozen, checked, and known to checkpoints by name."""
+"""Configs of the exploration rules: frozen dataclasses, validated on construction and saved in checkpoints by name."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class EpsilonGreedy:
 
 @dataclass(frozen=True)
 class Greedy:
-    """Always the best action. ties: "random" or "first"."""
+    """The best action, always. ties: "random" or "first"."""
 
     ties: str = "random"
     kind: ClassVar[int] = EPSILON_GREEDY
@@ -78,9 +78,10 @@ class DecayingNoise:
 
 @dataclass(frozen=True)
 class UCB:
-    """The highest Q(s, a) + scale * sqrt(ln N(s) / N(s, a)), N being how often a pair was tried; what never was comes first.
+    """The action with the highest Q(s, a) + scale * sqrt(ln N(s) / N(s, a)), N counting visits; untried actions come first.
 
-    Auer, Cesa-Bianchi and Fischer (2002), UCB1; Sutton and Barto (2018), equation 2.10. For tables alone, which count visits.
+    Auer, Cesa-Bianchi and Fischer (2002), UCB1; Sutton and Barto (2018), equation 2.10. Only for tabular agents, which count
+    visits.
     """
 
     scale: float | Schedule = 1.0

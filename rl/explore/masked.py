@@ -1,9 +1,9 @@
-"""The scalar rules where an environment forbids some actions.
+"""The scalar exploration rules for environments that forbid some actions.
 
-Each takes the place of its namesake in a loop that `rl.core.jit` makes with `RULES`. mask is float64 [S, A] and is added to the
-values: 0 where an action is allowed, -infinity where it is not, as the environment last said of each state. None, from a
-rule that knows no masks, stands for 0 everywhere. With every action allowed these rules make the same choices as their
-namesakes, from the same draws.
+In a loop that `rl.core.jit` specializes with `RULES`, each replaces its namesake of `rl.explore.scalar`. mask is float64 [S, A]
+and is added to the values: 0 for allowed actions and -infinity for forbidden ones, as the environment most recently reported for
+each state. None, from a rule that does not support masks, means 0 everywhere. If all actions are allowed, these rules select the
+same actions as their namesakes from the same random numbers.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from rl.explore.scalar import upper_bound
 
 
 def forbidden(mask: Any, s: int, a: int) -> Any:
-    """Whether action a may not be taken in state s."""
+    """Return whether action a is forbidden in state s."""
     found = False
     if mask is not None:
         found = mask[s, a] < 0.0
@@ -26,7 +26,7 @@ def forbidden(mask: Any, s: int, a: int) -> Any:
 
 
 def highest(q: Any, s: int, mask: Any = None) -> Any:
-    """max_b q(s, b) over the allowed actions."""
+    """Return max_b q(s, b) over the allowed actions."""
     best = -math.inf
     for b in range(q.shape[1]):
         value = q[s, b]
@@ -37,7 +37,7 @@ def highest(q: Any, s: int, mask: Any = None) -> Any:
 
 
 def expected(q: Any, s: int, kind: int, level: float, mask: Any = None) -> Any:
-    """sum_b pi(b | s) q(s, b) over the allowed actions, for an epsilon-greedy or a Boltzmann policy pi."""
+    """Return sum_b pi(b | s) q(s, b) over the allowed actions, for an epsilon-greedy or a Boltzmann policy pi."""
     if kind == EPSILON_GREEDY:
         best, total, count = -math.inf, 0.0, 0
         for b in range(q.shape[1]):
@@ -58,7 +58,7 @@ def expected(q: Any, s: int, kind: int, level: float, mask: Any = None) -> Any:
 
 
 def greedy_action(q: Any, s: int, u: float, random_ties: bool, mask: Any = None) -> Any:
-    """The best allowed action in state s; of several, the one that u in [0, 1) names, or the first."""
+    """Return the best allowed action in state s; ties go to the one that u in [0, 1) selects, or to the first."""
     best, arg, ties = -math.inf, 0, 0
     for a in range(q.shape[1]):
         value = q[s, a]
@@ -80,10 +80,10 @@ def greedy_action(q: Any, s: int, u: float, random_ties: bool, mask: Any = None)
 
 
 def random_action(q: Any, s: int, u: float, mask: Any = None) -> Any:
-    """The allowed action that u in [0, 1] names."""
+    """Return the allowed action that u in [0, 1] selects."""
     if mask is None:
         return min(int(u * q.shape[1]), q.shape[1] - 1)  # u may be 1.0 by rounding
-    # Without branches, which a processor would often guess wrong.
+    # Branch-free, to avoid branch mispredictions.
     count = 0
     for a in range(q.shape[1]):
         count += mask[s, a] == 0.0
@@ -97,7 +97,7 @@ def random_action(q: Any, s: int, u: float, mask: Any = None) -> Any:
 
 
 def boltzmann_action(q: Any, s: int, temperature: float, u: float, mask: Any = None) -> Any:
-    """An allowed action a with probability proportional to exp(Q(s, a) / temperature)."""
+    """Select an allowed action a with probability proportional to exp(Q(s, a) / temperature), using u in [0, 1)."""
     best = highest(q, s, mask)
     total = 0.0
     chosen = 0
@@ -116,7 +116,7 @@ def boltzmann_action(q: Any, s: int, temperature: float, u: float, mask: Any = N
 
 
 def noisy_action(q: Any, s: int, scale: float, rng: Any, mask: Any = None) -> Any:
-    """The argmax over allowed actions of Q(s, a) + scale * n_a with standard normal n_a, one drawn for every action."""
+    """Return the argmax over allowed actions of Q(s, a) + scale * n_a, n_a standard normal; all actions draw a number."""
     chosen = 0
     best = -math.inf
     for a in range(q.shape[1]):
@@ -127,7 +127,7 @@ def noisy_action(q: Any, s: int, scale: float, rng: Any, mask: Any = None) -> An
 
 
 def upper_bound_action(q: Any, visits: Any, s: int, scale: float, u: float, mask: Any = None) -> Any:
-    """The allowed action with the highest upper bound; of several, the one that u in [0, 1) names."""
+    """Return the allowed action with the highest upper confidence bound; ties go to the one that u in [0, 1) selects."""
     total = 0
     for a in range(q.shape[1]):
         total += visits[s, a]
@@ -161,17 +161,19 @@ RULES: dict[str, Any] = {
 
 
 def best_allowed(q: np.ndarray, allowed: np.ndarray | None) -> np.ndarray:
-    """The first of the best allowed actions: q [..., A], allowed bool [..., A] (None: all) -> int64 [...]."""
+    """Return the first of the best allowed actions: q [..., A], allowed bool [..., A] (None: all) -> int64 [...]."""
     best: np.ndarray = (q if allowed is None else np.where(allowed, q, -np.inf)).argmax(-1)
     return best
 
 
 def as_mask(allowed: Any) -> np.ndarray:
-    """bool [...], which actions are allowed -> float64 [...], 0 where they are, -infinity where not."""
+    """Return the additive mask of allowed actions bool [...]: float64 [...], 0 if allowed, -infinity if forbidden."""
     return np.where(np.asarray(allowed) != 0, 0.0, -np.inf)
 
 
 def check_allowed(saved: Any, shape: tuple[int, ...]) -> None:
-    """Raise ValueError for saved masks that are not uint8 0 or 1 of this shape, or that leave a state without an action."""
+    """Raise ValueError for saved masks that are not uint8 0 or 1 of this shape, or that allow no action in some state."""
     if saved.shape != shape or saved.dtype != np.uint8 or saved.max() > 1 or not saved.any(-1).all():
-        raise ValueError(f"The saved 'allowed' must be uint8 {list(shape)} of 0 and 1, with an action in every state.")
+        raise ValueError(
+            f"The saved 'allowed' must be uint8 {list(shape)} of 0 and 1, with at least one action allowed in every state."
+        )

@@ -1,7 +1,6 @@
-"""The scalar rules: q [S, A], s a state, rng the seed's generator. They run in the tabular loops, plain or compiled.
+"""The scalar exploration rules: q [S, A], s a state, rng the seed's generator. They run in the tabular loops, plain or compiled.
 
-mask says which actions are allowed. The rules of this file do not read it: where an environment forbids actions, those of
-`rl.explore.masked` take their place.
+The rules of this file ignore `mask`: if an environment forbids actions, those of `rl.explore.masked` replace them.
 """
 
 from __future__ import annotations
@@ -13,12 +12,12 @@ from rl.explore.configs import BOLTZMANN, EPSILON_GREEDY, UPPER_BOUND
 
 
 def forbidden(mask: Any, s: int, a: int) -> Any:
-    """Whether action a may not be taken in state s."""
+    """Return whether action a is forbidden in state s."""
     return False
 
 
 def highest(q: Any, s: int, mask: Any = None) -> Any:
-    """max_b q(s, b)."""
+    """Return max_b q(s, b)."""
     best = q[s, 0]
     for b in range(1, q.shape[1]):
         value = q[s, b]
@@ -27,7 +26,7 @@ def highest(q: Any, s: int, mask: Any = None) -> Any:
 
 
 def expected(q: Any, s: int, kind: int, level: float, mask: Any = None) -> Any:
-    """sum_b pi(b | s) q(s, b) for an epsilon-greedy or a Boltzmann policy pi; how ties are broken makes no difference."""
+    """Return sum_b pi(b | s) q(s, b) for an epsilon-greedy or a Boltzmann policy pi; tie-breaking makes no difference."""
     best = highest(q, s, mask)
     total = 0.0
     if kind == EPSILON_GREEDY:
@@ -45,8 +44,8 @@ def expected(q: Any, s: int, kind: int, level: float, mask: Any = None) -> Any:
 
 
 def greedy_action(q: Any, s: int, u: float, random_ties: bool, mask: Any = None) -> Any:
-    """The best action in state s; of several, the one that u in [0, 1) names, or the first."""
-    # Without branches, which a processor would often guess wrong.
+    """Return the best action in state s; ties go to the one that u in [0, 1) selects, or to the first."""
+    # Branch-free, to avoid branch mispredictions.
     best, arg, ties = q[s, 0], 0, 1
     for a in range(1, q.shape[1]):
         value = q[s, a]
@@ -66,12 +65,12 @@ def greedy_action(q: Any, s: int, u: float, random_ties: bool, mask: Any = None)
 
 
 def random_action(q: Any, s: int, u: float, mask: Any = None) -> Any:
-    """The action that u in [0, 1] names."""
+    """Return the action that u in [0, 1] selects."""
     return min(int(u * q.shape[1]), q.shape[1] - 1)  # u may be 1.0 by rounding
 
 
 def epsilon_greedy_action(q: Any, s: int, epsilon: float, u: float, random_ties: bool, mask: Any = None) -> Any:
-    """One uniform number u decides all: below epsilon it explores, and where it lies on its side names the action."""
+    """Select an action with a single uniform number u: explore if u < epsilon; u, rescaled, also selects the action."""
     if u < epsilon:
         a = random_action(q, s, u / epsilon, mask)
     else:
@@ -80,7 +79,7 @@ def epsilon_greedy_action(q: Any, s: int, epsilon: float, u: float, random_ties:
 
 
 def boltzmann_action(q: Any, s: int, temperature: float, u: float, mask: Any = None) -> Any:
-    """Action a with probability proportional to exp(Q(s, a) / temperature)."""
+    """Select action a with probability proportional to exp(Q(s, a) / temperature), using u in [0, 1)."""
     best = q[s, 0]
     for a in range(1, q.shape[1]):
         best = q[s, a] if q[s, a] > best else best
@@ -98,7 +97,7 @@ def boltzmann_action(q: Any, s: int, temperature: float, u: float, mask: Any = N
 
 
 def noisy_action(q: Any, s: int, scale: float, rng: Any, mask: Any = None) -> int:
-    """argmax_a Q(s, a) + scale * n_a with standard normal n_a."""
+    """Return argmax_a Q(s, a) + scale * n_a with standard normal n_a."""
     chosen = 0
     best = -math.inf
     for a in range(q.shape[1]):
@@ -109,7 +108,7 @@ def noisy_action(q: Any, s: int, scale: float, rng: Any, mask: Any = None) -> in
 
 
 def upper_bound(q: Any, visits: Any, s: int, a: int, scale: float, log: float) -> Any:
-    """Q(s, a) + scale * sqrt(ln N(s) / N(s, a)), and infinity for what was never tried."""
+    """Return Q(s, a) + scale * sqrt(ln N(s) / N(s, a)), or infinity if the action was never tried. log: ln N(s)."""
     bound = math.inf
     if visits[s, a] > 0:
         bound = q[s, a] + scale * math.sqrt(log / visits[s, a])
@@ -117,7 +116,7 @@ def upper_bound(q: Any, visits: Any, s: int, a: int, scale: float, log: float) -
 
 
 def upper_bound_action(q: Any, visits: Any, s: int, scale: float, u: float, mask: Any = None) -> Any:
-    """The action with the highest upper bound; of several, the one that u in [0, 1) names."""
+    """Return the action with the highest upper confidence bound; ties go to the one that u in [0, 1) selects."""
     total = 0
     for a in range(q.shape[1]):
         total += visits[s, a]
@@ -141,7 +140,7 @@ def upper_bound_action(q: Any, visits: Any, s: int, scale: float, u: float, mask
 
 
 def choose(q: Any, visits: Any, s: int, kind: int, level: float, random_ties: bool, rng: Any, mask: Any = None) -> Any:
-    """An action in state s by the rule `kind`, whose epsilon, temperature or scale is `level`; visits [S, A]."""
+    """Select an action in state s by the rule `kind`, whose epsilon, temperature or scale is `level`; visits [S, A]."""
     if kind == EPSILON_GREEDY:
         a = epsilon_greedy_action(q, s, level, rng.random(), random_ties, mask)
     elif kind == BOLTZMANN:

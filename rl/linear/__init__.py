@@ -1,4 +1,4 @@
-"""Tile coding and linear SARSA(lambda): the coding, the rule with its agent, and the loop.
+"""Tile coding and linear SARSA(lambda): the coding, the update rule with its agent, and the training loop.
 
-It may import `rl.core`, the pure functions of rl and, for traces and limits, `rl.tabular`.
+This package may import `rl.core`, the pure functions of rl and, for traces and limits, `rl.tabular`.
 """

@@ -1,4 +1,4 @@
-"""The run of a linear agent: choose the next action, then learn from the last, in every environment of every seed."""
+"""The training loop of linear agents: step, select the next action, then learn from the step, in all environments."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from supervised.schedules import as_schedule, value_at
 
 
 class LinearLoop:
-    """N seeds of tile-coded SARSA(lambda), each in E environments of its own, all in lockstep."""
+    """Trains N seeds of tile-coded SARSA(lambda), each in its own E environments, all in lockstep."""
 
     in_processes = False
     charts: ClassVar[dict[str, list[str]]] = {}
@@ -34,21 +34,23 @@ class LinearLoop:
     def __init__(self, agent: LinearAgent, place: Place) -> None:
         where, _, seeds, envs_per_seed, horizon_steps, workers = place
         if workers is not None and workers > 1:
-            raise ValueError(f"workers={workers}: an agent with tiles steps all its seeds in one process.")
+            raise ValueError(
+                f"workers={workers}: an agent with tile coding runs all its seeds in one process. Use workers=1."
+            )
         self.agent, self.seeds = agent, seeds
         rows, pairs = len(seeds) * envs_per_seed, agent.weights.shape[1] * agent.actions
         if rows * pairs * 16 > MOST_BYTES:
             raise ValueError(
-                f"The traces of {rows} environments take {rows * pairs * 16 / 1e9:.1f} GB, more than the"
-                f" {MOST_BYTES / 1e9:.0f} GB that are allowed. Take fewer seeds, environments or tiles."
+                f"The traces of {rows} environments need {rows * pairs * 16 / 1e9:.1f} GB; at most"
+                f" {MOST_BYTES / 1e9:.0f} GB are allowed. Use fewer seeds, environments or tiles."
             )
         self.actor = Actor(agent.description, where, seeds, envs_per_seed, horizon_steps)
         self.rate = as_schedule(agent.description.step_size).curve(horizon_steps)
         traces, listed = np.zeros((rows, pairs)), np.zeros((rows, pairs), np.int64)
         self.memory = EligibilityTraces(traces, listed, np.zeros(rows, np.int64), np.zeros(rows))
-        self.action = np.zeros(rows, np.int64)  # what is done next,
-        self.tiles = np.zeros((rows, agent.description.tilings), np.int64)  # and where
-        self.error = np.zeros(len(seeds))  # sum of |TD error| since it was last read
+        self.action = np.zeros(rows, np.int64)  # the next actions
+        self.tiles = np.zeros((rows, agent.description.tilings), np.int64)  # the active tiles of the observations
+        self.error = np.zeros(len(seeds))  # sum of |TD error| since the last reset of the metrics
         self.last_log = 0
         self._learn = jit.compiled(learn) or learn
         self._choose_each = jit.compiled(choose_each) or choose_each
@@ -61,11 +63,11 @@ class LinearLoop:
 
     @property
     def step(self) -> int:
-        """Environment steps taken, per seed."""
+        """Environment steps taken per seed."""
         return self.actor.step
 
     def advance(self, steps: int) -> dict[str, torch.Tensor]:
-        """Take at least `steps` more steps a seed (whole rounds of its E environments) -> metrics, each [N]."""
+        """Take at least `steps` more steps per seed (whole rounds of its E environments) and return metrics, each [N]."""
         if self.actor.obs is None:
             self.actor.begin()
             self._choose(self._draw())
@@ -78,17 +80,17 @@ class LinearLoop:
         if not np.isfinite(self.error).all():
             seed = self.seeds[int(np.flatnonzero(~np.isfinite(self.error))[0])]
             raise FloatingPointError(
-                f"The weights of seed {seed} overflowed before step {self.step}: a step size that is too large, or a gamma of 1"
-                " with rewards that never end, lets values grow without bound."
+                f"The weights of seed {seed} overflowed before step {self.step}: values grow without bound if the step size is"
+                " too large, or if gamma is 1 and rewards never end."
             )
         return self.metrics()
 
     def _draw(self) -> np.ndarray:
-        """One number in [0, 1) for each environment, [R]."""
+        """Draw one uniform number in [0, 1) for each environment, [R]."""
         return self.actor.streams.random((self.actor.envs_per_seed,)).reshape(-1)
 
     def _choose(self, u: np.ndarray) -> np.ndarray:
-        """Choose what is done next, by u [R] -> what that is worth, [R]."""
+        """Select the next actions with the uniform numbers u [R] and return their Q-values, [R]."""
         allowed = self.actor.world.arrays.mask
         self.tiles = self.agent.tiles(self.actor.obs)
         q = self.agent.values(self.tiles).reshape(len(u), -1)
@@ -103,7 +105,7 @@ class LinearLoop:
         return values
 
     def _round(self) -> None:
-        """One step in every environment, and what is learned from it."""
+        """Take one step in every environment and learn from it."""
         d, actor = self.agent.description, self.actor
         tiles, action = self.tiles, self.action
         step_size = self._step_sizes()
@@ -118,11 +120,13 @@ class LinearLoop:
         valid = np.ones_like(over) if answer.valid is None else answer.valid.reshape(-1)
         reward = answer.reward.reshape(-1).astype(np.float64)
         if not np.isfinite(reward).all():
-            raise EnvError(f"{actor.world.name} gave a reward beyond single precision, 3e38, at step {actor.step}.")
+            raise EnvError(
+                f"{actor.world.name} gave a reward that is not finite in single precision (at most 3e38) at step {actor.step}."
+            )
         t = TransitionBatch(tiles, action, reward, discount, following, over, valid, step_size, scale)
         errors = np.empty(len(over))
         self._learn(self.agent.weights, self.memory, t, d.gamma, float(d.lambda_), KINDS.index(d.traces), errors)
-        if over.any():  # a new episode begins with what was learned from the last
+        if over.any():  # a new episode's first action is selected with the updated weights
             going_on = self.action
             self._choose(u)
             self.action = np.where(over, self.action, going_on)
@@ -130,7 +134,7 @@ class LinearLoop:
         actor.within = False
 
     def _cut_short(self, answer: Step, following: np.ndarray) -> None:
-        """Where an episode was truncated, put the mean over what might have been done next."""
+        """Set `following` at truncations to the expected value of the final state under the behavior policy."""
         cut = np.flatnonzero((answer.truncated & ~answer.terminated).reshape(-1))
         if cut.size:
             q = self.agent.judge(answer.next_obs).q.reshape(len(following), -1)
@@ -144,7 +148,7 @@ class LinearLoop:
         return np.array([value_at(self.rate, time_in(self.rate, self.step, count, 0)) for count in episodes])
 
     def metrics(self) -> dict[str, torch.Tensor]:
-        """What training says of itself since it was last logged, each [N]."""
+        """Return the training metrics since the last `reset_metrics`, each [N]."""
         taken = max(self.step - self.last_log, 1)
         shape = len(self.seeds), self.actor.envs_per_seed
         return {
@@ -154,23 +158,23 @@ class LinearLoop:
         }
 
     def exploration(self) -> torch.Tensor:
-        """Epsilon, temperature or scale of each seed now, float64 [N]."""
+        """Return the current epsilon, temperature or noise scale of each seed, float64 [N]."""
         return self.actor.exploration()
 
     def diagnostics(self) -> Diagnostics:
-        """Nothing: tiles are looked at by pictures."""
+        """Return nothing: linear agents are shown as pictures."""
         return Diagnostics({}, {})
 
     def episodes(self) -> dict[str, torch.Tensor]:
-        """What the last episodes of each seed came to (100 at most); NaN before one ended. Each [N]."""
+        """Return the statistics of each seed's last 100 episodes, each [N]; NaN before the first one ends."""
         return self.actor.episodes.means()
 
     def longest(self) -> np.ndarray:
-        """Steps of the longest of each seed's last 100 episodes, int64 [N]; 0 before one has ended."""
+        """Return the length of the longest of each seed's last 100 episodes, int64 [N]; 0 before the first one ends."""
         return self.actor.episodes.longest()
 
     def reset_metrics(self) -> None:
-        """Begin a new interval of `metrics`."""
+        """Start a new interval of `metrics`."""
         self.last_log = self.step
         self.error[:] = 0.0
 
@@ -184,7 +188,7 @@ class LinearLoop:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go back to a saved place. Raises ValueError for a state that does not fit."""
+        """Restore a saved state. Raises ValueError for one that does not match this loop."""
         own = {**self.memory._asdict(), "action": self.action, "error": self.error}
         saved = {**state["memory"], "action": state["action"], "error": state["error"]}
         for name, array in own.items():
@@ -194,7 +198,7 @@ class LinearLoop:
         limits = {"listed": pairs, "size": pairs + 1, "action": self.agent.actions}
         for name, limit in limits.items():
             if saved[name].min() < 0 or saved[name].max() >= limit:
-                raise ValueError(f"The saved {name!r} lies outside 0..{limit - 1}.")
+                raise ValueError(f"The saved {name!r} has values outside 0..{limit - 1}.")
         check_traces(saved["trace"], saved["listed"], saved["size"], saved["old"], saved["error"])
         for name, array in own.items():
             array[...] = saved[name]

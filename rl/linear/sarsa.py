@@ -1,8 +1,8 @@
-"""Semi-gradient SARSA(lambda) with tile coding: Q(s, a) is the sum of the weights of the tiles that s lies in.
+"""Semi-gradient SARSA(lambda) with tile coding: Q(s, a) is the sum of the weights of the active tiles of s.
 
-Sutton and Barto (2018), section 12.7: its first box with accumulating and replacing traces, its second, true online, with Dutch
-ones. Deviations: a trace below 1e-4 is let go. A truncation bootstraps from the mean over what might be done next, for
-no next step is taken; then the traces end with the episode.
+Sutton and Barto (2018), section 12.7: the first box with accumulating and replacing traces; the second, true online, with Dutch
+traces. Deviations: traces below 1e-4 are dropped. At a truncation no next action is taken, so the update bootstraps from the
+expected value under the behavior policy; then the traces are reset.
 """
 
 from __future__ import annotations
@@ -33,32 +33,35 @@ from supervised.validate import ArgumentError, as_float, choice, explained, seed
 
 
 class EligibilityTraces(NamedTuple):
-    """The traces of R environments: which (tile, action) pairs have one, as tile * A + action, in a list."""
+    """The traces of R environments, and a list of the (tile, action) pairs with a nonzero trace, as tile * A + action."""
 
     trace: Any  # float64 [R, F * A]
     listed: Any  # int64 [R, F * A]
     size: Any  # int64 [R]
-    old: Any  # float64 [R], for Dutch traces: what the last step took Q(s', a') for
+    old: Any  # float64 [R], for Dutch traces: Q(s', a') as of the previous step
 
 
 class TransitionBatch(NamedTuple):
-    """A step of each of R environments."""
+    """One step of each of R environments."""
 
-    tiles: Any  # int64 [R, T]: s
+    tiles: Any  # int64 [R, T], the active tiles of s
     action: Any  # int64 [R]
     reward: Any  # float64 [R]
-    discount: Any  # float64 [R]: gamma times the step's own discount, or 0 after a termination
-    following: Any  # float64 [R]: Q(s', a')
-    over: Any  # bool [R]
-    valid: Any  # bool [R]: false where nothing was done
+    discount: Any  # float64 [R], gamma times the step's own discount, or 0 after a termination
+    following: Any  # float64 [R], Q(s', a')
+    over: Any  # bool [R], whether the episode has terminated or been truncated
+    valid: Any  # bool [R], false where the call only reset the environment
     step_size: Any  # float64 [R]
-    scale: Any  # float64 [R]: the step's own discount
+    scale: Any  # float64 [R], the step's own discount
 
 
 def learn(
     weights: Any, m: EligibilityTraces, t: TransitionBatch, gamma: float, decay: float, kind: int, errors: Any
 ) -> None:
-    """w += step_size / T * error * trace, error = r + discount * Q(s', a') - Q(s, a), row after row -> errors [R]."""
+    """Apply w += step_size / T * error * trace row by row and write the TD errors into errors [R].
+
+    error = r + discount * Q(s', a') - Q(s, a).
+    """
     actions, grids = weights.shape[2], t.tiles.shape[1]
     rows = t.tiles.shape[0] // weights.shape[0]
     for r in range(t.tiles.shape[0]):
@@ -91,12 +94,12 @@ def learn(
 
 
 def decay_traces(m: EligibilityTraces, r: int, factor: float) -> None:
-    """Shrink all traces of an environment, and let go of the faint ones."""
+    """Decay all traces of an environment and drop those below TRACE_CUTOFF."""
     j = 0
     while j < m.size[r]:
         place = m.listed[r, j]
         m.trace[r, place] *= factor
-        if abs(m.trace[r, place]) < TRACE_CUTOFF:  # Dutch ones may be below 0
+        if abs(m.trace[r, place]) < TRACE_CUTOFF:  # Dutch traces can be negative
             m.trace[r, place] = 0.0
             m.size[r] -= 1
             m.listed[r, j] = m.listed[r, m.size[r]]
@@ -105,7 +108,7 @@ def decay_traces(m: EligibilityTraces, r: int, factor: float) -> None:
 
 
 def update_trace(m: EligibilityTraces, r: int, place: int, kind: int, share: float) -> None:
-    """Begin or renew the trace of a tile that was just left; share: the step size times the traces of all of them."""
+    """Start or update the trace of an active tile. share: the step size times the summed traces of the active tiles."""
     before = m.trace[r, place]
     if before == 0.0:
         m.listed[r, m.size[r]] = place
@@ -119,7 +122,7 @@ def update_trace(m: EligibilityTraces, r: int, place: int, kind: int, share: flo
 
 
 def reset_traces(m: EligibilityTraces, r: int) -> None:
-    """End all traces of an environment."""
+    """Reset all traces of an environment to 0."""
     for j in range(m.size[r]):
         m.trace[r, m.listed[r, j]] = 0.0
     m.size[r] = 0
@@ -129,12 +132,12 @@ def reset_traces(m: EligibilityTraces, r: int) -> None:
 @register
 @dataclass(frozen=True)
 class LinearSARSA:
-    """Semi-gradient SARSA(lambda) over tiles.
+    """Semi-gradient SARSA(lambda) with tile coding.
 
-    gamma: discount in [0, 1]. step_size: in [0, 1], shared among the tilings, a number or a schedule in steps or episodes.
-    explore: EpsilonGreedy, Greedy or Boltzmann. lambda_: in [0, 1]. traces: "replacing", "accumulating" or "dutch". tilings,
-    tiles: how many grids, and how many tiles each has along an axis. bounds: (lowest, highest) of each number, where the
-    observation space has none. All weights begin at 0, which is optimistic where rewards are negative.
+    gamma: discount in [0, 1]. step_size: in [0, 1], divided by the number of tilings; a number or a schedule in steps or
+    episodes. explore: EpsilonGreedy, Greedy or Boltzmann. lambda_: in [0, 1]. traces: "replacing", "accumulating" or "dutch".
+    tilings, tiles: number of tilings, and number of tiles per axis in each of them. bounds: (lowest, highest) values of the
+    observation, if its space is unbounded. All weights are initialized to 0, which is optimistic if rewards are negative.
     """
 
     gamma: float = 1.0
@@ -159,17 +162,17 @@ class LinearSARSA:
         store(self, _bounds, "bounds", none=True)
 
     def build(self, observation_space: Any, action_space: Any, seeds: Any = 1, device: str = "cpu") -> LinearAgent:
-        """The live agent, with weights of 0. Raises SpaceError for observations that are no Box of a few bounded numbers."""
+        """Return the live agent, with all weights 0. Raises SpaceError unless observations are a bounded Box of a few numbers."""
         return LinearAgent(self, observation_space, action_space, seeds, device)
 
 
 class LinearAgent:
-    """N seeds of weights [N, F, A], float64, on the CPU."""
+    """N seeds of linear action values: weights float64 [N, F, A], on the CPU."""
 
     def __init__(
         self, description: LinearSARSA, observation_space: Any, action_space: Any, seeds: Any, device: str = "cpu"
     ) -> None:
-        cpu_only(device, "Tiles live")
+        cpu_only(device, "Tile coding runs")
         self.description = description
         self.seeds = seeds_of(seeds)
         self.actions, self.first_action = actions_of(action_space)
@@ -178,7 +181,8 @@ class LinearAgent:
         needed = len(self.seeds) * self.coding.features * self.actions * 8
         if needed > MOST_BYTES:
             raise ValueError(
-                f"The weights take {needed / 1e9:.1f} GB, more than the {MOST_BYTES / 1e9:.0f} GB allowed."
+                f"The weights need {needed / 1e9:.1f} GB; at most {MOST_BYTES / 1e9:.0f} GB are allowed. Use fewer seeds or"
+                " tiles."
             )
         self.weights = np.zeros((len(self.seeds), self.coding.features, self.actions))
         self._code = jit.compiled(code) or code
@@ -186,53 +190,53 @@ class LinearAgent:
 
     @explained("observations [N, B, D]")
     def tiles(self, obs: Any) -> np.ndarray:
-        """Observations [N, B, D] -> the tiles that they lie in, int64 [N * B, T]. Raises ValueError for others, and for NaN."""
+        """Return the active tiles int64 [N * B, T] of observations [N, B, D]. Raises ValueError for other shapes and for NaN."""
         array = np.asarray(obs.cpu() if isinstance(obs, Tensor) else obs, np.float64)
         axes = len(self.coding.low)
         if array.ndim != 3 or array.shape[0] != len(self.seeds) or array.shape[2] != axes:
             raise ValueError(
-                f"Observations are [N, B, {axes}] with N = {len(self.seeds)} seeds, not {list(array.shape)}."
+                f"Observations must be [N, B, {axes}] with N = {len(self.seeds)} seeds, not {list(array.shape)}."
             )
         if np.isnan(array).any():
-            raise ValueError("The observation has NaN in it.")
+            raise ValueError("The observation contains NaN.")
         found = np.empty((array.shape[0] * array.shape[1], len(self.coding.shift)), np.int64)
         self._code(self.coding, array.reshape(-1, axes), found)
         return found
 
     def values(self, active: np.ndarray) -> np.ndarray:
-        """Tiles int64 [N * B, T] -> Q-values float64 [N, B, A]."""
+        """Return the Q-values float64 [N, B, A] of active tiles int64 [N * B, T]."""
         q = np.empty((len(active), self.actions))
         self._values(self.weights, active, q)
         return q.reshape(len(self.seeds), -1, self.actions)
 
     def q(self, obs: Any, state: State | None = None, episode_start: Any = None) -> Tensor:
-        """Observations [N, B, D] -> float64 [N, B, A]. Tiles remember nothing: neither state nor episode_start is read."""
+        """Return the Q-values float64 [N, B, A] of observations [N, B, D]; state and episode_start are ignored."""
         return torch.from_numpy(self.values(self.tiles(obs)))
 
     def act(self, obs: Any, state: State | None = None, episode_start: Any = None) -> Decision:
-        """`q` as a Decision."""
+        """Return the Q-values of `q` as a Decision."""
         return Decision(self.q(obs), {})
 
     def judge(self, obs: Any, state: State | None = None, episode_start: Any = None) -> Decision:
-        """`act` in arrays."""
+        """Return the decision of `act` in numpy arrays."""
         return Decision(self.values(self.tiles(obs)), {})
 
     @property
     def table(self) -> np.ndarray:
-        """Raises SpaceError: there is no value for each state where states are not counted."""
-        raise SpaceError("Tiles are for states that are not counted, so there is no table of them.")
+        """Raise SpaceError: there is no table of continuous states."""
+        raise SpaceError("Tile coding is for continuous states, so this agent has no table of Q-values.")
 
     loop = "linear"  # see `rl.run.run.LOOPS`
     device = torch.device("cpu")
 
     def state_values(self) -> None:
-        """Nothing: states are not counted."""
+        """Return None: states are continuous."""
 
     def state_visits(self) -> None:
-        """Nothing: states are not counted."""
+        """Return None: states are continuous."""
 
     def plane(self, k: int, points: int) -> Plane | None:
-        """The k-th seed's values over all that tiles cover; None unless observations are two numbers."""
+        """Return the k-th seed's values over the tiled area; None unless observations are two numbers."""
         if len(self.coding.low) != 2:
             return None
         high = self.coding.low + self.coding.tiles / self.coding.scale
@@ -242,47 +246,47 @@ class LinearAgent:
         return Plane(x, y, q.reshape(points, points, -1))
 
     def graph(self) -> None:
-        """Nothing: there is no network."""
+        """Return None: there is no network."""
 
     def summary(self) -> dict[str, str]:
-        """Nothing beside the settings."""
+        """Return an empty dict: there is nothing to report but the settings."""
         return {}
 
     @property
     def distributional(self) -> bool:
-        """False: tiles hold values."""
+        """False: the agent learns expected values, not distributions."""
         return False
 
     def why_no_model(self) -> None:
-        """Nothing: a model describes all that tiles do."""
+        """Return None: a finite model supports everything that tile coding does."""
 
     def final_epsilon(self, horizon_steps: int) -> float | None:
-        """None: no exact reference is made for tiles."""
+        """Return None: there is no exact reference for tile coding."""
         return None
 
     def policy(self, k: int, spaces: tuple[Any, Any], settings: Mapping[str, Any]) -> NetworkPolicy:
-        """The policy of the k-th seed."""
+        """Return the policy of the k-th seed."""
         return NetworkPolicy(self.description, self.weights_of(k), *spaces, **settings)
 
     def allowed_of(self, obs: Any, allowed: np.ndarray | None) -> np.ndarray | None:
-        """Which actions are allowed [N, B, A]: those of the mask, None for all."""
+        """Return the actions allowed, bool [N, B, A], which are those of the environment's mask; None: all."""
         return allowed
 
     @explained("k, the place of one of its seeds")
     def weights_of(self, k: int) -> dict[str, np.ndarray]:
-        """The k-th seed's weights, for a policy."""
+        """Return the k-th seed's weights, for a policy."""
         return {"weights": self.weights[k]}
 
     @explained("the weights of one seed by name")
     def load_seed_weights(self, weights: Mapping[str, np.ndarray]) -> None:
-        """Give all seeds the weights of one. Raises ValueError for those of other tiles."""
+        """Set the weights of all seeds to those of one. Raises ValueError if they belong to another tile coding."""
         self.load_state_dict({"weights": np.stack([weights["weights"]] * len(self.seeds))})
 
     def update(self, batch: Batch) -> Update:
-        """Raises ValueError: SARSA(lambda) learns from what it does next, which a batch does not tell."""
+        """Raise ValueError: SARSA(lambda) learns from the next action, which a batch does not contain."""
         raise ValueError(
-            "LinearSARSA learns from what it does next, which a batch does not tell: train it by rl.train, or step by step with"
-            " run.advance()."
+            "LinearSARSA learns from the next action, which a batch does not contain: train it with rl.train, or step by step"
+            " with run.advance()."
         )
 
     def state_dict(self) -> dict[str, Any]:
@@ -290,7 +294,7 @@ class LinearAgent:
 
     @explained("the state that state_dict returned")
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over saved weights. Raises ValueError for another shape, or for NaN or infinite values."""
+        """Restore saved weights. Raises ValueError for weights of another shape and for NaN or infinite values."""
         saved = state["weights"]
         if saved.shape != self.weights.shape or saved.dtype != self.weights.dtype or not np.isfinite(saved).all():
             raise ValueError(f"The saved weights must be finite float64 {list(self.weights.shape)}.")
@@ -298,13 +302,15 @@ class LinearAgent:
 
 
 def _bounds(value: Any, name: str, none: bool) -> Bounds:
-    """(lowest, highest) as tuples of floats. Raises ArgumentError for anything else."""
+    """Return (lowest, highest) as tuples of floats. Raises ArgumentError for anything else."""
     try:
         low, high = (tuple(as_float(x) for x in part) for part in value)
     except (TypeError, ValueError):  # nothing to unpack, or not two of them
         low, high = (math.nan,), (math.nan,)
     if len(low) != len(high) or not all(math.isfinite(x) for x in (*low, *high)):
-        raise ArgumentError(f"{name} are (lowest, highest), as many finite numbers each, or None, not {shown(value)}.")
+        raise ArgumentError(
+            f"{name} must be (lowest, highest), two sequences of finite numbers of the same length, or None, not {shown(value)}."
+        )
     return low, high
 
 

@@ -1,4 +1,4 @@
-"""What a run shows of itself while it trains: curves, pictures, text and videos in TensorBoard, and a line on the terminal.
+"""Reporting of runs during training: curves, pictures, text and videos in TensorBoard, and the progress text on the terminal.
 
-It reads a run and changes none. It may import everything of rl but `rl.train`.
+Reports do not affect results. This package may import everything of rl except `rl.train`.
 """

@@ -1,4 +1,4 @@
-"""One greedy episode of a policy, step by step: for pictures, and for the eye."""
+"""A greedy episode of a policy, step by step, for pictures and videos."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from rl.run.run import Run
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-LONGEST = 500  # steps of an episode that is shown
+LONGEST = 500  # maximum number of steps of an episode
 
 
 class Seen(NamedTuple):
-    """An observation of an episode."""
+    """An observation of an episode, and the step that led to it."""
 
     obs: Any
-    state: Any  # what the policy remembers when it comes to obs
-    action: Any  # of the step that led to it, as the environment takes it; None at the beginning
-    reward: float  # of that step, 0 at the beginning
-    discount: float  # of that step, which multiplies gamma: info["discount"], 1 where there is none
+    state: Any  # the policy's recurrent state at obs
+    action: Any  # the environment's action in that step; None at the start
+    reward: float  # the reward of that step; 0 at the start
+    discount: float  # the step's own discount, info["discount"], which multiplies gamma; 1 if there is none
     terminated: bool
 
 
 def greedy_episode(policy: TablePolicy | NetworkPolicy, env: gym.Env[Any, Any], seed: int) -> Iterator[Seen]:
-    """Reset the environment and act in it, LONGEST steps at most -> each observation, as soon as it is there.
+    """Play a greedy episode of at most LONGEST steps and yield each observation as it occurs.
 
-    The policy carries its state, and follows `info["action_mask"]`.
+    The policy carries its recurrent state and respects `info["action_mask"]`.
     """
     policy.wrap(env)
     obs, info = env.reset(seed=seed)
@@ -48,18 +48,16 @@ def greedy_episode(policy: TablePolicy | NetworkPolicy, env: gym.Env[Any, Any], 
 
 
 class Trace(NamedTuple):
-    """What a policy saw in an episode of T steps."""
+    """Predicted values and obtained returns along an episode of T steps."""
 
-    value: (
-        np.ndarray
-    )  # [T], of the action that it took, the best that was allowed, in units of the environment's rewards
-    obtained: np.ndarray  # [T], the discounted return from there on
-    norm: np.ndarray | None  # [T], of what it remembered; None: it remembers nothing
+    value: np.ndarray  # [T], the value of the action taken, in units of the environment's rewards
+    obtained: np.ndarray  # [T], the discounted return from that step on
+    norm: np.ndarray | None  # [T], the norm of the recurrent state; None if there is none
     terminated: bool
 
 
 def trace(run: Run, k: int) -> Trace:
-    """One greedy episode of the k-th seed."""
+    """Play a greedy episode of the k-th seed and return its trace."""
     policy: Any = run.policy(run.seeds[k])
     env = run.where.make()
     try:
@@ -80,7 +78,7 @@ def trace(run: Run, k: int) -> Trace:
 
 
 def draw_distribution(run: Run, k: int, axes: Axes) -> None:
-    """How likely each return of each action is where a greedy episode of the k-th seed begins, and its mean."""
+    """Draw the k-th seed's return distribution of each action at the start of a greedy episode, and the means."""
     policy: Any = run.policy(run.seeds[k])
     env = run.where.make()
     try:
@@ -96,16 +94,16 @@ def draw_distribution(run: Run, k: int, axes: Axes) -> None:
     axes.legend(fontsize=8, loc="best")
     axes.set(
         xlabel="return (dotted: mean)",
-        ylabel="probability of at most it",
+        ylabel="cumulative probability",
         ylim=(-0.02, 1.02),
         title="first observation",
     )
 
 
 def draw(run: Run, k: int, axes: Axes) -> None:
-    """The values of a greedy episode of the k-th seed and what then came of them; the norm of the state behind them."""
+    """Draw the predicted values and obtained returns of a greedy episode of the k-th seed, and the norm of its state."""
     found = trace(run, k)
-    axes.plot(found.value, label="promised: max Q", color="tab:blue")
+    axes.plot(found.value, label="predicted: max Q", color="tab:blue")
     axes.plot(found.obtained, label="obtained: discounted return", color="tab:orange", linestyle="--")
     lines = axes.get_lines()
     if found.norm is not None:
@@ -114,5 +112,5 @@ def draw(run: Run, k: int, axes: Axes) -> None:
         behind.set_ylim(bottom=0.0)
         lines = [*lines, *behind.get_lines()]
     axes.legend(lines, [str(line.get_label()) for line in lines], fontsize=8, loc="best")
-    cut = "" if found.terminated else ", cut: what came after is not counted"
+    cut = "" if found.terminated else " (cut: later rewards are not counted)"
     axes.set(xlabel=f"step{cut}", title="a greedy episode")

@@ -1,4 +1,4 @@
-"""Pictures of tables: the greedy policy on the map, what the states are worth, and where the agent has been."""
+"""Pictures of agents: the greedy policy on the map, values and visit counts, or a greedy episode."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ if TYPE_CHECKING:
 # Action numbers of Gymnasium's grid worlds.
 ARROWS = {"FrozenLake": "←↓→↑", "CliffWalking": "↑→↓←"}
 MOST_STATES = 144
-POINTS = 120  # on a side, of a plane that is drawn
-MOST_FRAMES = 150  # of a longer episode every second, third ... frame is shown
+POINTS = 120  # grid points per axis of a drawn plane
+MOST_FRAMES = 150  # longer episodes are subsampled: every second, third, ... frame
 
 
 def arrows_of(run: Run) -> str | None:
-    """The arrow of each action, where the environment is a map."""
+    """Return the arrow of each action if the environment is a grid map, else None."""
     if run.model is None or run.model.desc is None:
         return None
     return ARROWS["CliffWalking" if run.model.name.startswith("CliffWalking") else "FrozenLake"]
 
 
 def policy_text(run: Run, k: int = 0) -> str | None:
-    """The greedy policy of the k-th seed as arrows on the map; None where there is no map."""
+    """Return the greedy policy of the k-th seed as arrows on the map; None if there is no map."""
     arrows = arrows_of(run)
     if arrows is None or run.model is None or run.model.desc is None:
         return None
@@ -48,10 +48,10 @@ def policy_text(run: Run, k: int = 0) -> str | None:
 
 
 def panels(run: Run, k: int = 0) -> dict[str, Callable[[Axes], None]]:
-    """What can be drawn of the k-th seed, by TensorBoard's tag: each draws into the axes it is given.
+    """Return functions that draw the k-th seed into given axes, by TensorBoard tag.
 
-    Of a table, or of tiles over two numbers, the values; of a table with so many states that nobody could read it nothing; of any
-    other agent a greedy episode.
+    For tabular agents, and tile coding over two numbers, they draw the values (nothing for tables with more than MOST_STATES
+    states); for other agents a greedy episode.
     """
     plane = run.agent.plane(k, POINTS)
     if plane is not None:
@@ -67,9 +67,9 @@ def panels(run: Run, k: int = 0) -> dict[str, Callable[[Axes], None]]:
 
 
 def _of_table(run: Run, q: Any, visits: np.ndarray | None) -> dict[str, Callable[[Axes], None]]:
-    """The values q [S, A] of a table and its visits [S]; on the map, where the environment is one."""
+    """Return the panels of a table's values q [S, A] and visits [S], on the map if the environment has one."""
     arrows = arrows_of(run)
-    if not np.isfinite(q).all():  # forbidden actions stay white
+    if not np.isfinite(q).all():  # forbidden actions are left white
         q = np.ma.masked_invalid(q)
     states, actions = q.shape
 
@@ -111,7 +111,7 @@ def _of_table(run: Run, q: Any, visits: np.ndarray | None) -> dict[str, Callable
 
 
 def _over_the_plane(plane: Plane) -> dict[str, Callable[[Axes], None]]:
-    """What the values over two numbers say: what is worth going on for, and what is done."""
+    """Return the panels of values over a plane: max Q and the greedy action."""
     x, y, q = plane
     shape: dict[str, Any] = {"origin": "lower", "aspect": "auto", "extent": (*(x[0], x[-1]), *(y[0], y[-1]))}
 
@@ -128,7 +128,7 @@ def _over_the_plane(plane: Plane) -> dict[str, Callable[[Axes], None]]:
 
 
 def pixels(run: Run, k: int = 0) -> dict[str, np.ndarray]:
-    """Each panel of the k-th seed as a picture of its own, uint8 [height, width, 3], sized for TensorBoard."""
+    """Return each panel of the k-th seed as a separate image, uint8 [height, width, 3], sized for TensorBoard."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -145,7 +145,7 @@ def pixels(run: Run, k: int = 0) -> dict[str, np.ndarray]:
 
 
 def save_policy(run: Run, path: Path, k: int = 0) -> bool:
-    """Write all panels of the k-th seed side by side as a PNG -> whether there was anything to draw."""
+    """Write all panels of the k-th seed side by side to a PNG file, and return whether there was anything to draw."""
     from matplotlib.figure import Figure
 
     draws = panels(run, k)
@@ -161,7 +161,7 @@ def save_policy(run: Run, path: Path, k: int = 0) -> bool:
 
 
 def rendered(run: Run, render_mode: str = "rgb_array") -> Any:
-    """The environment of a run, made to be looked at. Raises EnvError where it cannot be rendered so."""
+    """Return the environment of a run created with this render mode. Raises EnvError if it does not support it."""
     os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # pygame draws without a screen
     try:
         env = run.where.make(render_mode=render_mode)
@@ -175,9 +175,9 @@ def rendered(run: Run, render_mode: str = "rgb_array") -> Any:
 
 
 def gif(run: Run, k: int = 0, render_mode: str = "rgb_array") -> tuple[bytes, tuple[int, int], float]:
-    """One greedy episode of the k-th seed -> (an animated GIF, its (width, height), the return).
+    """Play a greedy episode of the k-th seed and return (animated GIF, its (width, height), the return).
 
-    Raises EnvError when the environment cannot be rendered.
+    Raises EnvError if the environment cannot be rendered.
     """
     from PIL import Image
 
@@ -202,7 +202,7 @@ def gif(run: Run, k: int = 0, render_mode: str = "rgb_array") -> tuple[bytes, tu
 def _frame(env: Any) -> np.ndarray:
     frame = env.render()
     if not isinstance(frame, np.ndarray) or frame.ndim != 3:
-        raise EnvError("The environment rendered no picture.")
+        raise EnvError("The environment's render() did not return an image [height, width, channels].")
     return frame
 
 

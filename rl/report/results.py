@@ -1,4 +1,4 @@
-"""The figures of a run."""
+"""The results of a run, as JSON values."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import numpy as np
 from rl.run.run import Run
 from supervised.session.results import about, number, summary
 
-NEAR = 0.99  # a seed is near the optimum within this share of it
+NEAR = 0.99  # a seed is near-optimal if it reaches this fraction of the optimum
 
 
 def result(run: Run, episodes: int = 100) -> dict[str, Any]:
-    """The figures of a run: exact where the model is known, else by episodes. JSON values; what is unknown is None."""
+    """Return the results of a run as JSON values: exact if the model is known, else by episodes. Unknown values are None."""
     exact = run.exact
     figures: dict[str, Any] = {"evaluation": "exact" if exact is not None else f"{episodes} episodes a seed"}
     if exact is None:
@@ -41,7 +41,7 @@ def result(run: Run, episodes: int = 100) -> dict[str, Any]:
 
 
 def near(value: np.ndarray, optimum: float) -> int | None:
-    """How many seeds lie within 99 % of the optimum (of its size, where it is negative)."""
+    """Return the number of seeds within 1 % of the optimum (of its absolute value, if it is negative)."""
     return None if math.isnan(optimum) else int((value >= optimum - (1 - NEAR) * abs(optimum) - 1e-12).sum())
 
 

@@ -1,4 +1,4 @@
-"""What TensorBoard and the terminal show of a run while it trains."""
+"""The report of a run during training, in TensorBoard and on the terminal."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from supervised.session import RUN as CHECKPOINT
 from supervised.session import Session, say
 from supervised.statistics import SHARE, Range, aggregate
 
-LARGE_REPLAY = 500_000_000  # bytes, from which on the memory is mentioned
+REPLAY_NOTICE_BYTES = 500_000_000  # the memory of larger replays is printed
 EVALUATION_EPISODES = 10
 BANDS = {
     "mean return of the greedy policy": "eval/mean_reward",
@@ -29,52 +29,52 @@ BANDS = {
 
 
 class Report:
-    """Logs, evaluates, shows and saves a run. Without a logdir nothing is written, without a bar besides nothing evaluated."""
+    """Logs, evaluates and saves a run. Nothing is written without a logdir, nor evaluated if there is no progress bar either."""
 
     def __init__(self, run: Run, session: Session, videos: bool, progress: bool) -> None:
-        """Raises ValueError for videos of an environment that cannot be rendered."""
+        """Set up the report. Raises ValueError for videos of an environment that cannot be rendered."""
         self.run, self.videos = run, videos
         if videos:
             pictures.rendered(run).close()
         self.logger = session.log(run.curves, run.step, self._describe, self._save)
         memory = run.local.loop.memory_bytes
-        if progress and memory > LARGE_REPLAY:
-            say(f"The replay takes {memory / 1e9:.1f} GB when it is full.")
+        if progress and memory > REPLAY_NOTICE_BYTES:
+            say(f"The replay takes {memory / 1e9:.1f} GB when full.")
         self.label = f"{len(run.seeds)} seed{'s' * (len(run.seeds) > 1)}"
         self.evaluates = (self.logger is not None or progress) and _can_evaluate(run)
         self.result = math.nan  # mean success or return of the last evaluation
         self.start_clock()
 
     def start_clock(self) -> None:
-        """Count steps a second from here."""
+        """Start measuring steps per second."""
         self.began, self.begun_at = time.perf_counter(), self.run.step
 
     def text(self) -> str:
-        """What stands behind the progress bar."""
+        """Return the text after the progress bar."""
         known = self.run.model is not None and self.run.model.success is not None
         result = "" if math.isnan(self.result) else f"  {'success' if known else 'return'} {self.result:.3f}"
         return f"{self.run.steps_per_second:,.0f} steps/s{result}"
 
     def count(self) -> None:
-        """Bring the steps a second up to date."""
+        """Update the steps per second."""
         taken = (self.run.step - self.begun_at) * len(self.run.seeds)
         self.run.steps_per_second = taken / (time.perf_counter() - self.began)
 
     def log(self, metrics: Mapping[str, Any]) -> None:
-        """Write what training says of itself, and begin a new interval."""
+        """Write the training metrics and start a new interval."""
         if self.logger is not None:
             everything = {**metrics, **self.run.episodes()}
             _log(self.logger, self.run, everything, {"time/fps": self.run.steps_per_second})
         self.run.backend.reset_metrics()
 
     def evaluate(self, shown: bool) -> None:
-        """Evaluate the greedy policies, if somebody sees it. shown: whether there is a bar."""
+        """Evaluate the greedy policies if the result is logged or shown. shown: whether there is a progress bar."""
         if self.evaluates and (self.logger is not None or shown):
             together = _log(self.logger, self.run, evaluation(self.run))
             self.result = together.get("eval/success_rate", together.get("eval/mean_reward", math.nan))
 
     def inspect(self) -> None:
-        """Pictures of tables; of networks what can be seen inside; and one greedy episode of the first seed if wanted."""
+        """Write pictures of the agent, diagnostics of its networks and, if `videos`, a greedy episode of the first seed."""
         run, logger = self.run, self.logger
         if logger is None:
             return
@@ -100,7 +100,7 @@ class Report:
         self.run.save(logger.folder / CHECKPOINT)
 
     def _describe(self, logger: Logger) -> None:
-        """Write what TensorBoard shows beside the curves: settings, charts, hyperparameters, the network's graph."""
+        """Write settings, charts, hyperparameters and the network's graph to TensorBoard."""
         run = self.run
         logger.text("configuration", markdown(run))
         charts = {title: tag for title, tag in BANDS.items() if run.exact or not tag.startswith("eval/optim")}
@@ -115,7 +115,7 @@ class Report:
 
 
 def evaluation(run: Run) -> dict[str, Any]:
-    """The tags of eval/, each [N]: exact where the model is known, else by episodes."""
+    """Return the metrics of eval/, each [N]: exact if the model is known, else by episodes."""
     found: dict[str, Any]
     if run.exact is None:
         played = run.evaluate(EVALUATION_EPISODES)
@@ -130,12 +130,12 @@ def evaluation(run: Run) -> dict[str, Any]:
 
 
 def markdown(run: Run) -> str:
-    """The settings of a run as a table."""
+    """Return the settings of a run as a Markdown table."""
     rows = [
         ("environment", run.where.name),
         ("seeds", ", ".join(map(str, run.seeds))),
         ("envs per seed", run.envs_per_seed),
-        ("steps that schedules span", f"{run.horizon_steps:,}"),
+        ("horizon of schedules (steps)", f"{run.horizon_steps:,}"),
         ("agent", registry.name_of(run.description)),
         *vars(run.description).items(),
         *run.agent.summary().items(),
@@ -155,7 +155,7 @@ def markdown(run: Run) -> str:
 def _log(
     logger: Logger | None, run: Run, metrics: Mapping[str, Any], extra: Mapping[str, float] | None = None
 ) -> dict[str, float]:
-    """Write metrics [N] for each seed and their means, with an interval for those drawn as bands -> the means."""
+    """Write metrics [N] per seed and their means, with an interval for those drawn as bands; return the means."""
     arrays, together = aggregate(metrics, () if logger is None else BANDS.values(), _ranges(run, logger))
     together |= extra or {}
     if logger is not None:
@@ -165,7 +165,7 @@ def _log(
 
 
 def _ranges(run: Run, logger: Logger | None) -> dict[str, Range]:
-    """Between what the tags that are drawn with an interval must lie."""
+    """Return the possible ranges of the tags that are drawn with an interval."""
     if logger is None:
         return {}
     low, high = run.rewards.returns(None if run.rewards.limit or run.model is None else STEP_LIMIT)
@@ -178,7 +178,7 @@ def _ranges(run: Run, logger: Logger | None) -> dict[str, Range]:
 
 
 def _can_evaluate(run: Run) -> bool:
-    """Whether the run can be evaluated as it goes; if not, a warning says why."""
+    """Return whether the run can be evaluated during training; if not, a warning gives the reason."""
     why = None if run.exact is not None else run.where.why_not_made()
     if why is not None:
         warnings.warn(f"There is no evaluation during training. {why}", RuntimeWarning, stacklevel=4)

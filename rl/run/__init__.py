@@ -1,6 +1,6 @@
-"""A run: N seeds of an agent in an environment, here or in processes, opened, saved and judged.
+"""Runs: N seeds of an agent in an environment, in this process or in several; how they are opened, saved and evaluated.
 
-It may import every family, for it chooses the loop of each (`rl.run.run.LOOPS`).
+This package may import every family of agents, since it chooses the loop for each (`rl.run.run.LOOPS`).
 """
 
 from rl.run.files import load

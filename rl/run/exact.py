@@ -1,4 +1,4 @@
-"""How good a greedy policy is: exactly where the model is known, else by episodes (`rl.core.evaluate`)."""
+"""Exact evaluation of greedy policies in environments with a known model; see `rl.core.evaluate` for the others."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ __all__ = ["Evaluation", "Exact", "exact_of", "joined"]
 
 
 class Exact:
-    """The exact reference for tables that learn in an environment whose model is known.
+    """The exact reference for tabular agents in an environment whose model is known.
 
     optimal_return: the best expected return from the start, by a policy that may depend on the time left.
-    optimal_stationary_return: the expected return of value iteration's greedy policy at the agent's gamma (at gamma 1 of one that
-    attains the values, `planning.greedy`). Both are over `horizon` steps: the environment's own time limit, or ours where it has
-    none. In continuing tasks without discounting, optimal_stationary_return
-    is that of the policy with the highest gain (average reward per step) in so many steps.
+    optimal_stationary_return: the expected return of value iteration's greedy policy at the agent's gamma (at gamma 1, of one
+    that attains the optimal values; see `planning.greedy`). In undiscounted continuing tasks it is that of the policy with the
+    highest gain (average reward per step). Both are over `horizon` steps: the environment's time limit, or STEP_LIMIT if it has
+    none.
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class Exact:
         self.horizon = horizon or model.limit or STEP_LIMIT
 
     def __getattr__(self, name: str) -> Any:
-        """Attributes by their former names."""
+        """Return attributes by their former names, with a warning."""
         new = RENAMED.get(f"Exact.{name}")
         if new is None:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
@@ -48,12 +48,12 @@ class Exact:
 
     @property
     def is_continuing(self) -> bool:
-        """Whether the task is continuing and undiscounted: then the average reward per step counts."""
+        """Whether the task is continuing and undiscounted, so that the criterion is the average reward per step."""
         return self.gamma == 1 and not self.model.ends
 
     @cached_property
     def solution(self) -> planning.Solution | None:
-        """Q* at the agent's gamma, at gamma 1 without an end counted from the gain; None where it does not exist."""
+        """Q* at the agent's gamma, relative to the gain in undiscounted continuing tasks; None if it does not exist."""
         try:
             if self.is_continuing:
                 return planning.relative_value_iteration(self.model)[1]
@@ -67,8 +67,11 @@ class Exact:
 
     @cached_property
     def target_return(self) -> float:
-        """The expected return of the greedy policy that the algorithm should converge to: `optimal_stationary_return`, and for
-        on-policy methods that of the best epsilon-greedy policy at the final epsilon. NaN where that is not known."""
+        """The expected return of the greedy policy that the algorithm should converge to; NaN if it is unknown.
+
+        It is `optimal_stationary_return`; for on-policy methods it is the return of the policy that is greedy with respect to the
+        values of the best epsilon-greedy policy at the final epsilon.
+        """
         if self.epsilon == 0.0 or self.solution is None:
             return self.optimal_stationary_return
         if self.epsilon is None or self.is_continuing:
@@ -82,21 +85,21 @@ class Exact:
         return float(self.success(self.solution.policy[None])[0])
 
     def value(self, policies: np.ndarray) -> np.ndarray:
-        """Expected return of each policy from the start: int64 [N, S] -> [N]."""
+        """Return the expected return of each policy from the start: int64 [N, S] -> [N]."""
         return planning.at_start(self.model, planning.evaluate_policy(self.model, policies, 1.0, self.horizon))
 
     def success(self, policies: np.ndarray) -> np.ndarray:
-        """Probability that each policy reaches the goal within the horizon: int64 [N, S] -> [N]."""
+        """Return the probability that each policy reaches the goal within the horizon: int64 [N, S] -> [N]."""
         assert self.model.success is not None
         reward = self.model.success.astype(np.float64)
         return planning.at_start(self.model, planning.evaluate_policy(self.model, policies, 1.0, self.horizon, reward))
 
     def policies(self, agent: LiveAgent) -> np.ndarray:
-        """The greedy policy of each seed among the allowed actions, int64 [N, S]."""
+        """Return the greedy policy of each seed among the allowed actions, int64 [N, S]."""
         return best_allowed(agent.table, self.model.mask)
 
     def metrics(self, agent: LiveAgent) -> dict[str, np.ndarray]:
-        """The tags of `eval/` without sampling noise, each [N]."""
+        """Return the metrics of `eval/`, computed exactly, each [N]."""
         table = agent.table
         policies = self.policies(agent)
         value = self.value(policies)
@@ -105,7 +108,7 @@ class Exact:
             found["eval/success_rate"] = self.success(policies)
         if self.is_continuing:
             found["eval/gain"] = np.array([planning.gain(self.model, policy) for policy in policies])
-            table = table - planning.allowed_only(self.model, table)[:, :1].max(-1, keepdims=True)  # any zero will do
+            table = table - planning.allowed_only(self.model, table)[:, :1].max(-1, keepdims=True)  # as in the solution
         if self.solution is not None:
             found["eval/stationary_gap"] = self.optimal_stationary_return - value
             error = np.abs(table - self.solution.q)
@@ -116,6 +119,6 @@ class Exact:
 
 
 def exact_of(agent: LiveAgent, model: tables.Model, horizon_steps: int) -> Exact:
-    """The exact reference for an agent; a gamma or an epsilon that is scheduled counts with its last value."""
+    """Return the exact reference for an agent; a scheduled gamma or epsilon counts with its final value."""
     gamma = as_schedule(agent.description.gamma).curve(horizon_steps)
     return Exact(model, value_at(gamma, horizon_steps), epsilon=agent.final_epsilon(horizon_steps))

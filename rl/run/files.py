@@ -1,4 +1,4 @@
-"""Runs from files."""
+"""Loading runs from checkpoint files."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from supervised.checkpoint import CheckpointError
 from supervised.device import choose
 from supervised.validate import integer, optional, seeds_of
 
-# What putting back a state that does not fit may raise, an environment's own complaints about a replayed action included.
-DAMAGE = (
+# Exceptions that restoring a mismatched checkpoint may raise, including the environment's own.
+RESTORE_ERRORS = (
     KeyError,
     TypeError,
     ValueError,
@@ -43,11 +43,11 @@ def load(
     workers: int | None = None,
     device: str = "auto",
 ) -> Run:
-    """Read what `run.save` wrote -> a run that can go on.
+    """Load a run written by `run.save`, ready to continue.
 
-    env: needed when the run was made with a function, which no file can hold; network and mask likewise.
-    Raises CheckpointError for a file that is cut short, foreign, of a newer format, or made in another environment. Nothing
-    in the file is run or imported.
+    env, network, mask: required if the run was created with functions for them, which cannot be saved. Raises CheckpointError for
+    a file that is truncated, of another kind or a newer format, or from another environment. Never executes or imports code from
+    the file.
     """
     path, workers = validate.path(path, "path"), optional(integer, workers, "workers", 1)
     choose(device)
@@ -68,7 +68,7 @@ def restored(
     workers: int | None = None,
     device: str = "auto",
 ) -> Run:
-    """The run in a checkpoint that was read already; see `load`. functions: the settings that no file can hold, by name."""
+    """Restore the run from a checkpoint that has been read; see `load`. functions: settings that cannot be saved, by name."""
     path, state, meta = saved
     if meta.get("kind") != "run":
         raise CheckpointError(f"{path} holds a {meta.get('kind')}, not a run. Read a policy with rl.load_policy.")
@@ -76,30 +76,29 @@ def restored(
         config = meta["config"]
         if env is None and "id" not in config["env"]:
             raise CheckpointError(
-                f"{path} was made with an environment that no file can hold ({config['env']['name']}): hand it over again as"
-                " env=..."
+                f"{path} was made with an environment that cannot be saved ({config['env']['name']}): pass it again as env=..."
             )
         where = from_description(config["env"]) if env is None else source(env, env_kwargs)
         description = registry.from_json(config["agent"], **functions)
         if "network" in functions and "network" not in registry.functions_of(description):
             raise CheckpointError(
-                "network=... was given, but the agent in this file was made without a function for it."
+                "network=... was given, but the agent in this file was created without a network function."
             )
         if registry.name_of(description) not in registry.AGENTS:
-            raise CheckpointError(f"{path} names no agent.")
+            raise CheckpointError(f"{path} does not contain the config of an agent.")
         numbers = seeds_of(config["seeds"])
         run = Run(
             where, description, numbers, config["envs_per_seed"], check_steps(meta["horizon_steps"]), workers, device
         )
         run._restore(state, meta)
     except registry.NotHere as error:
-        raise CheckpointError(f"{path} holds no code. {error}") from error
+        raise CheckpointError(f"{path} contains no code. {error}") from error
     except (CheckpointError, envs.EnvError):
         raise
-    except DAMAGE as error:
+    except RESTORE_ERRORS as error:
         if raised_by_environment(error):  # while its episode was replayed
             raise
         if functions:
-            raise CheckpointError(f"{path} does not go with the function given, or is damaged: {error}") from error
+            raise CheckpointError(f"{path} does not match the given function, or is damaged: {error}") from error
         raise CheckpointError(f"{path} is a damaged checkpoint: {error}{checkpoint.hint(path)}") from error
     return run

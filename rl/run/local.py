@@ -1,4 +1,4 @@
-"""The seeds of a run in this process."""
+"""The backend that runs all seeds in this process."""
 
 from __future__ import annotations
 
@@ -58,12 +58,12 @@ class Local:
         return {"agent": self.agent.state_dict(), "loop": self.loop.state_dict()}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go back to a saved place."""
+        """Restore a saved state."""
         self.agent.load_state_dict(state["agent"])
         self.loop.load_state_dict(state["loop"])
 
     def on_checkpoint(self, path: Path) -> None:
-        """Nothing depends on it here."""
+        """Do nothing: this backend does not restart from checkpoints."""
 
     def sync_agent(self) -> None:
-        """It is always up to date."""
+        """Do nothing: the agent is always up to date."""

@@ -1,4 +1,4 @@
-"""Where `rl.train` gets its run: a new one, one that goes on in place, or the one that lies in a folder."""
+"""How `rl.train` obtains its run: a new one, a given one that continues, or one resumed from a folder."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from supervised.validate import integer, seeds_of
 
 
 def folder(env: EnvLike | Run, logdir: str | Path | None) -> str | Path | None:
-    """Where curves and checkpoints go: `logdir`, or where those of a run that goes on are already."""
+    """Return the folder for curves and checkpoints: `logdir`, or the existing one of a run that continues."""
     return env.logdir if logdir is None and isinstance(env, Run) else logdir
 
 
@@ -32,16 +32,16 @@ def opened(
     resume: bool,
     settings: dict[str, Any],
 ) -> Run:
-    """The run to train. settings: envs_per_seed, workers, device and env_kwargs, as in `rl.train`.
+    """Return the run to train. settings: envs_per_seed, workers, device and env_kwargs, as in `rl.train`.
 
-    Raises ValueError for arguments that contradict each other, CheckpointError for a folder that holds another run.
+    Raises ValueError for contradictory arguments and CheckpointError for a folder that contains another run.
     """
     if isinstance(env, Run):
         if agent is not None or settings["env_kwargs"] is not None or resume:
-            raise ValueError("A run that goes on has its environment, agent and seeds already: give it steps alone.")
+            raise ValueError("A run that continues already has its environment, agent and seeds: pass only steps.")
         return _in_place(env, session)
     if agent is None:
-        raise ValueError("The agent is missing: give a description such as rl.QLearning().")
+        raise ValueError("The agent is missing: pass a config such as rl.QLearning().")
     saved = session.newest(resume)
     if saved is None:
         return start(env, agent, seeds, steps=steps, **settings)
@@ -49,7 +49,7 @@ def opened(
 
 
 def _in_place(run: Run, session: Session) -> Run:
-    """A run that goes on, in the folder that it has already or in a new one."""
+    """Return a run that continues, in its existing folder or in a new one."""
     if run.logdir is not None and session.folder is not None and session.folder.resolve() == run.logdir.resolve():
         session.check_unchanged(run.curves, run.step)
     else:
@@ -61,7 +61,7 @@ def _in_place(run: Run, session: Session) -> Run:
 def _resumed(
     saved: Saved, env: EnvLike, agent: Description, seeds: Any, place: Path | None, settings: dict[str, Any]
 ) -> Run:
-    """The run that was saved in the folder `place`. Raises CheckpointError where it has other settings than are given now."""
+    """Return the run saved in the folder `place`. Raises CheckpointError if its settings differ from those given now."""
     where = source(env, settings.pop("env_kwargs"))
     wanted = {
         "env": where.description or {"name": where.name},
@@ -79,9 +79,9 @@ def _resumed(
 
 
 def _config(saved: Saved, where: Source) -> Any:
-    """What a saved run is, as `Run.config` would say it today. What cannot be read is left as it is: it differs.
+    """Return the config of a saved run in the current format of `Run.config`. Unreadable configs are returned unchanged.
 
-    Of an EnvSpec with settings of its own earlier versions recorded the name alone: it counts as the one at hand, `where`.
+    For an EnvSpec with its own settings, earlier versions recorded only the name; it is assumed to be the given one, `where`.
     """
     config: Any = saved.meta.get("config")
     with contextlib.suppress(KeyError, TypeError, ValueError, AttributeError):

@@ -1,4 +1,4 @@
-"""What can be known of an environment before anything runs in it: its model, its spaces, and whether it can be repeated."""
+"""Inspection of an environment before a run starts: its model, its spaces, and whether its episodes are reproducible."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from envs.source import Source
 
 
 def model_digest(model: tables.Model) -> str:
-    """A fingerprint of a model: the same for the same process, whatever it is called."""
+    """Return a fingerprint of a model, which depends on its process but not on its name."""
     sha = hashlib.sha256(repr((model.limit, model.step_draws, model.reset_draws)).encode())
     for name, value in sorted(vars(model).items()):
         if name != "mask" and isinstance(value, np.ndarray):
@@ -26,13 +26,13 @@ def model_digest(model: tables.Model) -> str:
 
 
 def probe(where: Source) -> tuple[tables.Model | None, str, tuple[Any, Any]]:
-    """The model of an environment (None, with the reason, if it has none) and its spaces.
+    """Return the model of an environment (or None and the reason), and its spaces.
 
-    At most one environment is open at a time, and none in the end.
+    At most one environment is open at a time, and none at the end.
     """
     if where.vector is not None:
         spaces = where.vector.single_observation_space, where.vector.single_action_space
-        return None, "a VectorEnv is stepped as it is", spaces
+        return None, "the model of a VectorEnv is not read", spaces
     began = time.perf_counter()
     env = where.make()
     spaces = env.observation_space, env.action_space
@@ -50,7 +50,7 @@ def probe(where: Source) -> tuple[tables.Model | None, str, tuple[Any, Any]]:
     if not isinstance(spaces[1], gym.spaces.Discrete):
         env.close()
         return None, why, spaces
-    if hasattr(env.unwrapped, "P"):  # it may have been driven already
+    if hasattr(env.unwrapped, "P"):  # tables.read may have stepped it
         env.close()
         env = where.make()
     fault = why_not_repeatable(env, where.make, began)
@@ -60,7 +60,7 @@ def probe(where: Source) -> tuple[tables.Model | None, str, tuple[Any, Any]]:
 
 
 def _check_same(where: Source, model: tables.Model) -> None:
-    """Raise EnvError where an environment that is made again has another model."""
+    """Raise EnvError if the environment has another model each time it is created."""
     env = where.make()
     try:
         same = model.same_as(tables.read(env))
@@ -70,6 +70,6 @@ def _check_same(where: Source, model: tables.Model) -> None:
         env.close()
     if not same:
         raise envs.EnvError(
-            f"{where.name} is another environment each time it is made (a random map, perhaps), so seeds could not be compared"
-            " nor policies evaluated in it. Fix it, for instance with desc=..."
+            f"{where.name} is a different environment each time it is created (a random map, perhaps), so seeds cannot be"
+            " compared and policies cannot be evaluated. Fix its map, for example with desc=..."
         )

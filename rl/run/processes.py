@@ -1,8 +1,8 @@
-"""A run whose seeds are shared out over processes, each with one torch thread.
+"""The backend that distributes the seeds of a run over worker processes, each with one torch thread.
 
-Seeds do not affect each other, so sharing them out changes no bit. Each worker process has a run of its own and carries out
-commands (`rl.run.worker`). A worker that dies, at whatever moment, is restarted from the last checkpoint (or from where it was
-given its seeds) and repeats the commands since.
+Seeds do not affect each other, so the results are bit-identical to those of a single process. Each worker has its own run and
+executes commands (`rl.run.worker`). A worker that dies, at any moment, restarts from the last checkpoint (or from its initial
+state) and repeats the commands since.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ from rl.run.run import Run
 from rl.run.worker import BOOT, receive, send
 from supervised import checkpoint
 
-MOST_RESTARTS = 3  # of one worker in a row, without anything done in between
-CLOSE_SECONDS = 5.0  # after which a worker that does not end by itself is killed
-LOOK_SECONDS = 1.0  # between two looks at whether a silent worker is alive
+MOST_RESTARTS = 3  # consecutive restarts of a worker without progress
+CLOSE_SECONDS = 5.0  # a worker that does not exit within this time is killed
+POLL_SECONDS = 1.0  # interval of checks whether a silent worker is alive
 
 
 def check_workers(agent: LiveAgent, count: int | None) -> None:
-    """Raise ValueError where the seeds of an agent cannot be shared out over `count` processes."""
+    """Raise ValueError if the seeds of an agent cannot be distributed over `count` processes."""
     device = agent.device
     if count is not None and count > 1 and len(agent.seeds) > 1 and device.type != "cpu":
         raise ValueError(
-            f"workers={count}: processes would share one GPU by turns, each with memory of its own for it, and all seeds are"
-            f' computed there at once as it is. Use workers=1, or device="cpu" instead of {str(device)!r}.'
+            f"workers={count}: the processes would take turns on one GPU, each with its own memory, while a single process"
+            f' already computes all seeds there at once. Use workers=1, or device="cpu" instead of {str(device)!r}.'
         )
 
 
@@ -48,22 +48,23 @@ class WorkerDied(Exception):
 
 
 class Workers:
-    """A backend (see `rl.core.protocols`) whose calls are carried out in processes."""
+    """A backend (see `rl.core.protocols`) that runs the seeds in worker processes."""
 
     def __init__(self, run: Run, count: int) -> None:
-        """Start `count` processes (at most one a seed). Raises ValueError where they cannot take over the run's seeds."""
+        """Start `count` processes (at most one per seed). Raises ValueError if they cannot run the seeds."""
         if run.where.vector is not None:
             raise ValueError(
-                f"workers={count}: the rows of a VectorEnv cannot be shared out over processes. Give an id or a function."
+                f"workers={count}: the rows of a VectorEnv cannot be distributed over processes. Pass an environment id or a"
+                " function."
             )
         if sys.platform == "win32":
-            raise ValueError(f"workers={count}: sharing seeds out over processes needs a POSIX system. Use workers=1.")
+            raise ValueError(f"workers={count}: distributing seeds over processes needs a POSIX system. Use workers=1.")
         check_workers(run.agent, count)
         self.run, self.seeds, self.envs_per_seed = run, run.seeds, run.envs_per_seed
         self.step = run.step
-        self.began = run.backend.state()  # what the processes start from
-        self.checkpoint: Path | None = None  # what they start from once it is written
-        self.since: list[tuple[str, tuple[Any, ...]]] = []  # the commands after that
+        self.initial_state = run.backend.state()  # the processes (re)start from it until there is a checkpoint
+        self.checkpoint: Path | None = None  # the last checkpoint written since
+        self.replayed_commands: list[tuple[str, tuple[Any, ...]]] = []  # commands since then, which a restart repeats
         places = [part.tolist() for part in np.array_split(np.arange(len(run.seeds)), min(count, len(run.seeds)))]
         self.shards = [(part[0], part[-1] + 1) for part in places]
         self.processes: dict[int, subprocess.Popen[bytes]] = {}
@@ -91,10 +92,10 @@ class Workers:
             try:
                 self.processes[k] = subprocess.Popen(command, pass_fds=[theirs.fileno()], env=environment)
             except OSError as error:
-                raise RuntimeError(f"workers: a process could not be started: {error}. Take fewer workers.") from error
+                raise RuntimeError(f"A worker process could not be started: {error}. Use fewer workers.") from error
 
     def _hand_over(self, k: int) -> None:
-        """Give a process its seeds, and where they are."""
+        """Send a process its seeds and their state."""
         import cloudpickle
 
         first, end = self.shards[k]
@@ -104,12 +105,12 @@ class Workers:
             (where.description, spec) if where.description else (None, where.maker),
             *(self.run.description, self.seeds[first:end], self.envs_per_seed, self.run.horizon_steps),
         )
-        state = self.began if self.checkpoint is None else checkpoint.load(self.checkpoint)[0]
+        state = self.initial_state if self.checkpoint is None else checkpoint.load(self.checkpoint)[0]
         part = split({name: state[name] for name in ("agent", "loop")}, first, end, len(self.seeds))
         try:
             data = cloudpickle.dumps((*payload, str(self.run.agent.device), part))
-        except Exception as error:  # whatever pickling a user's objects may raise
-            raise ValueError(f"workers: the environment or the agent cannot be sent to a process: {error}") from error
+        except Exception as error:  # pickling user-defined objects may raise anything
+            raise ValueError(f"The environment or the agent cannot be sent to a worker process: {error}") from error
         with _noticing_death():
             self.pipes[k].send_bytes(data)
         _answer_of(self._receive(k))
@@ -119,17 +120,17 @@ class Workers:
             send(self.pipes[k], (command, arguments))
 
     def _receive(self, k: int) -> tuple[bool, Any]:
-        """A process's next answer: (True, what was asked for) or (False, an exception). Raises WorkerDied."""
+        """Receive the next reply of a process, (True, result) or (False, exception). Raises WorkerDied."""
         with _noticing_death():
-            # A process that the worker itself started may hold its end of the pipe open; so the pipe alone is no proof.
-            while not self.pipes[k].poll(LOOK_SECONDS):
+            # Not only a closed pipe: a process started by the worker may keep its end of the pipe open.
+            while not self.pipes[k].poll(POLL_SECONDS):
                 if self.processes[k].poll() is not None and not self.pipes[k].poll(0):
                     raise WorkerDied
             good, found = receive(self.pipes[k])
         return good, found
 
-    def _tell(self, command: str, *arguments: Any, remember: bool = False) -> list[Any]:
-        """Have all processes carry out a command -> their answers. Raises the first exception that one of them answers."""
+    def _broadcast(self, command: str, *arguments: Any, remember: bool = False) -> list[Any]:
+        """Have all processes execute a command and return their results. Raises the first exception that one of them replies."""
         dead = set()
         for k in self.processes:
             try:
@@ -144,22 +145,22 @@ class Workers:
                 answers.append(self._receive(k))
             except WorkerDied:
                 answers.append(self._restart(k, (command, arguments)))
-        found = [_answer_of(answer) for answer in answers]  # not before each pipe is read empty
+        found = [_answer_of(answer) for answer in answers]  # may raise, so only after every reply has been received
         if remember:
-            self.since.append((command, arguments))
+            self.replayed_commands.append((command, arguments))
         return found
 
     def _restart(self, k: int, command: tuple[str, tuple[Any, ...]] | None = None) -> tuple[bool, Any]:
-        """Start a process anew and have it repeat all since the last checkpoint, then this command -> its answer."""
+        """Restart a process, have it repeat the commands since the last checkpoint, then run `command` and return its reply."""
         who = f"The worker of seeds {', '.join(map(str, self.seeds[slice(*self.shards[k])]))}"
         for _ in range(MOST_RESTARTS):
             status = self._end(k)
-            print(f"{who} died (status {status}); it restarts from where it was last saved.", file=sys.stderr)
+            print(f"{who} died (status {status}); it restarts from the last checkpoint.", file=sys.stderr)
             try:
                 self._start(k)
                 self._hand_over(k)
-                for told in self.since:
-                    self._send(k, *told)
+                for earlier in self.replayed_commands:
+                    self._send(k, *earlier)
                     _answer_of(self._receive(k))
                 if command is None:
                     return True, None
@@ -168,67 +169,67 @@ class Workers:
             except WorkerDied:
                 continue
         raise RuntimeError(
-            f"{who} died {MOST_RESTARTS + 1} times at the same place. Most often that is for want of memory: take fewer"
-            " workers, fewer seeds or a smaller replay."
+            f"{who} died {MOST_RESTARTS + 1} times at the same point, probably because memory ran out: use fewer workers, fewer"
+            " seeds or a smaller replay."
         )
 
     def _end(self, k: int) -> int:
-        """Let go of a process that has died, or that no longer answers -> its status."""
+        """Close the pipe of a process that has died or does not respond, and return its exit status."""
         self.pipes[k].close()
         return _wait(self.processes[k], time.monotonic() + CLOSE_SECONDS)
 
     def advance(self, steps: int) -> dict[str, torch.Tensor]:
-        """As the loop's: every process takes these steps."""
-        answers = self._tell("advance", steps, remember=True)
+        """Take `steps` more steps per seed in every process, as the loop's `advance` does."""
+        answers = self._broadcast("advance", steps, remember=True)
         self.step = answers[0][0]
         return _together([metrics for _, metrics in answers])
 
     def metrics(self) -> dict[str, torch.Tensor]:
-        return _together(self._tell("metrics"))
+        return _together(self._broadcast("metrics"))
 
     def episodes(self) -> dict[str, torch.Tensor]:
-        return _together(self._tell("episodes"))
+        return _together(self._broadcast("episodes"))
 
     def reset_metrics(self) -> None:
-        self._tell("reset_metrics", remember=True)
+        self._broadcast("reset_metrics", remember=True)
 
     def exploration(self) -> torch.Tensor:
-        return torch.cat(self._tell("exploration"))
+        return torch.cat(self._broadcast("exploration"))
 
     def evaluate(self, episodes: int, step_limit: int | None) -> Evaluation:
-        """As `run.evaluate`: every process evaluates its own seeds."""
-        parts = self._tell("evaluate", episodes, step_limit)
+        """Evaluate as `run.evaluate` does; every process evaluates its own seeds."""
+        parts = self._broadcast("evaluate", episodes, step_limit)
         return joined(parts, self.seeds)
 
     def statistics(self) -> list[Statistics] | None:
-        """As `run.statistics`."""
-        parts = self._tell("statistics")
+        """Return the running statistics, as `run.statistics` does."""
+        parts = self._broadcast("statistics")
         return None if None in parts else [own for part in parts for own in part]
 
     def diagnostics(self) -> Diagnostics:
-        """As the loop's; the first seed is in the first process."""
-        answers = self._tell("diagnostics")
+        """Return the loop's diagnostics; the first seed is in the first process."""
+        answers = self._broadcast("diagnostics")
         return Diagnostics(_together([answer.metrics for answer in answers]), answers[0].histograms)
 
     def state(self) -> dict[str, Any]:
-        """Where all seeds are."""
-        state: dict[str, Any] = merge(self._tell("state"))
+        """Return the state of all seeds."""
+        state: dict[str, Any] = merge(self._broadcast("state"))
         return state
 
     def sync_agent(self) -> None:
-        """Bring the run's own agent up to date."""
-        self.run.agent.load_state_dict(merge(self._tell("agent")))
+        """Update the run's agent with the state in the processes."""
+        self.run.agent.load_state_dict(merge(self._broadcast("agent")))
 
     def on_checkpoint(self, path: Path) -> None:
-        """From now on a process that died restarts from this checkpoint."""
-        self.checkpoint, self.since = path, []
-        self.began = {}
+        """Let processes that die from now on restart from this checkpoint."""
+        self.checkpoint, self.replayed_commands = path, []
+        self.initial_state = {}
 
     def close(self) -> None:
-        """End all processes: those that are busy are killed after CLOSE_SECONDS, and all of them at once on an interrupt."""
+        """End all processes: busy ones are killed after CLOSE_SECONDS, and all of them immediately on an interrupt."""
         deadline = time.monotonic() + CLOSE_SECONDS
         for pipe in self.pipes.values():
-            pipe.close()  # which tells a worker to end
+            pipe.close()  # signals the worker to exit
         try:
             for process in self.processes.values():
                 _wait(process, deadline)
@@ -240,7 +241,7 @@ class Workers:
 
 @contextlib.contextmanager
 def shared(run: Run, count: int | None) -> Iterator[None]:
-    """Have `count` processes take the steps of a run meanwhile; afterwards it is as if it had taken them itself."""
+    """Run the seeds in `count` processes inside the context; afterwards the run is as if it had taken the steps itself."""
     if count is None or count == 1 or len(run.seeds) == 1 or not run.local.loop.in_processes:
         yield
         return
@@ -255,7 +256,7 @@ def shared(run: Run, count: int | None) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _noticing_death() -> Iterator[None]:
-    """Turn what a broken pipe raises into WorkerDied. An answer that was cut off raises a plain OSError."""
+    """Convert the exceptions of a broken pipe to WorkerDied; a truncated reply raises a plain OSError."""
     try:
         yield
     except (EOFError, OSError) as error:
@@ -270,7 +271,7 @@ def _answer_of(answer: tuple[bool, Any]) -> Any:
 
 
 def _wait(process: subprocess.Popen[bytes], deadline: float) -> int:
-    """Wait for a process, and from `deadline` on kill it -> its status."""
+    """Wait for a process until `deadline`, then kill it; return its exit status."""
     try:
         return process.wait(timeout=max(deadline - time.monotonic(), 0.0))
     except subprocess.TimeoutExpired:
@@ -279,7 +280,7 @@ def _wait(process: subprocess.Popen[bytes], deadline: float) -> int:
 
 
 def split(tree: Any, first: int, end: int, n: int) -> Any:
-    """The part of seeds first..end-1 of a state in which all arrays and lists begin with the n seeds (times something)."""
+    """Return the part of seeds first..end-1 of a state whose arrays and lists have n seeds (times a constant) as first axis."""
     if isinstance(tree, dict):
         return {key: split(part, first, end, n) for key, part in tree.items()}
     if isinstance(tree, (np.ndarray, list)):
@@ -289,7 +290,7 @@ def split(tree: Any, first: int, end: int, n: int) -> Any:
 
 
 def merge(trees: list[Any]) -> Any:
-    """The opposite of `split`. Arrays that are shorter on a later axis (a replay less full) are filled up with zeros."""
+    """Invert `split`. Arrays that are shorter along a later axis (a replay that is less full) are padded with zeros."""
     first = trees[0]
     if isinstance(first, dict):
         return {key: merge([tree[key] for tree in trees]) for key in first}
@@ -307,7 +308,7 @@ def merge(trees: list[Any]) -> Any:
 
 
 def _together(answers: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
-    """Metrics of some seeds each -> those of all; NaN for seeds that have not one that others have."""
+    """Join the metrics of groups of seeds into those of all seeds; NaN where a group lacks a metric that others have."""
     names = {name: None for answer in answers for name in answer}
     sizes = [len(next(iter(answer.values()))) if answer else 0 for answer in answers]
     missing = [torch.full((size,), torch.nan, dtype=torch.float64) for size in sizes]

@@ -1,4 +1,4 @@
-"""A run: N seeds of an agent in an environment, that can go on, be evaluated, saved and loaded."""
+"""A run: N seeds of an agent in an environment, which can be trained further, evaluated, saved and loaded."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ DEFAULT_HORIZON = 100_000
 DEFAULT_ADVANCE = 1_000
 
 
-# The loop that trains an agent, by the name that the agent gives.
+# The loop that trains an agent, by the agent's attribute `loop`.
 LOOPS: dict[str, Callable[[Any, Place], Loop]] = {"tabular": TabularLoop, "linear": LinearLoop, "replay": ReplayLoop}
 
 
 class Run:
-    """Made by `rl.start`, `rl.train` or `rl.load`."""
+    """N seeds of an agent in an environment. Created by `rl.start`, `rl.train` or `rl.load`."""
 
     def __init__(
         self,
@@ -73,74 +73,75 @@ class Run:
             self.model, self.no_model = None, why
         place = Place(where, self.model, seeds, envs_per_seed, horizon_steps, workers)
         self.local = Local(self.agent, LOOPS[self.agent.loop](self.agent, place), where, self.model)
-        self.backend: Backend = self.local  # where the seeds live now
+        self.backend: Backend = self.local  # what currently runs the seeds
         self.regret = np.zeros(len(seeds))
-        self.diverged = np.zeros(len(seeds), np.bool_)  # whose values have exceeded what rewards allow, as was said
+        self.diverged = np.zeros(len(seeds), np.bool_)  # seeds whose diverging values a warning has reported
         self.logdir: Path | None = None
         self.cadence: dict[str, int] = {}
-        self.steps_per_second = 0.0  # of the last call of rl.train, all seeds summed, with its logging
-        self.curves: dict[str, Any] = {}  # what the last checkpoint knew of the event files: `Logger.state_dict`
+        self.steps_per_second = 0.0  # in the last call of rl.train, summed over seeds, including logging
+        self.curves: dict[str, Any] = {}  # state of the event files at the last checkpoint: `Logger.state_dict`
 
     def _returns(self, gamma: float) -> tuple[float, float] | None:
         return discounted(rewards_of(self.where, self.model), gamma)
 
     @property
     def step(self) -> int:
-        """Environment steps so far, per seed."""
+        """Environment steps so far per seed."""
         return self.backend.step
 
     @property
     def loop(self) -> Any:
-        """What takes the steps in this process."""
+        """The loop that takes the steps in this process."""
         return self.local.loop
 
     def advance(self, steps: int = DEFAULT_ADVANCE) -> dict[str, Tensor]:
-        """Take `steps` more environment steps a seed, learning all the while -> metrics, each [N].
+        """Train for `steps` more environment steps per seed and return metrics, each [N].
 
-        With E environments a seed, whole rounds of E steps are taken. How the steps are cut into calls changes nothing.
+        With E environments per seed, whole rounds of E steps are taken. How steps are divided into calls does not affect results.
         """
         metrics = self.backend.advance(check_steps(steps))
         found = divergence.exceeding(metrics) & ~self.diverged
         if found.any():
             self.diverged |= found
-            told = divergence.sentence(self.description, self.seeds, found, metrics, self.step)
-            warnings.warn(told, RuntimeWarning, stacklevel=2)
+            message = divergence.sentence(self.description, self.seeds, found, metrics, self.step)
+            warnings.warn(message, RuntimeWarning, stacklevel=2)
         return metrics
 
     def episodes(self) -> dict[str, Tensor]:
-        """Mean return and length of each seed's last 100 episodes, each [N]; NaN before one has ended.
+        """Return the mean return and length of each seed's last 100 episodes, each [N]; NaN before the first one ends.
 
-        Where info["episode"] gives returns (RecordEpisodeStatistics, below a wrapper that alters rewards, say), their mean
-        is rollout/recorded_ep_rew_mean; rollout/ep_rew_mean is of the rewards that the agent learns from.
+        rollout/ep_rew_mean is computed from the rewards that the agent learns from. If info["episode"] contains returns (for
+        example from RecordEpisodeStatistics below a wrapper that alters rewards), their mean is rollout/recorded_ep_rew_mean.
         """
         return ByName(self.backend.episodes())
 
     def statistics(self) -> list[Statistics] | None:
-        """The running statistics that each seed's wrappers keep now (NormalizeObservation), pooled over its environments.
+        """Return the current running statistics of each seed's wrappers (NormalizeObservation), pooled over its environments.
 
-        None where there are none, or they cannot be read (in the processes of an AsyncVectorEnv).
+        None if there are none or if they cannot be read (in the processes of an AsyncVectorEnv).
         """
         return self.backend.statistics()
 
     @cached_property
     def exact(self) -> Exact | None:
-        """The exact optimum and the exact value of the policies, where the environment's model is known."""
+        """The exact reference: optimum and values of policies; None unless the model is known and the agent is tabular."""
         if self.model is None or self.agent.state_values() is None:
             return None
         return exact_of(self.agent, self.model, self.horizon_steps)
 
     @cached_property
     def rewards(self) -> StepRewards | ModelRewards:
-        """What is known of the environment's rewards; of one seed, whose mean has no interval, no environment is made to see."""
+        """The known bounds of the environment's rewards; with a single seed, whose mean has no interval, no environment is
+        created to find them."""
         return UNKNOWN if len(self.seeds) == 1 and self.model is None else rewards_of(self.where, self.model)
 
     def evaluate(self, episodes: int = 100, step_limit: int | None = None) -> Evaluation:
-        """Greedy episodes of each seed in environments of its own; the same numbers at each call with the same values."""
+        """Evaluate the greedy policy of each seed in its own environments; deterministic for the same parameters."""
         found: Evaluation = self.backend.evaluate(episodes, step_limit)
         return dataclasses.replace(found, possible=self.rewards.returns(found.step_limit))
 
     def policy(self, seed: int | str | None = None) -> TablePolicy | NetworkPolicy:
-        """The greedy policy of a seed (its value, not its place); None: the first; "best": the best by evaluation."""
+        """Return the greedy policy of a seed (its value, not its index); None: the first; "best": the best by evaluation."""
         if seed is None:
             seed = self.seeds[0]
         elif isinstance(seed, str) and seed == "best":
@@ -148,14 +149,14 @@ class Run:
         plain = unwrap(seed)
         if not is_whole(plain) or plain not in self.seeds:
             known = ", ".join(map(str, self.seeds[:20])) + ", ..." * (len(self.seeds) > 20)
-            raise ArgumentError(f"This run has the seeds {known}; {shown(seed)} is none of them.")
+            raise ArgumentError(f"This run has the seeds {known}; {shown(seed)} is not one of them.")
         k = self.seeds.index(int(plain))
         explore: Any = self.description.explore
         level = float(self.backend.exploration()[k])
         statistics = self.statistics()
         own = None if statistics is None else statistics[k]
         rest = {"seed": self.seeds[k], "explore": explore.kind, "level": level, "statistics": own}
-        if explore.kind == UPPER_BOUND:  # it needs the counts, which stay behind: what is left is greedy
+        if explore.kind == UPPER_BOUND:  # it needs visit counts, which a policy does not have
             rest |= {"explore": EPSILON_GREEDY, "level": 0.0}
         return self.agent.policy(k, self.spaces, rest)  # type: ignore[no-any-return]  # one of two
 
@@ -166,14 +167,14 @@ class Run:
             values, how = self.evaluate(100).per_seed, "mean return of 100 episodes"
         k = int(values.argmax())
         print(
-            f"Seed {self.seeds[k]} is the best of {len(self.seeds)} by {how} ({values[k]:.4f}; their mean is"
-            f" {values.mean():.4f}). The best of several flatters: report the mean.",
+            f"Seed {self.seeds[k]} is the best of {len(self.seeds)} by {how} ({values[k]:.4f}; the mean is"
+            f" {values.mean():.4f}). The best of several seeds is optimistically biased: report the mean.",
             file=sys.stderr,
         )
         return self.seeds[k]
 
     def config(self) -> dict[str, Any]:
-        """What the run is, as JSON values: a resumed run must have the same."""
+        """Return the settings of the run as JSON values; they must be the same when a run is resumed."""
         return {
             "env": self.where.description or {"name": self.where.name},
             "agent": registry.to_json(self.description),
@@ -182,7 +183,7 @@ class Run:
         }
 
     def save(self, path: str | Path) -> None:
-        """Write everything that the run needs to go on, bit for bit, to one safetensors file; data only."""
+        """Save everything needed to continue the run bit for bit to one safetensors file, which contains no code."""
         meta = {
             "kind": "run",
             "package": __version__,
@@ -202,23 +203,23 @@ class Run:
         self.backend.on_checkpoint(Path(path))
 
     def state(self) -> dict[str, Any]:
-        """Where the agent and the loop are: arrays and lists begin with the seeds."""
+        """Return the state of the agent and the loop, in which arrays and lists have the seeds as their first axis."""
         return self.backend.state()
 
     def _restore(self, state: Mapping[str, Any], meta: Mapping[str, Any]) -> None:
         mine = None if self.model is None else model_digest(self.model)
-        spaces = [space_to_json(space_from_json(space)) for space in meta["spaces"]]  # as they are written today
+        spaces = [space_to_json(space_from_json(space)) for space in meta["spaces"]]  # in the current format
         if spaces != [space_to_json(space) for space in self.spaces] or meta["model"] != mine:
             raise CheckpointError(
-                f"The checkpoint was made in another environment: {self.where.name} as it is here has other spaces, rewards or"
-                " transitions than the one that was saved."
+                f"The checkpoint is from another environment: the spaces, rewards or transitions of {self.where.name} differ from"
+                " those saved."
             )
         self.local.restore(state)
         self.regret[:] = state["regret"]
         self.diverged[:] = state.get("diverged", False)  # older versions did not save it
         self.cadence = {str(k): int(v) for k, v in meta["cadence"].items()}
         self.curves = dict(meta["curves"] if meta["format"] > 1 else state["curves"])
-        Curves.of(self.curves)  # raises ValueError where they are damaged
+        Curves.of(self.curves)  # raises ValueError if they are damaged
 
 
 def start(
@@ -232,9 +233,9 @@ def start(
     device: str = "auto",
     env_kwargs: Mapping[str, Any] | None = None,
 ) -> Run:
-    """A run at step 0, for a loop of your own: `while run.step < n: metrics = run.advance()`.
+    """Return a run at step 0, for a custom training loop: `while run.step < n: metrics = run.advance()`.
 
-    steps: what schedules without a horizon of their own span (100 000 if not given). The rest is as in `rl.train`.
+    steps: the horizon of schedules without their own (default: 100 000). The other arguments are those of `rl.train`.
     """
     registry.check(description)
     numbers = seeds_of(seeds)
@@ -244,5 +245,5 @@ def start(
 
 
 def check_steps(steps: Any, name: str = "steps") -> int:
-    """`steps` as an int from 1 on; 1e6 is accepted for 1 000 000. Raises ArgumentError for anything else."""
+    """Return `steps` as an int of at least 1; 1e6 is accepted for 1 000 000. Raises ArgumentError for anything else."""
     return integer(steps, name, 1, floats=True)

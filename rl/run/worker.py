@@ -1,4 +1,4 @@
-"""What a worker process of `rl.run.processes` does: take over seeds, then carry out commands until the pipe is closed."""
+"""The worker process of `rl.run.processes`: it receives its seeds, then executes commands until the pipe is closed."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from envs.ids import find
 from envs.source import Source, from_description, source
 from rl.run.run import Run
 
-# What the process runs first, before the imports, which take seconds. Interrupts are for the parent to answer. When the parent
-# dies, however busy or stopped the worker is, the kernel kills it; where there is no such kernel, a thread looks.
+# The process runs this before the imports, which take seconds. Interrupts are left to the parent. If the parent dies, the kernel
+# kills the worker even if it is busy or stopped; on other systems than Linux a thread polls the parent.
 BOOT = """
 import ctypes, os, signal, sys, threading, time
 for number in (signal.SIGINT, signal.SIGTERM):
@@ -38,18 +38,18 @@ serve(descriptor)
 
 
 def serve(descriptor: int) -> None:
-    """Answer on the pipe of a file descriptor, each command with (True, result) or (False, exception)."""
+    """Execute the commands from the pipe of a file descriptor, replying with (True, result) or (False, exception)."""
     pipe: Connection[Any, Any] = Connection(descriptor)
     with contextlib.suppress(EOFError, OSError):
         data = pipe.recv_bytes()
         try:
             torch.set_num_threads(1)
             (described, made), description, seeds, envs_per_seed, horizon, device, state = pickle.loads(data)
-            with warnings.catch_warnings():  # whoever started it has given them already
+            with warnings.catch_warnings():  # the parent has already issued them
                 warnings.simplefilter("ignore")
                 run = Run(_source(described, made), description, seeds, envs_per_seed, horizon, None, device)
             run.local.restore(state)
-        except Exception as error:  # all of it goes to whoever asked, and is raised there
+        except Exception as error:  # sent to the parent and raised there
             send(pipe, (False, _sendable(error)))
             return
         commands: dict[str, Callable[..., Any]] = {
@@ -75,7 +75,7 @@ def serve(descriptor: int) -> None:
 
 
 def send(pipe: Connection[Any, Any], message: Any) -> None:
-    # Not pipe.send: torch has taught that one to hand tensors over by other ways, which these processes do not share.
+    # Not pipe.send: torch registers reducers for it that send tensors through shared memory, which these processes do not use.
     pipe.send_bytes(pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL))
 
 
@@ -84,10 +84,10 @@ def receive(pipe: Connection[Any, Any]) -> Any:
 
 
 def _sendable(error: Exception) -> Exception:
-    """The error itself, or, where it cannot be sent, one that says the same."""
+    """Return the error, or a RuntimeError with the same text if it cannot be pickled."""
     try:
         pickle.loads(pickle.dumps(error))
-    except Exception:  # whatever a user's error does when it is pickled
+    except Exception:  # pickling a user-defined error may raise anything
         plain = RuntimeError(f"{type(error).__name__}: {error}")
         for note in getattr(error, "__notes__", ()):
             plain.add_note(note)
@@ -96,7 +96,7 @@ def _sendable(error: Exception) -> Exception:
 
 
 def _source(described: dict[str, Any] | None, made: Any) -> Source:
-    """The environment by its description, its id entered into the registry if it is not there; or what a function makes."""
+    """Return the environment from its description, registering its id if needed, or from a function."""
     if described is None:
         return source(made)
     if made is not None:

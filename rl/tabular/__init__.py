@@ -1,5 +1,5 @@
-"""Tables: a rule is a file, and `agent`, `kernel`, `executors` and `loop` carry it out.
+"""Tabular agents: one file per update rule; `agent`, `kernel`, `executors` and `loop` run it.
 
-A rule is one scalar function over `Table` and `Transition`, which runs as it stands and compiled (`rl.core.jit`). It may import
-`rl.core` and the pure functions of rl; nothing here knows of tiles or networks.
+A rule is one scalar function of `Table` and `Transition` that runs as plain Python or compiled (`rl.core.jit`). This package may
+import `rl.core` and the pure functions of rl; nothing here depends on tile coding or networks.
 """

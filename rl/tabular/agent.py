@@ -1,4 +1,4 @@
-"""What all tabular agents share: N tables, and the settings of a tabular rule as numbers."""
+"""The base of all tabular agents: their config (`Tabular`, `OnPolicy`) and the live agent with N Q-tables."""
 
 from __future__ import annotations
 
@@ -29,49 +29,46 @@ from supervised.validate import ArgumentError, as_float, explained, integer, num
 
 LONGEST_LOOKUP = 65_536
 MOST_BYTES = 16_000_000_000
-MOST_TIMES = 2**60  # that anything was counted
-MOST_Q = 1e100  # of what a table starts with: squares stay finite
+MOST_TIMES = 2**60  # upper limit of every counter
+MOST_Q = 1e100  # largest initial value: its square stays finite
 
 
 class Transition(NamedTuple):
-    """What a rule learns from: one step of one environment, in numbers."""
+    """One step of one environment, as scalars: the input of an update rule."""
 
-    env: int  # which of the seed's environments
+    env: int  # index among the seed's environments
     s: int
     a: int
     reward: float
-    discount: (
-        float  # how the future counts: gamma * scale, or 0 after a termination; then next_s and next_a are not read
-    )
-    gamma: float  # also after a termination
+    discount: float  # gamma * scale, or 0 after a termination; next_s and next_a must not be read then
+    gamma: float  # the discount factor, also after a termination
     next_s: int
-    next_a: int  # the next action, for params that needs_next_action; else -1
+    next_a: int  # the next action if the rule sets needs_next_action, else -1
     step_size: float
-    episode_end: bool  # the episode has ended, by termination or truncation
-    explore: int  # EPSILON_GREEDY, BOLTZMANN, NOISE or UPPER_BOUND, and
-    level: float  # its epsilon, temperature or scale, for params that are needs_policy; else 0
-    scale: float = 1.0  # the step's own discount, which is in `discount` and not in `gamma`; 1 where it has none
+    episode_end: bool  # whether the episode has terminated or been truncated
+    explore: int  # EPSILON_GREEDY, BOLTZMANN, NOISE or UPPER_BOUND
+    level: float  # epsilon, temperature or noise scale if the rule sets needs_policy, else 0
+    scale: float = 1.0  # the step's own discount (info["discount"]): included in `discount`, not in `gamma`
 
 
 class Table(NamedTuple):
-    """What one seed has learned, for params that need no more."""
+    """The arrays of one seed, for rules that need only Q-values and visit counts."""
 
     q: Any  # float64 [S, A]
     visits: Any  # int64 [S, A]
-    mask: Any = None  # float64 [S, A], added to q: 0 where an action is allowed, -infinity where not; None: all are
+    mask: Any = None  # float64 [S, A], added to q: 0 if allowed, -infinity if forbidden; None: all actions are allowed
 
 
 FORMER_FIELDS = {"s2": "next_s", "a2": "next_a", "over": "episode_end"}  # of a Transition
 
 
 def check_rule(kind: type) -> None:
-    """Raise ArgumentError for a rule that reads a Transition's fields by the names of earlier versions: compiled code has no
-    other names for them."""
+    """Raise ArgumentError for a rule that reads a Transition's fields by former names, which compiled code cannot alias."""
     rule = inspect.unwrap(getattr(kind, "rule", check_rule))
     read = [name for name in FORMER_FIELDS if name in getattr(rule, "__code__", check_rule.__code__).co_names]
     if read:
-        said = " and ".join(f"t.{name}, which is t.{FORMER_FIELDS[name]} now" for name in read)
-        raise ArgumentError(f"The rule of {kind.__name__} reads {said}.")
+        former = " and ".join(f"t.{name}, which is t.{FORMER_FIELDS[name]} now" for name in read)
+        raise ArgumentError(f"The rule of {kind.__name__} reads {former}.")
 
 
 @dataclass(frozen=True)
@@ -97,12 +94,12 @@ class Tabular:
     # it asks for.
     rule: ClassVar[Callable[..., float]]
     state_type: ClassVar[type] = Table
-    needs_next_action: ClassVar[bool] = False  # whether it reads t.next_a
-    needs_policy: ClassVar[bool] = False  # whether it reads how likely each action is: t.explore and t.level
-    on_policy: ClassVar[bool] = False  # whether it learns what acting as it does is worth, exploration included
-    continuing: ClassVar[bool] = False  # whether it is for tasks without an end alone
-    respects_masks: ClassVar[bool] = False  # whether the rule's targets leave out actions that `allowed` forbids
-    why_no_discounts: ClassVar[str | None] = None  # why no step can have a discount of its own; None: it can
+    needs_next_action: ClassVar[bool] = False  # whether the rule reads t.next_a
+    needs_policy: ClassVar[bool] = False  # whether the rule reads the behavior policy, t.explore and t.level
+    on_policy: ClassVar[bool] = False  # whether the rule evaluates the behavior policy, exploration included
+    continuing: ClassVar[bool] = False  # whether the rule is only for continuing tasks
+    respects_masks: ClassVar[bool] = False  # whether the rule's targets ignore forbidden actions
+    why_no_discounts: ClassVar[str | None] = None  # why the rule cannot use info["discount"]; None: it can
 
     def __init_subclass__(cls) -> None:
         accept_renamed_members(cls)
@@ -112,54 +109,54 @@ class Tabular:
         check_table_settings(self)
 
     def seed_arrays(self, states: int, actions: int) -> dict[str, np.ndarray]:
-        """Arrays beside q and visits that a seed learns, as they are at the start."""
+        """Return the initial arrays that each seed learns in addition to q and visits."""
         return {}
 
     def episode_arrays(self, states: int, actions: int) -> dict[str, np.ndarray]:
-        """Arrays that go with an episode, as they are at its start; each environment has its own, [E, ...]."""
+        """Return the per-episode arrays as they are at an episode's start; each environment has its own copy, [E, ...]."""
         return {}
 
     def rule_params(self) -> dict[str, np.ndarray]:
-        """Arrays that hold the settings of the rule."""
+        """Return the rule's own settings as arrays."""
         return {}
 
     def init_from_q(self, tables: dict[str, np.ndarray]) -> None:
-        """Put into all seeds' arrays [N, ...] what depends on the first values of q."""
+        """Initialize, in place, the arrays [N, ...] that depend on the initial q."""
 
     def index_bounds(self, states: int, actions: int) -> dict[str, int]:
-        """What whole numbers that lead into an array must stay below, by name: saved ones are held to it."""
+        """Return exclusive upper bounds of the arrays used as indices, by name; saved arrays are checked against them."""
         return {}
 
     def validate_state(self, arrays: Mapping[str, Any], states: int, actions: int) -> None:
-        """Raise ValueError for saved arrays whose numbers would lead the rule out of its tables."""
+        """Raise ValueError for saved arrays with out-of-range indices."""
         for name, limit in self.index_bounds(states, actions).items():
             if name in arrays and (arrays[name].min() < 0 or arrays[name].max() >= limit):
-                raise ValueError(f"The saved {name!r} lies outside 0..{limit - 1}.")
+                raise ValueError(f"The saved {name!r} has values outside 0..{limit - 1}.")
 
     @property
     def backups_per_step(self) -> int:
-        """How often the rule learns from what it remembers after each step, at most; 1 for params without a model."""
+        """Maximum number of backups after each environment step; 1 for model-free rules."""
         return 1
 
     def check_model(self, model: Any) -> None:
-        """Raise ValueError for the finite model of an environment that this agent is not made for."""
+        """Raise ValueError for the finite model of an environment that this agent does not support."""
 
     @property
     def takes_weights(self) -> bool:
-        """Whether the weights of a batch scale the rule's steps: where it keeps nothing but Q and visits."""
+        """Whether a batch's importance weights can scale the rule's step sizes: only if it keeps nothing but Q and visits."""
         return self.state_type is Table
 
     def build(self, observation_space: Any, action_space: Any, seeds: Any = 1, device: str = "cpu") -> TabularAgent:
-        """The live agent: N tables of zeros, or of `initial_q`. Raises SpaceError for spaces that are not finite."""
+        """Return the live agent: N tables filled from `initial_q`. Raises SpaceError for spaces that are not finite."""
         return TabularAgent(self, observation_space, action_space, seeds, device)
 
 
 @dataclass(frozen=True)
 class OnPolicy(Tabular):
-    """What agents are described by that learn what acting as they do is worth, exploration included.
+    """The base config of on-policy agents, which evaluate the behavior policy, exploration included.
 
-    Such values change as long as exploration does: epsilon falls to 0.2 over the first half of the run, then stays, and the step
-    size falls further than others', max(0.002, visits**-0.6). The rest as in `Tabular`.
+    Their values keep changing while the exploration does, so the defaults differ from those of `Tabular`: epsilon decays to 0.2
+    over the first half of the run and then stays constant, and the step size decays further, max(0.002, visits**-0.6).
     """
 
     step_size: float | Schedule = Inverse(1.0, end=0.002, power=0.6, unit="visits")
@@ -169,7 +166,7 @@ class OnPolicy(Tabular):
 
 
 def check_table_settings(description: Tabular) -> None:
-    """Raise a ValueError or TypeError, in a sentence, for settings that make no sense."""
+    """Check the settings that all tabular agents share. Raises ArgumentError for invalid ones."""
     store(description, setting, "gamma", low=0.0, high=1.0, units=("steps",))
     store(description, setting, "step_size", low=0.0, high=1.0)
     if not isinstance(description.explore, TableExplore):
@@ -182,7 +179,7 @@ def check_table_settings(description: Tabular) -> None:
 
 
 def initial_value(value: Any, name: str) -> float | tuple[float, float]:
-    """What a table starts with: a number, or (low, high). Raises ArgumentError for anything else."""
+    """Check the setting initial_q: a number, or (low, high). Raises ArgumentError for anything else."""
     several = isinstance(value, (tuple, list)) or getattr(value, "ndim", 0) == 1
     values = [as_float(part) for part in value] if several else [as_float(value)]
     if len(values) != 1 + several or not all(abs(v) <= MOST_Q for v in values) or values[0] > values[-1]:
@@ -193,12 +190,12 @@ def initial_value(value: Any, name: str) -> float | tuple[float, float]:
 
 
 class TabularAgent:
-    """N tables Q [N, S, A] with their visit counts, float64 and int64, on the CPU."""
+    """N Q-tables, float64 [N, S, A], and their visit counts, int64 [N, S, A], on the CPU."""
 
     def __init__(
         self, description: Tabular, observation_space: Any, action_space: Any, seeds: Any, device: str = "cpu"
     ) -> None:
-        cpu_only(device, "A table lives")
+        cpu_only(device, "A tabular agent runs")
         self.description = description
         self.seeds = seeds_of(seeds)
         self.index = StateIndex(observation_space)
@@ -208,55 +205,55 @@ class TabularAgent:
             extra = description.seed_arrays(*shape)
         except MemoryError:
             raise ArgumentError(
-                f"The arrays of {name_of(description)} for {shape[0]:,} states and {shape[1]} actions take more memory than"
-                " there is. Take smaller settings, or an agent with a network."
+                f"The arrays of {name_of(description)} for {shape[0]:,} states and {shape[1]} actions do not fit into memory."
+                " Use smaller settings, or an agent with a network."
             ) from None
         needed = len(self.seeds) * (shape[0] * shape[1] * 16 + sum(part.nbytes for part in extra.values()))
         if needed > MOST_BYTES:
             raise ValueError(
-                f"{len(self.seeds)} tables of {shape[0]:,} states and {shape[1]} actions take {needed / 1e9:.1f} GB, more than"
-                f" the {MOST_BYTES / 1e9:.0f} GB that are allowed. Take fewer seeds, or an agent with a network."
+                f"{len(self.seeds)} tables of {shape[0]:,} states and {shape[1]} actions need {needed / 1e9:.1f} GB; at most"
+                f" {MOST_BYTES / 1e9:.0f} GB are allowed. Use fewer seeds, or an agent with a network."
             )
         q = np.stack([_initial(description.initial_q, shape, seed) for seed in self.seeds])
         self.visits = np.zeros((len(self.seeds), *shape), np.int64)
         self.tables = {"q": q, "visits": self.visits}
         self.tables |= {name: np.stack([part] * len(self.seeds)) for name, part in extra.items()}
         description.init_from_q(self.tables)
-        self.mask: np.ndarray | None = None  # float64 [N, S, A], see `rl.masked`: the actions last allowed; None: all
+        self.mask: np.ndarray | None = None  # float64 [N, S, A], see `rl.masked`; None: all actions are allowed
         self.updates = 0
-        self.generators = [generator(seed, "agent") for seed in self.seeds]  # for `update`
+        self.generators = [generator(seed, "agent") for seed in self.seeds]  # used by `update`
 
     def act(self, obs: Any, state: State | None = None, episode_start: Any = None) -> Decision:
-        """`q` as a Decision."""
+        """Return the Q-values of `q` as a Decision."""
         return Decision(self.q(obs), {})
 
     @explained("state indices int64 [N, B]")
     def q(self, obs: Any, state: State | None = None, episode_start: Any = None) -> Tensor:
-        """State indices [N, B] -> float64 [N, B, A], -infinity for actions that are forbidden there.
+        """Return the Q-values float64 [N, B, A] of state indices [N, B]; -infinity for forbidden actions.
 
-        A table remembers nothing: neither state nor episode_start is read. Raises ValueError for indices outside 0..S-1 or
-        another shape.
+        A table has no recurrent state: state and episode_start are ignored. Raises ValueError for indices outside 0..S-1 and
+        for any other shape.
         """
         states = states_of(obs, len(self.seeds), self.index.size)
         return torch.from_numpy(np.take_along_axis(self.table, states[..., None], axis=1))
 
     @property
     def table(self) -> np.ndarray:
-        """The Q-values float64 [N, S, A]; -infinity for actions that the environment last forbade in a state."""
+        """The Q-values float64 [N, S, A]; -infinity for actions that the environment most recently forbade in a state."""
         return self.tables["q"] if self.mask is None else self.tables["q"] + self.mask
 
     @property
     def allowed(self) -> np.ndarray | None:
-        """The actions that the environment last allowed in each state, bool [N, S, A]; None: all, always."""
+        """The actions most recently allowed in each state, bool [N, S, A]; None: all actions, always."""
         return None if self.mask is None else self.mask == 0
 
     def allow(self, allowed: np.ndarray | None = None) -> np.ndarray:
-        """Keep which actions are allowed from now on, at first those of allowed [S, A] (None: all) -> mask [N, S, A]."""
+        """Start tracking allowed actions, initially those of allowed bool [S, A] (None: all), and return the mask [N, S, A]."""
         if self.mask is None:
             if not self.description.respects_masks:
                 warnings.warn(
-                    f"The environment forbids some actions. {name_of(self.description)} never takes them, but its rule"
-                    " does not say that it leaves them out of its targets: read the best next value by highest(table.q, t.next_s,"
+                    f"The environment forbids some actions. {name_of(self.description)} never takes them, but its rule does"
+                    " not declare that its targets ignore them: compute the best next value with highest(table.q, t.next_s,"
                     " table.mask) and set respects_masks = True.",
                     RuntimeWarning,
                     stacklevel=3,
@@ -270,33 +267,33 @@ class TabularAgent:
     device = torch.device("cpu")
 
     def state_values(self) -> np.ndarray:
-        """The table: its states are counted."""
+        """Return the Q-values of all states, float64 [N, S, A]."""
         return self.table
 
     def state_visits(self) -> np.ndarray:
-        """How often each pair was tried, int64 [N, S, A]."""
+        """Return the visit counts of all state-action pairs, int64 [N, S, A]."""
         return self.visits
 
     def plane(self, k: int, points: int) -> None:
-        """Nothing: states are counted."""
+        """Return None: finite states have no plane to draw."""
 
     def graph(self) -> None:
-        """Nothing: there is no network."""
+        """Return None: there is no network."""
 
     def summary(self) -> dict[str, str]:
-        """Nothing beside the settings."""
+        """Return an empty dict: there is nothing to report but the settings."""
         return {}
 
     @property
     def distributional(self) -> bool:
-        """False: a table holds values."""
+        """False: a table holds expected values, not distributions."""
         return False
 
     def why_no_model(self) -> None:
-        """Nothing: a model describes all that a table does."""
+        """Return None: a finite model supports everything that a table does."""
 
     def final_epsilon(self, horizon_steps: int) -> float | None:
-        """The epsilon of the behavior policy whose values are learned, at the end; 0: the greedy policy's; None: not known."""
+        """Return the final epsilon of the policy being evaluated: 0 if it is the greedy policy, None if it is unknown."""
         if not optional_setting(self.description, "on_policy", False):
             return 0.0
         rule, level = self.description.explore, self.description.explore.level.curve(horizon_steps)
@@ -304,17 +301,18 @@ class TabularAgent:
         return value_at(level, horizon_steps) if known else None
 
     def policy(self, k: int, spaces: tuple[Any, Any], settings: Mapping[str, Any]) -> TablePolicy:
-        """The policy of the k-th seed, without its visit counts: what needs them is greedy."""
+        """Return the policy of the k-th seed. It has no visit counts, so UCB exploration becomes greedy."""
         allowed = None if self.allowed is None else self.allowed[k].astype(np.uint8)
         return TablePolicy(self.tables["q"][k], *spaces, **settings, allowed=allowed)
 
     @explained("an rl.Batch of [N, B] with state indices for observations")
     def update(self, batch: Batch) -> Update:
-        """Learn from a batch of transitions [N, B], one after another; obs and next_obs are state indices.
+        """Update the tables with a batch of transitions [N, B], one after another; obs and next_obs are state indices.
 
-        For loops of your own, and params that learn from one step by itself. A schedule in steps counts the transitions (one
-        without a horizon spans 100 000 of them), one in visits the visits; episodes are not known here, and such a
-        schedule stays at its start. Raises ValueError for other params, and for masks or weights where the rule knows none.
+        Meant for custom training loops and for rules that learn from single transitions. A schedule in steps counts transitions
+        (without a horizon it spans 100 000 of them) and one in visits counts visits; a schedule in episodes stays at its initial
+        value, since a batch has no episodes. Raises ValueError for other rules, and for masks or weights that the rule does not
+        support.
         """
         description = self.description
         check_learnable(batch, description, len(self.seeds), self.index.size, self.actions)
@@ -334,7 +332,7 @@ class TabularAgent:
         if mask is not None:
             rule, own = jit.specialise(rule, **masked.RULES), {**own, "mask": mask}
         members = [
-            memory_of(description, {**{name: array[k] for name, array in own.items()}, **constants})
+            rule_state(description, {**{name: array[k] for name, array in own.items()}, **constants})
             for k in range(len(self.seeds))
         ]
         for b in range(states.shape[1]):
@@ -364,18 +362,18 @@ class TabularAgent:
 
     @explained("the state that state_dict returned")
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over saved tables. Raises ValueError for another shape, or for NaN or infinite values."""
+        """Restore saved tables. Raises ValueError for tables of another shape and for NaN or infinite values."""
         for name, mine in self.tables.items():
             saved = state.get(name)
             if saved is None or saved.shape != mine.shape or saved.dtype != mine.dtype:
-                found = "nothing" if saved is None else f"{saved.dtype} {list(saved.shape)}"
+                found = "missing" if saved is None else f"{saved.dtype} {list(saved.shape)}"
                 raise ArgumentError(
                     f"The saved table {name!r} must be {mine.dtype} {list(mine.shape)}, but is {found}."
                 )
             if not np.isfinite(saved).all():
-                raise ValueError(f"The saved table {name!r} has values that are NaN or infinite.")
+                raise ValueError(f"The saved table {name!r} contains NaN or infinite values.")
         if (state["visits"] < 0).any() or (state["visits"] >= MOST_TIMES).any():
-            raise ValueError(f"The saved visit counts lie outside 0..{MOST_TIMES - 1}.")
+            raise ValueError(f"The saved visit counts must be in 0..{MOST_TIMES - 1}.")
         self.description.validate_state(state, self.index.size, self.actions)
         if "allowed" in state:
             check_allowed(state["allowed"], self.visits.shape)
@@ -387,14 +385,14 @@ class TabularAgent:
             rng.bit_generator.state = saved
 
 
-def memory_of(description: Tabular, arrays: dict[str, Any]) -> Any:
-    """The arrays of one seed as the rule takes them; those that know no masks get none."""
+def rule_state(description: Tabular, arrays: dict[str, Any]) -> Any:
+    """Return the arrays of one seed as the rule's state_type, without the mask if that type has none."""
     known = "mask" in getattr(description.state_type, "_fields", ())
     return description.state_type(**{name: array for name, array in arrays.items() if known or name != "mask"})
 
 
 def lookup(rate: Curve) -> np.ndarray:
-    """The step size at the first visits [V], up to where it no longer changes. Empty unless it goes by visits."""
+    """Return the step sizes at the first V visits, float64 [V], until they stop changing; empty unless scheduled in visits."""
     values: list[float] = []
     while rate.unit == VISITS and len(values) < LONGEST_LOOKUP:
         values.append(value_at(rate, len(values)))
@@ -410,26 +408,26 @@ def _initial(initial_q: float | tuple[float, float], shape: tuple[int, int], see
 
 
 def check_expected(description: Any) -> None:
-    """Raise ValueError for an exploration whose mean over actions is not known in closed form."""
+    """Raise ValueError for an exploration whose action probabilities are not known in closed form."""
     if description.explore.kind not in (EPSILON_GREEDY, BOLTZMANN):
         raise ValueError(
-            f"{name_of(description)} needs to know how likely each action is: explore by EpsilonGreedy, Greedy or"
-            f" Boltzmann, not by {type(description.explore).__name__}."
+            f"{name_of(description)} needs the action probabilities of its policy: explore must be EpsilonGreedy, Greedy or"
+            f" Boltzmann, not {type(description.explore).__name__}."
         )
 
 
 def check_count(description: Any, name: str, most: int = 1_000_000_000) -> None:
-    """Store a setting as an int. Raises ArgumentError for what is no whole number from 1 to `most`."""
+    """Store a setting as an int. Raises ArgumentError for anything but a whole number from 1 to `most`."""
     store(description, integer, name, low=1, high=most)
 
 
 def check_number(description: Any, name: str, most: float = 1e6) -> None:
-    """Store a setting as a float. Raises ArgumentError for what is no number in [0, most]."""
+    """Store a setting as a float. Raises ArgumentError for anything but a number in [0, most]."""
     store(description, number, name, low=0.0, high=most)
 
 
 def check_unused(description: Any, name: str, why: str) -> None:
-    """Raise ValueError for a setting that this agent does not have, unless it stands as it comes."""
+    """Raise ValueError if a setting that this agent does not use differs from its default."""
     if getattr(description, name) != getattr(type(description), name):
         raise ValueError(f"{name_of(description)} takes no {name}: {why}.")
 

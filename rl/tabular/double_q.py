@@ -1,4 +1,4 @@
-"""Double Q-learning: two tables, each of which says what the other's best action is worth, so that luck is not believed twice.
+"""Double Q-learning: two tables; each evaluates the other's greedy action, which removes maximization bias.
 
 van Hasselt (2010), algorithm 1; Sutton and Barto (2018), section 6.7, equation 6.10.
 """
@@ -16,19 +16,20 @@ from rl.tabular.agent import Tabular, Transition
 
 
 class TwoTables(NamedTuple):
-    """Two estimates, and their mean, which is acted upon."""
+    """Two estimates and their mean, from which actions are selected."""
 
-    q: Any  # float64 [S, A], the mean of both
+    q: Any  # float64 [S, A], the mean of the two
     visits: Any  # int64 [S, A]
     one: Any  # float64 [S, A]
     two: Any  # float64 [S, A]
-    mask: Any = None  # float64 [S, A], added to q: 0 where an action is allowed, -infinity where not; None: all are
+    mask: Any = None  # float64 [S, A], added to q: 0 if allowed, -infinity if forbidden; None: all actions are allowed
 
 
 def learn(table: TwoTables, t: Transition, rng: Any) -> float:
-    """A coin decides which table learns: Q1(s, a) <- Q1(s, a) + step_size * (r + discount * Q2(s', argmax Q1(s', .)) - Q1(s, a)).
+    """Update one of the two tables, chosen by a fair coin, and return the TD error.
 
-    -> the TD error. Ties of the argmax go to the first.
+    Q1(s, a) <- Q1(s, a) + step_size * (r + discount * Q2(s', argmax Q1(s', .)) - Q1(s, a)), or with the tables swapped. Ties of
+    the argmax go to the first action.
     """
     first = rng.random() < 0.5
     target = t.reward
@@ -50,7 +51,7 @@ def learn(table: TwoTables, t: Transition, rng: Any) -> float:
 @register
 @dataclass(frozen=True)
 class DoubleQ(Tabular):
-    """Double Q-learning; for its settings see `Tabular`. Each of the two tables learns from half of the steps."""
+    """Double Q-learning; for its settings see `Tabular`. On average each table learns from half of the steps."""
 
     rule = staticmethod(learn)
     respects_masks: ClassVar[bool] = True

@@ -1,8 +1,8 @@
-"""Dyna-Q and Dyna-Q+: between two real steps the table learns from steps that a learned model makes up.
+"""Dyna-Q and Dyna-Q+: between real steps the table also learns from steps simulated by a learned model.
 
-Sutton (1990); Sutton and Barto (2018), section 8.2, and section 8.3 for Dyna-Q+, which finds what has not been tried for long
-tempting. Deviation: the book's model believes the last outcome, as ours does with outcomes=1; with more it counts how often each
-came, and draws among them.
+Sutton (1990); Sutton and Barto (2018), section 8.2, and section 8.3 for Dyna-Q+, which adds a bonus for pairs that have not been
+tried for a long time. Deviation: the book's model keeps only the last outcome of each pair, as this one does with outcomes=1;
+with more outcomes it counts how often each occurred and samples among them.
 """
 
 from __future__ import annotations
@@ -22,34 +22,34 @@ from rl.tabular.q_learning import learn as learn_once
 
 
 class Planned(NamedTuple):
-    """A table, and a model of what each pair has brought: up to K different outcomes, and how often each came."""
+    """A table and a model that keeps up to K distinct outcomes of each pair and their counts."""
 
     q: Any  # float64 [S, A]
     visits: Any  # int64 [S, A]
     following: Any  # int64 [S, A, K], the next state
     discount: Any  # float64 [S, A, K]
-    reward: Any  # float64 [S, A, K], the mean
-    times: Any  # int64 [S, A, K], 0: no such outcome yet
-    rate: Any  # float64 [S, A], the step size when it was last tried
-    tried: Any  # int64 [S, A], when that was; 0: never
-    state: Any  # int64 [S * A], the pairs that can be made up,
-    action: Any  # int64 [S * A]
-    count: Any  # int64 [1], and how many there are
-    clock: Any  # int64 [1], steps so far
-    planning: Any  # int64 [1], steps that are made up after each real one
+    reward: Any  # float64 [S, A, K], the mean reward
+    times: Any  # int64 [S, A, K], how often the outcome occurred; 0: unused slot
+    rate: Any  # float64 [S, A], the step size at the pair's last real visit
+    tried: Any  # int64 [S, A], the time of that visit; 0: never
+    state: Any  # int64 [S * A], the states of the pairs that can be simulated
+    action: Any  # int64 [S * A], the actions of these pairs
+    count: Any  # int64 [1], the number of these pairs
+    clock: Any  # int64 [1], environment steps so far
+    planning: Any  # int64 [1], simulated steps after each real one
     bonus: Any  # float64 [1], kappa
-    mask: Any = None  # float64 [S, A], added to q: 0 where an action is allowed, -infinity where not; None: all are
+    mask: Any = None  # float64 [S, A], added to q: 0 if allowed, -infinity if forbidden; None: all actions are allowed
 
 
 def add_pair(table: Planned, s: int, a: int) -> None:
-    """Let a pair be made up from now on."""
+    """Add a pair to those that can be simulated."""
     table.state[table.count[0]] = s
     table.action[table.count[0]] = a
     table.count[0] += 1
 
 
 def add_bonus_pairs(table: Planned, t: Transition) -> None:
-    """Let all actions of a state be made up: what was never tried is taken to lead back, for no reward (Dyna-Q+)."""
+    """Add all actions of a new state (Dyna-Q+); untried actions are assumed to lead back to it with reward 0."""
     for b in range(table.q.shape[1]):
         if table.tried[t.s, b] != 0:
             return
@@ -59,7 +59,7 @@ def add_bonus_pairs(table: Planned, t: Transition) -> None:
 
 
 def remember(table: Planned, t: Transition) -> None:
-    """Put a real step into the model."""
+    """Add a real step to the model."""
     k = outcome_of(table, t)
     if k < 0:
         k = least_seen_outcome(table, t.s, t.a)
@@ -70,7 +70,7 @@ def remember(table: Planned, t: Transition) -> None:
 
 
 def simulated_target(table: Planned, s: int, a: int, gamma: float, rng: Any) -> Any:
-    """What a step of the model is worth, the bonus included."""
+    """Return the target of a simulated step, the exploration bonus included."""
     value = gamma * highest(table.q, s, table.mask) if table.tried[s, a] == 0 else sample_backup(table, s, a, rng)
     if table.bonus[0] > 0.0:
         value += table.bonus[0] * math.sqrt(table.clock[0] - table.tried[s, a])
@@ -78,11 +78,11 @@ def simulated_target(table: Planned, s: int, a: int, gamma: float, rng: Any) -> 
 
 
 def learn(table: Planned, t: Transition, rng: Any) -> float:
-    """Q-learning from the real step, then from `planning` steps of the model -> the real step's TD error.
+    """Apply Q-learning to the real step, then to `planning` simulated steps, and return the real step's TD error.
 
-    With a bonus a made-up step brings bonus * sqrt(steps since the pair was really tried) more.
+    With a bonus, a simulated step's reward is raised by bonus * sqrt(steps since the pair's last real visit).
     """
-    error = learn_once(table, t, rng)  # type: ignore[arg-type]  # it has a table's q
+    error = learn_once(table, t, rng)  # type: ignore[arg-type]  # it has the q of a Table
     if table.bonus[0] > 0.0:
         add_bonus_pairs(table, t)
     elif table.tried[t.s, t.a] == 0:
@@ -101,9 +101,10 @@ def learn(table: Planned, t: Transition, rng: Any) -> float:
 class DynaQ(Tabular):
     """Dyna-Q.
 
-    planning_steps: made-up steps after each real one. bonus: kappa of Dyna-Q+; 0 for Dyna-Q. outcomes: how many different ones
-    the model keeps of each pair: as many as it can have, or 1 for a world that is certain, and may change. A made-up step has the
-    step size of the pair's last real one, and the discount that its outcome had then. The rest as in `Tabular`.
+    planning_steps: simulated steps after each real one. bonus: kappa of Dyna-Q+; 0 for Dyna-Q. outcomes: how many distinct
+    outcomes of each pair the model keeps: as many as a pair can have, or 1 for a deterministic environment, which may then change
+    over time. A simulated step uses the step size of the pair's last real visit and the discount that its outcome had then. The
+    other settings are those of `Tabular`.
     """
 
     planning_steps: int = 10
@@ -116,7 +117,7 @@ class DynaQ(Tabular):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_unused(self, "count_bonus", "its model would keep it; give a bonus")
+        check_unused(self, "count_bonus", "the model would store it as part of the reward; set bonus instead")
         check_count(self, "planning_steps")
         check_count(self, "outcomes", 10_000)
         check_number(self, "bonus")
@@ -151,8 +152,8 @@ class DynaQ(Tabular):
             known = tried | (tried.any(1, keepdims=True) & (self.bonus > 0))
             count = int(arrays["count"][k, 0])
             pairs = arrays["state"][k, :count] * actions + arrays["action"][k, :count]
-            if sorted(pairs.tolist()) != np.flatnonzero(known).tolist():  # else the list would outgrow its room
-                raise ValueError("The saved pairs that can be made up are not those that were tried.")
+            if sorted(pairs.tolist()) != np.flatnonzero(known).tolist():  # else the list could overflow
+                raise ValueError("The saved list of pairs to simulate does not match the pairs that were tried.")
 
 
 add_presets("from a model", {"dyna-q": DynaQ(), "dyna-q-plus": DynaQ(bonus=1e-4)})

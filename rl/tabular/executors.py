@@ -1,4 +1,4 @@
-"""Ways to take the steps of an online run: over a finite model, over single environments, over a VectorEnv."""
+"""The executors of a tabular loop: over a finite model (compiled), over single environments, and over a VectorEnv."""
 
 from __future__ import annotations
 
@@ -23,36 +23,36 @@ from rl.explore.masked import as_mask
 from rl.tabular.agent import TabularAgent
 from rl.tabular.kernel import STEPS_DONE, ActorState, LoopParams, act, learn_from_step, loop
 
-# Steps that one call of the compiled loop may take, so that an interrupt is never waited for long.
+# Maximum steps per call of the compiled loop, which cannot be interrupted.
 CHUNK = 1_000_000
 TASKS_PER_THREAD = 4
-NOTHING = object()  # what was noted of a state that was not seen
+NOTHING = object()  # the cached mask of a state that has not been seen yet
 
 
 def padded_zeros(n: int, width: int, kind: type) -> np.ndarray:
-    """Zeros [n, width] whose rows share no cache line: threads that write to neighbouring rows would slow each other."""
+    """Return zeros [n, width] whose rows share no cache line, which avoids false sharing between threads."""
     line = 128 // np.dtype(kind).itemsize
     return np.zeros((n, -(-width // line) * line), kind)[:, :width]
 
 
 def as_memoryview(array: np.ndarray) -> Any:
-    """What plain Python reads and writes an array's numbers by, several times faster than by the array itself."""
-    return memoryview(array)  # type: ignore[arg-type]  # numpy's types do not say that arrays are buffers
+    """Return a memoryview of an array; plain Python indexes it several times faster than the array."""
+    return memoryview(array)  # type: ignore[arg-type]  # numpy's stubs do not declare arrays as buffers
 
 
 def cores() -> int:
-    """How many cores this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class Stepped(Protocol):
-    """What an executor reads and writes of the loop whose steps it takes."""
+    """The interface of a loop that an executor reads and writes."""
 
     seeds: tuple[int, ...]
     envs_per_seed: int
     agent: TabularAgent
-    actor: ActorState  # arrays that begin with the seeds
-    parts: dict[str, Any]  # what the kernel is made for
+    actor: ActorState  # arrays [N, ...]
+    parts: dict[str, Any]  # what the kernel is specialized for: the rule and its constants
 
     @property
     def step(self) -> int: ...
@@ -65,18 +65,18 @@ class Stepped(Protocol):
 
 
 class Executor:
-    """A way to take steps. `kind` is what a checkpoint calls it."""
+    """Takes the environment steps of a loop. `kind` is its name in checkpoints."""
 
     kind: str
 
     def __init__(self, run: Stepped) -> None:
         self.run = run
-        self.within: set[int] = set()  # places of the seeds that an exception left within a step
+        self.within: set[int] = set()  # indices of the seeds that an exception interrupted within a step
 
     def begin(self) -> None: ...
 
     def recover(self) -> None:
-        """After an exception within a step: begin fresh episodes where it struck."""
+        """After an exception within a step: start new episodes for the seeds it interrupted."""
 
     def take(self, target: int) -> None:
         """Step every seed until it has taken `target` steps."""
@@ -88,7 +88,7 @@ class Executor:
 
 
 class CompiledExecutor(Executor):
-    """Over a finite model, compiled, seeds side by side on `workers` threads (None: all cores).
+    """Runs over a finite model, compiled, with the seeds in parallel on `workers` threads (None: all cores).
 
     Without numba the same functions run uncompiled.
     """
@@ -108,14 +108,14 @@ class CompiledExecutor(Executor):
         fast = jit.compiled(loop, **parts)
         self.loop = fast or jit.specialise(loop, **parts)
         self.wrap: Callable[[np.ndarray], Any] = (lambda array: array) if fast else as_memoryview
-        # A signal is answered after a compiled call, an exception of the rule's own leaves it within a step.
+        # Signals are handled only between compiled calls, so there only the rule's own exceptions interrupt a step.
         self.leaves: tuple[type[BaseException], ...] = (Exception,) if fast else (BaseException,)
         self.threads = min(workers or cores(), n) if fast else 1
         self.pool = ThreadPoolExecutor(self.threads) if self.threads > 1 else None
-        # Several seeds a task, since handing over a task takes a while; several tasks a thread, since one may be slower.
+        # Several seeds per task amortize the dispatch overhead; several tasks per thread balance the load.
         self.tasks = np.array_split(np.arange(n), min(n, TASKS_PER_THREAD * self.threads))
-        self.prepared: list[Any] = []  # what the loop of each seed is called with
-        self.entry: Callable[..., None] = self.loop  # its machine code, once the arguments are there
+        self.prepared: list[Any] = []  # each seed's arguments of the loop
+        self.entry: Callable[..., None] = self.loop  # replaced by its machine code once the argument types are known
 
     def _world(self, k: int) -> tables.World:
         world = tables.world_of(self.model, self.state[k], self.elapsed[k], self.generators[k])
@@ -150,7 +150,7 @@ class CompiledExecutor(Executor):
         try:
             for _ in map(seeds, self.tasks) if self.pool is None else self.pool.map(seeds, self.tasks):
                 pass
-        except BaseException as reason:  # the other threads stop too, after what they are in
+        except BaseException as reason:  # the other threads stop after their current call
             stopped.append(reason)
             if self.pool is not None:
                 self.pool.shutdown(wait=True)
@@ -181,27 +181,27 @@ class CompiledExecutor(Executor):
         for name, array in (("elapsed", self.elapsed), ("state", self.state)):
             if state[name].shape != array.shape:
                 raise ValueError(
-                    f"The saved {name!r} has the shape {list(state[name].shape)}, not {list(array.shape)}."
+                    f"The saved {name!r} must have the shape {list(array.shape)}, not {list(state[name].shape)}."
                 )
             array[:] = state[name]
         if not np.array_equal(self.state, self.run.actor.state) or self.elapsed.min() < 0:
-            raise ValueError("The saved states of the environments contradict each other.")
+            raise ValueError("The saved environment states are inconsistent.")
         for row, saved_row in zip(self.generators, state["generators"], strict=True):
             for rng, saved in zip(row, saved_row, strict=True):
                 rng.bit_generator.state = saved
 
 
 class StepByStep(Executor):
-    """Over Gymnasium's environments, in plain Python: `act` and `learn_from_step` are called step by step.
+    """Runs over Gymnasium environments in plain Python, calling `act` and `learn_from_step` at each step.
 
-    Both are made anew for masks when an environment forbids an action for the first time, and for discounts when one gives a
-    step its own, so that the others cost nothing.
+    Both are specialized again for masks when an environment first forbids an action, and for per-step discounts when one first
+    gives info["discount"], so that environments without them pay nothing.
     """
 
     def __init__(self, run: Stepped) -> None:
         super().__init__(run)
         self.masked, self.discounted = False, False
-        # The mask of each state, of each seed, as last noted within this call of `take`.
+        # Each seed's most recent mask per state, within the current call of `take`.
         self.noted: list[dict[int, Any]] = [{} for _ in run.seeds]
         self._specialise()
 
@@ -213,7 +213,7 @@ class StepByStep(Executor):
         self.parts = [self.run.seed_slice(k, as_memoryview) for k in range(len(self.run.seeds))]
 
     def _forget(self) -> None:
-        """Forget what was noted of masks: the agent may learn of others between calls of `take`."""
+        """Clear the cached masks: the agent's masks may change between calls of `take`."""
         for noted in self.noted:
             noted.clear()
 
@@ -223,18 +223,18 @@ class StepByStep(Executor):
             self._specialise()
 
     def _respect_discounts(self) -> None:
-        """Raise ValueError where the rule cannot."""
+        """Specialize for per-step discounts. Raises ValueError if the rule does not support them."""
         description = self.run.agent.description
         if description.why_no_discounts is not None:
             raise ValueError(
-                f"The environment gives steps a discount of their own, info['discount'], which {name_of(description)} cannot"
-                f" learn from: {description.why_no_discounts}."
+                f"The environment gives a per-step discount, info['discount'], which {name_of(description)} does not support:"
+                f" {description.why_no_discounts}."
             )
         self.discounted = True
         self._specialise()
 
     def _allow(self, k: int, s: int, mask: np.ndarray | None) -> None:
-        """Note which actions are allowed in state s of the k-th seed; None: all."""
+        """Record the actions allowed in state s of the k-th seed; None: all."""
         assert self.run.agent.mask is not None
         self.run.agent.mask[k, s] = 0.0 if mask is None else as_mask(mask)
         self.noted[k][s] = mask
@@ -250,7 +250,7 @@ class StepByStep(Executor):
 
 
 class PythonExecutor(StepByStep):
-    """Over single environments, seed after seed."""
+    """Runs over single environments, one seed after another."""
 
     kind = "single environments"
 
@@ -288,7 +288,7 @@ class PythonExecutor(StepByStep):
                 raise
 
     def _take(self, k: int, rounds: int) -> None:
-        """`rounds` steps in each environment of the k-th seed."""
+        """Take `rounds` steps in each environment of the k-th seed."""
         members = list(enumerate(self.members[k]))
         masked, noted, (table, params, actor, rng) = self.masked, self.noted[k], self.parts[k]
         act, learn, state, action, counters = (
@@ -306,7 +306,7 @@ class PythonExecutor(StepByStep):
             steps = counters[STEPS_DONE]
             for e, member in members:
                 next_s, reward, terminated, truncated = member.step(action[e])
-                if member.mask is not None and not masked:  # the first; `state`, `action` and `counters` stay
+                if member.mask is not None and not masked:  # `state`, `action` and `counters` remain valid
                     self._respect_masks()
                     masked, act, learn, (table, params, actor, rng) = (
                         True,
@@ -341,13 +341,13 @@ class PythonExecutor(StepByStep):
         for i, saved in enumerate(state["members"]):
             place = divmod(i, e)
             member = self.members[place[0]][place[1]]
-            if not member.load_state_dict(saved):  # a fresh episode
+            if not member.load_state_dict(saved):  # replay failed and a new episode was started
                 self.run.actor.state[place] = member.encode(member.obs)
                 self.run.begin_anew(place)
 
 
 class VectorExecutor(StepByStep):
-    """Over the rows of a VectorEnv, all seeds together."""
+    """Runs over the rows of a VectorEnv, all seeds in lockstep."""
 
     kind = "a VectorEnv"
 
@@ -390,7 +390,7 @@ class VectorExecutor(StepByStep):
             raise
 
     def _round(self) -> None:
-        """One step in every environment."""
+        """Take one step in every environment."""
         run = self.run
         shape = run.actor.state.shape
         for k, (table, params, actor, rng) in enumerate(self.parts):
@@ -422,8 +422,8 @@ class VectorExecutor(StepByStep):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
         warnings.warn(
-            f"{self.rows.name} is a VectorEnv, whose state cannot be saved: fresh episodes begin, and the run is not bit-equal"
-            " to one that was never stopped. Give an id or a function for that.",
+            f"{self.rows.name} is a VectorEnv, whose state cannot be saved: new episodes start, and the run is not bit-identical"
+            " to an uninterrupted one. Pass an environment id or a function to get exact resumption.",
             RuntimeWarning,
             stacklevel=2,
         )
@@ -433,7 +433,7 @@ class VectorExecutor(StepByStep):
 
 def _warn_of_fresh_episodes(name: str, seeds: Any, step: int) -> None:
     warnings.warn(
-        f"An exception stopped {name} (seed {seeds}) within a step, after {step:,} steps: fresh episodes begin there.",
+        f"An exception interrupted {name} (seed {seeds}) within a step, after {step:,} steps: new episodes start there.",
         RuntimeWarning,
         stacklevel=6,
     )

@@ -1,8 +1,8 @@
-"""The tabular loop: act, step, learn. Scalar Python that runs as it stands, or compiled (see `rl.core.jit`).
+"""The tabular loop: act, step, learn. Scalar code that runs as plain Python or compiled (see `rl.core.jit`).
 
-`world_step`, `world_reset`, `learn` and `ENVS` are names that `jit` replaces: by a Gymnasium environment's or a finite
-model's, by the rule of an algorithm, and by a number. Everything that changes lies in the arrays of `ActorState` and `Table`,
-so a loop can stop and go on at any step. All environments of a seed act, then each steps and learns, one after another.
+`jit` replaces `world_step` and `world_reset` by the functions of a Gymnasium environment or a finite model, `learn` by the rule
+of an algorithm, and `ENVS` by a number. All mutable state is in the arrays of `ActorState` and `Table`, so the loop can stop and
+continue at any step. In each round all environments of a seed act; then each of them steps and learns, one after another.
 """
 
 from __future__ import annotations
@@ -16,57 +16,55 @@ from rl.explore import choose
 from rl.tabular.agent import Transition
 from supervised.schedules import VISITS, Curve, value_at
 
-STEPS_DONE, ENDED = 0, 1  # places in ActorState.counters
-# Constants of the loop, since the compiler makes much of them.
-ENVS = 1  # environments a seed
-NEXT_ACTION = 0  # 1: the rule asks for the next action, which is chosen before it learns
-KNOWS_POLICY = 0  # 1: the rule asks how likely each action is
+STEPS_DONE, ENDED = 0, 1  # indices into ActorState.counters
+# Compile-time constants of the loop, which let the compiler remove branches and unroll loops.
+ENVS = 1  # environments per seed
+NEXT_ACTION = 0  # 1: the rule needs the next action, which is then selected before the update
+KNOWS_POLICY = 0  # 1: the rule needs the behavior policy
 
 
 class LoopParams(NamedTuple):
-    """An agent's settings as numbers."""
+    """The settings of an agent as scalars and arrays."""
 
     gamma: Curve
     level: Curve  # epsilon, temperature or noise scale
     rate: Curve  # the step size
-    rates: Any  # float64 [V]: the step size at the first V visits, looked up instead of computed
-    settled: bool  # after V visits the step size stays at rate.end
+    rates: Any  # float64 [V], precomputed step sizes of the first V visits
+    settled: bool  # whether the step size stays at rate.end after V visits
     explore: int  # EPSILON_GREEDY, BOLTZMANN, NOISE or UPPER_BOUND
     random_ties: bool
-    bonus: float  # what a reward is raised by at a pair's first visit
-    mask: Any = (
-        None  # float64 [S, A], -infinity for the actions that the environment forbids, else 0; None: all are allowed
-    )
+    bonus: float  # exploration bonus added to the reward at a pair's first visit
+    mask: Any = None  # float64 [S, A], -infinity for forbidden actions, else 0; None: all actions are allowed
 
 
 class ActorState(NamedTuple):
-    """Where one seed is."""
+    """The acting state of one seed."""
 
     state: Any  # int64 [E]
     action: Any  # int64 [E]
-    chosen: Any  # int64 [E], 1: the action to take next has been chosen already
-    total: Any  # float64 [E], return of the episode so far
-    length: Any  # int64 [E]
-    episodes: Any  # int64 [E], finished ones
-    returns: Any  # float64 [WINDOW], a ring of the last finished episodes
+    chosen: Any  # int64 [E], 1: the next action has already been selected
+    total: Any  # float64 [E], return of the current episode so far
+    length: Any  # int64 [E], steps of the current episode so far
+    episodes: Any  # int64 [E], number of finished episodes
+    returns: Any  # float64 [WINDOW], ring buffer of the last finished episodes
     lengths: Any  # int64 [WINDOW]
-    counters: Any  # int64 [2]: environment steps, finished episodes
-    error: Any  # float64 [1]: sum of |TD error| since it was last read
+    counters: Any  # int64 [2], environment steps and finished episodes
+    error: Any  # float64 [1], sum of |TD error| since the last reset of the metrics
 
 
 def learn(table: Any, t: Transition, rng: Any) -> float:
-    """The rule of an algorithm stands here -> the TD error."""
-    raise TypeError("This loop was not given a rule.")
+    """Placeholder that `jit` replaces by the update rule of an algorithm, which returns the TD error."""
+    raise TypeError("The loop was not specialized with an update rule.")
 
 
 def select_action(table: Any, params: Any, actor: Any, e: int, s: int, steps: int, rng: Any) -> Any:
-    """Choose an action in state s of environment e."""
+    """Select an action in state s of environment e."""
     level = value_at(params.level, time_in(params.level, steps, actor.episodes[e], 0))
     return choose(table.q, table.visits, s, params.explore, level, params.random_ties, rng, params.mask)
 
 
 def act(table: Any, params: Any, actor: Any, e: int, rng: Any) -> Any:
-    """Choose an action in environment e, unless one has been."""
+    """Select an action in environment e, unless the rule has already selected it."""
     if NEXT_ACTION == 0 or actor.chosen[e] == 0:
         actor.action[e] = select_action(table, params, actor, e, actor.state[e], actor.counters[STEPS_DONE], rng)
     return actor.action[e]
@@ -85,7 +83,7 @@ def learn_from_step(
     rng: Any,
     scale: float = 1.0,
 ) -> bool:
-    """Learn from the step that environment e took -> whether its episode is over. scale: what multiplies gamma for this step."""
+    """Learn from a step of environment e and return whether its episode is over. scale: the step's own discount."""
     s = actor.state[e]
     a = actor.action[e]
     visits = table.visits[s, a]

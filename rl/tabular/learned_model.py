@@ -1,8 +1,8 @@
-"""What a table learns of the world: which outcomes each pair has had, how often each came, and what it brought.
+"""A tabular model learned from experience: the outcomes of each state-action pair, their counts and mean rewards.
 
-Up to K outcomes a pair, told apart by the next state and by whether it ended; where there is no room the rarest gives way, so K
-must be as many as a pair can have, or the model is wrong. With K = 1 the last outcome is believed, reward and all, which suits a
-world that is certain, and may change.
+A pair has up to K outcomes, distinguished by the next state and by termination. When all slots are used, a new outcome replaces
+the least frequent one, so the model is correct only if K is at least the number of outcomes that a pair can have. With K = 1 the
+model keeps just the last outcome and its reward, which suits deterministic environments, including those that change over time.
 """
 
 from __future__ import annotations
@@ -15,28 +15,28 @@ from rl.core.registry import name_of
 from rl.explore import highest
 from rl.tabular.agent import Transition
 
-SEMI_MARKOV = 0  # 1: steps have discounts of their own, so the mean is kept; else the last, for gamma may change
+SEMI_MARKOV = 0  # 1: steps have their own discounts, so keep their mean; 0: keep the last, since gamma may change
 
 
 def outcomes_of(states: int, actions: int, outcomes: int) -> dict[str, np.ndarray]:
-    """The arrays of an empty model, each [S, A, K]: next state, discount, mean reward, and how often it came."""
+    """Return the arrays of an empty model, each [S, A, K]: next state, discount, mean reward and count."""
     shape = (states, actions, outcomes)
     whole = {name: np.zeros(shape, np.int64) for name in ("following", "times")}
     return whole | {name: np.zeros(shape) for name in ("discount", "reward")}
 
 
 def check_outcomes(description: Any, model: Any) -> None:
-    """Raise ValueError where a pair has more outcomes than the agent's model keeps, unless that keeps the last alone."""
+    """Raise ValueError if a pair has more outcomes than the agent's model keeps, unless it keeps just the last one."""
     most = int(model.outcomes.max())
     if 1 < description.outcomes < most:
         raise ValueError(
             f"{name_of(description)} keeps {description.outcomes} outcomes of each state and action, but {model.name} has"
-            f" up to {most}: give outcomes={most} (or 1, to believe the last alone)."
+            f" up to {most}: set outcomes={most} (or 1, to keep only the last outcome)."
         )
 
 
 def outcome_of(table: Any, t: Transition) -> int:
-    """Which outcome of its pair a step is; -1: none that is known."""
+    """Return the index of a step's outcome among those of its pair; -1 if it is new."""
     place = -1
     for k in range(table.times.shape[2]):
         same = table.following[t.s, t.a, k] == t.next_s and (table.discount[t.s, t.a, k] == 0.0) == (t.discount == 0.0)
@@ -46,7 +46,7 @@ def outcome_of(table: Any, t: Transition) -> int:
 
 
 def least_seen_outcome(table: Any, s: int, a: int) -> int:
-    """The outcome that came least often: a free place, if there is one."""
+    """Return the index of the least frequent outcome of a pair, which is a free slot if there is one."""
     place = 0
     for k in range(1, table.times.shape[2]):
         if table.times[s, a, k] < table.times[s, a, place]:
@@ -55,7 +55,7 @@ def least_seen_outcome(table: Any, s: int, a: int) -> int:
 
 
 def count(table: Any, t: Transition, k: int) -> None:
-    """Count a step as outcome k of its pair; a place that held another is emptied before."""
+    """Count a step as outcome k of its pair; a slot with count 0 is initialized first."""
     if table.times.shape[2] == 1:
         table.times[t.s, t.a, k] = 0
     if table.times[t.s, t.a, k] == 0:
@@ -71,7 +71,7 @@ def count(table: Any, t: Transition, k: int) -> None:
 
 
 def backup(table: Any, s: int, a: int, k: int) -> Any:
-    """r + discount * max Q(s', .) of an outcome."""
+    """Return r + discount * max Q(s', .) for outcome k of a pair."""
     value = table.reward[s, a, k]
     if table.discount[s, a, k] != 0.0:
         value += table.discount[s, a, k] * highest(table.q, table.following[s, a, k], table.mask)
@@ -79,7 +79,7 @@ def backup(table: Any, s: int, a: int, k: int) -> Any:
 
 
 def sample_backup(table: Any, s: int, a: int, rng: Any) -> Any:
-    """What a step that the model makes up is worth: an outcome is drawn by how often it came."""
+    """Return the backup of an outcome sampled in proportion to its count."""
     total = 0
     for k in range(table.times.shape[2]):
         total += table.times[s, a, k]
@@ -92,7 +92,7 @@ def sample_backup(table: Any, s: int, a: int, rng: Any) -> Any:
 
 
 def expected_backup(table: Any, s: int, a: int) -> Any:
-    """The mean worth of a pair's outcomes, each by how often it came: Sutton and Barto (2018), equation 8.1."""
+    """Return the mean backup over a pair's outcomes, weighted by their counts: Sutton and Barto (2018), equation 8.1."""
     total = 0
     value = 0.0
     for k in range(table.times.shape[2]):

@@ -1,8 +1,8 @@
-"""The online run: tables that learn from every step as it comes.
+"""The online training loop of tabular agents, which learn from every step as it is taken.
 
-Three ways to take the same steps, bit for bit the same: compiled over the arrays of a finite model (when `envs.tables`
-has proved that the environment is its model), in plain Python over single Gymnasium environments, and in lockstep over
-a `VectorEnv`. The caller does not choose.
+Three executors take the same steps with bit-identical results: compiled over the arrays of a finite model (if `envs.tables` has
+verified that the environment matches its model), in plain Python over single Gymnasium environments, and in lockstep over a
+`VectorEnv`. The loop chooses the executor.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from rl.core.protocols import Diagnostics, Place
 from rl.core.registry import name_of
 from rl.core.spaces import StateIndex
 from rl.core.timing import WINDOW, time_in
-from rl.tabular.agent import MOST_BYTES, Tabular, TabularAgent, lookup, memory_of
+from rl.tabular.agent import MOST_BYTES, Tabular, TabularAgent, lookup, rule_state
 from rl.tabular.executors import CompiledExecutor, Executor, PythonExecutor, VectorExecutor, padded_zeros
 from rl.tabular.kernel import ENDED, STEPS_DONE, ActorState, LoopParams
 from rl.tabular.play import play_tables
@@ -31,7 +31,7 @@ from supervised.streams import Streams
 
 
 class TabularLoop:
-    """N seeds of a table, each in E environments of its own."""
+    """Trains N seeds of a tabular agent, each in its own E environments."""
 
     in_processes = False  # workers are threads
     charts: ClassVar[dict[str, list[str]]] = {}
@@ -42,9 +42,9 @@ class TabularLoop:
         where, model, seeds, envs_per_seed, horizon_steps, workers = place
         self.agent, self.seeds, self.envs_per_seed = agent, seeds, envs_per_seed
         self.streams = Streams(seeds)
-        self.params = rules_of(agent.description, horizon_steps)
+        self.params = loop_params(agent.description, horizon_steps)
         description, n, e = agent.description, len(seeds), envs_per_seed
-        # What the loop is made for: its rule, and numbers that are the same all the time.
+        # What the kernel is specialized for: the rule and constants.
         self.parts: dict[str, Any] = {"learn": description.rule, "ENVS": e}
         self.parts["NEXT_ACTION"] = int(description.needs_next_action)
         self.parts["KNOWS_POLICY"] = int(description.needs_policy)
@@ -57,23 +57,23 @@ class TabularLoop:
         needed = n * e * sum(part.nbytes for part in trail.values())
         if needed > MOST_BYTES:
             raise ValueError(
-                f"What {name_of(description)} remembers of {n * e} episodes at once takes {needed / 1e9:.1f} GB, more than"
-                f" the {MOST_BYTES / 1e9:.0f} GB that are allowed. Take fewer seeds or environments, or a one-step rule."
+                f"The per-episode arrays of {name_of(description)} for {n * e} environments need {needed / 1e9:.1f} GB; at most"
+                f" {MOST_BYTES / 1e9:.0f} GB are allowed. Use fewer seeds or environments, or a one-step rule."
             )
         self.episode_arrays = {name: np.full((n, e, *part.shape), part) for name, part in trail.items()}
-        self.actor = actors(n, e)
+        self.actor = actor_state(n, e)
         self.begun = False
         self.last_log = 0
-        self.rows: Rows | None = None  # the environments; None: a model
-        self.executor = self._way(where, model, workers)
+        self.rows: Rows | None = None  # the environments; None: the loop runs over a model
+        self.executor = self._executor(where, model, workers)
 
-    def _way(self, where: Source, model: tables.Model | None, workers: int | None) -> Executor:
+    def _executor(self, where: Source, model: tables.Model | None, workers: int | None) -> Executor:
         if model is not None:
             return CompiledExecutor(self, model, workers)
         if workers is not None and workers > 1:
             raise ValueError(
-                f"workers={workers}: several workers share the seeds of an environment whose model is known; {where.name} is"
-                " stepped in plain Python, by one worker."
+                f"workers={workers}: seeds are distributed over several workers only if the model of the environment is known;"
+                f" {where.name} is stepped in plain Python by one worker."
             )
         index = StateIndex(self.agent.index.space, where.name)
         members = members_of(where, self.seeds, self.envs_per_seed, index)
@@ -86,19 +86,19 @@ class TabularLoop:
 
     @property
     def step(self) -> int:
-        """Environment steps taken, per seed; of the seed that has taken the fewest, after an interruption."""
+        """Environment steps taken per seed; after an interruption, those of the seed that has taken the fewest."""
         return int(self.actor.counters[:, STEPS_DONE].min())
 
     @property
     def level(self) -> bool:
-        """Whether all seeds have taken the same number of steps, and none was interrupted within one."""
+        """Whether all seeds have taken the same number of steps and none was interrupted within a step."""
         done = self.actor.counters[:, STEPS_DONE]
         return not self.executor.within and bool((done == done[0]).all())
 
     def advance(self, steps: int) -> dict[str, torch.Tensor]:
-        """Take at least `steps` more steps a seed (whole rounds of its E environments) -> metrics, each [N].
+        """Take at least `steps` more steps per seed (whole rounds of its E environments) and return metrics, each [N].
 
-        After an exception within an earlier call, seeds that were held up catch up with the others first.
+        If an exception interrupted an earlier call, seeds that fell behind first catch up with the others.
         """
         if not self.begun:
             self.executor.begin()
@@ -110,13 +110,13 @@ class TabularLoop:
         if not np.isfinite(self.actor.error).all():
             seed = self.seeds[int(np.flatnonzero(~np.isfinite(self.actor.error[:, 0]))[0])]
             raise FloatingPointError(
-                f"The Q-table of seed {seed} overflowed before step {self.step}: a gamma of 1 with rewards that never end, or"
-                " a step size that is too large, lets values grow without bound."
+                f"The Q-table of seed {seed} overflowed before step {self.step}: values grow without bound if gamma is 1 and"
+                " rewards never end, or if the step size is too large."
             )
         return self.metrics()
 
     def metrics(self) -> dict[str, torch.Tensor]:
-        """What training says of itself since it was last logged, each [N]."""
+        """Return the training metrics since the last `reset_metrics`, each [N]."""
         taken = max(self.step - self.last_log, 1)
         allowed: Any = True if self.agent.allowed is None else self.agent.allowed
         return {
@@ -126,27 +126,27 @@ class TabularLoop:
         }
 
     def exploration(self) -> torch.Tensor:
-        """Epsilon, temperature or scale of each seed now, float64 [N]."""
+        """Return the current epsilon, temperature or noise scale of each seed, float64 [N]."""
         curve = self.params.level
         return torch.tensor([value_at(curve, time) for time in self._times(curve)], dtype=torch.float64)
 
     def diagnostics(self) -> Diagnostics:
-        """Nothing: a table is looked at by pictures."""
+        """Return nothing: tables are shown as pictures."""
         return Diagnostics({}, {})
 
     def episodes_ended(self) -> np.ndarray:
-        """How many episodes of each seed have ended, int64 [N]."""
+        """Return the number of finished episodes of each seed, int64 [N]."""
         ended: np.ndarray = self.actor.counters[:, ENDED]
         return ended
 
     def _times(self, curve: Curve) -> list[int]:
-        """The time that `curve` is counted in, of each seed; in episodes the mean of its environments'."""
+        """Return each seed's time in the unit of `curve`; episodes are averaged over its environments."""
         if curve.unit == STEPS:
             return [self.step] * len(self.seeds)
         return [time_in(curve, self.step, int(k), 0) for k in self.actor.episodes.mean(1)]
 
     def episodes(self) -> dict[str, torch.Tensor]:
-        """Mean return and length of the last episodes of each seed (100 at most); NaN before one ended. Each [N]."""
+        """Return the mean return and length of each seed's last 100 episodes, each [N]; NaN before the first one ends."""
         n = len(self.seeds)
         returns, lengths = np.full(n, np.nan), np.full(n, np.nan)
         for k in range(n):
@@ -157,18 +157,18 @@ class TabularLoop:
         return {"rollout/ep_rew_mean": torch.from_numpy(returns), "rollout/ep_len_mean": torch.from_numpy(lengths)}
 
     def longest(self) -> np.ndarray:
-        """Steps of the longest of each seed's last 100 episodes, int64 [N]; 0 before one has ended."""
+        """Return the length of the longest of each seed's last 100 episodes, int64 [N]; 0 before the first one ends."""
         counts = np.minimum(self.actor.counters[:, ENDED], WINDOW)
         longest: np.ndarray = np.where(np.arange(WINDOW) < counts[:, None], self.actor.lengths, 0).max(1)
         return longest
 
     def reset_metrics(self) -> None:
-        """Begin a new interval of `metrics`."""
+        """Start a new interval of `metrics`."""
         self.last_log = self.step
         self.actor.error[:] = 0.0
 
     def state_dict(self) -> dict[str, Any]:
-        """Where all seeds are. Raises CheckpointError while an interruption has left them at different steps."""
+        """Return the state of all seeds. Raises CheckpointError while an interruption has left them at different steps."""
         if not self.level:
             raise CheckpointError(INTERRUPTED)
         return {
@@ -181,10 +181,11 @@ class TabularLoop:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go back to a saved place. Raises ValueError for a state that does not fit."""
+        """Restore a saved state. Raises ValueError for one that does not match this loop."""
         if state["walk"]["kind"] != self.executor.kind:
             raise ValueError(
-                f"The run was saved over {state['walk']['kind']}, but this environment is now stepped over {self.executor.kind}."
+                f"The run was saved while stepping {state['walk']['kind']}, but this environment is stepped as"
+                f" {self.executor.kind}."
             )
         for name, array in self.actor._asdict().items():
             saved = state["actor"][name]
@@ -202,7 +203,7 @@ class TabularLoop:
             or self.actor.state.max() >= self.agent.index.size
             or self.actor.counters.min() < 0
         ):
-            raise ValueError("The saved states or counters lie outside their range.")
+            raise ValueError("The saved states or counters are out of range.")
         if not self.level:
             raise ValueError("The saved seeds have taken different numbers of steps.")
         self.streams.load_state_dict(state["streams"])
@@ -211,7 +212,7 @@ class TabularLoop:
             self.executor.load_state_dict(state["walk"])
 
     def begin_anew(self, place: Any) -> None:
-        """Forget the episode of one environment (seed, environment), or of all (...): a fresh one has begun."""
+        """Reset the episode state at an index (seed, environment), or everywhere (...), after new episodes have started."""
         self.actor.total[place], self.actor.length[place], self.actor.chosen[place] = 0.0, 0, 0
         for name, part in self.agent.description.episode_arrays(self.agent.index.size, self.agent.actions).items():
             self.episode_arrays[name][place] = part
@@ -219,19 +220,19 @@ class TabularLoop:
     def seed_slice(
         self, k: int, wrap: Callable[[np.ndarray], Any]
     ) -> tuple[Any, LoopParams, ActorState, np.random.Generator]:
-        """The k-th seed's part of everything, with arrays made fast for the executor by `wrap`."""
+        """Return the k-th seed's (table, params, actor, generator); `wrap` converts each array for the executor."""
         own = {**self.agent.tables, **self.episode_arrays}
         if self.agent.mask is not None:
             own["mask"] = self.agent.mask
         arrays = {name: wrap(array[k]) for name, array in own.items()}
         constants = {name: wrap(array) for name, array in self.constants.items()}
-        table = memory_of(self.agent.description, {**arrays, **constants})
+        table = rule_state(self.agent.description, {**arrays, **constants})
         params = self.params._replace(rates=wrap(self.params.rates), mask=arrays.get("mask"))
         return table, params, ActorState(*(wrap(array[k]) for array in self.actor)), self.streams.generators[k]
 
 
-def actors(n: int, e: int) -> ActorState:
-    """Where N seeds are in E environments each, before the first step."""
+def actor_state(n: int, e: int) -> ActorState:
+    """Return the ActorState arrays of N seeds with E environments each, before the first step."""
     return ActorState(
         state=padded_zeros(n, e, np.int64),
         action=padded_zeros(n, e, np.int64),
@@ -246,8 +247,8 @@ def actors(n: int, e: int) -> ActorState:
     )
 
 
-def rules_of(description: Tabular, horizon_steps: int) -> LoopParams:
-    """An agent's settings as numbers; schedules without a horizon span `horizon_steps`."""
+def loop_params(description: Tabular, horizon_steps: int) -> LoopParams:
+    """Return the settings of an agent as LoopParams; schedules without a horizon span `horizon_steps`."""
     rate = as_schedule(description.step_size).curve(horizon_steps)
     rates = lookup(rate)
     return LoopParams(

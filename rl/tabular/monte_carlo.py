@@ -1,8 +1,7 @@
-"""Monte-Carlo control: at an episode's end each pair learns from all that came after it.
+"""Monte-Carlo control: at the end of an episode each visited pair is updated towards the return that followed it.
 
-Sutton and Barto (2018), section 5.4: first-visit, and every-visit. Deviations: where an episode is cut short, not ended, what
-would have come is taken to be Q(s', a'), as elsewhere in this package; of an episode longer than the memory the first steps
-learn nothing.
+Sutton and Barto (2018), section 5.4, first-visit and every-visit. Deviations: a truncated episode bootstraps from Q(s', a'), as
+elsewhere in this package; in an episode longer than `memory_steps`, the earliest steps are not learned from.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from supervised.validate import flag, store
 
 
 class Episode(NamedTuple):
-    """A table, and the steps of each environment's episode, in a ring of L."""
+    """A table and the steps of each environment's current episode, in a ring buffer of length L."""
 
     q: Any  # float64 [S, A]
     visits: Any  # int64 [S, A]
@@ -26,17 +25,17 @@ class Episode(NamedTuple):
     action: Any  # int64 [E, L]
     reward: Any  # float64 [E, L]
     discount: Any  # float64 [E, L]
-    rate: Any  # float64 [E, L], the step size when the step was taken
+    rate: Any  # float64 [E, L], the step size at the time of the step
     time: Any  # int64 [E], steps of the episode so far
-    met: Any  # int64 [E, S, A], the time of a pair's first visit in the episode, counted from 1; 0: none
-    every: Any  # int64 [1], 1: every visit learns; 0: a pair's first of the episode
-    mask: Any = None  # float64 [S, A], added to q: 0 where an action is allowed, -infinity where not; None: all are
+    met: Any  # int64 [E, S, A], the time of a pair's first visit in the episode, counted from 1; 0: not visited
+    every: Any  # int64 [1], 1: every-visit; 0: first-visit
+    mask: Any = None  # float64 [S, A], added to q: 0 if allowed, -infinity if forbidden; None: all actions are allowed
 
 
 def learn(table: Episode, t: Transition, rng: Any) -> float:
-    """Remember the step; at the episode's end go back over it: G <- r + discount * G, Q(s, a) += step_size * (G - Q(s, a)).
+    """Store the step; at the end of the episode update its pairs from the last to the first. Return the sum of absolute errors.
 
-    -> the sum of the errors' sizes.
+    G <- r + discount * G, Q(s, a) += step_size * (G - Q(s, a)).
     """
     length = table.state.shape[1]
     i = table.time[t.env] % length
@@ -74,8 +73,8 @@ def learn(table: Episode, t: Transition, rng: Any) -> float:
 class MonteCarlo(OnPolicy):
     """Monte-Carlo control.
 
-    every_visit: whether each visit of an episode learns, or a pair's first alone. memory_steps: how much of an episode is
-    remembered. The rest as in `OnPolicy`.
+    every_visit: update at every visit of a pair in an episode instead of only its first. memory_steps: how many of an episode's
+    last steps are kept. The other settings are those of `OnPolicy`.
     """
 
     every_visit: bool = False

@@ -1,7 +1,7 @@
-"""n-step SARSA and n-step Tree Backup: the table learns from the last n steps at once.
+"""n-step SARSA and n-step Tree Backup: updates towards n-step returns.
 
-Sutton and Barto (2018), sections 7.2 (equation 7.5) and 7.5 (equation 7.16). An episode that is cut short keeps its future: the
-last n - 1 steps before it bootstrap from its last state, as others do from a state on the way; behind a termination lies nothing.
+Sutton and Barto (2018), sections 7.2 (equation 7.5) and 7.5 (equation 7.16). At a truncation the last n - 1 steps bootstrap from
+the episode's final state; at a termination there is nothing to bootstrap from.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from supervised.schedules import Schedule
 
 
 class Window(NamedTuple):
-    """A table, and the steps of each environment that have not learned yet, in a ring of n."""
+    """A table and the steps of each environment whose updates are pending, in a ring buffer of length n."""
 
     q: Any  # float64 [S, A]
     visits: Any  # int64 [S, A]
@@ -26,14 +26,14 @@ class Window(NamedTuple):
     action: Any  # int64 [E, n]
     reward: Any  # float64 [E, n]
     discount: Any  # float64 [E, n]
-    rate: Any  # float64 [E, n], the step size when the step was taken
-    first: Any  # int64 [E], where the oldest lies
-    count: Any  # int64 [E], how many there are
-    mask: Any = None  # float64 [S, A], added to q: 0 where an action is allowed, -infinity where not; None: all are
+    rate: Any  # float64 [E, n], the step size at the time of the step
+    first: Any  # int64 [E], the index of the oldest step
+    count: Any  # int64 [E], the number of stored steps
+    mask: Any = None  # float64 [S, A], added to q: 0 if allowed, -infinity if forbidden; None: all actions are allowed
 
 
 def add_step(table: Window, t: Transition) -> None:
-    """Put a step into the ring."""
+    """Append a step to the ring buffer."""
     i = (table.first[t.env] + table.count[t.env]) % table.state.shape[1]
     table.state[t.env, i] = t.s
     table.action[t.env, i] = t.a
@@ -44,7 +44,7 @@ def add_step(table: Window, t: Transition) -> None:
 
 
 def learn_oldest(table: Window, e: int, value: float) -> Any:
-    """Move the oldest step's Q towards `value`, and let it go -> its error."""
+    """Update the oldest step's Q towards `value`, drop the step, and return its absolute error."""
     i = table.first[e]
     s, a = table.state[e, i], table.action[e, i]
     error = value - table.q[s, a]
@@ -55,7 +55,7 @@ def learn_oldest(table: Window, e: int, value: float) -> Any:
 
 
 def sarsa_return(table: Window, e: int, tail: float) -> Any:
-    """r1 + d1 (r2 + d2 (... + dn tail)), from the oldest step on."""
+    """Return r1 + d1 (r2 + d2 (... + dn tail)), starting with the oldest step."""
     n = table.state.shape[1]
     value = tail
     for back in range(table.count[e]):
@@ -65,12 +65,12 @@ def sarsa_return(table: Window, e: int, tail: float) -> Any:
 
 
 def tree_return(table: Window, e: int, tail: float) -> Any:
-    """The same, but behind each step that was not greedy stands what the greedy action is worth instead of what happened."""
+    """Return the Tree Backup return: after a non-greedy step it uses the greedy action's value instead of what happened."""
     n = table.state.shape[1]
     value = tail
     for back in range(table.count[e]):
         i = (table.first[e] + table.count[e] - 1 - back) % n
-        if back > 0:  # value is what the next step brought: it counts as far as the greedy policy would take that step
+        if back > 0:  # weight the next step's return by the greedy policy's probability of its action
             j = (i + 1) % n
             s, a = table.state[e, j], table.action[e, j]
             best = highest(table.q, s, table.mask)
@@ -84,7 +84,7 @@ def tree_return(table: Window, e: int, tail: float) -> Any:
 
 
 def learn_sarsa(table: Window, t: Transition, rng: Any) -> float:
-    """The oldest of n steps learns from what it and those after it brought; at an episode's end all do -> their errors' sum."""
+    """Update the oldest of n steps, or all pending ones at the end of an episode; return the sum of their absolute errors."""
     add_step(table, t)
     error = 0.0
     tail = 0.0
@@ -96,7 +96,7 @@ def learn_sarsa(table: Window, t: Transition, rng: Any) -> float:
 
 
 def learn_tree(table: Window, t: Transition, rng: Any) -> float:
-    """As n-step SARSA, off-policy and without importance weights: what is learned is the greedy policy's worth."""
+    """Update like n-step SARSA but off-policy: evaluate the greedy policy, without importance sampling."""
     add_step(table, t)
     error = 0.0
     while table.count[t.env] == table.state.shape[1] or (t.episode_end and table.count[t.env] > 0):
@@ -110,7 +110,7 @@ def learn_tree(table: Window, t: Transition, rng: Any) -> float:
 @register
 @dataclass(frozen=True)
 class NStepSARSA(OnPolicy):
-    """n-step SARSA. n: how many steps are looked at; the rest as in `OnPolicy`."""
+    """n-step SARSA. n: number of steps in the return. The other settings are those of `OnPolicy`."""
 
     n: int = 3
 
@@ -135,7 +135,7 @@ class NStepSARSA(OnPolicy):
 @register
 @dataclass(frozen=True)
 class TreeBackup(NStepSARSA):
-    """n-step Tree Backup towards the greedy policy. n: how many steps are looked at; the rest as in `Tabular`."""
+    """n-step Tree Backup for the greedy policy. n: number of steps in the return. The other settings are those of `Tabular`."""
 
     step_size: float | Schedule = Tabular.step_size
     explore: TableExplore = Tabular.explore

@@ -1,4 +1,4 @@
-"""Greedy episodes of tables in environments whose model is not known."""
+"""Greedy evaluation episodes of tabular agents in environments without a known model."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rl.tabular.agent import TabularAgent
 def play_tables(
     agent: TabularAgent, where: Source, step_limit: int | None, found: Found, running: list[Statistics] | None
 ) -> None:
-    """Greedy episodes of each seed, one after another."""
+    """Play greedy episodes with each seed, one seed after another."""
     for k in range(len(agent.seeds)):
         _play_table(agent, where, k, step_limit, found, running)
 
@@ -26,10 +26,10 @@ def _play_table(
     found: Found,
     running: list[Statistics] | None,
 ) -> None:
-    """Greedy episodes of the k-th seed, in an environment of its own, for some keep what outlives an episode."""
+    """Play the k-th seed's greedy episodes in an environment of its own, since some keep state across episodes."""
     index = StateIndex(agent.index.space, where.name)
     with environments(where, agent.seeds, 1, running, index, only=k) as (member,):
-        limit = found.look(k, member.env, step_limit)
+        limit = found.set_limit(k, member.env, step_limit)
         greedy, q = agent.table[k].argmax(-1).tolist(), agent.tables["q"][k]
         for i in range(found.returns.shape[1]):
             s = member.reset()

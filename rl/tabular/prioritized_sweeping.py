@@ -1,10 +1,10 @@
-"""Prioritized sweeping: a learned model is planned with where values are most out of date; and R-MAX, which explores by it.
+"""Prioritized sweeping, which plans with a learned model where values change most, and R-MAX, which uses it to explore.
 
 Moore and Atkeson (1993), Peng and Williams (1993); Sutton and Barto (2018), section 8.4, with the expected backups of its last
-paragraphs. R-MAX: Brafman and Tennenholtz (2002): what has not been tried often enough is taken to be as good as can be.
+paragraphs. R-MAX: Brafman and Tennenholtz (2002); pairs that have not been tried often enough are assumed to be optimal.
 
-Deviations: how urgent a pair is, is how far it lies from what the model says of it, and not a bound on that. R-MAX plans by the
-same sweeps instead of solving its model each time, and its model goes on learning when a pair is known.
+Deviations: a pair's priority is its exact Bellman error under the model, not a bound on it. R-MAX plans by the same sweeps
+instead of solving its model at each change, and its model keeps learning after a pair has become known.
 """
 
 from __future__ import annotations
@@ -23,10 +23,11 @@ from supervised.schedules import Schedule
 
 
 class Swept(NamedTuple):
-    """A table, a model of the world (see `rl.tabular.learned_model`), what leads to each state, and how urgent each pair is.
+    """A table, a learned model (see `rl.tabular.learned_model`), the predecessors of each state, and the pairs' priorities.
 
-    Outcomes are numbered ((s * A) + a) * K + k. Those that lead to a state are a list: its first is head - 1, and after an
-    outcome i comes after[i] - 1, until there is a 0. peak is a tree over pairs: node i is the larger of 2 i and 2 i + 1.
+    Outcomes are numbered ((s * A) + a) * K + k. The outcomes that lead to a state form a linked list: the first is head - 1, the
+    successor of outcome i is after[i] - 1, and 0 ends the list. peak is a max-tree over pairs: node i is the maximum of nodes
+    2 i and 2 i + 1.
     """
 
     q: Any  # float64 [S, A]
@@ -38,14 +39,14 @@ class Swept(NamedTuple):
     head: Any  # int64 [S]
     after: Any  # int64 [S * A * K]
     peak: Any  # float64 [2 * S * A]
-    planning: Any  # int64 [1], most backups after each step
-    threshold: Any  # float64 [1], below which nothing is urgent
-    known: Any  # int64 [1], how often a pair is tried before the model is believed
-    mask: Any = None  # float64 [S, A], added to q: 0 where an action is allowed, -infinity where not; None: all are
+    planning: Any  # int64 [1], maximum number of backups after each step
+    threshold: Any  # float64 [1], the minimum priority
+    known: Any  # int64 [1], visits of a pair before its model is used
+    mask: Any = None  # float64 [S, A], added to q: 0 if allowed, -infinity if forbidden; None: all actions are allowed
 
 
 def make_urgent(peak: Any, i: int, urgency: float) -> None:
-    """Say how urgent pair i is."""
+    """Set the priority of pair i."""
     i += peak.shape[0] // 2
     peak[i] = urgency
     while i > 1:
@@ -54,7 +55,7 @@ def make_urgent(peak: Any, i: int, urgency: float) -> None:
 
 
 def most_urgent(peak: Any) -> int:
-    """The pair that peak[1] is of."""
+    """Return the pair with the highest priority, peak[1]."""
     i = 1
     while i < peak.shape[0] // 2:
         i = 2 * i if peak[2 * i] == peak[i] else 2 * i + 1
@@ -63,13 +64,13 @@ def most_urgent(peak: Any) -> int:
 
 
 def link(table: Swept, next_s: int, i: int) -> None:
-    """Let outcome i be one that leads to next_s."""
+    """Add outcome i to the predecessors of next_s."""
     table.after[i] = table.head[next_s]
     table.head[next_s] = i + 1
 
 
 def unlink(table: Swept, next_s: int, i: int) -> None:
-    """Take outcome i out of those that lead to next_s."""
+    """Remove outcome i from the predecessors of next_s."""
     if table.head[next_s] == i + 1:
         table.head[next_s] = table.after[i]
     else:
@@ -80,7 +81,7 @@ def unlink(table: Swept, next_s: int, i: int) -> None:
 
 
 def remember(table: Swept, t: Transition) -> None:
-    """Put a real step into the model, and its outcome among those that lead to where it led."""
+    """Add a real step to the model, and its outcome to the predecessors of the next state."""
     k = outcome_of(table, t)
     if k < 0:
         k = least_seen_outcome(table, t.s, t.a)
@@ -94,7 +95,7 @@ def remember(table: Swept, t: Transition) -> None:
 
 
 def refresh_priority(table: Swept, s: int, a: int) -> None:
-    """Let a pair wait for a backup if it lies off what the model says, and the model is believed."""
+    """Raise a pair's priority to its Bellman error under the model, if that exceeds the threshold and the pair is known."""
     if table.visits[s, a] >= table.known[0]:
         i = s * table.q.shape[1] + a
         urgency = abs(expected_backup(table, s, a) - table.q[s, a])
@@ -103,8 +104,10 @@ def refresh_priority(table: Swept, s: int, a: int) -> None:
 
 
 def learn(table: Swept, t: Transition, rng: Any) -> float:
-    """Remember the step, then back up the most urgent pairs, Q(s, a) <- sum_k p_k (r_k + discount_k * max Q(s'_k, .)), and
-    look at what leads to each state whose value moved -> the step's TD error.
+    """Add the step to the model, then back up the pairs of highest priority; return the step's TD error.
+
+    Q(s, a) <- sum_k p_k (r_k + discount_k * max Q(s'_k, .)). Where a state's value changes, its predecessors' priorities are
+    updated.
     """
     remember(table, t)
     error: float = t.reward - table.q[t.s, t.a]
@@ -134,9 +137,10 @@ def learn(table: Swept, t: Transition, rng: Any) -> float:
 class PrioritizedSweeping(Tabular):
     """Prioritized sweeping.
 
-    planning_steps: most backups after each real step. threshold: how far a value may lie off before it waits for one. outcomes:
-    how many different ones the model keeps of each pair: as many as it can have, or 1 for a world that is certain, and may
-    change. There is no step size: the model's mean is taken as it is. The rest as in `Tabular`.
+    planning_steps: maximum number of backups after each real step. threshold: minimum Bellman error of a pair that is backed up.
+    outcomes: how many distinct outcomes of each pair the model keeps: as many as a pair can have, or 1 for a deterministic
+    environment, which may then change over time. There is no step size, since backups are expected values under the model. The
+    other settings are those of `Tabular`.
     """
 
     step_size: float | Schedule = 1.0
@@ -150,8 +154,8 @@ class PrioritizedSweeping(Tabular):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_unused(self, "step_size", "the model's mean is taken as it is")
-        check_unused(self, "count_bonus", "its model would keep it")
+        check_unused(self, "step_size", "its backups are expected values under the model")
+        check_unused(self, "count_bonus", "the model would store it as part of the reward")
         check_count(self, "planning_steps")
         check_count(self, "outcomes", 10_000)
         check_number(self, "threshold")
@@ -178,9 +182,9 @@ class PrioritizedSweeping(Tabular):
 
     def validate_state(self, arrays: Mapping[str, Any], states: int, actions: int) -> None:
         super().validate_state(arrays, states, actions)
-        if "head" not in arrays:  # these are not the tables, but what goes with an episode
+        if "head" not in arrays:  # these are the per-episode arrays
             return
-        for k in range(len(arrays["head"])):  # a list that goes in circles would be followed for ever
+        for k in range(len(arrays["head"])):  # a cyclic list would never end
             following, after = arrays["following"][k].ravel(), arrays["after"][k]
             used = (arrays["times"][k] > 0) & (arrays["discount"][k] != 0)
             peak, listed, most = arrays["peak"][k], list[int](), int(used.sum())
@@ -194,9 +198,7 @@ class PrioritizedSweeping(Tabular):
                     listed.append(i - 1)
                     i = int(after[i - 1])
             if not good or sorted(listed) != np.flatnonzero(used.ravel()).tolist():
-                raise ValueError(
-                    "The saved lists of what leads to each state, or of what is urgent, contradict the model."
-                )
+                raise ValueError("The saved predecessor lists or priorities are inconsistent with the saved model.")
 
 
 @register
@@ -204,8 +206,8 @@ class PrioritizedSweeping(Tabular):
 class RMax(PrioritizedSweeping):
     """R-MAX.
 
-    known_after: how often a pair is tried before the model is believed. initial_q: what a pair is worth until then; as much as
-    can be reached, or more: r_max / (1 - gamma). The rest as in `PrioritizedSweeping`.
+    known_after: visits of a pair before its model is used. initial_q: the value of a pair until then; at least the largest
+    possible value, r_max / (1 - gamma). The other settings are those of `PrioritizedSweeping`.
     """
 
     explore: TableExplore = Greedy()

@@ -1,4 +1,4 @@
-"""Q-learning: the table learns the value of acting well from now on, whatever it does meanwhile.
+"""Q-learning: learns the optimal action values off-policy, whatever the behavior policy.
 
 Watkins (1989), "Learning from Delayed Rewards"; Sutton and Barto (2018), section 6.5, equation 6.8.
 """
@@ -15,9 +15,9 @@ from supervised.schedules import Inverse
 
 
 def learn(table: Table, t: Transition, rng: Any) -> float:
-    """Q(s, a) <- Q(s, a) + step_size * (r + discount * max_b Q(s', b) - Q(s, a)) -> the TD error.
+    """Apply Q(s, a) <- Q(s, a) + step_size * (r + discount * max_b Q(s', b) - Q(s, a)) and return the TD error.
 
-    discount is gamma, or 0 after a termination: then the next state is not read. A truncation keeps its discount.
+    discount is gamma, or 0 after a termination, where the next state is not read. At a truncation the target bootstraps as usual.
     """
     q = table.q
     target = t.reward
@@ -39,7 +39,7 @@ class QLearning(Tabular):
 
 add_presets("the classic", {"q-learning": QLearning()})
 add_presets(
-    "exploring",  # by what was not tried. The scale of UCB goes with that of the returns.
+    "exploring",  # exploration bonuses and optimism; the scale of UCB is in units of the returns
     {
         "ucb": QLearning(explore=UCB(30.0)),
         "count-bonus": QLearning(count_bonus=0.1, explore=EpsilonGreedy(0.05)),
@@ -52,7 +52,7 @@ _NOISE = DecayingNoise(Inverse(1.0, unit="episodes"))
 add_presets(
     "lecture notes",  # lecture codes 03_0 to 05
     {
-        # 03_0: no discount, no exploration but random ties, for the deterministic lake.
+        # 03_0: no discount, greedy with random ties, for the deterministic lake.
         "lecture-dummy": QLearning(gamma=1.0, step_size=1.0, explore=Greedy()),
         # 03_2 and 03_1: epsilon-greedy, or noise on Q, with discount .99.
         "lecture-epsilon": QLearning(gamma=0.99, step_size=1.0, explore=_STAIRS),

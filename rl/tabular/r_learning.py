@@ -1,6 +1,6 @@
-"""R-learning: not the sum of discounted rewards is made large, but what comes in per step, in tasks without an end.
+"""R-learning: maximizes the average reward per step in continuing tasks.
 
-Schwartz (1993); Mahadevan (1996); Sutton and Barto (1998), section 6.7, figure 6.16. It has no proof of convergence.
+Schwartz (1993); Mahadevan (1996); Sutton and Barto (1998), section 6.7, figure 6.16. No proof of convergence is known.
 """
 
 from __future__ import annotations
@@ -17,22 +17,24 @@ from supervised.schedules import Schedule
 
 
 class Average(NamedTuple):
-    """Values counted from the average reward, and that."""
+    """Relative (differential) values and the average reward."""
 
-    q: Any  # float64 [S, A], relative values
+    q: Any  # float64 [S, A], values relative to the average reward
     visits: Any  # int64 [S, A]
-    gain: Any  # float64 [1], what is had per step, rho
-    rate: Any  # float64 [1], beta, how fast that is learned
-    mask: Any = None  # float64 [S, A], added to q: 0 where an action is allowed, -infinity where not; None: all are
+    gain: Any  # float64 [1], the average reward per step, rho
+    rate: Any  # float64 [1], beta, the step size of the gain
+    mask: Any = None  # float64 [S, A], added to q: 0 if allowed, -infinity if forbidden; None: all actions are allowed
 
 
 def learn(table: Average, t: Transition, rng: Any) -> float:
-    """Q(s, a) += step_size * (r - gain + max Q(s', .) - Q(s, a)), then, if a is greedy in s,
-    gain += beta * (r - gain + max Q(s', .) - max Q(s, .)) -> the first error.
+    """Update Q and, after a greedy action, the gain; return the TD error of Q.
+
+    Q(s, a) += step_size * (r - gain + max Q(s', .) - Q(s, a)), then, if a is greedy in s,
+    gain += beta * (r - gain + max Q(s', .) - max Q(s, .)).
     """
     if t.discount == 0.0:
         raise ValueError(
-            "An episode came to its end, but R-learning is for tasks without: take an agent with a discount."
+            "An episode terminated, but R-learning is only for continuing tasks: use an agent with a discount."
         )
     error: float = t.reward - table.gain[0] + highest(table.q, t.next_s, table.mask) - table.q[t.s, t.a]
     table.q[t.s, t.a] += t.step_size * error
@@ -45,7 +47,7 @@ def learn(table: Average, t: Transition, rng: Any) -> float:
 @register
 @dataclass(frozen=True)
 class RLearning(Tabular):
-    """R-learning, for tasks without an end. gain_step_size: beta, in [0, 1]. Nothing is discounted. The rest as in `Tabular`."""
+    """R-learning, for continuing tasks, undiscounted. gain_step_size: beta, in [0, 1]. For the other settings see `Tabular`."""
 
     gamma: float | Schedule = 1.0
     gain_step_size: float = 0.001
@@ -54,7 +56,7 @@ class RLearning(Tabular):
     respects_masks: ClassVar[bool] = True
     state_type: ClassVar[type] = Average
     continuing: ClassVar[bool] = True
-    why_no_discounts: ClassVar[str | None] = "it has no gamma that they could multiply"
+    why_no_discounts: ClassVar[str | None] = "it has no gamma that the discount could multiply"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -63,7 +65,7 @@ class RLearning(Tabular):
 
     def check_model(self, model: Any) -> None:
         if model.ends:
-            raise ValueError(f"RLearning is for tasks without an end, but {model.name} has endings.")
+            raise ValueError(f"RLearning is only for continuing tasks, but episodes of {model.name} can terminate.")
 
     def seed_arrays(self, states: int, actions: int) -> dict[str, np.ndarray]:
         return {"gain": np.zeros(1)}

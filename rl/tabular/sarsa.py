@@ -1,4 +1,4 @@
-"""SARSA and Expected SARSA: the table learns the value of acting as it does, exploration included.
+"""SARSA and Expected SARSA: learn the action values of the behavior policy, exploration included.
 
 SARSA: Rummery and Niranjan (1994); Sutton and Barto (2018), section 6.4, equation 6.7. Expected SARSA: van Seijen et al. (2009);
 Sutton and Barto, section 6.6, equation 6.9.
@@ -15,7 +15,7 @@ from rl.tabular.agent import OnPolicy, Table, Transition, check_expected
 
 
 def learn_sarsa(table: Table, t: Transition, rng: Any) -> float:
-    """Q(s, a) <- Q(s, a) + step_size * (r + discount * Q(s', a') - Q(s, a)), where a' is what is done next -> the TD error."""
+    """Apply Q(s, a) <- Q(s, a) + step_size * (r + discount * Q(s', a') - Q(s, a)), a' the next action; return the TD error."""
     q = table.q
     target = t.reward
     if t.discount != 0.0:
@@ -26,7 +26,7 @@ def learn_sarsa(table: Table, t: Transition, rng: Any) -> float:
 
 
 def learn_expected(table: Table, t: Transition, rng: Any) -> float:
-    """As SARSA, with the mean of Q(s', .) over what may be done next in place of one draw -> the TD error."""
+    """Update like SARSA with the mean of Q(s', .) under the behavior policy in place of Q(s', a'); return the TD error."""
     q = table.q
     target = t.reward
     if t.discount != 0.0:
@@ -39,7 +39,7 @@ def learn_expected(table: Table, t: Transition, rng: Any) -> float:
 @register
 @dataclass(frozen=True)
 class SARSA(OnPolicy):
-    """SARSA; for its settings see `OnPolicy`. Where an episode is cut short, a next action is drawn for its value's sake."""
+    """SARSA; for its settings see `OnPolicy`. At a truncation a next action is sampled only to bootstrap from its value."""
 
     rule = staticmethod(learn_sarsa)
     respects_masks: ClassVar[bool] = True
@@ -49,7 +49,7 @@ class SARSA(OnPolicy):
 @register
 @dataclass(frozen=True)
 class ExpectedSARSA(OnPolicy):
-    """Expected SARSA; for its settings see `OnPolicy`. explore: EpsilonGreedy, Greedy or Boltzmann, whose mean is known."""
+    """Expected SARSA; for its settings see `OnPolicy`. explore must be EpsilonGreedy, Greedy or Boltzmann."""
 
     rule = staticmethod(learn_expected)
     respects_masks: ClassVar[bool] = True

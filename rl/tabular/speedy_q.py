@@ -1,9 +1,9 @@
-"""Speedy Q-learning: each round moves by the whole difference that the last round made, and by a falling share of the rest.
+"""Speedy Q-learning: each round applies the full change between two successive backups, and a decaying share of the remainder.
 
-Azar, Munos, Ghavamzadeh and Kappen (2011), "Speedy Q-learning". Deviations, since here pairs come as acting brings them: a
-round lasts until every pair that was ever met was tried again, and a pair learns from its first try in a round alone. (When a
-round ends depends on what the tries brought, so that the mean over all of them would lean towards what ends it soon.) The
-paper's proof is for rounds in which each pair is drawn by itself.
+Azar, Munos, Ghavamzadeh and Kappen (2011), "Speedy Q-learning". Deviations, since here the behavior policy determines which pairs
+are sampled: a round lasts until every pair seen so far has been tried again, and a pair learns only from its first try in a
+round. (When a round ends depends on the outcomes of the tries, so a mean over all of them would be biased towards outcomes that
+end it early.) The paper's proof is for rounds in which each pair is sampled independently.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from supervised.schedules import Schedule
 
 
 class Rounds(NamedTuple):
-    """Tables of two rounds, and what each pair's first try in the present one has brought."""
+    """The tables of two rounds, and the backups of each pair's first try in the current round."""
 
-    q: Any  # float64 [S, A], of the present round
+    q: Any  # float64 [S, A], the table of the current round
     visits: Any  # int64 [S, A]
-    old: Any  # float64 [S, A], of the round before
+    old: Any  # float64 [S, A], the table of the previous round
     by_old: Any  # float64 [S, A], r + discount * max old(s', .)
-    by_q: Any  # float64 [S, A], of r + discount * max q(s', .)
-    tried: Any  # int64 [S, A], 1: in this round
-    counts: Any  # int64 [3], pairs ever met, pairs tried in this round, rounds done
-    mask: Any = None  # float64 [S, A], added to q: 0 where an action is allowed, -infinity where not; None: all are
+    by_q: Any  # float64 [S, A], r + discount * max q(s', .)
+    tried: Any  # int64 [S, A], 1: tried in this round
+    counts: Any  # int64 [3], pairs ever seen, pairs tried in this round, rounds completed
+    mask: Any = None  # float64 [S, A], added to q: 0 if allowed, -infinity if forbidden; None: all actions are allowed
 
 
 def learn(table: Rounds, t: Transition, rng: Any) -> float:
-    """Note what a pair's first try in a round brought, as the last table and as this one would have it -> the TD error."""
+    """Store the backups of a pair's first try in a round, under the previous and the current table; return the TD error."""
     now = t.reward
     if t.discount != 0.0:
         now += t.discount * highest(table.q, t.next_s, table.mask)
@@ -53,7 +53,10 @@ def learn(table: Rounds, t: Transition, rng: Any) -> float:
 
 
 def next_round(table: Rounds) -> None:
-    """q(s, a) <- q(s, a) + share * (by_old - q(s, a)) + (1 - share) * (by_q - by_old), share = 1 / (rounds + 1)."""
+    """Update all tried pairs and start the next round.
+
+    q(s, a) <- q(s, a) + share * (by_old - q(s, a)) + (1 - share) * (by_q - by_old), with share = 1 / (rounds + 1).
+    """
     share = 1.0 / (table.counts[2] + 1)
     for s in range(table.q.shape[0]):
         for a in range(table.q.shape[1]):
@@ -70,9 +73,9 @@ def next_round(table: Rounds) -> None:
 @register
 @dataclass(frozen=True)
 class SpeedyQ(Tabular):
-    """Speedy Q-learning. There is no step size: rounds are counted. The rest as in `Tabular`.
+    """Speedy Q-learning. There is no step size, since it depends on the number of rounds. For the other settings see `Tabular`.
 
-    It learns no faster than its rarest pair comes round, so by default it tries in each state what was tried least.
+    A round takes until its least visited pair is tried, so by default exploration favors the least tried action of each state.
     """
 
     step_size: float | Schedule = 1.0
@@ -84,7 +87,7 @@ class SpeedyQ(Tabular):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_unused(self, "step_size", "it counts rounds")
+        check_unused(self, "step_size", "its step size follows from the number of rounds")
 
     def seed_arrays(self, states: int, actions: int) -> dict[str, np.ndarray]:
         values = {name: np.zeros((states, actions)) for name in ("old", "by_old", "by_q")}

@@ -1,11 +1,11 @@
-"""Eligibility traces: each error is handed back along the steps that led to it, fading by gamma * lambda.
+"""Eligibility traces: each TD error updates all recently visited pairs, with weights that decay by gamma * lambda per step.
 
 SARSA(lambda): Rummery and Niranjan (1994); Sutton and Barto (2018), section 12.7. Accumulating, replacing (Singh and Sutton 1996)
 and Dutch traces (true online SARSA(lambda): van Seijen et al. 2016, algorithm 2). Q(lambda): Watkins (1989); section 12.10.
 
-Deviations: a trace below 1e-4 is let go; a step size that goes by visits is each pair's own, at its last visit (with Dutch traces
-the current pair's). A step's own discount shrinks the traces right after it, gamma and lambda before the next. A truncation
-bootstraps, then the traces end with the episode.
+Deviations: traces below 1e-4 are dropped. A step size scheduled in visits is each pair's own, from its last visit (with Dutch
+traces that of the current pair). A step's own discount decays the traces right after the step, gamma and lambda before the next
+one. At a truncation the update bootstraps, and then the traces are reset.
 """
 
 from __future__ import annotations
@@ -28,23 +28,23 @@ KINDS = ("accumulating", "replacing", "dutch")
 
 
 class Traces(NamedTuple):
-    """A table, and the pairs of each environment that have a trace, in a list, for a sweep over all would take too long."""
+    """A table, and a list of the pairs with a nonzero trace in each environment, which avoids sweeps over all pairs."""
 
     q: Any  # float64 [S, A]
     visits: Any  # int64 [S, A]
     trace: Any  # float64 [E, S, A]
     rate: Any  # float64 [E, S, A], the step size at the pair's last visit
-    state: Any  # int64 [E, S * A]: the list's states
-    action: Any  # int64 [E, S * A]: and actions
-    size: Any  # int64 [E]: and its length
-    old: Any  # float64 [E], for Dutch traces: what the last step took Q(s', a') for
+    state: Any  # int64 [E, S * A], the states of the list
+    action: Any  # int64 [E, S * A], its actions
+    size: Any  # int64 [E], its length
+    old: Any  # float64 [E], for Dutch traces: Q(s', a') as of the previous step
     decay: Any  # float64 [1], lambda
     kind: Any  # int64 [1]
-    mask: Any = None  # float64 [S, A], added to q: 0 where an action is allowed, -infinity where not; None: all are
+    mask: Any = None  # float64 [S, A], added to q: 0 if allowed, -infinity if forbidden; None: all actions are allowed
 
 
 def decay_traces(table: Traces, e: int, factor: float) -> None:
-    """Shrink all traces of an environment, and let go of the faint ones."""
+    """Decay all traces of an environment and drop those below TRACE_CUTOFF."""
     i = 0
     while i < table.size[e]:
         s, a = table.state[e, i], table.action[e, i]
@@ -59,7 +59,7 @@ def decay_traces(table: Traces, e: int, factor: float) -> None:
 
 
 def update_trace(table: Traces, t: Transition) -> None:
-    """Begin or renew the trace of the pair that was just left."""
+    """Start or update the trace of the current pair."""
     before = table.trace[t.env, t.s, t.a]
     if before == 0.0:
         table.state[t.env, table.size[t.env]] = t.s
@@ -75,14 +75,14 @@ def update_trace(table: Traces, t: Transition) -> None:
 
 
 def apply_traces(table: Traces, e: int, error: float) -> None:
-    """Move every pair by its share of the error."""
+    """Update every listed pair in proportion to its trace."""
     for i in range(table.size[e]):
         s, a = table.state[e, i], table.action[e, i]
         table.q[s, a] += table.rate[e, s, a] * error * table.trace[e, s, a]
 
 
 def reset_traces(table: Traces, e: int) -> None:
-    """End all traces of an environment."""
+    """Reset all traces of an environment to 0."""
     for i in range(table.size[e]):
         table.trace[e, table.state[e, i], table.action[e, i]] = 0.0
     table.size[e] = 0
@@ -90,7 +90,7 @@ def reset_traces(table: Traces, e: int) -> None:
 
 
 def learn_sarsa(table: Traces, t: Transition, rng: Any) -> float:
-    """All pairs learn from r + discount * Q(s', a') - Q(s, a), each by its trace -> that error."""
+    """Update all pairs by r + discount * Q(s', a') - Q(s, a) times their traces; return that TD error."""
     value = table.q[t.s, t.a]
     following = 0.0
     if t.discount != 0.0:
@@ -115,7 +115,7 @@ def learn_sarsa(table: Traces, t: Transition, rng: Any) -> float:
 
 
 def learn_q(table: Traces, t: Transition, rng: Any) -> float:
-    """As SARSA(lambda) with max Q(s', .); where the next action is not greedy, what led here did not lead to it: traces end."""
+    """Update like SARSA(lambda) with max Q(s', .) as the bootstrap; a non-greedy next action resets the traces."""
     best = 0.0
     greedy = True
     if t.discount != 0.0:
@@ -133,9 +133,9 @@ def learn_q(table: Traces, t: Transition, rng: Any) -> float:
 
 
 def check_traces(trace: Any, listed: Any, size: Any, *rest: Any) -> None:
-    """Raise ValueError for saved traces that contradict their lists, which would then outgrow their room.
+    """Raise ValueError for saved traces that are inconsistent with their lists, which could then overflow.
 
-    trace [R, P], listed [R, P] (places among P) and size [R]; the rest must be finite too.
+    trace [R, P], listed [R, P] (indices into P) and size [R]; the rest must be finite too.
     """
     good = all(np.isfinite(part).all() for part in (trace, *rest))
     for r in range(len(size) if good else 0):
@@ -144,15 +144,15 @@ def check_traces(trace: Any, listed: Any, size: Any, *rest: Any) -> None:
         unlisted[places] = False
         good = good and len(np.unique(places)) == len(places) and not trace[r, unlisted].any()
     if not good:
-        raise ValueError("The saved traces are not finite, or contradict their lists.")
+        raise ValueError("The saved traces are not finite, or inconsistent with the saved lists of pairs.")
 
 
 @register
 @dataclass(frozen=True)
 class SARSALambda(OnPolicy):
-    """SARSA(lambda). lambda_: in [0, 1]; traces: "accumulating", "replacing" or "dutch"; the rest as in `OnPolicy`.
+    """SARSA(lambda). lambda_: in [0, 1]. traces: "accumulating", "replacing" or "dutch". For the other settings see `OnPolicy`.
 
-    Dutch traces are derived for one step size for all pairs: give a schedule in steps, as the preset
+    Dutch traces are derived for a single step size shared by all pairs: use a schedule in steps, as the preset
     true-online-sarsa-lambda does.
     """
 
@@ -185,7 +185,7 @@ class SARSALambda(OnPolicy):
 
     def validate_state(self, arrays: Mapping[str, Any], states: int, actions: int) -> None:
         super().validate_state(arrays, states, actions)
-        if "trace" in arrays:  # and not the tables
+        if "trace" in arrays:  # these are the per-episode arrays
             listed = arrays["state"] * actions + arrays["action"]
             trace, rate = (arrays[name].reshape(-1, states * actions) for name in ("trace", "rate"))
             check_traces(trace, listed.reshape(trace.shape), arrays["size"].ravel(), rate, arrays["old"])
@@ -194,7 +194,7 @@ class SARSALambda(OnPolicy):
 @register
 @dataclass(frozen=True)
 class QLambda(SARSALambda):
-    """Watkins's Q(lambda). lambda_: in [0, 1]; traces: "accumulating" or "replacing"; the rest as in `Tabular`."""
+    """Watkins's Q(lambda). lambda_: in [0, 1]. traces: "accumulating" or "replacing". For the other settings see `Tabular`."""
 
     step_size: float | Schedule = Tabular.step_size
     explore: TableExplore = Tabular.explore
@@ -207,7 +207,7 @@ class QLambda(SARSALambda):
         super().__post_init__()
         if self.traces == "dutch":
             raise ValueError(
-                "Dutch traces belong to SARSA(lambda): with Q(lambda) traces are accumulating or replacing."
+                'Dutch traces are only for SARSA(lambda): with QLambda, traces must be "accumulating" or "replacing".'
             )
 
 

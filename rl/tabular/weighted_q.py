@@ -1,9 +1,9 @@
-"""Weighted Q-learning: the best next action is judged by how likely each is to be the best, neither too high nor too low.
+"""Weighted Q-learning: weights the next action values by each action's probability of being the best, to reduce estimation bias.
 
 D'Eramo, Nuara and Restelli (2016), "Estimating Maximum Expected Value through Gaussian Approximation", algorithm 1: the value
-of s' is sum_b w_b Q(s', b), w_b being the probability that b is the best if each mean is normal with the variance of its
-estimate. Deviations: no integral is taken; one draw of the means names the best, which has the same mean. What the table
-starts with counts as a target that came before all.
+of s' is sum_b w_b Q(s', b), where w_b is the probability that b is the best action if each mean is normally distributed with the
+variance of its estimate. Deviations: instead of an integral, the best action of one sample of the means is used, which has the
+same expectation. The initial value counts as a first target.
 """
 
 from __future__ import annotations
@@ -18,32 +18,32 @@ from rl.core.registry import add_presets, register
 from rl.explore import forbidden
 from rl.tabular.agent import Tabular, Transition
 
-ANYTHING = 1e10  # the deviation while one target has all the weight
+MAX_DEVIATION = 1e10  # the standard deviation while a single target has all the weight
 
 
 class Spread(NamedTuple):
-    """A table, and how sure it is."""
+    """A table and the uncertainty of its estimates."""
 
     q: Any  # float64 [S, A]
     visits: Any  # int64 [S, A]
     square: Any  # float64 [S, A], the mean of the squared targets
     share: Any  # float64 [S, A], the sum of the squared weights of the targets in the mean: 1 / n for a plain mean of n
-    deviation: Any  # float64 [S, A], of the estimate Q(s, a)
-    mask: Any = None  # float64 [S, A], added to q: 0 where an action is allowed, -infinity where not; None: all are
+    deviation: Any  # float64 [S, A], the standard deviation of the estimate Q(s, a)
+    mask: Any = None  # float64 [S, A], added to q: 0 if allowed, -infinity if forbidden; None: all actions are allowed
 
 
 def spread_of(square: float, mean: float, share: float) -> Any:
-    """The standard deviation of a weighted mean, from the mean of the squares; ANYTHING while one target has all the weight."""
-    found = ANYTHING
+    """Return the standard deviation of a weighted mean from the mean of the squares; MAX_DEVIATION if share is 1."""
+    found = MAX_DEVIATION
     if share < 1.0:
         found = math.sqrt(max(square - mean * mean, 0.0) * share / (1.0 - share))
     return found
 
 
 def learn(table: Spread, t: Transition, rng: Any) -> float:
-    """Q(s, a) <- Q(s, a) + step_size * (r + discount * Q(s', b) - Q(s, a)), b being the best of a draw of the means.
+    """Apply Q(s, a) <- Q(s, a) + step_size * (r + discount * Q(s', b) - Q(s, a)) and return the TD error.
 
-    -> the TD error.
+    b is the best allowed action of one sample of the means.
     """
     target = t.reward
     if t.discount != 0.0:
@@ -74,7 +74,7 @@ class WeightedQ(Tabular):
 
     def seed_arrays(self, states: int, actions: int) -> dict[str, np.ndarray]:
         pairs = (states, actions)
-        return {"square": np.zeros(pairs), "share": np.ones(pairs), "deviation": np.full(pairs, ANYTHING)}
+        return {"square": np.zeros(pairs), "share": np.ones(pairs), "deviation": np.full(pairs, MAX_DEVIATION)}
 
     def init_from_q(self, tables: dict[str, np.ndarray]) -> None:
         tables["square"][:] = tables["q"] ** 2

@@ -35,7 +35,7 @@ def test_the_most_that_ten_servers_earn():
         one[s] = 1 - one[s]
         assert planning.gain(model, one) <= gain + 1e-9
         one[s] = 1 - one[s]
-    with pytest.raises(ValueError, match="FrozenLake-v1 has endings"):
+    with pytest.raises(ValueError, match="FrozenLake-v1 can terminate"):
         planning.relative_value_iteration(tables.read(gym.make("FrozenLake-v1")))
 
 

@@ -174,7 +174,7 @@ def test_without_time_it_is_the_best_that_was_found():
 def test_more_beliefs_than_allowed_are_refused():
     maze = partial_of("TMaze-v0", length=6)
     assert belief.belief_model(maze, most=14).states == 14  # the sign is known from the first step on
-    with pytest.raises(belief.TooManyBeliefs, match=r"TMaze-v0 has more than 13 beliefs"):
+    with pytest.raises(belief.TooManyBeliefs, match=r"TMaze-v0 has more than 13 reachable beliefs"):
         belief.belief_model(maze, most=13)
     with pytest.raises(ValueError, match="most is a whole number"):
         belief.belief_model(maze, most=0)

@@ -324,7 +324,7 @@ def test_compiled_losses_are_torchs(name, double, weighted):
 def test_compiled_losses_refuse_actions_and_show_what_is_not_finite(name):
     head, batch = HEADS[name], Batch(*(arrays_of(part) for part in random_batch()._replace(next_mask=None)))
     given = [part.numpy() for part in outputs_of(head)[:3]]
-    with pytest.raises(ValueError, match="Actions are whole numbers from 0 to 2"):
+    with pytest.raises(ValueError, match="Actions must be whole numbers from 0 to 2"):
         head.loss_of(Outputs(*given), batch._replace(action=batch.action + 3), False)
     for k, part in ((1, given[1]), (0, given[0])):
         broken = [array.copy() for array in given]

@@ -364,8 +364,8 @@ def test_batches_that_do_not_fit_are_told(compiled):
     agent = rl.DQN(compiled=compiled).build(gym.spaces.Box(-1, 1, (2,)), gym.spaces.Discrete(2), seeds=2)
     good = random_batch(2)
     for wrong, said in (
-        ({"action": good.action + 5}, "Actions are whole numbers from 0 to 1|index"),
-        ({"action": good.action - 1}, "Actions are whole numbers from 0 to 1|index"),
+        ({"action": good.action + 5}, "Actions must be whole numbers from 0 to 1|index"),
+        ({"action": good.action - 1}, "Actions must be whole numbers from 0 to 1|index"),
         ({"action": good.action.float()}, "action is int64"),
         ({"action": good.action[:, :3]}, "action is int64"),
         ({"reward": good.reward.long()}, "reward is float32"),
@@ -529,7 +529,7 @@ def test_networks_that_do_not_fit_are_told():
         rl.DQN(network=lambda space, outputs: 3).build(*spaces)
     with pytest.raises(ValueError, match="Discrete actions"):
         rl.DQN().build(gym.spaces.Box(-1, 1, (2,)), gym.spaces.Box(-1, 1, (2,)))
-    with pytest.raises(ValueError, match="no network here reads"):
+    with pytest.raises(ValueError, match="networks do not support"):
         rl.DQN().build(gym.spaces.Text(5), gym.spaces.Discrete(2))
 
 
@@ -584,7 +584,7 @@ def test_without_next_observations_rewards_are_the_targets(options):
         agents[0].update(batch)
         agents[1].update(batch._replace(next_obs=None))
     assert torch.equal(agents[0].online.flat, agents[1].online.flat)
-    with pytest.raises(ValueError, match="without next_obs has discount 0"):
+    with pytest.raises(ValueError, match="without next_obs must have discount 0"):
         agents[1].update(batch._replace(next_obs=None, discount=torch.full((2, 16), 0.9)))
 
 
@@ -594,7 +594,7 @@ def test_a_table_learns_without_next_observations():
     batch = rl.Batch(states, action, torch.tensor([[1.0, -2.0]]), torch.zeros(1, 2), None)
     table.update(batch)
     assert table.table[0].tolist() == [[0, 0.5], [0, 0], [-1, 0]]
-    with pytest.raises(ValueError, match="without next_obs has discount 0"):
+    with pytest.raises(ValueError, match="without next_obs must have discount 0"):
         table.update(batch._replace(discount=torch.ones(1, 2)))
 
 

@@ -157,7 +157,7 @@ def test_statistics_that_cannot_be_read_are_told_of():
     vector = gym.vector.AsyncVectorEnv([normalized] * 2)
     run = rl.start(vector, SMALL, seeds=2)
     run.advance(5)
-    with pytest.warns(RuntimeWarning, match="NormalizeObservation kept in training cannot be read"):
+    with pytest.warns(RuntimeWarning, match="running statistics of NormalizeObservation from training cannot be read"):
         run.evaluate(1)
     vector.close()
 

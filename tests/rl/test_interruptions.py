@@ -64,7 +64,7 @@ def test_the_next_advance_brings_every_seed_level(name, what, tmp_path, monkeypa
         run.save(tmp_path / "run.safetensors")
     assert not (tmp_path / "run.safetensors").exists()
     before = run.step
-    with pytest.warns(RuntimeWarning, match="fresh episodes begin"):
+    with pytest.warns(RuntimeWarning, match="new episodes start"):
         run.advance(100)
     assert run.step >= before + 100
     if name in ("table", "sarsa"):
@@ -102,7 +102,7 @@ def test_a_vector_environment_begins_anew(mode, monkeypatch):
     run = rl.start(Opaque(SyncVectorEnv([Breaking] * 2, autoreset_mode=mode)), rl.QLearning(), 2, steps=500)
     with pytest.raises(OSError, match="lost"):
         run.advance(200)
-    with pytest.warns(RuntimeWarning, match="fresh episodes begin"):
+    with pytest.warns(RuntimeWarning, match="new episodes start"):
         run.advance(100)
     assert len(set(run.loop.actor.counters[:, 0].tolist())) == 1
 
@@ -144,7 +144,7 @@ def test_a_rule_that_raises_in_compiled_code_leaves_a_run_that_can_go_on():
     run.loop.executor.loop = raising
     with pytest.raises(ValueError, match="no such value"):
         run.advance(500)
-    with pytest.warns(RuntimeWarning, match="fresh episodes begin"):
+    with pytest.warns(RuntimeWarning, match="new episodes start"):
         run.advance(500)
     assert len(set(run.loop.actor.counters[:, 0].tolist())) == 1
 

@@ -39,7 +39,7 @@ def test_tiles_by_hand():
 def test_every_grid_has_one_tile_for_an_observation(axes, tilings, tiles, numbers):
     space = box([-1] * axes, [2] * axes)
     if any(math.gcd(tilings, 2 * d + 1) > 1 for d in range(axes)):
-        with pytest.raises(SpaceError, match="would not be spread evenly along axis"):
+        with pytest.raises(SpaceError, match="would not be offset evenly along axis"):
             coding_of(space, tilings, tiles)
         return
     coding = coding_of(space, tilings, tiles)
@@ -235,12 +235,14 @@ def test_its_policy_is_saved_and_says_what_the_run_says(tmp_path):
     assert again.predict(obs[0])[0].shape == ()
     assert rl.load(tmp_path / "run" / "run.safetensors").agent.weights.tobytes() == run.agent.weights.tobytes()
     assert run.exact is None
-    with pytest.raises(SpaceError, match="Tiles are for states that are not counted"):
+    with pytest.raises(SpaceError, match="Tile coding is for continuous states"):
         _ = run.agent.table
 
 
 def test_bounds_are_asked_for_where_there_are_none():
-    with pytest.raises(SpaceError, match=r"CartPole-v1's observation space has no bounds in \[1, 3\]: say between"):
+    with pytest.raises(
+        SpaceError, match=r"CartPole-v1's observation space has no bounds in the dimensions \[1, 3\]: set the"
+    ):
         rl.start("CartPole-v1", rl.LinearSARSA())
     agent = rl.LinearSARSA(bounds=((-2.4, -3, -0.2, -3), (2.4, 3, 0.2, 3)), tiles=4)
     run = rl.start("CartPole-v1", agent, 2)
@@ -259,12 +261,12 @@ def test_bounds_are_asked_for_where_there_are_none():
         (lambda: rl.LinearSARSA(traces="none"), ValueError, "There is no traces 'none'"),
         (lambda: rl.LinearSARSA(explore=0.1), TypeError, "explore must be EpsilonGreedy, Greedy or Boltzmann"),
         (lambda: rl.LinearSARSA(explore=rl.explore.UCB()), TypeError, "explore must be EpsilonGreedy"),
-        (lambda: rl.LinearSARSA(explore=DecayingNoise()), ValueError, "not by DecayingNoise"),
-        (lambda: rl.LinearSARSA(bounds=(1, 2)), ValueError, "bounds are"),
-        (lambda: rl.LinearSARSA(bounds=((0, 1), (1,))), ValueError, "bounds are"),
-        (lambda: rl.LinearSARSA(bounds=((0,), (float("inf"),))), ValueError, "bounds are"),
-        (lambda: rl.LinearSARSA(bounds=("00", "99")), ValueError, "bounds are"),
-        (lambda: rl.LinearSARSA(bounds=((10**400,), (1,))), ValueError, "bounds are"),
+        (lambda: rl.LinearSARSA(explore=DecayingNoise()), ValueError, "not DecayingNoise"),
+        (lambda: rl.LinearSARSA(bounds=(1, 2)), ValueError, "bounds must be"),
+        (lambda: rl.LinearSARSA(bounds=((0, 1), (1,))), ValueError, "bounds must be"),
+        (lambda: rl.LinearSARSA(bounds=((0,), (float("inf"),))), ValueError, "bounds must be"),
+        (lambda: rl.LinearSARSA(bounds=("00", "99")), ValueError, "bounds must be"),
+        (lambda: rl.LinearSARSA(bounds=((10**400,), (1,))), ValueError, "bounds must be"),
         (lambda: rl.LinearSARSA(tiles=10**200), ValueError, "1,000,000,000 at most"),
         (lambda: rl.LinearSARSA(step_size=10**400), ValueError, "step_size must be a finite number"),
         (
@@ -277,29 +279,33 @@ def test_bounds_are_asked_for_where_there_are_none():
             SpaceError,
             "no more than 1e-10 apart",
         ),
-        (lambda: rl.start("FrozenLake-v1", rl.LinearSARSA()), SpaceError, "tile coding takes a Box"),
+        (lambda: rl.start("FrozenLake-v1", rl.LinearSARSA()), SpaceError, "tile coding needs a Box"),
         (
             lambda: rl.start("MountainCar-v0", rl.LinearSARSA(bounds=((0,), (1,)))),
             SpaceError,
-            "bounds are .* each with 2 numbers",
+            "bounds must be .* each with 2 numbers",
         ),
         (
             lambda: rl.start("MountainCar-v0", rl.LinearSARSA(bounds=((0, 0), (0, 1)))),
             SpaceError,
-            "bounds that are not in order",
+            "bounds that are not in ascending order",
         ),
         (lambda: rl.start("MountainCar-v0", rl.LinearSARSA(tiles=100_000)), SpaceError, "50,000,000 are allowed"),
-        (lambda: rl.start("MountainCar-v0", rl.LinearSARSA(), device="cuda"), ValueError, "Tiles live on the CPU"),
+        (
+            lambda: rl.start("MountainCar-v0", rl.LinearSARSA(), device="cuda"),
+            ValueError,
+            "Tile coding runs on the CPU",
+        ),
         (
             lambda: rl.start("MountainCar-v0", rl.LinearSARSA(), 2, workers=2),
             ValueError,
-            "steps all its seeds in one process",
+            "runs all its seeds in one process",
         ),
-        (lambda: rl.start("MountainCar-v0", rl.LinearSARSA(tilings=6)), SpaceError, "take a power of 2"),
+        (lambda: rl.start("MountainCar-v0", rl.LinearSARSA(tilings=6)), SpaceError, "use a power of 2"),
         (
             lambda: rl.start("MountainCar-v0", rl.LinearSARSA(tiles=2000), 50),
             ValueError,
-            "take .* GB, more than the 16 GB",
+            "need .* GB; at most 16 GB",
         ),
     ],
 )
@@ -312,10 +318,10 @@ def test_bad_observations_are_told():
     agent = rl.LinearSARSA().build(box([0, 0], [1, 1]), gym.spaces.Discrete(2), seeds=2)
     with pytest.raises(ValueError, match="NaN"):
         agent.q(torch.full((2, 1, 2), torch.nan))
-    with pytest.raises(ValueError, match=r"Observations are \[N, B, 2\] with N = 2 seeds, not \[1, 1, 2\]"):
+    with pytest.raises(ValueError, match=r"Observations must be \[N, B, 2\] with N = 2 seeds, not \[1, 1, 2\]"):
         agent.q(torch.zeros(1, 1, 2))
     assert agent.q(torch.full((2, 1, 2), torch.inf)).shape == (2, 1, 2)
-    with pytest.raises(ValueError, match="LinearSARSA learns from what it does next"):
+    with pytest.raises(ValueError, match="LinearSARSA learns from the next action"):
         agent.update(None)
 
 
@@ -353,7 +359,7 @@ def test_a_fresh_episode_after_a_resume_begins_with_an_action_of_its_own(tmp_pat
     run = rl.start(make(), rl.LinearSARSA(tilings=1, tiles=20), 1)
     run.advance(904)
     run.save(tmp_path / "run.safetensors")
-    with pytest.warns(RuntimeWarning, match="fresh episodes begin"):
+    with pytest.warns(RuntimeWarning, match="new episodes start"):
         again = rl.load(tmp_path / "run.safetensors", make())
     best = int(again.agent.q(np.zeros((1, 1, 1))).argmax())
     again.advance(1)
@@ -366,10 +372,10 @@ def test_damaged_traces_are_refused():
     state = run.loop.state_dict()
     for part, bad in (("listed", 10**9), ("size", -1)):
         memory = {**state["memory"], part: np.full_like(state["memory"][part], bad)}
-        with pytest.raises(ValueError, match=f"The saved '{part}' lies outside"):
+        with pytest.raises(ValueError, match=f"The saved '{part}' has values outside"):
             run.loop.load_state_dict({**state, "memory": memory})
     memory = {**state["memory"], "size": np.array([3]), "listed": np.zeros_like(state["memory"]["listed"])}
-    with pytest.raises(ValueError, match="contradict their lists"):
+    with pytest.raises(ValueError, match="inconsistent with the saved lists"):
         run.loop.load_state_dict({**state, "memory": memory})
     memory = {**state["memory"], "old": np.array([np.nan])}
     with pytest.raises(ValueError, match="not finite"):

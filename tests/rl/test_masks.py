@@ -265,5 +265,5 @@ def test_a_mask_that_forbids_nothing_changes_no_choice_of_a_network(kind):
     assert torch.equal(plain[1, 1::2], found[1, 1::2])
     assert not found[1, ::2].any()
     for wrong in ((q, level, mask[:, :1]), (q, level, mask[0, 0]), (q, level[:, :1], None), (q[:2], level[:2], None)):
-        with pytest.raises(ValueError, match=r"With streams of 3 seeds q is \[3, E, A\], level \[3, E\] and mask"):
+        with pytest.raises(ValueError, match=r"With streams of 3 seeds q must be \[3, E, A\], level \[3, E\] and mask"):
             explore.by_rule(kind, *wrong[:2], within, wrong[2], True)

@@ -120,7 +120,9 @@ def test_evaluation_and_policy_carry_it():
         several.append(actions.tolist())
     assert [b for _, b in several] == [0, 0, 0, 0, 1, 0, 0]
     assert [a for a, _ in several] == alone
-    with pytest.raises(ValueError, match=r"episode_start is bool \[2\], which observations begin an episode, not"):
+    with pytest.raises(
+        ValueError, match=r"episode_start must be bool \[2\], true for observations that start an episode, not"
+    ):
         policy.predict(np.zeros((2, 2), np.float32), state, [True])
 
 

@@ -55,11 +55,11 @@ def test_a_file_without_its_function_is_whole(tmp_path):
     run.policy().save(tmp_path / "policy")
     for load, name in ((rl.load, "run"), (rl.load_policy, "policy")):
         with pytest.raises(
-            rl.CheckpointError, match=r"holds no code\..*network=.*<lambda>, .*hand it over again"
+            rl.CheckpointError, match=r"contains no code\..*network=.*<lambda>, .*hand it over again"
         ) as told:
             load(tmp_path / name)
         assert "damaged" not in str(told.value)
-        with pytest.raises(rl.CheckpointError, match=r"does not go with the function given.*another model"):
+        with pytest.raises(rl.CheckpointError, match=r"does not match the given function.*another model"):
             load(tmp_path / name, network=lambda space, outputs: nn.Sequential(nn.Linear(4, outputs)))
         with pytest.raises(ValueError, match=r"^network is .*not a module that exists"):
             load(tmp_path / name, network=nn.Linear(4, 2))

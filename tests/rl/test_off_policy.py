@@ -198,7 +198,7 @@ def test_functions_are_handed_over_again(tmp_path):
     run.advance(80)
     assert same(run, more)
     train(logdir=tmp_path / "e")
-    with pytest.raises(rl.CheckpointError, match="was made without a function"):
+    with pytest.raises(rl.CheckpointError, match="was created without a network function"):
         rl.load(tmp_path / "e" / "run.safetensors", network=net)
 
 
@@ -241,7 +241,7 @@ def test_a_killed_worker_is_begun_anew(tmp_path, capfd):
 
 def test_what_workers_cannot_do_is_told(forked_workers):
     vector = gym.make_vec("CartPole-v1", 2, vectorization_mode="sync")
-    with pytest.raises(ValueError, match="VectorEnv cannot be shared out"):
+    with pytest.raises(ValueError, match="VectorEnv cannot be distributed"):
         train(env=vector, seeds=2, workers=2)
 
     class Bad(Seen):

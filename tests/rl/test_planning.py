@@ -224,9 +224,9 @@ def test_what_has_no_answer_is_a_sentence():
         planning.evaluate_policy(endless, np.zeros(1, int), 1.0)
     with pytest.raises(ValueError, match=r"gamma must lie in \[0, 1\]"):
         planning.value_iteration(endless, 1.1)
-    with pytest.raises(ValueError, match="names one of"):
+    with pytest.raises(ValueError, match="must give one of"):
         planning.evaluate_policy(endless, np.ones(1, int), 0.9)
-    with pytest.raises(ValueError, match="summing to 1"):
+    with pytest.raises(ValueError, match="that sum to 1"):
         planning.evaluate_policy(endless, np.full((1, 1), 0.5), 0.9)
 
 
@@ -249,7 +249,7 @@ def test_every_way_to_plan_comes_to_the_same(env, gamma):
 def test_rewards_without_end_are_told_by_every_way():
     model = tables.read(TableEnv({0: {0: [(1.0, 0, 1.0, False)]}}, [1.0]))
     for way in (planning.gauss_seidel, planning.asynchronous_value_iteration, planning.modified_policy_iteration):
-        with pytest.raises(ValueError, match="Take a gamma below 1"):
+        with pytest.raises(ValueError, match="Use a gamma below 1"):
             way(model, 1.0)
     with pytest.raises(ValueError, match="evaluations is a whole number"):
         planning.modified_policy_iteration(model, 0.9, evaluations=-1)

@@ -157,7 +157,7 @@ def test_observations_that_a_finite_space_does_not_hold():
         3,
         None,
     ):
-        with pytest.raises(SpaceError, match=r"Grid gave the observation .* which lies outside its space"):
+        with pytest.raises(SpaceError, match=r"Grid gave the observation .* which is outside its space"):
             index(wrong)
         with pytest.raises(SpaceError):
             index.each(wrong)
@@ -168,7 +168,7 @@ def test_spaces_that_are_too_large_or_not_finite():
         (S.MultiBinary(40), "has 1,099,511,627,776 states; a table holds at most 10,000,000"),
         (S.Box(0, 255, (84, 84), np.uint8), r"has some 10\^16992 states"),
         (S.Box(0, 10**6, (2,), np.int64), "has 1,000,002,000,001 states"),
-        (S.Box(-(2**31), 2**31 - 1, (1,), np.int32), "without narrow bounds"),
+        (S.Box(-(2**31), 2**31 - 1, (1,), np.int32), "without tight bounds"),
     ):
         with pytest.raises(SpaceError, match=said):
             StateIndex(space)

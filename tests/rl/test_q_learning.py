@@ -211,7 +211,7 @@ def test_wrong_state_indices_are_sentences(obs, words):
 
 
 def test_a_table_has_no_use_for_a_gpu():
-    with pytest.raises(ValueError, match="lives on the CPU"):
+    with pytest.raises(ValueError, match="runs on the CPU"):
         rl.QLearning().build(*spaces(3, 2), seeds=1, device="cuda")
 
 

@@ -424,7 +424,7 @@ def test_a_damaged_batch_is_refused_in_a_sentence():
         ({"length": batch.length + 50}, "length in 1"),
         ({"bootstrap": batch.bootstrap + 50}, "bootstrap names observations"),
         ({"burn_in": batch.length}, "burn_in"),
-        ({"action": batch.action + 7}, "Actions are whole numbers"),
+        ({"action": batch.action + 7}, "Actions must be whole numbers"),
         ({"reward": batch.reward[0]}, "reward is"),
         ({"obs": batch.obs[:, :2]}, "obs begins with"),
         ({"discount": batch.discount.long()}, "discount is"),

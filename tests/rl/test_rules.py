@@ -55,7 +55,7 @@ def test_expected_sarsa_by_hand():
     up = math.exp((3 - 5) / 0.5)
     found = sarsa.learn_expected(Table(q, None), moment(0, 1, 1.0, 1, explore=BOLTZMANN, level=0.5), None)
     assert found == pytest.approx(1 + 0.9 * (3 * up + 5) / (up + 1) - 2)
-    with pytest.raises(ValueError, match="needs to know how likely each action is"):
+    with pytest.raises(ValueError, match="needs the action probabilities"):
         rl.ExpectedSARSA(explore=DecayingNoise(0.1))
 
 
@@ -361,7 +361,7 @@ def test_r_learning_by_hand():
     average.learn(table, moment(0, 1, 1.0, 1), None)
     assert table.q[0, 1] == pytest.approx(1 + 0.1 * 2.75)
     assert table.gain[0] == pytest.approx(0.25 + 0.5 * (1 - 0.25 + 3 - 1.275))
-    with pytest.raises(ValueError, match="R-learning is for tasks without"):
+    with pytest.raises(ValueError, match="R-learning is only for continuing tasks"):
         average.learn(table, moment(0, 1, 1.0, 1, terminated=True), None)
 
 

@@ -213,7 +213,7 @@ def test_a_vector_environment_is_evaluated_in_single_ones_where_they_can_be_made
 
 
 def test_random_maps_that_differ_are_refused():
-    with pytest.raises(envs.EnvError, match="another environment each time"):
+    with pytest.raises(envs.EnvError, match="a different environment each time"):
         rl.start("FrozenLake-v1", rl.QLearning(), 2, env_kwargs={"map_name": None})
 
 
@@ -224,8 +224,8 @@ def test_random_maps_that_differ_are_refused():
         (lambda r: r.advance(2.5), "from 1 on"),
         (lambda r: r.evaluate(0), "episodes is a whole number"),
         (lambda r: r.evaluate(5, step_limit=-1), "step_limit is a whole number"),
-        (lambda r: r.policy(99), "seeds 2, 5; 99 is none"),
-        (lambda r: r.policy("worst"), "is none of them"),
+        (lambda r: r.policy(99), "seeds 2, 5; 99 is not one"),
+        (lambda r: r.policy("worst"), "is not one of them"),
         (lambda r: r.evaluate(2).interval(95), "must lie in"),
     ],
 )

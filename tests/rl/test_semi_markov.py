@@ -427,7 +427,7 @@ def test_gone_on_with_to_the_bit(kind, at, tmp_path):
 
 
 def test_r_learning_refuses_discounts_in_a_sentence():
-    with pytest.raises(ValueError, match=r"info\['discount'\], which RLearning cannot learn from: it has no gamma"):
+    with pytest.raises(ValueError, match=r"info\['discount'\], which RLearning does not support: it has no gamma"):
         rl.train(lambda: Halved(gym.make("envs/AccessControl-v0")), rl.RLearning(), 100, progress=False)
     rl.train(lambda: Plain(gym.make("envs/AccessControl-v0")), rl.RLearning(), 100, progress=False)
 

@@ -47,7 +47,9 @@ def test_r_learning_finds_the_most_that_can_be_had_per_step():
     found = run.exact.metrics(run.agent)
     assert (found["eval/gain"] >= 0.99 * 2.74764).sum() >= 9, found["eval/gain"]
     assert (np.abs(run.agent.tables["gain"][:, 0] - 2.74764) < 0.15).sum() >= 9
-    with pytest.raises(ValueError, match="RLearning is for tasks without an end, but FrozenLake-v1 has endings"):
+    with pytest.raises(
+        ValueError, match="RLearning is only for continuing tasks, but episodes of FrozenLake-v1 can terminate"
+    ):
         rl.start("FrozenLake-v1", rl.RLearning())
 
 
@@ -125,7 +127,7 @@ def test_a_batch_teaches_one_step_rules_alone():
         assert live.table[0, 0, 1] >= 0.5
     bonus = rl.QLearning(step_size=1.0, count_bonus=3.0).build(*spaces, seeds=1)
     assert bonus.update(batch).td_error.tolist() == [[4.0]]
-    with pytest.raises(ValueError, match="SARSA learns from whole episodes, or from what it does next"):
+    with pytest.raises(ValueError, match="SARSA learns from whole episodes or from the next action"):
         rl.SARSA().build(*spaces, seeds=1).update(batch)
 
 
@@ -142,7 +144,7 @@ def test_a_mask_of_a_batch_holds_also_where_the_state_leads_back_to_itself():
     assert agent.tables["q"][0, 0].tolist() == [1.0, pytest.approx(2 - 0.05)]
     assert agent.table[0, 0, 1] == -np.inf
     weighted = batch._replace(next_mask=None, weight=torch.zeros(1, 1))
-    with pytest.raises(ValueError, match="PrioritizedSweeping knows no weights"):
+    with pytest.raises(ValueError, match="PrioritizedSweeping does not support importance weights"):
         rl.PrioritizedSweeping().build(*spaces, seeds=1).update(weighted)
 
 
@@ -152,18 +154,24 @@ def test_a_mask_of_a_batch_holds_also_where_the_state_leads_back_to_itself():
         (lambda: rl.NStepSARSA(n=0), "n is a whole number from 1 on"),
         (lambda: rl.SARSALambda(lambda_=1.5), "lambda_ must lie in"),
         (lambda: rl.SARSALambda(traces="none"), "There is no traces 'none'"),
-        (lambda: rl.QLambda(traces="dutch"), "Dutch traces belong to SARSA"),
+        (lambda: rl.QLambda(traces="dutch"), "Dutch traces are only for SARSA"),
         (lambda: rl.MonteCarlo(memory_steps=True), "memory_steps is a whole number"),
         (lambda: rl.DynaQ(bonus=math.nan), "bonus must lie in"),
         (lambda: rl.DynaQ(outcomes=-1), "outcomes is a whole number"),
         (lambda: rl.QLearning(count_bonus=-1.0), "count_bonus must lie in"),
-        (lambda: rl.PrioritizedSweeping(step_size=0.5), "PrioritizedSweeping takes no step_size: the model's mean"),
+        (
+            lambda: rl.PrioritizedSweeping(step_size=0.5),
+            "PrioritizedSweeping takes no step_size: its backups are expected",
+        ),
         (lambda: rl.PrioritizedSweeping(threshold=-1.0), "threshold must lie in"),
         (lambda: rl.RMax(known_after=0), "known_after is a whole number"),
-        (lambda: rl.SpeedyQ(step_size=0.5), "SpeedyQ takes no step_size: it counts rounds"),
+        (
+            lambda: rl.SpeedyQ(step_size=0.5),
+            "SpeedyQ takes no step_size: its step size follows from the number of rounds",
+        ),
         (lambda: rl.RLearning(gamma=0.9), "RLearning takes no gamma: nothing is discounted"),
         (lambda: rl.RLearning(gain_step_size=2.0), "gain_step_size must lie in"),
-        (lambda: rl.ExpectedSARSA(explore=UCB()), "not by UCB"),
+        (lambda: rl.ExpectedSARSA(explore=UCB()), "not UCB"),
     ],
 )
 def test_bad_settings_are_told(make, sentence):
@@ -172,7 +180,7 @@ def test_bad_settings_are_told(make, sentence):
 
 
 def test_a_memory_that_would_not_fit_is_refused():
-    with pytest.raises(ValueError, match="What MonteCarlo remembers of 30 episodes at once takes"):
+    with pytest.raises(ValueError, match="per-episode arrays of MonteCarlo for 30 environments need"):
         rl.start("FrozenLake-v1", rl.MonteCarlo(memory_steps=100_000_000), 30, steps=10)
 
 
@@ -186,7 +194,7 @@ def test_speedy_q_is_right_where_chance_decides_when_a_round_ends():
 
 def test_a_model_must_hold_what_can_happen():
     with pytest.raises(
-        ValueError, match=r"DynaQ keeps 8 outcomes .* envs/AccessControl-v0 has up to 44: give outcomes=44"
+        ValueError, match=r"DynaQ keeps 8 outcomes .* envs/AccessControl-v0 has up to 44: set outcomes=44"
     ):
         rl.start("envs/AccessControl-v0", rl.DynaQ())
     with pytest.raises(ValueError, match="RMax keeps 2 outcomes"):
@@ -225,14 +233,19 @@ def damaged(run, tmp_path, part, **arrays):
 @pytest.mark.parametrize(
     ("agent", "part", "arrays", "sentence"),
     [
-        (rl.SARSALambda(), "trail", {"size": 64, "state": 0, "action": 0, "trace": 0.5}, "contradict their lists"),
+        (
+            rl.SARSALambda(),
+            "trail",
+            {"size": 64, "state": 0, "action": 0, "trace": 0.5},
+            "inconsistent with the saved lists",
+        ),
         (rl.QLambda(), "trail", {"trace": np.inf}, "not finite"),
-        (rl.DynaQ(), "agent", {"count": 64, "tried": 0}, "are not those that were tried"),
-        (rl.DynaQ(bonus=0.01), "agent", {"count": 64, "tried": 0}, "are not those that were tried"),
-        (rl.DynaQ(), "agent", {"clock": -9000}, "'clock' lies outside"),
-        (rl.PrioritizedSweeping(), "agent", {"peak": 5.0}, "contradict the model"),
-        (rl.PrioritizedSweeping(), "agent", {"visits": 2**62}, "visit counts lie outside"),
-        (rl.SpeedyQ(), "agent", {"counts": -1}, "'counts' lies outside"),
+        (rl.DynaQ(), "agent", {"count": 64, "tried": 0}, "does not match the pairs that were tried"),
+        (rl.DynaQ(bonus=0.01), "agent", {"count": 64, "tried": 0}, "does not match the pairs that were tried"),
+        (rl.DynaQ(), "agent", {"clock": -9000}, "'clock' has values outside"),
+        (rl.PrioritizedSweeping(), "agent", {"peak": 5.0}, "inconsistent with the saved model"),
+        (rl.PrioritizedSweeping(), "agent", {"visits": 2**62}, "visit counts must be in"),
+        (rl.SpeedyQ(), "agent", {"counts": -1}, "'counts' has values outside"),
     ],
 )
 def test_arrays_that_would_lead_out_of_memory_are_refused(agent, part, arrays, sentence, tmp_path):
@@ -253,7 +266,7 @@ def test_bad_batches_are_refused_before_anything_is_learned():
             parts = {name: torch.tensor([[value]]) for name, value in (good | bad).items()}
             with pytest.raises(ValueError, match="A batch's"):
                 live.update(rl.Batch(**parts))
-        with pytest.raises(ValueError, match=r"A batch's reward is \[1, 1\], as its obs, not \[1, 2\]"):
+        with pytest.raises(ValueError, match=r"A batch's reward must be \[1, 1\], like its obs, not \[1, 2\]"):
             live.update(rl.Batch(**{n: torch.tensor([[v] * (1 + (n == "reward"))]) for n, v in good.items()}))
         assert not live.table.any()
         assert not live.visits.any()
@@ -284,7 +297,7 @@ def test_lists_that_go_in_circles_are_refused():
         damaged[name][1, place] = bad
         if (damaged[name] != saved[name]).any():
             with pytest.raises(
-                ValueError, match="lists of what leads to each state, or of what is urgent, contradict the model"
+                ValueError, match="predecessor lists or priorities are inconsistent with the saved model"
             ):
                 run.agent.load_state_dict(damaged)
 
@@ -329,7 +342,7 @@ def test_a_damaged_trail_is_refused(tmp_path):
     run.advance(500)
     state = run.loop.state_dict()
     state["trail"] = {**state["trail"], "state": state["trail"]["state"] + 1000}
-    with pytest.raises(ValueError, match="The saved 'state' lies outside"):
+    with pytest.raises(ValueError, match="The saved 'state' has values outside"):
         run.loop.load_state_dict(state)
 
 

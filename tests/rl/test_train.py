@@ -185,7 +185,7 @@ def test_a_folder_that_holds_something_else_is_left_alone(tmp_path):
         ({"envs_per_seed": 0}, "envs_per_seed is a whole number"),
         ({"workers": 0}, "workers is a whole number"),
         ({"resume": True}, "resume=True needs logdir"),
-        ({"device": "cuda"}, "lives on the CPU"),
+        ({"device": "cuda"}, "runs on the CPU"),
         ({"env": "CartPole-v1"}, "CartPole-v1 has the observation space Box.*TransformObservation"),
         ({"env": "Pendulum-v1"}, "Pendulum-v1 has"),
         ({"env": "FrozenLake-v9"}, "knows no environment 'FrozenLake-v9'"),
@@ -225,7 +225,7 @@ class Breaks(NoisyWalk):
     ("how", "words"),
     [
         ("reward", r"seed 0, episode \d+, step \d+\): it gave the reward nan"),
-        ("obs", "observation 77, which lies outside"),
+        ("obs", "observation 77, which is outside"),
     ],
 )
 def test_an_environment_that_breaks_is_told_with_its_place(how, words, tmp_path):
@@ -241,7 +241,7 @@ def test_an_environment_that_breaks_is_told_with_its_place(how, words, tmp_path)
 
 def test_a_run_takes_steps_alone():
     run = rl.start("FrozenLake-v1", rl.QLearning(), 1)
-    with pytest.raises(ValueError, match="has its environment, agent and seeds already"):
+    with pytest.raises(ValueError, match="already has its environment, agent and seeds"):
         rl.train(run, rl.QLearning(), steps=10)
     with pytest.raises(ValueError, match="The agent is missing"):
         rl.train("FrozenLake-v1", steps=10)
@@ -284,8 +284,8 @@ class Odd(NoisyWalk):
     ("odd", "words"),
     [
         ({"reset": 0}, "reset must return"),
-        ({"obs": 1.7}, "observation 1.7, which lies outside"),
-        ({"obs": None}, "observation None, which lies outside"),
+        ({"obs": 1.7}, "observation 1.7, which is outside"),
+        ({"obs": None}, "observation None, which is outside"),
         ({"reward": "x"}, "gave the reward 'x'"),
         ({"reward": [1.0]}, r"gave the reward \[1.0\]"),
     ],

@@ -481,7 +481,7 @@ def test_figures_of_the_textbook(tmp_path):
     ("words", "sentence"),
     [
         (("--agents", "sarsaa"), "There is no tabular agent 'sarsaa'. Did you mean 'sarsa'?"),
-        (("--envs", "CartPole-v1", "--agents", "sarsa"), "which is not finite, so a table cannot hold it"),
+        (("--envs", "CartPole-v1", "--agents", "sarsa"), "which is not finite and does not fit into a table"),
         (("--envs", "Blackjack-v1", "--agents", "sarsa", "--steps", "100"), "cannot be judged exactly"),
         (("--seeds", "0"), "--seeds is a whole number from 1 on or None, not 0"),
         (("lectures", "--panels", "none"), "There is no comparison 'none'"),
