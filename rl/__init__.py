@@ -29,7 +29,7 @@ from rl.tabular.sarsa import SARSA, ExpectedSARSA
 from rl.tabular.speedy_q import SpeedyQ
 from rl.tabular.traces import QLambda, SARSALambda
 from rl.tabular.weighted_q import WeightedQ
-from rl.train import train
+from rl.train import iterate, train
 from supervised.checkpoint import CheckpointError
 
 __all__ = [
@@ -69,6 +69,7 @@ __all__ = [
     "Update",
     "WeightedQ",
     "explore",
+    "iterate",
     "load",
     "load_policy",
     "losses",

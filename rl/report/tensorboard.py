@@ -8,6 +8,8 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from rl.core import registry
 from rl.core.evaluate import STEP_LIMIT
 from rl.report import pictures
@@ -29,11 +31,15 @@ BANDS = {
 
 
 class Report:
-    """Logs, evaluates, shows and saves a run. Without a logdir nothing is written, without a bar besides nothing evaluated."""
+    """Logs, evaluates, shows and saves a run. Without a logdir nothing is written.
 
-    def __init__(self, run: Run, session: Session, videos: bool, progress: bool) -> None:
+    Nothing is evaluated where nobody sees it: without a logdir, a bar, or somebody who is handed the metrics (`heard`).
+    """
+
+    def __init__(self, run: Run, session: Session, videos: bool, progress: bool, heard: bool = False) -> None:
         """Raises ValueError for videos of an environment that cannot be rendered."""
-        self.run, self.videos = run, videos
+        self.run, self.videos, self.heard = run, videos, heard
+        self.logged: dict[str, np.ndarray] = {}  # by tag, float64 [N]: of the point at hand
         if videos:
             pictures.rendered(run).close()
         self.logger = session.log(run.curves, run.step, self._describe, self._save)
@@ -41,7 +47,7 @@ class Report:
         if progress and memory > LARGE_REPLAY:
             say(f"The replay takes {memory / 1e9:.1f} GB when it is full.")
         self.label = f"{len(run.seeds)} seed{'s' * (len(run.seeds) > 1)}"
-        self.evaluates = (self.logger is not None or progress) and _can_evaluate(run)
+        self.evaluates = (self.logger is not None or progress or heard) and _can_evaluate(run)
         self.result = math.nan  # mean success or return of the last evaluation
         self.start_clock()
 
@@ -62,16 +68,33 @@ class Report:
 
     def log(self, metrics: Mapping[str, Any]) -> None:
         """Write what training says of itself, and begin a new interval."""
-        if self.logger is not None:
+        if self.logger is not None or self.heard:
             everything = {**metrics, **self.run.episodes()}
-            _log(self.logger, self.run, everything, {"time/fps": self.run.steps_per_second})
+            self._log(everything, {"time/fps": self.run.steps_per_second})
         self.run.backend.reset_metrics()
 
     def evaluate(self, shown: bool) -> None:
         """Evaluate the greedy policies, if somebody sees it. shown: whether there is a bar."""
-        if self.evaluates and (self.logger is not None or shown):
-            together = _log(self.logger, self.run, evaluation(self.run))
+        if self.evaluates and (self.logger is not None or shown or self.heard):
+            together = self._log(evaluation(self.run))
             self.result = together.get("eval/success_rate", together.get("eval/mean_reward", math.nan))
+
+    def handed_over(self) -> dict[str, np.ndarray]:
+        """What was logged since the last call, float64 [N] by tag."""
+        logged, self.logged = self.logged, {}
+        return logged
+
+    def _log(self, metrics: Mapping[str, Any], extra: Mapping[str, float] | None = None) -> dict[str, float]:
+        """Write metrics [N] for each seed and their means, with an interval for those drawn as bands -> the means."""
+        run, logger = self.run, self.logger
+        arrays, together = aggregate(metrics, () if logger is None else BANDS.values(), _ranges(run, logger))
+        together |= extra or {}
+        if self.heard:
+            self.logged |= arrays
+        if logger is not None:
+            logger.scalars(run.step, together)
+            logger.seeds(run.step, arrays, run.seeds)
+        return together
 
     def inspect(self) -> None:
         """Pictures of tables; of networks what can be seen inside; and one greedy episode of the first seed if wanted."""
@@ -83,7 +106,7 @@ class Report:
             logger.image(run.step, tag, picture)
         found = run.backend.diagnostics()
         if found.metrics:
-            _log(logger, run, found.metrics)
+            self._log(found.metrics)
         for name, values in found.histograms.items():
             logger.histogram(run.step, name, values)
         if self.videos:
@@ -152,18 +175,6 @@ def markdown(run: Run) -> str:
     return "\n".join(["| setting | value |", "| --- | --- |", *(f"| {name} | {value} |" for name, value in rows)])
 
 
-def _log(
-    logger: Logger | None, run: Run, metrics: Mapping[str, Any], extra: Mapping[str, float] | None = None
-) -> dict[str, float]:
-    """Write metrics [N] for each seed and their means, with an interval for those drawn as bands -> the means."""
-    arrays, together = aggregate(metrics, () if logger is None else BANDS.values(), _ranges(run, logger))
-    together |= extra or {}
-    if logger is not None:
-        logger.scalars(run.step, together)
-        logger.seeds(run.step, arrays, run.seeds)
-    return together
-
-
 def _ranges(run: Run, logger: Logger | None) -> dict[str, Range]:
     """Between what the tags that are drawn with an interval must lie."""
     if logger is None:
@@ -181,5 +192,5 @@ def _can_evaluate(run: Run) -> bool:
     """Whether the run can be evaluated as it goes; if not, a warning says why."""
     why = None if run.exact is not None else run.where.why_not_made()
     if why is not None:
-        warnings.warn(f"There is no evaluation during training. {why}", RuntimeWarning, stacklevel=4)
+        warnings.warn(f"There is no evaluation during training. {why}", RuntimeWarning, stacklevel=5)
     return why is None
