@@ -76,6 +76,7 @@ def train(
     with Session(folder(env, logdir), CHECKPOINT) as session:
         run = opened(env, agent, plan.steps, seeds, session, resume, settings)
         with contextlib.closing(_points(run, session, plan)) as points:
+            next(points, None)
             for metrics in points:
                 if on_log is not None and _stops(on_log(run, metrics)):
                     break
@@ -99,12 +100,12 @@ def iterate(
     evaluate_every_steps: int | None = None,
     save_every_steps: int | None = None,
     videos: bool = False,
-) -> Generator[tuple[Run, Metrics]]:
-    """The loop of `train` as an iterator: at each point of the curves the run, and what is logged there, float64 [N] by tag.
+) -> Training:
+    """The loop of `train` as an iterator: at each point of the curves (run, metrics), what is logged there, float64 [N] by tag.
 
-    The arguments are those of `train`. Curves, checkpoints, evaluation, the lock on logdir, Ctrl-C and `resume` are as there; the
-    folder is opened at the first step of the iterator. `break` saves the run and lets go of the folder, as soon as nothing
-    holds the iterator any more: where a name does, close it (`contextlib.closing`).
+    The arguments are those of `train`, and curves, checkpoints, evaluation, the lock on logdir, Ctrl-C and `resume` are as there.
+    The call checks everything and opens the folder, and takes no step yet. `break` saves the run and lets go of the folder, as soon
+    as nothing holds the iterator any more: where a name does, close it (`contextlib.closing`).
     """
     given = {"log": log_every_steps, "evaluate": evaluate_every_steps, "save": save_every_steps}
     plan = _checked(steps, given, workers, videos, progress, True)
@@ -115,10 +116,29 @@ def iterate(
         with Session(folder(env, logdir), CHECKPOINT) as session:
             run = opened(env, agent, plan.steps, seeds, session, resume, settings)
             with contextlib.closing(_points(run, session, plan)) as points:
+                yield run, next(points, {})
                 for metrics in points:
                     yield run, metrics
 
-    return iterated()
+    return Training(iterated())
+
+
+class Training:
+    """What `iterate` returns: an iterator of (run, metrics). `run` is the run, also where no step is left to take."""
+
+    def __init__(self, points: Generator[tuple[Run, Metrics]]) -> None:
+        self._points = points
+        self.run, _ = next(points)
+
+    def __iter__(self) -> Training:
+        return self
+
+    def __next__(self) -> tuple[Run, Metrics]:
+        return next(self._points)
+
+    def close(self) -> None:
+        """End the training here: the run is saved."""
+        self._points.close()
 
 
 class _Plan(NamedTuple):
@@ -142,7 +162,7 @@ def _checked(steps: Any, given: Mapping[str, Any], workers: Any, videos: Any, pr
 
 
 def _points(run: Run, session: Session, plan: _Plan) -> Generator[Metrics]:
-    """Train a run to `plan.steps` -> what is logged at each point of its curves.
+    """Train a run to `plan.steps` -> first nothing, once all is checked and opened, then what is logged at each point of its curves.
 
     Whoever closes the iterator ends the training there: the run is saved, and the seeds are back in this process.
     """
@@ -156,6 +176,7 @@ def _points(run: Run, session: Session, plan: _Plan) -> Generator[Metrics]:
             return
     cadences = _cadences(run)
     report = Report(run, session, plan.videos, plan.progress, plan.heard)
+    yield {}
     with session.running(report.label, steps, run.step, plan.progress) as bar, shared(run, plan.workers):
         report.start_clock()
         while run.step < steps and not session.interrupted:

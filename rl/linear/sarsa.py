@@ -127,22 +127,24 @@ def forget(m: Memory, r: int) -> None:
 @register
 @dataclass(frozen=True)
 class LinearSARSA:
-    """Semi-gradient SARSA(lambda) over tiles.
-
-    gamma: discount in [0, 1]. step_size: in [0, 1], shared among the tilings, a number or a schedule in steps or episodes.
-    explore: EpsilonGreedy, Greedy or Boltzmann. lambda_: in [0, 1]. traces: "replacing", "accumulating" or "dutch". tilings,
-    tiles: how many grids, and how many tiles each has along an axis. bounds: (lowest, highest) of each number, where the
-    observation space has none. All weights begin at 0, which is optimistic where rewards are negative.
-    """
+    """Semi-gradient SARSA(lambda) over tiles. All weights begin at 0, which is optimistic where rewards are negative."""
 
     gamma: float = 1.0
+    """The discount, in [0, 1]."""
     step_size: float | Schedule = 0.5
+    """In [0, 1], shared among the tilings: a number or a schedule in steps or episodes."""
     explore: Explore = field(default_factory=lambda: EpsilonGreedy(0.0))
+    """EpsilonGreedy, Greedy or Boltzmann."""
     lambda_: float = 0.9
+    """How slowly traces fade, in [0, 1]."""
     traces: str = "replacing"
+    """The kind of traces: "replacing", "accumulating" or "dutch"."""
     tilings: int = 8
+    """How many grids of tiles."""
     tiles: int = 8
+    """How many tiles each grid has along an axis."""
     bounds: Bounds | None = None
+    """(lowest, highest) of each number, where the observation space has none."""
 
     def __post_init__(self) -> None:
         check_number(self, "gamma", 1)

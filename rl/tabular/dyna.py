@@ -99,16 +99,18 @@ def learn(table: Planned, t: Moment, rng: Any) -> float:
 @register
 @dataclass(frozen=True)
 class DynaQ(Tabular):
-    """Dyna-Q.
+    """Dyna-Q; for its other settings see `Tabular`.
 
-    planning_steps: made-up steps after each real one. bonus: kappa of Dyna-Q+; 0 for Dyna-Q. outcomes: how many different ones
-    the model keeps of each pair: as many as it can have, or 1 for a world that is certain, and may change. A made-up step has the
-    step size of the pair's last real one, and the discount that its outcome had then. The rest as in `Tabular`.
+    A made-up step has the step size of the pair's last real one, and the discount that its outcome had then.
     """
 
     planning_steps: int = 10
+    """Made-up steps after each real one."""
     bonus: float = 0.0
+    """Kappa of Dyna-Q+; 0 for Dyna-Q."""
     outcomes: int = 8
+    """How many different ones the model keeps of each pair: as many as it can have, or 1 for a world that is certain, and may
+    change."""
 
     rule = staticmethod(learn)
     respects_masks: ClassVar[bool] = True

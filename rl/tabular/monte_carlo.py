@@ -72,14 +72,12 @@ def learn(table: Episode, t: Moment, rng: Any) -> float:
 @register
 @dataclass(frozen=True)
 class MonteCarlo(OnPolicy):
-    """Monte-Carlo control.
-
-    every_visit: whether each visit of an episode learns, or a pair's first alone. memory_steps: how much of an episode is
-    remembered. The rest as in `OnPolicy`.
-    """
+    """Monte-Carlo control; for its other settings see `OnPolicy`."""
 
     every_visit: bool = False
+    """Whether each visit of an episode learns, or a pair's first alone."""
     memory_steps: int = 10_000
+    """How many steps of an episode are remembered."""
 
     rule = staticmethod(learn)
     respects_masks: ClassVar[bool] = True

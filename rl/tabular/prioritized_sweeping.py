@@ -132,17 +132,17 @@ def learn(table: Swept, t: Moment, rng: Any) -> float:
 @register
 @dataclass(frozen=True)
 class PrioritisedSweeping(Tabular):
-    """Prioritised sweeping.
-
-    planning_steps: most backups after each real step. threshold: how far a value may lie off before it waits for one. outcomes:
-    how many different ones the model keeps of each pair: as many as it can have, or 1 for a world that is certain, and may
-    change. There is no step size: the model's mean is taken as it is. The rest as in `Tabular`.
-    """
+    """Prioritised sweeping; for its other settings see `Tabular`."""
 
     step_size: float | Schedule = 1.0
+    """Not read: the model's mean is taken as it is."""
     planning_steps: int = 10
+    """Most backups after each real step."""
     threshold: float = 1e-5
+    """How far a value may lie off before it waits for a backup."""
     outcomes: int = 8
+    """How many different ones the model keeps of each pair: as many as it can have, or 1 for a world that is certain, and may
+    change."""
 
     rule = staticmethod(learn)
     respects_masks: ClassVar[bool] = True
@@ -202,16 +202,16 @@ class PrioritisedSweeping(Tabular):
 @register
 @dataclass(frozen=True)
 class RMax(PrioritisedSweeping):
-    """R-MAX.
-
-    known_after: how often a pair is tried before the model is believed. initial_q: what a pair is worth until then; as much as
-    can be reached, or more: r_max / (1 - gamma). The rest as in `PrioritisedSweeping`.
-    """
+    """R-MAX; for its other settings see `PrioritisedSweeping`."""
 
     explore: TableExplore = Greedy()
+    """As in `Tabular`; by default greedy."""
     initial_q: float | tuple[float, float] = 100.0
+    """What a pair is worth until the model is believed: as much as can be reached, or more, r_max / (1 - gamma)."""
     planning_steps: int = 1000
+    """Most backups after each real step."""
     known_after: int = 50
+    """How often a pair is tried before the model is believed."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

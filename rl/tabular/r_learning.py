@@ -45,10 +45,12 @@ def learn(table: Average, t: Moment, rng: Any) -> float:
 @register
 @dataclass(frozen=True)
 class RLearning(Tabular):
-    """R-learning, for tasks without an end. gain_step_size: beta, in [0, 1]. Nothing is discounted. The rest as in `Tabular`."""
+    """R-learning, for tasks without an end; for its other settings see `Tabular`."""
 
     gamma: float | Schedule = 1.0
+    """1: nothing is discounted."""
     gain_step_size: float = 0.001
+    """Beta, the step size of the average reward, in [0, 1]."""
 
     rule = staticmethod(learn)
     respects_masks: ClassVar[bool] = True

@@ -70,13 +70,15 @@ def next_round(table: Rounds) -> None:
 @register
 @dataclass(frozen=True)
 class SpeedyQ(Tabular):
-    """Speedy Q-learning. There is no step size: rounds are counted. The rest as in `Tabular`.
+    """Speedy Q-learning; for its other settings see `Tabular`.
 
     It learns no faster than its rarest pair comes round, so by default it tries in each state what was tried least.
     """
 
     step_size: float | Schedule = 1.0
+    """Not read: rounds are counted."""
     explore: TableExplore = UCB(1000.0)
+    """As in `Tabular`; by default what was tried least."""
 
     rule = staticmethod(learn)
     respects_masks: ClassVar[bool] = True

@@ -90,6 +90,17 @@ def test_iterate_is_the_loop_of_train(tmp_path):
     assert same(state_of(rl.load(tmp_path / "own" / "run.safetensors")), state_of(whole))
 
 
+def test_everything_is_opened_at_the_call_and_closed_without_a_step(tmp_path):
+    training = rl.iterate(*LAKE, **SHORT, logdir=tmp_path / "run")
+    assert (training.run.step, training.run.seeds) == (0, (0, 1))
+    with pytest.raises(checkpoint.CheckpointError, match="is training in"):
+        rl.iterate(*LAKE, **SHORT, logdir=tmp_path / "run")
+    training.close()
+    assert rl.train(*LAKE, **SHORT, logdir=tmp_path / "run", resume=True).step == 1000
+    again = rl.iterate(*LAKE, **SHORT, logdir=tmp_path / "run", resume=True)  # nothing is left to do
+    assert (list(again), again.run.step) == ([], 1000)
+
+
 def test_break_saves_and_lets_go_of_the_folder(tmp_path):
     for run, _ in rl.iterate(*LAKE, **SHORT, logdir=tmp_path / "cut"):
         if run.step == 430:
