@@ -104,8 +104,8 @@ def iterate(
     """The loop of `train` as an iterator: at each point of the curves (run, metrics), what is logged there, float64 [N] by tag.
 
     The arguments are those of `train`, and curves, checkpoints, evaluation, the lock on logdir, Ctrl-C and `resume` are as there.
-    The call checks everything and opens the folder, and takes no step yet. `break` saves the run and lets go of the folder, as soon
-    as nothing holds the iterator any more: where a name does, close it (`contextlib.closing`).
+    The call checks everything and opens the folder, and takes no step yet. `break` saves the run and lets go of the folder, as
+    soon as nothing holds the iterator any more: where a name does, close it (`contextlib.closing`).
     """
     given = {"log": log_every_steps, "evaluate": evaluate_every_steps, "save": save_every_steps}
     plan = _checked(steps, given, workers, videos, progress, True)
@@ -162,7 +162,7 @@ def _checked(steps: Any, given: Mapping[str, Any], workers: Any, videos: Any, pr
 
 
 def _points(run: Run, session: Session, plan: _Plan) -> Generator[Metrics]:
-    """Train a run to `plan.steps` -> first nothing, once all is checked and opened, then what is logged at each point of its curves.
+    """Train a run to `plan.steps` -> what is logged at each point of its curves; before, once all is checked and opened, nothing.
 
     Whoever closes the iterator ends the training there: the run is saved, and the seeds are back in this process.
     """

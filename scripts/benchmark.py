@@ -26,15 +26,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import benchmark_cuda
-import benchmark_deep
-import benchmark_memory
-import benchmark_r2d2
 import gymnasium as gym
 import numpy as np
-import peers
 import torch
 import tyro
+from benchmarks import cuda, deep, memory, peers, r2d2
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -429,15 +425,15 @@ def command() -> int:
         "tables": lambda: tables(s, console),
         "supervised": lambda: fitting(s, console),
         "recurrent": lambda: recurrent(s, console),
-        "r2d2": lambda: benchmark_r2d2.r2d2(s.repeats, console),
-        "deep": lambda: benchmark_deep.deep(s.repeats, console),
+        "r2d2": lambda: r2d2.r2d2(s.repeats, console),
+        "deep": lambda: deep.deep(s.repeats, console),
         "learning": lambda: (
-            benchmark_deep.check(seeds, s.workers, s.episodes, console)
+            deep.check(seeds, s.workers, s.episodes, console)
             if s.check
-            else benchmark_deep.learning(s.env, s.agent, seeds, s.workers, s.episodes, console)
+            else deep.learning(s.env, s.agent, seeds, s.workers, s.episodes, console)
         ),
-        "memory": lambda: benchmark_memory.memory(s.task, s.seeds, s.first_seed, s.workers, s.steps, console),
-        "cuda": lambda: benchmark_cuda.cuda(s.parts, s.output, console),
+        "memory": lambda: memory.memory(s.task, s.seeds, s.first_seed, s.workers, s.steps, console),
+        "cuda": lambda: cuda.cuda(s.parts, s.output, console),
     }
     try:
         figures = ways[settings.what]()

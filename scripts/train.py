@@ -5,32 +5,32 @@ python scripts/train.py CartPole-v1                          the agent and setti
 python scripts/train.py CartPole-v1 --agent dqn-2013 --seeds 5 --workers 2
 python scripts/train.py LunarLander-v3 --show-settings       (needs pip install '.[box2d]')
 python scripts/train.py envs.atari:Atari/Breakout-v5 --agent dqn-2015 --seeds 1     (needs pip install '.[atari]')
-python scripts/train.py Acrobot-v1 --set double=True n_step=3 learning_rate=1e-3
+python scripts/train.py Acrobot-v1 --double --n-step 3 --learning-rate 'linear(1e-3, 0)'
+python scripts/train.py Acrobot-v1 --agent dqn --help                (every setting of an agent is a flag, and a name for --set)
 tensorboard --logdir runs
 """
 
 from __future__ import annotations
 
-import ast
-import dataclasses
 import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import common
 import tyro
+from cli import common, flags
 from rich.console import Console
 from rich.table import Table
 
 import rl
+from envs import source
 from rl import settings as tuned
-from rl.core import registry
+from rl.core import registry, text
 from rl.report import results
+from rl.run.probe import unable
 from rl.train import CHECKPOINT
 from supervised.session.results import describe, write
-from supervised.validate import choice
 
 
 @dataclass
@@ -39,7 +39,7 @@ class Settings:
 
     env: Annotated[str, tyro.conf.Positional]
     """The environment's id; MODULE:ID imports the module first."""
-    agent: str | None = None
+    agent: str = "best"
     """linear-sarsa (tile coding, for a few real numbers), q-learning, q-network, dqn-2013, dqn-2015, dqn, double-dqn,
     dueling-dqn, prioritised-dqn, n-step-dqn, c51, hl-gauss, qr-dqn, drqn, r2d2, or best: the one that was tuned for the
     environment, which is the default."""
@@ -48,7 +48,8 @@ class Settings:
     seeds: Annotated[tuple[str, ...], tyro.conf.arg(metavar="N|SEED SEED ...")] = ("5",)
     """How many seeds (one number), or which (several numbers; for a single one write it with a comma: 7,)."""
     set: tuple[str, ...] = ()
-    """Settings to change, as name=value: gamma=.98 double=True network='mlp(256,256)'."""
+    """Settings of the agent as name=value, the same as its flags: gamma=.98 double=True network='mlp(256,256)'
+    explore='epsilon-greedy(linear(1,.05,.1))'."""
     show_settings: bool = False
     """Say which settings the agent has, and train nothing."""
     envs_per_seed: int = 1
@@ -69,37 +70,39 @@ class Settings:
     """With each checkpoint an animated GIF of a greedy episode, in TensorBoard's Images tab."""
 
 
-def changed(agent: Any, assignments: tuple[str, ...]) -> Any:
-    """The agent with settings replaced, each given as name=value."""
-    fields = [field.name for field in dataclasses.fields(agent)]
-    values = {}
-    for assignment in assignments:
-        name, equals, text = assignment.partition("=")
-        if not equals:
-            raise ValueError(f"--set takes name=value, not {assignment!r}.")
-        choice(name, f"setting of {registry.name_of(agent)}", fields)
-        try:
-            values[name] = ast.literal_eval(text)
-        except (ValueError, SyntaxError):
-            values[name] = text
-    return dataclasses.replace(agent, **values)
+def offered(env: str) -> dict[str, Any]:
+    """The agents that can act in an environment, by name. Raises EnvError for an id that there is not."""
+    presets = rl.presets(env)
+    cannot = unable(source(env), presets)
+    return {name: agent for name, agent in presets.items() if name not in cannot}
 
 
-def main(settings: Settings, console: Console) -> None:
-    presets = rl.presets(settings.env)
-    name = settings.agent or "best"
-    choice(name, "agent", presets)
-    agent = changed(presets[name], settings.set)
+def check_acts(env: str, agent: str) -> None:
+    """Raise ValueError, with the agents that can, for one that cannot act in the environment."""
+    presets = rl.presets(env)
+    cannot = unable(source(env), {name: preset for name, preset in presets.items() if name == agent})
+    if cannot:
+        can = ", ".join(offered(env))
+        others = f"Agents that can act there: {can}." if can else "No agent can act there."
+        raise ValueError(f"{agent}: {cannot[agent]} {others}")
+
+
+def main(console: Console) -> None:
+    words = flags.words()
+    env, agent_name = flags.first(words), flags.named(words, "agent", "best")
+    settings, given = flags.read(Settings, rl.presets(env), agent_name, words)
+    check_acts(settings.env, agent_name)
+    agent = flags.with_settings(rl.presets(settings.env)[agent_name], given, settings.set)
     steps = tuned.steps_for(settings.env) if settings.steps is None else settings.steps
     if settings.show_settings:
-        show(console, f"{name} in {settings.env}, {steps:,} steps a seed", agent)
+        show(console, f"{agent_name} in {settings.env}, {steps:,} steps a seed", agent)
         return
     logdir = common.folder(
-        settings.logdir, Path("runs") / f"{settings.env.replace(':', '-').replace('/', '-')}-{name}", settings.resume
+        settings.logdir,
+        Path("runs") / f"{settings.env.replace(':', '-').replace('/', '-')}-{agent_name}",
+        settings.resume,
     )
-    console.print(f"{name} in {settings.env}: {steps:,} steps a seed. The run lies in {logdir}")
-    began = time.perf_counter()
-    run = rl.train(
+    training = rl.iterate(
         settings.env,
         agent,
         steps=steps,
@@ -112,15 +115,18 @@ def main(settings: Settings, console: Console) -> None:
         evaluate_every_steps=settings.evaluate_every_steps,
         videos=settings.videos,
     )
+    began = time.perf_counter()
+    run = common.trained(
+        training, console, f"{agent_name} in {settings.env}: {steps:,} steps a seed. The run lies in {logdir}"
+    )
     seconds = time.perf_counter() - began
     figures = common.finished(console, logdir / "result.json", run.step) if settings.resume else None
     if figures is None:
         figures = results.result(run, settings.episodes)
-        figures |= {"agent": name, "wall_seconds": seconds, "steps_per_second": run.steps_per_second}
+        figures |= {"agent": agent_name, "wall_seconds": seconds, "steps_per_second": run.steps_per_second}
         write(figures, logdir / "result.json")
     report(console, figures)
-    speed = f"{figures['steps_per_second']:,.0f} steps/s"
-    console.print(f"wall time  {figures['wall_seconds']:.1f} s, {speed}", highlight=False)
+    console.print(f"wall time  {common.speed(figures)}", highlight=False)
     console.print(f"The run lies in {logdir}: result.json, {CHECKPOINT} and the curves.", soft_wrap=True)
     console.print(f"Look at it:  tensorboard --logdir {logdir}", soft_wrap=True)
 
@@ -128,12 +134,12 @@ def main(settings: Settings, console: Console) -> None:
 def show(console: Console, title: str, agent: Any) -> None:
     """Print an agent's settings."""
     table = Table(title=title)
-    table.add_column("setting")
-    table.add_column("value")
-    table.add_row("agent", registry.name_of(agent))
-    for field in dataclasses.fields(agent):
-        table.add_row(field.name, str(getattr(agent, field.name)))
-    console.print(table)
+    for head in ("setting", "value", "what it is"):
+        table.add_column(head)
+    table.add_row("agent", registry.name_of(agent), "")
+    for setting in text.settings_of(agent).values():
+        table.add_row(setting.name, setting.value, setting.what)
+    console.print(table, soft_wrap=False)
 
 
 def report(console: Console, figures: dict[str, Any]) -> None:
@@ -149,4 +155,4 @@ def report(console: Console, figures: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(common.command(Settings, main))
+    sys.exit(common.run(main))

@@ -114,6 +114,15 @@ def for_returns(description: Any, returns: Any) -> Any:
     return description.for_returns(returns) if hasattr(description, "for_returns") else description
 
 
+def why_it_cannot_act(description: Any, observation_space: Any, action_space: Any) -> str | None:
+    """Why an agent cannot act in spaces, as its method `check_spaces` says, without building it; None: it can."""
+    try:
+        optional_setting(description, "check_spaces", lambda *spaces: None)(observation_space, action_space)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
 def functions_of(description: Any) -> dict[str, Any]:
     """The settings of a description that are functions, which no file can hold, by name."""
     given = {field.name: getattr(description, field.name) for field in dataclasses.fields(description)}

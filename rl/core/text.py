@@ -2,8 +2,8 @@
 
 A value is a number (`1e-3`, `100_000`), `True`, `False`, `None`, a text, a tuple `(0, 1)`, or a registered dataclass with its
 arguments: `linear(1, .05, .1)`, `inverse(1, unit=episodes)`, `epsilon-greedy(linear(1, .05, .1))`, `atoms(0, 100, 51)`. Names are
-read without regard to case, `-` and `_`; without parentheses such a name stands for its defaults. A third argument of `linear` and
-`exponential` that is written with a point is the fraction of the run that they span, a whole number the steps.
+read without regard to case, `-` and `_`; without parentheses such a name stands for its defaults. A third argument of `linear`
+and `exponential` that is written with a point is the fraction of the run that they span, a whole number the steps.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import dataclasses
 import inspect
 import re
 import textwrap
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -44,7 +44,8 @@ class Setting(NamedTuple):
 
 def settings_of(description: Any) -> dict[str, Setting]:
     """The settings of a description that can be given as text, by name: all but those that hold functions alone."""
-    lines = documentation(type(description))
+    kind: Hashable = type(description)
+    lines = documentation(kind)
     return {
         field.name: Setting(
             field.name, written(getattr(description, field.name)), lines.get(field.name, ""), str(field.type) == "bool"
@@ -62,10 +63,10 @@ def changed(description: Any, texts: Mapping[str, str]) -> Any:
     fields = {field.name: field for field in dataclasses.fields(description)}
     options = {name.strip("_"): name for name in fields}
     values: dict[str, Any] = {}
-    for given, text in texts.items():
-        name = given.replace("-", "_").strip("_")
+    for given, own in texts.items():
+        name, text = given.replace("-", "_").strip("_"), own
         if name == EPSILON and EPSILON not in fields and "explore" in fields:
-            name, text = "explore", f"epsilon-greedy({text})"
+            name, text = "explore", f"epsilon-greedy({own})"
         choice(name, f"setting of {registry.name_of(description)}", options)
         name = options[name]
         if name in values:
@@ -116,7 +117,7 @@ def written(given: Any) -> str:
 
 
 @cache
-def documentation(kind: type) -> dict[str, str]:
+def documentation(kind: Any) -> dict[str, str]:
     """What stands below each field of a dataclass and of those it is made from, by name, each in one line."""
     lines: dict[str, str] = {}
     for one in reversed(kind.__mro__[:-1]):
@@ -180,7 +181,9 @@ class _Reader:
             parts, named = self.arguments()
             if named:
                 raise ArgumentError(f"{shown(self.text)}: a tuple has no {next(iter(named))}=.")
-            return parts[0] if len(parts) == 1 and not self.text[: self.place - 1].rstrip().endswith(",") else tuple(parts)
+            return (
+                parts[0] if len(parts) == 1 and not self.text[: self.place - 1].rstrip().endswith(",") else tuple(parts)
+            )
         return self.named(token["name"])
 
     def named(self, name: str) -> Any:

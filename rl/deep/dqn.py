@@ -19,7 +19,7 @@ from typing import Any
 from torch import Tensor
 
 from rl import losses, networks
-from rl.core.observations import CHANNELS
+from rl.core.observations import CHANNELS, parts_of
 from rl.core.registry import add_presets, register
 from rl.core.spaces import actions_of
 from rl.deep.agent import DeepAgent
@@ -83,20 +83,21 @@ class DQN:
     importance_exponent: float | Schedule = field(default_factory=lambda: Linear(0.4, 1.0))
     """Beta of prioritized replay, in [0, 1]: a number or a schedule in steps."""
     explore: Explore = field(default_factory=lambda: EpsilonGreedy(Linear(1.0, 0.05, fraction=0.1)))
-    """One of rl.explore's EpsilonGreedy, Greedy, Boltzmann and DecayingNoise; epsilon goes from 1 to 0.05 over a tenth of the run."""
+    """One of rl.explore's EpsilonGreedy, Greedy, Boltzmann and DecayingNoise; epsilon goes from 1 to 0.05 over a tenth of the
+    run."""
     mask: Callable[[Any], Tensor] | None = None
-    """A function of observations [..., *O] on the CPU -> bool [..., A], the actions allowed; info["action_mask"] is heeded without
-    it."""
+    """A function of observations [..., *O] on the CPU -> bool [..., A], the actions allowed; info["action_mask"] is heeded
+    without it."""
     compiled: bool = True
-    """Networks of linear layers, ReLUs, GRUs and tanh cells run in compiled code, where numba is at hand and on the CPU; False: by
-    torch alone. Both learn the same up to rounding."""
+    """Networks of linear layers, ReLUs, GRUs and tanh cells run in compiled code, where numba is at hand and on the CPU; False:
+    by torch alone. Both learn the same up to rounding."""
     channels: str = "auto"
     """The axis of an image that holds its channels: "first", "last", or "auto": last where two equal sides stand in front of it,
     first where two equal sides stand behind it, else the shortest."""
     normalize_observations: bool = False
-    """The network reads each number of a vector observation as its distance from the mean, in standard deviations, within -10..10;
-    mean and variance are those of all that the seed's environments have shown while training, saved in checkpoint and policy.
-    Images and one-hot codes stay as they are."""
+    """The network reads each number of a vector observation as its distance from the mean, in standard deviations, within
+    -10..10; mean and variance are those of all that the seed's environments have shown while training, saved in checkpoint and
+    policy. Images and one-hot codes stay as they are."""
     reward_scale: float = 1.0
     """The factor of rewards for learning alone: values, TD errors and losses are in scaled units; returns, promised ones too, are
     not."""
@@ -146,6 +147,11 @@ class DQN:
     def for_policy(self) -> DQN:
         """The same without a target network, for a policy, which learns no more."""
         return dataclasses.replace(self, double=False, target_every_updates=None, target_rate=1.0)
+
+    def check_spaces(self, observation_space: Any, action_space: Any) -> None:
+        """Raise SpaceError for actions that are not Discrete, and for observations that no network reads."""
+        actions_of(action_space)
+        parts_of(observation_space, channels=self.channels)
 
     def build(self, observation_space: Any, action_space: Any, seeds: Any = 1, device: str = "cpu") -> DeepAgent:
         """The live agent: N networks, each with first weights of its own. Raises SpaceError for spaces not supported."""

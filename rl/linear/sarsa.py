@@ -158,6 +158,11 @@ class LinearSARSA:
         store(self, choice, "traces", known=KINDS)
         store(self, _bounds, "bounds", none=True)
 
+    def check_spaces(self, observation_space: Any, action_space: Any) -> None:
+        """Raise SpaceError for what cannot be tiled, and for actions that are not Discrete."""
+        coding_of(observation_space, self.tilings, self.tiles, self.bounds)
+        actions_of(action_space)
+
     def build(self, observation_space: Any, action_space: Any, seeds: Any = 1, device: str = "cpu") -> LinearAgent:
         """The live agent, with weights of 0. Raises SpaceError for observations that are no Box of a few bounded numbers."""
         return LinearAgent(self, observation_space, action_space, seeds, device)

@@ -124,6 +124,11 @@ class Tabular:
     def check_model(self, model: Any) -> None:
         """Raise ValueError for the finite model of an environment that this agent is not made for."""
 
+    def check_spaces(self, observation_space: Any, action_space: Any) -> None:
+        """Raise SpaceError for spaces that are not finite."""
+        StateIndex(observation_space)
+        actions_of(action_space)
+
     @property
     def takes_weights(self) -> bool:
         """Whether the weights of a batch scale the rule's steps: where it keeps nothing but Q and visits."""

@@ -24,7 +24,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import cuda_prototypes as prototypes
 import gymnasium as gym
 import numpy as np
 import torch
@@ -32,6 +31,7 @@ from rich.console import Console
 from torch.profiler import ProfilerActivity, profile
 
 import rl
+from benchmarks import cuda_prototypes as prototypes
 from rl.core.types import Batch
 from supervised import CNN, MLP, Data, Fit, Recipe, Stack, determinism
 from supervised.device import cores
@@ -39,7 +39,7 @@ from supervised.models.cnn import Image
 from supervised.session import results
 from supervised.validate import ArgumentError, first_line
 
-TESTS = Path(__file__).parent.parent / "tests"
+TESTS = Path(__file__).parents[2] / "tests"
 Figures = dict[str, Any]
 Rows = Iterator[tuple[str, Callable[[], Figures]]]  # what is measured, and how
 PRETENDED = (

@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """R2D2 (Kapturowski et al. 2019) in CartPole, one seed a run, in plain PyTorch: what `benchmark.py r2d2` times ours against.
 
-python scripts/plain_r2d2.py --seed 0 --steps 50000
+python scripts/benchmarks/plain_r2d2.py --seed 0 --steps 50000
 
 Windows overlap by the burn-in, so that each step is learned from in one window. Near a window's end the n-step targets look
 ahead as far as the window goes. New windows have the highest priority so far; there are no importance weights.
