@@ -37,12 +37,11 @@ from supervised.session.results import describe, write
 class Settings:
     """Train N seeds of an agent in a Gymnasium environment and judge each by greedy episodes."""
 
-    env: Annotated[str, tyro.conf.Positional]
+    env: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="ENV")]
     """The environment's id; MODULE:ID imports the module first."""
     agent: str = "best"
-    """linear-sarsa (tile coding, for a few real numbers), q-learning, q-network, dqn-2013, dqn-2015, dqn, double-dqn,
-    dueling-dqn, prioritised-dqn, n-step-dqn, c51, hl-gauss, qr-dqn, drqn, r2d2, or best: the one that was tuned for the
-    environment, which is the default."""
+    """best is the one that was tuned for the environment; q-network, dqn-2013 and dqn-2015 are the lecture notes' ladder; drqn
+    and r2d2 remember. With an environment in front of --help, those that can act there are listed."""
     steps: int | None = None
     """Environment steps a seed in all; what the settings were tuned for if not given, else 100 000."""
     seeds: Annotated[tuple[str, ...], tyro.conf.arg(metavar="N|SEED SEED ...")] = ("5",)
@@ -90,7 +89,10 @@ def check_acts(env: str, agent: str) -> None:
 def main(console: Console) -> None:
     words = flags.words()
     env, agent_name = flags.first(words), flags.named(words, "agent", "best")
-    settings, given = flags.read(Settings, rl.presets(env), agent_name, words)
+    if env is not None and agent_name in rl.presets():
+        check_acts(env, agent_name)
+    presets = offered(env) if env is not None and flags.asks_for_help(words) else rl.presets(env)
+    settings, given = flags.read(Settings, presets, agent_name, words)
     check_acts(settings.env, agent_name)
     agent = flags.with_settings(rl.presets(settings.env)[agent_name], given, settings.set)
     steps = tuned.steps_for(settings.env) if settings.steps is None else settings.steps

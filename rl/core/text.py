@@ -13,8 +13,7 @@ import dataclasses
 import inspect
 import re
 import textwrap
-from collections.abc import Hashable, Iterable, Mapping
-from functools import cache
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from rl.core import registry
@@ -44,11 +43,13 @@ class Setting(NamedTuple):
 
 def settings_of(description: Any) -> dict[str, Setting]:
     """The settings of a description that can be given as text, by name: all but those that hold functions alone."""
-    kind: Hashable = type(description)
-    lines = documentation(kind)
+    lines = documentation(type(description))
     return {
         field.name: Setting(
-            field.name, written(getattr(description, field.name)), lines.get(field.name, ""), str(field.type) == "bool"
+            field.name,
+            str(own) if isinstance(own := getattr(description, field.name), str) else written(own),
+            lines.get(field.name, ""),
+            str(field.type) == "bool",
         )
         for field in dataclasses.fields(description)
         if not str(field.type).startswith("Callable")
@@ -113,11 +114,12 @@ def written(given: Any) -> str:
             if i == 0 or getattr(given, field.name) != _default(field)
         ]
         return f"{_kebab(type(given).__name__)}({', '.join(parts)})"
+    if isinstance(given, str):
+        return given if re.fullmatch(r"[^\W\d][\w-]*", given) else f"'{given}'"
     return getattr(given, "__name__", None) or str(given)
 
 
-@cache
-def documentation(kind: Any) -> dict[str, str]:
+def documentation(kind: type) -> dict[str, str]:
     """What stands below each field of a dataclass and of those it is made from, by name, each in one line."""
     lines: dict[str, str] = {}
     for one in reversed(kind.__mro__[:-1]):

@@ -36,8 +36,9 @@ def first(words: Sequence[str]) -> str | None:
 def read(settings: type[S], presets: Mapping[str, Any], agent: str, words: Sequence[str]) -> tuple[S, dict[str, str]]:
     """The script's own settings, and those of the agent that were given, as text.
 
-    presets: the agents that can be named, `agent` the one that is. Raises ValueError for an agent that is none of them and for
-    flags that neither the script nor the agent has. `--help` shows both and ends the program.
+    settings: a dataclass with a field `agent`. presets: the agents that can be named, `agent` the one that is. Raises ValueError
+    for an agent that is none of them and for flags that neither the script nor the agent has. `--help` shows both and ends the
+    program.
     """
     choice(agent, "agent", presets)
     own = _options(settings)
@@ -50,23 +51,29 @@ def read(settings: type[S], presets: Mapping[str, Any], agent: str, words: Seque
     for option in given:
         if option not in {*own, *known, *short, *negated, *HELP}:
             raise ValueError(_unknown(option, agent, presets, [*own, *known, *short]))
-    fields: list[Any] = [(option.replace("-", "_"), *_field(setting)) for option, setting in known.items()]
+    fields: list[Any] = [(setting.name, *_field(setting)) for setting in known.values()]
     for option in short:
         note = tyro.conf.arg(help=SHORT_FORM, metavar="X")
         fields.append((option, Annotated[str | None, note], dataclasses.field(default=None)))
     group = dataclasses.make_dataclass("Group", fields)
     group.__doc__ = f"Settings of {agent}, in --set too, as name=value."
+    who = tyro.conf.arg(help=f"{text.documentation(settings)['agent']} One of {', '.join(presets)}.", metavar="NAME")
     together = dataclasses.make_dataclass(
         settings.__name__,
-        [("agent_settings", Annotated[group, tyro.conf.OmitArgPrefixes], dataclasses.field(default_factory=group))],
+        [
+            ("agent", Annotated[str, who], dataclasses.field(default=agent)),
+            ("agent_settings", Annotated[group, tyro.conf.OmitArgPrefixes], dataclasses.field(default_factory=group)),
+        ],
         bases=(settings,),
     )
     together.__doc__ = settings.__doc__
     chosen: Any = tyro.cli(together, args=list(words))
-    found = {}
-    for option in [*known, *short]:
-        if option in given or f"no-{option}" in given:
-            found[option] = str(getattr(chosen.agent_settings, option.replace("-", "_")))
+    names = {option: setting.name for option, setting in known.items()} | {option: option for option in short}
+    found = {
+        option: str(getattr(chosen.agent_settings, name))
+        for option, name in names.items()
+        if option in given or f"no-{option}" in given
+    }
     return chosen, found
 
 
@@ -90,6 +97,10 @@ def with_settings(agent: Any, given: Mapping[str, str], assignments: Iterable[st
             raise ValueError(f"{name} is given twice, as --{option} and in --set, or twice in --set: give it once.")
         together[option] = value
     return text.changed(agent, together)
+
+
+def asks_for_help(words: Sequence[str]) -> bool:
+    return "-h" in words or "help" in _given(words)
 
 
 def words() -> list[str]:
