@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from envs.source import EnvLike
+from rl.core import compiling
 from rl.core.registry import Description
 from rl.deep.agent import NotFinite
 from rl.report.tensorboard import Report
@@ -177,7 +178,10 @@ def _points(run: Run, session: Session, plan: _Plan) -> Generator[Metrics]:
     cadences = _cadences(run)
     report = Report(run, session, plan.videos, plan.progress, plan.heard)
     yield {}
-    with session.running(report.label, steps, run.step, plan.progress) as bar, shared(run, plan.workers):
+    with contextlib.ExitStack() as around:
+        bar = around.enter_context(session.running(report.label, steps, run.step, plan.progress))
+        around.enter_context(compiling.told(lambda: bar.show(run.step, "compiling (once)")))
+        around.enter_context(shared(run, plan.workers))
         report.start_clock()
         while run.step < steps and not session.interrupted:
             before = run.step

@@ -126,6 +126,7 @@ def main(console: Console) -> None:
     if figures is None:
         figures = results.result(run, settings.episodes)
         figures |= {"agent": agent_name, "wall_seconds": seconds, "steps_per_second": run.steps_per_second}
+        figures |= {"compile_seconds": run.compile_seconds}
         write(figures, logdir / "result.json")
     report(console, figures)
     console.print(f"wall time  {common.speed(figures)}", highlight=False)

@@ -124,6 +124,7 @@ def main(console: Console) -> None:
     if figures is None:
         figures = results.result(run)
         figures |= {"wall_seconds": time.perf_counter() - began, "steps_per_second": run.steps_per_second}
+        figures |= {"compile_seconds": run.compile_seconds}
         write(figures, logdir / "result.json")
     pictures.save_policy(run, logdir / "policy.png")
     if settings.video:

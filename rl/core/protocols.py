@@ -187,3 +187,7 @@ class Backend(Protocol):
     def sync_agent(self) -> None:
         """Bring the agent of the run up to date."""
         ...
+
+    def compile_seconds(self) -> float:
+        """How long machine code has been made so far, which is done once."""
+        ...

@@ -54,17 +54,19 @@ class Report:
     def start_clock(self) -> None:
         """Count steps a second from here."""
         self.began, self.begun_at = time.perf_counter(), self.run.step
+        self.compiled_before = self.run.backend.compile_seconds()
 
     def text(self) -> str:
         """What stands behind the progress bar."""
         known = self.run.model is not None and self.run.model.success is not None
         result = "" if math.isnan(self.result) else f"  {'success' if known else 'return'} {self.result:.3f}"
-        return f"{self.run.steps_per_second:,.0f} steps/s{result}"
+        return f"{self.run.steps_per_second:,.0f} steps/s{' in all' * (len(self.run.seeds) > 1)}{result}"
 
     def count(self) -> None:
         """Bring the steps a second up to date."""
-        taken = (self.run.step - self.begun_at) * len(self.run.seeds)
-        self.run.steps_per_second = taken / (time.perf_counter() - self.began)
+        run, elapsed = self.run, time.perf_counter() - self.began
+        run.compile_seconds = run.backend.compile_seconds() - self.compiled_before
+        run.steps_per_second = (run.step - self.begun_at) * len(run.seeds) / max(elapsed - run.compile_seconds, 1e-9)
 
     def log(self, metrics: Mapping[str, Any]) -> None:
         """Write what training says of itself, and begin a new interval."""

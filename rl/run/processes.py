@@ -60,7 +60,7 @@ class Workers:
             raise ValueError(f"workers={count}: sharing seeds out over processes needs a POSIX system. Use workers=1.")
         check_workers(run.agent, count)
         self.run, self.seeds, self.envs_per_seed = run, run.seeds, run.envs_per_seed
-        self.step = run.step
+        self.step, self.compiled = run.step, 0.0
         self.began = run.backend.state()  # what the processes start from
         self.checkpoint: Path | None = None  # what they start from once it is written
         self.since: list[tuple[str, tuple[Any, ...]]] = []  # the commands after that
@@ -180,8 +180,12 @@ class Workers:
     def advance(self, steps: int) -> dict[str, torch.Tensor]:
         """As the loop's: every process takes these steps."""
         answers = self._tell("advance", steps, remember=True)
-        self.step = answers[0][0]
-        return _together([metrics for _, metrics in answers])
+        self.step, self.compiled = answers[0][1], max(seconds for _, _, seconds in answers)
+        return _together([metrics for metrics, _, _ in answers])
+
+    def compile_seconds(self) -> float:
+        """That of the process that has compiled for longest."""
+        return self.compiled
 
     def metrics(self) -> dict[str, torch.Tensor]:
         return _together(self._tell("metrics"))

@@ -77,7 +77,10 @@ class Run:
         self.diverged = np.zeros(len(seeds), np.bool_)  # whose values have exceeded what rewards allow, as was said
         self.logdir: Path | None = None
         self.cadence: dict[str, int] = {}
-        self.steps_per_second = 0.0  # of the last call of rl.train, all seeds summed, with its logging
+        self.steps_per_second = (
+            0.0  # of the last call of rl.train, all seeds summed, with its logging, without compiling
+        )
+        self.compile_seconds = 0.0  # within the last call of rl.train
         self.curves: dict[str, Any] = {}  # what the last checkpoint knew of the event files: `Logger.state_dict`
 
     def _returns(self, gamma: float) -> tuple[float, float] | None:
