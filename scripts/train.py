@@ -6,25 +6,29 @@ python scripts/train.py CartPole-v1 --agent dqn-2013 --seeds 5 --workers 2
 python scripts/train.py LunarLander-v3 --show-settings       (needs pip install '.[box2d]')
 python scripts/train.py envs.atari:Atari/Breakout-v5 --agent dqn-2015 --seeds 1     (needs pip install '.[atari]')
 python scripts/train.py Acrobot-v1 --double --n-step 3 --learning-rate 'linear(1e-3, 0)'
+python scripts/train.py CartPole-v1 --wrap NormalizeObservation FrameStackObservation:stack_size=4
 python scripts/train.py Acrobot-v1 --agent dqn --help                (every setting of an agent is a flag, and a name for --set)
 tensorboard --logdir runs
 """
 
 from __future__ import annotations
 
+import re
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
 from cli import common, flags
+from gymnasium.envs.registration import EnvSpec
 from rich.console import Console
 from rich.table import Table
 
 import rl
-from envs import source
+from envs import source, with_wrappers
 from rl import settings as tuned
 from rl.core import registry, text
 from rl.report import results
@@ -46,6 +50,9 @@ class Settings:
     """Environment steps a seed in all; what the settings were tuned for if not given, else 100 000."""
     seeds: Annotated[tuple[str, ...], tyro.conf.arg(metavar="N|SEED SEED ...")] = ("5",)
     """How many seeds (one number), or which (several numbers; for a single one write it with a comma: 7,)."""
+    wrap: tuple[str, ...] = ()
+    """Wrappers of gymnasium.wrappers by name, from the innermost out, with their settings behind a colon: NormalizeObservation
+    FrameStackObservation:stack_size=4 ResizeObservation:shape=(42,42). LastActionReward, too."""
     set: tuple[str, ...] = ()
     """Settings of the agent as name=value, the same as its flags: gamma=.98 double=True network='mlp(256,256)'
     explore='epsilon-greedy(linear(1,.05,.1))'."""
@@ -69,19 +76,26 @@ class Settings:
     """With each checkpoint an animated GIF of a greedy episode, in TensorBoard's Images tab."""
 
 
-def offered(env: str) -> dict[str, Any]:
+def place(env: str, wrappers: Sequence[str]) -> str | EnvSpec:
+    """The environment in its wrappers, each NAME or NAME:setting=value,setting=value. Raises EnvError where there is none."""
+    if not wrappers:
+        return env
+    parts = [wrapper.partition(":") for wrapper in wrappers]
+    return with_wrappers(env, [(name, text.arguments(settings)) if settings else name for name, _, settings in parts])
+
+
+def offered(env: str, where: str | EnvSpec) -> dict[str, Any]:
     """The agents that can act in an environment, by name. Raises EnvError for an id that there is not."""
     presets = rl.presets(env)
-    cannot = unable(source(env), presets)
+    cannot = unable(source(where), presets)
     return {name: agent for name, agent in presets.items() if name not in cannot}
 
 
-def check_acts(env: str, agent: str) -> None:
+def check_acts(env: str, where: str | EnvSpec, agent: str) -> None:
     """Raise ValueError, with the agents that can, for one that cannot act in the environment."""
-    presets = rl.presets(env)
-    cannot = unable(source(env), {name: preset for name, preset in presets.items() if name == agent})
+    cannot = unable(source(where), {agent: rl.presets(env)[agent]})
     if cannot:
-        can = ", ".join(offered(env))
+        can = ", ".join(offered(env, where))
         others = f"Agents that can act there: {can}." if can else "No agent can act there."
         raise ValueError(f"{agent}: {cannot[agent]} {others}")
 
@@ -89,23 +103,23 @@ def check_acts(env: str, agent: str) -> None:
 def main(console: Console) -> None:
     words = flags.words()
     env, agent_name = flags.first(words), flags.named(words, "agent", "best")
-    if env is not None and agent_name in rl.presets():
-        check_acts(env, agent_name)
-    presets = offered(env) if env is not None and flags.asks_for_help(words) else rl.presets(env)
+    presets = rl.presets(env)
+    if env is not None and flags.asks_for_help(words):
+        able = offered(env, place(env, flags.several(words, "wrap")))
+        presets = {name: agent for name, agent in presets.items() if name in able or name == agent_name}
     settings, given = flags.read(Settings, presets, agent_name, words)
-    check_acts(settings.env, agent_name)
+    where = place(settings.env, settings.wrap)
+    check_acts(settings.env, where, agent_name)
     agent = flags.with_settings(rl.presets(settings.env)[agent_name], given, settings.set)
     steps = tuned.steps_for(settings.env) if settings.steps is None else settings.steps
+    name = " with ".join([settings.env, ", ".join(settings.wrap)][: 1 + bool(settings.wrap)])
     if settings.show_settings:
-        show(console, f"{agent_name} in {settings.env}, {steps:,} steps a seed", agent)
+        show(console, f"{agent_name} in {name}, {steps:,} steps a seed", agent)
         return
-    logdir = common.folder(
-        settings.logdir,
-        Path("runs") / f"{settings.env.replace(':', '-').replace('/', '-')}-{agent_name}",
-        settings.resume,
-    )
+    kind = re.sub(r"[^\w.=-]+", "-", "-".join([settings.env, *settings.wrap, agent_name]))
+    logdir = common.folder(settings.logdir, Path("runs") / kind, settings.resume)
     training = rl.iterate(
-        settings.env,
+        where,
         agent,
         steps=steps,
         seeds=common.parse_seeds(settings.seeds),
@@ -118,9 +132,7 @@ def main(console: Console) -> None:
         videos=settings.videos,
     )
     began = time.perf_counter()
-    run = common.trained(
-        training, console, f"{agent_name} in {settings.env}: {steps:,} steps a seed. The run lies in {logdir}"
-    )
+    run = common.trained(training, console, f"{agent_name} in {name}: {steps:,} steps a seed. The run lies in {logdir}")
     seconds = time.perf_counter() - began
     figures = common.finished(console, logdir / "result.json", run.step) if settings.resume else None
     if figures is None:

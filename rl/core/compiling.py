@@ -60,11 +60,12 @@ def _listen() -> None:
     except ImportError:
         return
 
-    class Listener(event.Listener):  # type: ignore[misc]  # numba has no annotations
+    class Listener(event.Listener):
         def on_start(self, event: Any) -> None:
             _clock.start()
 
         def on_end(self, event: Any) -> None:
             _clock.end()
 
-    event.register("numba:compile", Listener())
+    register: Any = event.register  # numba has no annotations
+    register("numba:compile", Listener())

@@ -100,6 +100,16 @@ def value(text: str, kinds: Mapping[str, Any] | None = None) -> Any:
     return found
 
 
+def arguments(text: str) -> dict[str, Any]:
+    """What stands for name=value, name=value, ... Raises ArgumentError as `value` does, and for values without a name."""
+    reader = _Reader(f"{text})", {})
+    positional, named = reader.arguments()
+    reader.end()
+    if positional:
+        raise ArgumentError(f"{shown(text)} is no name=value, name=value, ...")
+    return named
+
+
 def written(given: Any) -> str:
     """The text of a value, which `value` reads back; of a function, which no text holds, its name."""
     if isinstance(given, tuple):

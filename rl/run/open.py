@@ -81,11 +81,13 @@ def _resumed(
 def _config(saved: Saved, where: Source) -> Any:
     """What a saved run is, as `Run.config` would say it today. What cannot be read is left as it is: it differs.
 
-    Of an EnvSpec with settings of its own earlier versions recorded the name alone: it counts as the one at hand, `where`.
+    Of an EnvSpec with settings or wrappers of its own earlier versions recorded the name alone: it counts as the one at hand,
+    `where`.
     """
     config: Any = saved.meta.get("config")
     with contextlib.suppress(KeyError, TypeError, ValueError, AttributeError):
         here = where.description or {}
-        env = here if here.get("kwargs") and config["env"] == {"name": where.name} else config["env"]
+        names = ({"name": where.name}, {"name": here.get("id")} if here.get("wrappers") else None)
+        env = here if (here.get("kwargs") or here.get("wrappers")) and config["env"] in names else config["env"]
         return {**config, "env": env, "agent": registry.current(config["agent"])}
     return config

@@ -28,6 +28,18 @@ def named(words: Sequence[str], flag: str, default: str) -> str:
     return found
 
 
+def several(words: Sequence[str], flag: str) -> list[str]:
+    """All values that a flag is given, up to the next one."""
+    found: list[str] = []
+    reading = False
+    for word in words:
+        if word.startswith("--"):
+            reading = word == f"--{flag}"
+        elif reading:
+            found.append(word)
+    return found
+
+
 def first(words: Sequence[str]) -> str | None:
     """The argument that a command line begins with, where it begins with none of the flags."""
     return words[0] if words and not words[0].startswith("-") else None

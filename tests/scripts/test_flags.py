@@ -59,6 +59,9 @@ def test_a_flag_that_is_not_given_leaves_what_was_tuned(tmp_path):
         ("train.py", ("CartPole-v1", "--seeds", "1", "1"), "more than once"),
         ("train.py", ("CartPole-v1", "--network", "mpl(8)"), "Did you mean 'mlp'?"),
         ("train.py", ("CartPole-v1", "--logdir", "file"), "is a file"),
+        ("train.py", ("CartPole-v1", "--wrap", "FrameStackObservatio"), "Did you mean 'FrameStackObservation'?"),
+        ("train.py", ("CartPole-v1", "--wrap", "FrameStackObservation:4"), "'4' is no name=value"),
+        ("train.py", ("CartPole-v1", "--wrap", "FlattenObservation", "--agent", "sarsa"), "Agents that can act there: q-net"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_said_before_anything_else(script, words, said, tmp_path):
@@ -88,3 +91,20 @@ def test_help_lists_the_settings_of_the_agent_with_their_lines(tmp_path):
     assert "munchausen-dqn" in out
     lake = inside("train_frozenlake.py", "--agent", "dyna-q", "--help", cwd=tmp_path).stdout
     assert "--planning-steps" in lake
+
+
+def test_wrappers_by_name(tmp_path):
+    words = (
+        "--wrap",
+        "NormalizeObservation",
+        "FrameStackObservation:stack_size=3,padding_type=zero",
+        "--network",
+        "mlp(4)",
+    )
+    run = ("--steps", 60, "--seeds", 1, "--episodes", 1, "--learn-after-steps", 20, "--no-compiled")
+    out = inside("train.py", "CartPole-v1", *words, *run, cwd=tmp_path).stdout
+    assert "best in CartPole-v1 with NormalizeObservation, FrameStackObservation:stack_size=3" in out
+    (folder,) = (tmp_path / "runs").glob("*/*")
+    wrappers = json.loads((folder / "result.json").read_text())["configuration"]["env"]["wrappers"]
+    assert wrappers[1] == ["FrameStackObservation", {"stack_size": 3, "padding_type": "zero"}]
+    assert "by episodes" in inside("evaluate.py", folder, "--episodes", 1, cwd=tmp_path).stdout
