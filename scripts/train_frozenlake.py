@@ -24,7 +24,7 @@ from rich.table import Table
 import rl
 from rl.core import registry
 from rl.report import pictures, results
-from rl.train import CHECKPOINT
+from rl.training import CHECKPOINT
 from supervised.logger import Logger
 from supervised.session.results import write, write_bytes
 

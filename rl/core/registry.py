@@ -7,6 +7,7 @@ types but those in this list.
 from __future__ import annotations
 
 import dataclasses
+import importlib
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
@@ -93,8 +94,14 @@ def add_presets(group: str, presets: Mapping[str, Description]) -> None:
     PRESETS[group].update(presets)
 
 
+def complete() -> None:
+    """Import every module of this package that enters agents; `rl.settings` names them."""
+    importlib.import_module("rl.settings")
+
+
 def presets(groups: Iterable[str] = GROUPS) -> dict[str, Description]:
     """The presets of these groups by name, group after group."""
+    complete()
     return {name: agent for group in groups for name, agent in PRESETS[group].items()}
 
 
@@ -188,6 +195,7 @@ def from_json(data: Any, **given: Any) -> Any:
         return tuple(from_json(item) for item in data)
     if not isinstance(data, dict):
         return data
+    complete()
     data = migrate(data)
     kind = data["type"]
     for setting, value in data.items():

@@ -93,6 +93,7 @@ def value(text: str, kinds: Mapping[str, Any] | None = None) -> Any:
     are not.
     """
     if kinds is None:
+        registry.complete()
         kinds = {name: kind for name, kind in registry.TYPES.items() if name not in registry.AGENTS}
     reader = _Reader(text, kinds)
     found = reader.value()

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import tyro
 from rich.console import Console
 
-from rl.train import Training
+from rl.training import Training
 from supervised.logger import LoggingError
 from supervised.session import results
 
