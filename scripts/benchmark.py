@@ -94,7 +94,7 @@ class Settings:
 
 def classic(env_id: str, steps: int) -> float:
     """The loop that everybody writes, gymnasium.make and a numpy table -> steps a second."""
-    env = gym.make(env_id)
+    env: Any = gym.make(env_id)
     q = np.zeros((int(env.observation_space.n), int(env.action_space.n)))
     rng = np.random.default_rng(0)
     state, _ = env.reset(seed=0)
@@ -111,7 +111,7 @@ def classic(env_id: str, steps: int) -> float:
 
 def classic_dyna(env_id: str, steps: int, planning: int = 10) -> float:
     """Dyna-Q as everybody writes it: a numpy table, the model in a dict -> steps a second."""
-    env = gym.make(env_id)
+    env: Any = gym.make(env_id)
     q = np.zeros((int(env.observation_space.n), int(env.action_space.n)))
     rng = np.random.default_rng(0)
     model: dict[tuple[int, int], tuple[float, int, bool]] = {}

@@ -246,7 +246,7 @@ def main(settings: Settings, console: Console) -> None:
                 write_docs("textbook", TEXTBOOK, lines, desk)
         else:
             desk.report()
-        result = {
+        result: dict[str, Any] = {
             "experiment": f"compare-{settings.what}",
             "rows": desk.rows,
             "pictures": desk.pictures,

@@ -33,7 +33,7 @@ from rl import settings as tuned
 from rl.core import registry, text
 from rl.report import results
 from rl.run.probe import unable
-from rl.training import CHECKPOINT
+from supervised.session import RUN as CHECKPOINT
 from supervised.session.results import describe, write
 
 

@@ -24,8 +24,8 @@ from rich.table import Table
 import rl
 from rl.core import registry
 from rl.report import pictures, results
-from rl.training import CHECKPOINT
 from supervised.logger import Logger
+from supervised.session import RUN as CHECKPOINT
 from supervised.session.results import write, write_bytes
 
 NETWORKS = {*registry.PRESETS["networks"], *registry.PRESETS["memory"], "best"}
@@ -86,6 +86,7 @@ def main(console: Console) -> None:
     settings, given = flags.read(Settings, offered(), flags.named(words, "agent", "q-learning"), words)
     size = int(settings.map_name[0]) if settings.random_map is None else settings.random_map
     env_kwargs: dict[str, Any] = {"is_slippery": settings.is_slippery}
+    place: str
     if settings.random_map is None:
         env_id = "FrozenLake-v1" if settings.map_name == "4x4" else "FrozenLake8x8-v1"
         place = settings.map_name
@@ -96,7 +97,7 @@ def main(console: Console) -> None:
             "desc": random_desc(size, settings.random_map_seed),
             "max_episode_steps": max(100, 200 * size * size // 64),
         }
-    agent = rl.presets(env_id)[settings.agent]
+    agent: Any = rl.presets(env_id)[settings.agent]
     if settings.agent == "q-learning" and size > 4:
         agent = dataclasses.replace(agent, gamma=0.999)
     agent = flags.with_settings(agent, given, settings.set)

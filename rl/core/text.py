@@ -20,7 +20,7 @@ from rl.core import registry
 from supervised.validate import ArgumentError, choice, shown
 
 TOKEN = re.compile(
-    r"(?P<number>[+-]?(\d[\d_]*\.?\d*|\.\d+)(e[+-]?\d+)?(?![\w.]))|(?P<name>[^\W\d][\w-]*)|(?P<text>'[^']*'|\"[^\"]*\")|(?P<mark>[(),=])",
+    r"(?P<number>[+-]?(\d+(_\d+)*\.?\d*|\.\d+)(e[+-]?\d{1,3})?(?![\w.]))|(?P<name>[^\W\d][\w-]*)|(?P<text>'[^']*'|\"[^\"]*\")|(?P<mark>[(),=])",
     re.IGNORECASE,
 )
 WORDS = {"true": True, "false": False, "none": None}

@@ -109,6 +109,7 @@ class Work:
 
     def batches(self, m: Machine, n: int, weighted: bool = False) -> Iterator[Batch]:
         """Random batches without end, the same each time."""
+        actions: Any
         space, actions = self.spaces(m)
         g, shape = torch.Generator().manual_seed(0), (n, min(self.batch, m.batch))
 
@@ -230,7 +231,7 @@ def profiled(action: Callable[[], object], calls: int) -> Figures:
         torch.cuda.synchronize()
         wall = time.perf_counter() - began
     rows = seen.key_averages()
-    on_gpu = [row for row in rows if row.device_type == torch.autograd.DeviceType.CUDA]
+    on_gpu = [row for row in rows if row.device_type == torch.autograd.DeviceType.CUDA]  # type: ignore[attr-defined]  # torch exports it silently
     asked = {row.key: row.count / calls for row in rows if row.key.startswith("cuda")}
     busy = sum(row.self_device_time_total for row in on_gpu) / 1e6
     kernels = sum(row.count for row in on_gpu if not row.key.startswith("Mem")) / calls
