@@ -6,7 +6,7 @@ from envs.diagnostic import TableEnv, exact_q, exact_returns, register
 from envs.last import LastActionReward
 from envs.memory import HiddenStates
 from envs.model.partial import PartialModel, read_partial
-from envs.source import EnvError, EnvLike, Source, source, with_last
+from envs.source import EnvError, EnvLike, Source, source, with_last, with_wrappers
 from envs.tables import Model, NotATable, read
 from envs.textbook import exact_access_control, exact_textbook_q
 from envs.vector import Step, World, make
@@ -41,4 +41,5 @@ __all__ = [
     "seeds_of",
     "source",
     "with_last",
+    "with_wrappers",
 ]

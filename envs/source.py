@@ -18,15 +18,28 @@ from envs.errors import EnvError
 from envs.ids import find
 from envs.last import LastActionReward
 
-__all__ = ["EnvError", "EnvLike", "Source", "from_description", "source", "vector_layers", "with_last"]
+__all__ = ["EnvError", "EnvLike", "Source", "from_description", "source", "vector_layers", "with_last", "with_wrappers"]
 
-from supervised.validate import instance, shown, unwrapped
+from supervised.validate import ArgumentError, choice, instance, shown, unwrapped
 
 EnvLike = str | EnvSpec | Callable[[], gym.Env[Any, Any]] | VectorEnv[Any, Any, Any]
 
 
-# Wrappers that a checkpoint can name: making them runs this package's code alone.
-WRAPPERS = {"LastActionReward": LastActionReward}
+# Wrappers that a checkpoint can name: making them runs this package's code and Gymnasium's alone, which writes no file.
+WRAPPERS: dict[str, Any] = {
+    "LastActionReward": LastActionReward,
+    **{
+        name: getattr(gym.wrappers, name)
+        for name in (
+            *("AtariPreprocessing", "ClipReward", "DelayObservation", "DiscretizeAction", "DiscretizeObservation"),
+            *("FilterObservation", "FlattenObservation", "FrameStackObservation", "GrayscaleObservation"),
+            *("MaxAndSkipObservation", "NormalizeObservation", "NormalizeReward", "RepeatAction", "RescaleObservation"),
+            *("ReshapeObservation", "ResizeObservation", "StickyAction", "TimeAwareObservation", "TimeLimit"),
+        )
+        if hasattr(gym.wrappers, name)
+    },
+}
+Layer = str | tuple[str, Mapping[str, Any]]  # a wrapper by name, with its settings if it is given some
 # Wrappers of vector environments that leave observations, actions and rewards as they are.
 HARMLESS_VECTOR = ("RecordEpisodeStatistics", "RecordVideo", "HumanRendering")
 
@@ -117,8 +130,28 @@ def with_last(env: str, **kwargs: Any) -> EnvSpec:
     kwargs: as `gym.make` takes them, the environment's own settings and max_episode_steps (-1: no limit). Raises EnvError for an
     unknown id and an environment that cannot be made, ArgumentError for actions that are not Discrete.
     """
+    return with_wrappers(env, ["LastActionReward"], **kwargs)
+
+
+def with_wrappers(env: str, wrappers: Sequence[Layer], **kwargs: Any) -> EnvSpec:
+    """The environment of a Gymnasium id in wrappers, for `rl.train`, `gym.make` and the like; checkpoints record them.
+
+    wrappers: from the innermost out, each a name of WRAPPERS (those of gymnasium.wrappers that are made of plain settings, and
+    LastActionReward), or (name, {setting: value}). kwargs: as of `with_last`. Raises EnvError for an unknown id, and for an
+    environment or a wrapper that cannot be made; ArgumentError for an unknown wrapper.
+    """
     where = _from_id(instance(env, "env", str, "a Gymnasium id"), kwargs)
-    wrapped = LastActionReward(where.make())
+    wrapped = where.make()
+    for name, settings in map(_layer, wrappers):
+        choice(name, "wrapper", WRAPPERS)
+        try:
+            wrapped = WRAPPERS[name](wrapped, **settings)
+        except ArgumentError:
+            wrapped.close()
+            raise
+        except Exception as error:  # whatever a wrapper may raise for an environment or settings that it does not take
+            wrapped.close()
+            raise EnvError(f"{name} does not fit around {env}: {type(error).__name__}: {error}") from error
     wrapped.close()
     spec = copy.deepcopy(gym.spec(env.rsplit(":", maxsplit=1)[-1]))
     limit = kwargs.pop("max_episode_steps", None)
@@ -129,21 +162,41 @@ def with_last(env: str, **kwargs: Any) -> EnvSpec:
     return spec
 
 
+def _layer(layer: Layer) -> tuple[str, dict[str, Any]]:
+    """A wrapper's name and settings; lists, which tuples are in JSON, as tuples."""
+    name, settings = (layer, {}) if isinstance(layer, str) else layer
+    return name, {key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()}
+
+
 def _wrappers(env: gym.Env[Any, Any]) -> tuple[WrapperSpec, ...]:
     return () if env.spec is None else env.spec.additional_wrappers
 
 
-def _added_wrappers(spec: EnvSpec, where: Source) -> list[str] | None:
-    """The names of the wrappers that a spec adds to those in which its id's environment comes; None: some are not known."""
+def _added_wrappers(spec: EnvSpec, where: Source) -> list[Layer] | None:
+    """The wrappers that a spec adds to those in which its id's environment comes; None: some are not known."""
     if not spec.additional_wrappers:
         return []
     env = where.make()
     env.close()
-    own, known = _wrappers(env), [wrapper.wrapper_spec() for wrapper in WRAPPERS.values()]
-    added = spec.additional_wrappers[len(own) :]
-    if spec.additional_wrappers != own + added or any(wrapper not in known for wrapper in added):
+    own = _wrappers(env)
+    if spec.additional_wrappers[: len(own)] != own:
         return None
-    return [wrapper.name for wrapper in added]
+    known = {kind.wrapper_spec().entry_point: name for name, kind in WRAPPERS.items()}
+    found: list[Layer] = []
+    for wrapper in spec.additional_wrappers[len(own) :]:
+        name, settings = known.get(wrapper.entry_point), wrapper.kwargs
+        if name is None or settings is None or not _is_plain(settings):
+            return None
+        found.append((name, settings) if settings else name)
+    return found
+
+
+def _is_plain(settings: Mapping[str, Any]) -> bool:
+    """Whether JSON gives settings back as they are, but for tuples, which are lists there."""
+    try:
+        return _layer(("", json.loads(json.dumps(settings, allow_nan=False))))[1] == _layer(("", settings))[1]
+    except (TypeError, ValueError):
+        return False
 
 
 def _is_registered(spec: EnvSpec) -> bool:
@@ -235,7 +288,8 @@ def from_description(description: Mapping[str, Any]) -> Source:
         raise EnvError(
             "The checkpoint's description of its environment is damaged; hand the environment over as env=..."
         )
-    unknown = [wrapper for wrapper in wrappers if wrapper not in list(WRAPPERS)]
+    plain = [wrapper[0] if _is_pair(wrapper) else wrapper for wrapper in wrappers]
+    unknown = [wrapper for wrapper in plain if wrapper not in list(WRAPPERS)]
     if unknown:
         raise EnvError(
             f"The checkpoint names the wrapper {unknown[0]!r}; known are {', '.join(WRAPPERS)}. Hand the environment over as"
@@ -252,20 +306,26 @@ def from_description(description: Mapping[str, Any]) -> Source:
     return _from_id(name, dict(kwargs), wrappers)
 
 
-def _from_id(name: str, kwargs: dict[str, Any], wrappers: Sequence[str] = ()) -> Source:
+def _is_pair(wrapper: Any) -> bool:
+    """Whether this is a wrapper's name with its settings."""
+    return isinstance(wrapper, (list, tuple)) and len(wrapper) == 2 and isinstance(wrapper[1], dict)
+
+
+def _from_id(name: str, kwargs: dict[str, Any], wrappers: Sequence[Layer] = ()) -> Source:
     find(name)
     kwargs = unwrapped(kwargs)
 
     def make(render_mode: str | None = None) -> gym.Env[Any, Any]:
         env = gym.make(name, **({**kwargs, "render_mode": render_mode} if render_mode else kwargs))
-        for wrapper in wrappers:
-            env = WRAPPERS[wrapper](env)
+        for wrapper, settings in map(_layer, wrappers):
+            env = WRAPPERS[wrapper](env, **settings)
         return env
 
-    title = f"{name} with {', '.join(wrappers)}" if wrappers else name
+    title = f"{name} with {', '.join(wrapper for wrapper, _ in map(_layer, wrappers))}" if wrappers else name
     try:
         plain = json.loads(json.dumps(kwargs, allow_nan=False))
     except (TypeError, ValueError):
         # Settings that are not JSON cannot lie in a checkpoint; the environment is then handed to rl.load again.
         return Source(title, make, None)
-    return Source(title, make, {"id": name, "kwargs": plain} | ({"wrappers": [*wrappers]} if wrappers else {}))
+    saved = [layer if isinstance(layer, str) else [layer[0], json.loads(json.dumps(layer[1]))] for layer in wrappers]
+    return Source(title, make, {"id": name, "kwargs": plain} | ({"wrappers": saved} if wrappers else {}))

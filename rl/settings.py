@@ -11,13 +11,45 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-import rl.deep.r2d2  # noqa: F401  (its presets)
 from rl.core import registry
 from rl.core.registry import Description
+from rl.deep import r2d2
 from rl.deep.dqn import DQN
 from rl.explore import EpsilonGreedy
+from rl.linear import sarsa as tiles
+from rl.tabular import (
+    double_q,
+    dyna,
+    monte_carlo,
+    n_step,
+    prioritized_sweeping,
+    q_learning,
+    r_learning,
+    sarsa,
+    speedy_q,
+    traces,
+    weighted_q,
+)
 from supervised.schedules import Inverse, Linear
 from supervised.validate import instance, optional
+
+# All that enters agents; see `rl.core.registry.complete`.
+ENTERING = (
+    *(
+        double_q,
+        dyna,
+        monte_carlo,
+        n_step,
+        prioritized_sweeping,
+        q_learning,
+        r_learning,
+        sarsa,
+        speedy_q,
+        traces,
+        weighted_q,
+    ),
+    *(tiles, r2d2),
+)
 
 
 def _falling(end: float, fraction: float) -> EpsilonGreedy:

@@ -26,15 +26,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import benchmark_cuda
-import benchmark_deep
-import benchmark_memory
-import benchmark_r2d2
 import gymnasium as gym
 import numpy as np
-import peers
 import torch
 import tyro
+from benchmarks import cuda, deep, memory, peers, r2d2
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -67,7 +63,7 @@ class Settings:
     env: Annotated[str, tyro.conf.Positional] = "CartPole-v1"
     """For learning: where."""
     check: bool = False
-    """For learning: train in every environment of the table in docs/results.md instead of ENV, and exit with 1 where a mean lies below
+    """For learning: train in every environment of docs/results.md instead of ENV, and exit with 1 where a mean lies below
     the interval that stands there, or where an environment cannot be made."""
     agent: str = "best"
     """For learning: who; best is the agent that was tuned for the environment."""
@@ -98,7 +94,7 @@ class Settings:
 
 def classic(env_id: str, steps: int) -> float:
     """The loop that everybody writes, gymnasium.make and a numpy table -> steps a second."""
-    env = gym.make(env_id)
+    env: Any = gym.make(env_id)
     q = np.zeros((int(env.observation_space.n), int(env.action_space.n)))
     rng = np.random.default_rng(0)
     state, _ = env.reset(seed=0)
@@ -115,7 +111,7 @@ def classic(env_id: str, steps: int) -> float:
 
 def classic_dyna(env_id: str, steps: int, planning: int = 10) -> float:
     """Dyna-Q as everybody writes it: a numpy table, the model in a dict -> steps a second."""
-    env = gym.make(env_id)
+    env: Any = gym.make(env_id)
     q = np.zeros((int(env.observation_space.n), int(env.action_space.n)))
     rng = np.random.default_rng(0)
     model: dict[tuple[int, int], tuple[float, int, bool]] = {}
@@ -429,15 +425,15 @@ def command() -> int:
         "tables": lambda: tables(s, console),
         "supervised": lambda: fitting(s, console),
         "recurrent": lambda: recurrent(s, console),
-        "r2d2": lambda: benchmark_r2d2.r2d2(s.repeats, console),
-        "deep": lambda: benchmark_deep.deep(s.repeats, console),
+        "r2d2": lambda: r2d2.r2d2(s.repeats, console),
+        "deep": lambda: deep.deep(s.repeats, console),
         "learning": lambda: (
-            benchmark_deep.check(seeds, s.workers, s.episodes, console)
+            deep.check(seeds, s.workers, s.episodes, console)
             if s.check
-            else benchmark_deep.learning(s.env, s.agent, seeds, s.workers, s.episodes, console)
+            else deep.learning(s.env, s.agent, seeds, s.workers, s.episodes, console)
         ),
-        "memory": lambda: benchmark_memory.memory(s.task, s.seeds, s.first_seed, s.workers, s.steps, console),
-        "cuda": lambda: benchmark_cuda.cuda(s.parts, s.output, console),
+        "memory": lambda: memory.memory(s.task, s.seeds, s.first_seed, s.workers, s.steps, console),
+        "cuda": lambda: cuda.cuda(s.parts, s.output, console),
     }
     try:
         figures = ways[settings.what]()

@@ -18,16 +18,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import common
-import panels
 import tyro
+from cli import common
+from comparisons import panels
+from comparisons.memory import memory
+from comparisons.panels import Panel
+from comparisons.textbook import gap, textbook
 from lectures import agents
 from lectures.desk import Desk, told
-from memory import memory
-from panels import Panel
 from rich.console import Console
 from rich.table import Table
-from textbook import gap, textbook
 
 from rl.core import registry
 from rl.report.results import near
@@ -246,7 +246,7 @@ def main(settings: Settings, console: Console) -> None:
                 write_docs("textbook", TEXTBOOK, lines, desk)
         else:
             desk.report()
-        result = {
+        result: dict[str, Any] = {
             "experiment": f"compare-{settings.what}",
             "rows": desk.rows,
             "pictures": desk.pictures,

@@ -68,7 +68,7 @@ def main(settings: Settings) -> None:
         print(f"One greedy episode of seed {seed}, return {total:g}: {settings.output}")
 
 
-def show(run: rl.Run, policy: rl.TablePolicy, seed: int) -> None:
+def show(run: rl.Run, policy: rl.TablePolicy | rl.NetworkPolicy, seed: int) -> None:
     """Print one greedy episode."""
     try:
         env = pictures.rendered(run, "ansi")

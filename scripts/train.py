@@ -5,50 +5,57 @@ python scripts/train.py CartPole-v1                          the agent and setti
 python scripts/train.py CartPole-v1 --agent dqn-2013 --seeds 5 --workers 2
 python scripts/train.py LunarLander-v3 --show-settings       (needs pip install '.[box2d]')
 python scripts/train.py envs.atari:Atari/Breakout-v5 --agent dqn-2015 --seeds 1     (needs pip install '.[atari]')
-python scripts/train.py Acrobot-v1 --set double=True n_step=3 learning_rate=1e-3
+python scripts/train.py Acrobot-v1 --double --n-step 3 --learning-rate 'linear(1e-3, 0)'
+python scripts/train.py CartPole-v1 --wrap NormalizeObservation FrameStackObservation:stack_size=4
+python scripts/train.py Acrobot-v1 --agent dqn --help                (every setting of an agent is a flag, and a name for --set)
 tensorboard --logdir runs
 """
 
 from __future__ import annotations
 
-import ast
-import dataclasses
+import re
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import common
 import tyro
+from cli import common, flags
+from gymnasium.envs.registration import EnvSpec
 from rich.console import Console
 from rich.table import Table
 
 import rl
+from envs import source, with_wrappers
 from rl import settings as tuned
-from rl.core import registry
+from rl.core import registry, text
 from rl.report import results
-from rl.train import CHECKPOINT
+from rl.run.probe import unable
+from supervised.session import RUN as CHECKPOINT
 from supervised.session.results import describe, write
-from supervised.validate import choice
 
 
 @dataclass
 class Settings:
     """Train N seeds of an agent in a Gymnasium environment and judge each by greedy episodes."""
 
-    env: Annotated[str, tyro.conf.Positional]
+    env: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="ENV")]
     """The environment's id; MODULE:ID imports the module first."""
-    agent: str | None = None
-    """linear-sarsa (tile coding, for a few real numbers), q-learning, q-network, dqn-2013, dqn-2015, dqn, double-dqn,
-    dueling-dqn, prioritized-dqn, n-step-dqn, c51, hl-gauss, qr-dqn, drqn, r2d2, or best: the one that was tuned for the
-    environment, which is the default."""
+    agent: str = "best"
+    """best is the one that was tuned for the environment; q-network, dqn-2013 and dqn-2015 are the lecture notes' ladder; drqn
+    and r2d2 remember. With an environment in front of --help, those that can act there are listed."""
     steps: int | None = None
     """Environment steps a seed in all; what the settings were tuned for if not given, else 100 000."""
     seeds: Annotated[tuple[str, ...], tyro.conf.arg(metavar="N|SEED SEED ...")] = ("5",)
     """How many seeds (one number), or which (several numbers; for a single one write it with a comma: 7,)."""
+    wrap: tuple[str, ...] = ()
+    """Wrappers of gymnasium.wrappers by name, from the innermost out, with their settings behind a colon: NormalizeObservation
+    FrameStackObservation:stack_size=4 ResizeObservation:shape=(42,42). LastActionReward, too."""
     set: tuple[str, ...] = ()
-    """Settings to change, as name=value: gamma=.98 double=True network='mlp(256,256)'."""
+    """Settings of the agent as name=value, the same as its flags: gamma=.98 double=True network='mlp(256,256)'
+    explore='epsilon-greedy(linear(1,.05,.1))'."""
     show_settings: bool = False
     """Say which settings the agent has, and train nothing."""
     envs_per_seed: int = 1
@@ -69,38 +76,50 @@ class Settings:
     """With each checkpoint an animated GIF of a greedy episode, in TensorBoard's Images tab."""
 
 
-def changed(agent: Any, assignments: tuple[str, ...]) -> Any:
-    """The agent with settings replaced, each given as name=value."""
-    fields = [field.name for field in dataclasses.fields(agent)]
-    values = {}
-    for assignment in assignments:
-        name, equals, text = assignment.partition("=")
-        if not equals:
-            raise ValueError(f"--set takes name=value, not {assignment!r}.")
-        choice(name, f"setting of {registry.name_of(agent)}", fields)
-        try:
-            values[name] = ast.literal_eval(text)
-        except (ValueError, SyntaxError):
-            values[name] = text
-    return dataclasses.replace(agent, **values)
+def place(env: str, wrappers: Sequence[str]) -> str | EnvSpec:
+    """The environment in its wrappers, each NAME or NAME:setting=value,setting=value. Raises EnvError where there is none."""
+    if not wrappers:
+        return env
+    parts = [wrapper.partition(":") for wrapper in wrappers]
+    return with_wrappers(env, [(name, text.arguments(settings)) if settings else name for name, _, settings in parts])
 
 
-def main(settings: Settings, console: Console) -> None:
-    presets = rl.presets(settings.env)
-    name = settings.agent or "best"
-    choice(name, "agent", presets)
-    agent = changed(presets[name], settings.set)
+def offered(env: str, where: str | EnvSpec) -> dict[str, Any]:
+    """The agents that can act in an environment, by name. Raises EnvError for an id that there is not."""
+    presets = rl.presets(env)
+    cannot = unable(source(where), presets)
+    return {name: agent for name, agent in presets.items() if name not in cannot}
+
+
+def check_acts(env: str, where: str | EnvSpec, agent: str) -> None:
+    """Raise ValueError, with the agents that can, for one that cannot act in the environment."""
+    cannot = unable(source(where), {agent: rl.presets(env)[agent]})
+    if cannot:
+        can = ", ".join(offered(env, where))
+        others = f"Agents that can act there: {can}." if can else "No agent can act there."
+        raise ValueError(f"{agent}: {cannot[agent]} {others}")
+
+
+def main(console: Console) -> None:
+    words = flags.words()
+    env, agent_name = flags.first(words), flags.named(words, "agent", "best")
+    presets = rl.presets(env)
+    if env is not None and flags.asks_for_help(words):
+        able = offered(env, place(env, flags.several(words, "wrap")))
+        presets = {name: agent for name, agent in presets.items() if name in able or name == agent_name}
+    settings, given = flags.read(Settings, presets, agent_name, words)
+    where = place(settings.env, settings.wrap)
+    check_acts(settings.env, where, agent_name)
+    agent = flags.with_settings(rl.presets(settings.env)[agent_name], given, settings.set)
     steps = tuned.steps_for(settings.env) if settings.steps is None else settings.steps
+    name = " with ".join([settings.env, ", ".join(settings.wrap)][: 1 + bool(settings.wrap)])
     if settings.show_settings:
-        show(console, f"{name} in {settings.env}, {steps:,} steps a seed", agent)
+        show(console, f"{agent_name} in {name}, {steps:,} steps a seed", agent)
         return
-    logdir = common.folder(
-        settings.logdir, Path("runs") / f"{settings.env.replace(':', '-').replace('/', '-')}-{name}", settings.resume
-    )
-    console.print(f"{name} in {settings.env}: {steps:,} steps a seed. The run lies in {logdir}")
-    began = time.perf_counter()
-    run = rl.train(
-        settings.env,
+    kind = re.sub(r"[^\w.=-]+", "-", "-".join([settings.env, *settings.wrap, agent_name]))
+    logdir = common.folder(settings.logdir, Path("runs") / kind, settings.resume)
+    training = rl.iterate(
+        where,
         agent,
         steps=steps,
         seeds=common.parse_seeds(settings.seeds),
@@ -112,15 +131,17 @@ def main(settings: Settings, console: Console) -> None:
         evaluate_every_steps=settings.evaluate_every_steps,
         videos=settings.videos,
     )
+    began = time.perf_counter()
+    run = common.trained(training, console, f"{agent_name} in {name}: {steps:,} steps a seed. The run lies in {logdir}")
     seconds = time.perf_counter() - began
     figures = common.finished(console, logdir / "result.json", run.step) if settings.resume else None
     if figures is None:
         figures = results.result(run, settings.episodes)
-        figures |= {"agent": name, "wall_seconds": seconds, "steps_per_second": run.steps_per_second}
+        figures |= {"agent": agent_name, "wall_seconds": seconds, "steps_per_second": run.steps_per_second}
+        figures |= {"compile_seconds": run.compile_seconds}
         write(figures, logdir / "result.json")
     report(console, figures)
-    speed = f"{figures['steps_per_second']:,.0f} steps/s"
-    console.print(f"wall time  {figures['wall_seconds']:.1f} s, {speed}", highlight=False)
+    console.print(f"wall time  {common.speed(figures)}", highlight=False)
     console.print(f"The run lies in {logdir}: result.json, {CHECKPOINT} and the curves.", soft_wrap=True)
     console.print(f"Look at it:  tensorboard --logdir {logdir}", soft_wrap=True)
 
@@ -128,12 +149,12 @@ def main(settings: Settings, console: Console) -> None:
 def show(console: Console, title: str, agent: Any) -> None:
     """Print an agent's settings."""
     table = Table(title=title)
-    table.add_column("setting")
-    table.add_column("value")
-    table.add_row("agent", registry.name_of(agent))
-    for field in dataclasses.fields(agent):
-        table.add_row(field.name, str(getattr(agent, field.name)))
-    console.print(table)
+    for head in ("setting", "value", "what it is"):
+        table.add_column(head)
+    table.add_row("agent", registry.name_of(agent), "")
+    for setting in text.settings_of(agent).values():
+        table.add_row(setting.name, setting.value, setting.what)
+    console.print(table, soft_wrap=False)
 
 
 def report(console: Console, figures: dict[str, Any]) -> None:
@@ -149,4 +170,4 @@ def report(console: Console, figures: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(common.command(Settings, main))
+    sys.exit(common.run(main))

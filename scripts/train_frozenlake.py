@@ -16,21 +16,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import common
 import tyro
+from cli import common, flags
 from rich.console import Console
 from rich.table import Table
 
 import rl
 from rl.core import registry
 from rl.report import pictures, results
-from rl.train import CHECKPOINT
 from supervised.logger import Logger
+from supervised.session import RUN as CHECKPOINT
 from supervised.session.results import write, write_bytes
 
-NETWORKS = {*registry.PRESETS["networks"], "best"}
-# Tiles want observations of a few real numbers, R-learning a task without an end.
-Agent = Literal[*(name for name in rl.presets() if name not in registry.presets(("tiles", registry.ENDLESS)))]
+NETWORKS = {*registry.PRESETS["networks"], *registry.PRESETS["memory"], "best"}
+
+
+def offered() -> dict[str, Any]:
+    """The agents that can act on the lake: tiles want observations of a few real numbers, R-learning a task without an end."""
+    others = registry.presets(("tiles", registry.ENDLESS))
+    return {name: agent for name, agent in rl.presets().items() if name not in others}
 
 
 @dataclass
@@ -45,7 +49,7 @@ class Settings:
     """Instead of map-name: the side of a random map."""
     random_map_seed: int = 0
     """Which random map of that size."""
-    agent: Agent = "q-learning"
+    agent: str = "q-learning"
     """q-learning converges; lecture-* are the lecture notes' settings: dummy (step size 1, random ties, no discount),
     epsilon (1/(episode//100+1)), noise (randn/(episode+1), discount .99), slippery (noise, step size .85). sarsa to
     weighted-q are the rest of the tabular family; ucb, count-bonus and optimistic are Q-learning that explores by what it has
@@ -57,8 +61,9 @@ class Settings:
     """How many threads (tables) or processes (networks) share out the seeds; a sensible number if not given."""
     seeds: Annotated[tuple[str, ...], tyro.conf.arg(metavar="N|SEED SEED ...")] = ("10",)
     """How many seeds (one number), or which (several numbers; for a single one write it with a comma: 7,)."""
-    gamma: float | None = None
-    """Discount; if not given the agent's own, and .999 for q-learning on maps larger than 4x4."""
+    set: tuple[str, ...] = ()
+    """Settings of the agent as name=value, the same as its flags: gamma=.98 step_size=linear(1,.05,.1). The gamma of
+    q-learning is .999 on maps larger than 4x4, if not given."""
     logdir: Path | None = None
     """The run's folder; a new one under runs/ if not given."""
     resume: bool = False
@@ -76,9 +81,12 @@ def random_desc(size: int, seed: int) -> list[str]:
     return generate_random_map(size=size, seed=seed)
 
 
-def main(settings: Settings, console: Console) -> None:
+def main(console: Console) -> None:
+    words = flags.words()
+    settings, given = flags.read(Settings, offered(), flags.named(words, "agent", "q-learning"), words)
     size = int(settings.map_name[0]) if settings.random_map is None else settings.random_map
     env_kwargs: dict[str, Any] = {"is_slippery": settings.is_slippery}
+    place: str
     if settings.random_map is None:
         env_id = "FrozenLake-v1" if settings.map_name == "4x4" else "FrozenLake8x8-v1"
         place = settings.map_name
@@ -89,11 +97,10 @@ def main(settings: Settings, console: Console) -> None:
             "desc": random_desc(size, settings.random_map_seed),
             "max_episode_steps": max(100, 200 * size * size // 64),
         }
-    agent = rl.presets(env_id)[settings.agent]
-    if settings.gamma is not None:
-        agent = dataclasses.replace(agent, gamma=settings.gamma)
-    elif settings.agent == "q-learning" and size > 4:
+    agent: Any = rl.presets(env_id)[settings.agent]
+    if settings.agent == "q-learning" and size > 4:
         agent = dataclasses.replace(agent, gamma=0.999)
+    agent = flags.with_settings(agent, given, settings.set)
     usual = 50_000 if settings.agent in NETWORKS else 400_000 if size <= 4 else 4_000_000
     steps = usual if settings.steps is None else settings.steps
 
@@ -101,9 +108,7 @@ def main(settings: Settings, console: Console) -> None:
     family = Path("runs") / f"frozenlake-{place}-{ice}-{settings.agent}"
     logdir = common.folder(settings.logdir, family, settings.resume)
 
-    began = time.perf_counter()
-    console.print(f"{settings.agent} on FrozenLake {place}, {ice}: {steps:,} steps a seed. The run lies in {logdir}")
-    run = rl.train(
+    training = rl.iterate(
         env_id,
         agent,
         steps=steps,
@@ -113,10 +118,14 @@ def main(settings: Settings, console: Console) -> None:
         workers=settings.workers,
         env_kwargs=env_kwargs,
     )
+    began = time.perf_counter()
+    announced = f"{settings.agent} on FrozenLake {place}, {ice}: {steps:,} steps a seed. The run lies in {logdir}"
+    run = common.trained(training, console, announced)
     figures = common.finished(console, logdir / "result.json", run.step) if settings.resume else None
     if figures is None:
         figures = results.result(run)
         figures |= {"wall_seconds": time.perf_counter() - began, "steps_per_second": run.steps_per_second}
+        figures |= {"compile_seconds": run.compile_seconds}
         write(figures, logdir / "result.json")
     pictures.save_policy(run, logdir / "policy.png")
     if settings.video:
@@ -157,7 +166,7 @@ def report(console: Console, run: rl.Run, figures: dict[str, Any], logdir: Path)
             f"{stationary:.6f}  (value iteration at gamma {exact.gamma:g}; gap {stationary - mean:.6f})",
         ),
         ("within 99 % of it", f"{figures['seeds_near_best_stationary']} of {len(run.seeds)} seeds"),
-        ("wall time", f"{figures['wall_seconds']:.1f} s, {figures['steps_per_second']:,.0f} steps/s"),
+        ("wall time", common.speed(figures)),
     ]
     for name, text in rows:
         console.print(f"{name:>18}  {text}", highlight=False)
@@ -167,4 +176,4 @@ def report(console: Console, run: rl.Run, figures: dict[str, Any], logdir: Path)
 
 
 if __name__ == "__main__":
-    sys.exit(common.command(Settings, main))
+    sys.exit(common.run(main))

@@ -15,8 +15,8 @@ import time
 from pathlib import Path
 from typing import Annotated, Any, Union
 
-import common
 import tyro
+from cli import common
 from lectures import EXPERIMENTS
 from lectures.desk import Desk
 from lectures.experiment import Experiment

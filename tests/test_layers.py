@@ -1,6 +1,7 @@
 """Every import is an arrow of the drawing in the design."""
 
 import ast
+import contextlib
 import importlib
 import subprocess
 import sys
@@ -27,7 +28,7 @@ MAY_IMPORT = {
         "run": (*PURE, "core", *FAMILIES),
         "settings": (*PURE, "core", *FAMILIES),
         "report": (*PURE, "core", "run"),
-        "train": (*PURE, "core", "run", "report", "deep"),
+        "training": (*PURE, "core", "run", "report", "deep"),
         "agents": ("tabular", "deep"),
     },
     "supervised": {
@@ -140,11 +141,14 @@ PATHS = {
 
 def exists(path):
     """Whether a module, or a name in one, can be imported."""
+    module, _, name = path.rpartition(".")
+    with contextlib.suppress(ModuleNotFoundError):  # of a class, whose attribute is documented
+        if not module or hasattr(importlib.import_module(module), name):
+            return True
     try:
         importlib.import_module(path)
     except ModuleNotFoundError:
-        module, _, name = path.rpartition(".")
-        return hasattr(importlib.import_module(module), name)
+        return False
     return True
 
 
@@ -207,3 +211,43 @@ def test_no_circle():
         return seen
 
     assert not {m for m in arrows if m in reached(m)}
+
+
+def test_the_names_of_rl_are_those_that_a_type_checker_sees():
+    """`rl` imports lazily: what `if TYPE_CHECKING:` shows is where each name is found, and all of it is there."""
+    import rl
+
+    tree = ast.parse((ROOT / "rl" / "__init__.py").read_text())
+    (shown,) = [node for node in tree.body if isinstance(node, ast.If)]
+    seen = {alias.name: node.module for node in shown.body for alias in node.names}
+    assert {name: place for name, place in seen.items() if place != "rl"} == rl._PLACES
+    assert set(seen) == set(rl.__all__)
+    assert set(rl.__all__) <= set(dir(rl))
+    names = {}
+    exec("from rl import *", names)
+    assert set(rl.__all__) <= set(names)
+    for name, place in seen.items():
+        found = (
+            importlib.import_module(f"rl.{name}") if place == "rl" else getattr(importlib.import_module(place), name)
+        )
+        assert names[name] is getattr(rl, name) is found
+    with pytest.raises(AttributeError, match="module 'rl' has no attribute 'nonsense'"):
+        rl.nonsense  # noqa: B018
+    with pytest.raises(ImportError):
+        exec("from rl import nonsense", {})
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import rl; print(rl.train.__name__, 'torch' in sys.modules)",
+        "import rl.training; import rl; print(rl.train.__name__, 'torch' in sys.modules)",
+        "from rl.core.registry import from_json; print(from_json({'type': 'DynaQ'}).planning_steps, True)",
+        "import rl; print('rl.train' in sys.modules, 'torch' in sys.modules)",
+    ],
+)  # fmt: skip
+def test_rl_in_a_fresh_process(code):
+    done = subprocess.run([sys.executable, "-c", f"import sys; {code}"], capture_output=True, text=True, check=False)
+    expected = {"train True": 2, "10 True": 1, "False False": 1}
+    assert done.stdout.strip() in expected, done.stdout + done.stderr
+    assert ("False" in done.stdout) == ("rl.train' in" in code)  # `import rl` alone imports no torch

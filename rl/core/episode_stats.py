@@ -119,8 +119,8 @@ class EpisodeStats:
     def bound(self, added: float = 0.0) -> np.ndarray:
         """Return the bound on absolute values implied by the rewards so far, float64 [N]; NaN if all of them were 0.
 
-        It is the largest absolute reward divided by 1 - gamma, or, at gamma 1, times the length of the longest episode. added: the
-        most that is added to each reward.
+        It is the largest absolute reward divided by 1 - gamma, or, at gamma 1, times the length of the longest episode.
+        added: the most that is added to each reward.
         """
         largest, longest = self.arrays["largest"] + added, self.arrays["longest"]
         found: np.ndarray = largest * (longest if self.gamma == 1.0 else 1.0 / (1.0 - self.gamma))

@@ -195,8 +195,8 @@ class NetworkPolicy:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return the learned return distributions as (values, probabilities), each [A, Z], or [B, A, Z] for a batch.
 
-        state, episode_start: see `predict`. fractions: see `DeepAgent.distribution`. Raises SpaceError like `q`, and ArgumentError for
-        an agent that learns only expected values, and for fractions without implicit quantiles.
+        state, episode_start: see `predict`. fractions: see `DeepAgent.distribution`. Raises SpaceError like `q`, and
+        ArgumentError for an agent that learns only expected values, and for fractions without implicit quantiles.
         """
         arrays, shape = self._arrays(obs)
         start = None if episode_start is None else _start(episode_start, shape)

@@ -187,3 +187,7 @@ class Backend(Protocol):
     def sync_agent(self) -> None:
         """Update the run's agent with the current state of the seeds."""
         ...
+
+    def compile_seconds(self) -> float:
+        """How long machine code has been made so far, which is done once."""
+        ...

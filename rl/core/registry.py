@@ -7,6 +7,7 @@ types but those in this list.
 from __future__ import annotations
 
 import dataclasses
+import importlib
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
@@ -92,8 +93,14 @@ def add_presets(group: str, presets: Mapping[str, Description]) -> None:
     PRESETS[group].update(presets)
 
 
+def complete() -> None:
+    """Import every module of this package that enters agents; `rl.settings` names them."""
+    importlib.import_module("rl.settings")
+
+
 def presets(groups: Iterable[str] = GROUPS) -> dict[str, Description]:
     """The presets of these groups by name, group after group."""
+    complete()
     return ByName({name: agent for group in groups for name, agent in PRESETS[group].items()})
 
 
@@ -111,6 +118,15 @@ def for_policy(description: Any) -> Any:
 def for_returns(description: Any, returns: Any, action_space: Any) -> Any:
     """The description for an environment whose returns are bounded: what its method `for_returns` returns, or itself."""
     return description.for_returns(returns, action_space) if hasattr(description, "for_returns") else description
+
+
+def why_it_cannot_act(description: Any, observation_space: Any, action_space: Any) -> str | None:
+    """Why an agent cannot act in spaces, as its method `check_spaces` says, without building it; None: it can."""
+    try:
+        optional_setting(description, "check_spaces", lambda *spaces: None)(observation_space, action_space)
+    except ValueError as error:
+        return str(error)
+    return None
 
 
 def functions_of(description: Any) -> dict[str, Any]:
@@ -178,6 +194,7 @@ def from_json(data: Any, **given: Any) -> Any:
         return tuple(from_json(item) for item in data)
     if not isinstance(data, dict):
         return data
+    complete()
     data = migrate(data)
     kind = data["type"]
     for setting, value in data.items():

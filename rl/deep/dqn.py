@@ -19,7 +19,7 @@ from typing import Any
 from torch import Tensor
 
 from rl import losses, networks
-from rl.core.observations import CHANNELS
+from rl.core.observations import CHANNELS, parts_of
 from rl.core.registry import add_presets, register
 from rl.core.spaces import actions_of
 from rl.deep.agent import DeepAgent
@@ -40,75 +40,88 @@ from supervised.validate import ArgumentError, choice, flag, function, instance,
 @register
 @dataclass(frozen=True)
 class DQN:
-    """Deep Q-learning.
-
-    gamma: discount in [0, 1]. network: a name with sizes ("auto", "linear", "mlp(64,64)", "cnn(16,32)", "nature"; recurrent:
-    "gru(64)", "lstm(64)", "rnn(64)", "cnn(16)+gru(128)") or a function (observation_space, outputs) -> nn.Module, whose
-    module is recurrent if it answers (outputs, state) to sequences. learning_rate: a number or a schedule in steps. loss:
-    "huber" or "squared".
-    max_grad_norm: a seed's gradient is scaled down to it; None: never. batch_size, capacity_steps, learn_after_steps: of the
-    replay, for each seed; capacity_steps=None: none, learn from each step as it comes. Every update_every_steps environment
-    steps of a seed, `updates` updates. target_every_updates: how often the target network is renewed, by the share
-    target_rate of the way (1: copied); None: no target network. double, dueling, n_step, prioritized: see the module.
-    priority_exponent: alpha; importance_exponent: beta, a number or a schedule in steps. explore: one of rl.explore's
-    EpsilonGreedy, Greedy, Boltzmann and DecayingNoise; the default goes from epsilon 1 to 0.05 over a tenth of the run.
-    channels: which axis of an image holds its channels: "first", "last", or "auto": last where two equal sides stand in front
-    of it, first where two equal sides stand behind it, else the shortest. mask: a function of
-    observations [..., *O] on the CPU -> bool [..., A], the actions allowed; info["action_mask"] is heeded without it.
-    normalize_observations: the network reads each number of a vector observation as its distance from the mean, in standard
-    deviations, within -10..10; mean and variance are those of all that the seed's environments have shown while training, saved
-    in checkpoint and policy. Images and one-hot codes stay as they are. reward_scale: what rewards are multiplied by for
-    learning alone, so that values, TD errors and losses are in scaled units; returns, promised ones too, are not.
-    sequence_steps: how many steps the windows of an episode hold that a recurrent network learns from; None: whole episodes.
-    With a number, a network without a state learns from windows, too. sequence_every_steps: how many steps lie between the
-    beginnings of two windows of an episode; None: half of sequence_steps. burn_in_steps: how many steps of a window that
-    begins within an episode serve the state alone and carry no loss. priority_mix: if prioritized, a window's priority is
-    this share of its largest absolute TD error and the rest of its mean one. rescale_values: the network predicts values
-    rescaled by rl.targets.rescaled. chrono_steps: the gates of a GRU or LSTM begin with memories of up to so many steps
-    (`supervised.chrono`); None: as torch's do.
-    compiled: compute networks of linear layers, ReLUs, GRUs and tanh cells by machine code of our own, where numba is at hand
-    and on the CPU; False: by torch alone. Both learn the same but for rounding.
-    distribution: rl.Atoms(...), rl.Quantiles(...) or rl.ImplicitQuantiles(...), and the network learns how likely each return is;
-    None: its mean alone. munchausen: rl.Munchausen(...), and rewards and targets are those of a soft policy; None: of the best
-    action. noise: linear layers are noisy, with deviations that begin as this number over sqrt(inputs) (Fortunato et al. 2018,
-    sigma_0, .5 there); the agent acts and learns with noise, and is judged without; None: none.
-    Raises ValueError or TypeError, in a sentence, for settings out of range or in contradiction.
-    """
+    """Deep Q-learning. Raises ValueError or TypeError, in a sentence, for settings out of range or in contradiction."""
 
     gamma: float = 0.99
+    """The discount, in [0, 1]."""
     network: networks.Network = "auto"
+    """A name with sizes ("auto", "linear", "mlp(64,64)", "cnn(16,32)", "nature"; recurrent: "gru(64)", "lstm(64)", "rnn(64)",
+    "cnn(16)+gru(128)"), or a function (observation_space, outputs) -> nn.Module, whose module is recurrent if it answers
+    (outputs, state) to sequences."""
     learning_rate: float | Schedule = 1e-3
+    """A number or a schedule in steps."""
     loss: str = "huber"
+    """The loss of TD errors: "huber" or "squared"."""
     max_grad_norm: float | None = 10.0
+    """A seed's gradient is scaled down to this norm; None: never."""
     optimizer: str = "Adam"
+    """One of torch.optim by name that treats numbers one by one."""
     batch_size: int = 64
+    """Transitions, or windows, that a seed learns from at each update."""
     capacity_steps: int | None = 100_000
+    """Steps that a seed's replay holds; None: there is none, each step is learned from as it comes."""
     learn_after_steps: int = 1_000
+    """Steps of a seed before the first update."""
     update_every_steps: int = 1
+    """Environment steps of a seed from one round of updates to the next."""
     updates: int = 1
+    """Updates in a round."""
     target_every_updates: int | None = 500
+    """Updates from one renewal of the target network to the next; None: there is no target network."""
     target_rate: float = 1.0
+    """The share of the way that a renewal takes the target network, in (0, 1]; 1: it is copied."""
     double: bool = False
+    """Double Q-learning: the online network chooses the next action, the target network values it."""
     dueling: bool = False
+    """A stream for the state's value and one for the actions' advantages."""
     n_step: int = 1
+    """Rewards that are summed before the target bootstraps."""
     prioritized: bool = False
+    """Prioritized replay, by the size of TD errors."""
     priority_exponent: float = 0.6
+    """Alpha of prioritized replay, in [0, 1]; 0: uniform."""
     importance_exponent: float | Schedule = field(default_factory=lambda: Linear(0.4, 1.0))
+    """Beta of prioritized replay, in [0, 1]: a number or a schedule in steps."""
     explore: Explore = field(default_factory=lambda: EpsilonGreedy(Linear(1.0, 0.05, fraction=0.1)))
+    """One of rl.explore's EpsilonGreedy, Greedy, Boltzmann and DecayingNoise; epsilon goes from 1 to 0.05 over a tenth of the
+    run."""
     mask: Callable[[Any], Tensor] | None = None
+    """A function of observations [..., *O] on the CPU -> bool [..., A], the actions allowed; info["action_mask"] is heeded
+    without it."""
     compiled: bool = True
+    """Networks of linear layers, ReLUs, GRUs and tanh cells run in compiled code, where numba is at hand and on the CPU; False:
+    by torch alone. Both learn the same up to rounding."""
     channels: str = "auto"
+    """The axis of an image that holds its channels: "first", "last", or "auto": last where two equal sides stand in front of it,
+    first where two equal sides stand behind it, else the shortest."""
     normalize_observations: bool = False
+    """The network reads each number of a vector observation as its distance from the mean, in standard deviations, within
+    -10..10; mean and variance are those of all that the seed's environments have shown while training, saved in checkpoint and
+    policy. Images and one-hot codes stay as they are."""
     reward_scale: float = 1.0
+    """The factor of rewards for learning alone: values, TD errors and losses are in scaled units; returns, promised ones too, are
+    not."""
     sequence_steps: int | None = None
+    """Steps of the windows of an episode that a recurrent network learns from; None: whole episodes. With a number, a network
+    without a state learns from windows, too."""
     sequence_every_steps: int | None = None
+    """Steps between the beginnings of two windows of an episode; None: half of sequence_steps."""
     burn_in_steps: int = 0
+    """Steps of a window that begins within an episode that serve the state alone and carry no loss."""
     priority_mix: float = 0.9
+    """If prioritized, the share of a window's largest absolute TD error in its priority; the rest is the mean one's."""
     rescale_values: bool = False
+    """The network predicts values rescaled by rl.targets.rescaled."""
     chrono_steps: int | None = None
+    """The gates of a GRU or LSTM begin with memories of up to so many steps (`supervised.chrono`); None: as torch's do."""
     distribution: Distribution | None = None
+    """rl.Atoms(...), rl.Quantiles(...) or rl.ImplicitQuantiles(...): the network learns how likely each return is; None: the mean
+    alone."""
     munchausen: Munchausen | None = None
+    """rl.Munchausen(...): rewards and targets are those of a soft policy; None: of the best action."""
     noise: float | None = None
+    """Linear layers are noisy, with deviations that begin as this number over sqrt(inputs) (Fortunato et al. 2018, sigma_0, .5
+    there); the agent acts and learns with noise, and is judged without; None: none."""
 
     def __post_init__(self) -> None:
         check_settings(self)
@@ -134,6 +147,11 @@ class DQN:
     def for_policy(self) -> DQN:
         """The same without a target network, for a policy, which learns no more."""
         return dataclasses.replace(self, double=False, target_every_updates=None, target_rate=1.0)
+
+    def check_spaces(self, observation_space: Any, action_space: Any) -> None:
+        """Raise SpaceError for actions that are not Discrete, and for observations that no network reads."""
+        actions_of(action_space)
+        parts_of(observation_space, channels=self.channels)
 
     def build(self, observation_space: Any, action_space: Any, seeds: Any = 1, device: str = "cpu") -> DeepAgent:
         """The live agent: N networks, each with first weights of its own. Raises SpaceError for spaces not supported."""

@@ -132,22 +132,24 @@ def reset_traces(m: EligibilityTraces, r: int) -> None:
 @register
 @dataclass(frozen=True)
 class LinearSARSA:
-    """Semi-gradient SARSA(lambda) with tile coding.
-
-    gamma: discount in [0, 1]. step_size: in [0, 1], divided by the number of tilings; a number or a schedule in steps or
-    episodes. explore: EpsilonGreedy, Greedy or Boltzmann. lambda_: in [0, 1]. traces: "replacing", "accumulating" or "dutch".
-    tilings, tiles: number of tilings, and number of tiles per axis in each of them. bounds: (lowest, highest) values of the
-    observation, if its space is unbounded. All weights are initialized to 0, which is optimistic if rewards are negative.
-    """
+    """Semi-gradient SARSA(lambda) with tile coding. All weights start at 0, which is optimistic if rewards are negative."""
 
     gamma: float = 1.0
+    """The discount, in [0, 1]."""
     step_size: float | Schedule = 0.5
+    """In [0, 1], shared among the tilings: a number or a schedule in steps or episodes."""
     explore: Explore = field(default_factory=lambda: EpsilonGreedy(0.0))
+    """EpsilonGreedy, Greedy or Boltzmann."""
     lambda_: float = 0.9
+    """How slowly traces fade, in [0, 1]."""
     traces: str = "replacing"
+    """The kind of traces: "replacing", "accumulating" or "dutch"."""
     tilings: int = 8
+    """How many grids of tiles."""
     tiles: int = 8
+    """How many tiles each grid has along an axis."""
     bounds: Bounds | None = None
+    """(lowest, highest) of each number, where the observation space has none."""
 
     def __post_init__(self) -> None:
         check_number(self, "gamma", 1)
@@ -160,6 +162,11 @@ class LinearSARSA:
         check_count(self, "tiles")
         store(self, choice, "traces", known=KINDS)
         store(self, _bounds, "bounds", none=True)
+
+    def check_spaces(self, observation_space: Any, action_space: Any) -> None:
+        """Raise SpaceError for what cannot be tiled, and for actions that are not Discrete."""
+        coding_of(observation_space, self.tilings, self.tiles, self.bounds)
+        actions_of(action_space)
 
     def build(self, observation_space: Any, action_space: Any, seeds: Any = 1, device: str = "cpu") -> LinearAgent:
         """Return the live agent, with all weights 0. Raises SpaceError unless observations are a bounded Box of a few numbers."""

@@ -8,6 +8,8 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from rl.core import registry
 from rl.core.evaluate import STEP_LIMIT
 from rl.report import pictures
@@ -29,11 +31,15 @@ BANDS = {
 
 
 class Report:
-    """Logs, evaluates and saves a run. Nothing is written without a logdir, nor evaluated if there is no progress bar either."""
+    """Logs, evaluates, shows and saves a run. Without a logdir nothing is written.
 
-    def __init__(self, run: Run, session: Session, videos: bool, progress: bool) -> None:
+    Without a logdir, a progress bar or a listener (`heard`) nothing is evaluated either.
+    """
+
+    def __init__(self, run: Run, session: Session, videos: bool, progress: bool, heard: bool = False) -> None:
         """Set up the report. Raises ValueError for videos of an environment that cannot be rendered."""
-        self.run, self.videos = run, videos
+        self.run, self.videos, self.heard = run, videos, heard
+        self.logged: dict[str, np.ndarray] = {}  # the current point of the curves by tag, float64 [N]
         if videos:
             pictures.rendered(run).close()
         self.logger = session.log(run.curves, run.step, self._describe, self._save)
@@ -41,37 +47,56 @@ class Report:
         if progress and memory > REPLAY_NOTICE_BYTES:
             say(f"The replay takes {memory / 1e9:.1f} GB when full.")
         self.label = f"{len(run.seeds)} seed{'s' * (len(run.seeds) > 1)}"
-        self.evaluates = (self.logger is not None or progress) and _can_evaluate(run)
+        self.evaluates = (self.logger is not None or progress or heard) and _can_evaluate(run)
         self.result = math.nan  # mean success or return of the last evaluation
         self.start_clock()
 
     def start_clock(self) -> None:
         """Start measuring steps per second."""
         self.began, self.begun_at = time.perf_counter(), self.run.step
+        self.compiled_before = self.run.backend.compile_seconds()
 
     def text(self) -> str:
         """Return the text after the progress bar."""
         known = self.run.model is not None and self.run.model.success is not None
         result = "" if math.isnan(self.result) else f"  {'success' if known else 'return'} {self.result:.3f}"
-        return f"{self.run.steps_per_second:,.0f} steps/s{result}"
+        return f"{self.run.steps_per_second:,.0f} steps/s{' in all' * (len(self.run.seeds) > 1)}{result}"
 
     def count(self) -> None:
         """Update the steps per second."""
-        taken = (self.run.step - self.begun_at) * len(self.run.seeds)
-        self.run.steps_per_second = taken / (time.perf_counter() - self.began)
+        run, elapsed = self.run, time.perf_counter() - self.began
+        run.compile_seconds = run.backend.compile_seconds() - self.compiled_before
+        run.steps_per_second = (run.step - self.begun_at) * len(run.seeds) / max(elapsed - run.compile_seconds, 1e-9)
 
     def log(self, metrics: Mapping[str, Any]) -> None:
         """Write the training metrics and start a new interval."""
-        if self.logger is not None:
+        if self.logger is not None or self.heard:
             everything = {**metrics, **self.run.episodes()}
-            _log(self.logger, self.run, everything, {"time/fps": self.run.steps_per_second})
+            self._log(everything, {"time/fps": self.run.steps_per_second})
         self.run.backend.reset_metrics()
 
     def evaluate(self, shown: bool) -> None:
-        """Evaluate the greedy policies if the result is logged or shown. shown: whether there is a progress bar."""
-        if self.evaluates and (self.logger is not None or shown):
-            together = _log(self.logger, self.run, evaluation(self.run))
+        """Evaluate the greedy policies if the result is logged, shown or heard. shown: whether there is a progress bar."""
+        if self.evaluates and (self.logger is not None or shown or self.heard):
+            together = self._log(evaluation(self.run))
             self.result = together.get("eval/success_rate", together.get("eval/mean_reward", math.nan))
+
+    def handed_over(self) -> dict[str, np.ndarray]:
+        """What was logged since the last call, float64 [N] by tag."""
+        logged, self.logged = self.logged, {}
+        return logged
+
+    def _log(self, metrics: Mapping[str, Any], extra: Mapping[str, float] | None = None) -> dict[str, float]:
+        """Write metrics [N] for each seed and their means, with an interval for those drawn as bands -> the means."""
+        run, logger = self.run, self.logger
+        arrays, together = aggregate(metrics, () if logger is None else BANDS.values(), _ranges(run, logger))
+        together |= extra or {}
+        if self.heard:
+            self.logged |= arrays
+        if logger is not None:
+            logger.scalars(run.step, together)
+            logger.seeds(run.step, arrays, run.seeds)
+        return together
 
     def inspect(self) -> None:
         """Write pictures of the agent, diagnostics of its networks and, if `videos`, a greedy episode of the first seed."""
@@ -83,7 +108,7 @@ class Report:
             logger.image(run.step, tag, picture)
         found = run.backend.diagnostics()
         if found.metrics:
-            _log(logger, run, found.metrics)
+            self._log(found.metrics)
         for name, values in found.histograms.items():
             logger.histogram(run.step, name, values)
         if self.videos:
@@ -152,18 +177,6 @@ def markdown(run: Run) -> str:
     return "\n".join(["| setting | value |", "| --- | --- |", *(f"| {name} | {value} |" for name, value in rows)])
 
 
-def _log(
-    logger: Logger | None, run: Run, metrics: Mapping[str, Any], extra: Mapping[str, float] | None = None
-) -> dict[str, float]:
-    """Write metrics [N] per seed and their means, with an interval for those drawn as bands; return the means."""
-    arrays, together = aggregate(metrics, () if logger is None else BANDS.values(), _ranges(run, logger))
-    together |= extra or {}
-    if logger is not None:
-        logger.scalars(run.step, together)
-        logger.seeds(run.step, arrays, run.seeds)
-    return together
-
-
 def _ranges(run: Run, logger: Logger | None) -> dict[str, Range]:
     """Return the possible ranges of the tags that are drawn with an interval."""
     if logger is None:
@@ -181,5 +194,5 @@ def _can_evaluate(run: Run) -> bool:
     """Return whether the run can be evaluated during training; if not, a warning gives the reason."""
     why = None if run.exact is not None else run.where.why_not_made()
     if why is not None:
-        warnings.warn(f"There is no evaluation during training. {why}", RuntimeWarning, stacklevel=4)
+        warnings.warn(f"There is no evaluation during training. {why}", RuntimeWarning, stacklevel=5)
     return why is None

@@ -12,6 +12,7 @@ from torch import Tensor
 from envs import tables
 from envs.backends.running import Statistics, per_seed
 from envs.source import Source
+from rl.core import compiling
 from rl.core.evaluate import Evaluation, by_episodes
 from rl.core.protocols import Diagnostics, LiveAgent, Loop, Metrics
 
@@ -28,6 +29,9 @@ class Local:
 
     def advance(self, steps: int) -> Metrics:
         return self.loop.advance(steps)
+
+    def compile_seconds(self) -> float:
+        return compiling.seconds()
 
     def metrics(self) -> Metrics:
         return self.loop.metrics()

@@ -81,11 +81,13 @@ def _resumed(
 def _config(saved: Saved, where: Source) -> Any:
     """Return the config of a saved run in the current format of `Run.config`. Unreadable configs are returned unchanged.
 
-    For an EnvSpec with its own settings, earlier versions recorded only the name; it is assumed to be the given one, `where`.
+    For an EnvSpec with its own settings or wrappers, earlier versions recorded only the name; it is assumed to be the given one,
+    `where`.
     """
     config: Any = saved.meta.get("config")
     with contextlib.suppress(KeyError, TypeError, ValueError, AttributeError):
         here = where.description or {}
-        env = here if here.get("kwargs") and config["env"] == {"name": where.name} else config["env"]
+        names = ({"name": where.name}, {"name": here.get("id")} if here.get("wrappers") else None)
+        env = here if (here.get("kwargs") or here.get("wrappers")) and config["env"] in names else config["env"]
         return {**config, "env": env, "agent": registry.current(config["agent"])}
     return config

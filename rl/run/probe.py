@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import gymnasium as gym
@@ -14,6 +15,7 @@ import envs
 from envs import tables
 from envs.backends.repeatable import why_not_repeatable
 from envs.source import Source
+from rl.core import registry
 
 
 def model_digest(model: tables.Model) -> str:
@@ -57,6 +59,28 @@ def probe(where: Source) -> tuple[tables.Model | None, str, tuple[Any, Any]]:
     if fault is not None:
         warnings.warn(f"{where.name} {fault}", RuntimeWarning, stacklevel=4)
     return None, why, spaces
+
+
+def unable(where: Source, agents: Mapping[str, Any]) -> dict[str, str]:
+    """Which of these agents cannot act in an environment, by name, and why: by its spaces, and by its model where it is known."""
+    env = where.make()
+    try:
+        model = tables.read(env)
+    except tables.NotATable:
+        model = None
+    finally:
+        env.close()
+    found = {}
+    for name, agent in agents.items():
+        why = registry.why_it_cannot_act(agent, env.observation_space, env.action_space)
+        if why is None and model is not None:
+            try:
+                registry.optional_setting(agent, "check_model", lambda model: None)(model)
+            except ValueError as error:
+                why = str(error)
+        if why is not None:
+            found[name] = why.replace("The environment", where.name, 1)
+    return found
 
 
 def _check_same(where: Source, model: tables.Model) -> None:

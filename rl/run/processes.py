@@ -61,7 +61,7 @@ class Workers:
             raise ValueError(f"workers={count}: distributing seeds over processes needs a POSIX system. Use workers=1.")
         check_workers(run.agent, count)
         self.run, self.seeds, self.envs_per_seed = run, run.seeds, run.envs_per_seed
-        self.step = run.step
+        self.step, self.compiled = run.step, 0.0
         self.initial_state = run.backend.state()  # the processes (re)start from it until there is a checkpoint
         self.checkpoint: Path | None = None  # the last checkpoint written since
         self.replayed_commands: list[tuple[str, tuple[Any, ...]]] = []  # commands since then, which a restart repeats
@@ -181,8 +181,12 @@ class Workers:
     def advance(self, steps: int) -> dict[str, torch.Tensor]:
         """Take `steps` more steps per seed in every process, as the loop's `advance` does."""
         answers = self._broadcast("advance", steps, remember=True)
-        self.step = answers[0][0]
-        return _together([metrics for _, metrics in answers])
+        self.step, self.compiled = answers[0][1], max(seconds for _, _, seconds in answers)
+        return _together([metrics for metrics, _, _ in answers])
+
+    def compile_seconds(self) -> float:
+        """Return the compile time of the process that has compiled for longest."""
+        return self.compiled
 
     def metrics(self) -> dict[str, torch.Tensor]:
         return _together(self._broadcast("metrics"))

@@ -78,7 +78,9 @@ class Run:
         self.diverged = np.zeros(len(seeds), np.bool_)  # seeds whose diverging values a warning has reported
         self.logdir: Path | None = None
         self.cadence: dict[str, int] = {}
-        self.steps_per_second = 0.0  # in the last call of rl.train, summed over seeds, including logging
+        # Steps per second in the last call of rl.train: summed over seeds, logging included, compiling not.
+        self.steps_per_second = 0.0
+        self.compile_seconds = 0.0  # in the last call of rl.train
         self.curves: dict[str, Any] = {}  # state of the event files at the last checkpoint: `Logger.state_dict`
 
     def _returns(self, gamma: float) -> tuple[float, float] | None:

@@ -49,11 +49,12 @@ def serve(descriptor: int) -> None:
                 warnings.simplefilter("ignore")
                 run = Run(_source(described, made), description, seeds, envs_per_seed, horizon, None, device)
             run.local.restore(state)
+            run.backend.compile_seconds()  # starts counting
         except Exception as error:  # sent to the parent and raised there
             send(pipe, (False, _sendable(error)))
             return
         commands: dict[str, Callable[..., Any]] = {
-            "advance": lambda steps: (run.backend.advance(steps), run.step)[::-1],
+            "advance": lambda steps: (run.backend.advance(steps), run.step, run.backend.compile_seconds()),
             "metrics": run.backend.metrics,
             "episodes": run.backend.episodes,
             "exploration": run.backend.exploration,

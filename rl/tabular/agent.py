@@ -73,22 +73,23 @@ def check_rule(kind: type) -> None:
 
 @dataclass(frozen=True)
 class Tabular:
-    """What every tabular agent is described by.
-
-    gamma: discount in [0, 1], a number or a schedule in steps. step_size: in [0, 1], a number or a schedule in steps,
-    episodes or visits of the state and action; the default is max(0.01, visits**-0.6). explore: one of
-    rl.explore's EpsilonGreedy, Greedy, Boltzmann, DecayingNoise and UCB; the default goes from epsilon 1 to 0.05 in a
-    straight line over the run. initial_q: what the table starts with, a number or (low, high) for numbers drawn between
-    them; above what can be reached it makes the agent try everything (optimism). count_bonus: what each reward is raised by,
-    divided by the square root of how often its pair was tried: values tell of what is new, also of what lies far off (after
-    Strehl and Littman 2008, whose bonus belongs to a model; here it is part of the reward as it comes).
-    """
+    """What every tabular agent is described by."""
 
     gamma: float | Schedule = 0.99
+    """The discount, in [0, 1]: a number or a schedule in steps."""
     step_size: float | Schedule = Inverse(1.0, end=0.01, power=0.6, unit="visits")
+    """In [0, 1]: a number, or a schedule in steps, episodes or visits of the state and action; the default is
+    max(0.01, visits**-0.6)."""
     explore: TableExplore = EpsilonGreedy()
+    """One of rl.explore's EpsilonGreedy, Greedy, Boltzmann, DecayingNoise and UCB; by default epsilon goes from 1 to 0.05 in a
+    straight line over the run."""
     initial_q: float | tuple[float, float] = 0.0
+    """What the table starts with: a number, or (low, high) for numbers drawn between them; above what can be reached it makes the
+    agent try everything (optimism)."""
     count_bonus: float = 0.0
+    """What each reward is raised by, divided by the square root of how often its pair was tried: values tell of what is new, also
+    of what lies far off (after Strehl and Littman 2008, whose bonus belongs to a model; here it is part of the reward as it
+    comes)."""
 
     # What an algorithm is: its rule, (table, transition, generator) -> TD error, the arrays that it reads and writes, and what
     # it asks for.
@@ -141,6 +142,11 @@ class Tabular:
     def check_model(self, model: Any) -> None:
         """Raise ValueError for the finite model of an environment that this agent does not support."""
 
+    def check_spaces(self, observation_space: Any, action_space: Any) -> None:
+        """Raise SpaceError for spaces that are not finite."""
+        StateIndex(observation_space)
+        actions_of(action_space)
+
     @property
     def takes_weights(self) -> bool:
         """Whether a batch's importance weights can scale the rule's step sizes: only if it keeps nothing but Q and visits."""
@@ -160,7 +166,9 @@ class OnPolicy(Tabular):
     """
 
     step_size: float | Schedule = Inverse(1.0, end=0.002, power=0.6, unit="visits")
+    """As in `Tabular`; the default is max(0.002, visits**-0.6)."""
     explore: TableExplore = EpsilonGreedy(Linear(1.0, 0.2, fraction=0.5))
+    """As in `Tabular`; by default epsilon goes from 1 to 0.2 over the first half of the run."""
 
     on_policy: ClassVar[bool] = True
 

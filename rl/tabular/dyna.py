@@ -99,17 +99,18 @@ def learn(table: Planned, t: Transition, rng: Any) -> float:
 @register
 @dataclass(frozen=True)
 class DynaQ(Tabular):
-    """Dyna-Q.
+    """Dyna-Q; for its other settings see `Tabular`.
 
-    planning_steps: simulated steps after each real one. bonus: kappa of Dyna-Q+; 0 for Dyna-Q. outcomes: how many distinct
-    outcomes of each pair the model keeps: as many as a pair can have, or 1 for a deterministic environment, which may then change
-    over time. A simulated step uses the step size of the pair's last real visit and the discount that its outcome had then. The
-    other settings are those of `Tabular`.
+    A simulated step uses the step size of the pair's last real visit and the discount that its outcome had then.
     """
 
     planning_steps: int = 10
+    """Made-up steps after each real one."""
     bonus: float = 0.0
+    """Kappa of Dyna-Q+; 0 for Dyna-Q."""
     outcomes: int = 8
+    """How many different ones the model keeps of each pair: as many as it can have, or 1 for a world that is certain, and may
+    change."""
 
     rule = staticmethod(learn)
     respects_masks: ClassVar[bool] = True

@@ -71,14 +71,12 @@ def learn(table: Episode, t: Transition, rng: Any) -> float:
 @register
 @dataclass(frozen=True)
 class MonteCarlo(OnPolicy):
-    """Monte-Carlo control.
-
-    every_visit: update at every visit of a pair in an episode instead of only its first. memory_steps: how many of an episode's
-    last steps are kept. The other settings are those of `OnPolicy`.
-    """
+    """Monte-Carlo control; for its other settings see `OnPolicy`."""
 
     every_visit: bool = False
+    """Whether each visit of an episode learns, or a pair's first alone."""
     memory_steps: int = 10_000
+    """How many steps of an episode are remembered."""
 
     rule = staticmethod(learn)
     respects_masks: ClassVar[bool] = True

@@ -110,9 +110,10 @@ def learn_tree(table: Window, t: Transition, rng: Any) -> float:
 @register
 @dataclass(frozen=True)
 class NStepSARSA(OnPolicy):
-    """n-step SARSA. n: number of steps in the return. The other settings are those of `OnPolicy`."""
+    """n-step SARSA; for its other settings see `OnPolicy`."""
 
     n: int = 3
+    """How many steps are looked at."""
 
     rule = staticmethod(learn_sarsa)
     respects_masks: ClassVar[bool] = True
@@ -135,10 +136,12 @@ class NStepSARSA(OnPolicy):
 @register
 @dataclass(frozen=True)
 class TreeBackup(NStepSARSA):
-    """n-step Tree Backup for the greedy policy. n: number of steps in the return. The other settings are those of `Tabular`."""
+    """n-step Tree Backup for the greedy policy; for its other settings see `NStepSARSA` and `Tabular`."""
 
     step_size: float | Schedule = Tabular.step_size
+    """As in `Tabular`; the default is max(0.01, visits**-0.6)."""
     explore: TableExplore = Tabular.explore
+    """As in `Tabular`; by default epsilon goes from 1 to 0.05 in a straight line over the run."""
 
     rule = staticmethod(learn_tree)
     respects_masks: ClassVar[bool] = True

@@ -135,18 +135,17 @@ def learn(table: Swept, t: Transition, rng: Any) -> float:
 @register
 @dataclass(frozen=True)
 class PrioritizedSweeping(Tabular):
-    """Prioritized sweeping.
-
-    planning_steps: maximum number of backups after each real step. threshold: minimum Bellman error of a pair that is backed up.
-    outcomes: how many distinct outcomes of each pair the model keeps: as many as a pair can have, or 1 for a deterministic
-    environment, which may then change over time. There is no step size, since backups are expected values under the model. The
-    other settings are those of `Tabular`.
-    """
+    """Prioritized sweeping; for its other settings see `Tabular`. Backups are expected values: there is no step size."""
 
     step_size: float | Schedule = 1.0
+    """Not read: the model's mean is taken as it is."""
     planning_steps: int = 10
+    """Most backups after each real step."""
     threshold: float = 1e-5
+    """How far a value may lie off before it waits for a backup."""
     outcomes: int = 8
+    """How many different ones the model keeps of each pair: as many as it can have, or 1 for a world that is certain, and may
+    change."""
 
     rule = staticmethod(learn)
     respects_masks: ClassVar[bool] = True
@@ -204,16 +203,16 @@ class PrioritizedSweeping(Tabular):
 @register
 @dataclass(frozen=True)
 class RMax(PrioritizedSweeping):
-    """R-MAX.
-
-    known_after: visits of a pair before its model is used. initial_q: the value of a pair until then; at least the largest
-    possible value, r_max / (1 - gamma). The other settings are those of `PrioritizedSweeping`.
-    """
+    """R-MAX; for its other settings see `PrioritizedSweeping`."""
 
     explore: TableExplore = Greedy()
+    """As in `Tabular`; by default greedy."""
     initial_q: float | tuple[float, float] = 100.0
+    """What a pair is worth until the model is believed: as much as can be reached, or more, r_max / (1 - gamma)."""
     planning_steps: int = 1000
+    """Most backups after each real step."""
     known_after: int = 50
+    """How often a pair is tried before the model is believed."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

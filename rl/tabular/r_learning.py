@@ -47,10 +47,12 @@ def learn(table: Average, t: Transition, rng: Any) -> float:
 @register
 @dataclass(frozen=True)
 class RLearning(Tabular):
-    """R-learning, for continuing tasks, undiscounted. gain_step_size: beta, in [0, 1]. For the other settings see `Tabular`."""
+    """R-learning, for continuing tasks, undiscounted; for its other settings see `Tabular`."""
 
     gamma: float | Schedule = 1.0
+    """1: nothing is discounted."""
     gain_step_size: float = 0.001
+    """Beta, the step size of the average reward, in [0, 1]."""
 
     rule = staticmethod(learn)
     respects_masks: ClassVar[bool] = True

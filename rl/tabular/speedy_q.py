@@ -73,13 +73,15 @@ def next_round(table: Rounds) -> None:
 @register
 @dataclass(frozen=True)
 class SpeedyQ(Tabular):
-    """Speedy Q-learning. There is no step size, since it depends on the number of rounds. For the other settings see `Tabular`.
+    """Speedy Q-learning, whose step size depends on the number of rounds; for its other settings see `Tabular`.
 
     A round takes until its least visited pair is tried, so by default exploration favors the least tried action of each state.
     """
 
     step_size: float | Schedule = 1.0
+    """Not read: rounds are counted."""
     explore: TableExplore = UCB(1000.0)
+    """As in `Tabular`; by default what was tried least."""
 
     rule = staticmethod(learn)
     respects_masks: ClassVar[bool] = True

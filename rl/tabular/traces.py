@@ -150,14 +150,16 @@ def check_traces(trace: Any, listed: Any, size: Any, *rest: Any) -> None:
 @register
 @dataclass(frozen=True)
 class SARSALambda(OnPolicy):
-    """SARSA(lambda). lambda_: in [0, 1]. traces: "accumulating", "replacing" or "dutch". For the other settings see `OnPolicy`.
+    """SARSA(lambda); for its other settings see `OnPolicy`.
 
     Dutch traces are derived for a single step size shared by all pairs: use a schedule in steps, as the preset
     true-online-sarsa-lambda does.
     """
 
     lambda_: float = 0.8
+    """How slowly traces fade, in [0, 1]."""
     traces: str = "replacing"
+    """The kind of traces: "accumulating", "replacing" or, of SARSA alone, "dutch"."""
 
     rule = staticmethod(learn_sarsa)
     respects_masks: ClassVar[bool] = True
@@ -194,10 +196,12 @@ class SARSALambda(OnPolicy):
 @register
 @dataclass(frozen=True)
 class QLambda(SARSALambda):
-    """Watkins's Q(lambda). lambda_: in [0, 1]. traces: "accumulating" or "replacing". For the other settings see `Tabular`."""
+    """Watkins's Q(lambda); for its settings see `SARSALambda` and `Tabular`. Its traces are accumulating or replacing."""
 
     step_size: float | Schedule = Tabular.step_size
+    """As in `Tabular`; the default is max(0.01, visits**-0.6)."""
     explore: TableExplore = Tabular.explore
+    """As in `Tabular`; by default epsilon goes from 1 to 0.05 in a straight line over the run."""
 
     rule = staticmethod(learn_q)
     respects_masks: ClassVar[bool] = True

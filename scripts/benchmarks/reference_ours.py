@@ -289,10 +289,12 @@ def linear_sarsa_lambda(given: Arrays, dtype: Any) -> Arrays:
         states, actions = q.shape
         weights = np.stack([q / 2, q / 2], 1).reshape(1, 2 * states, actions)
         size = weights[0].size
-        held = linear.Memory(np.zeros((1, size)), np.zeros((1, size), np.int64), np.zeros(1, np.int64), np.zeros(1))
+        held = linear.EligibilityTraces(
+            np.zeros((1, size)), np.zeros((1, size), np.int64), np.zeros(1, np.int64), np.zeros(1)
+        )
         for m in moments(given, k, b):
-            row = (m.a, m.reward, m.discount, q[m.next_s, m.next_a], m.over, True, m.step_size, m.scale)
-            step = linear.Transition(np.array([[2 * m.s, 2 * m.s + 1]]), *(np.array([x]) for x in row))
+            row = (m.a, m.reward, m.discount, q[m.next_s, m.next_a], m.episode_end, True, m.step_size, m.scale)
+            step = linear.TransitionBatch(np.array([[2 * m.s, 2 * m.s + 1]]), *(np.array([x]) for x in row))
             linear.learn(weights, held, step, m.gamma, float(given["lambda"][k]), traces.ACCUMULATING, np.empty(1))
         whole = weights.reshape(states, 2, actions).sum(1)
         values[k, b] = whole[np.arange(values.shape[2]), given["action"][k, b, :-1]]

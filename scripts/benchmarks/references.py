@@ -21,11 +21,12 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-sys.path.append(str(Path(__file__).parents[1]))  # where `common` is
+sys.path.append(str(Path(__file__).parents[1]))  # where the packages of the scripts are
 
-from common import command
-from reference_cases import CASES, Arrays, library
-from reference_ours import OURS, OWN, SINGLE, Ours
+from cli.common import command
+
+from benchmarks.reference_cases import CASES, Arrays, library
+from benchmarks.reference_ours import OURS, OWN, SINGLE, Ours
 
 DOUBLE, FLOAT = 1e-12, 1e-6
 LOOSER = {"categorical_rescaled": 5e-6}  # in float32: h's inverse, and the distance of atoms that errors are divided by

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
-from panels import Panel
+from comparisons.panels import Panel
 
 import rl
 from rl.explore import EpsilonGreedy, Greedy

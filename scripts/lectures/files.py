@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from lectures.desk import Desk
 from supervised import DataError
@@ -18,7 +19,7 @@ FILES = {  # SHA-256
     "data-03-diabetes.csv": "89e33de71cd5afdcd4fe8a722b60c4d69eb8f9b96446cea9347d735ff2df395e",
     "data-04-zoo.csv": "cbf109a391118676bb76a5b0174573c295aed8561cc223abb4c3463990f2c476",
 }
-ROWS = {
+ROWS: dict[str, list[Any]] = {
     # Three exams and the final one.
     "exam-scores": [[73, 80, 75, 152], [93, 88, 93, 185], [89, 91, 90, 180], [96, 98, 100, 196], [73, 66, 70, 142]],
     # Two numbers, and pass or fail.

@@ -18,8 +18,7 @@ NAMES = sorted({key.split("/")[0] for key in np.load(FILE).files if "/" in key})
 def references():
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(ROOT / "scripts"))
-        patch.syspath_prepend(str(ROOT / "scripts" / "benchmarks"))
-        import references
+        from benchmarks import references
 
         yield references
 

@@ -19,7 +19,7 @@ import rl
 from rl.core import registry
 from rl.deep.heads.head import Outputs
 from rl.deep.moving import tensors_of
-from rl.tabular.agent import Transition, Tabular
+from rl.tabular.agent import Tabular, Transition
 from supervised.checkpoint import CheckpointError
 from supervised.validate import ArgumentError
 
@@ -29,7 +29,7 @@ EXAMPLES = dict(re.findall(r"<!-- example: (\w+) -->\n```python\n(.*?)```", TEXT
 MADE = {
     "tabular": ("CautiousQ()", "FrozenLake-v1", 3_000),
     "deep": (
-        "LogCoshDQN(width=0.5, learn_after_steps=50, batch_size=8, prioritised=True, n_step=2)",
+        "LogCoshDQN(width=0.5, learn_after_steps=50, batch_size=8, prioritized=True, n_step=2)",
         "CartPole-v1",
         200,
     ),
@@ -59,7 +59,7 @@ class Own:
     target_every_updates: int | None = 10
     target_rate: float = 1.0
     n_step: int = 1
-    prioritised: bool = False
+    prioritized: bool = False
     priority_exponent: float = 0.6
     importance_exponent: float = 1.0
     compiled: bool = True
@@ -192,7 +192,7 @@ def test_what_was_imported_before_is_found():
     """Rules of one's own name modules where these once lay."""
     from rl.agents import deep, table
 
-    assert (table.Tabular, table.TableAgent, deep.DeepAgent) == (Tabular, rl.TableAgent, rl.DeepAgent)
+    assert (table.Tabular, table.TabularAgent, deep.DeepAgent) == (Tabular, rl.TabularAgent, rl.DeepAgent)
 
 
 def test_a_description_that_is_no_tabular_builds_a_table():
@@ -208,11 +208,11 @@ def test_a_description_that_is_no_tabular_builds_a_table():
             return getattr(self.inner, name)
 
         def build(self, observation_space, action_space, seeds=1, device="cpu"):
-            return rl.TableAgent(self, observation_space, action_space, seeds, device)
+            return rl.TabularAgent(self, observation_space, action_space, seeds, device)
 
     run = rl.start("FrozenLake-v1", Foreign(), 2, steps=1_000)
     run.advance(1_000)
-    assert run.exact.promised == run.exact.stationary
+    assert run.exact.target_return == run.exact.optimal_stationary_return
 
 
 def test_a_description_says_in_how_many_environments_it_acts(tmp_path):

@@ -15,9 +15,9 @@ import rl
 @pytest.fixture
 def benchmark_memory(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "scripts"))
-    import benchmark_memory
+    from benchmarks import memory
 
-    return benchmark_memory
+    return memory
 
 
 def test_benchmark_memory_judges_the_last_looks(benchmark_memory):

@@ -368,7 +368,7 @@ def test_files_of_the_lecture(tmp_path):
 def test_every_row_of_the_inventory_has_a_command_and_a_figure(scripts):
     from lectures import EXPERIMENTS
     from lectures.inventory import COMMANDS, ITEMS, SECTIONS
-    from lectures_page import rows_of
+    from tools.lectures_page import rows_of
 
     for item in ITEMS:
         assert item.section in SECTIONS
@@ -382,9 +382,9 @@ def test_every_row_of_the_inventory_has_a_command_and_a_figure(scripts):
 
 
 def test_the_page_is_made_of_the_results(scripts):
-    from lectures_page import written
+    from tools.lectures_page import written
 
-    assert (ROOT / "docs" / "lectures.md").read_text() == written(), "run python scripts/lectures_page.py"
+    assert (ROOT / "docs" / "lectures.md").read_text() == written(), "run python scripts/tools/lectures_page.py"
 
 
 def commands():

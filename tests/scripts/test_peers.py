@@ -9,7 +9,7 @@ from told import ROOT
 
 from supervised import CNN, MLP, Stack, losses, optimizer
 
-spec = importlib.util.spec_from_file_location("peers", ROOT / "scripts" / "peers.py")
+spec = importlib.util.spec_from_file_location("peers", ROOT / "scripts" / "benchmarks" / "peers.py")
 peers = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(peers)
 

@@ -10,7 +10,7 @@ from told import ROOT
 
 from supervised import determinism
 
-spec = importlib.util.spec_from_file_location("plain_r2d2", ROOT / "scripts" / "plain_r2d2.py")
+spec = importlib.util.spec_from_file_location("plain_r2d2", ROOT / "scripts" / "benchmarks" / "plain_r2d2.py")
 plain = importlib.util.module_from_spec(spec)
 sys.modules["plain_r2d2"] = plain  # where dataclasses look
 spec.loader.exec_module(plain)

@@ -215,7 +215,7 @@ def test_networks_on_the_lake(agent, tmp_path):
 
 def test_benchmark_learning(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "scripts"))
-    import benchmark_deep
+    from benchmarks import deep as benchmark_deep
     from rich.console import Console
 
     monkeypatch.setattr(benchmark_deep.tuned, "steps_for", lambda env: 400)
@@ -229,7 +229,7 @@ def test_benchmark_learning(tmp_path, monkeypatch):
 
 def test_a_fall_below_the_published_interval_is_named(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "scripts"))
-    import benchmark_deep
+    from benchmarks import deep as benchmark_deep
     from rich.console import Console
 
     page = (ROOT / "docs" / "results.md").read_text()
@@ -263,7 +263,7 @@ def test_benchmark_recurrent(monkeypatch):
 
 def test_benchmark_r2d2(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "scripts"))
-    import benchmark_r2d2
+    from benchmarks import r2d2 as benchmark_r2d2
     from rich.console import Console
 
     monkeypatch.setattr(benchmark_r2d2, "SEEDS", (1, 2))
@@ -281,7 +281,7 @@ def test_benchmark_r2d2(monkeypatch):
 @pytest.mark.full  # takes 6 s
 def test_benchmark_deep_in_parts(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "scripts"))
-    import benchmark_deep
+    from benchmarks import deep as benchmark_deep
     from rich.console import Console
 
     found = benchmark_deep.memory(Console(quiet=True))
@@ -333,7 +333,7 @@ def test_benchmark_cuda_as_a_whole(tmp_path):
 
 def test_a_part_of_the_benchmark_ends_at_its_deadline_and_an_error_in_its_row(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "scripts"))
-    import benchmark_cuda as benchmark
+    from benchmarks import cuda as benchmark
 
     def rows(m):
         yield "first", lambda: {"found": m}
@@ -349,9 +349,8 @@ def test_a_part_of_the_benchmark_ends_at_its_deadline_and_an_error_in_its_row(mo
 
 def test_references_says_what_is_missing(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "rlax", None)
-    for module in ("reference_cases", "reference_ours"):
+    for module in ("benchmarks.reference_cases", "benchmarks.reference_ours"):
         monkeypatch.delitem(sys.modules, module, raising=False)
-    monkeypatch.syspath_prepend(str(ROOT / "scripts" / "benchmarks"))
     for words, says in (
         (("--check",), "python -m pip install rlax"),
         ((), "Nothing to do: give --out FILE, or --check, or both."),

@@ -22,7 +22,7 @@ def test_agents_without_memory_stand_beside_what_it_is_worth(tmp_path):
 
 def test_every_world_of_the_comparison_has_two_lines(monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "scripts")
-    memory = importlib.import_module("memory").memory()
+    memory = importlib.import_module("comparisons.memory").memory()
     known = {name: [round(value, 4) for value, _ in panel.lines] for name, panel in memory.items()}
     assert known == {
         "t-maze": [4.0, 1.95],

@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """R2D2 (Kapturowski et al. 2019) in CartPole, one seed a run, in plain PyTorch: what `benchmark.py r2d2` times ours against.
 
-python scripts/plain_r2d2.py --seed 0 --steps 50000
+python scripts/benchmarks/plain_r2d2.py --seed 0 --steps 50000
 
 Windows overlap by the burn-in, so that each step is learned from in one window. Near a window's end the n-step targets look
 ahead as far as the window goes. New windows have the highest priority so far; there are no importance weights.
@@ -182,7 +182,7 @@ def run(seed: int, steps: int, s: Settings = DEFAULT) -> list[float]:
     torch.set_num_threads(1)
     torch.manual_seed(seed)
     rng, env = np.random.default_rng(seed), gym.make(s.env)
-    inputs, actions = env.observation_space.shape[0], int(env.action_space.n)  # type: ignore[index,attr-defined]  # a Box and a Discrete
+    inputs, actions = env.observation_space.shape[0], int(env.action_space.n)  # type: ignore[attr-defined]  # a Box and a Discrete
     net = Network(inputs, s.units, actions)
     target = copy.deepcopy(net)
     optimizer = torch.optim.Adam(net.parameters(), s.learning_rate, fused=True)
@@ -210,7 +210,7 @@ def run(seed: int, steps: int, s: Settings = DEFAULT) -> list[float]:
             error = td_error(net, target, replay, index)
             loss = error.square().sum() / float(replay.mask[index].sum())
             optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]  # of torch
+            loss.backward()
             nn.utils.clip_grad_norm_(net.parameters(), s.max_grad_norm)
             optimizer.step()
             replay.judge(index, error.detach().abs().numpy())

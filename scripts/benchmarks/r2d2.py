@@ -10,12 +10,12 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import plain_r2d2
 import torch
 from rich.console import Console
 from rich.table import Table
 
 import rl
+from benchmarks import plain_r2d2
 from rl.explore import EpsilonGreedy
 from supervised.schedules import Linear
 

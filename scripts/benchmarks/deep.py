@@ -14,13 +14,13 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-import peers
 import torch
 from rich.console import Console
 from rich.table import Table
 
 import envs
 import rl
+from benchmarks import peers
 from envs import EnvError
 from rl import settings as tuned
 from supervised import statistics as intervals
@@ -230,7 +230,7 @@ def published(page: str) -> dict[str, tuple[float, float]]:
 
 def check(seeds: int, workers: int, episodes: int, console: Console) -> dict[str, Any]:
     """`learning` of the tuned agent in each environment with an interval in docs/results.md; `failed` names those below it."""
-    expected = published((Path(__file__).parent.parent / "docs" / "results.md").read_text())
+    expected = published((Path(__file__).parents[2] / "docs" / "results.md").read_text())
     found: dict[str, Any] = {}
     table = Table(title=f"Tuned agents, {seeds} seeds: mean return beside the published interval")
     for column in ("environment", "mean", "published", ""):

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import tyro
 from rich.console import Console
 
+from rl.training import Training
 from supervised.logger import LoggingError
 from supervised.session import results
 
@@ -48,11 +49,33 @@ def finished(console: Console, path: Path, steps: int) -> dict[str, Any] | None:
     return figures
 
 
+def trained(training: Training, console: Console, announced: str) -> Any:
+    """Say what is trained, now that all is checked, and train it -> the run."""
+    console.print(announced, soft_wrap=True)
+    for _ in training:
+        pass
+    return training.run
+
+
+def speed(figures: dict[str, Any]) -> str:
+    """A run's time and speed in words."""
+    seeds = len(figures["seeds"])
+    rate = f"{figures['steps_per_second']:,.0f} steps/s" + f", the sum of {seeds} seeds" * (seeds > 1)
+    compiling = figures.get("compile_seconds", 0.0)
+    apart = f"; {compiling:.1f} s of compiling (once) not counted" * (compiling >= 0.1)
+    return f"{figures['wall_seconds']:.1f} s, {rate}{apart}"
+
+
 def command(settings: type[S], main: Callable[[S, Console], None]) -> int:
     """Run a script -> its exit code; whatever is wrong is said in one sentence."""
     chosen = tyro.cli(settings)
+    return run(lambda console: main(chosen, console))
+
+
+def run(main: Callable[[Console], None]) -> int:
+    """Run what a script does -> its exit code; whatever is wrong is said in one sentence."""
     try:
-        main(chosen, Console(highlight=False))
+        main(Console(highlight=False))
     except KeyboardInterrupt as stop:
         print(f"\n{stop}" if str(stop) else "\nStopped.", file=sys.stderr)
         return 130

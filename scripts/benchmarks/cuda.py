@@ -24,7 +24,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import cuda_prototypes as prototypes
 import gymnasium as gym
 import numpy as np
 import torch
@@ -32,6 +31,7 @@ from rich.console import Console
 from torch.profiler import ProfilerActivity, profile
 
 import rl
+from benchmarks import cuda_prototypes as prototypes
 from rl.core.types import Batch
 from supervised import CNN, MLP, Data, Fit, Recipe, Stack, determinism
 from supervised.device import cores
@@ -39,7 +39,7 @@ from supervised.models.cnn import Image
 from supervised.session import results
 from supervised.validate import ArgumentError, first_line
 
-TESTS = Path(__file__).parent.parent / "tests"
+TESTS = Path(__file__).parents[2] / "tests"
 Figures = dict[str, Any]
 Rows = Iterator[tuple[str, Callable[[], Figures]]]  # what is measured, and how
 PRETENDED = (
@@ -109,6 +109,7 @@ class Work:
 
     def batches(self, m: Machine, n: int, weighted: bool = False) -> Iterator[Batch]:
         """Random batches without end, the same each time."""
+        actions: Any
         space, actions = self.spaces(m)
         g, shape = torch.Generator().manual_seed(0), (n, min(self.batch, m.batch))
 
@@ -230,7 +231,7 @@ def profiled(action: Callable[[], object], calls: int) -> Figures:
         torch.cuda.synchronize()
         wall = time.perf_counter() - began
     rows = seen.key_averages()
-    on_gpu = [row for row in rows if row.device_type == torch.autograd.DeviceType.CUDA]
+    on_gpu = [row for row in rows if row.device_type == torch.autograd.DeviceType.CUDA]  # type: ignore[attr-defined]  # torch exports it silently
     asked = {row.key: row.count / calls for row in rows if row.key.startswith("cuda")}
     busy = sum(row.self_device_time_total for row in on_gpu) / 1e6
     kernels = sum(row.count for row in on_gpu if not row.key.startswith("Mem")) / calls

@@ -7,10 +7,10 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from panels import Measure, Panel
 
 import envs
 import rl
+from comparisons.panels import Measure, Panel
 from rl import belief
 from rl.explore import EpsilonGreedy
 from supervised.schedules import Linear

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from weakref import WeakKeyDictionary
 
 import numpy as np
-from panels import Panel
 
 import envs
 import rl
+from comparisons.panels import Panel
 from rl import planning
 from rl.explore import EpsilonGreedy
 

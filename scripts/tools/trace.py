@@ -1,9 +1,9 @@
 #!/usr/bin/env python
 """Whether a change of the source changed any number: a hash of every array of every kind of agent, loop and fit.
 
-python scripts/trace.py record before.json                              in this checkout, or, to record another one:
-PYTHONPATH=OTHER python scripts/trace.py record before.json             OTHER: a checkout of the commit before
-python scripts/trace.py compare before.json                             exit status 1 where something differs
+python scripts/tools/trace.py record before.json                              in this checkout, or, to record another one:
+PYTHONPATH=OTHER python scripts/tools/trace.py record before.json             OTHER: a checkout of the commit before
+python scripts/tools/trace.py compare before.json                             exit status 1 where something differs
 
 Arrays are compared by their content, so keys of a checkpoint may be renamed. Record and compare on one machine: bits
 depend on the processor and on torch.

@@ -1,8 +1,8 @@
 #!/usr/bin/env python
 """docs/lectures.md, made of the inventory and of the results of real runs.
 
-python scripts/lectures_page.py                      write the page anew from docs/results
-python scripts/lectures_page.py --collect runs       first take over each experiment's newest run
+python scripts/tools/lectures_page.py                      write the page anew from docs/results
+python scripts/tools/lectures_page.py --collect runs       first take over each experiment's newest run
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import common
+sys.path.append(str(Path(__file__).parents[1]))  # where the packages of the scripts are
+
+from cli import common
 from lectures.desk import told
 from lectures.history import HISTORY, HUMAN
 from lectures.inventory import COMMANDS, ITEMS, SECTIONS, Item
@@ -26,10 +28,10 @@ INTRODUCTION = """# The lecture notes, row by row
 
 Everything that the lecture notes name (Sung Kim's "Deep Learning Zero to All" and cs231n), the command that shows it, and what
 came out: a mean over seeds with its 95 % interval, unless said otherwise. Commands that want MNIST or the lecture's CSV files
-take `--data-dir DIR`, or download them. `python scripts/lectures_page.py` makes this page of the runs' own `result.json` (in
-`docs/results`), which hold commit, versions and machine.
+take `--data-dir DIR`, or download them. `python scripts/tools/lectures_page.py` makes this page of the runs' own `result.json`
+(in `docs/results`), which hold commit, versions and machine.
 """
-DOCS = Path(__file__).parent.parent / "docs"
+DOCS = Path(__file__).parents[2] / "docs"
 
 
 @dataclass

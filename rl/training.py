@@ -1,0 +1,240 @@
+"""Training: one loop, with logging, evaluation and saving in plain sight.
+
+`train` runs it to its end; `iterate` hands it over, point by point.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from envs.source import EnvLike
+from rl.core import compiling
+from rl.core.registry import Description
+from rl.deep.agent import NotFinite
+from rl.report.tensorboard import Report
+from rl.run.open import folder, opened
+from rl.run.processes import check_workers, shared
+from rl.run.run import Run, check_steps
+from supervised import checkpoint
+from supervised.session import RUN as CHECKPOINT
+from supervised.session import Cadences, Session, say
+from supervised.validate import ArgumentError, flag, function, integer, optional, shown
+
+BAD_BATCH = "not_finite.safetensors"
+STOP: Literal["stop"] = "stop"
+
+Metrics = Mapping[str, np.ndarray]  # by tag, float64 [N]
+OnLog = Callable[[Run, Metrics], Literal["stop"] | None]
+
+
+def train(
+    env: EnvLike | Run,
+    agent: Description | None = None,
+    steps: int | None = None,
+    seeds: int | Iterable[int] = 1,
+    *,
+    envs_per_seed: int | None = None,
+    workers: int | None = None,
+    device: str = "auto",
+    logdir: str | Path | None = None,
+    resume: bool = False,
+    progress: bool = True,
+    env_kwargs: Mapping[str, Any] | None = None,
+    log_every_steps: int | None = None,
+    evaluate_every_steps: int | None = None,
+    save_every_steps: int | None = None,
+    videos: bool = False,
+    on_log: OnLog | None = None,
+) -> Run:
+    """Train N seeds at once -> the run.
+
+    env: a Gymnasium id, an EnvSpec, a function that returns a new gym.Env, or a VectorEnv of N * E rows; or a run, which
+    then goes on, in place, to `steps` in all. agent: a description such as rl.QLearning(). steps: environment steps in
+    all, for each seed. seeds: a count (0..n-1), a list or a range. envs_per_seed: environments that each seed acts in; None:
+    as many as the description says, else one. workers: how many threads (tables, where the environment's model is known;
+    None: as many as there are cores) or processes (networks on the CPU; None: one) share out the seeds. logdir: where
+    curves and checkpoints go; None: nowhere. resume: go on from logdir's newest whole checkpoint, or start if there is none;
+    only steps, progress, workers, device and the cadences may differ from what was saved.
+    progress: a bar on the terminal. The three cadences are in environment steps a seed; None: 100 points of the curves,
+    and 10 checkpoints, over the run. videos: with each checkpoint an animated GIF of one greedy episode, in TensorBoard's
+    Images tab. on_log: a function of (run, metrics), called at each point of the curves with what is logged there, float64
+    [N] by tag, NaN for seeds without a value; it may return "stop", which ends the training as if `steps` were reached. An
+    exception that it raises leaves logdir saved at that point.
+
+    Ctrl-C (or SIGTERM) saves to logdir, says how to go on and raises KeyboardInterrupt.
+    """
+    given = {"log": log_every_steps, "evaluate": evaluate_every_steps, "save": save_every_steps}
+    plan = _checked(steps, given, workers, videos, progress, on_log is not None)
+    if on_log is not None:
+        function(on_log, "on_log", ("run", "metrics"), "a function of (run, metrics), or None")
+    settings = {"envs_per_seed": envs_per_seed, "workers": workers, "device": device, "env_kwargs": env_kwargs}
+    resume = flag(resume, "resume")
+    with Session(folder(env, logdir), CHECKPOINT) as session:
+        run = opened(env, agent, plan.steps, seeds, session, resume, settings)
+        with contextlib.closing(_points(run, session, plan)) as points:
+            next(points, None)
+            for metrics in points:
+                if on_log is not None and _stops(on_log(run, metrics)):
+                    break
+    return run
+
+
+def iterate(
+    env: EnvLike | Run,
+    agent: Description | None = None,
+    steps: int | None = None,
+    seeds: int | Iterable[int] = 1,
+    *,
+    envs_per_seed: int | None = None,
+    workers: int | None = None,
+    device: str = "auto",
+    logdir: str | Path | None = None,
+    resume: bool = False,
+    progress: bool = True,
+    env_kwargs: Mapping[str, Any] | None = None,
+    log_every_steps: int | None = None,
+    evaluate_every_steps: int | None = None,
+    save_every_steps: int | None = None,
+    videos: bool = False,
+) -> Training:
+    """The loop of `train` as an iterator: at each point of the curves (run, metrics), what is logged there, float64 [N] by tag.
+
+    The arguments are those of `train`, and curves, checkpoints, evaluation, the lock on logdir, Ctrl-C and `resume` are as there.
+    The call checks everything and opens the folder, and takes no step yet. `break` saves the run and lets go of the folder, as
+    soon as nothing holds the iterator any more: where a name does, close it (`contextlib.closing`).
+    """
+    given = {"log": log_every_steps, "evaluate": evaluate_every_steps, "save": save_every_steps}
+    plan = _checked(steps, given, workers, videos, progress, True)
+    settings = {"envs_per_seed": envs_per_seed, "workers": workers, "device": device, "env_kwargs": env_kwargs}
+    resume = flag(resume, "resume")
+
+    def iterated() -> Generator[tuple[Run, Metrics]]:
+        with Session(folder(env, logdir), CHECKPOINT) as session:
+            run = opened(env, agent, plan.steps, seeds, session, resume, settings)
+            with contextlib.closing(_points(run, session, plan)) as points:
+                yield run, next(points, {})
+                for metrics in points:
+                    yield run, metrics
+
+    return Training(iterated())
+
+
+class Training:
+    """What `iterate` returns: an iterator of (run, metrics). `run` is the run, also where no step is left to take."""
+
+    def __init__(self, points: Generator[tuple[Run, Metrics]]) -> None:
+        self._points = points
+        self.run, _ = next(points)
+
+    def __iter__(self) -> Training:
+        return self
+
+    def __next__(self) -> tuple[Run, Metrics]:
+        return next(self._points)
+
+    def close(self) -> None:
+        """End the training here: the run is saved."""
+        self._points.close()
+
+
+class _Plan(NamedTuple):
+    """The checked arguments of a call that concern its loop."""
+
+    steps: int
+    cadence: dict[str, int]
+    workers: int | None
+    videos: bool
+    progress: bool
+    heard: bool  # whether somebody is handed the metrics
+
+
+def _checked(steps: Any, given: Mapping[str, Any], workers: Any, videos: Any, progress: Any, heard: bool) -> _Plan:
+    if steps is None:
+        raise ValueError("steps is missing: how many environment steps shall each seed take, in all?")
+    steps = check_steps(steps)
+    videos, progress = flag(videos, "videos"), flag(progress, "progress")
+    cadence = {name: check_steps(every, f"{name}_every_steps") for name, every in given.items() if every is not None}
+    return _Plan(steps, cadence, workers, videos, progress, heard)
+
+
+def _points(run: Run, session: Session, plan: _Plan) -> Generator[Metrics]:
+    """Train a run to `plan.steps` -> what is logged at each point of its curves; before, once all is checked and opened, nothing.
+
+    Whoever closes the iterator ends the training there: the run is saved, and the seeds are back in this process.
+    """
+    steps = plan.steps
+    check_workers(run.agent, optional(integer, plan.workers, "workers", 1))
+    run.cadence |= plan.cadence
+    run.logdir = session.folder
+    if run.step >= steps:
+        say(f"The run has {run.step:,} steps already; steps={steps:,} counts from its beginning: no more are taken.")
+        if session.folder is None or (run.curves and not session.fell_back):
+            return
+    cadences = _cadences(run)
+    report = Report(run, session, plan.videos, plan.progress, plan.heard)
+    yield {}
+    with contextlib.ExitStack() as around:
+        bar = around.enter_context(session.running(report.label, steps, run.step, plan.progress))
+        around.enter_context(compiling.told(lambda: bar.show(run.step, "compiling (once)")))
+        around.enter_context(shared(run, plan.workers))
+        report.start_clock()
+        while run.step < steps and not session.interrupted:
+            before = run.step
+            with _keeping_batches(session.folder):
+                metrics = run.advance(min(cadences.next(before), steps) - before)
+            report.count()
+            if cadences.due("log", before, run.step):
+                report.log(metrics)
+            if cadences.due("evaluate", before, run.step):
+                report.evaluate(bar.shown)
+            if cadences.due("save", before, run.step):
+                report.inspect()
+                report.save()
+            bar.show(run.step, report.text())
+            if report.logged:
+                run.backend.sync_agent()
+                try:
+                    yield report.handed_over()
+                except GeneratorExit:
+                    break
+    report.save()
+    if session.interrupted:
+        session.stop(f"at step {run.step:,} of {steps:,}")
+
+
+def _stops(answer: object) -> bool:
+    """Whether on_log ends the training. Raises ArgumentError for an answer that is neither None nor "stop"."""
+    if answer is not None and answer != STOP:
+        raise ArgumentError(
+            f'on_log returned {shown(answer)}; it returns None to go on, or "stop" to end the training.'
+        )
+    return answer is not None
+
+
+def _cadences(run: Run) -> Cadences:
+    """Environment steps between two logs, evaluations and checkpoints."""
+    log = max(run.horizon_steps // 100, 1)
+    evaluate = log if run.exact is not None else max(run.horizon_steps // 20, 1)
+    return Cadences({"log": log, "evaluate": evaluate, "save": max(run.horizon_steps // 10, 1), **run.cadence})
+
+
+@contextlib.contextmanager
+def _keeping_batches(folder: Path | None) -> Iterator[None]:
+    """Where a number is NaN or infinite, keep the batch that it came from in the run's folder."""
+    try:
+        yield
+    except NotFinite as error:
+        if folder is None:
+            raise
+        arrays = {name: _arrays(part) for name, part in error.batch._asdict().items() if part is not None}
+        checkpoint.save(folder / BAD_BATCH, arrays, {"kind": "batch"}, keep=False)
+        raise NotFinite(f"{error} The batch lies in {folder / BAD_BATCH}.", error.batch) from None
+
+
+def _arrays(part: Any) -> Any:
+    return {key: _arrays(item) for key, item in part.items()} if isinstance(part, dict) else part.detach().cpu().numpy()

@@ -1,0 +1,1 @@
+"""What the commands share: their flags, seeds and folders, errors as sentences."""
