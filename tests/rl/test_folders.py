@@ -146,7 +146,7 @@ def test_a_file_of_the_first_format_that_may_be_anybodys_stays(tmp_path):
     (other,) = (tmp_path / "other").glob(EVENTS)
     mine = folder / other.name.rpartition(".")[0]  # as a program of then would have called it
     shutil.copy(other, mine)
-    with pytest.warns(UserWarning, match=f"{mine.name} may or may not be of this run, and is left as it is"):
+    with pytest.warns(UserWarning, match=f"{mine.name} may belong to this run or another one and is left unchanged"):
         train(folder, 1500, "FrozenLake-v1", rl.QLearning(gamma=0.9), seeds=[2, 5], resume=True)
     assert mine.read_bytes() == other.read_bytes()
 

@@ -36,7 +36,9 @@ def test_output_sizes_of_the_notes(size, filter_, stride, padding, expected):
 
 
 def test_a_filter_that_does_not_fit_is_told_of():
-    with pytest.raises(ShapeError, match=r"A filter of 3 with stride 3 .* does not fit into 7: .* = 2\.33 is no whole"):
+    with pytest.raises(
+        ShapeError, match=r"A filter of 3 with stride 3 .* does not fit into 7: .* = 2\.33 is not a whole"
+    ):
         conv_output(7, 3, 3)
     with pytest.raises(ShapeError, match=r"A filter of 5 does not fit into 3 with padding 0: it is larger"):
         conv_output(3, 5)
@@ -98,7 +100,7 @@ def test_a_layer_table_leaves_the_model_as_it_was():
     assert model.training
     assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
     assert torch.equal(torch.get_rng_state(), expected)
-    with pytest.raises(ShapeError, match=r"does not take an input of shape \(5, 5\)"):
+    with pytest.raises(ShapeError, match=r"does not accept inputs of shape \(5, 5\)"):
         layer_table(model, (5, 5))
 
 
