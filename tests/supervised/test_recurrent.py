@@ -173,15 +173,15 @@ def test_all_lengths_full_is_none():
 def test_what_does_not_fit_is_told(compiled):
     stack, x = Stack(lambda: RNN(3, 2, 6, cell="gru"), 2, compiled=compiled), drawn(2, 4, 9, 3)
     for burn_in, said in (
-        (BURN_IN[:1], r"burn_in is a number of steps, or an int64 tensor \[2, 4\].*not int64 \[1, 4\]"),
-        (BURN_IN.int(), r"burn_in is .*not int32"),
-        (BURN_IN + 3, "below the 9 of x, not 9"),
-        (BURN_IN - 1, "from 0 on, not -1"),
+        (BURN_IN[:1], r"burn_in must be a number of steps, or an int64 tensor \[2, 4\].*not int64 \[1, 4\]"),
+        (BURN_IN.int(), r"burn_in must .*not int32"),
+        (BURN_IN + 3, "less than the 9 steps of x, not 9"),
+        (BURN_IN - 1, "at least 0, not -1"),
     ):
         with pytest.raises(ValueError, match=said):
             stack.unroll_vjp(x, burn_in=burn_in)
     for lengths, said in (
-        ([9], "lengths has a number of steps for each of 2 members, not 1"),
+        ([9], "lengths must have one number of steps for each of 2 members, not 1"),
         ([9, 0], r"lengths\[1\] is a whole number from 1 on"),
         ([10, 9], r"lengths\[0\] is a whole number from 1 on, 9 at most"),
         (9, "lengths is a list of whole numbers"),
@@ -190,7 +190,7 @@ def test_what_does_not_fit_is_told(compiled):
             with pytest.raises(ValueError, match=said):
                 way(x, lengths=lengths)
     last = Stack(lambda: RNN(3, 2, 5, cell="gru", shape="many-to-one"), 2, compiled=compiled)
-    with pytest.raises(ValueError, match="models that answer at each step"):
+    with pytest.raises(ValueError, match="models with an output at each step"):
         last.unroll(x, lengths=[3, 9])
 
 
@@ -251,7 +251,7 @@ def test_dicts_are_unrolled():
     backward(torch.ones_like(y))
     assert gradient.any()
     assert not torch.equal(gradient, stack.flat.grad)
-    with pytest.raises(ValueError, match=r"begin alike.*\[2, 4, 9, 1, 6, 6\] and \[2, 4, 8, 2\]"):
+    with pytest.raises(ValueError, match=r"have the same first axes.*\[2, 4, 9, 1, 6, 6\] and \[2, 4, 8, 2\]"):
         stack.unroll({**x, "speed": x["speed"][:, :, :8]}, lengths=[3, 3])
 
 

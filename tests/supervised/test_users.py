@@ -54,7 +54,7 @@ def test_what_makes_no_model_is_a_sentence(tmp_path):
             call(lambda: 3)
     with pytest.raises(ValueError, match=r"^A module is fitted in place, so with one seed, not 2"):
         supervised.load(tmp_path, NET())
-    with pytest.raises(ValueError, match="not a module that exists"):
+    with pytest.raises(ValueError, match="not an existing module"):
         Stack(NET(), 2)
 
 
