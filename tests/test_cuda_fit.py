@@ -332,7 +332,7 @@ def test_precision_is_decided_and_refused(gpu, monkeypatch):
     assert str(quick(CNN_, "cuda", 1, recipe={"precision": "auto"}).manner) == "bf16, channels last, 1 thread"
     with pytest.raises(ValueError, match=r"precision='tf32': this machine's CPU does not compute in TF32\."):
         quick(MLP_, "cpu", 1, recipe={"precision": "tf32"})
-    with pytest.raises(ValueError, match="needs every digit"):
+    with pytest.raises(ValueError, match="needs full precision"):
         Recipe(optimizer="LBFGS", batch_size=None, precision="tf32")
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: (7, 5))
     for precision in ("tf32", "bf16"):

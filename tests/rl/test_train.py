@@ -154,11 +154,11 @@ def test_steps_and_cadences_may_change(tmp_path, forked_workers):
 def test_a_folder_that_holds_something_else_is_left_alone(tmp_path):
     train(steps=100, logdir=tmp_path / "run")
     before = {p: p.read_bytes() for p in (tmp_path / "run").rglob("*") if p.is_file()}
-    with pytest.raises(rl.CheckpointError, match="already holds a run"):
+    with pytest.raises(rl.CheckpointError, match="already contains a run"):
         train(steps=100, logdir=tmp_path / "run")
     assert {p: p.read_bytes() for p in (tmp_path / "run").rglob("*") if p.is_file()} == before
     (tmp_path / "run" / "run.safetensors").unlink(), (tmp_path / "run" / "run.safetensors.previous").unlink()
-    with pytest.raises(rl.CheckpointError, match="curves of something else"):
+    with pytest.raises(rl.CheckpointError, match="other TensorBoard curves"):
         train(steps=100, logdir=tmp_path / "run", resume=True)
     (tmp_path / "file").write_text("x")
     with pytest.raises(rl.CheckpointError, match="is a file"):

@@ -265,13 +265,13 @@ def test_whole_numbers_go_to_before_as_they_are():
 
 @pytest.mark.parametrize("shape", ["one-to-many", "sequence-to-sequence"])
 def test_what_cannot_stand_before_the_cells_is_told(shape):
-    with pytest.raises(ValueError, match=f"A {shape} model.* has nothing before its cells"):
+    with pytest.raises(ValueError, match=f"A {shape} model.* cannot have a module before its cells"):
         RNN(4, 2, shape=shape, steps=3, before=nn.Linear(3, 4))
-    with pytest.raises(ValueError, match="embedding and before exclude each other"):
+    with pytest.raises(ValueError, match="embedding and before are mutually exclusive"):
         RNN(4, 2, embedding=3, before=nn.Linear(3, 4))
     with pytest.raises(ValueError, match=r"before is a torch\.nn\.Module or None"):
         RNN(4, 2, before=4)
-    with pytest.raises(ValueError, match=r"before makes 4 numbers \(inputs\) of each of 6 rows, not \[6, 5\]"):
+    with pytest.raises(ValueError, match=r"before must return \[6, 4\], `inputs` numbers per row, not \[6, 5\]"):
         RNN(4, 2, before=nn.Linear(3, 5))(drawn(2, 3, 3))
 
 
@@ -474,7 +474,7 @@ def test_chrono_draws_from_each_members_own_stream():
 
 
 def test_what_chrono_cannot_begin_is_told():
-    with pytest.raises(ValueError, match=r"for the gates of an nn\.LSTM or nn\.GRU; RNN has none"):
+    with pytest.raises(ValueError, match=r"requires the gates of an nn\.LSTM or nn\.GRU; RNN has none"):
         chrono(RNN(3, 2, cell="rnn"), 20)
     with pytest.raises(ValueError, match="bias=False"):
         chrono(nn.GRU(3, 2, bias=False), 20)

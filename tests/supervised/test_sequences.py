@@ -366,7 +366,7 @@ def test_what_does_not_fit_is_told(compiled):
     for state in (drawn(2, 1, 4, 6), drawn(2, 1, 3, 5), drawn(2, 2, 4, 5), drawn(1, 1, 4, 5)):
         with pytest.raises(ValueError, match=r"takes x \[N|members"):
             stack.unroll(x, state)
-    with pytest.raises(ValueError, match="are for sequences"):
+    with pytest.raises(ValueError, match="require sequences"):
         stack.unroll(drawn(2, 4), resets=torch.zeros(2, 4, dtype=torch.bool))
     y, _, backward = stack.unroll_vjp(x)
     with pytest.raises(ValueError, match=r"gradient must match the outputs, float32 \[2, 4, 6, 2\], not"):
@@ -415,7 +415,7 @@ def test_a_compiled_fit_goes_on_without_numba(tmp_path, monkeypatch):
     of_fit(2, True, recipe=Recipe(**{**vars(CUT), "epochs": 1}), logdir=tmp_path)
     monkeypatch.setattr(compiled_mlp, "possible", lambda: False)
     with pytest.warns(
-        UserWarning, match="was computed in float32, 1 thread, compiled, and goes on in float32, 1 thread:"
+        UserWarning, match="was computed in float32, 1 thread, compiled, and continues in float32, 1 thread:"
     ):
         resumed = of_fit(2, True, logdir=tmp_path, resume=True)
     assert resumed.epoch == 2

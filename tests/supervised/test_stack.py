@@ -321,7 +321,7 @@ def test_states_go_and_come_back():
         stack.load_state_dict({k: v for k, v in stack.state_dict().items() if k != "head.bias"})
     with pytest.raises(ValueError, match=r"head\.bias is \[2, 3\] there and \[2, 2\] here"):
         stack.load_state_dict({**stack.state_dict(), "head.bias": torch.zeros(2, 3)})
-    with pytest.raises(ValueError, match=r"has new, which the model has not"):
+    with pytest.raises(ValueError, match=r"has new, which the model does not"):
         stack.load_state_dict({**stack.state_dict(), "new": torch.zeros(2, 3)})
 
 
