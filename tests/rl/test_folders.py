@@ -268,7 +268,7 @@ def test_a_finished_fit_says_so_and_is_left_as_it_is(tmp_path, capsys):
     fitted(tmp_path)
     before = content(tmp_path)
     assert fitted(tmp_path, resume=True).epoch == 2
-    assert "is finished: nothing is done" in capsys.readouterr().err
+    assert "is already finished: nothing to do" in capsys.readouterr().err
     assert content(tmp_path) == before
 
 

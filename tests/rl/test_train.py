@@ -188,7 +188,7 @@ def test_a_folder_that_holds_something_else_is_left_alone(tmp_path):
         ({"device": "cuda"}, "lives on the CPU"),
         ({"env": "CartPole-v1"}, "CartPole-v1 has the observation space Box.*TransformObservation"),
         ({"env": "Pendulum-v1"}, "Pendulum-v1 has"),
-        ({"env": "FrozenLake-v9"}, "knows no environment 'FrozenLake-v9'"),
+        ({"env": "FrozenLake-v9"}, "has no environment 'FrozenLake-v9'"),
         ({"env": "Frozenlake"}, "Did you mean FrozenLake"),
         ({"env_kwargs": {"desc": ["FFF", "FFG"]}}, "no start"),
         ({"env_kwargs": {"desc": ["SFF", "FFF"]}}, "no goal"),
@@ -224,7 +224,7 @@ class Breaks(NoisyWalk):
 @pytest.mark.parametrize(
     ("how", "words"),
     [
-        ("reward", r"seed 0, episode \d+, step \d+\): it gave the reward nan"),
+        ("reward", r"seed 0, episode \d+, step \d+\): it returned the reward nan"),
         ("obs", "observation 77, which lies outside"),
     ],
 )
@@ -286,8 +286,8 @@ class Odd(NoisyWalk):
         ({"reset": 0}, "reset must return"),
         ({"obs": 1.7}, "observation 1.7, which lies outside"),
         ({"obs": None}, "observation None, which lies outside"),
-        ({"reward": "x"}, "gave the reward 'x'"),
-        ({"reward": [1.0]}, r"gave the reward \[1.0\]"),
+        ({"reward": "x"}, "returned the reward 'x'"),
+        ({"reward": [1.0]}, r"returned the reward \[1.0\]"),
     ],
 )
 def test_odd_answers_are_sentences(odd, words):

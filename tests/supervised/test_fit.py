@@ -588,7 +588,7 @@ def test_bad_targets_of_other_losses():
         ({"schedule_options": {"gamma": 0.1}}, "name of a torch scheduler"),
         ({"augment": (3,)}, r"augment must be a tuple of Shift, Affine, Noise, not \(3,\)"),
         ({"freeze": "trunk"}, "freeze must be a tuple of layer names"),
-        ({"optimizer_options": 3}, "optimizer_options is a mapping"),
+        ({"optimizer_options": 3}, "optimizer_options must be a mapping"),
     ],
 )
 def test_bad_settings(settings, said):
