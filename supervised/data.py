@@ -206,7 +206,7 @@ class Characters:
         if not isinstance(numbers, Tensor) or numbers.ndim != 1 or numbers.is_floating_point():
             raise DataError(f"numbers is a tensor of whole numbers [T], not {shown(numbers)}.")
         if len(numbers) and not 0 <= int(numbers.min()) <= int(numbers.max()) < len(self):
-            raise DataError(f"numbers lie in 0..{len(self) - 1}, not {shown(numbers)}.")
+            raise DataError(f"numbers must be in 0..{len(self) - 1}, not {shown(numbers)}.")
         return "".join(self.all[int(number)] for number in numbers)
 
     def one_hot(self, text: str) -> Tensor:

@@ -27,7 +27,7 @@ def interrupts() -> Iterator[list[int]]:
         if received:
             raise KeyboardInterrupt("Stopped immediately; the last checkpoint is intact.")
         received.append(number)
-        os.write(2, b"\nStopping after the current step; press Ctrl-C again to stop immediately.\n")
+        os.write(2, b"\nStopping at the next opportunity; a second signal stops immediately.\n")
 
     before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -85,7 +85,7 @@ class Session:
             header = checkpoint.read_header(self.path)
             same = header.get("curves", curves).get("id") == curves.get("id") and header.get("step", 0) <= step
         except (Damaged, AttributeError, TypeError):
-            self.fell_back = True  # to what is in memory
+            self.fell_back = True  # the state in memory replaces it
             return
         if not same:
             raise CheckpointError(

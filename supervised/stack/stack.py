@@ -109,7 +109,7 @@ class Stack(Unrolling):
         if self.batched and self.device.type == "cpu":
             determinism.check()
 
-    @explained("x [N, B, ...], or a dict or tuple of such, as its members read it")
+    @explained("x [N, B, ...], or a dict or tuple of tensors, as its members take it")
     def __call__(self, x: Any, *more: Any) -> Any:
         """Forward pass of x [N, B, ...], or a dict or tuple of tensors, -> [N, B, ...]. more: further arguments (a state)."""
         self._check_members(x)
@@ -127,7 +127,7 @@ class Stack(Unrolling):
         """Return a function that computes the N modules at once, or None if some layer is not registered for it."""
         return registry.batched_op(self, modules)
 
-    @explained("x [N, B, ...], or a dict or tuple of such, as its members read it")
+    @explained("x [N, B, ...], or a dict or tuple of tensors, as its members take it")
     def vjp(self, x: Any) -> tuple[Tensor, Callable[[Tensor], None]]:
         """Return the outputs y for x, and a function that backpropagates a gradient with respect to y (of y's shape).
 

@@ -66,7 +66,7 @@ class Unrolling(ABC):
         return self._unrolled(x, state, read)
 
     @explained(
-        "x [N, B, T, ...], a state, resets bool [N, B, T], burn_in, a number of steps below T or int64 [N, B] of such, and"
+        "x [N, B, T, ...], a state, resets bool [N, B, T], burn_in, a number of steps below T or int64 [N, B], and"
         " lengths, a number of steps for each member"
     )
     def unroll_vjp(

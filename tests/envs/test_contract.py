@@ -290,7 +290,7 @@ class Old(gym.vector.VectorEnv):
         ({"reward": 1.0}, "rewards must be 2 numbers"),
         ({"truncated": np.array([0.0, np.nan])}, "truncated must be 2 bools"),
         ({"truncated": True}, "truncated must be 2 bools"),
-        ({"obs": np.array([[0.0], [np.nan]], np.float32)}, r"seed 7, row 1.*the value nan at \[0\] lies outside"),
+        ({"obs": np.array([[0.0], [np.nan]], np.float32)}, r"seed 7, row 1.*the value nan at \[0\] is outside"),
         ({"obs": np.zeros((2, 3), np.float32)}, r"its shape is \[3\]"),
         ({"infos": {"action_mask": np.array([[1, 0], [2, 0]])}}, r"seed 7, row 1.*entries must be 0"),
         ({"infos": {"action_mask": np.array([[1, 0], [0, 0]])}}, r"seed 7, row 1.*allows no action"),

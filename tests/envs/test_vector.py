@@ -111,7 +111,7 @@ def test_a_world_goes_on_where_it_was():
 @pytest.mark.parametrize(
     ("act", "words"),
     [
-        (lambda w: w.step(torch.zeros(1, 1, dtype=torch.long)), "seeds, environments a seed"),
+        (lambda w: w.step(torch.zeros(1, 1, dtype=torch.long)), "seeds, environments per seed"),
         (lambda w: w.step(torch.full((2, 1), 4)), "from 0 to 3"),
         (lambda w: w.step(torch.full((2, 1), -1)), "from 0 to 3"),
         (lambda w: w.step(torch.zeros(2, 1)), "whole numbers"),

@@ -176,7 +176,7 @@ def test_a_folder_that_holds_something_else_is_left_alone(tmp_path):
         ({"steps": None}, "steps is missing"),
         ({"logdir": ""}, "logdir is the path of a folder"),
         ({"logdir": 3}, "logdir is the path of a folder"),
-        ({"env_kwargs": [1]}, "env_kwargs is a dict"),
+        ({"env_kwargs": [1]}, "env_kwargs must be a dict"),
         ({"seeds": 10**9}, "At most 100,000 seeds"),
         ({"steps": "10"}, "not '10'"),
         ({"steps": float("nan")}, "not nan"),
