@@ -39,7 +39,7 @@ def read(env: gym.Env[Any, Any]) -> Model:
     limit = peeled(env)[1]
     if getattr(base, "fickle_passenger", False):
         raise NotATable(
-            f"{name}: with fickle_passenger the passenger's destination is hidden state, so P is not the complete model."
+            f"{name}: with fickle_passenger, whether the passenger changes its mind is hidden state, so P is not the complete model."
         )
     if not hasattr(base, "P") or not hasattr(base, "initial_state_distrib"):
         raise NotATable(f"{name} has no model: it lacks P or initial_state_distrib.")
@@ -104,7 +104,7 @@ def _arrays(base: Any, name: str, limit: int | None) -> Model:
 def _mask(base: Any, name: str, states: int, actions: int) -> np.ndarray | None:
     """Return the actions allowed in each state by the environment's `action_mask(state)`; None: it has no such method.
 
-    If a state allows no action, it is terminal, and all actions count as allowed.
+    If a state allows no action, all count as allowed, since none is ever taken there.
     """
     if not callable(getattr(base, "action_mask", None)):
         return None

@@ -125,7 +125,7 @@ def clip_and_adam(
     """Clip each member's gradient and take a step of Adam (Kingma and Ba 2015, algorithm 1).
 
     Writes the gradient norms before clipping to norms [N]. begins int64 [weights, N] and lengths [weights]: the location of
-    each member's part of each weight. rates: the learning rate of each member. Returns False, and changes no weights, if a
+    each member's part of each weight. rates: the learning rate of each member. Returns False, and changes nothing else, if a
     norm is NaN or infinite.
 
     Moments below TINY are set to 0. Otherwise those of weights whose gradient stays 0, as in dead units, would decay to
