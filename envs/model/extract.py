@@ -39,7 +39,7 @@ def read(env: gym.Env[Any, Any]) -> Model:
     limit = peeled(env)[1]
     if getattr(base, "fickle_passenger", False):
         raise NotATable(
-            f"{name}: with fickle_passenger, whether the passenger changes its mind is hidden state, so P is not the complete model."
+            f"{name}: fickle_passenger makes the passenger's change of mind hidden state, so P is not the complete model."
         )
     if not hasattr(base, "P") or not hasattr(base, "initial_state_distrib"):
         raise NotATable(f"{name} has no model: it lacks P or initial_state_distrib.")
