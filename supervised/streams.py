@@ -90,7 +90,7 @@ class Streams:
             raise ValueError(f"The saved random streams are damaged: {first_line(error)}") from error
 
 
-class Ahead(Streams):
+class BufferedStreams(Streams):
     """`Streams` that draw in blocks, for loops in which N separate draws per step would be slow.
 
     draw: the method of numpy's generators, called with a size, that `random` draws by: uniform by default, or standard_normal.
@@ -125,6 +125,9 @@ class Ahead(Streams):
         if drawn.ndim != 2 or len(drawn) != len(self.seeds) or drawn.dtype != np.float64:
             raise ValueError("The saved random streams are damaged.")
         self.drawn = drawn.copy()
+
+
+Ahead = BufferedStreams  # its former name
 
 
 class Draws:
