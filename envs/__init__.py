@@ -1,4 +1,4 @@
-"""Environments: made, vectorized, and where possible known exactly."""
+"""Environments: creating and vectorizing them, and reading the exact models of finite ones."""
 
 from envs import memory, textbook, views
 from envs.backends.member import Member

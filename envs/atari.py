@@ -1,8 +1,8 @@
-"""Atari games as DQN sees them: importing this registers `Atari/Breakout-v5` and its like.
+"""Atari games preprocessed as for DQN: importing this module registers `Atari/Breakout-v5` and the other games.
 
-Four frames of 84 x 84 grey pixels, each the brighter of the last two of four (Mnih et al. 2015, methods), up to 30 steps of
-nothing at an episode's start, and the sticky actions of Machado et al. 2018. Deviations: an episode ends with the game, not
-with a life, and rewards come as they are, not clipped to -1..1.
+Four stacked grayscale frames of 84 x 84, frame skip 4 with a maximum over the last two frames (Mnih et al. 2015, methods), up
+to 30 no-op steps at the start of an episode, and the sticky actions of Machado et al. 2018. Deviations: episodes end when the
+game is over, not when a life is lost, and rewards are not clipped to [-1, 1].
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ NAMESPACE = "Atari"
 
 
 def play(game: str) -> gym.Env[Any, Any]:
-    """A game of the Arcade Learning Environment ("Breakout-v5"), wrapped as above: observations uint8 [4, 84, 84]."""
+    """Make a game of the Arcade Learning Environment ("Breakout-v5"), preprocessed as above: observations uint8 [4, 84, 84]."""
     screen = gym.make(f"ALE/{game}", frameskip=1)
     return FrameStackObservation(AtariPreprocessing(screen, noop_max=30, frame_skip=4, screen_size=84), 4)
 
 
 def register() -> None:
-    """Enter every game into Gymnasium's registry. Raises ImportError, with what to install, where ale-py or OpenCV lack."""
+    """Register every game with Gymnasium. Raises ImportError, with what to install, if ale-py or OpenCV is missing."""
     try:
         import ale_py
-        import cv2  # noqa: F401  (the wrapper needs it, and says so much later)
+        import cv2  # noqa: F401  (the wrapper needs it, but would fail much later)
     except ImportError as error:
         raise ImportError(
             f"Atari games need ale-py and OpenCV, and {error.name} is missing: pip install '.[atari]'."

@@ -1,7 +1,7 @@
-"""Tiny environments, each with its exact Q*: what an agent gets wrong, one of them shows.
+"""Tiny environments with known Q*, each of which exposes a common bug.
 
-All are `TableEnv`s: a finite model in Gymnasium's own form, so that the tabular tools read it like FrozenLake. They are
-registered as `envs/NAME-v0`; `gymnasium.make("envs:envs/Chain-v0")` imports this package for you.
+All are `TableEnv`s, with a finite model in Gymnasium's format, so that the tabular tools read it as they read FrozenLake's.
+They are registered as `envs/NAME-v0`; `gymnasium.make("envs:envs/Chain-v0")` imports this package automatically.
 """
 
 from __future__ import annotations
@@ -20,18 +20,20 @@ Transitions = dict[int, dict[int, list[tuple[float, int, float, bool]]]]
 
 
 class TableEnv(gym.Env[Any, Any]):
-    """A Gymnasium environment made from a finite model.
+    """A Gymnasium environment defined by a finite model.
 
-    `P[s][a]` is a list of (probability, next state, reward, terminated); start is the distribution of first states [S].
+    P: `P[s][a]` is a list of (probability, next state, reward, terminated). start: the distribution of initial states [S].
     """
 
     def __init__(self, P: Transitions, start: list[float], render_mode: str | None = None) -> None:
         self.P = _checked(P)
         if not isinstance(start, (list, tuple)) and getattr(start, "ndim", 0) != 1:
-            raise ArgumentError(f"start is a list of {len(P)} probabilities, not {shown(start)}.")
+            raise ArgumentError(f"start must be a list of {len(P)} probabilities, not {shown(start)}.")
         self.initial_state_distrib = np.array([number(p, "start", 0.0, 1.0) for p in start], dtype=np.float64)
         if self.initial_state_distrib.shape != (len(P),) or abs(self.initial_state_distrib.sum() - 1) > 1e-6:
-            raise ArgumentError(f"start is how likely each of the {len(P)} states comes first, not {shown(start)}.")
+            raise ArgumentError(
+                f"start must be the initial distribution over the {len(P)} states, with sum 1, not {shown(start)}."
+            )
         self.observation_space = gym.spaces.Discrete(len(P))
         self.action_space = gym.spaces.Discrete(len(P[0]))
         self.render_mode = render_mode
@@ -50,7 +52,7 @@ class TableEnv(gym.Env[Any, Any]):
 
 
 def _checked(P: Any) -> Transitions:
-    """The model. Raises ArgumentError unless states and actions are numbered from 0 and outcomes are complete."""
+    """Check a model. Raises ArgumentError unless states and actions are numbered from 0 and all outcomes are present."""
     states = len(P) if isinstance(P, Mapping) else 0
     actions = len(P[0]) if states and isinstance(P.get(0), Mapping) else 0
     for s in range(states):
@@ -63,36 +65,36 @@ def _checked(P: Any) -> Transitions:
                 states = 0
     if not states or not actions:
         raise ArgumentError(
-            "P[s][a] is a list of (probability, next state, reward, terminated) for each state s and action a, numbered from"
-            f" 0, not {shown(P)}."
+            "P[s][a] must be a list of (probability, next state, reward, terminated) for each state s and action a, numbered"
+            f" from 0, not {shown(P)}."
         )
     checked: Transitions = P
     return checked
 
 
 def one_step(**kwargs: Any) -> TableEnv:
-    """One state, one action, reward 1, the end: Q* = 1. A wrong sign or a bootstrap past the end shows here."""
+    """One state, one action, reward 1, then termination: Q* = 1. Exposes a wrong sign and bootstrapping past the end."""
     return TableEnv({0: {0: [(1.0, 0, 1.0, True)]}}, [1.0], **kwargs)
 
 
 def delay(**kwargs: Any) -> TableEnv:
-    """Reward 0, then 1 and the end: Q* = (gamma, 1). Shows whether the discount is applied once."""
+    """Reward 0, then 1 and termination: Q* = (gamma, 1). Exposes wrong discounting."""
     return TableEnv({0: {0: [(1.0, 1, 0.0, False)]}, 1: {0: [(1.0, 1, 1.0, True)]}}, [1.0, 0.0], **kwargs)
 
 
 def choice(**kwargs: Any) -> TableEnv:
-    """Two states, two actions, reward 1 for the action of the state's number, else -1, and the end."""
+    """Two states, two actions; reward 1 for the action equal to the state, else -1, then termination."""
     P: Transitions = {s: {a: [(1.0, s, 1.0 if a == s else -1.0, True)] for a in (0, 1)} for s in (0, 1)}
     return TableEnv(P, [0.5, 0.5], **kwargs)
 
 
 def endless(**kwargs: Any) -> TableEnv:
-    """Reward 1 at every step, cut off after 5 but never over: Q* = 1 / (1 - gamma). Shows truncation taken for an end."""
+    """Reward 1 per step, truncated after 5 steps, never terminated: Q* = 1 / (1 - gamma). Exposes truncation as termination."""
     return TableEnv({0: {0: [(1.0, 0, 1.0, False)]}}, [1.0], **kwargs)
 
 
 def chain(**kwargs: Any) -> TableEnv:
-    """Five states in a row; right leads on and pays 1 at the end, left leads back and pays 0.1 at the start's wall."""
+    """Five states in a row: moving right gives 1 at the end and terminates, moving left gives 0.1 at the wall of the start."""
     P: Transitions = {}
     for s in range(5):
         right = (1.0, s + 1, 0.0, False) if s < 4 else (1.0, s, 1.0, True)
@@ -101,20 +103,20 @@ def chain(**kwargs: Any) -> TableEnv:
 
 
 def coin(**kwargs: Any) -> TableEnv:
-    """A fair coin (reward 2 or 0) against a sure 0.9; both end the episode: Q* = (1, 0.9). Shows a step size too large."""
+    """A fair coin (reward 2 or 0) or a certain 0.9, both terminate: Q* = (1, 0.9). Exposes too large step sizes."""
     P: Transitions = {0: {0: [(0.5, 0, 2.0, True), (0.5, 0, 0.0, True)], 1: [(1.0, 0, 0.9, True)]}}
     return TableEnv(P, [1.0], **kwargs)
 
 
-LOTTERY = ((-2.0, 0.5), (0.0, 0.2), (4.0, 0.3))  # what the first draw pays, and how likely
+LOTTERY = ((-2.0, 0.5), (0.0, 0.2), (4.0, 0.3))  # rewards of the first draw, and their probabilities
 
 
 def lottery(**kwargs: Any) -> TableEnv:
-    """A draw and a second chance, whose returns are known as whole distributions: `exact_returns`.
+    """Two random draws whose return distributions are known exactly (`exact_returns`).
 
-    State 0: action 0 pays a sure 0.5 and ends; action 1 draws -2, 0 or 4 with probability .5, .2 and .3 and leads to state 1,
-    where action 0 pays 1 and ends, and action 1 pays 3 or -2, each with probability .5, and ends. At gamma 1, Q* = (0.5, 1.2) and
-    (1, 0.5).
+    State 0: action 0 gives 0.5 and terminates; action 1 gives -2, 0 or 4 with probability 0.5, 0.2 and 0.3 and leads to state 1.
+    State 1: action 0 gives 1, action 1 gives 3 or -2 with probability 0.5 each; both terminate. With gamma 1, Q* is (0.5, 1.2)
+    and (1, 0.5).
     """
     P: Transitions = {
         0: {0: [(1.0, 0, 0.5, True)], 1: [(p, 1, reward, False) for reward, p in LOTTERY]},
@@ -124,7 +126,7 @@ def lottery(**kwargs: Any) -> TableEnv:
 
 
 def exact_returns(state: int, action: int, gamma: float) -> dict[float, float]:
-    """The return of a pair of Lottery, when action 0 is taken in state 1 afterwards: {value: probability}, by hand."""
+    """Return the return distribution {value: probability} of a pair in Lottery, taking action 0 in state 1 afterwards."""
     g = number(gamma, "gamma", 0.0, 1.0)
     pair = integer(state, "state", 0, 1), integer(action, "action", 0, 1)
     known: dict[tuple[int, int], dict[float, float]] = {
@@ -137,9 +139,9 @@ def exact_returns(state: int, action: int, gamma: float) -> dict[float, float]:
 
 
 def exact_q(name: str, gamma: float) -> np.ndarray:
-    """Q* [S, A] of a diagnostic environment, worked out by hand."""
+    """Return Q* [S, A] of a diagnostic environment, derived by hand."""
     g = number(gamma, "gamma", 0.0, 1.0)
-    # In Chain either end may be better: walking right from s pays g**(4 - s), bumping on at the wall 0.1 / (1 - g).
+    # In Chain either end may be better: moving right from s is worth g**(4 - s), staying at the wall 0.1 / (1 - g).
     right = np.array([g**4, g**3, g**2, g, 1.0])
     wall = 0.1 / (1 - g) if g < 1 else np.inf
     values = np.maximum(right, np.array([wall * g**s for s in range(5)]))
@@ -168,7 +170,7 @@ DIAGNOSTIC = {
 
 
 def register() -> None:
-    """Enter the diagnostic environments in Gymnasium's registry, once."""
+    """Register the diagnostic environments with Gymnasium, unless already done."""
     for name, (make, limit) in DIAGNOSTIC.items():
         if f"envs/{name}-v0" not in gym.registry:
             gym.register(f"envs/{name}-v0", entry_point=make, max_episode_steps=limit)

@@ -1,5 +1,5 @@
-"""The error that everything in this package raises for an environment."""
+"""The error that this package raises for environments."""
 
 
 class EnvError(ValueError):
-    """An environment could not be made or misbehaved; the message names it."""
+    """Raised when an environment cannot be created or violates Gymnasium's interface; the message names it."""

@@ -1,4 +1,4 @@
-"""Gymnasium ids: whether one is known, and where it is not, the sentence that says what to do."""
+"""Gymnasium ids: looking them up, with advice in the error message for unknown ones."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import gymnasium as gym
 
 from envs.errors import EnvError
 
-# Well-known ids by how they begin, the module that registers them when it is imported, and what pip calls it.
+# Patterns of well-known ids, with the module whose import registers them and its name for pip.
 PACKAGES = {
     r"ALE/|[A-Z]\w*(NoFrameskip|Deterministic)-v[04]$|[A-Z]\w*-ram": ("ale_py", "ale-py"),
     r"(Asterix|BeamRider|Boxing|Breakout|Enduro|Freeway|MontezumaRevenge|MsPacman|Pong|Qbert|Seaquest|SpaceInvaders)-v[04]$": (
@@ -39,19 +39,19 @@ PACKAGES = {
 
 
 def find(name: str) -> None:
-    """Raise EnvError unless Gymnasium knows `name`; "module:id" imports the module, as gymnasium.make does."""
+    """Raise EnvError unless `name` is registered with Gymnasium; "module:id" imports the module, as gymnasium.make does."""
     try:
         if ":" in name:
             importlib.import_module(name.split(":", maxsplit=1)[0])
         gym.spec(name.rsplit(":", maxsplit=1)[-1])
     except ImportError as error:
-        raise EnvError(f"Gymnasium knows no environment {name!r}. {error}") from error
+        raise EnvError(f"Gymnasium has no environment {name!r}. {error}") from error
     except gym.error.Error as error:
-        raise EnvError(f"Gymnasium knows no environment {name!r}.{_versions(name) or _packages(name)}") from error
+        raise EnvError(f"Gymnasium has no environment {name!r}.{_versions(name) or _packages(name)}") from error
 
 
 def _versions(name: str) -> str:
-    """The newest registered version of the same environment, if there is one."""
+    """Return a sentence on the newest registered version of the same environment, if any."""
     stem = _stem(name.rsplit(":", maxsplit=1)[-1])
     same = [spec for spec in gym.registry.values() if _stem(spec.id) == stem and spec.version is not None]
     if not same:
@@ -61,7 +61,7 @@ def _versions(name: str) -> str:
 
 
 def _packages(name: str) -> str:
-    """What registers the environment, or ids that are spelled alike, or how packages register theirs."""
+    """Return advice: the package that registers the environment, similar ids, or how packages register theirs."""
     short = name.rsplit(":", maxsplit=1)[-1]
     known = {_stem(key).lower(): key for key in gym.registry}
     near = [known[key] for key in difflib.get_close_matches(_stem(short).lower(), known, n=3, cutoff=0.6)]
@@ -69,13 +69,11 @@ def _packages(name: str) -> str:
     module, package = next((found for begin, found in PACKAGES.items() if re.match(begin, short)), ("", ""))
     if module and module not in sys.modules:
         if _installed(module):
-            return (
-                f" {package} is installed but not imported: import {module} first, or give '{module}:{short}'.{alike}"
-            )
-        return f" {module} registers ids like it: pip install '{package}', then give '{module}:{short}'.{alike}"
+            return f" {package} is installed but not imported: import {module} first, or use '{module}:{short}'.{alike}"
+        return f" {module} registers such ids: pip install '{package}', then use '{module}:{short}'.{alike}"
     others = _builders()
     hint = f" (installed here: {', '.join(others)})" if others else ""
-    rest = f" If a package registers it, import that first, or give 'module:{short}' with its name{hint}."
+    rest = f" If a package registers it, import that package first, or use 'module:{short}' with its name{hint}."
     return f"{alike}{rest}"
 
 
@@ -91,7 +89,7 @@ def _installed(module: str) -> bool:
 
 
 def _builders() -> list[str]:
-    """Installed packages that are built on Gymnasium, by the name that pip knows."""
+    """Return the pip names of installed packages that depend on Gymnasium."""
     found = set()
     for package in metadata.distributions():
         needs = package.requires or []

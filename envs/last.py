@@ -1,4 +1,4 @@
-"""What an agent did last and what that brought, as parts of its observations."""
+"""A wrapper that adds the last action and reward to observations."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ Join = Callable[[Any, np.ndarray], Any]
 
 
 class LastActionReward(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
-    """Adds the last action, one-hot, and the last reward to each observation; both are 0 when an episode begins.
+    """Adds the last action, one-hot, and the last reward to each observation; both are 0 at the start of an episode.
 
-    These are inputs of R2D2 (Kapturowski et al. 2019, section 2.3), and earlier of Wang et al. (2016), Learning to reinforcement
-    learn. With A actions:
+    These are inputs of R2D2 (Kapturowski et al. 2019, section 2.3), and before it of Wang et al. (2016), Learning to
+    reinforcement learn. With A actions:
 
     - a vector of floats [n] becomes a float32 vector [n + A + 1];
-    - a Discrete observation of n values becomes the same, its value one-hot;
+    - a Discrete observation with n values becomes the same vector, with the value one-hot;
     - a Dict gets the parts `last_action` [A] and `last_reward` [1], both float32;
-    - any other observation (images, whole numbers) becomes a Dict of `obs`, `last_action` and `last_reward`.
+    - any other observation (images, integers) becomes a Dict of `obs`, `last_action` and `last_reward`.
 
-    Rewards, endings and `info` are those of `env`. Rewards are shown as they are, not scaled. Raises ArgumentError for actions
-    that are not Discrete, and for a Dict that already has one of the two parts.
+    Rewards, endings and `info` are those of `env`. The reward in the observation is not scaled. Raises ArgumentError for action
+    spaces that are not Discrete, and for a Dict that already has one of the two parts.
     """
 
     def __init__(self, env: gym.Env[Any, Any]) -> None:
         RecordConstructorArgs.__init__(self)
         gym.Wrapper.__init__(self, instance(env, "env", gym.Env, "a gymnasium.Env"))
         if not isinstance(env.action_space, gym.spaces.Discrete):
-            raise ArgumentError(f"LastActionReward shows Discrete actions, not those of {env.action_space}.")
+            raise ArgumentError(f"LastActionReward requires Discrete actions, not {env.action_space}.")
         self.first, self.count = int(env.action_space.start), int(env.action_space.n)
         self.observation_space, self._join = _joined(env.observation_space, self.count)
 
@@ -47,7 +47,7 @@ class LastActionReward(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         number = int(action) - self.first
         if not 0 <= number < self.count:
             raise ArgumentError(
-                f"An action is one of {self.first} to {self.first + self.count - 1}, not {shown(action)}."
+                f"An action must be in {self.first} to {self.first + self.count - 1}, not {shown(action)}."
             )
         obs, reward, terminated, truncated, info = self.env.step(action)
         last = np.zeros(self.count + 1, np.float32)
@@ -56,7 +56,7 @@ class LastActionReward(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
 
 
 def _joined(space: gym.Space[Any], actions: int) -> tuple[gym.Space[Any], Join]:
-    """The space with the last action and reward in it, and what puts float32 [A + 1] of both into an observation."""
+    """Return the extended space, and a function that joins an observation with float32 [A + 1], the last action and reward."""
     action, reward = gym.spaces.Box(0, 1, (actions,), np.float32), gym.spaces.Box(-np.inf, np.inf, (1,), np.float32)
     if isinstance(space, gym.spaces.Discrete):
         one_hot = gym.spaces.Box(0, 1, (int(space.n),), np.float32)
@@ -74,8 +74,8 @@ def _joined(space: gym.Space[Any], actions: int) -> tuple[gym.Space[Any], Join]:
 
 
 def _vector(*boxes: gym.spaces.Box) -> gym.spaces.Box:
-    """The box of float32 vectors that are one vector of each box after another."""
-    with np.errstate(over="ignore"):  # bounds of float64 become infinite
+    """Return the box of the concatenated float32 vectors of these boxes."""
+    with np.errstate(over="ignore"):  # float64 bounds may become infinite
         low, high = (
             np.concatenate([end.astype(np.float32) for end in ends])
             for ends in zip(*((box.low, box.high) for box in boxes), strict=True)

@@ -1,4 +1,4 @@
-"""The mazes of Sutton and Barto (2018), chapter 8: one that stays, and two that change while an agent learns."""
+"""The mazes of Sutton and Barto (2018), chapter 8: a static one, and two that change during learning."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ MOVES = ((0, -1), (1, 0), (0, 1), (-1, 0))  # left, down, right, up, as on Froze
 
 
 def step(maze: Maze, s: int, a: int) -> int:
-    """Where a move leads; a wall or the edge leads back. State: row * 9 + column."""
+    """Return the state after a move, unchanged at a wall or the edge. State: row * 9 + column."""
     row, column = s // 9 + MOVES[a][0], s % 9 + MOVES[a][1]
     inside = 0 <= row < len(maze) and 0 <= column < 9 and maze[row][column] != "#"
     return row * 9 + column if inside else s
 
 
 def place(maze: Maze, letter: str) -> int:
-    """The state of S or G."""
+    """Return the state of S or G."""
     return "".join(maze).index(letter)
 
 
 def distances(maze: Maze) -> np.ndarray:
-    """How many steps the goal is away from each square, [54]; infinite for walls."""
+    """Return the distance of each square to the goal in steps, [54]; infinite for walls."""
     found = np.full(54, np.inf)
     found[place(maze, "G")] = 0
     for _ in range(54):
@@ -57,7 +57,7 @@ def distances(maze: Maze) -> np.ndarray:
 
 
 def exact_maze_q(maze: Maze, gamma: float) -> np.ndarray:
-    """Q* [54, 4] by the distances to the goal."""
+    """Return Q* [54, 4], from the distances to the goal."""
     away = distances(maze)
     q = np.zeros((54, 4))
     for s in np.flatnonzero(np.isfinite(away) & (away > 0)):
@@ -66,7 +66,7 @@ def exact_maze_q(maze: Maze, gamma: float) -> np.ndarray:
 
 
 def dyna_maze(**kwargs: Any) -> TableEnv:
-    """Example 8.1: from S to G around three walls, 14 steps at best; one point for arriving."""
+    """Example 8.1: from S to G around three walls, 14 steps at best; reward 1 at the goal."""
     P: Transitions = {}
     for s, letter in enumerate("".join(DYNA)):
         P[s] = {}
@@ -78,11 +78,11 @@ def dyna_maze(**kwargs: Any) -> TableEnv:
 
 
 class ChangingMaze(gym.Env[Any, Any]):
-    """A maze that becomes another after `change_after` steps in all, however many episodes they were; a point for arriving.
+    """A maze that changes after a total of `change_after` steps over all episodes; reward 1 at the goal.
 
-    The change outlives an episode, so it is no part of a finite model: an agent takes it as it comes. `lasting_state` is what a
-    resumed run puts back (see `envs.Member`). A run's `evaluate` begins in the maze as it is at first, and has steps of its own:
-    to judge a policy by what the maze became, make the environment with change_after=0.
+    The change persists across episodes, so no finite model describes it. A resumed run restores it by `lasting_state` (see
+    `envs.Member`). A run's `evaluate` counts its own steps and starts in the initial maze; to evaluate a policy in the changed
+    maze, create the environment with change_after=0.
     """
 
     def __init__(self, before: Maze, after: Maze, change_after: int, render_mode: str | None = None) -> None:
@@ -90,7 +90,7 @@ class ChangingMaze(gym.Env[Any, Any]):
         for maze in (before, after):
             letters = "".join(maze)
             if [len(row) for row in maze] != [9] * 6 or letters.count("S") != 1 or letters.count("G") != 1:
-                raise ValueError(f"A maze is six rows of nine letters with one S and one G, not {maze!r}.")
+                raise ValueError(f"A maze must be six rows of nine letters with one S and one G, not {maze!r}.")
         self.before, self.after, self.change_after = before, after, change_after
         self.observation_space = gym.spaces.Discrete(54)
         self.action_space = gym.spaces.Discrete(4)
@@ -106,7 +106,7 @@ class ChangingMaze(gym.Env[Any, Any]):
 
     def step(self, action: int) -> tuple[int, float, bool, bool, dict[str, Any]]:
         if not self.action_space.contains(int(action)):
-            raise ValueError(f"A move is 0 to 3, not {action!r}.")
+            raise ValueError(f"An action must be in 0 to 3, not {action!r}.")
         maze = self.before if self.steps < self.change_after else self.after
         self.steps += 1
         self.s = step(maze, self.s, int(action))
@@ -114,19 +114,19 @@ class ChangingMaze(gym.Env[Any, Any]):
         return self.s, float(arrived), arrived, False, {}
 
     def lasting_state(self) -> int:
-        """What outlives an episode: the steps so far."""
+        """Return the state that persists across episodes: the number of steps so far."""
         return self.steps
 
     def put_back(self, state: int) -> None:
-        """Go on from a `lasting_state`."""
+        """Restore a `lasting_state`."""
         self.steps = int(state)
 
 
 def blocking_maze(change_after: int = 1000, **kwargs: Any) -> ChangingMaze:
-    """Example 8.2: the short way round the wall (10 steps) is closed, and a long one (16) opens at its other end."""
+    """Example 8.2: the short path around the wall (10 steps) closes, and a longer one (16) opens at the other end."""
     return ChangingMaze(ROUND_THE_RIGHT, ROUND_THE_LEFT, change_after, **kwargs)
 
 
 def shortcut_maze(change_after: int = 3000, **kwargs: Any) -> ChangingMaze:
-    """Example 8.3: beside the long way round the wall (16 steps) a short one (10) opens, which need not be looked for."""
+    """Example 8.3: besides the long path around the wall (16 steps) a shorter one (10) opens, which agents may never notice."""
     return ChangingMaze(ROUND_THE_LEFT, BOTH_WAYS, change_after, **kwargs)

@@ -1,4 +1,4 @@
-"""Where environments come from: a Gymnasium id, an `EnvSpec`, a function, or a `VectorEnv`."""
+"""Sources of environments: a Gymnasium id, an `EnvSpec`, a function, or a `VectorEnv`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from supervised.validate import ArgumentError, choice, instance, shown, unwrappe
 EnvLike = str | EnvSpec | Callable[[], gym.Env[Any, Any]] | VectorEnv[Any, Any, Any]
 
 
-# Wrappers that a checkpoint can name: making them runs this package's code and Gymnasium's alone, which writes no file.
+# Wrappers that a checkpoint may name: creating them runs only this package's code and Gymnasium's, which writes no file.
 WRAPPERS: dict[str, Any] = {
     "LastActionReward": LastActionReward,
     **{
@@ -39,31 +39,31 @@ WRAPPERS: dict[str, Any] = {
         if hasattr(gym.wrappers, name)
     },
 }
-Layer = str | tuple[str, Mapping[str, Any]]  # a wrapper by name, with its settings if it is given some
-# Wrappers of vector environments that leave observations, actions and rewards as they are.
+Layer = str | tuple[str, Mapping[str, Any]]  # a wrapper by name, with its settings if any are given
+# Vector wrappers that do not change observations, actions or rewards.
 HARMLESS_VECTOR = ("RecordEpisodeStatistics", "RecordVideo", "HumanRendering")
 
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """Makes environments. `description` is what a checkpoint can hold: id, kwargs and wrappers, or None for code."""
+    """Creates environments. description: id, kwargs and wrappers for a checkpoint; None if the source is code."""
 
     name: str
-    maker: Callable[..., gym.Env[Any, Any]] | None  # of a VectorEnv: a function of the row
+    maker: Callable[..., gym.Env[Any, Any]] | None  # for a VectorEnv: a function of the row
     description: dict[str, Any] | None
     vector: VectorEnv[Any, Any, Any] | None = None
     made: weakref.WeakSet[gym.Env[Any, Any]] = field(default_factory=weakref.WeakSet)
 
     def make(self, render_mode: str | None = None, row: int = 0) -> gym.Env[Any, Any]:
-        """A new environment; row: of a VectorEnv, the row whose kind it is of.
+        """Create an environment. row: for a VectorEnv, the row to imitate.
 
-        Raises EnvError when it cannot be made, or when a function returns an environment that it returned before.
+        Raises EnvError if it cannot be created, or if a function returns an environment that it returned before.
         """
         if self.maker is None:
             assert self.vector is not None
             raise EnvError(f"{self.name}: {_no_single(self.vector)}")
         try:
-            with np.errstate(invalid="ignore"):  # FrozenLake divides by zero on a map without a start
+            with np.errstate(invalid="ignore"):  # FrozenLake divides by zero if the map has no start
                 if self.vector is not None:
                     env = self.maker(row)
                 else:
@@ -73,7 +73,7 @@ class Source:
         if not isinstance(env, gym.Env):
             raise EnvError(f"{self.name} must return a gymnasium.Env, not {type(env).__name__}.")
         if any(env.unwrapped is other for other in self.made):
-            raise EnvError(f"{self.name} returned the same environment twice; it must make a new one at each call.")
+            raise EnvError(f"{self.name} returned the same environment twice; it must create a new one at each call.")
         if self.description is None:
             self.made.add(env.unwrapped)
         if self.vector is not None:
@@ -81,7 +81,7 @@ class Source:
         return env
 
     def why_not_made(self) -> str | None:
-        """Try to make one more environment, and close it -> None, or why it cannot be made now."""
+        """Try to create and close another environment -> None, or the reason why it cannot be created."""
         try:
             self.make().close()
         except EnvError as error:
@@ -90,9 +90,9 @@ class Source:
 
 
 def source(env: EnvLike | Source, env_kwargs: Mapping[str, Any] | None = None) -> Source:
-    """Describe where environments come from. Raises EnvError for what is none, with the nearest ids for an unknown id."""
+    """Return the source of environments. Raises EnvError for anything unsupported, and for an unknown id with similar ones."""
     if env_kwargs is not None and not isinstance(env_kwargs, Mapping):
-        raise EnvError(f"env_kwargs is a dict of the environment's settings, not {shown(env_kwargs)}.")
+        raise EnvError(f"env_kwargs must be a dict of the environment's settings, not {shown(env_kwargs)}.")
     kwargs = dict(env_kwargs or {})
     if isinstance(env, Source):
         return env
@@ -109,26 +109,27 @@ def source(env: EnvLike | Source, env_kwargs: Mapping[str, Any] | None = None) -
         spec.kwargs = made
         return Source(env.id, lambda: gym.make(spec), None)
     if kwargs:
-        raise EnvError("env_kwargs go with an id or an EnvSpec; a function or a VectorEnv has its settings already.")
+        raise EnvError("env_kwargs require an id or an EnvSpec; a function or a VectorEnv already has its settings.")
     if isinstance(env, VectorEnv):
         return _of_vector(env)
     if isinstance(env, gym.Env):
         raise EnvError(
-            f"A single {type(env.unwrapped).__name__} cannot serve several seeds. Give an id, or a function that returns a new"
-            " environment at each call, for instance lambda: MyEnv()."
+            f"A single {type(env.unwrapped).__name__} cannot serve several seeds. Pass an id, or a function that returns a new"
+            " environment at each call, for example lambda: MyEnv()."
         )
     if callable(env):
         return Source(getattr(env, "__name__", type(env).__name__), env, None)
     raise EnvError(
-        f"{shown(env)} is no environment: give a Gymnasium id, an EnvSpec, a function that returns one, or a VectorEnv."
+        f"{shown(env)} is not an environment: pass a Gymnasium id, an EnvSpec, a function that returns one, or a VectorEnv."
     )
 
 
 def with_last(env: str, **kwargs: Any) -> EnvSpec:
-    """The environment of a Gymnasium id in a `LastActionReward`, for `rl.train`, `gym.make` and the like; checkpoints record it.
+    """Return the spec of an environment wrapped in `LastActionReward`, for `rl.train`, `gym.make` and others.
 
-    kwargs: as `gym.make` takes them, the environment's own settings and max_episode_steps (-1: no limit). Raises EnvError for an
-    unknown id and an environment that cannot be made, ArgumentError for actions that are not Discrete.
+    Checkpoints record the wrapper. env: a Gymnasium id. kwargs: those of `gym.make`: the environment's settings and
+    max_episode_steps (-1: no limit). Raises EnvError for an unknown id or an environment that cannot be created, ArgumentError
+    for actions that are not Discrete.
     """
     return with_wrappers(env, ["LastActionReward"], **kwargs)
 
@@ -173,7 +174,7 @@ def _wrappers(env: gym.Env[Any, Any]) -> tuple[WrapperSpec, ...]:
 
 
 def _added_wrappers(spec: EnvSpec, where: Source) -> list[Layer] | None:
-    """The wrappers that a spec adds to those in which its id's environment comes; None: some are not known."""
+    """Return the wrappers that a spec adds to those of its registered id, or None if some are not in WRAPPERS."""
     if not spec.additional_wrappers:
         return []
     env = where.make()
@@ -200,7 +201,7 @@ def _is_plain(settings: Mapping[str, Any]) -> bool:
 
 
 def _is_registered(spec: EnvSpec) -> bool:
-    """Whether a spec differs from the registered one of its id in kwargs, time limit and wrappers alone."""
+    """Return whether a spec differs from the registered one of its id only in kwargs, time limit and wrappers."""
     registered = gym.registry.get(spec.id)
     if registered is None:
         return False
@@ -211,7 +212,7 @@ def _is_registered(spec: EnvSpec) -> bool:
 
 
 def _limited(spec: EnvSpec) -> dict[str, Any]:
-    """The setting by which `gym.make` gives an environment the time limit of `spec`; none where that is the registered one."""
+    """Return the arguments of `gym.make` for the time limit of `spec`, none if it is the registered one."""
     limit = spec.max_episode_steps
     if limit == gym.spec(spec.id).max_episode_steps:
         return {}
@@ -219,7 +220,7 @@ def _limited(spec: EnvSpec) -> dict[str, Any]:
 
 
 def vector_layers(vector: VectorEnv[Any, Any, Any]) -> list[VectorEnv[Any, Any, Any]]:
-    """A vector environment's wrappers, from the outermost in, and the vector environment itself at the end."""
+    """Return a vector environment's wrappers, outermost first, and finally the vector environment itself."""
     found = [vector]
     while isinstance(vector, VectorWrapper):
         vector = vector.env
@@ -229,13 +230,13 @@ def vector_layers(vector: VectorEnv[Any, Any, Any]) -> list[VectorEnv[Any, Any, 
 
 def _of_vector(vector: VectorEnv[Any, Any, Any]) -> Source:
     found = Source(vector.spec.id if vector.spec else type(vector).__name__, _single(vector), None, vector)
-    for env in getattr(vector.unwrapped, "envs", ()):  # what its functions return must be none of these
+    for env in getattr(vector.unwrapped, "envs", ()):  # its functions must not return these
         found.made.add(env.unwrapped)
     return found
 
 
 def _single(vector: VectorEnv[Any, Any, Any]) -> Callable[[int], gym.Env[Any, Any]] | None:
-    """What makes one environment of the kind that a row of `vector` is of; None where that cannot be known."""
+    """Return a function that creates a single environment like a row of `vector`, or None if there is no way to know how."""
     if _altering(vector):
         return None
     functions = getattr(vector.unwrapped, "env_fns", None)
@@ -246,27 +247,25 @@ def _single(vector: VectorEnv[Any, Any, Any]) -> Callable[[int], gym.Env[Any, An
     single = copy.deepcopy(vector.spec)
     for name in ("num_envs", "vectorization_mode", "vector_kwargs", "wrappers"):
         single.kwargs.pop(name, None)
-    if "max_episode_steps" in single.kwargs:  # a native vector environment takes it as a setting of its own
+    if "max_episode_steps" in single.kwargs:  # an argument of native vector environments
         single.max_episode_steps = single.kwargs.pop("max_episode_steps")
     return lambda row: gym.make(single)
 
 
 def _altering(vector: VectorEnv[Any, Any, Any]) -> list[str]:
-    """The wrappers around a vector environment that a single environment would lack."""
+    """Return the wrappers of a vector environment that a single environment would lack."""
     return [type(x).__name__ for x in vector_layers(vector)[:-1] if type(x).__name__ not in HARMLESS_VECTOR]
 
 
 def _no_single(vector: VectorEnv[Any, Any, Any]) -> str:
-    """Why no single environment of a vector environment's kind can be made."""
+    """Return the reason why no single environment can be created for a vector environment."""
     around = _altering(vector)
     why = f"it is a VectorEnv in {', '.join(around)}" if around else "it is a VectorEnv without a spec or functions"
-    return (
-        f"{why}, so no environment of its kind can be made to evaluate in. Give an id or a function that returns one."
-    )
+    return f"{why}, so no single environment can be created for evaluation. Pass an id or a function that returns one."
 
 
 def _check_single(name: str, env: gym.Env[Any, Any], vector: VectorEnv[Any, Any, Any]) -> None:
-    """Raise EnvError where a single environment is of other spaces than the rows."""
+    """Raise EnvError if a single environment's spaces differ from those of the rows."""
     mine, theirs = (
         (env.observation_space, env.action_space),
         (
@@ -277,22 +276,20 @@ def _check_single(name: str, env: gym.Env[Any, Any], vector: VectorEnv[Any, Any,
     if mine != theirs:
         env.close()
         raise EnvError(
-            f"{name}: a single environment has the spaces {mine}, and the rows of the VectorEnv have {theirs}."
+            f"{name}: a single environment has the spaces {mine}, but the rows of the VectorEnv have {theirs}."
         )
 
 
 def from_description(description: Mapping[str, Any]) -> Source:
-    """The source that a checkpoint describes. An id that would import a module is refused: a file runs nothing."""
+    """Return the source that a checkpoint describes. Raises EnvError for an id that would import a module."""
     name, kwargs, wrappers = description.get("id"), description.get("kwargs", {}), description.get("wrappers", [])
     if not isinstance(name, str) or not isinstance(kwargs, dict) or not isinstance(wrappers, list):
-        raise EnvError(
-            "The checkpoint's description of its environment is damaged; hand the environment over as env=..."
-        )
+        raise EnvError("The checkpoint's description of its environment is damaged; pass the environment as env=...")
     plain = [wrapper[0] if _is_pair(wrapper) else wrapper for wrapper in wrappers]
     unknown = [wrapper for wrapper in plain if wrapper not in list(WRAPPERS)]
     if unknown:
         raise EnvError(
-            f"The checkpoint names the wrapper {unknown[0]!r}; known are {', '.join(WRAPPERS)}. Hand the environment over as"
+            f"The checkpoint names the wrapper {unknown[0]!r}; known are {', '.join(WRAPPERS)}. Pass the environment as"
             " env=..."
         )
     if ":" in name:
@@ -300,7 +297,7 @@ def from_description(description: Mapping[str, Any]) -> Source:
         if name.split(":")[1] not in gym.registry:
             raise EnvError(
                 f"The checkpoint names the environment {name!r}, which would import {module!r}. Loading imports nothing:"
-                f" if you trust it, import {module} yourself, or hand it over as env={name!r}."
+                f" if you trust it, import {module} yourself, or pass env={name!r}."
             )
         name = name.split(":")[1]
     return _from_id(name, dict(kwargs), wrappers)
@@ -325,7 +322,7 @@ def _from_id(name: str, kwargs: dict[str, Any], wrappers: Sequence[Layer] = ()) 
     try:
         plain = json.loads(json.dumps(kwargs, allow_nan=False))
     except (TypeError, ValueError):
-        # Settings that are not JSON cannot lie in a checkpoint; the environment is then handed to rl.load again.
+        # Settings that are not JSON cannot be saved; the environment must then be passed to rl.load again.
         return Source(title, make, None)
     saved = [layer if isinstance(layer, str) else [layer[0], json.loads(json.dumps(layer[1]))] for layer in wrappers]
     return Source(title, make, {"id": name, "kwargs": plain} | ({"wrappers": saved} if wrappers else {}))

@@ -1,4 +1,4 @@
-"""The finite model of an environment, read from it and proved to be how it behaves: see `envs.model`."""
+"""The finite model of an environment, extracted and verified against its behavior: see `envs.model`."""
 
 from envs.model.extract import HARMLESS, read
 from envs.model.kernel import World, model_reset, model_step, world_of

@@ -1,7 +1,7 @@
-"""Many environments as one world: `reset()`, then `step(actions) -> Step`.
+"""Many environments as one: `reset()`, then `step(actions) -> Step`.
 
-`envs.backends` alone knows autoreset. Whatever Gymnasium's vector environments do at an episode's end, a `Step`
-says it in one way: `next_obs` is the true successor of the action, also at the end, and `obs` is what to act on next.
+Autoreset is handled in `envs.backends`. In every autoreset mode, `Step.next_obs` is the true successor, also at the end of an
+episode, and `Step.obs` is the observation to act on next.
 """
 
 from __future__ import annotations
@@ -22,31 +22,29 @@ from supervised.validate import explained, seeds_of
 
 
 class Step(NamedTuple):
-    """What a world answers: tensors, and arrays where `World.arrays` does. N seeds, E environments a seed, A actions."""
+    """The result of a step: tensors, or numpy arrays from `World.arrays`. N seeds, E environments per seed, A actions."""
 
     reward: Any  # float32 [N, E]
     terminated: Any  # bool [N, E]
     truncated: Any  # bool [N, E]
-    next_obs: (
-        Any  # [N, E, *O], the true successor, also at an episode's end; dicts of such where observations have parts
-    )
-    obs: Any  # [N, E, *O], what to act on next (after a reset, if one happened)
+    next_obs: Any  # [N, E, *O], the true successor, also at an episode's end; a dict if observations have parts
+    obs: Any  # [N, E, *O], the observation to act on next (after a reset, if one happened)
     next_mask: Any = None  # bool [N, E, A], actions allowed in next_obs; None: all
-    valid: Any = None  # bool [N, E], false where NEXT_STEP mode spent the call on a reset; None: all true
+    valid: Any = None  # bool [N, E], False where NEXT_STEP mode used the call for a reset; None: all True
     mask: Any = None  # bool [N, E, A], actions allowed in obs; None: all
-    discount: Any = None  # float64 [N, E], which multiplies gamma for this step; None: 1 throughout
+    discount: Any = None  # float64 [N, E], multiplies gamma for this step; None: all 1
 
 
 class ArrayWorld:
-    """N * E environments in lockstep, in numpy arrays. Row k * E + e of a vector environment is environment e of seed k."""
+    """N * E environments in lockstep, as numpy arrays. Row k * E + e of a vector environment is environment e of seed k."""
 
     def __init__(self, rows: Rows, seeds: tuple[int, ...], envs_per_seed: int) -> None:
         self.rows, self.shape = rows, (len(seeds), envs_per_seed)
         self.mask: np.ndarray | None = None  # bool [N, E, A], the actions allowed now; None: all
-        self.calls = 0  # of step, since the environments were made
+        self.calls = 0  # of step, since the environments were created
 
     def reset(self) -> Any:
-        """Begin an episode in every environment -> its observation [N, E, *O], an array or a dict of arrays."""
+        """Start an episode in every environment -> the observations [N, E, *O], an array or a dict of arrays."""
         obs, mask = self.rows.reset()
         self.mask = self.by_seed(mask)
         return self.by_seed(obs)
@@ -73,15 +71,17 @@ class ArrayWorld:
         count = self.rows.actions
         if taken.shape[:2] != self.shape or (count is not None and taken.ndim > 2):
             raise EnvError(
-                f"step takes actions [seeds, environments a seed] = {list(self.shape)}, not {list(taken.shape)}."
+                f"step takes actions [seeds, environments per seed] = {list(self.shape)}, not {list(taken.shape)}."
             )
         if count is not None:
-            numbers = taken.ravel().tolist()  # Python's min and max are faster for what is usually one number, or eight
+            numbers = taken.ravel().tolist()  # Python's min and max are faster for a few numbers
             if taken.dtype.kind not in "iu" or min(numbers) < 0 or max(numbers) >= count:
-                raise EnvError(f"Actions are whole numbers from 0 to {count - 1}; got {taken.dtype} {taken.tolist()}.")
+                raise EnvError(
+                    f"Actions must be whole numbers from 0 to {count - 1}; got {taken.dtype} {taken.tolist()}."
+                )
 
     def by_seed(self, rows: Any) -> Any:
-        """Rows [R, ...], or nested dicts and tuples of them, as [N, E, ...] and dicts; None stays."""
+        """Reshape rows [R, ...] to [N, E, ...], also in nested dicts and tuples, which become dicts; None stays."""
         if rows is None:
             return None
         if isinstance(rows, Mapping):
@@ -102,9 +102,9 @@ class ArrayWorld:
 
 
 class World:
-    """N * E environments in lockstep, in tensors. Row k * E + e of a vector environment is environment e of seed k.
+    """N * E environments in lockstep, as tensors. Row k * E + e of a vector environment is environment e of seed k.
 
-    arrays: the same environments in numpy arrays.
+    arrays: the same environments with numpy arrays.
     """
 
     def __init__(self, rows: Rows, seeds: tuple[int, ...], envs_per_seed: int) -> None:
@@ -113,26 +113,26 @@ class World:
         self.name = rows.name
         self.observation_space: gym.Space[Any] = rows.observation_space
         self.action_space: gym.Space[Any] = rows.action_space
-        self.frames = rows.frames  # how many of the newest frames each observation repeats; 1: none are stacked
+        self.frames = rows.frames  # the number of stacked frames per observation; 1: no frame stacking
         self.mask: Tensor | None = None  # bool [N, E, A], the actions allowed now; None: all
 
     @property
     def calls(self) -> int:
-        """How often `step` was called, since the environments were made."""
+        """The number of calls of `step` since the environments were created."""
         return self.arrays.calls
 
     def reset(self) -> Any:
-        """Begin an episode in every environment -> its observation [N, E, *O], a tensor or a dict of tensors."""
+        """Start an episode in every environment -> the observations [N, E, *O], a tensor or a dict of tensors."""
         obs = tensors(self.arrays.reset())
         self.mask = tensors(self.arrays.mask)
         return obs
 
     @explained("actions int64 [N, E], counted from 0")
     def step(self, actions: Tensor | np.ndarray) -> Step:
-        """Take actions int64 [N, E], counted from 0; those that are not Discrete [N, E, *A] as they are.
+        """Take actions int64 [N, E], counted from 0, or actions [N, E, *A] of spaces that are not Discrete.
 
-        Raises EnvError for a bad shape, a reward or an observation that is NaN or outside its space, a mask that allows
-        nothing, a discount outside [0, 1], and whatever else breaks Gymnasium's interface.
+        Raises EnvError for a wrong shape, a reward or observation that is NaN or outside its space, a mask that allows no
+        action, a discount outside [0, 1], and any other violation of Gymnasium's interface.
         """
         taken = actions.cpu().numpy() if isinstance(actions, Tensor) else np.asarray(actions)
         step: Step = tensors(self.arrays.step(taken))
@@ -141,16 +141,16 @@ class World:
 
     @property
     def resumable(self) -> bool:
-        """Whether the environments can be gone on with, in the middle of an episode."""
+        """Whether the environments can be saved and resumed in the middle of an episode."""
         return self.rows.resumable
 
     def state_dict(self) -> dict[str, Any]:
-        """Where every environment is. Raises EnvError for a VectorEnv that keeps this to itself."""
+        """Return the state of every environment. Raises EnvError for a VectorEnv whose state cannot be saved."""
         return self.arrays.state_dict()
 
     @explained("the state that state_dict returned")
     def load_state_dict(self, state: dict[str, Any]) -> tuple[Any, np.ndarray]:
-        """Go back to a saved place -> the observations to act on, and bool [N, E]: which are in a fresh episode instead."""
+        """Restore a saved state -> the observations to act on, and bool [N, E]: which had to start a new episode instead."""
         obs, fresh = self.arrays.load_state_dict(state)
         self.mask = tensors(self.arrays.mask)
         return tensors(obs), fresh
@@ -160,7 +160,7 @@ class World:
 
 
 def tensors(values: Any) -> Any:
-    """Arrays as tensors on the same memory, also within dicts and a Step; None stays."""
+    """Convert arrays to tensors that share their memory, also in dicts and in a Step; None stays."""
     if isinstance(values, Step):
         return Step(*map(tensors, values))
     if isinstance(values, dict):
@@ -174,11 +174,11 @@ def make(
     envs_per_seed: int = 1,
     env_kwargs: Mapping[str, Any] | None = None,
 ) -> World:
-    """N seeds with E environments each, as one `World`.
+    """Create N seeds with E environments each, as one `World`.
 
-    env: a Gymnasium id, an EnvSpec, a function that returns a new gym.Env, or a VectorEnv of N * E rows in any autoreset
-    mode. seeds: a count (0..N-1), a list, a range, an array or a tensor; at most 1 000 000 environments in all. Raises EnvError
-    or SpaceError, in a sentence, for what cannot be made or acted in.
+    env: a Gymnasium id, an EnvSpec, a function that returns a new gym.Env, or a VectorEnv with N * E rows in any autoreset
+    mode. seeds: a count (0..N-1), a list, a range, an array or a tensor; at most 1 000 000 environments in total. Raises EnvError
+    for environments that cannot be created.
     """
     numbers = seeds_of(seeds)
     count = validate.envs_per_seed(envs_per_seed, len(numbers))

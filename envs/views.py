@@ -1,4 +1,4 @@
-"""Known worlds of which a part is hidden: CartPole and MountainCar without velocities, FrozenLake through a window."""
+"""Partially observable versions of known environments: CartPole and MountainCar without velocities, FrozenLake's 3x3 window."""
 
 from __future__ import annotations
 
@@ -14,27 +14,29 @@ from envs.model.extract import read
 from envs.model.partial import PartialModel, looked_at
 from supervised.validate import ArgumentError, instance, integers, number, shown
 
-OUTSIDE = "#"  # of the map, in a window
+OUTSIDE = "#"  # marks squares outside the map
 
 
 class Components(gym.ObservationWrapper[Any, Any, Any]):
-    """Shows some components of an observation, each divided by its scale: obs[keep] / scale, float32 [len(keep)].
+    """Reduces vector observations to some components, each divided by its scale: obs[keep] / scale, float32 [len(keep)].
 
-    keep: their indices in the observation, a vector of floats; scale: a number above 0 for each, 1 if not given.
+    keep: the indices of the components. scale: a number above 0 for each, 1 by default.
     """
 
     def __init__(self, env: gym.Env[Any, Any], keep: Sequence[int], scale: Sequence[float] | None = None) -> None:
         super().__init__(instance(env, "env", gym.Env, "a gymnasium.Env"))
         space = instance(env.observation_space, "env.observation_space", gym.spaces.Box, "a Box")
         if len(space.shape) != 1:
-            raise ArgumentError(f"Components of vectors are shown, not of observations of the shape {space.shape}.")
+            raise ArgumentError(f"Components requires vector observations, not ones of shape {space.shape}.")
         self.keep = list(integers(keep, "keep", 0, space.shape[0] - 1))
         ones = [1.0] * len(self.keep)
         given = list(
             ones if scale is None else instance(scale, "scale", (list, tuple, np.ndarray), "a list of numbers")
         )
         if len(given) != len(self.keep):
-            raise ArgumentError(f"scale has a number for each of the {len(self.keep)} components, not {shown(scale)}.")
+            raise ArgumentError(
+                f"scale must have a number for each of the {len(self.keep)} components, not {shown(scale)}."
+            )
         self.scale = np.array([number(x, "scale", 0.0, above=True) for x in given])
         low, high = (self.observation(bound) for bound in (space.low, space.high))
         self.observation_space = gym.spaces.Box(low, high, dtype=np.float32)
@@ -45,10 +47,10 @@ class Components(gym.ObservationWrapper[Any, Any, Any]):
 
 
 class Window(gym.ObservationWrapper[Any, Any, Any]):
-    """FrozenLake of which the agent sees the square that it stands on and the eight around it, not where it is.
+    """FrozenLake in which the agent observes its own square and the eight around it, but not its position.
 
-    Observation: the number of what it sees among the different windows of the map, Discrete; `windows` has their letters, three
-    rows of three, `#` outside the map. Actions, rewards, endings and starts are FrozenLake's.
+    Observation: the index of this window among the distinct windows of the map, Discrete; `windows` contains their letters,
+    three rows of three, with `#` outside the map. Actions, rewards, endings and starts are FrozenLake's.
     """
 
     def __init__(self, env: gym.Env[Any, Any]) -> None:
@@ -65,29 +67,29 @@ class Window(gym.ObservationWrapper[Any, Any, Any]):
         return self.number[int(observation)]
 
     def partial_model(self) -> PartialModel:
-        """FrozenLake's model, and what is seen on each square."""
+        """Return FrozenLake's model with the observation on each square."""
         return looked_at(read(self.env), self.number)
 
 
 def cart_pole(**kwargs: Any) -> Components:
     """CartPole (Barto, Sutton and Anderson 1983) without velocities: position / 2.4 and angle / 0.21, float32 [2].
 
-    Both lie in [-1, 1] until the episode ends. Reward, start and the limit of 500 steps are those of CartPole-v1, whose
-    settings it takes. The optimum is not known exactly; 500 is the most that an episode can bring.
+    Both are in [-1, 1] until the episode ends. Arguments, reward, start and the limit of 500 steps are those of CartPole-v1. The
+    optimum is not known exactly; the maximum return is 500.
     """
     return Components(CartPoleEnv(**kwargs), keep=(0, 2), scale=(2.4, 0.21))
 
 
 def mountain_car(**kwargs: Any) -> Components:
-    """MountainCar (Moore 1990) without its velocity: the position alone, float32 [1], from -1.2 to 0.6.
+    """MountainCar (Moore 1990) without the velocity: only the position, float32 [1], from -1.2 to 0.6.
 
-    Reward, start and the limit of 200 steps are those of MountainCar-v0, whose settings it takes.
+    Arguments, reward, start and the limit of 200 steps are those of MountainCar-v0.
     """
     return Components(MountainCarEnv(**kwargs), keep=(0,))
 
 
 def frozen_lake(**kwargs: Any) -> Window:
-    """FrozenLake through a 3x3 `Window`. Limits are Gymnasium's: 100 steps, 200 on the 8x8 map of its id."""
+    """FrozenLake observed through a 3x3 `Window`, with Gymnasium's time limits: 100 steps, 200 for the id of the 8x8 map."""
     return Window(FrozenLakeEnv(**kwargs))
 
 
@@ -100,7 +102,7 @@ VIEWS: dict[str, tuple[Callable[..., gym.Env[Any, Any]], int, dict[str, Any]]] =
 
 
 def register() -> None:
-    """Enter these views in Gymnasium's registry, once."""
+    """Register these environments with Gymnasium, unless already done."""
     for name, (make, limit, kwargs) in VIEWS.items():
         if f"envs/{name}" not in gym.registry:
             gym.register(f"envs/{name}", entry_point=make, max_episode_steps=limit, kwargs=kwargs)

@@ -1,10 +1,10 @@
-"""Fitting models; the floor that `rl` stands on: N members as one, random streams, schedules, checkpoints, curves.
+"""Supervised learning with N members at once, and the foundation of `rl`: random streams, schedules, checkpoints, curves.
 
-stack: N networks computed as one. models: networks. fitting: `fit`. session: one call of a training loop. The modules beside
-these folders know none of them.
+stack: N networks computed as one. models: networks. fitting: `fit`. session: one call of a training loop. The modules at the
+root do not import these folders.
 """
 
-import supervised.determinism  # noqa: F401  (first: what it sets must be there before the first product)
+import supervised.determinism  # noqa: F401  (first, since its settings must precede the first matrix product)
 from supervised import _moved, augment, data, losses, metrics, mnist, schedules, shapes, statistics
 from supervised.fitting.divergence import Diverged
 from supervised.fitting.fit import Fit

@@ -1,6 +1,6 @@
-"""Pictures altered at random, a batch at a time and on the device, so that a model sees none twice.
+"""Random image augmentation, applied to whole batches on their device.
 
-Each is a frozen description; called with pictures [B, ..., H, W] in 0..1 and a generator it gives new ones.
+Each augmentation is a frozen dataclass. Call it with images [B, ..., H, W] in [0, 1] and a generator to get augmented images.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from supervised.validate import ArgumentError, instance, integer, number, shown,
 
 @dataclass(frozen=True)
 class Shift:
-    """Move each picture by up to `pixels` whole pixels along both axes; what comes in from outside is 0."""
+    """Shift each image by up to `pixels` whole pixels along both axes, with zero padding."""
 
     pixels: int = 2
 
@@ -41,8 +41,11 @@ class Shift:
 
 @dataclass(frozen=True)
 class Affine:
-    """Turn by up to `degrees`, enlarge or shrink by up to the share `scale`, slant by up to `shear` degrees and move by up
-    to the share `shift` of the side; all drawn evenly. Bilinear; what comes in from outside is 0."""
+    """Apply a random affine transformation to each image, with bilinear interpolation and zero padding.
+
+    Each parameter is drawn uniformly: the rotation up to +-`degrees`, the zoom up to the fraction `scale`, the shear up to
+    +-`shear` degrees, the translation up to the fraction `shift` of the side.
+    """
 
     degrees: float = 10.0
     scale: float = 0.1
@@ -62,8 +65,8 @@ class Affine:
         angle, slant = draw[0] * math.radians(self.degrees), torch.tan(draw[1] * math.radians(self.shear))
         wide, high = 1 + draw[2] * self.scale, 1 + draw[3] * self.scale
         cos, sin = torch.cos(angle), torch.sin(angle)
-        # Where each pixel comes from: turned, slanted, scaled, moved; each axis in units of half its side, so what goes from one
-        # to the other is in proportion to the sides.
+        # The inverse map, from output to input pixels: rotate, shear, scale, translate. Each axis is in units of half its side,
+        # so the off-diagonal terms carry the aspect ratio.
         matrix = torch.stack(
             [
                 torch.stack([cos / wide, (-sin + cos * slant) / wide * (h / w), draw[4] * 2 * self.shift], 1),
@@ -78,7 +81,7 @@ class Affine:
 
 @dataclass(frozen=True)
 class Noise:
-    """Add normal noise of this standard deviation to each pixel; the sum is kept in 0..1."""
+    """Add Gaussian noise with standard deviation `std` to each pixel and clamp the result to [0, 1]."""
 
     std: float = 0.1
 
@@ -95,7 +98,7 @@ Augmentation = Shift | Affine | Noise
 
 
 def _check(x: Any, generator: Any) -> None:
-    """Raise ArgumentError unless these are pictures and a generator."""
+    """Raise ArgumentError unless x is a batch of images and `generator` a torch.Generator."""
     if not isinstance(x, Tensor) or not x.is_floating_point() or x.ndim < 3:
-        raise ArgumentError(f"x is a floating tensor [B, ..., H, W], not {shown(x)}.")
+        raise ArgumentError(f"x must be a floating-point tensor [B, ..., H, W], not {shown(x)}.")
     instance(generator, "generator", torch.Generator, "a torch.Generator")

@@ -1,10 +1,10 @@
 """Checkpoints: named arrays and a JSON header in one safetensors file. Data only: no pickle, no code.
 
-A file is written beside its target, synced to the disk, and renamed over it; the one before is kept as `NAME.previous`.
-Whatever goes wrong, a whole file stays.
+A checkpoint is written to a temporary file, synced to disk and renamed over its target; the one it replaces is kept as
+`NAME.previous`. An intact file therefore survives any failure.
 
-Format 2 has a checksum of the whole file; format 1, which is still read, has none. The format number and the presence of
-the checksum must agree, so that no single flipped bit makes a file of format 2 pass for one without a checksum.
+Format 2 has a checksum of the whole file; format 1, which can still be read, has none. The format number and the presence
+of the checksum must agree, so no single flipped bit can make a format-2 file pass as one without a checksum.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ import numpy as np
 from supervised import files, tensors
 
 FORMAT = 2
-DEEPEST = 64  # levels of dicts and lists; a header nested deeper is damaged
-ARRAY = "$array"  # the key that stands for an array, whose name in the file is the value
+DEEPEST = 64  # maximum nesting of dicts and lists; a header nested more deeply is damaged
+ARRAY = "$array"  # {ARRAY: name} in the header refers to the array of that name in the file
 
 
 class CheckpointError(ValueError):
-    """A checkpoint could not be written, read or used; the message says why and what to do."""
+    """Raised when a checkpoint cannot be written, read or used; the message says why and what to do."""
 
 
 class Damaged(CheckpointError):
-    """What is in the file is no whole checkpoint, or it is missing: the one before it may be of use."""
+    """Raised when a checkpoint is missing or damaged, so that the previous one may help."""
 
 
 class Saved(NamedTuple):
-    """A checkpoint that was read, and where."""
+    """A loaded checkpoint and its path."""
 
     path: Path
     state: dict[str, Any]
@@ -41,16 +41,16 @@ class Saved(NamedTuple):
 
 
 def previous(path: str | Path) -> Path:
-    """Where `save` keeps the checkpoint that it replaced."""
+    """Return the path at which `save` keeps the checkpoint it replaces."""
     path = Path(path)
     return path.with_name(path.name + ".previous")
 
 
 def save(path: str | Path, state: Mapping[str, Any], meta: Mapping[str, Any], *, keep: bool = True) -> None:
-    """Write a state (dicts and lists of arrays and JSON values) and a header; keep the file before as `NAME.previous`.
+    """Write a state (dicts and lists of arrays and JSON values) and a header.
 
-    Raises CheckpointError when the disk is full, the folder cannot be written or a value is neither array nor JSON; what
-    was there is still there then.
+    keep: whether to keep the replaced file as `NAME.previous`. Raises CheckpointError, and leaves existing files untouched, if
+    the disk is full, the folder is not writable, or a value is neither an array nor JSON.
     """
     arrays: dict[str, np.ndarray] = {}
     path = Path(path)
@@ -70,10 +70,10 @@ def save(path: str | Path, state: Mapping[str, Any], meta: Mapping[str, Any], *,
 
 
 def load(path: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Read the state and the header of a checkpoint. Nothing in the file is run or imported.
+    """Read the state and the header of a checkpoint. Nothing in the file is executed or imported.
 
-    Raises CheckpointError for a file that is missing, cut short, altered, foreign, or of a newer format; when a good previous
-    one lies beside it, the message names it.
+    Raises CheckpointError if the file is missing, truncated, altered, not a checkpoint, or of a newer format. The message
+    names the previous checkpoint if that one is intact.
     """
     path = Path(path)
     try:
@@ -83,9 +83,9 @@ def load(path: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def newest(path: Path) -> Saved | None:
-    """The checkpoint at `path`, or the previous one if that is damaged or missing; None if there is neither.
+    """Load the checkpoint at `path`, or the previous one if that is damaged or missing. Return None if neither exists.
 
-    Raises CheckpointError when neither is whole.
+    Raises CheckpointError if neither is intact.
     """
     old = previous(path)
     try:
@@ -102,15 +102,12 @@ def newest(path: Path) -> Saved | None:
 
 
 def read_header(path: str | Path) -> dict[str, Any]:
-    """The header of a checkpoint without its state, in the time that takes; the checksum is not looked at.
-
-    Raises CheckpointError as `load` does.
-    """
+    """Read only the header of a checkpoint, without verifying the checksum. Raises CheckpointError as `load` does."""
     return _header(Path(path))[1]
 
 
 def is_whole(path: str | Path) -> bool:
-    """Whether a checkpoint can be read at `path`."""
+    """Return whether there is an intact checkpoint at `path`."""
     try:
         _read(Path(path))
     except CheckpointError:
@@ -119,14 +116,14 @@ def is_whole(path: str | Path) -> bool:
 
 
 def hint(path: str | Path) -> str:
-    """A sentence that names the previous checkpoint, where that is whole."""
+    """Return a sentence naming the previous checkpoint, or an empty string if that one is not intact."""
     old = previous(path)
     return f" The one before it is whole: {old}" if is_whole(old) else ""
 
 
 @contextlib.contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
-    """Make a folder, if need be, and hold it against other processes. Raises CheckpointError when that is impossible."""
+    """Create a folder if needed and lock it against other processes. Raises CheckpointError if that fails."""
     with contextlib.ExitStack() as stack:
         try:
             if folder.exists() and not folder.is_dir():
@@ -142,7 +139,7 @@ def alone_in(folder: Path) -> Iterator[None]:
 
 
 def differences(old: Any, new: Any, place: str = "") -> list[tuple[str, Any, Any]]:
-    """Where two JSON values differ: (field, old, new)."""
+    """Return (field, old, new) for each difference between two JSON values."""
     if isinstance(old, dict) and isinstance(new, dict) and old.get("type") == new.get("type"):
         found = []
         for key in {**old, **new}:
@@ -164,7 +161,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 def _header(
     path: Path, read: Callable[[Path], tensors.Content] = tensors.read_header
 ) -> tuple[tensors.Content, dict[str, Any]]:
-    """What a file holds, and its header, if they are of this package and of a format that is known here."""
+    """Read a file's content and its header. Raises CheckpointError unless this package wrote it in a supported format."""
     try:
         content = read(path)
         header = content.metadata.get("header")
@@ -177,37 +174,39 @@ def _header(
         raise Damaged(f"{path} is not a whole checkpoint: its header is nested more than {DEEPEST} deep.") from error
     except (*tensors.DAMAGE, OSError) as error:
         raise Damaged(
-            f"{path} is not a whole checkpoint: it was cut short, damaged or is another kind of file."
+            f"{path} is not a whole checkpoint: it was cut short or damaged, or is another kind of file."
         ) from error
     if content.intact is False:
         raise Damaged(f"{path} is not a whole checkpoint: its checksum is wrong, so it was damaged.")
     if meta is None:
         raise Damaged(f"{path} is a safetensors file, but not one of this package: it has no header.")
     if not isinstance(meta, dict) or type(meta.get("format")) is not int:
-        raise Damaged(f"{path} is a safetensors file, but not one of this package: its header is foreign.")
+        raise Damaged(f"{path} is a safetensors file, but not one of this package: its header has no format number.")
     if meta["format"] > FORMAT:
         raise CheckpointError(
             f"{path} was written by a newer version of this package (format {meta['format']}, this one reads up to"
             f" {FORMAT}): upgrade to load it."
         )
     if (meta["format"] > 1) != ("checksum" in content.metadata):
-        raise Damaged(f"{path} is damaged: its format is {meta['format']}, and it does not have what belongs to that.")
+        raise Damaged(
+            f"{path} is damaged: format {meta['format']} and the presence of a checksum contradict each other."
+        )
     return content, meta
 
 
 def _pack(value: Any, name: str, arrays: dict[str, np.ndarray] | None, depth: int = 0) -> Any:
-    """The same tree with each array moved into `arrays` and its place named; None: there may be none."""
+    """Return the tree with each array moved into `arrays` and replaced by a reference; arrays None: allow no arrays."""
     if depth > DEEPEST:
         raise ValueError(f"{name[:40]}... is nested more than {DEEPEST} deep")
     if isinstance(value, np.ndarray) and arrays is not None:
-        while name in arrays or name == tensors.RESERVED:  # keys may have slashes in them
+        while name in arrays or name == tensors.RESERVED:  # keys may contain slashes
             name += "'"
         arrays[name] = value
         return {ARRAY: name}
     if isinstance(value, Mapping):
         for key in value:
             if not isinstance(key, str) or key == ARRAY:
-                raise TypeError(f"{key!r} is no key that can be saved")
+                raise TypeError(f"{key!r} cannot be saved as a key")
         return {k: _pack(part, f"{name}/{k}" if name else k, arrays, depth + 1) for k, part in value.items()}
     if isinstance(value, (list, tuple)):
         return [_pack(part, f"{name}/{i}", arrays, depth + 1) for i, part in enumerate(value)]

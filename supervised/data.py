@@ -1,6 +1,6 @@
-"""Making data: splits, scaling, tables from CSV files, windows of a series, characters.
+"""Data preparation: splits, scaling, CSV files, sliding windows, characters.
 
-What is read from a file and wrong is told in a sentence with its place, by a DataError.
+Errors in a file raise a DataError that gives line and column.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ if TYPE_CHECKING:
 
 
 def split(data: Any, *shares: float, seed: int = 0, shuffle: bool = True) -> tuple[Any, ...]:
-    """Cut data into parts: first the rest, then one part for each share. `split(data, 0.1, 0.2)` -> 70, 10 and 20 %.
+    """Split data into the remainder and one part per share: `split(data, 0.1, 0.2)` returns 70, 10 and 20 %.
 
-    The parts are drawn at random by `seed`; shuffle=False leaves the order, as a series wants it: the last part is the latest.
-    Parts of data in memory are `Data`; those of a Dataset or a numpy.memmap stay where they are. Raises DataError where a part
-    would be empty.
+    Examples are assigned at random by `seed`. With shuffle=False they stay in order, as a time series requires: the last part
+    is the latest. Parts of data in memory are `Data`; those of a Dataset or a numpy.memmap stay where they are. Raises
+    DataError if a part would be empty.
     """
     whole = source_of(data)
     parts_ = [number(s, "A share of the data", 0.0, 1.0, above=True, below=True, error=DataError) for s in shares]
@@ -65,10 +65,10 @@ def split(data: Any, *shares: float, seed: int = 0, shuffle: bool = True) -> tup
 
 
 def scale(how: str, train: Any, *others: Any) -> tuple[TransformerMixin, list[np.ndarray]]:
-    """Scale columns: how is "standard" (mean 0, deviation 1) or "min_max" (0 to 1), found on `train` [M, ...] alone.
+    """Scale columns with statistics of `train` [M, ...] alone; how: "standard" (mean 0, deviation 1) or "min_max" (0 to 1).
 
-    -> (scikit-learn's fitted scaler, whose inverse_transform goes back, [train, *others] scaled as float32). What is not
-    training data may land outside 0..1: to look at it while fitting would be to peep.
+    Returns scikit-learn's fitted scaler, whose inverse_transform undoes the scaling, and [train, *others] scaled as float32.
+    The other arrays may fall outside [0, 1]: fitting the scaler on them too would leak test data into training.
     """
     from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
@@ -78,7 +78,7 @@ def scale(how: str, train: Any, *others: Any) -> tuple[TransformerMixin, list[np
     for array in arrays:
         if array.ndim < 2 or array.shape[1:] != arrays[0].shape[1:]:
             raise DataError(
-                f"The data to scale are rows with the same columns, [M, ...], not {list(array.shape)} beside"
+                f"All data to scale must have the same columns, [M, ...]; found {list(array.shape)} and"
                 f" {list(arrays[0].shape)}."
             )
     scaler = kinds[how]().fit(arrays[0].reshape(len(arrays[0]), -1).astype(np.float64))
@@ -88,27 +88,28 @@ def scale(how: str, train: Any, *others: Any) -> tuple[TransformerMixin, list[np
 
 @dataclass(frozen=True)
 class Table:
-    """Named columns of numbers: `values` float64 [rows, columns]."""
+    """Named columns of numbers; `values` is float64 [rows, columns]."""
 
     names: tuple[str, ...]
     values: np.ndarray
 
     def columns(self, *names: str) -> np.ndarray:
-        """The columns of these names, [rows, len(names)]. Raises ValueError for an unknown name, with the nearest."""
+        """Return the named columns, [rows, len(names)]. Raises ValueError for an unknown name, suggesting the closest."""
         for name in names:
             choice(name, "column", self.names)
         return self.values[:, [self.names.index(name) for name in names]]
 
 
 def read_csv(path: str | Path, names: Sequence[str] | None = None) -> Table:
-    """Read a CSV file of numbers. Lines that begin with # and empty ones are passed over.
+    """Read a CSV file of numbers, skipping empty lines and lines that begin with #.
 
-    names: of the columns; None: the first row, when nothing in it is a number, else column0, column1, ... Raises DataError
-    with line and column for text, for gaps and for NaN, with the line for rows of another length, and for no row at all.
+    names: the column names; None: taken from the first row if it contains no number, else column0, column1, ... Raises
+    DataError with line and column for text, missing values and NaN, with the line for rows of a different length, and if
+    there are no rows.
     """
     path = validate.path(path, "path")
     if names is not None and not (isinstance(names, (list, tuple)) and all(isinstance(name, str) for name in names)):
-        raise DataError(f"names is a list of the columns' names, or None, not {shown(names)}.")
+        raise DataError(f"names must be a list of column names or None, not {shown(names)}.")
     rows: list[list[float]] = []
     width, header = None if names is None else len(names), None if names is None else tuple(names)
     try:
@@ -123,14 +124,14 @@ def read_csv(path: str | Path, names: Sequence[str] | None = None) -> Table:
                     continue
                 width = len(cells) if width is None else width
                 if len(cells) != width:
-                    raise DataError(f"{path}, line {line}: it has {len(cells)} columns where {width} are expected.")
+                    raise DataError(f"{path}, line {line}: found {len(cells)} columns, expected {width}.")
                 rows.append([_number(cell, path, line, i, header) for i, cell in enumerate(cells)])
     except FileNotFoundError as error:
         raise DataError(f"There is no file {path}.") from error
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path} cannot be read as CSV: {error}.") from error
     if not rows:
-        raise DataError(f"{path} holds no row of numbers.")
+        raise DataError(f"{path} contains no rows of numbers.")
     header = header or tuple(f"column{i}" for i in range(len(rows[0])))
     if len(set(header)) < len(header):
         twice = next(name for name in header if header.count(name) > 1)
@@ -149,28 +150,28 @@ def _is_number(cell: str) -> bool:
 def _number(cell: str, path: Path, line: int, i: int, header: tuple[str, ...] | None) -> float:
     place = f"{path}, line {line}, column {header[i] if header else i}"
     if not _is_number(cell):
-        raise DataError(f"{place}: {cell.strip()!r} is no number." if cell.strip() else f"{place} is empty.")
+        raise DataError(f"{place}: {cell.strip()!r} is not a number." if cell.strip() else f"{place} is empty.")
     if not math.isfinite(float(cell)):
         raise DataError(f"{place}: {cell.strip()} is not a finite number.")
     return float(cell)
 
 
 def windows(series: Any, length: int, target: Any = None, ahead: int = 1) -> Data:
-    """Sliding windows of a series [T, ...]: x [M, length, ...] and what came `ahead` steps after each, y [M, ...].
+    """Return the sliding windows x [M, length, ...] of a series [T, ...], and the values y [M, ...] `ahead` steps after each.
 
-    target: another series [T, ...] to take y from (None: the same). M = T - length - ahead + 1. Raises DataError when the
-    series is too short for one window.
+    target: the series [T, ...] that y is taken from; None: the same one. M = T - length - ahead + 1. Raises DataError if the
+    series is too short for a single window.
     """
     values = tensor_of(series, "The series")
     goal = values if target is None else tensor_of(target, "The target series")
     if len(goal) != len(values):
-        raise DataError(f"The series has {len(values)} steps and its target {len(goal)}; they must be as many.")
+        raise DataError(f"The series has {len(values)} steps and its target {len(goal)}; they must have equally many.")
     length, ahead = integer(length, "length", 1, error=DataError), integer(ahead, "ahead", 1, error=DataError)
     count = len(values) - length - ahead + 1
     if count < 1:
         raise DataError(
-            f"A series of {len(values)} steps is too short for a window of {length} and {ahead} ahead: it takes"
-            f" {length + ahead} or more."
+            f"A series of {len(values)} steps is too short for a window of {length} and a target {ahead} ahead: at least"
+            f" {length + ahead} steps are needed."
         )
     x = values.unfold(0, length, 1)[:count].movedim(-1, 1).contiguous()
     return Data(x, goal[length + ahead - 1 :].contiguous())
@@ -190,7 +191,7 @@ class Characters:
         return len(self.all)
 
     def encode(self, text: str) -> Tensor:
-        """The numbers of a text's characters, int64 [T]. Raises DataError for a character that is not among them."""
+        """Return the indices of a text's characters, int64 [T]. Raises DataError for an unknown character."""
         if not isinstance(text, str):
             raise DataError(f"text is a text, not {shown(text)}.")
         for place, character in enumerate(text):
@@ -201,20 +202,23 @@ class Characters:
         return torch.tensor([self.all.index(character) for character in text], dtype=torch.int64)
 
     def decode(self, numbers: Tensor) -> str:
-        """The text of numbers [T]. Raises DataError for numbers that no character has."""
+        """Return the text for indices [T]. Raises DataError for an index out of range."""
         if not isinstance(numbers, Tensor) or numbers.ndim != 1 or numbers.is_floating_point():
             raise DataError(f"numbers is a tensor of whole numbers [T], not {shown(numbers)}.")
         if len(numbers) and not 0 <= int(numbers.min()) <= int(numbers.max()) < len(self):
-            raise DataError(f"numbers lie in 0..{len(self) - 1}, not {shown(numbers)}.")
+            raise DataError(f"numbers must be in 0..{len(self) - 1}, not {shown(numbers)}.")
         return "".join(self.all[int(number)] for number in numbers)
 
     def one_hot(self, text: str) -> Tensor:
-        """A text as one-hot vectors, float32 [T, characters]."""
+        """Encode a text as one-hot vectors, float32 [T, characters]."""
         return torch.nn.functional.one_hot(self.encode(text), len(self)).float()
 
 
 def next_characters(text: str, length: int | None = None) -> tuple[Characters, Data]:
-    """Learn to say the next character: windows x [M, length] and the same one further, y [M, length]. length None: all."""
+    """Return data for next-character prediction: windows x [M, length], and y [M, length], the same shifted by one.
+
+    length: None: one window over the whole text.
+    """
     characters = Characters(text)
     numbers = characters.encode(text)
     length = len(text) - 1 if length is None else integer(length, "length", error=DataError)

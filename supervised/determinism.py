@@ -1,8 +1,8 @@
 """Bit-identical results for a member, however many members are computed at once.
 
-Imported before anything else of this package: MKL reads `MKL_CBWR` at its first product, never again. With the default
-its batched product takes another path for another number of matrices, and the last bits differ (section "Seeds are an
-axis" of docs/guide.md has the measurements); "AVX2" was measured to cost nothing.
+This module must be imported before the rest of the package: MKL reads `MKL_CBWR` once, at its first product. By default the
+code path of its batched product depends on the number of matrices, which changes the last bits (measurements: section "Seeds
+are an axis" of docs/guide.md). "AVX2" had no measurable cost.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from torch import Tensor
 
 os.environ.setdefault("MKL_CBWR", "AVX2")
 
-LANES = 32  # no vector unit of a CPU takes more floats at once, loops unrolled
+LANES = 32  # at least the number of floats that any CPU's vector unit processes at once, with unrolled loops
 
 
 class threads:
-    """A context in which torch uses `count` threads, in the current Python thread: `with threads(1): ...`.
+    """Context manager that sets the number of torch threads for the current Python thread: `with threads(1): ...`.
 
-    Two threads split a loop at places that depend on its length. In small networks they also wait for each other longer than
-    they compute, and at a full load of the machine for milliseconds.
+    Where several threads split a loop depends on its length, which affects rounding. In small networks synchronization also
+    takes longer than the arithmetic, milliseconds on a busy machine.
     """
 
     __slots__ = ("before", "count")
@@ -45,10 +45,10 @@ class threads:
 
 
 def elementwise(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """`function` applied elementwise to x [N, ...], with results that do not depend on where an element lies.
+    """Apply an elementwise `function` to x [N, ...] so that results do not depend on an element's position.
 
-    Torch computes exp and the like in SIMD vectors, and the rest at the end one by one with other rounding. So each member
-    is padded to whole vectors.
+    Torch computes exp and the like in SIMD vectors and the remaining elements one by one, with different rounding. Each member
+    is therefore padded to whole vectors.
     """
     spare = -x[0].numel() % LANES
     if not spare or not x.is_cpu:
@@ -58,10 +58,10 @@ def elementwise(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 
 
 def product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """x [N, B, I] times weight [N, O, I] transposed, plus bias [N, O] -> [N, B, O].
+    """Compute x [N, B, I] times weight [N, O, I] transposed, plus bias [N, O] -> [N, B, O].
 
-    A product with one column takes another routine for one matrix than for several, so it is padded by a column of zeros,
-    forward (O = 1) and backward (I = 1).
+    For a single column, BLAS uses different routines for one matrix and for several, so a column of zeros is added, in the
+    forward pass (O = 1) and in the backward pass (I = 1).
     """
     if torch.is_autocast_enabled(x.device.type):
         kind = torch.get_autocast_dtype(x.device.type)
@@ -76,7 +76,10 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 class _Product(torch.autograd.Function):
-    """Torch's own gradient of a batched product comes transposed, and adding it to the weight's costs a tenth of a step."""
+    """A batched product whose gradient has the weight's layout.
+
+    Torch's own gradient is transposed; accumulating it takes a tenth of a training step.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -96,7 +99,7 @@ class _Product(torch.autograd.Function):
 
 @functools.cache
 def check() -> None:
-    """Warn when a product came before this package was imported, so that MKL keeps its default."""
+    """Warn if torch multiplied matrices before this package was imported, in which case MKL keeps its default."""
     generator = torch.Generator().manual_seed(0)
     x, weight = torch.randn(2, 10, 32, generator=generator), torch.randn(2, 32, 51, generator=generator)
     with threads(1):

@@ -1,4 +1,4 @@
-"""Where and how to compute: the device, and what pays on it."""
+"""The device to compute on, and the precision, memory format and number of threads that suit it."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from supervised.validate import ArgumentError, first_line, shown
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 PRECISIONS = ("auto", "fp32", "tf32", "bf16")
-HEAVY = 100_000  # bytes of activations an example, from which on threads gain more than they wait for each other
+HEAVY = 100_000  # activation bytes per example above which several threads are faster than one
 
 
 def choose(device: str | torch.device = "auto") -> torch.device:
-    """The device of that name; "auto": a CUDA GPU if there is one, else the CPU.
+    """Return the device of that name; "auto": a CUDA GPU if available, else the CPU.
 
-    Raises ValueError for a device that torch does not know or that this machine lacks.
+    Raises ValueError for a device that is unknown to torch or not available on this machine.
     """
     if not isinstance(device, (str, torch.device)):
         raise ArgumentError(
-            f"device is a name such as 'cpu', 'cuda' or 'auto', or a torch.device, not {shown(device)}."
+            f"device must be a name such as 'cpu', 'cuda' or 'auto', or a torch.device, not {shown(device)}."
         )
     if device == "auto":
         return best()
@@ -40,26 +40,30 @@ def choose(device: str | torch.device = "auto") -> torch.device:
         if chosen.type == "meta":
             raise RuntimeError("it holds no numbers")
         torch.zeros(1, device=chosen)
-    except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:  # torch raises each for some device
+    except (
+        RuntimeError,
+        AssertionError,
+        TypeError,
+        NotImplementedError,
+    ) as error:  # each is raised by torch for some device
         raise ArgumentError(f"The device {device!r} cannot be used here: {first_line(error)}") from error
     return chosen
 
 
 def best() -> torch.device:
-    """The device that "auto" stands for."""
+    """Return the device that "auto" stands for."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def cpu_only(device: Any, what: str) -> None:
-    """Raise ArgumentError for a device other than the CPU. what: whose place it is, as in "A table lives"."""
+    """Raise ArgumentError for a device other than the CPU. what: the beginning of the message, such as "A table lives"."""
     if not isinstance(device, (str, torch.device)) or str(device) not in ("cpu", "auto"):
         raise ArgumentError(f'{what} on the CPU; device must be "cpu" or "auto", not {shown(device)}.')
 
 
 @dataclass(frozen=True)
 class ComputePlan:
-    """How a model is computed: in bf16, TF32 or float32, pictures with their channels last in memory, on how many threads, and
-    whether by compiled code."""
+    """How a model is computed: precision (bf16, TF32 or float32), channels_last memory format, threads, compiled or not."""
 
     bf16: bool
     channels_last: bool
@@ -75,26 +79,26 @@ class ComputePlan:
 
     @contextlib.contextmanager
     def at_work(self, device: torch.device) -> Iterator[None]:
-        """A context with this number of threads, and on a CUDA device with TF32 or without, as planned."""
+        """Context manager that sets the planned number of threads and, on a CUDA device, TF32 on or off."""
         with determinism.threads(self.threads), _products_of_float32(device, self.tf32):
             yield
 
     def autocast(self, device: torch.device) -> contextlib.AbstractContextManager[Any]:
-        """A forward pass in bf16 if so planned: `with manner.autocast(device): ...`."""
+        """Context manager for a forward pass, in bf16 if so planned: `with plan.autocast(device): ...`."""
         return torch.autocast(device.type, torch.bfloat16) if self.bf16 else contextlib.nullcontext()
 
 
 def compute_plan(
     model: nn.Module, shape: Sequence[int], device: torch.device, precision: str, threads: int | None
 ) -> ComputePlan:
-    """What pays for this model on this device, for examples of `shape`.
+    """Choose the fastest plan for a model on a device, for examples of `shape`.
 
-    precision: "auto" is bf16 for convolutions where the device computes in it (on the CPU about half of float32's time with
-    channels last, at the same accuracy), else "fp32"; "fp32" is float32 without TF32; "tf32" rounds the factors of float32
-    products to 10 bits of mantissa, on CUDA devices alone. Of threads, convolutions take all cores where there is enough to
-    share out; dense layers gain from neither (bf16 costs them conversions, two threads wait for each other).
+    precision: "auto" uses bf16 for convolutions if the device supports it (on the CPU with channels_last it takes about half
+    of float32's time, at the same accuracy), else "fp32". "fp32" is float32 without TF32. "tf32", on CUDA devices only, rounds
+    the factors of float32 products to a 10-bit mantissa. threads: None: all cores for convolutions that are large enough, else
+    one. Dense layers benefit from neither: bf16 adds conversions, threads add synchronization.
 
-    Raises ArgumentError for a precision that the device does not have.
+    Raises ArgumentError for a precision that the device does not support.
     """
     has = {"bf16": has_bf16, "tf32": has_tf32}
     if precision in has and not has[precision](device):
@@ -110,22 +114,22 @@ def compute_plan(
 
 
 def exact_floats(device: torch.device) -> contextlib.AbstractContextManager[None]:
-    """Have float32 be float32 meanwhile: no TF32 in products, convolutions and recurrent cells of a CUDA device.
+    """Context manager that disables TF32 in matrix products, convolutions and recurrent cells of a CUDA device.
 
-    By default torch takes TF32, 10 of 23 bits of mantissa, for cuDNN's convolutions and recurrent cells. A backward pass has
-    to lie within too. On other devices nothing is done.
+    By default torch uses TF32 (10 of 23 mantissa bits) for cuDNN's convolutions and recurrent cells. The backward pass must be
+    inside the context too. Has no effect on other devices.
     """
     return _products_of_float32(device, tf32=False)
 
 
 @contextlib.contextmanager
 def _products_of_float32(device: torch.device, tf32: bool) -> Iterator[None]:
-    """Have a CUDA device compute products of float32 in TF32 meanwhile, or not; afterwards torch's settings are as before."""
+    """Context manager that enables or disables TF32 for float32 products on a CUDA device and restores torch's settings."""
     if device.type != "cuda":
         yield
         return
-    # The older names (allow_tf32) are set first, then the newer ones of each operation, which count: torch raises an error
-    # where somebody reads an older name that contradicts a newer one, as torch.backends.cudnn.flags does.
+    # Set the older names (allow_tf32) first, then the newer ones of each operation, which take precedence: torch raises an
+    # error when an older name that contradicts a newer one is read, as torch.backends.cudnn.flags does.
     backends: Any = torch.backends
     newer = (backends.cudnn.conv, backends.cudnn.rnn, backends.cuda.matmul, backends.mkldnn.matmul)
     values = [operation.fp32_precision for operation in newer]
@@ -146,7 +150,7 @@ def _products_of_float32(device: torch.device, tf32: bool) -> Iterator[None]:
 
 
 def _cudnn_tf32() -> bool | None:
-    """What torch.backends.cudnn.allow_tf32 says; None where it contradicts the newer names, and raises."""
+    """Return torch.backends.cudnn.allow_tf32, or None where reading it raises because it contradicts the newer names."""
     try:
         return torch.backends.cudnn.allow_tf32
     except RuntimeError:
@@ -156,12 +160,12 @@ def _cudnn_tf32() -> bool | None:
 def _heavy(model: nn.Module, shape: Sequence[int]) -> bool:
     try:
         return sum(layer.activation_bytes for layer in layer_table(model, shape)) > HEAVY
-    except ShapeError:  # it is told of where the data are tried
+    except ShapeError:  # reported by check_data
         return False
 
 
 def has_bf16(device: torch.device) -> bool:
-    """Whether the device computes in bf16 itself, rather than by conversions."""
+    """Return whether the device supports bf16 natively, rather than by conversion."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     if device.type == "cpu":
@@ -171,29 +175,29 @@ def has_bf16(device: torch.device) -> bool:
 
 
 def has_tf32(device: torch.device) -> bool:
-    """Whether the device computes in TF32: CUDA's from Ampere on."""
+    """Return whether the device supports TF32: CUDA devices since Ampere."""
     return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 def check_room(size: int, device: torch.device, what: str) -> None:
-    """Raise ArgumentError if `size` bytes are more than a CUDA device has free. what: they are, as in "The data"."""
+    """Raise ArgumentError if a CUDA device has less than `size` bytes free. what: what they hold, such as "The data"."""
     if device.type != "cuda":
         return
     free = torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    if size > free:  # with what torch keeps for its next tensors
+    if size > free:  # free includes torch's cached, unused memory
         raise ArgumentError(
-            f'{what} take {size / 1e9:.3g} GB, and {device} has {free / 1e9:.3g} GB free. Give fewer, or device="cpu";'
-            " pictures as bytes take a quarter of the room."
+            f'{what} take {size / 1e9:.3g} GB, but {device} has {free / 1e9:.3g} GB free. Use fewer examples or device="cpu";'
+            " images stored as uint8 take a quarter of the memory."
         )
 
 
 def cores() -> int:
-    """How many cores this process may use."""
+    """Return the number of cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def available_memory() -> int | None:
-    """The bytes that this process may still take: what the system has free, or what its group is allowed; None: unknown."""
+    """Return the bytes this process can still allocate, limited by the system and by its cgroup; None if unknown."""
     found = []
     try:
         with open("/proc/meminfo") as file:
@@ -218,9 +222,9 @@ def _cpu_has(*flags: str) -> bool:
 
 @functools.cache
 def keep_memory() -> None:
-    """Have glibc keep freed memory for the next tensor, for this process's life.
+    """Make glibc keep freed memory for the next tensor, for the lifetime of this process.
 
-    It hands large blocks back to the kernel at once, which then clears each page anew: a third of the time of a step.
+    By default it returns large blocks to the kernel at once, and clearing the new pages takes a third of a training step.
     """
     if sys.platform == "linux":
         try:

@@ -1,4 +1,4 @@
-"""Files that are fetched once, checked, and kept in this user's cache."""
+"""Downloading files once, verifying them and keeping them in the user's cache."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from pathlib import Path
 
 from supervised.sources import DataError
 
-SECONDS = 30  # that a mirror may be silent
+SECONDS = 30  # timeout of a mirror
 
 
 def cache() -> Path:
-    """Where downloaded data are kept: $XDG_CACHE_HOME/valuebased, by default ~/.cache/valuebased."""
+    """Return the cache folder for downloads: $XDG_CACHE_HOME/valuebased, by default ~/.cache/valuebased."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "valuebased"
 
 
 def download(path: Path, addresses: Sequence[str], check: Callable[[Path], object], otherwise: str) -> None:
-    """Fetch a file from the first address that has it whole; `path` appears only when `check` has let it pass.
+    """Download a file from the first address that provides it intact; `path` is created only after `check` has passed.
 
-    check: is given a file, and raises DataError where it is not the right one. Raises DataError where no address gives it,
-    with what each said and `otherwise`, a sentence on what to do then.
+    check: a function that takes a path and raises DataError if the file is not the expected one. otherwise: a sentence on what
+    to do instead. If no address provides the file, raises DataError with the error of each address and `otherwise`.
     """
     said = []
     for address in addresses:
@@ -38,7 +38,7 @@ def download(path: Path, addresses: Sequence[str], check: Callable[[Path], objec
             with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f"{path.name}.", delete=False) as file:
                 file.write(data)
         except OSError as error:
-            raise DataError(f"{path.name} cannot be kept in {path.parent}: {error.strerror or error}.") from error
+            raise DataError(f"{path.name} cannot be written to {path.parent}: {error.strerror or error}.") from error
         temporary = Path(file.name)
         try:
             check(temporary)

@@ -1,8 +1,8 @@
-"""TensorBoard's event files: written record by record, and cut back to what a checkpoint knows of them.
+"""TensorBoard event files, written record by record and truncated on resume to the sizes stored in a checkpoint.
 
-The name of an event file ends with the id of the run that wrote it, and the folder's name in that of a sub-run. The id is in
-the run's checkpoints: a resumed run knows its own files, copies of them included, and touches no others. Files of format 1
-have no id; see `_proved`.
+The name of an event file ends with the id of the run that wrote it, followed, in a sub-run, by the folder's name. The id is
+stored in the run's checkpoints, so a resumed run recognizes its own files, even when copied, and touches no others. Files of
+format 1 have no id; see `_proved`.
 """
 
 from __future__ import annotations
@@ -20,32 +20,32 @@ from typing import Any, NamedTuple
 from supervised import files
 
 EVENTS = "events.out.tfevents.*"
-SUBRUN = "seed_"  # how the folders of seeds begin, each a run of its own in TensorBoard
+SUBRUN = "seed_"  # prefix of the seeds' folders; TensorBoard shows each as a run
 NAME = re.compile(r"events\.out\.tfevents\.\d+\.(?P<process>.+?\.\d+)\.\d{6}(\.(?P<owner>[0-9a-f]{12}(\..+)?))?")
 
 
 class Curves(NamedTuple):
-    """What a checkpoint knows of a run's event files: the run's id (None in format 1), and their sizes by name."""
+    """What a checkpoint stores about a run's event files: the run's id (None in format 1), and the files' sizes by name."""
 
     id: str | None
     sizes: dict[str, int]
 
     @staticmethod
     def of(saved: Mapping[str, Any]) -> Curves:
-        """From a checkpoint of either format. Raises ValueError when it is damaged."""
+        """Read from a checkpoint of either format. Raises ValueError if it is damaged."""
         run, sizes = (saved["id"], saved["files"]) if "files" in saved else (None, saved)
         if run is not None and not re.fullmatch("[0-9a-f]{12}", run):
-            raise ValueError(f"{run!r} is no id of a run")
+            raise ValueError(f"{run!r} is not a run id")
         for name, size in sizes.items():
             path = PurePosixPath(name)
             inside = len(path.parts) <= 2 and ".." not in path.parts and not path.is_absolute()
             if not inside or not NAME.fullmatch(path.name) or type(size) is not int or size < 0:
-                raise ValueError(f"{name!r} of {size!r} bytes is no event file of a run")
+                raise ValueError(f"{name!r} of {size!r} bytes is not an event file of a run")
         return Curves(run, dict(sizes))
 
 
 class EventFile:
-    """One event file, written as it comes: what was flushed is on the disk, and an error comes from the call it befell."""
+    """One event file, written synchronously: flushed events are on disk, and errors are raised by the call that failed."""
 
     count = 0
 
@@ -57,11 +57,11 @@ class EventFile:
         EventFile.count += 1
         process = f"{socket.gethostname()}.{os.getpid()}"
         self.name = f"events.out.tfevents.{int(time.time()):010d}.{process}.{EventFile.count:06d}.{owner}"
-        self.file = open(folder / self.name, "xb")  # noqa: SIM115  (open as long as the run)
+        self.file = open(folder / self.name, "xb")  # noqa: SIM115  (open for the whole run)
         self.records = RecordWriter(self.file)
         self.event = Event
         self._write(Event(wall_time=time.time(), file_version="brain.Event:2"))
-        if purge_step is not None:  # tells a TensorBoard that is open to forget the points that were cut off
+        if purge_step is not None:  # makes an open TensorBoard discard the points that were cut off
             start = SessionLog(status=SessionLog.START)
             self._write(Event(wall_time=time.time(), step=purge_step, session_log=start))
 
@@ -79,7 +79,7 @@ class EventFile:
 
     @property
     def size(self) -> int:
-        """Bytes on the disk so far."""
+        """The number of bytes on disk so far."""
         return os.fstat(self.file.fileno()).st_size
 
     def close(self) -> None:
@@ -87,15 +87,15 @@ class EventFile:
 
 
 def owner(run: str, subrun: str) -> str:
-    """How the names of event files end that a run writes into its folder ("") or into that of a sub-run."""
+    """Return the suffix of the names of a run's event files, in its own folder ("") or in that of a sub-run."""
     return f"{run}.{PurePosixPath(subrun).name[:40]}" if subrun else run
 
 
 def cut_back(folder: Path, curves: Curves, step: int) -> tuple[dict[str, int], list[str]]:
-    """Make a run's event files what they were at the checkpoint of `step` -> their sizes now, and what is amiss, in words.
+    """Restore a run's event files to their state at the checkpoint of `step` -> their new sizes, and a list of problems.
 
-    Longer files are cut, younger ones removed. Files that the run did not write, or that cannot be proved to be its own, are
-    left as they are.
+    Longer files are truncated, newer ones removed. Files that the run did not write, or that cannot be proved to be its own,
+    are left unchanged.
     """
     present: dict[str, int] = {}
     amiss: list[str] = []
@@ -118,7 +118,8 @@ def cut_back(folder: Path, curves: Curves, step: int) -> tuple[dict[str, int], l
     else:
         own, others = _proved(folder, curves, step)
         amiss += [
-            f"{p.relative_to(folder)} may or may not be of this run, and is left as it is" for p in sorted(others)
+            f"{p.relative_to(folder)} may belong to this run or another one and is left unchanged"
+            for p in sorted(others)
         ]
     for path in own:
         path.unlink()
@@ -126,13 +127,13 @@ def cut_back(folder: Path, curves: Curves, step: int) -> tuple[dict[str, int], l
 
 
 def _event_files(folder: Path) -> dict[Path, re.Match[str]]:
-    """The event files that lie in a folder itself."""
+    """Return the event files directly in a folder."""
     paths = (path for path in folder.glob(EVENTS) if path.is_file() and not path.is_symlink())
     return {path: match for path in paths if (match := NAME.fullmatch(path.name))}
 
 
 def _shorten(path: Path, size: int) -> None:
-    """By a new file: another name of the old one, such as a backup made of hard links, keeps all of it."""
+    """Truncate by writing a new file, so that other hard links to the old one, such as backups, stay complete."""
     with open(path, "rb") as old, files.replacing(path) as new:
         new.write(old.read(size))
 
@@ -141,14 +142,14 @@ def _shorten(path: Path, size: int) -> None:
 
 
 def _proved(folder: Path, curves: Curves, step: int) -> tuple[set[Path], set[Path]]:
-    """Files of format 1 that a checkpoint does not name: those that its run wrote after it, and those that it may have.
+    """Find the format-1 files that a checkpoint does not list -> (those its run wrote after it, those it may have written).
 
-    A process that went on from the checkpoint says so at the beginning of its files: START at the step after it. The
-    process that wrote the checkpoint is in the names of the files that it names; one that was killed before it could name
-    any began with the text "configuration". Of these processes, what has points after the checkpoint is the run's.
+    A process that resumed from the checkpoint starts its files with a START event at the step after it. The process that wrote
+    the checkpoint is part of the names of the files listed in it; if none are listed, its first file starts with the text
+    "configuration". Files of these processes with points after the checkpoint belong to the run.
     """
     seeds = (place for place in folder.glob(f"{SUBRUN}*/") if place.name.removeprefix(SUBRUN).isdecimal())
-    places = [folder, *(place for place in seeds if not any(place.glob("*.safetensors*")))]  # those hold other runs
+    places = [folder, *(place for place in seeds if not any(place.glob("*.safetensors*")))]  # others hold runs
     unnamed = {path: match for place in places for path, match in _event_files(place).items() if match["owner"] is None}
     for name in curves.sizes:
         unnamed.pop(folder / name, None)
@@ -169,10 +170,10 @@ def _proved(folder: Path, curves: Curves, step: int) -> tuple[set[Path], set[Pat
 
 
 def records(path: Path) -> Iterator[Any]:
-    """The events in a file, up to a torn one."""
+    """Yield the events in a file, up to an incomplete one."""
     from tensorboard.compat.proto.event_pb2 import Event
 
-    with open(path, "rb") as file, contextlib.suppress(Exception):  # whatever protobuf raises where it finds no event
+    with open(path, "rb") as file, contextlib.suppress(Exception):  # whatever protobuf raises for invalid data
         while len(head := file.read(12)) == 12:
             (size,) = struct.unpack("<Q4x", head)
             data = file.read(size)

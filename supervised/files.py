@@ -1,7 +1,7 @@
-"""Files that are replaced as a whole, and folders that one process uses at a time.
+"""Atomic file replacement, and folder locks.
 
-A file is written under a temporary name beside its target, synced to the disk and renamed over it. Temporary files are
-opened exclusively, so that a link of the same name is never followed.
+A file is written under a temporary name in the same folder, synced to disk and renamed over its target. Temporary files are
+opened exclusively, so a link of the same name is never followed.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-ABANDONED_SECONDS = 3600.0  # a temporary file that nobody has written to for so long belongs to a killed process
-LOCK = ".lock"  # the file that is locked where folders cannot be (Windows)
+ABANDONED_SECONDS = 3600.0  # age after which a temporary file must belong to a killed process
+LOCK = ".lock"  # the file to lock where folders cannot be locked (Windows)
 
 
 class FolderInUse(OSError):
-    """Another process, or another thread of this one, holds the folder."""
+    """Raised when another process, or another thread of this one, has locked the folder."""
 
 
 @contextlib.contextmanager
 def replacing(path: Path, previous: Path | None = None) -> Iterator[BinaryIO]:
-    """Open a new file that replaces `path` when the block ends; after an error `path` is what it was.
+    """Open a new file that replaces `path` when the block ends; after an error `path` is unchanged.
 
-    previous: where the replaced file is kept. Raises OSError when the file cannot be written.
+    previous: where to keep the replaced file. Raises OSError if the file cannot be written.
     """
     if path.exists() and not path.is_file():
-        raise OSError(errno.EINVAL, "it exists and is not a regular file")
+        raise OSError(errno.EINVAL, "it exists but is not a regular file")
     remove_temporary(path, ABANDONED_SECONDS)
     temporary = _temporary(path)
     file = open(temporary, "xb")  # noqa: SIM115  (closed before it is renamed)
@@ -53,13 +53,13 @@ def replacing(path: Path, previous: Path | None = None) -> Iterator[BinaryIO]:
 
 
 def write(path: Path, data: bytes) -> None:
-    """Replace the content of `path`. Raises OSError when it cannot be written; what was there is still there then."""
+    """Replace the content of `path`. Raises OSError, and leaves it unchanged, if it cannot be written."""
     with replacing(path) as file:
         file.write(data)
 
 
 def remove_temporary(path: Path, seconds: float = 0.0) -> None:
-    """Remove the temporary files of `path` that have not been written to for `seconds`."""
+    """Remove temporary files of `path` that have not been modified for `seconds`."""
     for name in glob.glob(f".{glob.escape(_stem(path))}.{'?' * 8}.writing", root_dir=path.parent):
         left = path.parent / name
         with contextlib.suppress(OSError):
@@ -69,18 +69,18 @@ def remove_temporary(path: Path, seconds: float = 0.0) -> None:
 
 @contextlib.contextmanager
 def exclusive(folder: Path) -> Iterator[None]:
-    """Make a folder, if need be, and hold it against other processes until the block ends.
+    """Create a folder if needed and lock it against other processes until the block ends.
 
-    A folder that was made for nothing, because the block failed before it wrote a file, is removed again. Raises FolderInUse
-    when it is held already, OSError when it cannot be made.
+    If the block fails before writing a file, the folder it created is removed again. Raises FolderInUse if the folder is
+    locked already, OSError if it cannot be created.
     """
     made: list[Path] = []
     descriptor = _made_and_locked(folder, made)
     try:
         yield
     except BaseException:
-        for part in made:  # while the lock is held: nobody else can have begun to use it
-            with contextlib.suppress(OSError):  # it is not empty
+        for part in made:  # still locked, so no other process can be using it
+            with contextlib.suppress(OSError):  # not empty
                 part.rmdir()
         raise
     finally:
@@ -88,13 +88,13 @@ def exclusive(folder: Path) -> Iterator[None]:
 
 
 def _made_and_locked(folder: Path, made: list[Path]) -> int:
-    """The descriptor that holds the folder's lock; `made` collects the folders that had to be made, innermost first."""
+    """Create and lock a folder -> the descriptor holding the lock; `made` receives the folders created, innermost first."""
     while True:
         made[:] = [part for part in (folder, *folder.parents) if not part.exists()] or made
         folder.mkdir(parents=True, exist_ok=True)
         try:
             descriptor = _lock(folder)
-        except FileNotFoundError:  # another process, which had made it for nothing, removed it just now
+        except FileNotFoundError:  # another process created it, failed, and has just removed it
             continue
         with contextlib.suppress(OSError):
             if sys.platform == "win32" or os.path.samestat(os.fstat(descriptor), os.stat(folder)):
@@ -123,14 +123,14 @@ def _lock(folder: Path) -> int:
         raise FolderInUse(str(folder)) from error
     except OSError as error:
         warnings.warn(
-            f"{folder} cannot be locked ({error.strerror}): see to it that no other process uses it meanwhile.",
+            f"{folder} cannot be locked ({error.strerror}): make sure that no other process uses it.",
             stacklevel=6,
         )
     return descriptor
 
 
 def _stem(path: Path) -> str:
-    return path.name[:50]  # a longer name would leave no room for the rest
+    return path.name[:50]  # file names are limited in length
 
 
 def _temporary(path: Path) -> Path:
@@ -138,7 +138,7 @@ def _temporary(path: Path) -> Path:
 
 
 def _keep(path: Path, previous: Path) -> None:
-    """Let `previous` be what `path` is now. By a link, not a move: at no moment is either of them missing."""
+    """Make `previous` the current file at `path`, by a hard link rather than a move, so that neither is ever missing."""
     link = _temporary(path)
     try:
         os.link(path, link)
@@ -148,11 +148,11 @@ def _keep(path: Path, previous: Path) -> None:
     try:
         os.replace(link, previous)
     finally:
-        link.unlink(missing_ok=True)  # it is still there if both were links of one file already
+        link.unlink(missing_ok=True)  # os.replace keeps it if both already were links to the same file
 
 
 def _sync_folder(folder: Path) -> None:
-    with contextlib.suppress(OSError):  # not every system lets a folder be opened
+    with contextlib.suppress(OSError):  # not every system can open folders
         descriptor = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(descriptor)

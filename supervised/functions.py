@@ -1,25 +1,25 @@
-"""Functions in files: a file holds no code, so it names a function, and whoever reads it gives the function again."""
+"""References to functions in files: files contain no code, only a function's name; the reader provides the function again."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
-FUNCTION = "function"  # the type that stands for code
+FUNCTION = "function"  # the "type" of a JSON value that refers to a function
 
 
 def name(function: Any) -> str:
-    """What a function, or an object that can be called, is known by."""
+    """Return the name of a function or other callable."""
     return str(getattr(function, "__qualname__", type(function).__name__))
 
 
 def to_json(function: Any) -> dict[str, Any]:
-    """A function as JSON."""
+    """Return a JSON value that refers to a function."""
     return {"type": FUNCTION, "name": name(function)}
 
 
 def is_function(value: Any) -> bool:
-    """Whether a JSON value stands for a function."""
+    """Return whether a JSON value refers to a function."""
     return isinstance(value, dict) and value.get("type") == FUNCTION
 
 

@@ -1,7 +1,7 @@
-"""TensorBoard curves that survive a `kill -9`: after a resume there is no gap and no doubled point.
+"""TensorBoard curves that survive a `kill -9`: after a resume there are no gaps and no duplicate points.
 
-The sizes of the event files are saved with each checkpoint. A resumed run cuts its files back to their saved sizes,
-removes those that are younger than the checkpoint, and writes on in new files.
+The sizes of the event files are saved with each checkpoint. A resumed run truncates its files to the saved sizes, removes
+those newer than the checkpoint, and continues in new files.
 """
 
 from __future__ import annotations
@@ -21,24 +21,25 @@ from supervised.statistics import band
 
 __all__ = ["EVENTS", "Logger", "LoggingError"]
 MOST_SUBRUNS = 16  # with more seeds than this, TensorBoard shows the aggregate alone
-MOST_VALUES = 20_000  # of which a histogram is drawn; of more, evenly spaced ones are taken
+MOST_VALUES = 20_000  # of a histogram; larger arrays are subsampled evenly
 
 
 class LoggingError(RuntimeError):
-    """The curves could not be written, for instance because the disk is full."""
+    """Raised when curves cannot be written, for instance because the disk is full."""
 
 
 class Logger:
-    """Event files under `folder`: one for the aggregate, and one in each sub-run `folder/NAME` that is written to."""
+    """Event files in `folder`: one for the aggregate and one for each sub-run, in `folder/NAME`."""
 
     def __init__(self, folder: str | Path, saved: Mapping[str, Any] | None = None, step: int = 0) -> None:
-        """`saved` is the `state_dict` of the logger whose run goes on, and `step` where it was; None or {}: a new run.
+        """Start or resume logging.
 
-        Points after `step` are removed from the run's own files. A file that is missing or too short is a UserWarning.
+        saved: the `state_dict` of the run to resume, at `step`; None or {}: a new run. Points after `step` are removed from the
+        run's own files. A missing or truncated file causes a UserWarning.
         """
         self.folder = Path(folder)
         self.files: dict[str, EventFile] = {}
-        self.sizes: dict[str, int] = {}  # of the files that were written before
+        self.sizes: dict[str, int] = {}  # of the files written before the resume
         self.purge_step = step + 1 if saved else None
         curves = Curves.of(saved or {})
         self.run = curves.id or secrets.token_hex(6)
@@ -60,7 +61,7 @@ class Logger:
         return self.files[run]
 
     def scalars(self, step: int, values: Mapping[str, float], run: str = "") -> None:
-        """Write one point for each tag. A value that is NaN (nothing happened yet) is left out."""
+        """Write one point per tag. NaN values (nothing to report yet) are skipped."""
         from torch.utils.tensorboard.summary import scalar
 
         with self._sentences():
@@ -70,13 +71,13 @@ class Logger:
             self._file(run).flush()
 
     def seeds(self, step: int, metrics: Mapping[str, np.ndarray], seeds: Sequence[int]) -> None:
-        """Write each seed's part of metrics [N] into a sub-run of its own, unless there are too many to look at."""
+        """Write metrics [N] to one sub-run per seed, unless there are more than MOST_SUBRUNS seeds."""
         if len(seeds) <= MOST_SUBRUNS:
             for k, seed in enumerate(seeds):
                 self.scalars(step, {tag: float(values[k]) for tag, values in metrics.items()}, f"{SUBRUN}{seed}")
 
     def histogram(self, step: int, tag: str, values: np.ndarray) -> None:
-        """Write how values are spread. Those that are no finite numbers are left out."""
+        """Write a histogram. Values that are not finite are skipped."""
         from torch.utils.tensorboard.summary import histogram
 
         values = values.ravel()[:: max(1, values.size // MOST_VALUES)]
@@ -86,7 +87,7 @@ class Logger:
                 self._file().add(histogram(tag, values, bins="auto" if values.size < 100 else 60), step)
 
     def graph(self, model: Any, example: Any) -> None:
-        """Write what a model does with an example, for the Graphs tab."""
+        """Write a model's graph, traced with an example, to the Graphs tab."""
         from torch.utils.tensorboard._pytorch_graph import graph
 
         drawn, _ = graph(model, example)
@@ -94,14 +95,14 @@ class Logger:
             self._file().add_graph(drawn.SerializeToString())
 
     def image(self, step: int, tag: str, picture: np.ndarray) -> None:
-        """Write one picture, uint8 [height, width, 3]."""
+        """Write one image, uint8 [height, width, 3]."""
         from torch.utils.tensorboard.summary import image
 
         with self._sentences():
             self._file().add(image(tag, picture, dataformats="HWC"), step)
 
     def gif(self, step: int, tag: str, data: bytes, size: tuple[int, int]) -> None:
-        """Write an animated GIF (width, height), which TensorBoard plays in its Images tab."""
+        """Write an animated GIF of size (width, height), which TensorBoard plays in its Images tab."""
         from tensorboard.compat.proto.summary_pb2 import Summary
 
         image = Summary.Image(width=size[0], height=size[1], colorspace=3, encoded_image_string=data)
@@ -109,7 +110,7 @@ class Logger:
             self._file().add(Summary(value=[Summary.Value(tag=tag, image=image)]), step)
 
     def text(self, tag: str, markdown: str) -> None:
-        """Write a text for the Text tab."""
+        """Write a text to the Text tab."""
         from torch.utils.tensorboard.summary import text
 
         with self._sentences():
@@ -118,10 +119,10 @@ class Logger:
     def bands(
         self, charts: Mapping[str, str], together: Mapping[str, Sequence[str]] | None = None, interval: bool = True
     ) -> None:
-        """Draw each tag with its interval (`statistics.band`) as a band in the Custom Scalars tab: {title: tag}.
+        """Define charts in the Custom Scalars tab, {title: tag}: each tag with its interval (`statistics.band`) as a band.
 
-        together: {title: tags} to be drawn into one chart each, without bands. interval: whether there are any, which one seed
-        does not have; without them the tags are drawn alone.
+        together: {title: tags}: charts of several tags, without bands. interval: whether intervals exist (with one seed they do
+        not); without them the tags are drawn alone.
         """
         from torch.utils.tensorboard.summary import custom_scalars
 
@@ -135,7 +136,7 @@ class Logger:
             self._file().add(custom_scalars(layout))
 
     def hparams(self, values: Mapping[str, Any], metrics: list[str]) -> None:
-        """Describe the run in the HParams tab; `metrics` are tags of its curves, shown with their last value."""
+        """Write the run's hyperparameters to the HParams tab, beside the last value of each tag in `metrics`."""
         from torch.utils.tensorboard.summary import hparams
 
         plain = {k: v if isinstance(v, (bool, int, float, str)) else str(v) for k, v in values.items()}
@@ -144,7 +145,7 @@ class Logger:
                 self._file().add(summary)
 
     def state_dict(self) -> dict[str, Any]:
-        """The run's id and the size of each of its event files, once all that was logged is in it."""
+        """Flush all event files and return the run's id and the files' sizes."""
         with self._sentences():
             for file in self.files.values():
                 file.flush()
@@ -152,7 +153,7 @@ class Logger:
         return {"id": self.run, "files": {**self.sizes, **now}}
 
     def close(self) -> None:
-        """Let go of the files. What could not be written has been told of before, by the call that wrote it."""
+        """Close the files. Errors in writing have already been raised by the calls that wrote."""
         for file in self.files.values():
             with contextlib.suppress(OSError):
                 file.close()

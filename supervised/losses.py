@@ -1,7 +1,7 @@
-"""Losses of each example, and their mean within each seed. Sum those over seeds and differentiate: seed k gets the gradient
-it would have alone.
+"""Losses per example, and their mean within each seed.
 
-Each loss takes predictions [N, B, ...] and targets and answers [N, B, ...], nothing averaged yet.
+Each loss maps predictions and targets to unreduced losses [N, B, ...]. Average within each seed (`per_seed`), sum over the
+seeds and differentiate: seed k gets the same gradient as if trained alone.
 """
 
 from __future__ import annotations
@@ -14,25 +14,25 @@ from torch import Tensor
 from supervised import determinism
 from supervised.validate import explained, number
 
-IGNORED = -100  # the class of a place that counts for nothing, as in torch
+IGNORED = -100  # the target class that is ignored, as in torch
 
 
 @explained("tensors prediction and target of one shape [N, B, ...]")
 def mse(prediction: Tensor, target: Tensor) -> Tensor:
-    """(prediction - target) squared; both [N, B, ...]."""
+    """Compute the squared error (prediction - target)^2; both [N, B, ...]."""
     return F.mse_loss(prediction, target, reduction="none")
 
 
 @explained("tensors prediction and target of one shape [N, B, ...]")
 def huber(prediction: Tensor, target: Tensor) -> Tensor:
-    """Half the square up to a distance of 1, a straight line beyond (Huber 1964); both [N, B, ...]."""
+    """Compute the Huber loss, quadratic for errors up to 1 and linear beyond (Huber 1964); both [N, B, ...]."""
     return F.huber_loss(prediction, target, reduction="none")
 
 
 @explained("tensors logit and target of one shape [N, B, ...]")
 def binary_cross_entropy(logit: Tensor, target: Tensor) -> Tensor:
-    """-log of the probability that sigmoid(logit) gives to target, a number in [0, 1]; both [N, B, ...]."""
-    # max(z, 0) - z t + log(1 + exp(-|z|)): no exp overflows.
+    """Compute the binary cross-entropy of sigmoid(logit) with a target in [0, 1]; both [N, B, ...]."""
+    # max(z, 0) - z t + log(1 + exp(-|z|)) cannot overflow.
     return logit.clamp(min=0) - logit * target + determinism.elementwise(lambda z: (-z.abs()).exp().log1p(), logit)
 
 
@@ -43,11 +43,11 @@ def binary_cross_entropy(logit: Tensor, target: Tensor) -> Tensor:
 def cross_entropy(
     logits: Tensor, target: Tensor, smoothing: float = 0.0, class_weights: Tensor | None = None
 ) -> Tensor:
-    """-log softmax(logits)[target]: logits [N, B, ..., C], target [N, B, ...] whole numbers 0..C-1.
+    """Compute -log softmax(logits)[target] for logits [N, B, ..., C] and integer targets [N, B, ...] in 0..C-1.
 
-    Soft targets are probabilities of the classes, floats [N, B, ..., C]: -sum_c target_c log softmax(logits)_c. smoothing: this
-    share of the target is spread evenly over all classes (Szegedy et al. 2016, section 7). Where a whole number is IGNORED the
-    loss is 0; tell `per_seed` to leave the place out. class_weights [C]: what each class's loss is multiplied by.
+    Soft targets are class probabilities, floats [N, B, ..., C]: the loss is -sum_c target_c log softmax(logits)_c. smoothing:
+    the share of the target that is spread evenly over all classes (Szegedy et al. 2016, section 7). Where an integer target is
+    IGNORED the loss is 0; exclude these places with the `counts` of `per_seed`. class_weights [C]: a factor for each class.
     """
     smoothing = number(smoothing, "smoothing", 0.0, 1.0)
     if target.is_floating_point():
@@ -67,7 +67,10 @@ def cross_entropy(
 
 @explained("tensors logits and target of one shape [..., C], floats")
 def cross_entropy_slope(logits: Tensor, target: Tensor) -> Tensor:
-    """The derivative of `cross_entropy` by the logits, for soft targets that add up to 1: softmax(logits) - target, [..., C]."""
+    """Return the gradient of `cross_entropy` with respect to the logits: softmax(logits) - target, [..., C].
+
+    Holds for soft targets that sum to 1.
+    """
     return logits.softmax(-1) - target
 
 
@@ -81,7 +84,10 @@ LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 @explained("tensors loss [N, B, ...] and counts of its shape or None")
 def per_seed(loss: Tensor, counts: Tensor | None = None) -> Tensor:
-    """The mean of each seed's losses: [N, B, ...] -> [N]. counts: which places count (bool, of the same shape); None: all."""
+    """Return the mean loss of each seed, [N, B, ...] -> [N].
+
+    counts: bool, of the same shape: which places to include; None: all.
+    """
     if counts is None:
         return loss.flatten(1).mean(1)
     return (loss * counts).flatten(1).sum(1) / counts.flatten(1).sum(1).clamp(min=1)

@@ -1,4 +1,4 @@
-"""What a prediction is worth, example by example."""
+"""Metrics of predictions, per example."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from torch import Tensor
 
 from supervised.validate import explained
 
-CLASSIFYING = ("cross_entropy", "binary_cross_entropy")  # losses whose predictions are right or wrong
+CLASSIFYING = ("cross_entropy", "binary_cross_entropy")  # losses with an accuracy
 
 
 @explained("a tensor prediction [N, B, ...], its target and the name of the loss")
 def correct(prediction: Tensor, target: Tensor, loss: str) -> Tensor | None:
-    """Which predictions are right, bool [N, B, ...]; None where the loss is that of a regression.
+    """Return which predictions are correct, bool [N, B, ...], or None for a regression loss.
 
-    cross_entropy: the largest of logits [N, B, ..., C] is the target; binary_cross_entropy: its logit has the right sign.
+    cross_entropy: the largest of the logits [N, B, ..., C] is the target. binary_cross_entropy: the logit has the right sign.
     """
     if loss == "cross_entropy":
         return prediction.argmax(-1) == target
@@ -24,7 +24,7 @@ def correct(prediction: Tensor, target: Tensor, loss: str) -> Tensor | None:
 
 @explained("a tensor prediction [N, B, ...] and the name of the loss")
 def probabilities(prediction: Tensor, loss: str) -> Tensor:
-    """What a model trained with this loss holds for likely: softmax or sigmoid of its outputs, or the outputs themselves."""
+    """Return the predicted probabilities: softmax or sigmoid of the outputs, depending on the loss, or the outputs themselves."""
     if loss == "cross_entropy":
         return prediction.softmax(-1)
     return prediction.sigmoid() if loss == "binary_cross_entropy" else prediction

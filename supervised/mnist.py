@@ -1,4 +1,4 @@
-"""Handwritten digits: MNIST from its idx files, and scikit-learn's small ones, which need no download."""
+"""Handwritten digits: MNIST from its idx files, and scikit-learn's small digits, which need no download."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MIRRORS = (
     "https://storage.googleapis.com/cvdf-datasets/mnist",
     "https://ossci-datasets.s3.amazonaws.com/mnist",
 )
-# SHA-256 of the files as they are unpacked: packers differ.
+# SHA-256 of the unpacked files, since compressed files differ between packers.
 FILES = {
     "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
     "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
@@ -32,7 +32,7 @@ FILES = {
 
 
 class Digits(NamedTuple):
-    """Pictures of digits, uint8 [M, height, width], and which digit each is, int64 [M]; to learn from and to be judged by."""
+    """Training and test set of digit images, uint8 [M, height, width], with labels int64 [M]."""
 
     name: str
     train: Data
@@ -40,10 +40,10 @@ class Digits(NamedTuple):
 
 
 def mnist(directory: str | Path | None = None, mirrors: Sequence[str] = MIRRORS) -> Digits:
-    """MNIST: 60 000 pictures to learn from and 10 000 for the test, uint8 [M, 28, 28].
+    """Load MNIST: 60 000 training and 10 000 test images, uint8 [M, 28, 28].
 
-    directory: where its four idx files lie, packed (.gz) or not; None: a folder of this user's cache, into which they are
-    downloaded from the first mirror that has them. Raises DataError for a file that is missing, cut short or another one.
+    directory: the folder of its four idx files, compressed (.gz) or not; None: the user's cache, into which they are downloaded
+    from the first mirror that has them. Raises DataError if a file is missing, truncated or not MNIST's.
     """
     folder = cache() if directory is None else validate.path(directory, "directory", "a folder")
     if directory is None:
@@ -55,7 +55,7 @@ def mnist(directory: str | Path | None = None, mirrors: Sequence[str] = MIRRORS)
 
 
 def digits() -> Digits:
-    """scikit-learn's 1 797 digits of 8x8 pixels, uint8 0..255: every fifth is for the test. They come with the package."""
+    """Load scikit-learn's 1 797 digits of 8x8 pixels, uint8 in 0..255; every fifth is in the test set. Needs no download."""
     from sklearn.datasets import load_digits
 
     found = load_digits()
@@ -66,25 +66,25 @@ def digits() -> Digits:
 
 
 def read_idx(path: Path, checksum: str | None = None) -> np.ndarray:
-    """An idx file of bytes, packed or not, as an array. Raises DataError when it is damaged, or not the one of `checksum`."""
+    """Read an idx file of bytes, compressed or not. Raises DataError if it is damaged or its SHA-256 is not `checksum`."""
     path = validate.path(path, "path")
     try:
         raw = path.read_bytes()
         raw = gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path} cannot be read: {error}. It was cut short or damaged; fetch it again.") from error
+        raise DataError(f"{path} cannot be read: {error}. It was cut short or damaged; download it again.") from error
     if len(raw) < 4 or raw[:3] != b"\x00\x00\x08":
-        raise DataError(f"{path} is no idx file of bytes: it begins with {raw[:4].hex() or 'nothing'}.")
+        raise DataError(f"{path} is not an idx file of bytes: it begins with {raw[:4].hex() or 'nothing'}.")
     axes = raw[3]
     begin = 4 + 4 * axes
     shape = struct.unpack(f">{axes}I", raw[4:begin]) if len(raw) >= begin else ()
     if len(raw) < begin or len(raw) != begin + int(np.prod(shape, dtype=np.int64)):
         raise DataError(
-            f"{path} was cut short or has something added: its head announces {' x '.join(map(str, shape)) or 'more axes'}"
-            f" bytes, and {max(len(raw) - begin, 0)} follow."
+            f"{path} was cut short or extended: its header announces {' x '.join(map(str, shape)) or 'more axes'}"
+            f" bytes, but {max(len(raw) - begin, 0)} follow."
         )
     if checksum is not None and hashlib.sha256(raw).hexdigest() != checksum:
-        raise DataError(f"{path} is a whole idx file, but not MNIST's: its SHA-256 is another one.")
+        raise DataError(f"{path} is a valid idx file, but not MNIST's: its SHA-256 differs.")
     return np.frombuffer(raw, np.uint8, offset=begin).reshape(shape).copy()
 
 
@@ -92,8 +92,8 @@ def _find(folder: Path, name: str) -> Path:
     for path in (folder / name, folder / f"{name}.gz"):
         if path.is_file():
             return path
-    said = "is no folder" if not folder.is_dir() else f"holds neither {name} nor {name}.gz"
-    raise DataError(f"MNIST is not at hand: {folder} {said}.")
+    said = "is not a folder" if not folder.is_dir() else f"contains neither {name} nor {name}.gz"
+    raise DataError(f"MNIST was not found: {folder} {said}.")
 
 
 def _download(folder: Path, name: str, mirrors: Sequence[str]) -> None:
@@ -104,5 +104,5 @@ def _download(folder: Path, name: str, mirrors: Sequence[str]) -> None:
         folder / f"{name}.gz",
         [f"{mirror}/{name}.gz" for mirror in mirrors],
         lambda path: read_idx(path, FILES[name]),
-        "Give the directory of the four idx files, or use the embedded digits.",
+        "Pass the directory of the four idx files, or use the built-in digits.",
     )

@@ -1,8 +1,8 @@
-"""Schedules: how a hyperparameter changes with time.
+"""Schedules: how a hyperparameter changes over time.
 
-A schedule is a frozen description. `curve(horizon_steps)` turns it into a `Curve`, nine plain numbers that
-`value_at` reads. `value_at` is ordinary scalar Python, written so that numba can compile it and give the same bits:
-it uses `math.pow`, because numpy's powers differ from the compiled ones in the last bit.
+A schedule is a frozen dataclass. `curve(horizon_steps)` turns it into a `Curve`, a tuple of plain numbers that `value_at`
+evaluates. `value_at` is scalar Python that numba compiles with bit-identical results; it uses `math.pow`, because numpy's
+powers differ from compiled ones in the last bit.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from supervised.validate import ArgumentError, as_float, flag, integer, number, 
 Unit = Literal["steps", "episodes", "visits"]
 UNITS: tuple[Unit, ...] = ("steps", "episodes", "visits")
 
-MOST = 1e100  # of any value of a schedule: sums, products and quotients of such stay finite
+MOST = 1e100  # the largest magnitude of a value, so that sums, products and quotients of two stay finite
 CONSTANT, LINEAR, EXPONENTIAL, INVERSE = 0, 1, 2, 3
 STEPS, EPISODES, VISITS = 0, 1, 2
 
 
 class Curve(NamedTuple):
-    """A schedule as numbers, for loops that may be compiled."""
+    """A schedule as plain numbers, for compiled loops."""
 
     kind: int
     unit: int
@@ -35,7 +35,7 @@ class Curve(NamedTuple):
 
 
 def value_at(curve: Curve, time: int) -> float:
-    """The value of `curve` at `time`, counted in the curve's own unit."""
+    """Return the value of `curve` at `time`, in the curve's unit."""
     if curve.kind == CONSTANT:
         return curve.start
     if curve.kind == LINEAR:
@@ -53,23 +53,23 @@ def value_at(curve: Curve, time: int) -> float:
 
 @runtime_checkable
 class Schedule(Protocol):
-    """What every schedule can do."""
+    """The interface of all schedules."""
 
     @property
     def unit(self) -> Unit: ...
 
     def curve(self, horizon_steps: int) -> Curve:
-        """The schedule as numbers; `horizon_steps` is used where the schedule names no horizon of its own."""
+        """Return the schedule as numbers; `horizon_steps` is the horizon of a schedule that has none of its own."""
         ...
 
     def bounds(self) -> tuple[float, float]:
-        """The smallest and the largest value it can take."""
+        """Return the smallest and the largest value the schedule can take."""
         ...
 
 
 @dataclass(frozen=True)
 class Constant:
-    """The same value for ever."""
+    """A constant value."""
 
     value: float
     unit: Unit = "steps"
@@ -87,9 +87,9 @@ class Constant:
 
 @dataclass(frozen=True)
 class Linear:
-    """From `start` to `end` in a straight line over `horizon` units, then `end`.
+    """Linear from `start` to `end` over `horizon` units, then `end`.
 
-    horizon=None: over `fraction` of the steps that the run was made for.
+    horizon: None: the `fraction` of the run's steps.
     """
 
     start: float
@@ -112,9 +112,9 @@ class Linear:
 
 @dataclass(frozen=True)
 class Exponential:
-    """From `start` to `end` by a constant factor a unit over `horizon` units, then `end`; both from 1e-100 to 1e100.
+    """Geometric decay or growth from `start` to `end` over `horizon` units, then `end`; both in [1e-100, 1e100].
 
-    horizon=None: over `fraction` of the steps that the run was made for.
+    horizon: None: the `fraction` of the run's steps.
     """
 
     start: float
@@ -154,7 +154,7 @@ class Inverse:
     def __post_init__(self) -> None:
         store(self, number, "start", "end", low=-MOST, high=MOST)
         store(self, number, "offset", low=1e-15, high=1e15)
-        store(self, number, "power", low=0.0, high=10.0, above=True)  # so that no time to its power overflows
+        store(self, number, "power", low=0.0, high=10.0, above=True)  # time ** power cannot overflow
         store(self, flag, "stairs")
         _check_unit(self)
         store(self, integer, "every", low=1)
@@ -180,7 +180,7 @@ KINDS: dict[str, Any] = {kind.__name__: kind for kind in (Constant, Linear, Expo
 
 
 def as_schedule(value: float | Schedule, name: str = "A schedule") -> Schedule:
-    """A number becomes a `Constant`; a schedule stays what it is. Raises ArgumentError for anything else."""
+    """Turn a number into a `Constant`; return a schedule unchanged. Raises ArgumentError for anything else."""
     found = setting(value, name)
     return Constant(found) if isinstance(found, float) else found
 
@@ -188,9 +188,9 @@ def as_schedule(value: float | Schedule, name: str = "A schedule") -> Schedule:
 def setting(
     value: Any, name: str, low: float = -MOST, high: float = MOST, units: tuple[Unit, ...] = UNITS
 ) -> float | Schedule:
-    """A setting that may change with time: a number as a float, or a schedule.
+    """Check a setting that may be scheduled: return a number as a float, or a schedule unchanged.
 
-    Raises ArgumentError for anything else, unless all its values lie in [low, high] and its unit is one of `units`.
+    Raises ArgumentError for anything else, for values outside [low, high], and for a schedule whose unit is not in `units`.
     """
     if isinstance(value, Schedule) and not isinstance(value, type):
         check_range(name, value, low, high, units)
@@ -221,11 +221,13 @@ def _check_unit(schedule: Any) -> None:
 
 
 def _check_span(schedule: Any) -> None:
-    """The horizon and the fraction of a schedule that comes to an end."""
+    """Check the unit, horizon and fraction of a schedule that ends."""
     name = type(schedule).__name__
     _check_unit(schedule)
     if schedule.horizon is None and schedule.unit != "steps":
-        raise ArgumentError(f"{name} in {schedule.unit} needs a horizon: only a run's steps are known beforehand.")
+        raise ArgumentError(
+            f"{name} in {schedule.unit} needs a horizon: only the number of steps of a run is known in advance."
+        )
     store(schedule, integer, "horizon", low=1, none=True)
     store(schedule, number, "fraction", low=0.0, high=1.0, above=True)
     if schedule.horizon is not None and schedule.fraction != 1.0:

@@ -1,4 +1,4 @@
-"""Shape arithmetic, and what each layer of a model costs."""
+"""Shape arithmetic, and the parameters and activation memory of each layer of a model."""
 
 from __future__ import annotations
 
@@ -13,24 +13,25 @@ from supervised.validate import flag, instance, integer, integers, shown
 
 
 class ShapeError(ValueError):
-    """A filter does not fit its input, or a model not its data."""
+    """Raised when a filter does not fit its input, or a model does not fit its data."""
 
 
 def conv_output(
     size: int, filter: int, stride: int = 1, padding: int = 0, dilation: int = 1, *, floor: bool = False
 ) -> int:
-    """The output size of a convolution along one axis, (size - filter + 2 padding) / stride + 1.
+    """Return the output size of a convolution along one axis, (size - filter + 2 padding) / stride + 1.
 
-    floor: round down as torch does, which never looks at the last rows. Raises ShapeError where the filter is larger than
-    the padded input, or, unless floor, where the size is no whole number.
+    floor: round down as torch does, ignoring the last rows. Raises ShapeError if the filter is larger than the padded input
+    or, without floor, if the result is not a whole number.
     """
     return _fit("filter", size, filter, stride, padding, dilation, ceil=False, floor=flag(floor, "floor"))
 
 
 def pool_output(size: int, window: int, stride: int | None = None, padding: int = 0, *, ceil: bool = False) -> int:
-    """The output size of pooling along one axis (stride None: the window); with `ceil` a last window may stick out.
+    """Return the output size of pooling along one axis.
 
-    Raises ShapeError where the window does not fit and may not stick out.
+    stride: None: that of the window. ceil: whether the last window may extend beyond the input. Raises ShapeError if the window
+    does not fit.
     """
     stride = window if stride is None else stride
     return _fit("window", size, window, stride, padding, 1, ceil=flag(ceil, "ceil"), floor=False)
@@ -46,20 +47,20 @@ def _fit(
     room = size + 2 * padding - reach
     said = f"A {what} of {filter}" + (f" (dilated to {reach})" if dilation > 1 else "")
     if room < 0:
-        raise ShapeError(f"{said} does not fit into {size} with padding {padding}: it is larger.")
+        raise ShapeError(f"{said} does not fit into {size} with padding {padding}: it is larger than the padded input.")
     rest = room % stride
     if rest and not ceil and not floor:
         raise ShapeError(
             f"{said} with stride {stride} and padding {padding} does not fit into {size}: ({size} - {reach} +"
-            f" {2 * padding}) / {stride} + 1 = {room / stride + 1:.3g} is no whole number. The last {rest} would never be"
-            " looked at: change stride or padding, or crop the input."
+            f" {2 * padding}) / {stride} + 1 = {room / stride + 1:.3g} is not a whole number. The last {rest} would be"
+            " ignored: change stride or padding, or crop the input."
         )
     return room // stride + 1 + (1 if rest and ceil else 0)
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One row of a layer table: shapes without the batch axis, bytes for one example."""
+    """One row of a layer table: the shape without the batch axis, bytes per example."""
 
     name: str
     kind: str
@@ -69,10 +70,10 @@ class Layer:
 
 
 def layer_table(model: nn.Module, shape: Sequence[int], dtype: torch.dtype = torch.float32) -> list[Layer]:
-    """Shape, parameters and activation memory of each layer of `model` for one input of `shape` (no batch axis).
+    """Return shape, parameters and activation memory of each layer of `model` for an input of `shape` (no batch axis).
 
-    The first row is the input. Parameters that layers share count once. The model is run once, in evaluation mode and
-    without a gradient. Raises ShapeError when the model does not take such an input.
+    The first row is the input. Shared parameters are counted once. The model is run once, in eval mode and without gradients.
+    Raises ShapeError if it does not accept such an input.
     """
     instance(model, "model", nn.Module, "a torch.nn.Module")
     instance(dtype, "dtype", torch.dtype, "a torch.dtype")
@@ -105,7 +106,7 @@ def layer_table(model: nn.Module, shape: Sequence[int], dtype: torch.dtype = tor
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             model(example)
     except (RuntimeError, ValueError, IndexError, TypeError, KeyError, AttributeError) as error:
-        raise ShapeError(f"The model does not take an input of shape {tuple(shape)}: {_first_line(error)}") from error
+        raise ShapeError(f"The model does not accept inputs of shape {tuple(shape)}: {_first_line(error)}") from error
     finally:
         for handle in handles:
             handle.remove()
@@ -115,9 +116,9 @@ def layer_table(model: nn.Module, shape: Sequence[int], dtype: torch.dtype = tor
 
 
 def table_text(rows: Sequence[Layer]) -> str:
-    """A layer table as text, with its sums."""
+    """Format a layer table as text, with totals."""
     if not isinstance(rows, Sequence) or not all(isinstance(row, Layer) for row in rows):
-        raise ShapeError(f"rows is the list of Layers that layer_table returns, not {shown(rows)}.")
+        raise ShapeError(f"rows must be the list of Layers that layer_table returns, not {shown(rows)}.")
     cells = [("layer", "kind", "output", "parameters", "activations")]
     cells += [
         (r.name, r.kind, "x".join(map(str, r.output)) or "-", f"{r.parameters:,}", f"{r.activation_bytes:,} B")

@@ -1,6 +1,7 @@
-"""What a fit takes its examples from: tensors in memory, or a dataset that stays where it is and is read batch by batch.
+"""Data sources of a fit: tensors in memory, or a dataset that is read batch by batch.
 
-Inputs x are a tensor [M, ...], or a dict or tuple of such for a model of several inputs; targets y are one tensor [M, ...].
+Inputs x are a tensor [M, ...], or a dict or tuple of tensors for a model with several inputs; targets y are one tensor
+[M, ...].
 """
 
 from __future__ import annotations
@@ -28,19 +29,19 @@ from supervised.device import check_room
 from supervised.streams import PURPOSES
 from supervised.validate import first_line, instance
 
-SAMPLE = 256  # examples of a stream that are looked at beforehand
-CHUNK = 256  # examples of a stream that are judged at once, unless a DataLoader says otherwise
+SAMPLE = 256  # examples of a stream that are inspected before training
+CHUNK = 256  # batch size in evaluating a stream, unless a DataLoader sets one
 LOADING = ("num_workers", "pin_memory", "timeout", "worker_init_fn", "multiprocessing_context", "prefetch_factor")
 
-Key = tuple[int, int, int]  # seed, epoch and place of an example
+Key = tuple[int, int, int]  # seed, epoch and index of an example
 
 
 class DataError(ValueError):
-    """Data are missing, damaged or of the wrong kind; the message says which and where."""
+    """Raised when data are missing, damaged or of the wrong kind; the message says which and where."""
 
 
 class Plan(NamedTuple):
-    """How an epoch goes: examples a batch, examples in all, and whether their order is drawn anew."""
+    """The layout of an epoch: examples per batch, examples in total, and whether they are shuffled."""
 
     size: int
     used: int
@@ -48,9 +49,9 @@ class Plan(NamedTuple):
 
 
 class Data(NamedTuple):
-    """Examples in memory: x [M, ...] (or a dict or tuple of such) and their targets y [M, ...].
+    """Examples in memory: inputs x [M, ...] (or a dict or tuple of tensors) and targets y [M, ...].
 
-    Pictures may stay uint8: a model reads them as 0..1.
+    Images may stay uint8; they are scaled to [0, 1] when a model reads them.
     """
 
     x: Any
@@ -58,57 +59,57 @@ class Data(NamedTuple):
 
     @property
     def size(self) -> int:
-        """How many examples there are."""
+        """The number of examples."""
         return len(self.y)
 
     @property
     def known(self) -> Data | None:
-        """All the examples, if they are in memory."""
+        """All examples if they are in memory, else None."""
         return self
 
     @property
     def sample(self) -> Data:
-        """Examples to look at beforehand: all of them."""
+        """Examples to inspect before training: all of them."""
         return self
 
     def tensors(self) -> list[Tensor]:
-        """What the data are known again by."""
+        """Return the tensors that identify the data."""
         return [*leaves(self.x), self.y]
 
     def to(self, device: torch.device) -> Data:
-        """The same on a device. Raises ArgumentError where it has no room for them."""
+        """Move the data to a device. Raises ArgumentError if it has too little memory."""
         check_room(sum(part.nbytes for part in self.tensors() if part.device.type != device.type), device, "The data")
         return Data(over(lambda part: part.to(device), self.x), self.y.to(device))
 
     def part(self, index: np.ndarray) -> Data:
-        """The examples of these places."""
+        """Return the examples with these indices."""
         chosen = torch.from_numpy(index)
         return Data(over(lambda part: part[chosen], self.x), self.y[chosen])
 
     def adapted(self, adapt: Callable[[Data], Data]) -> Data:
-        """The data as a model and its loss want them."""
+        """Return the data as converted by `adapt` for a model and its loss."""
         return adapt(self)
 
     def plan(self, batch_size: int | None) -> Plan:
-        """How an epoch goes in batches of `batch_size` (None: of all)."""
+        """Return the layout of an epoch with batches of `batch_size` (None: a single batch)."""
         size = self.size if batch_size is None else min(batch_size, self.size)
         return Plan(size, self.size, size < self.size)
 
     def batches(self, order: Tensor, size: int, seeds: Sequence[int], epoch: int) -> Iterator[Data]:
-        """The examples in the order [N, M] of each seed: x [N, B, ...] and y [N, B, ...] with B up to `size`."""
+        """Yield batches x [N, B, ...] and y [N, B, ...], B up to `size`, in each seed's order of examples [N, M]."""
         for begin in range(0, order.shape[1], size):
             index = order[:, begin : begin + size]
             flat = index.flatten()
             yield Data(*(over(lambda t: t.index_select(0, flat).unflatten(0, index.shape), p) for p in self))  # noqa: B023  (called at once)
 
     def chunks(self, size: int) -> Iterator[Data]:
-        """The examples as they lie, up to `size` at once."""
+        """Yield the examples in their stored order, up to `size` at a time."""
         for begin in range(0, self.size, size):
             yield Data(*(over(lambda t: t[begin : begin + size], part) for part in self))  # noqa: B023  (called at once)
 
 
 class Reader(Protocol):
-    """Where a stream reads: `reader.__getitems__(keys)` gives x and y of these examples, as `torch.utils.data` asks for them."""
+    """The source of a stream's examples: `__getitems__(keys)` returns x and y of a batch, as `torch.utils.data` requires."""
 
     def __len__(self) -> int: ...
 
@@ -116,7 +117,7 @@ class Reader(Protocol):
 
 
 class Rows:
-    """Arrays of which some lie in files (numpy.memmap); of those only the rows that are asked for are read."""
+    """Arrays, some of them memory-mapped (numpy.memmap); only the requested rows are read from disk."""
 
     def __init__(self, x: Any, y: Any) -> None:
         self.x, self.y = over(_array, x), _array(y)
@@ -130,7 +131,7 @@ class Rows:
 
 
 class Examples:
-    """A map-style Dataset. What it draws at random comes from seed, epoch and place of the example alone."""
+    """A map-style Dataset whose random draws depend only on seed, epoch and index of the example."""
 
     def __init__(self, dataset: Any, collate: Callable[[list[Any]], Any]) -> None:
         self.dataset, self.collate = dataset, collate
@@ -154,10 +155,10 @@ class Examples:
 
 @dataclass(frozen=True, eq=False)
 class Stream:
-    """Examples that stay where they are and are read batch by batch; it has what `Data` has.
+    """Examples that are read batch by batch; has the interface of `Data`.
 
-    index: the places of those that belong to it. shuffled: whether each seed draws an order of its own. batch_size: None: as
-    the recipe says. drop_last: leave out a last batch that is smaller. loading: of torch.utils.data.DataLoader.
+    index: the indices of the examples that belong to it. shuffled: whether each seed draws its own order. batch_size: None:
+    that of the recipe. drop_last: omit a smaller last batch. loading: further arguments of torch.utils.data.DataLoader.
     """
 
     reader: Reader
@@ -172,7 +173,7 @@ class Stream:
 
     @property
     def size(self) -> int:
-        """How many examples there are."""
+        """The number of examples."""
         return len(self.index)
 
     @property
@@ -182,28 +183,28 @@ class Stream:
 
     @cached_property
     def sample(self) -> Data:
-        """Up to 256 examples, evenly spaced, to look at beforehand."""
+        """Up to 256 evenly spaced examples, to inspect before training."""
         places = np.linspace(0, self.size - 1, min(SAMPLE, self.size)).astype(np.int64)
         return next(self._read([self.index[places]], [0], 0))
 
     def tensors(self) -> list[Tensor]:
-        """What the data are known again by: the sample, and how many there are."""
+        """Return the tensors that identify the data: the sample, and the number of examples."""
         return [*self.sample.tensors(), torch.tensor(self.size)]
 
     def to(self, device: torch.device) -> Stream:
-        """The same, whose batches come to a device."""
+        """Return the stream with its batches moved to a device."""
         return dataclasses.replace(self, device=device)
 
     def part(self, index: np.ndarray) -> Stream:
-        """The examples of these places."""
+        """Return the examples with these indices."""
         return dataclasses.replace(self, index=self.index[index])
 
     def adapted(self, adapt: Callable[[Data], Data]) -> Stream:
-        """The data as a model and its loss want them."""
+        """Return the data as converted by `adapt` for a model and its loss."""
         return dataclasses.replace(self, adapt=adapt)
 
     def plan(self, batch_size: int | None) -> Plan:
-        """As `Data.plan`. Raises DataError where no batch is whole and smaller ones are dropped."""
+        """As `Data.plan`. Raises DataError if drop_last leaves no batch."""
         size = min(self.batch_size or batch_size or self.size, self.size)
         if self.drop_last and size < (self.batch_size or 0):
             raise DataError(
@@ -226,16 +227,16 @@ class Stream:
         return self._read([self.index[begin : begin + size] for begin in range(0, self.size, size)], [0], 0)
 
     def _read(self, batches: Sequence[np.ndarray], seeds: Sequence[int], epoch: int) -> Iterator[Data]:
-        """The examples of each batch of places [N, B] or [B], one seed's after another's."""
+        """Yield the examples of each batch of indices, [N, B] or [B], seed after seed."""
         keys = (
             [(seed, epoch, int(place)) for seed, row in zip(seeds, np.atleast_2d(batch), strict=True) for place in row]
             for batch in batches
         )
         loader: Iterable[Any] = DataLoader(
-            self.reader,  # type: ignore[arg-type]  # it has what a DataLoader asks for
+            self.reader,  # type: ignore[arg-type]  # it has the methods a DataLoader calls
             batch_sampler=keys,
             collate_fn=_as_it_is,
-            generator=torch.Generator().manual_seed(0),  # so that no random numbers of the user are drawn
+            generator=torch.Generator().manual_seed(0),  # leaves the global generator alone
             **self.loading,
         )
         found = iter(loader)
@@ -245,7 +246,9 @@ class Stream:
             except (TypeError, RuntimeError, ValueError) as error:
                 if not _of_collate(error):
                     raise
-                raise DataError(f"{self.name}: examples do not make a batch: {first_line(error)}") from error
+                raise DataError(
+                    f"{self.name}: the examples cannot be collated into a batch: {first_line(error)}"
+                ) from error
             data = _checked(raw, batch.flatten(), self.name)
             data = data if self.adapt is None else self.adapt(data)
             yield data.to(self.device)
@@ -255,7 +258,7 @@ Source = Data | Stream
 
 
 def source_of(data: Any, name: str = "The data") -> Source:
-    """What a fit can take its examples from. Raises DataError for anything else, and for data that are wrong, with the place.
+    """Return data as a source for a fit. Raises DataError for unsupported or invalid data, naming the place of the error.
 
     data: a pair (x, y) of arrays, tensors or nested lists, where x may also be a dict or tuple of arrays, and arrays may be
     numpy.memmaps; a TensorDataset (x, y); any other map-style torch.utils.data.Dataset of pairs (x, y); a DataLoader of one.
@@ -282,10 +285,10 @@ def source_of(data: Any, name: str = "The data") -> Source:
 
 
 def as_data(data: Any, name: str = "The data") -> Data:
-    """A pair of arrays, tensors or nested lists as `Data`, checked. x may be a dict or tuple of arrays.
+    """Convert a pair (x, y) of arrays, tensors or nested lists to `Data`. x may be a dict or tuple of arrays.
 
-    float64 becomes float32; bool becomes whole numbers. Raises DataError for no examples, for x and y of different
-    lengths, for what is not numbers, and for NaN or infinite values, with the place of the first.
+    float64 becomes float32, bool becomes int64. Raises DataError for no examples, for x and y of different lengths, for
+    anything that is not numeric, and for NaN or infinite values, with the index of the first.
     """
     return _in_memory(data, instance(name, "name", str, "a text"))
 
@@ -303,16 +306,16 @@ def _in_memory(data: Any, name: str) -> Data:
 def _of_dataset(dataset: Any, name: str, collate: Callable[[list[Any]], Any] = default_collate, **more: Any) -> Stream:
     if isinstance(dataset, IterableDataset) or not hasattr(dataset, "__len__"):
         raise DataError(
-            f"{name}: a {type(dataset).__name__} cannot be asked for its examples by number, so no order of them could be"
-            " repeated: give a Dataset with __len__ and __getitem__."
+            f"{name}: a {type(dataset).__name__} cannot be indexed, so the order of its examples could not be reproduced:"
+            " pass a Dataset with __len__ and __getitem__."
         )
     if len(dataset) == 0:
-        raise DataError(f"{name} is empty: there is no example in it.")
+        raise DataError(f"{name} is empty: it has no examples.")
     return Stream(Examples(dataset, collate), name, np.arange(len(dataset)), **more)
 
 
 def _of_loader(loader: Any, name: str) -> Stream:
-    """The dataset of a DataLoader, with its batch size, workers and collate_fn. The fit draws the orders."""
+    """Return a DataLoader's dataset with its batch size, workers and collate_fn; the fit shuffles."""
     sampler = loader.sampler
     drawn = (
         type(sampler) is RandomSampler and not sampler.replacement and sampler.num_samples == len(sampler.data_source)
@@ -321,9 +324,9 @@ def _of_loader(loader: Any, name: str) -> Stream:
         loader.batch_size is not None and (drawn or type(sampler) is SequentialSampler)
     ):
         raise DataError(
-            f"{name}: a DataLoader with a sampler or batch_sampler of its own ({type(sampler).__name__}) cannot be used: each"
-            " seed draws an order of its own, which can be repeated. Give shuffle=True or False and a batch_size; to weigh"
-            " classes, there is Recipe(class_weights=...)."
+            f"{name}: a DataLoader with a custom sampler or batch_sampler ({type(sampler).__name__}) cannot be used: each"
+            " seed draws its own, reproducible order. Use shuffle=True or False and a batch_size; to weight classes, use"
+            " Recipe(class_weights=...)."
         )
     loading = {key: getattr(loader, key) for key in LOADING}
     more = {"shuffled": drawn, "batch_size": loader.batch_size, "drop_last": loader.drop_last, "loading": loading}
@@ -331,7 +334,7 @@ def _of_loader(loader: Any, name: str) -> Stream:
 
 
 def inputs_of(x: Any, name: str = "x") -> Source:
-    """Inputs alone as a source, with zeros for targets."""
+    """Return inputs without targets as a source, with zeros as targets."""
     parts = leaves(inputs(x))
     if any(isinstance(part, np.memmap) for part in parts):
         return source_of((x, np.zeros(len(parts[0]), np.float32)), name)
@@ -342,7 +345,7 @@ def inputs_of(x: Any, name: str = "x") -> Source:
 
 
 def over(function: Callable[..., Any], x: Any, *more: Any) -> Any:
-    """`function` of each tensor of inputs, which may be a dict or tuple; of others of the same structure likewise."""
+    """Apply `function` to each tensor of inputs, a tensor or a dict or tuple, and to the matching tensors of `more`."""
     if isinstance(x, Mapping):
         return {key: over(function, part, *(other[key] for other in more)) for key, part in x.items()}
     if isinstance(x, tuple):
@@ -351,7 +354,7 @@ def over(function: Callable[..., Any], x: Any, *more: Any) -> Any:
 
 
 def leaves(*trees: Any) -> list[Any]:
-    """The tensors of inputs, one after another."""
+    """Return the tensors of inputs as a flat list."""
     found: list[Any] = []
     for tree in trees:
         over(found.append, tree)
@@ -359,7 +362,7 @@ def leaves(*trees: Any) -> list[Any]:
 
 
 def inputs(x: Any) -> Any:
-    """What stands for several inputs as a dict or tuple; a tuple of numbers or rows is an array."""
+    """Return several inputs as a dict or tuple, and a single one unchanged; a tuple of numbers or rows becomes a list."""
     if isinstance(x, Mapping):
         return {key: inputs(part) for key, part in x.items()}
     if isinstance(x, tuple) and x and all(isinstance(part, Mapping) or getattr(part, "ndim", 0) for part in x):
@@ -368,11 +371,11 @@ def inputs(x: Any) -> Any:
 
 
 def tensors_of(values: Any, name: str) -> Any:
-    """Inputs as tensors, each as `tensor_of` has it. Raises DataError for anything else."""
+    """Convert inputs to tensors by `tensor_of`. Raises DataError for anything that is not numeric."""
     values = inputs(values)
     if isinstance(values, Mapping):
         if not values or not all(isinstance(key, str) for key in values):
-            raise DataError(f"{name} is a dict without names of inputs; its keys are texts.")
+            raise DataError(f"{name} must be a dict of named inputs: not empty, with strings as keys.")
         return {key: tensors_of(part, f"{name}[{key!r}]") for key, part in values.items()}
     if isinstance(values, tuple):
         return tuple(tensors_of(part, f"{name}[{i}]") for i, part in enumerate(values))
@@ -380,18 +383,18 @@ def tensors_of(values: Any, name: str) -> Any:
 
 
 def tensor_of(values: Any, name: str, rows: np.ndarray | None = None) -> Tensor:
-    """Numbers with an axis of examples as a tensor: float32, uint8 or int64. Raises DataError for anything else.
+    """Convert numbers [M, ...] to a tensor of float32, uint8 or int64. Raises DataError for anything else.
 
-    rows: the numbers of the examples, where they are a part of all.
+    rows: the indices of the examples, for messages, if they are a subset.
     """
     try:
         tensor = values.detach() if isinstance(values, Tensor) else torch.from_numpy(np.array(values))
     except (TypeError, ValueError) as error:
         raise DataError(f"{name} must be numbers in a regular array: {error}.") from error
     if tensor.ndim == 0:
-        raise DataError(f"{name} is a single number; its first axis must be that of the examples.")
+        raise DataError(f"{name} is a single number; its first axis must be the examples.")
     if tensor.is_complex():
-        raise DataError(f"{name} is complex; a model takes real numbers.")
+        raise DataError(f"{name} is complex; models take real numbers.")
     if tensor.dtype == torch.bool:
         return tensor.long()
     if tensor.is_floating_point():
@@ -404,22 +407,22 @@ def tensor_of(values: Any, name: str, rows: np.ndarray | None = None) -> Tensor:
             )
         narrow = tensor.float()
         if not torch.isfinite(narrow).all():
-            raise DataError(f"{name} has numbers beyond float32 (up to {tensor.abs().max().item():.3g}): scale them.")
+            raise DataError(f"{name} exceeds the range of float32 (up to {tensor.abs().max().item():.3g}): scale it.")
         return narrow
     return tensor if tensor.dtype == torch.uint8 else tensor.long()
 
 
 def check_lengths(x: Any, y: Any, name: str) -> None:
-    """Raise DataError unless all inputs and the targets are as many, and there are some."""
+    """Raise DataError unless all inputs and the targets have the same length, at least 1."""
     for part in leaves(x):
         if len(part) != len(y):
-            raise DataError(f"{name}: x has {len(part)} examples and y has {len(y)}; they must be as many.")
+            raise DataError(f"{name}: x has {len(part)} examples and y has {len(y)}; they must have equally many.")
     if len(y) == 0:
-        raise DataError(f"{name} is empty: there is no example in it.")
+        raise DataError(f"{name} is empty: it has no examples.")
 
 
 def _checked(raw: Any, rows: np.ndarray, name: str) -> Data:
-    """What a reader gave as data. Raises DataError where it is no pair (x, y) of numbers."""
+    """Convert a reader's batch to data. Raises DataError unless it is a pair (x, y) of numbers."""
     raw = _tuples(raw)
     if not isinstance(raw, tuple) or len(raw) != 2:
         raise DataError(f"{name}: an example must be a pair (x, y), not {type(raw).__name__}.")
@@ -430,14 +433,14 @@ def _checked(raw: Any, rows: np.ndarray, name: str) -> Data:
 
 
 def _tuples(tree: Any) -> Any:
-    """Lists of tensors, which torch's collate makes of tuples, as tuples again."""
+    """Turn lists back into tuples, which torch's default collate turns into lists."""
     if isinstance(tree, Mapping):
         return {key: _tuples(part) for key, part in tree.items()}
     return tuple(map(_tuples, tree)) if isinstance(tree, (list, tuple)) else tree
 
 
 def _of_collate(error: Exception) -> bool:
-    """Whether torch's own collate raised an error, rather than the user's dataset."""
+    """Return whether an error was raised by torch's collate function rather than by the user's dataset."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next

@@ -1,4 +1,4 @@
-"""States as checkpoints hold them: tensors as arrays, and back; and whether what comes back is of the kind that went in."""
+"""Conversion of states between tensors and the arrays of a checkpoint, and checks of loaded states."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-MOVED = {"lr", "betas", "momentum"}  # settings of an optimizer that a schedule moves; the others stay as they were made
+MOVED = {"lr", "betas", "momentum"}  # settings of an optimizer that schedules change
 
 
 def detached(state: Any) -> Any:
-    """A state through which no gradient goes back."""
+    """Detach a state, a tensor or a tuple of tensors."""
     if isinstance(state, tuple):
         return tuple(detached(part) for part in state)
     return state.detach() if isinstance(state, Tensor) else state
 
 
 def to_tree(value: Any) -> Any:
-    """Tensors as arrays, dict keys as strings: what a checkpoint can hold."""
+    """Convert tensors to arrays and dict keys to strings, as checkpoints require."""
     if isinstance(value, Tensor):
         return value.detach().cpu().numpy()
     if isinstance(value, Mapping):
@@ -32,7 +32,7 @@ def to_tree(value: Any) -> Any:
 
 
 def from_tree(tree: Any) -> Any:
-    """Arrays as tensors again."""
+    """Convert the arrays of `to_tree` back to tensors."""
     if isinstance(tree, np.ndarray):
         return torch.from_numpy(tree.copy())
     if isinstance(tree, dict):
@@ -41,7 +41,7 @@ def from_tree(tree: Any) -> Any:
 
 
 def check_alike(saved: Any, fresh: Any, name: str) -> None:
-    """Raise ValueError where a saved tree is not of the kind of a fresh one: keys, lengths, types. Numbers are not looked at."""
+    """Raise ValueError unless a saved tree matches a fresh one in keys, lengths and types; values are not compared."""
     if isinstance(fresh, Mapping):
         good = isinstance(saved, Mapping) and saved.keys() == fresh.keys()
         for key in fresh if good else ():
@@ -59,9 +59,9 @@ def check_alike(saved: Any, fresh: Any, name: str) -> None:
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, tree: Any) -> None:
-    """Put back what `to_tree(optimizer.state_dict())` gave. Raises ValueError when it is of another one, or damaged.
+    """Load what `to_tree(optimizer.state_dict())` returned. Raises ValueError if it is damaged or of another optimizer.
 
-    Torch takes whatever it is given, and stumbles over it, if at all, at the next step.
+    Torch itself accepts almost anything and fails, if at all, at the next step.
     """
     fresh = to_tree(optimizer.state_dict())
     check_alike(tree["param_groups"], fresh["param_groups"], "param_groups")
@@ -72,7 +72,7 @@ def load_optimizer(optimizer: torch.optim.Optimizer, tree: Any) -> None:
     found = {int(key): from_tree(part) for key, part in tree["state"].items()}
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     if found and found.keys() != set(range(1 if isinstance(optimizer, torch.optim.LBFGS) else len(parameters))):
-        raise ValueError("the optimizer is of other parameters")
+        raise ValueError("the optimizer belongs to other parameters")
     places = {} if isinstance(optimizer, torch.optim.LBFGS) or not found else memory_places(optimizer)
     for key, state in found.items():
         if isinstance(optimizer, torch.optim.LBFGS):
@@ -89,10 +89,10 @@ def load_optimizer(optimizer: torch.optim.Optimizer, tree: Any) -> None:
 
 
 def memory_places(optimizer: torch.optim.Optimizer) -> dict[str, torch.device]:
-    """What an optimizer keeps of each parameter, and on which device it keeps it: one of its kind is asked.
+    """Return the name and device of each state tensor that an optimizer keeps per parameter, found by stepping a copy of it.
 
-    Counts of steps lie on the CPU where the optimizer reads them there; loaded onto the parameters' device, as torch's own
-    `load_state_dict` does with some, they would be waited for at each step.
+    Some optimizers read step counts on the CPU. Torch's `load_state_dict` moves some of these to the parameters' device, which
+    would force a synchronization at each step.
     """
     device = optimizer.param_groups[0]["params"][0].device
     parameter = torch.nn.Parameter(torch.zeros(1, device=device))

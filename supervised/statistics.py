@@ -1,4 +1,4 @@
-"""What N seeds say together. The seed is the unit, never the episode."""
+"""Statistics over N seeds. The sampling unit is the seed, never the episode."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ import numpy as np
 
 from supervised.validate import ArgumentError, explained, integer, number, shown
 
-RESAMPLES = 10_000  # of a bootstrap, fewer where there are more than 100 values
-FEWEST = 5  # values that a bootstrap needs
+RESAMPLES = 10_000  # of a bootstrap; fewer for more than 100 values
+FEWEST = 5  # the smallest number of values for a bootstrap
 SHARE = (0.0, 1.0)  # the range of shares and probabilities
-BAND = "with_interval/"  # the group of tags that bands are drawn of
-Range = tuple[float | None, float | None]  # what is known of the values' range; None: nothing
+BAND = "with_interval/"  # the tag group of the bands
+Range = tuple[float | None, float | None]  # bounds of possible values; None: unknown
 UNKNOWN: Range = (None, None)
 
 
 def interval(
     values: Any, level: float = 0.95, low: float | None = None, high: float | None = None
 ) -> tuple[float, float]:
-    """A confidence interval for the mean of independent values [N].
+    """Return a confidence interval for the mean of independent values [N].
 
-    low, high: bounds that no value can pass, where they are known. Without any the interval is Student's t, mean -+ t * s /
-    sqrt(N). With one it lies within the bounds: for zeros and ones in [0, 1] Wilson's (1927) interval; from five values on the
-    percentiles of a bootstrap over the values, expanded for few of them (Hesterberg 2015, "What teachers should know about the
-    bootstrap"); for fewer Student's t, cut at the bounds. The bootstrap draws the same samples at each call.
+    low, high: known bounds of the values; None: unknown. Without bounds this is Student's t interval, mean -+ t * s / sqrt(N).
+    With a bound the interval respects it: Wilson's (1927) interval for zeros and ones in [0, 1]; for five or more values a
+    percentile bootstrap with a small-sample correction (Hesterberg 2015, "What teachers should know about the bootstrap"); for
+    fewer, Student's t clipped to the bounds. The bootstrap draws the same resamples at each call.
 
-    With one value nothing is known of the spread, and the answer is (nan, nan). Where all are equal it is that value twice.
-    Raises ValueError for a level that is not between 0 and 1.
+    With a single value the spread is unknown, and the result is (nan, nan). If all values are equal, both bounds are that value.
+    Raises ValueError for a level outside (0, 1).
     """
     level = number(level, "The level of an interval", 0.0, 1.0, above=True, below=True)
     array = np.sort(_values(values), axis=None)
@@ -49,25 +49,25 @@ def interval(
 def describe(
     values: Any, level: float = 0.95, digits: int = 4, low: float | None = None, high: float | None = None
 ) -> str:
-    """The mean with its `interval` in words; with one value, why there is no interval; of zeros and ones, how many are ones."""
+    """Format the mean with its `interval`, for zeros and ones also the count, for one value why there is no interval."""
     array, digits = _values(values), integer(digits, "digits", 0, 100)
     if array.size == 1:
-        return f"{array.mean():.{digits}f} (one seed: no interval, for one value says nothing of the spread)"
+        return f"{array.mean():.{digits}f} (one seed: no interval, since one value says nothing about the spread)"
     found = interval(array, level, low, high)
     return f"{array.mean():.{digits}f} [{found[0]:.{digits}f}, {found[1]:.{digits}f}]{count(array, (low, high))}"
 
 
 def count(values: Any, possible: Range) -> str:
-    """Of shares that are all 0 or 1, " (8 of 10 seeds)"; of others nothing. possible: the values' range."""
+    """Return " (8 of 10 seeds)" for shares that are all 0 or 1, else an empty string. possible: the range of the values."""
     array = np.asarray(values, dtype=np.float64)
     return f" ({int(array.sum())} of {array.size} seeds)" if _is_count(array, possible) else ""
 
 
 def band(tag: str) -> tuple[str, str, str]:
-    """The tags by which a tag's mean is drawn with its interval as a band: mean, lower and upper bound.
+    """Return the tags of mean, lower and upper bound by which TensorBoard draws a tag with its interval as a band.
 
-    They are a group of their own, the last one, so that no curve of a bound stands among the others; and no seed's run has one
-    of the three without the others, which TensorBoard would complain of.
+    They form a separate group, the last one, so that the bounds do not appear among the other curves. Every run has all three
+    or none of them, as TensorBoard requires.
     """
     return f"{BAND}{tag}", f"{BAND}{tag}_low", f"{BAND}{tag}_high"
 
@@ -76,10 +76,10 @@ def band(tag: str) -> tuple[str, str, str]:
 def aggregate(
     metrics: Mapping[str, Any], bands: Collection[str], ranges: Mapping[str, Range] | None = None
 ) -> tuple[dict[str, np.ndarray], dict[str, float]]:
-    """Metrics, each [N], as (float64 arrays [N], their means over the seeds that have a value).
+    """Return metrics, each [N], as (float64 arrays [N], their means over the seeds whose value is not NaN).
 
-    For tags in `bands` the mean comes a second time with its interval, as `band` names them, where there is an interval.
-    ranges: what is known of the values' range, by tag.
+    For each tag in `bands` that has an interval, the means also contain the three tags of `band`. ranges: the known range of
+    the values, by tag.
     """
     arrays = {tag: np.asarray(v.cpu() if hasattr(v, "cpu") else v, np.float64) for tag, v in metrics.items()}
     together: dict[str, float] = {}
@@ -94,11 +94,11 @@ def aggregate(
 
 
 def _values(values: Any) -> np.ndarray:
-    """Values [N] as float64. Raises ArgumentError for what is not an array of numbers."""
+    """Convert values [N] to float64. Raises ArgumentError for anything that is not an array of numbers."""
     try:
         return np.asarray(values.detach().cpu() if hasattr(values, "detach") else values, dtype=np.float64)
     except (TypeError, ValueError, OverflowError):
-        raise ArgumentError(f"values is an array of numbers, not {shown(values)}.") from None
+        raise ArgumentError(f"values must be an array of numbers, not {shown(values)}.") from None
 
 
 def _is_count(array: np.ndarray, possible: Range) -> bool:
@@ -125,7 +125,7 @@ def _bootstrap(array: np.ndarray, level: float) -> tuple[float, float]:
     from scipy.special import ndtr, stdtrit
 
     n = array.size
-    # As far out as Student's t lies with the standard deviation that resampling has, which is too small by sqrt((n - 1) / n).
+    # The tail probability that matches Student's t; the bootstrap's standard deviation is too small by sqrt((n - 1) / n).
     tail = float(ndtr(-math.sqrt(n / (n - 1)) * stdtrit(n - 1, 0.5 + level / 2)))
     means = np.einsum("bn,n->b", _resamples(n), array)
     low, high = np.quantile(means, (tail, 1 - tail)).clip(array[0], array[-1]).tolist()
@@ -134,7 +134,7 @@ def _bootstrap(array: np.ndarray, level: float) -> tuple[float, float]:
 
 @functools.lru_cache(maxsize=4)
 def _resamples(n: int) -> np.ndarray:
-    """The weight of each of n values in each resample [B, n], always the same ones."""
+    """Return the weight of each of n values in each resample, [B, n]; the same at each call."""
     rng = np.random.Generator(np.random.PCG64(n))
     samples = min(RESAMPLES, max(100 * RESAMPLES // n, RESAMPLES // 10))
     return rng.multinomial(n, np.full(n, 1 / n), samples) / n

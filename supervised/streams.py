@@ -1,7 +1,7 @@
-"""One random generator a seed, and none shared.
+"""Random streams: one generator per seed and purpose, none shared.
 
-A draw for seed k comes from seed k's generator alone, so seed k draws the same numbers alone as among others. `Streams` are
-numpy's, on the host; `Draws` are torch's, on any device, and only their counts are saved.
+Seed k draws only from its own generator, so its numbers do not depend on which other seeds run beside it. `Streams` wrap
+numpy generators on the host. `Draws` wrap torch generators on any device; only their counts are saved.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from supervised.validate import choice, explained, first_line, seeds_of
 
-# numpy derives independent generators from (seed, purpose): exploration never uses the numbers that an environment does.
+# numpy derives independent generators from (seed, purpose): exploration never shares numbers with the environment.
 PURPOSES = {
     "agent": 0,
     "initial": 1,
@@ -28,27 +28,27 @@ PURPOSES = {
     "data": 5,
     "augment": 6,
     "replay": 7,
-    "target": 8,  # what a target network draws in a forward pass, so that it shares no draw with the online one
-    "noise": 9,  # the rest are agents' own, see `rl.deep.agent.DeepAgent.streams`
+    "target": 8,  # forward passes of a target network, which thus share no draws with those of the online network
+    "noise": 9,  # this and the following belong to agents, see `rl.deep.agent.DeepAgent.streams`
     "fractions": 10,
 }
 
-STATE_BYTES = (5056, 16, 44)  # of a torch generator of the CPU, of CUDA and of MPS
+STATE_BYTES = (5056, 16, 44)  # sizes of the generator states of torch on CPU, CUDA and MPS
 
 
 def generator(seed: int, purpose: str) -> np.random.Generator:
-    """The generator of `seed` for one purpose; independent of every other seed and purpose."""
+    """Return the generator of `seed` for one purpose, independent of every other seed and purpose."""
     sequence = np.random.SeedSequence(seed, spawn_key=(PURPOSES[purpose],))
     return np.random.Generator(np.random.PCG64(sequence))
 
 
 def torch_seed(seed: int, purpose: str) -> int:
-    """A seed for a torch generator, drawn from the stream of `seed` for this purpose."""
+    """Return a seed for a torch generator, drawn from the stream of `seed` for this purpose."""
     return int(generator(seed, purpose).integers(2**63))
 
 
 class Streams:
-    """N generators, one a seed. Draws come back as tensors [N, *shape].
+    """N generators, one per seed; draws are tensors [N, *shape].
 
     seeds: a count (0..n-1), a list, a range, an array or a tensor. purpose: one of PURPOSES.
     """
@@ -60,29 +60,29 @@ class Streams:
 
     @explained("sizes that are whole numbers from 0 on")
     def uniform(self, *shape: int) -> Tensor:
-        """Numbers in [0, 1), float64 [N, *shape]."""
+        """Draw uniform numbers in [0, 1), float64 [N, *shape]."""
         return torch.from_numpy(self.random(shape))
 
     def random(self, shape: tuple[int, ...]) -> np.ndarray:
-        """The same as an array."""
+        """Draw uniform numbers as an array."""
         return np.stack([rng.random(shape) for rng in self.generators])
 
     @explained("sizes that are whole numbers from 0 on")
     def normal(self, *shape: int) -> Tensor:
-        """Standard normal numbers, float64 [N, *shape]."""
+        """Draw standard normal numbers, float64 [N, *shape]."""
         return torch.from_numpy(np.stack([rng.standard_normal(shape) for rng in self.generators]))
 
     @explained("high, a whole number from 1 on, and sizes")
     def integers(self, high: int, *shape: int) -> Tensor:
-        """Whole numbers in 0..high-1, int64 [N, *shape]."""
+        """Draw whole numbers in 0..high-1, int64 [N, *shape]."""
         return torch.from_numpy(np.stack([rng.integers(high, size=shape) for rng in self.generators]))
 
     def state_dict(self) -> Any:
-        """The state of each generator, as JSON values."""
+        """Return the state of each generator as JSON values."""
         return [dict(rng.bit_generator.state) for rng in self.generators]
 
     def load_state_dict(self, state: Any) -> None:
-        """Put back what `state_dict` gave. Raises ValueError for anything else."""
+        """Load what `state_dict` returned. Raises ValueError for anything else."""
         try:
             for rng, saved in zip(self.generators, state, strict=True):
                 rng.bit_generator.state = saved
@@ -90,10 +90,10 @@ class Streams:
             raise ValueError(f"The saved random streams are damaged: {first_line(error)}") from error
 
 
-class Ahead(Streams):
-    """The same streams, with numbers drawn in blocks: for loops in which a draw for each of N seeds would take long.
+class BufferedStreams(Streams):
+    """`Streams` that draw in blocks, for loops in which N separate draws per step would be slow.
 
-    draw: what `random` hands out, a method of numpy's generators that is given a size: uniform numbers, or standard_normal ones.
+    draw: the method of numpy's generators, called with a size, that `random` draws by: uniform by default, or standard_normal.
     """
 
     BLOCK = 1024
@@ -106,7 +106,7 @@ class Ahead(Streams):
     ) -> None:
         super().__init__(seeds, purpose)
         self._draw = draw
-        self.drawn = np.zeros((len(self.seeds), 0))  # not yet handed out
+        self.drawn = np.zeros((len(self.seeds), 0))  # numbers in the buffer, [N, number]
 
     def random(self, shape: tuple[int, ...]) -> np.ndarray:
         size = math.prod(shape)
@@ -127,12 +127,15 @@ class Ahead(Streams):
         self.drawn = drawn.copy()
 
 
-class Draws:
-    """N torch generators on a device, each begun anew for every piece of work from (seed, purpose, count).
+Ahead = BufferedStreams  # its former name
 
-    A piece is whatever lies between two calls of `begin`, such as a forward pass; `counts` says in how many pieces each seed
-    has drawn. As nothing else is kept, a state does not depend on the device: on the same one the same numbers follow, on
-    another one that device's numbers for the same counts.
+
+class Draws:
+    """N torch generators on a device, reseeded for every unit of work from (seed, purpose, count).
+
+    A unit of work is everything between two calls of `begin`, such as a forward pass; `counts` is the number of units in which
+    each seed has drawn. Since this is the whole state, it can be loaded on any device: the same device then continues with the
+    same numbers, another one with its own numbers for these counts.
     """
 
     def __init__(self, seeds: Sequence[int], purpose: str, device: torch.device | str = "cpu") -> None:
@@ -142,11 +145,11 @@ class Draws:
         self._begun = [False] * len(seeds)
 
     def begin(self) -> None:
-        """Begin a piece of work."""
+        """Begin a unit of work."""
         self._begun = [False] * len(self._begun)
 
     def generator(self, k: int) -> torch.Generator:
-        """The generator of the k-th seed, at its beginning the first time in a piece of work, which counts it."""
+        """Return the k-th seed's generator; the first call in a unit of work reseeds it and increments its count."""
         if not self._begun[k]:
             self._start(k)
             self._begun[k] = True
@@ -155,9 +158,9 @@ class Draws:
 
     @contextlib.contextmanager
     def everywhere(self, k: int) -> Iterator[None]:
-        """A piece of work in which torch's global generator of the device draws as the k-th seed's does.
+        """Context manager for a unit of work in which the device's global torch generator draws from the k-th seed's stream.
 
-        Afterwards the global generator is as it was before. The piece counts only if something was drawn.
+        The global generator is restored afterwards. The unit is counted only if something was drawn.
         """
         generator = self._start(k)
         get, put = _global_state(generator.device)
@@ -170,29 +173,28 @@ class Draws:
             put(before)
 
     def state(self) -> Tensor:
-        """The counts, int64 [N]."""
+        """Return the counts, int64 [N]."""
         return torch.tensor(self.counts, dtype=torch.int64)
 
     def load_state(self, state: Tensor, what: str) -> None:
-        """Put back what `state` gave. Raises ValueError for anything else.
+        """Load what `state` returned. Raises ValueError for anything else.
 
-        The states of generators, uint8 [N, bytes], which checkpoints held before, cannot be carried from one device to
-        another: the counts begin at 0 then, with a warning that names what is drawn otherwise. what: that name; empty where
-        nothing is drawn, and no warning is due.
+        Generator states, uint8 [N, bytes], as older checkpoints contain, cannot be moved between devices: the counts start at 0
+        instead, with a warning. what: what is drawn, for that warning; empty: nothing, so no warning.
         """
         n = len(self.counts)
         if state.dtype == torch.uint8 and state.ndim == 2 and len(state) == n and state.shape[1] in STATE_BYTES:
             self.counts = [0] * n
             if what:
                 warnings.warn(
-                    f"The checkpoint was made by an earlier version, which saved random streams in another form: {what} goes on"
-                    " with other random numbers than it would have. All else is as it was.",
+                    f"The checkpoint is from an earlier version that saved random streams in another form: {what} continues"
+                    " with different random numbers. Everything else is restored exactly.",
                     stacklevel=3,
                 )
             return
         if state.dtype != torch.int64 or state.shape != (n,) or bool((state < 0).any()):
             raise ValueError(
-                f"The saved random streams are counts from 0 on, int64 [{n}], not {str(state.dtype).removeprefix('torch.')}"
+                f"The saved random streams must be counts from 0 on, int64 [{n}], not {str(state.dtype).removeprefix('torch.')}"
                 f" {list(state.shape)}{' with negative ones' * (state.shape == (n,))}."
             )
         self.counts = state.tolist()
@@ -207,10 +209,10 @@ class Draws:
 
 
 def _global_state(device: torch.device) -> tuple[Callable[[], Tensor], Callable[[Tensor], None]]:
-    """How the state of torch's global generator of a device is read, and how it is set."""
+    """Return the functions that get and set the state of a device's global torch generator."""
     if device.type == "cpu":
         return torch.get_rng_state, torch.set_rng_state
     module = getattr(torch, device.type)
-    if device.type == "mps":  # it has one device, and no argument for it
+    if device.type == "mps":  # has a single device, so no device argument
         return module.get_rng_state, module.set_rng_state
     return (lambda: module.get_rng_state(device)), (lambda state: module.set_rng_state(state, device))

@@ -1,9 +1,9 @@
 """Named arrays and a header in one safetensors file, with a checksum of all its other bytes.
 
-The layout is safetensors': the length of a JSON header (8 bytes), the header, the arrays one after another. The checksum
-(CRC-32, as eight hexadecimal digits) is the first entry of the header's `__metadata__`, and is computed with zeros in its
-place. Arrays are written from where they are and read to where they stay, a piece at a time: no second copy in memory, and
-every byte is read once.
+The layout is that of safetensors: the length of a JSON header (8 bytes), the header, the arrays one after another. The
+checksum (CRC-32, as eight hexadecimal digits) is the first entry of the header's `__metadata__`; it is computed with zeros in
+its place. Arrays are written and read in place, piece by piece: there is no second copy in memory, and every byte is read
+once.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ KINDS = {"F16": "<f2", "F32": "<f4", "F64": "<f8", "BOOL": "?"}
 KINDS |= {f"{name}{8 * size}": f"<{code}{size}" for name, code in (("I", "i"), ("U", "u")) for size in (1, 2, 4, 8)}
 DTYPES = {name: np.dtype(code) for name, code in KINDS.items()}
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
-RESERVED = "__metadata__"  # the entry of a safetensors header that is no array
+RESERVED = "__metadata__"  # the one entry of a safetensors header that is not an array
 START = b'{"__metadata__":{"checksum":"'
 ZEROS = b"00000000"
-DAMAGE = (ValueError, KeyError, TypeError, AttributeError, RecursionError)  # what reading a file of another kind raises
-PIECE = 1 << 20  # bytes; what is in the processor's cache when its checksum is taken
+DAMAGE = (ValueError, KeyError, TypeError, AttributeError, RecursionError)  # raised in reading other kinds of files
+PIECE = 1 << 20  # bytes; small enough to be in the processor's cache for the checksum
 
 
 class Content(NamedTuple):
-    """What a file holds. `intact`: whether its checksum is right; None: it has none."""
+    """The content of a file. intact: whether the checksum matches; None: it has none."""
 
     metadata: dict[str, Any]
     arrays: dict[str, np.ndarray]
@@ -38,11 +38,9 @@ class Content(NamedTuple):
 
 
 def write(file: BinaryIO, arrays: Mapping[str, np.ndarray], header: str) -> None:
-    """Write arrays and a header to an empty file. Raises TypeError for an array of a type that safetensors does not have."""
+    """Write arrays and a header to an empty file. Raises TypeError for a dtype that safetensors does not support."""
     plain = {name: _plain(array) for name, array in arrays.items()}
-    order = sorted(
-        plain, key=lambda name: (-plain[name].itemsize, name)
-    )  # so that each lies at a multiple of its width
+    order = sorted(plain, key=lambda name: (-plain[name].itemsize, name))  # keeps every array aligned
     entries: dict[str, Any] = {RESERVED: {"checksum": ZEROS.decode(), "header": header}}
     end = 0
     for name in order:
@@ -62,7 +60,7 @@ def write(file: BinaryIO, arrays: Mapping[str, np.ndarray], header: str) -> None
 
 
 def read(path: Path) -> Content:
-    """Read a file. Raises one of DAMAGE where it is cut short or of another kind, OSError where it cannot be read."""
+    """Read a file. Raises one of DAMAGE if it is truncated or of another kind, OSError if it cannot be read."""
     with open(path, "rb") as file:
         length, text = _head(file)
         entries = json.loads(text)
@@ -83,12 +81,12 @@ def read(path: Path) -> Content:
                 checksum = zlib.crc32(piece, checksum)
             arrays[name] = array
         if end != room:
-            raise ValueError("bytes that belong to nothing")
+            raise ValueError("extra bytes at the end")
     return Content(metadata, arrays, found == f"{checksum:08x}".encode() if "checksum" in metadata else None)
 
 
 def read_header(path: Path) -> Content:
-    """As `read`, without the arrays; the checksum, which is of all bytes, is not looked at."""
+    """Read only the header; the checksum, which covers the whole file, is not verified."""
     with open(path, "rb") as file:
         return Content(dict(json.loads(_head(file)[1]).get(RESERVED, {})), {}, None)
 
@@ -102,7 +100,7 @@ def _head(file: BinaryIO) -> tuple[bytes, bytes]:
 
 
 def _empty(entry: Mapping[str, Any], room: int) -> np.ndarray:
-    """An array for an entry of the header to be read into. Raises ValueError for one larger than the rest of the file."""
+    """Allocate the array for an entry of the header. Raises ValueError if it is larger than the rest of the file."""
     shape, dtype = entry["shape"], DTYPES[entry["dtype"]]
     if not isinstance(shape, list) or not all(type(size) is int and 0 <= size < 2**62 for size in shape):
         raise ValueError(f"{shape!r} is not a shape")
@@ -112,7 +110,7 @@ def _empty(entry: Mapping[str, Any], room: int) -> np.ndarray:
 
 
 def _plain(array: np.ndarray) -> np.ndarray:
-    """The same numbers side by side, little end first."""
+    """Return the array contiguous and little-endian."""
     array = np.asarray(array, array.dtype.newbyteorder("<"), order="C")
     if array.dtype not in NAMES:
         raise TypeError(f"an array of {array.dtype} cannot be saved")

@@ -1,8 +1,8 @@
-"""The one validator: whole numbers, numbers, flags, choices, seeds and paths.
+"""Argument checks: whole numbers, numbers, flags, choices, seeds and paths.
 
-Each check takes a value and the name of the argument, and returns the value as plain Python: scalars of numpy and torch,
-0-d arrays and 0-d tensors are accepted wherever a number is. What is not allowed raises an ArgumentError, a sentence that
-names the argument, what was given and what is allowed.
+Each check takes a value and the argument's name and returns the value as plain Python. Numpy and torch scalars, 0-d arrays
+and 0-d tensors are accepted wherever a number is. Anything else raises an ArgumentError with the argument's name, what was
+given and what is allowed.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ FOREIGN = (
     "gymnasium",
     "scipy",
     "sklearn",
-)  # what they raise is no sentence for a user of this project
-LONGEST = 80  # characters of a value in a message
+)  # packages whose error messages do not name this project's arguments
+LONGEST = 80  # maximum characters of a value in a message
 
 
 class ArgumentError(TypeError, ValueError):
-    """An argument has the wrong type or a value that is not allowed; `except` either of the two bases catches it."""
+    """Raised for an argument of the wrong type or with a value that is not allowed; both a TypeError and a ValueError."""
 
 
 def integer(
@@ -55,12 +55,12 @@ def integer(
     floats: bool = False,
     error: type[ValueError] = ArgumentError,
 ) -> int:
-    """`value` as an int in [low, high]. none: say in messages that None is allowed; floats: accept 1e6 for 1 000 000.
+    """Return `value` as an int in [low, high]. none: mention None in messages; floats: accept 1e6 for 1 000 000.
 
     Raises `error` for anything else, bools included.
     """
     if type(value) is int and low <= value <= high:
-        return value  # by far the most often
+        return value  # the common case
     plain = unwrap(value)
     if floats and isinstance(plain, float) and plain.is_integer():
         plain = int(plain)
@@ -72,7 +72,7 @@ def integer(
 
 
 def integers(value: Any, name: str, low: int = -LARGEST, high: int = LARGEST, **more: Any) -> tuple[int, ...]:
-    """`value`, a list, tuple, range, array or tensor of whole numbers in [low, high], as a tuple of ints.
+    """Return `value`, a list, tuple, range, array or tensor of whole numbers in [low, high], as a tuple of ints.
 
     Raises ArgumentError, or the `error` of `integer`, for anything else.
     """
@@ -95,7 +95,7 @@ def number(
     none: bool = False,
     error: type[ValueError] = ArgumentError,
 ) -> float:
-    """`value` as a finite float in [low, high]. above: low itself is excluded; below: high itself; none: as in `integer`.
+    """Return `value` as a finite float in [low, high]. above, below: exclude low, or high; none: as in `integer`.
 
     Raises `error` for anything else, bools, NaN and infinity included.
     """
@@ -115,7 +115,7 @@ def number(
 
 
 def flag(value: Any, name: str, *, none: bool = False) -> bool:
-    """`value` as a bool: True or False, numpy's too. none: as in `integer`.
+    """Return `value`, True or False (numpy's too), as a bool. none: as in `integer`.
 
     Raises ArgumentError for anything else, 0 and 1 included.
     """
@@ -128,7 +128,7 @@ def flag(value: Any, name: str, *, none: bool = False) -> bool:
 
 
 def choice(value: Any, name: str, known: Iterable[str], *, none: bool = False) -> str:
-    """`value`, one of the known names. Raises ArgumentError for any other, with the nearest one; none: as in `integer`."""
+    """Return `value` if it is one of the known names, else raise ArgumentError with the closest one; none: as in `integer`."""
     known = list(known)
     if isinstance(value, str) and value in known:
         return str(value)
@@ -142,9 +142,9 @@ def choice(value: Any, name: str, known: Iterable[str], *, none: bool = False) -
 
 
 def seeds_of(seeds: Any) -> tuple[int, ...]:
-    """The seeds of a count (0..n-1), or of a list, range, array or tensor of different whole numbers in [0, 2**63).
+    """Return the seeds given as a count (0..n-1) or as a list, range, array or tensor of distinct integers in [0, 2**63).
 
-    Raises ArgumentError for anything else, for no seed at all and for more than 100 000.
+    Raises ArgumentError for anything else, for no seeds and for more than 100 000.
     """
     plain = unwrap(seeds)
     if is_whole(plain):
@@ -167,7 +167,7 @@ def seeds_of(seeds: Any) -> tuple[int, ...]:
 
 
 def envs_per_seed(value: Any, seeds: int) -> int:
-    """`value` as an int from 1 on, with at most 1 000 000 environments in all. seeds: how many there are.
+    """Return `value` as an int of at least 1, with at most 1 000 000 environments in total. seeds: the number of seeds.
 
     Raises ArgumentError for anything else.
     """
@@ -181,7 +181,7 @@ def envs_per_seed(value: Any, seeds: int) -> int:
 
 
 def path(value: Any, name: str, what: str = "a file") -> Path:
-    """`value`, a text or path object, as a Path. what: it is the path of. Raises ArgumentError for anything else."""
+    """Return `value`, a string or path object, as a Path. what: what it is the path of. Raises ArgumentError otherwise."""
     found = os.fspath(value) if isinstance(value, (str, os.PathLike)) else None
     if not isinstance(found, str) or not found or "\0" in found:
         raise ArgumentError(f"{name} is the path of {what}, not {shown(value)}.")
@@ -189,9 +189,9 @@ def path(value: Any, name: str, what: str = "a file") -> Path:
 
 
 def instance(value: Any, name: str, kinds: type[T] | tuple[type[T], ...], what: str, *, none: bool = False) -> T:
-    """`value`, of one of the types. what: what is allowed, in words; none: as in `integer`.
+    """Return `value` if it is an instance of `kinds`, else raise ArgumentError.
 
-    Raises ArgumentError for anything else.
+    what: what is allowed, in words; none: as in `integer`.
     """
     if not isinstance(value, kinds):
         raise ArgumentError(f"{name} is {what}{' or None' if none else ''}, not {shown(value)}.")
@@ -199,7 +199,7 @@ def instance(value: Any, name: str, kinds: type[T] | tuple[type[T], ...], what: 
 
 
 def function(value: Any, name: str, takes: tuple[str, ...], what: str) -> Any:
-    """`value`, a function that can be called with arguments as those named in `takes`. what: what is allowed, in words.
+    """Return `value` if it can be called with the positional arguments named in `takes`. what: what is allowed, in words.
 
     Raises ArgumentError for anything else, such as a class whose constructor takes other arguments.
     """
@@ -207,7 +207,7 @@ def function(value: Any, name: str, takes: tuple[str, ...], what: str) -> Any:
         raise ArgumentError(f"{name} is {what}, not {shown(value)}.")
     try:
         signature = inspect.signature(value)
-    except (TypeError, ValueError):  # of a builtin, which does not tell
+    except (TypeError, ValueError):  # a builtin without a signature
         return value
     try:
         signature.bind(*takes)
@@ -221,12 +221,12 @@ def function(value: Any, name: str, takes: tuple[str, ...], what: str) -> Any:
 
 
 def optional(check: Callable[..., T], value: Any, name: str, *limits: Any, **more: Any) -> T | None:
-    """None where `value` is None, else what `check` returns."""
+    """Return None if `value` is None, else the result of `check`."""
     return None if value is None else check(value, name, *limits, none=True, **more)
 
 
 def store(owner: Any, check: Callable[..., Any], *names: str, none: bool = False, **limits: Any) -> None:
-    """Replace fields of a frozen dataclass by what `check(value, name, **limits)` returns. none: None may stay."""
+    """Replace fields of a frozen dataclass by the results of `check(value, name, **limits)`. none: allow None."""
     for name in names:
         value = getattr(owner, name)
         if none and value is None:
@@ -235,10 +235,10 @@ def store(owner: Any, check: Callable[..., Any], *names: str, none: bool = False
 
 
 def explained(takes: str, name: str = "") -> Callable[[Callable[P, T]], Callable[P, T]]:
-    """A decorator: where a function fails on its arguments, an ArgumentError says what it takes and what it was given.
+    """Decorate a function so that failures inside numpy, torch or numba become an ArgumentError with its arguments.
 
-    takes: the arguments and their shapes, in words. name: of the function, where it is another. What a raise statement of this
-    project or of a user raises passes through. All of it costs a call while nothing is wrong.
+    takes: the expected arguments and their shapes, in words. name: the function's name in the message, if not its own. Errors
+    raised by this project or by the user's code pass through. The only cost without an error is an extra call.
     """
 
     def decorate(function: Callable[P, T]) -> Callable[P, T]:
@@ -246,7 +246,7 @@ def explained(takes: str, name: str = "") -> Callable[[Callable[P, T]], Callable
         def call(*args: P.args, **kwargs: P.kwargs) -> T:
             try:
                 return function(*args, **kwargs)
-            except Exception as error:  # whatever numpy, torch or numba raise at wrong arguments
+            except Exception as error:  # numpy, torch and numba raise all kinds for wrong arguments
                 if isinstance(error, torch.OutOfMemoryError) or is_told(error):
                     raise
                 given = _given(function, args, kwargs)
@@ -261,7 +261,7 @@ def explained(takes: str, name: str = "") -> Callable[[Callable[P, T]], Callable
 
 
 def unwrap(value: Any) -> Any:
-    """A real scalar of numpy or torch, a 0-d array or a 0-d tensor as Python's bool, int or float; all else as it is."""
+    """Convert a real numpy scalar, 0-d array or 0-d tensor to Python's bool, int or float; return anything else unchanged."""
     if isinstance(value, Tensor):
         real = value.ndim == 0 and not value.is_complex() and value.device.type != "meta"
         return value.item() if real else value
@@ -272,7 +272,7 @@ def unwrap(value: Any) -> Any:
 
 
 def unwrapped(tree: Any) -> Any:
-    """Dicts, lists and tuples with every scalar in them unwrapped."""
+    """Unwrap every scalar in nested dicts, lists and tuples."""
     if isinstance(tree, dict):
         return {key: unwrapped(value) for key, value in tree.items()}
     if type(tree) in (list, tuple):
@@ -281,12 +281,12 @@ def unwrapped(tree: Any) -> Any:
 
 
 def is_whole(plain: Any) -> bool:
-    """Whether an unwrapped value is a whole number; a bool is none, nor is a numpy time span."""
+    """Return whether an unwrapped value is a whole number; bools and numpy's timedeltas are not."""
     return isinstance(plain, numbers.Integral) and not isinstance(plain, (bool, np.timedelta64))
 
 
 def as_float(value: Any) -> float:
-    """A real number as a float; NaN for anything else, bools included, and for what is too large."""
+    """Return a real number as a float, or NaN for anything else, bools and numbers that overflow included."""
     plain = unwrap(value)
     if isinstance(plain, (bool, np.timedelta64)) or not isinstance(plain, numbers.Real):
         return math.nan
@@ -297,25 +297,27 @@ def as_float(value: Any) -> float:
 
 
 def shown(value: Any) -> str:
-    """A value in a message: its repr on one line, shortened."""
+    """Format a value for a message: its repr on one line, shortened."""
     try:
         text = " ".join(repr(value).split())
-    except Exception:  # whatever a user's object raises; also a whole number of too many digits
-        text = "a number of too many digits" if isinstance(value, int) else f"an object of type {type(value).__name__}"
+    except Exception:  # a user's __repr__, or an int with too many digits
+        text = (
+            "a number with too many digits" if isinstance(value, int) else f"an object of type {type(value).__name__}"
+        )
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."
 
 
 def first_line(error: Exception) -> str:
-    """What an error says, without the trace that torch and numba add, as a sentence."""
+    """Return the first line of an error's message, ending in a period; torch and numba append stack traces."""
     try:
         said = (str(error).strip().splitlines() or [""])[0]
-    except ValueError:  # a number of too many digits
+    except ValueError:  # an int with too many digits
         said = ""
     return f"{said or type(error).__name__}{'' if said.endswith('.') else '.'}"
 
 
 def kind_of(value: Any) -> str:
-    """A value in a message: type and shape of an array or tensor, the parts of a named tuple, the repr of anything else."""
+    """Format a value for a message: dtype and shape of arrays and tensors, the fields of named tuples, else the repr."""
     if isinstance(value, tuple) and hasattr(value, "_fields"):
         parts = ", ".join(f"{name}={kind_of(part)}" for name, part in zip(value._fields, value, strict=True))
         return f"{type(value).__name__}({parts})"
@@ -327,16 +329,16 @@ def kind_of(value: Any) -> str:
 
 
 def _given(function: Callable[..., Any], args: Any, kwargs: Any) -> str:
-    """The arguments of a call by name, without `self`."""
+    """Format the arguments of a call by name, without `self`."""
     try:
         bound = inspect.signature(function).bind(*args, **kwargs).arguments
-    except TypeError as error:  # too many arguments, or one that it does not have
+    except TypeError as error:  # too many arguments, or an unknown one
         return f"other arguments ({error})"
     return ", ".join(f"{name}={kind_of(value)}" for name, value in bound.items() if name != "self")
 
 
 def is_told(error: Exception) -> bool:
-    """Whether an error was raised by a raise statement of this project or of a user, and so says what it has to say."""
+    """Return whether an error comes from a raise statement in this project or in the user's code, not from a FOREIGN package."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next

@@ -242,7 +242,7 @@ def test_draws_are_of_seed_purpose_and_count():
         torch.tensor([1.0, 2.0]),
         torch.zeros(2, 3, dtype=torch.uint8),
     ):
-        with pytest.raises(ValueError, match=r"random streams are counts from 0 on, int64 \[2\]"):
+        with pytest.raises(ValueError, match=r"random streams must be counts from 0 on, int64 \[2\]"):
             again.load_state(wrong, "")
 
 
@@ -258,7 +258,7 @@ def test_a_generators_state_of_earlier_versions_is_told_of(gpu, size):
             )
         said = [str(one.message) for one in caught]
         assert len(said) == told
-        assert all("made by an earlier version" in one and "damaged" not in one for one in said)
+        assert all("from an earlier version" in one and "damaged" not in one for one in said)
         advanced(again, 1)
 
 
@@ -332,7 +332,7 @@ def test_precision_is_decided_and_refused(gpu, monkeypatch):
     assert str(quick(CNN_, "cuda", 1, recipe={"precision": "auto"}).manner) == "bf16, channels last, 1 thread"
     with pytest.raises(ValueError, match=r"precision='tf32': this machine's CPU does not compute in TF32\."):
         quick(MLP_, "cpu", 1, recipe={"precision": "tf32"})
-    with pytest.raises(ValueError, match="needs every digit"):
+    with pytest.raises(ValueError, match="needs full precision"):
         Recipe(optimizer="LBFGS", batch_size=None, precision="tf32")
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: (7, 5))
     for precision in ("tf32", "bf16"):

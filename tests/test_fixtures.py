@@ -89,7 +89,7 @@ def test_policies_are_read(fixtures):
 def test_the_previous_checkpoint_is_resumed_too(fixtures, whole):
     path = fixtures / "table" / "run.safetensors"
     path.write_bytes(path.read_bytes()[:-9])
-    with pytest.warns(UserWarning, match=r"run.safetensors is damaged: going on from the checkpoint before it"):
+    with pytest.warns(UserWarning, match=r"run.safetensors is damaged: resuming from the previous checkpoint"):
         run = make.table(fixtures / "table", resume=True)
     assert run.agent.table.tobytes() == whole["table"][0].agent.table.tobytes()
     found, points = curves(fixtures / "table"), whole["table"][1]

@@ -36,7 +36,7 @@ MAY_IMPORT = {
         "_moved": (),
         "session": ROOTS,
         "stack": ROOTS,
-        "models": (*ROOTS, "stack"),
+        "models": (*ROOTS, "_moved", "stack"),
         "fitting": (*ROOTS, "stack", "models", "session"),
     },
     "envs": {

@@ -46,7 +46,7 @@ def test_flags_of_every_type(make):
         (validate.integer, (1.0, "n"), "n is a whole number, not 1.0."),
         (validate.integer, (0, "n", 1), "n is a whole number from 1 on, not 0."),
         (validate.integer, (11, "n", 1, 10), "n is a whole number from 1 on, 10 at most, not 11."),
-        (validate.integer, (10**5000, "n"), "9,223,372,036,854,775,807 at most, not a number of too many digits."),
+        (validate.integer, (10**5000, "n"), "9,223,372,036,854,775,807 at most, not a number with too many digits."),
         (validate.integer, (np.timedelta64(3), "n"), "timedelta64(3)."),
         (validate.integer, (np.array([3]), "n"), "not array([3])."),
         (validate.integer, (np.ma.masked, "n"), "not masked."),

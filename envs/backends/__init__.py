@@ -1,7 +1,7 @@
-"""What steps environments: `rows` side by side, of single environments (`member`) or of a VectorEnv (`vector_rows`).
+"""Stepping environments: `rows` side by side, of single environments (`member`) or of a VectorEnv (`vector_rows`).
 
-They alone know autoreset, and check what comes back: by the interface (`contract`), as observations (`values`), as action
-masks (`masks`, `vector_masks`) and as discounts of single steps (`discounts`). `beginning` is what an episode begins from,
-`running` wrappers' running statistics, `limits` time limits, `repeatable` asks whether randomness follows the seed. It may
+Autoreset is handled only here. Results are checked: against Gymnasium's interface (`contract`), as observations (`values`),
+action masks (`masks`, `vector_masks`) and per-step discounts (`discounts`). `beginning` stores the state at the start of an
+episode, `running` wrappers' running statistics, `limits` time limits; `repeatable` checks that randomness follows the seed. May
 import `envs.source` and `envs.errors`.
 """

@@ -1,4 +1,4 @@
-"""What an episode of an environment begins from: all that must be put back for it to begin in the same way again."""
+"""The state of an environment at the start of an episode: everything needed to start the same episode again."""
 
 from __future__ import annotations
 
@@ -15,31 +15,33 @@ from envs.errors import EnvError
 
 
 def member_seed(seed: int, e: int, episode: int = 0) -> int:
-    """The number that environment e of a seed is reset with: the seed itself for the first, as users do."""
+    """Return the seed for resetting environment e of a seed: the seed itself for the first environment and episode."""
     if e == 0 and episode == 0:
         return seed
     return int(np.random.SeedSequence(seed, spawn_key=(e, episode)).generate_state(1)[0])
 
 
 class Beginning:
-    """The number, random generator, lasting state and running statistics that the present episode began with.
+    """The index, random generator, persistent state and running statistics at the start of the current episode.
 
-    Raises EnvError for an environment that has one of `lasting_state` and `put_back` without the other.
+    Raises EnvError for an environment that has only one of `lasting_state` and `put_back`.
     """
 
     def __init__(self, env: gym.Env[Any, Any], name: str, seed: int, e: int) -> None:
         self.env, self.name, self.seed, self.e = env, name, seed, e
         if hasattr(env.unwrapped, "lasting_state") != hasattr(env.unwrapped, "put_back"):
-            raise EnvError(f"{name} has one of lasting_state and put_back: it takes both, to tell and to take back.")
+            raise EnvError(
+                f"{name} has only one of lasting_state and put_back: both are needed, to save and to restore."
+            )
         self.episode = -1
         self.readable = True  # whether the environment's generator can be read
-        self.generator: dict[str, Any] | None = None  # None: the episode begins from a seed
-        self.lasting: Any = None  # what outlived the last episode, where the environment tells
+        self.generator: dict[str, Any] | None = None  # None: the episode starts from a seed
+        self.lasting: Any = None  # the environment's lasting_state, if it has one
         self.running = Running(env)
         self.statistics: list[dict[str, Any]] = []  # of the wrappers
 
     def next(self) -> int | None:
-        """Note what is there, for another episode is about to begin -> the seed for its reset; None: the generator's turn."""
+        """Record the state before another episode -> the seed for its reset; None: the environment's generator continues."""
         self.episode += 1
         base: Any = self.env.unwrapped
         self.lasting = copy.deepcopy(base.lasting_state()) if hasattr(base, "lasting_state") else None
@@ -52,18 +54,18 @@ class Beginning:
         return None
 
     def begun(self) -> None:
-        """The environment has been reset."""
+        """Record that the environment has been reset."""
         if self.episode == 0:
-            # An environment that does not hand the seed to gym.Env.reset keeps its generator where we cannot see it.
+            # An environment that does not pass the seed to gym.Env.reset keeps its generator where it cannot be read.
             self.readable = isinstance(getattr(self.env.unwrapped, "_np_random", None), np.random.Generator)
 
     def state_dict(self) -> dict[str, Any]:
-        """The beginning as JSON values and arrays."""
+        """Return the state at the start of the episode as JSON values and arrays."""
         state = {name: getattr(self, name) for name in ("episode", "generator", "readable", "lasting")}
         return state | ({"statistics": self.statistics} if self.running else {})
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Make the environment ready to begin the saved episode. Raises ValueError for a state that does not fit."""
+        """Prepare the environment to start the saved episode. Raises ValueError for a state that does not fit."""
         self.episode = state["episode"] - 1
         self.readable = state["readable"]
         if state["generator"] is not None:
@@ -76,8 +78,8 @@ class Beginning:
             self.running.load_state(state["statistics"])
         elif self.running:
             warnings.warn(
-                f"{self.name} (seed {self.seed}): the checkpoint is of an older version, which did not save the running"
-                f" statistics of {', '.join(self.running.names)}. They begin anew; the run is not bit-equal.",
+                f"{self.name} (seed {self.seed}): the checkpoint is from an older version that did not save the running"
+                f" statistics of {', '.join(self.running.names)}. They start over; the run is not bit-identical.",
                 RuntimeWarning,
                 stacklevel=3,
             )

@@ -1,7 +1,7 @@
-"""Discounts of single steps: `info["discount"]`, a number in [0, 1] that multiplies gamma for that step alone.
+"""Per-step discounts: `info["discount"]`, a number in [0, 1] that multiplies gamma for that step only.
 
-A step that stands for k primitive ones, an option, gives gamma**(k - 1) (Sutton, Precup and Singh 1999). A step that gives none
-has 1. What `info` of `reset` gives does not count, for no step was taken.
+An option that took k primitive steps gives gamma**(k - 1) (Sutton, Precup and Singh 1999). The default is 1. A discount in the
+`info` of `reset` is ignored, since no step was taken.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ KEY = "discount"
 
 
 def read(given: Any) -> float:
-    """A discount as given -> a float in [0, 1]. Raises Breach for anything else, flags among them."""
+    """Convert a discount to a float in [0, 1]. Raises Breach for anything else, bools included."""
     array = None if given.__class__ is bool else numbers_in(given)
     if array is None or array.ndim or array.dtype.kind == "b" or not 0.0 <= (number := float(array)) <= 1.0:
         raise Breach(
-            f"it gave the discount {given!r}; info['{KEY}'] multiplies gamma for the step and must be a number in [0, 1]."
+            f"it returned the discount {given!r}; info['{KEY}'] multiplies gamma for the step and must be a number in [0, 1]."
         )
     return number
 
 
 def together(discounts: Sequence[float]) -> np.ndarray | None:
-    """The discounts of R rows, float64 [R]; None where all are 1."""
+    """Return the discounts of R rows, float64 [R], or None if all are 1."""
     return None if all(discount == 1.0 for discount in discounts) else np.array(discounts)
 
 
 def of_rows(infos: Mapping[str, Any], over: np.ndarray, reset: np.ndarray) -> np.ndarray | None:
-    """The discounts of a vector environment's rows, float64 [R]; None where all are 1.
+    """Return the discounts of a vector environment's rows, float64 [R], or None if all are 1.
 
-    over: bool [R], the rows whose episode has just ended: in same-step mode theirs are in infos["final_info"], and infos has
-    what their resets gave. reset: bool [R], the rows that spent this call on a reset. Raises Breach, with the row.
+    over: bool [R], the rows whose episode has just ended; in same-step mode their discounts are in infos["final_info"], while
+    infos belongs to their resets. reset: bool [R], the rows that used this call for a reset. Raises Breach, with the row.
     """
     inside = infos.get("final_info")
     separate = isinstance(inside, Mapping) and bool(over.any())
@@ -47,7 +47,7 @@ def of_rows(infos: Mapping[str, Any], over: np.ndarray, reset: np.ndarray) -> np
 
 
 def _fill(found: np.ndarray, infos: Mapping[str, Any], rows: np.ndarray) -> None:
-    """Put in what infos["discount"] gives in `rows`, bool [R], where Gymnasium's infos["_discount"] says that it is given."""
+    """Write infos["discount"] of `rows`, bool [R], to `found`, where Gymnasium's infos["_discount"] marks it as present."""
     given = infos.get(KEY)
     if given is None:
         return

@@ -1,4 +1,4 @@
-"""After how many steps an environment cuts its episodes, as far as that can be seen from outside."""
+"""Time limits of environments, as far as they can be detected."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ import gymnasium as gym
 
 from envs.backends.contract import layers
 
-# Attributes and settings by which environments that truncate themselves keep their limit (MiniGrid, older wrappers, ALE).
+# Attributes and settings with the limit of environments that truncate by themselves (MiniGrid, older wrappers, ALE).
 ATTRIBUTES = ("max_episode_steps", "_max_episode_steps", "max_steps")
-LARGEST = 200_000  # what is above is meant as "never"
+LARGEST = 200_000  # larger limits mean "never"
 SETTINGS = ("max_num_frames_per_episode", "max_episode_steps", "max_steps")
 
 
 def time_limit(env: gym.Env[Any, Any]) -> int | None:
-    """The smallest limit of the TimeLimit wrappers around `env`, wherever they stand; None: nothing is known to cut it."""
+    """Return the smallest limit of all TimeLimit wrappers around `env`, or None if there is none."""
     limits: list[Any] = [x._max_episode_steps for x in layers(env) if isinstance(x, gym.wrappers.TimeLimit)]
     return min((int(limit) for limit in limits if _is_limit(limit)), default=None)
 
 
 def own_limit(env: gym.Env[Any, Any]) -> int | None:
-    """A limit that the environment seems to keep by itself; None: there is none.
+    """Return a limit that the environment seems to enforce by itself, or None.
 
-    The largest value under a usual name, of attributes and of the spec (which binds nobody without a TimeLimit wrapper).
+    This is the largest value under a common name, of attributes and of the spec (which has no effect without a TimeLimit).
     """
     found: list[Any] = [vars(layer).get(name) for layer in layers(env) for name in ATTRIBUTES]
     if env.spec is not None:

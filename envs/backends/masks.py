@@ -1,8 +1,8 @@
-"""Action masks: where an environment gives them, and how they are read.
+"""Action masks: where environments provide them, and how they are read.
 
-An environment may say which actions are allowed in three ways. The first of these that it gives counts:
-`info["action_mask"]`, its (or a wrapper's) method `action_masks()`, and the part `action_mask` of a Dict observation.
-One that gives none allows all actions; each environment and each step stands for itself.
+An environment may provide a mask in three ways, of which the first present one is used: `info["action_mask"]`, the method
+`action_masks()` of the environment or a wrapper, and the part `action_mask` of a Dict observation. Without a mask all actions
+are allowed. Each environment and each step is treated separately.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from envs.backends.contract import Breach, numbers_in
 
 KEY = "action_mask"
 METHOD = "action_masks"
-MOST_KNOWN = 10_000  # masks that are looked up instead of checked
+MOST_KNOWN = 10_000  # size of the cache of checked masks
 
 
 class Reader:
-    """Reads the masks of one environment with `actions` actions (None: they are not Discrete); those seen before by a look-up.
+    """Reads and checks the masks of one environment with `actions` actions (None: not Discrete), caching those seen before.
 
-    Equal masks are answered by one array, which must not be written to.
+    Equal masks share one array, which must not be modified.
     """
 
     def __init__(self, actions: int | None) -> None:
@@ -31,7 +31,7 @@ class Reader:
         self._known: dict[bytes, tuple[Any, Any, np.ndarray]] = {}
 
     def __call__(self, given: Any, over: bool) -> np.ndarray:
-        """A mask as given -> bool [A]; `over`: the episode is, so that it may forbid everything. Raises Breach."""
+        """Convert a mask to bool [A]. over: whether the episode has ended, so that no action need be allowed. Raises Breach."""
         if type(given) is not np.ndarray or given.dtype.hasobject:
             return usable(read(given, self.actions), over)
         key = given.tobytes()
@@ -48,38 +48,42 @@ class Reader:
 
 
 def read(given: Any, actions: int | None) -> np.ndarray:
-    """A mask as given (a list, an array of any numeric dtype, a tensor) -> a bool array [A] of one's own.
+    """Convert a mask (a list, an array of any numeric dtype, a tensor) to a new bool array [A].
 
-    Raises Breach for a wrong length, for values other than 0 and 1, and where actions are not Discrete (actions=None).
+    Raises Breach for a wrong length, for values other than 0 and 1, and if actions are not Discrete (actions=None).
     """
     if actions is None:
-        raise Breach("it gave an action mask, but its action space is not Discrete; masks are of Discrete actions.")
+        raise Breach(
+            "it returned an action mask, but its action space is not Discrete; masks require Discrete actions."
+        )
     values = numbers_in(given)
     if values is None or values.shape != (actions,):
         what = repr(given) if values is None else f"shape {list(values.shape)}"
-        raise Breach(f"it gave an action mask of {what}; it must have {actions} entries, one an action, each 0 or 1.")
+        raise Breach(
+            f"it returned an action mask of {what}; it must have {actions} entries, one per action, each 0 or 1."
+        )
     allowed: np.ndarray = values.astype(np.bool_)
     if values.dtype != np.bool_ and not np.array_equal(allowed, values):
-        raise Breach(f"it gave the action mask {given!r}; its entries must be 0 (not allowed) or 1 (allowed).")
+        raise Breach(f"it returned the action mask {given!r}; its entries must be 0 (not allowed) or 1 (allowed).")
     return allowed
 
 
 def usable(allowed: np.ndarray, over: bool) -> np.ndarray:
-    """A mask [A], where it forbids everything at an episode's end: all True, for there it says nothing.
+    """Return a mask [A], or all True if it allows no action at the end of an episode, where it has no meaning.
 
-    Raises Breach for one that forbids everything while the episode goes on.
+    Raises Breach if it allows no action during an episode.
     """
     if allowed.any():
         return allowed
     if not over:
         raise Breach(
-            "it gave an action mask that allows no action; at least one must be allowed, or the episode be over."
+            "it returned an action mask that allows no action; at least one must be allowed unless the episode has ended."
         )
     return np.ones_like(allowed)
 
 
 def beyond_info(env: gym.Env[Any, Any]) -> Callable[[Any], Any] | None:
-    """What gives an environment's mask where `info` does not, as a function of the observation; None: nothing does."""
+    """Return a function of the observation that gives the mask if `info` does not, or None if there is no other source."""
     if not isinstance(env.action_space, gym.spaces.Discrete):
         return None
     if env.has_wrapper_attr(METHOD):
@@ -92,5 +96,5 @@ def beyond_info(env: gym.Env[Any, Any]) -> Callable[[Any], Any] | None:
 
 
 def in_observation(space: gym.Space[Any]) -> bool:
-    """Whether observations have the part `action_mask`."""
+    """Return whether observations have the part `action_mask`."""
     return isinstance(space, gym.spaces.Dict) and KEY in space.spaces

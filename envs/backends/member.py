@@ -1,13 +1,12 @@
-"""One `gym.Env` that can be left in the middle of an episode and gone on with, bit for bit.
+"""A `gym.Env` that can be saved in the middle of an episode and resumed bit for bit.
 
-An environment's inner state cannot be saved in general. What can: its random generator as it was when the episode
-began, and the actions since. To go on, the generator is put back, the episode begun and the actions replayed, and what
-comes out compared with what was saved. The same holds for the running statistics of its wrappers. An environment that
-keeps something else beyond an episode says so by two methods: `lasting_state()` gives it as JSON values,
-`put_back(state)` takes it.
+In general an environment's internal state cannot be saved. Instead, a checkpoint contains its random generator at the start of
+the episode, the running statistics of its wrappers, and the actions since. Resuming restores these, starts the episode, replays
+the actions and compares the result with what was saved. An environment with other state that persists across episodes provides
+two methods: `lasting_state()` returns it as JSON values, `put_back(state)` restores it.
 
-Whatever breaks Gymnasium's interface is an EnvError that names environment, seed, episode and step. An exception of the
-environment's own keeps its type and gets that place as a note.
+Violations of Gymnasium's interface raise an EnvError that names environment, seed, episode and step. Exceptions raised by the
+environment itself keep their type and get this place as a note.
 """
 
 from __future__ import annotations
@@ -29,15 +28,15 @@ from envs.backends.discounts import KEY as DISCOUNT
 from envs.backends.masks import KEY as MASK
 from envs.errors import EnvError
 
-WINDOW = 100  # episodes whose recorded returns are kept
+WINDOW = 100  # number of recorded returns to keep
 
 
 class Member:
-    """Environment e of a seed. Actions count from 0; observations go through `encode` (for tables: to state numbers).
+    """Environment e of a seed. Actions count from 0; observations pass through `encode` (for tables: to state indices).
 
-    mask: the actions allowed now, bool [A], not to be written to; None: all. `envs.backends.masks` says where it comes from.
-    discount: what the last step's info["discount"] was, which multiplies gamma for that step; 1 where it gave none.
-    recorded: the returns that info["episode"] gave at the end of the seed's last episodes, shared by its environments.
+    mask: the currently allowed actions, bool [A], read-only; None: all. See `envs.backends.masks` for its sources.
+    discount: info["discount"] of the last step, which multiplies gamma for that step; 1 by default.
+    recorded: the returns in info["episode"] of the seed's last episodes, shared by its environments.
     """
 
     def __init__(
@@ -57,8 +56,8 @@ class Member:
         self.first_action = int(space.start) if isinstance(space, gym.spaces.Discrete) else 0
         self.name = env.spec.id if env.spec is not None else type(env.unwrapped).__name__
         self.beginning = Beginning(env, self.name, seed, e)
-        self.running = self.beginning.running  # the statistics of the wrappers
-        self.actions: list[Any] = []  # since the episode began
+        self.running = self.beginning.running  # the wrappers' statistics
+        self.actions: list[Any] = []  # since the start of the episode
         self.total = 0.0
         self.obs: Any = None
         self.mask: np.ndarray | None = None
@@ -66,11 +65,11 @@ class Member:
         self._read = masks.Reader(self.action_count)
         self._mask_beyond_info = masks.beyond_info(env)
         self.recorded: deque[float] = deque(maxlen=WINDOW) if recorded is None else recorded
-        self.recorded_return: float | None = None  # by info["episode"] of the last step, if that ended an episode
+        self.recorded_return: float | None = None  # from info["episode"], if the last step ended an episode
 
     @property
     def place(self) -> str:
-        """Where the environment is, for messages; step 0 is the reset."""
+        """Seed, environment, episode and step, for messages; step 0 is the reset."""
         return self._place(len(self.actions))
 
     def _place(self, step: int) -> str:
@@ -78,7 +77,7 @@ class Member:
         return f"{self.label}{environment}, episode {self.beginning.episode}, step {step}"
 
     def reset(self) -> Any:
-        """Begin an episode -> its first observation, encoded."""
+        """Start an episode -> its first observation, encoded."""
         self.actions, self.total, self.recorded_return = [], 0.0, None
         self._reset(self.beginning.next())
         self.beginning.begun()
@@ -90,7 +89,7 @@ class Member:
     def _reset(self, seed: int | None) -> None:
         try:
             result: Any = self.env.reset(seed=seed)
-        except Exception as error:  # the environment's own, which is raised again with its place
+        except Exception as error:  # the environment's own, re-raised with its place
             self._explain(error, "reset", 0)
             raise
         try:
@@ -100,14 +99,14 @@ class Member:
             raise self._error(breach) from None
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool]:
-        """-> (observation, encoded; reward; terminated; truncated). Raises EnvError for what Gymnasium does not allow."""
+        """Take an action -> (encoded observation, reward, terminated, truncated). Raises EnvError for interface violations."""
         if self.discrete:
             given = action + self.first_action
         else:
             given, action = copy.deepcopy(action), copy.deepcopy(action)
         try:
             result: Any = self.env.step(given)
-        except Exception as error:  # the environment's own, which is raised again with its place
+        except Exception as error:  # the environment's own, re-raised with its place
             self._explain(error, "step", len(self.actions) + 1)
             raise
         self.actions.append(action)
@@ -151,24 +150,24 @@ class Member:
         self.mask = None if given is None else self._read(given, over)
 
     def _record(self, info: Mapping[str, Any]) -> None:
-        """Keep the return that info["episode"] gives at an episode's end (RecordEpisodeStatistics, wherever it stands)."""
+        """Store the return in info["episode"] at the end of an episode (of any RecordEpisodeStatistics wrapper)."""
         self.recorded_return = contract.recorded_return(info.get("episode"))
         if self.recorded_return is not None:
             self.recorded.append(self.recorded_return)
 
     def _misplaced(self, error: ValueError) -> EnvError:
-        """The error for an observation that `encode` refused."""
+        """Return the error for an observation that `encode` rejected."""
         return EnvError(f"{error} ({self.place.capitalize()}.)")
 
     def misfit(self, why: object) -> EnvError:
-        """The error for an observation that does not fit its space."""
-        return self._error(f"it gave the observation {self.obs!r}: {why}.")
+        """Return the error for an observation that does not fit its space."""
+        return self._error(f"it returned the observation {self.obs!r}: {why}.")
 
     def _error(self, what: object) -> EnvError:
         return EnvError(f"{self.name} ({self.place}): {what}")
 
     def _explain(self, error: Exception, method: str, step: int) -> None:
-        """Raise an EnvError instead where the interface is to blame; else note down where the environment was."""
+        """Raise EnvError if an exception stems from a violation of the interface; else add the place as a note."""
         place = f"{self.name} ({self._place(step)})"
         fault = contract.interface_fault(error, self.env)
         if fault is not None:
@@ -177,7 +176,7 @@ class Member:
             error.add_note(f"{contract.NOTE}{place} in {method}.")
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the environment is, as JSON values and arrays (the actions since the episode began, running statistics)."""
+        """Return the state as JSON values and arrays (actions since the start of the episode, running statistics)."""
         state = {
             **self.beginning.state_dict(),
             "total": self.total,
@@ -187,7 +186,7 @@ class Member:
         return state | ({"recorded": np.array(self.recorded)} if self.recorded else {})
 
     def load_state_dict(self, state: dict[str, Any]) -> bool:
-        """Go back to a saved place -> whether it was reached; otherwise a fresh episode has begun, with a warning.
+        """Restore a saved state -> whether that succeeded; otherwise a new episode has started, with a warning.
 
         Raises ValueError for a state that does not fit.
         """
@@ -200,8 +199,8 @@ class Member:
         if reached:
             return True
         warnings.warn(
-            f"{self.name} (seed {self.seed}) did not come back to where it was when its episode was replayed: it is not"
-            " deterministic, or keeps state that outlives an episode. A fresh episode begins; the run is not bit-equal.",
+            f"{self.name} (seed {self.seed}) did not reach its saved state when the episode was replayed: it is not"
+            " deterministic, or keeps state across episodes. A new episode starts; the run is not bit-identical.",
             RuntimeWarning,
             stacklevel=2,
         )
@@ -209,7 +208,7 @@ class Member:
         return False
 
     def _checked(self, actions: np.ndarray) -> list[Any]:
-        """Saved actions, one by one. Raises ValueError for what the environment cannot have been given."""
+        """Return saved actions as a list. Raises ValueError for actions outside the action space."""
         if not self.discrete:
             return list(actions)
         if (
@@ -218,14 +217,12 @@ class Member:
             or (actions < 0).any()
             or (actions >= self.action_count).any()
         ):
-            raise ValueError(
-                f"The saved actions of seed {self.seed} are not all among 0..{(self.action_count or 0) - 1}."
-            )
+            raise ValueError(f"The saved actions of seed {self.seed} must be in 0..{(self.action_count or 0) - 1}.")
         found: list[Any] = actions.tolist()
         return found
 
     def _replay(self, actions: list[Any]) -> bool:
-        """Take the actions once more -> whether the episode goes on after them."""
+        """Replay the actions -> whether the episode continues after them."""
         for action in actions:
             *_, terminated, truncated = self.step(action)
             if terminated or truncated:
@@ -238,7 +235,7 @@ def _as_it_is(observation: Any) -> Any:
 
 
 def digest(observation: Any) -> str:
-    """A fingerprint of an observation of any kind, exact to the bit."""
+    """Return a fingerprint of an observation of any kind, sensitive to every bit."""
     sha = hashlib.sha256()
 
     def feed(part: Any) -> None:

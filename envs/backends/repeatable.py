@@ -1,7 +1,7 @@
-"""Whether an environment's randomness follows the seed that it is reset with.
+"""Check that an environment's randomness is determined by its seed.
 
-Two environments, one after the other, are reset with the same seed and given the same actions. What they answer must be
-the same, and the generators that all code of a process shares must not have moved.
+Two environments are reset with the same seed and take the same actions, one after the other. Their results must be equal, and
+the process-wide random generators must be unchanged.
 """
 
 from __future__ import annotations
@@ -18,31 +18,31 @@ import torch
 
 from envs.backends.member import Member, digest
 
-EPISODES, STEPS = 2, 8  # how far each environment is played
-MOST_SECONDS = 1.0  # an environment that takes longer to make and play once is not played twice
+EPISODES, STEPS = 2, 8  # for each environment
+MOST_SECONDS = 1.0  # a slower environment is run only once
 SEED = 0
 MEND = "Draw from self.np_random, after super().reset(seed=seed)."
 
 
 def why_not_repeatable(first: gym.Env[Any, Any], make: Callable[[], gym.Env[Any, Any]], began: float) -> str | None:
-    """What is wrong with an environment's randomness; None: nothing was found.
+    """Return what is wrong with an environment's randomness, or None if no problem was found.
 
-    first: an environment, which is played and closed before `make` makes the second. began: time.perf_counter() from before
-    the first was made. What an environment raises here is not told: it will be raised again where it is trained in. The
-    shared generators are left as they were.
+    first: an environment, which is run and closed before `make` creates the second. began: time.perf_counter() before the first
+    was created. Exceptions of the environment are ignored here, since training will raise them again. The process-wide
+    generators are restored.
     """
     with _shared_generators() as moved:
         try:
             one = _trace(first)
-        except Exception:  # whatever an environment may raise
+        except Exception:  # environments may raise anything
             one = None
         finally:
             first.close()
         names = moved()
         if names:
             return (
-                f"draws from {' and '.join(names)}, which everything in a process shares, so its randomness does not follow its"
-                f" seed: a run cannot be repeated, nor resumed to the bit. {MEND}"
+                f"draws from {' and '.join(names)}, shared by the whole process, so its randomness is not determined by its"
+                f" seed: a run cannot be reproduced or resumed exactly. {MEND}"
             )
         if one is None or time.perf_counter() - began > MOST_SECONDS:
             return None
@@ -59,13 +59,13 @@ def why_not_repeatable(first: gym.Env[Any, Any], make: Callable[[], gym.Env[Any,
     if one == other:
         return None
     return (
-        "answers otherwise each time, with the same seed and the same actions, so its randomness does not follow its seed: a"
-        f" run cannot be repeated, nor resumed to the bit. {MEND}"
+        "returns different results for the same seed and actions, so its randomness is not determined by its seed: a run cannot"
+        f" be reproduced or resumed exactly. {MEND}"
     )
 
 
 def _trace(env: gym.Env[Any, Any]) -> list[Any]:
-    """What an environment answers, from its first reset on, when the first action that is allowed is taken each time."""
+    """Return the results of an environment from its first reset, always taking the first allowed action."""
     member = Member(env, SEED)
     found: list[Any] = []
     for _ in range(EPISODES):
@@ -81,7 +81,7 @@ def _trace(env: gym.Env[Any, Any]) -> list[Any]:
 
 @contextmanager
 def _shared_generators() -> Iterator[Callable[[], list[str]]]:
-    """Which of the process's shared generators have moved since; in the end they are put back."""
+    """Context manager that yields a function naming the process-wide generators that have changed, and restores them."""
     plain, pytorch = random.getstate(), torch.random.get_rng_state()
     numpy: Any = np.random.get_state()  # noqa: NPY002  (the shared one is meant)
 

@@ -1,4 +1,4 @@
-"""What rows of environments have in common: single ones side by side, or a `VectorEnv`. No seed axis yet."""
+"""The interface of rows of environments, single ones side by side or a `VectorEnv`, without a seed axis."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from envs.backends.running import Statistics
 
 
 class RowStep(NamedTuple):
-    """What rows of environments answer to a step; R rows, A actions."""
+    """The result of a step of R rows with A actions."""
 
     reward: np.ndarray  # float64 [R]
     terminated: np.ndarray  # bool [R]
     truncated: np.ndarray  # bool [R]
-    discount: np.ndarray | None  # float64 [R], which multiplies gamma for this step; None: 1, in every row
+    discount: np.ndarray | None  # float64 [R], multiplies gamma for this step; None: all 1
     next_obs: Any  # [R, *O], the true successor, also at an episode's end
-    obs: Any  # [R, *O], what to act on next
+    obs: Any  # [R, *O], the observation to act on next
     valid: np.ndarray | None  # bool [R]; None: all
-    next_mask: np.ndarray | None  # bool [R, A], the actions allowed in next_obs; None: all, in every row
-    mask: np.ndarray | None  # bool [R, A], the actions allowed in obs; None: all, in every row
+    next_mask: np.ndarray | None  # bool [R, A], the actions allowed in next_obs; None: all
+    mask: np.ndarray | None  # bool [R, A], the actions allowed in obs; None: all
 
 
 class Rows(Protocol):
@@ -30,19 +30,19 @@ class Rows(Protocol):
     name: str
     observation_space: gym.Space[Any]
     action_space: gym.Space[Any]
-    actions: int | None  # None: not Discrete, and handed on as they are
+    actions: int | None  # None: not Discrete, passed on unchanged
     frames: int
-    resumable: bool  # whether they can be gone on with, in the middle of an episode
+    resumable: bool  # whether they can be saved and resumed in the middle of an episode
 
     def reset(self) -> tuple[Any, np.ndarray | None]: ...
 
     def step(self, actions: np.ndarray) -> RowStep: ...
 
     def statistics(self) -> list[Statistics] | None:
-        """The running statistics of each row's wrappers; None where there are none, or they cannot be read."""
+        """Return the running statistics of each row's wrappers, or None if there are none or they cannot be read."""
 
     def recorded_returns(self) -> np.ndarray | None:
-        """The mean return of each seed's last episodes by info["episode"], float64 [N]; None where it was never given."""
+        """Return the mean return in info["episode"] of each seed's last episodes, float64 [N], or None without any."""
 
     def state_dict(self) -> dict[str, Any]: ...
 
@@ -52,7 +52,7 @@ class Rows(Protocol):
 
 
 def together(masks: list[np.ndarray | None], actions: int | None) -> np.ndarray | None:
-    """The masks of R rows, bool [R, A], all True in a row without one; None where no row has one."""
+    """Return the masks of R rows, bool [R, A], all True in rows without one, or None if no row has one."""
     if actions is None or all(mask is None for mask in masks):
         return None
     return np.array([np.ones(actions, np.bool_) if mask is None else mask for mask in masks])

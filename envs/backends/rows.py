@@ -1,4 +1,4 @@
-"""Rows of environments: single ones side by side, or a `VectorEnv` taken apart or stepped as it is."""
+"""Rows of environments: single ones side by side, or a `VectorEnv`, split into its environments or stepped as a whole."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from envs.source import Source
 
 __all__ = ["MemberRows", "RowStep", "Rows", "VectorRows", "altered_by", "members_of", "rows_of"]
 
-# Wrappers that hand observations on as they come.
+# Wrappers that do not change observations.
 TRANSPARENT = (
     gym.wrappers.TimeLimit,
     gym.wrappers.OrderEnforcing,
@@ -66,24 +66,24 @@ class MemberRows:
         return list(actions) if self.actions is None else actions.tolist()
 
     def stack(self, observations: Sequence[Any]) -> Any:
-        """An observation of each row -> [R, *O]. Raises EnvError for one that does not fit the space."""
+        """Stack one observation per row -> [R, *O]. Raises EnvError for one that does not fit the space."""
         try:
             return self._fit.stack(observations)
         except Misfit as misfit:
             raise self.members[misfit.row].misfit(misfit) from None
 
     def masks(self) -> np.ndarray | None:
-        """The actions allowed now, bool [R, A], all True for a row without a mask; None where no row has one."""
+        """Return the currently allowed actions, bool [R, A], all True in rows without a mask, or None if no row has one."""
         return together([member.mask for member in self.members], self.actions)
 
     def statistics(self) -> list[Statistics] | None:
-        """The running statistics of each row's wrappers; None where there are none."""
+        """Return the running statistics of each row's wrappers, or None if there are none."""
         if not self.members[0].running:
             return None
         return [member.running.statistics() for member in self.members]
 
     def recorded_returns(self) -> np.ndarray | None:
-        """The mean return of each seed's last episodes by info["episode"], float64 [N]; None where it was never given."""
+        """Return the mean return in info["episode"] of each seed's last episodes, float64 [N], or None without any."""
         recorded = [member.recorded for member in self.members if member.e == 0]
         if not any(recorded):
             return None
@@ -102,13 +102,13 @@ class MemberRows:
 
 
 def altered_by(env: gym.Env[Any, Any]) -> tuple[str, ...]:
-    """The wrappers around `env` that are known to alter rewards, by name, from the outermost in."""
+    """Return the names of wrappers around `env` that are known to change rewards, outermost first."""
     altering = gym.RewardWrapper, gym.wrappers.NormalizeReward
     return tuple(type(layer).__name__ for layer in layers(env) if isinstance(layer, altering))
 
 
 def _frames(env: gym.Env[Any, Any]) -> int:
-    """How many frames FrameStackObservation puts into each observation, where no wrapper around it alters them; else 1."""
+    """Return the number of frames that FrameStackObservation stacks, or 1 if a wrapper around it may change observations."""
     while isinstance(env, gym.Wrapper):
         if isinstance(env, gym.wrappers.FrameStackObservation):
             return int(env.stack_size)
@@ -119,7 +119,7 @@ def _frames(env: gym.Env[Any, Any]) -> int:
 
 
 def members_of(where: Source, seeds: Sequence[int], envs_per_seed: int, encode: Any = None) -> list[Member] | None:
-    """N * E single environments of a source, or None where it is a VectorEnv that cannot be taken apart."""
+    """Create N * E single environments of a source; return None for a VectorEnv that cannot be split."""
     if where.vector is not None:
         _check_rows(where, len(seeds), envs_per_seed)
         if type(where.vector) is not SyncVectorEnv:
@@ -143,7 +143,7 @@ def _check_rows(where: Source, n: int, e: int) -> None:
 
 
 def rows_of(where: Source, seeds: tuple[int, ...], envs_per_seed: int) -> MemberRows | VectorRows:
-    """The N * E environments of a source, row k * E + e for environment e of seed k."""
+    """Create the N * E environments of a source; row k * E + e is environment e of seed k."""
     members = members_of(where, seeds, envs_per_seed)
     if members is not None:
         return MemberRows(members)

@@ -1,7 +1,7 @@
-"""Running statistics that wrappers keep, such as those of NormalizeObservation: found, saved, pooled and frozen.
+"""Running statistics of wrappers such as NormalizeObservation: finding, saving, pooling and freezing them.
 
-Moments are an object with the numbers `mean`, `var` and `count` (Gymnasium's RunningMeanStd and its like). A layer of an
-environment keeps running statistics when moments are among its attributes, or it is such an object itself.
+Moments are an object with the numbers `mean`, `var` and `count`, such as Gymnasium's RunningMeanStd. A layer of an environment
+has running statistics if one of its attributes is such an object, or if it is one itself.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ NAMES = ("mean", "var", "count")
 SWITCHES = ("update_running_mean", "_update_running_mean")
 
 Moments = dict[str, np.ndarray]  # mean, var and count
-Statistics = list[dict[str, Moments]]  # of each layer that keeps some, from the outermost in: its moments by attribute
+Statistics = list[dict[str, Moments]]  # moments by attribute, for each layer that has some, outermost first
 
 
 class Running:
-    """The running statistics of one environment. `bool(running)` is False where it keeps none."""
+    """The running statistics of one environment. `bool(running)` is False if it has none."""
 
     def __init__(self, env: gym.Env[Any, Any]) -> None:
         self.layers = [layer for layer in layers(env) if _moments_of(layer)]
@@ -32,11 +32,11 @@ class Running:
 
     @property
     def names(self) -> list[str]:
-        """The layers' classes, from the outermost in."""
+        """The layers' classes, outermost first."""
         return [type(layer).__name__ for layer in self.layers]
 
     def statistics(self) -> Statistics:
-        """The moments as they are now, copied."""
+        """Return a copy of the current moments."""
         return [
             {
                 name: {part: np.array(getattr(found, part)) for part in NAMES}
@@ -46,17 +46,17 @@ class Running:
         ]
 
     def state(self) -> list[dict[str, Any]]:
-        """All numbers that the layers keep, moments included, copied: what an episode begins from."""
+        """Return a copy of all numbers that the layers store, moments included: the state at the start of an episode."""
         return [_numbers(layer) for layer in self.layers]
 
     def load_state(self, state: Sequence[Mapping[str, Any]]) -> None:
-        """Put back what `state` gave, to the bit. Raises ValueError for the state of other layers."""
+        """Restore what `state` returned, bit for bit. Raises ValueError for the state of other layers."""
         self._check(len(state))
         for layer, saved in zip(self.layers, state, strict=True):
             _put_back(layer, saved)
 
     def freeze(self, statistics: Statistics) -> None:
-        """Take these moments and update them no more. Raises ValueError for those of other layers."""
+        """Load these moments and stop updating them. Raises ValueError for those of other layers."""
         self._check(len(statistics))
         for layer, saved in zip(self.layers, statistics, strict=True):
             _put_back(layer, saved)
@@ -71,13 +71,13 @@ class Running:
     def _check(self, count: int) -> None:
         if count != len(self.layers):
             raise ValueError(
-                f"The statistics are of {count} wrappers, but the environment has {len(self.layers)} that keep some"
+                f"The statistics are of {count} wrappers, but the environment has {len(self.layers)} with statistics"
                 f" ({', '.join(self.names) or 'none'})."
             )
 
 
 def checked(statistics: Any) -> Statistics | None:
-    """Statistics from a file. Raises ValueError for anything else; None stays."""
+    """Check statistics from a file; None stays. Raises ValueError for anything else."""
     good = statistics is None or (
         isinstance(statistics, list)
         and all(isinstance(layer, dict) for layer in statistics)
@@ -91,7 +91,7 @@ def checked(statistics: Any) -> Statistics | None:
 
 
 def pooled(statistics: Sequence[Statistics]) -> Statistics:
-    """The moments of all samples that several environments have seen; those of one are left as they are, to the bit."""
+    """Return the moments of all samples that several environments have seen; those of a single one are returned unchanged."""
     together = statistics[0]
     for other in statistics[1:]:
         together = [
@@ -102,7 +102,7 @@ def pooled(statistics: Sequence[Statistics]) -> Statistics:
 
 
 def per_seed(rows: Sequence[Statistics] | None, seeds: int) -> list[Statistics] | None:
-    """The statistics of N * E environments -> those of each of N seeds, pooled; None where none are kept."""
+    """Pool the statistics of N * E environments for each of N seeds; return None if there are none."""
     if not rows or not rows[0]:
         return None
     each = len(rows) // seeds
@@ -110,7 +110,7 @@ def per_seed(rows: Sequence[Statistics] | None, seeds: int) -> list[Statistics] 
 
 
 def _joined(one: Moments, two: Moments) -> Moments:
-    """The moments of two sets of samples together (Chan, Golub and LeVeque 1979)."""
+    """Return the moments of the union of two sets of samples (Chan, Golub and LeVeque 1979)."""
     count = one["count"] + two["count"]
     apart = two["mean"] - one["mean"]
     squares = one["var"] * one["count"] + two["var"] * two["count"] + apart**2 * one["count"] * two["count"] / count
@@ -120,7 +120,7 @@ def _joined(one: Moments, two: Moments) -> Moments:
 
 
 def _moments_of(layer: Any) -> dict[str, Any]:
-    """The moments among a layer's attributes by name; "" where it is some itself."""
+    """Return the moments among a layer's attributes by name, under "" if the layer is one itself."""
     found = {name: value for name, value in vars(layer).items() if _is_moments(value)}
     return {"": layer} if _is_moments(layer) else found
 
@@ -135,7 +135,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _numbers(layer: Any) -> dict[str, Any]:
-    """A layer's numbers and arrays of numbers by attribute, copied; of moments those inside."""
+    """Return copies of a layer's numbers and numeric arrays by attribute, nested for moments."""
     found: dict[str, Any] = {}
     for name, value in vars(layer).items():
         if _is_moments(value):
@@ -153,13 +153,13 @@ def _put_back(layer: Any, saved: Mapping[str, Any]) -> None:
         elif _is_number(present) and _is_number(value) and np.asarray(present).shape == np.asarray(value).shape:
             setattr(layer, name, _like(present, np.asarray(value)))
         else:
-            raise ValueError(f"The saved statistics do not fit {type(layer).__name__}: it keeps no {name!r} like it.")
+            raise ValueError(f"The saved statistics do not fit {type(layer).__name__}: it has no matching {name!r}.")
 
 
 def _like(present: Any, saved: np.ndarray) -> Any:
-    """A saved number as what stands in its place now is: a Python number, or an array of one's own."""
+    """Convert a saved number to the type of the present one: a Python number, or a new array."""
     return type(present)(saved.item()) if isinstance(present, (bool, int, float)) else np.array(saved)
 
 
 def _nothing(*_: Any, **__: Any) -> None:
-    """Stands in the place of `update` where statistics are frozen."""
+    """Replaces `update` of frozen statistics."""

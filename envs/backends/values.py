@@ -1,8 +1,8 @@
-"""Observations as arrays of their space's dtype, or a sentence: a value outside the space is never cast into it.
+"""Conversion of observations to arrays of their space's dtype; a value outside the space is an error, never cast into it.
 
-Whole-number spaces (Discrete, MultiDiscrete, MultiBinary, Box of integers or bools) take whole numbers within their
-bounds, of any numeric dtype. Boxes of floats take any number, beyond their bounds too, since many environments declare
-bounds that they do not keep; refused are NaN, infinity where the bound is finite, and what the dtype cannot hold.
+Integer spaces (Discrete, MultiDiscrete, MultiBinary, Box of integers or bools) accept whole numbers within their bounds, of any
+numeric dtype. Float boxes accept any number, even beyond their bounds, since many environments violate the bounds they declare,
+except NaN, infinity where the bound is finite, and values that overflow the dtype.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ PLAIN = (gym.spaces.Box, gym.spaces.Discrete, gym.spaces.MultiDiscrete, gym.spac
 
 
 class Misfit(ValueError):
-    """An observation does not fit its space; the message says why. row: which of those given, counted from 0."""
+    """Raised for an observation that does not fit its space; the message says why. row: its index among those given."""
 
     def __init__(self, row: int, why: str) -> None:
         super().__init__(why)
@@ -28,9 +28,9 @@ class Misfit(ValueError):
 
 
 class Fit:
-    """Stacks single observations of a space, and checks batches of them: both -> arrays [R, *O], dicts or tuples of them.
+    """Stacks single observations of a space, or checks batches, giving arrays [R, *O] or dicts or tuples of arrays.
 
-    Raises Misfit. Spaces that are neither plain, Dict nor Tuple are stacked as Gymnasium does, unchecked.
+    Raises Misfit. Spaces other than the PLAIN ones, Dict and Tuple are stacked by Gymnasium and not checked.
     """
 
     def __init__(self, space: gym.Space[Any]) -> None:
@@ -41,7 +41,7 @@ class Fit:
         self._parts = {key: Fit(part) for key, part in pairs}
 
     def stack(self, observations: Sequence[Any]) -> Any:
-        """R observations, each as one environment gives it -> [R, *O]."""
+        """Stack R single observations -> [R, *O]."""
         if self._check is not None:
             try:
                 rows = np.array(observations)
@@ -56,7 +56,7 @@ class Fit:
         return self._gather({key: fit.stack([o[key] for o in observations]) for key, fit in self._parts.items()})
 
     def check(self, batch: Any) -> Any:
-        """R observations in the form of a batched space -> the same, of the space's dtypes."""
+        """Check R observations of a batched space and convert them to the space's dtypes."""
         if self._check is not None:
             return self._check(np.asarray(batch))
         if not self._parts:
@@ -75,7 +75,7 @@ class Fit:
             raise Misfit(row, f"its parts are not those of its space {self.space}")
 
     def _one_by_one(self, observations: Sequence[Any]) -> np.ndarray:
-        """Observations that do not make an array together, or one of objects: each by itself, to find the one that is wrong."""
+        """Stack observations that do not form a numeric array one by one, to find the invalid one."""
         assert self._check is not None
         rows = []
         for row, observation in enumerate(observations):
@@ -91,7 +91,7 @@ class Fit:
 
 
 def _checker(space: gym.Space[Any]) -> Callable[[np.ndarray], np.ndarray]:
-    """A function of rows [R, ...] -> the same as the space's dtype, which raises Misfit for what does not fit."""
+    """Return a function that converts rows [R, ...] to the space's dtype and raises Misfit for values that do not fit."""
     assert space.dtype is not None
     assert space.shape is not None
     dtype, shape = np.dtype(space.dtype), tuple(space.shape)
@@ -101,10 +101,10 @@ def _checker(space: gym.Space[Any]) -> Callable[[np.ndarray], np.ndarray]:
 
     def check(rows: np.ndarray) -> np.ndarray:
         if rows.shape[1:] != shape:
-            raise Misfit(0, f"its shape is {list(rows.shape[1:])}, and that of its space {space} is {list(shape)}")
+            raise Misfit(0, f"its shape is {list(rows.shape[1:])}, but that of its space {space} is {list(shape)}")
         same = rows.dtype == dtype
         if not same and rows.dtype.kind not in NUMERIC:
-            raise Misfit(0, f"its values are of type {rows.dtype}, and those of its space {space} are numbers")
+            raise Misfit(0, f"its values are of type {rows.dtype}, but those of its space {space} are numbers")
         if real:
             cast = rows if same else _quietly(rows, dtype)
             if not np.isfinite(cast).all():
@@ -120,7 +120,7 @@ def _checker(space: gym.Space[Any]) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def _outside(rows: np.ndarray, low: Any, high: Any) -> np.ndarray:
-    """Which values are no whole numbers within the bounds."""
+    """Return which values are not whole numbers within the bounds."""
     wrong: np.ndarray = ~((rows >= low) & (rows <= high))
     if rows.dtype.kind == "f":
         wrong |= rows != np.floor(rows)
@@ -131,11 +131,11 @@ def _refuse(rows: np.ndarray, wrong: np.ndarray, space: gym.Space[Any]) -> None:
     if wrong.any():
         row, *place = (int(i) for i in np.argwhere(wrong)[0])
         at = f" at {place}" if place else ""
-        raise Misfit(row, f"the value {rows[(row, *place)]}{at} lies outside its space {space}")
+        raise Misfit(row, f"the value {rows[(row, *place)]}{at} is outside its space {space}")
 
 
 def _bounds(space: gym.Space[Any]) -> tuple[Any, Any]:
-    """The lowest and the highest value: arrays, or one number each where they are the same everywhere."""
+    """Return the lowest and the highest value: arrays, or single numbers if they are the same everywhere."""
     if isinstance(space, gym.spaces.Discrete):
         return int(space.start), int(space.start) + int(space.n) - 1
     if isinstance(space, gym.spaces.MultiDiscrete):
@@ -151,7 +151,7 @@ def _single(bound: np.ndarray) -> Any:
 
 
 def _is_full(dtype: np.dtype[Any], low: Any, high: Any) -> bool:
-    """Whether the bounds leave out no value of an integer dtype."""
+    """Return whether the bounds include every value of an integer dtype."""
     lowest, highest = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
     return bool(np.all(low <= lowest) and np.all(high >= highest))
 

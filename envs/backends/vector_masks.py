@@ -1,4 +1,4 @@
-"""Action masks through a vector environment: from `infos`, the rows' `action_masks()`, or a part of the observation."""
+"""Action masks of a vector environment: from `infos`, the rows' `action_masks()`, or a part of the observation."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from envs.errors import EnvError
 
 
 class VectorMasks:
-    """Reads the masks of R rows, each row by itself. What counts first is in `envs.backends.masks`.
+    """Reads the masks of R rows, each row separately, by the precedence in `envs.backends.masks`.
 
-    Rows' `action_masks()` can be called in a SyncVectorEnv or AsyncVectorEnv. In same-step mode that is too late for an
-    episode's last observation: unless infos["final_info"] or the observation has its mask, all actions count as allowed there.
+    The rows' `action_masks()` is called in a SyncVectorEnv or AsyncVectorEnv. In same-step mode this is too late for an episode's
+    last observation: unless infos["final_info"] or the observation contains its mask, all actions count as allowed there.
     """
 
     def __init__(self, vector: VectorEnv[Any, Any, Any], actions: int | None) -> None:
@@ -26,9 +26,9 @@ class VectorMasks:
         self.has_part = actions is not None and masks.in_observation(vector.single_observation_space)
 
     def read(self, infos: Mapping[str, Any], obs: Any, ending: np.ndarray) -> np.ndarray | None:
-        """The actions allowed in `obs`, bool [R, A], all True in a row without a mask; None where no row has one.
+        """Return the actions allowed in `obs`, bool [R, A], all True in rows without a mask, or None if no row has one.
 
-        ending: bool [R], the rows whose episode is over, where a mask may forbid everything. Raises Breach.
+        ending: bool [R], the rows whose episode has ended, where a mask may allow no action. Raises Breach.
         """
         if masks.KEY not in infos and not self.has_method and not self.has_part:
             return None
@@ -43,7 +43,7 @@ class VectorMasks:
     def final(
         self, mask: np.ndarray | None, infos: Mapping[str, Any], final: Any, over: np.ndarray
     ) -> np.ndarray | None:
-        """`mask` [R, A] with what was allowed in the true last observations put in, in the rows that are over."""
+        """Return `mask` [R, A] with the masks of the true last observations in the rows whose episode has ended."""
         inside = infos.get("final_info")
         found = _by_row(inside if isinstance(inside, Mapping) else {}, len(over))
         if self.has_part:
@@ -73,7 +73,7 @@ class VectorMasks:
         return allowed
 
     def _together(self, found: list[Any]) -> np.ndarray | None:
-        """Masks that are rows of numbers, at once; None where each must be read by itself."""
+        """Convert masks that are numeric arrays all at once; return None if each must be read separately."""
         if not all(isinstance(given, np.ndarray) and given.dtype.kind in NUMERIC for given in found):
             return None
         if any(given.shape != (self.actions,) for given in found):
@@ -84,14 +84,14 @@ class VectorMasks:
 
 
 def merged(rows: np.ndarray, one: np.ndarray | None, other: np.ndarray | None) -> np.ndarray | None:
-    """Masks [R, A]: `one` in the rows where this is true, elsewhere the other; None stands for all True."""
+    """Return masks [R, A]: `one` where `rows` is True, elsewhere `other`; None means all True."""
     if one is None and other is None:
         return None
     return np.where(rows[:, None], True if one is None else one, True if other is None else other)
 
 
 def _by_row(infos: Mapping[str, Any], count: int) -> list[Any]:
-    """infos["action_mask"] of each row; None where the row gave none, by Gymnasium's array infos["_action_mask"]."""
+    """Return infos["action_mask"] of each row, None for rows without one by Gymnasium's infos["_action_mask"]."""
     given = infos.get(masks.KEY)
     if given is None:
         return [None] * count
@@ -104,12 +104,12 @@ def _by_row(infos: Mapping[str, Any], count: int) -> list[Any]:
 
 
 def _has_method(vector: Any) -> bool:
-    """Whether the rows have `action_masks()`. Raises EnvError where some have it and some not."""
+    """Return whether the rows have `action_masks()`. Raises EnvError if only some of them do."""
     if not isinstance(vector, (SyncVectorEnv, AsyncVectorEnv)):
         return False
     having = vector.call("has_wrapper_attr", masks.METHOD)
     if any(having) and not all(having):
         raise EnvError(
-            f"{type(vector).__name__}: some environments have {masks.METHOD}() and some do not; give it to all."
+            f"{type(vector).__name__}: only some environments have {masks.METHOD}(); either all or none must have it."
         )
     return all(having)

@@ -1,4 +1,4 @@
-"""The rows of a `gymnasium.vector.VectorEnv` that is stepped as it is, in any autoreset mode."""
+"""The rows of a `gymnasium.vector.VectorEnv` that is stepped as a whole, in any autoreset mode."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from envs.source import vector_layers
 class VectorRows:
     """A vector environment of N * E rows, in any autoreset mode. Row k * E + e is environment e of seed k.
 
-    Each row is seeded by itself where the environment takes a list of seeds; else the first seed is for all rows together,
-    and a warning says so. Raises EnvError for what does not keep to Gymnasium's interface.
+    Each row gets its own seed if the environment accepts a list of seeds; otherwise the first seed is used for all rows, with a
+    warning. Raises EnvError for violations of Gymnasium's interface.
     """
 
     resumable = False
@@ -51,8 +51,8 @@ class VectorRows:
         kept = [type(layer).__name__ for layer in vector_layers(vector) if Running(layer)]  # type: ignore[arg-type]  # wrappers of both kinds
         if kept:
             warnings.warn(
-                f"{self.name}: {', '.join(kept)} keeps running statistics over all rows together, so seeds are not independent,"
-                " and the statistics are not saved. Wrap the single environments instead.",
+                f"{self.name}: {', '.join(kept)} keeps running statistics over all rows, so seeds are not independent, and"
+                " the statistics are not saved. Wrap the single environments instead.",
                 RuntimeWarning,
                 stacklevel=2,
             )
@@ -72,8 +72,8 @@ class VectorRows:
             return self._reset(numbers)
         if len(self.of_seeds) > 1:
             warnings.warn(
-                f"{self.name} is a vector environment that takes one seed for all its rows: it is seeded with {numbers[0]}, and"
-                " the seeds are not independent. Give an id or a function for seeds that each are what they are alone.",
+                f"{self.name} is a vector environment that takes one seed for all rows: it is seeded with {numbers[0]}, and"
+                " the seeds are not independent. Pass an id or a function to get independent seeds.",
                 RuntimeWarning,
                 stacklevel=4,
             )
@@ -98,7 +98,7 @@ class VectorRows:
         return RowStep(reward, terminated, truncated, discount, *self._following(obs, infos, over))
 
     def _answer(self, actions: np.ndarray) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, Mapping[str, Any]]:
-        """What the environment answers to a step, checked."""
+        """Step the environment and check the result."""
         result = self._call("step", self.vector.step, actions)
         obs, reward, terminated, truncated, infos = self._guard(contract.step_result, result)
         if not isinstance(infos, Mapping):
@@ -111,14 +111,14 @@ class VectorRows:
         return self._observations(obs), self._guard(contract.as_rewards, reward, rows), *flags, infos
 
     def _following(self, obs: Any, infos: Mapping[str, Any], over: np.ndarray) -> tuple[Any, ...]:
-        """-> next_obs, obs, valid, next_mask and mask, as in `RowStep`, after the resets that this autoreset mode asks for."""
+        """Return next_obs, obs, valid, next_mask and mask of `RowStep`, after the resets that the autoreset mode requires."""
         ended = bool(over.any())
         if self.mode == AutoresetMode.NEXT_STEP:
-            # A row that was over spent this call on its reset: what it answers belongs to no action.
+            # A row whose episode had ended used this call for its reset: its result belongs to no action.
             valid, self.over = ~self.over, over
             next_mask = mask = self._guard(self._masks.read, infos, obs, over)
             if mask is not None and ended:
-                mask = mask | over[:, None]  # what is answered to an action after the end counts for nothing
+                mask = mask | over[:, None]  # the action after the end is ignored
             return obs, obs, None if valid.all() else valid, next_mask, mask
         if self.mode == AutoresetMode.SAME_STEP:
             mask = self._guard(self._masks.read, infos, obs, self.over)
@@ -138,23 +138,25 @@ class VectorRows:
         return obs, fresh, None, next_mask, mask
 
     def _begun(self, rows: np.ndarray) -> None:
-        """New episodes have begun in the rows where this is true."""
+        """Count a new episode in the rows where `rows` is True."""
         self.episodes[rows] += 1
         self.lengths[rows] = 0
 
     def _observations(self, obs: Any) -> Any:
-        """A copy of a batch of observations, checked."""
+        """Copy and check a batch of observations."""
         try:
             return self._fit.check(_copied(obs))
         except Misfit as misfit:
             value = _row(obs, misfit.row)
-            raise self._error(f"it gave the observation {value!r}: {misfit}.", misfit.row) from None
+            raise self._error(f"it returned the observation {value!r}: {misfit}.", misfit.row) from None
 
     def _with_final(self, obs: Any, infos: Mapping[str, Any], over: np.ndarray) -> Any:
-        """The observations with the true last ones put in where an episode is over."""
+        """Return the observations with the true last ones in rows whose episode has ended."""
         final = infos.get("final_obs")
         if final is None:
-            raise self._error("it resets in the same step but gives no infos['final_obs']: the last step is lost.")
+            raise self._error(
+                "it resets in the same step but provides no infos['final_obs'], so the last observation is lost."
+            )
         ended = np.flatnonzero(over).tolist()
         try:
             last = self._fit.stack([_row(final, row) for row in ended])
@@ -166,10 +168,10 @@ class VectorRows:
         return true
 
     def _call(self, method: str, function: Any, *arguments: Any, **settings: Any) -> Any:
-        """Call the environment; an exception of its own gets a note of where it was."""
+        """Call the environment; its own exceptions get the place as a note."""
         try:
             return function(*arguments, **settings)
-        except Exception as error:  # the environment's own, which is raised again with its place
+        except Exception as error:  # the environment's own, re-raised with its place
             fault = contract.interface_fault(error, self.vector)
             if fault is not None:
                 raise self._error(fault) from error
@@ -178,7 +180,7 @@ class VectorRows:
             raise
 
     def _guard(self, function: Any, *arguments: Any) -> Any:
-        """Call a function that may raise a Breach, and name the row where it does."""
+        """Call a function that may raise a Breach, which becomes an EnvError that names the row."""
         try:
             return function(*arguments)
         except Breach as breach:
@@ -192,18 +194,18 @@ class VectorRows:
         return EnvError(f"{self.name} ({place}): {what}")
 
     def statistics(self) -> list[Statistics] | None:
-        """The running statistics of each row's wrappers, where the rows are in this process; else None."""
+        """Return the running statistics of each row's wrappers if the rows are in this process, else None."""
         if not isinstance(self.vector.unwrapped, SyncVectorEnv):
             return None
         rows = [Running(env) for env in self.vector.unwrapped.envs]
         return [row.statistics() for row in rows] if rows[0] else None
 
     def recorded_returns(self) -> np.ndarray | None:
-        """The mean return of each seed's last episodes by info["episode"], float64 [N]; None where it was never given."""
+        """Return the mean return in info["episode"] of each seed's last episodes, float64 [N], or None without any."""
         return self.returns.means()
 
     def state_dict(self) -> dict[str, Any]:
-        raise EnvError(f"{self.name} is a VectorEnv, which keeps its state to itself: it cannot be saved mid-episode.")
+        raise EnvError(f"{self.name} is a VectorEnv, whose state cannot be read: it cannot be saved mid-episode.")
 
     def load_state_dict(self, state: dict[str, Any]) -> tuple[Any, np.ndarray | None, np.ndarray]:
         raise EnvError(f"{self.name} is a VectorEnv, whose state cannot be set.")
@@ -213,14 +215,14 @@ class VectorRows:
 
 
 class Returns:
-    """The returns that info["episode"] gave at the ends of each seed's last episodes (RecordEpisodeStatistics)."""
+    """The returns in info["episode"] of each seed's last episodes (from RecordEpisodeStatistics)."""
 
     def __init__(self, seeds: int, envs_per_seed: int) -> None:
         self.envs_per_seed = envs_per_seed
         self.last: list[deque[float]] = [deque(maxlen=WINDOW) for _ in range(seeds)]
 
     def note(self, infos: Mapping[str, Any], over: np.ndarray) -> None:
-        """Keep what a step's infos give in the rows that are over, bool [R]."""
+        """Store the returns in a step's infos for the rows whose episode has ended, bool [R]."""
         inside = infos.get("final_info")
         for found in (infos, inside if isinstance(inside, Mapping) else {}):
             episode = found.get("episode")
@@ -233,30 +235,30 @@ class Returns:
             return
 
     def means(self) -> np.ndarray | None:
-        """The mean of each seed, float64 [N]; None where none was ever given."""
+        """Return the mean of each seed, float64 [N], or None without any."""
         if not any(self.last):
             return None
         return np.array([np.mean(returns) if returns else np.nan for returns in self.last])
 
 
 def _takes_list(vector: VectorEnv[Any, Any, Any]) -> bool:
-    """Whether a vector environment is one of Gymnasium's own, which take a list of seeds."""
+    """Return whether a vector environment is one of Gymnasium's own, which accept a list of seeds."""
     return isinstance(vector.unwrapped, (SyncVectorEnv, AsyncVectorEnv))
 
 
 def _seeds_rows(vector: VectorEnv[Any, Any, Any], numbers: list[int]) -> bool:
-    """Whether a vector environment takes a list of seeds, and a row's first observation hangs on its own seed alone."""
+    """Return whether a vector environment accepts a list of seeds and a row's first observation depends only on its own."""
     try:
-        first = _copied(vector.reset(seed=numbers)[0])  # type: ignore[arg-type]  # the question is whether it does
+        first = _copied(vector.reset(seed=numbers)[0])  # type: ignore[arg-type]  # this is what is being tested
         others = [numbers[0], *(number + 1 for number in numbers[1:])]
         second = vector.reset(seed=others)[0]  # type: ignore[arg-type]  # likewise
         return digest(_row(first, 0)) == digest(_row(second, 0))
-    except Exception:  # whatever an environment raises that takes one number
+    except Exception:  # an environment that accepts a single seed may raise anything
         return False
 
 
 def discrete(space: gym.Space[Any]) -> int | None:
-    """How many actions a space has; None where it is not Discrete."""
+    """Return the number of actions of a space, or None if it is not Discrete."""
     return int(space.n) if isinstance(space, gym.spaces.Discrete) else None
 
 

@@ -1,5 +1,5 @@
-"""Finite models: `model` holds one as arrays, `extract` reads it from an environment, `proof` steps both side by side.
+"""Finite models: `model` stores one as arrays, `extract` reads it from an environment, `proof` verifies it step by step.
 
-`kernel` steps a model in scalar functions, which rl's tables compile. Only a model that was proved stands in for its
-environment. `envs.tables` is the public name of all this. It may import `envs.errors`, and nothing that steps environments.
+`kernel` steps a model in scalar functions, which rl's tables compile. Only a verified model replaces its environment.
+`envs.tables` is the public module. May import `envs.errors`, and nothing that steps environments.
 """

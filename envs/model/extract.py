@@ -1,9 +1,9 @@
-"""The finite model of an environment, read from it and proved to be how it behaves.
+"""Extraction of an environment's finite model, verified against its behavior.
 
-Gymnasium's toy-text environments carry their whole model: `P[s][a]` is a list of (probability, next state, reward,
-terminated), `initial_state_distrib` the distribution of starts. `read` turns this into arrays, then drives the real
-environment and compares: with the same random numbers every step must come out the same, to the bit. Only then may a
-compiled loop stand in for the environment. Whatever differs is refused with a sentence.
+Gymnasium's toy-text environments contain their complete model: `P[s][a]` is a list of (probability, next state, reward,
+terminated), `initial_state_distrib` the initial state distribution. `read` converts it to arrays, then steps the environment
+with the same random numbers: every step must match bit for bit before a compiled loop may replace the environment. Any
+difference raises an error that names it.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ HARMLESS = (TimeLimit, OrderEnforcing, PassiveEnvChecker, RecordEpisodeStatistic
 
 
 def read(env: gym.Env[Any, Any]) -> Model:
-    """The finite model of `env`, which is driven (and so disturbed) to prove it.
+    """Return the finite model of `env`, which is stepped, and so changed, to verify it.
 
-    Raises NotATable, with the reason, when there is no model or the environment does not behave like it; EnvError for a
-    FrozenLake map without start or goal.
+    Raises NotATable, with the reason, if there is no model or the environment does not behave like it; EnvError for a
+    FrozenLake map without a start or goal.
     """
     base = instance(env, "env", gym.Env, "a gymnasium.Env").unwrapped
     name = env.spec.id if env.spec is not None else type(base).__name__
@@ -39,7 +39,7 @@ def read(env: gym.Env[Any, Any]) -> Model:
     limit = peeled(env)[1]
     if getattr(base, "fickle_passenger", False):
         raise NotATable(
-            f"{name}: with fickle_passenger the passenger's mind is hidden state, so P is not the whole model."
+            f"{name}: fickle_passenger makes the passenger's change of mind hidden state, so P is not the complete model."
         )
     if not hasattr(base, "P") or not hasattr(base, "initial_state_distrib"):
         raise NotATable(f"{name} has no model: it lacks P or initial_state_distrib.")
@@ -48,7 +48,7 @@ def read(env: gym.Env[Any, Any]) -> Model:
     ):
         raise NotATable(f"{name} has P, but its observations or actions are not Discrete.")
     if callable(getattr(base, "action_masks", None)):
-        raise NotATable(f"{name} has P, but which actions it allows, by action_masks(), is not part of it.")
+        raise NotATable(f"{name} has P, but P does not include the actions allowed by action_masks().")
     if base.action_space.start != 0 or base.observation_space.start != 0:
         raise NotATable(f"{name} has P, but its states or actions do not count from 0.")
     model = _arrays(base, name, limit)
@@ -56,7 +56,7 @@ def read(env: gym.Env[Any, Any]) -> Model:
 
 
 def _check_map(base: FrozenLakeEnv, name: str) -> None:
-    """Raise an EnvError for a map on which nobody can begin or win: Gymnasium itself would only divide by zero."""
+    """Raise EnvError for a map without a start or goal; Gymnasium itself would only divide by zero."""
     letters = np.asarray(base.desc).astype(str)
     for letter, what in (("S", "start"), ("G", "goal")):
         if not (letters == letter).any():
@@ -64,9 +64,9 @@ def _check_map(base: FrozenLakeEnv, name: str) -> None:
 
 
 def peeled(env: gym.Env[Any, Any], owns: str = "") -> tuple[gym.Env[Any, Any], int | None]:
-    """What is inside the wrappers around `env`, and their time limit; owns: stop at the first layer with this method.
+    """Return the environment inside the wrappers of `env`, and their time limit. owns: stop at the first layer with this method.
 
-    Raises NotATable for a wrapper that may change what a learner sees.
+    Raises NotATable for a wrapper that may change what an agent observes.
     """
     limits = []
     while isinstance(env, gym.Wrapper) and not (owns and callable(getattr(env, owns, None))):
@@ -85,7 +85,7 @@ def _arrays(base: Any, name: str, limit: int | None) -> Model:
         model = Model.of(name, rows, base.initial_state_distrib, limit)
     except (KeyError, IndexError, TypeError, ValueError) as error:
         raise NotATable(
-            f"{name} has P, but not in Gymnasium's form (probability, next state, reward, terminated)."
+            f"{name} has P, but not in Gymnasium's format (probability, next state, reward, terminated)."
         ) from error
     start, following = model.start, model.next_state
     if (
@@ -102,9 +102,9 @@ def _arrays(base: Any, name: str, limit: int | None) -> Model:
 
 
 def _mask(base: Any, name: str, states: int, actions: int) -> np.ndarray | None:
-    """Which actions the environment says are allowed in each state, by its `action_mask(state)`; None: it has no such method.
+    """Return the actions allowed in each state by the environment's `action_mask(state)`; None: it has no such method.
 
-    Where it allows nothing, all actions count as allowed: nothing is done there.
+    If a state allows no action, all count as allowed, since none is ever taken there.
     """
     if not callable(getattr(base, "action_mask", None)):
         return None
@@ -113,7 +113,7 @@ def _mask(base: Any, name: str, states: int, actions: int) -> np.ndarray | None:
     except Exception as error:  # whatever a user's method may raise
         raise NotATable(f"{name} has P, but its action_mask(state) raises {type(error).__name__}: {error}") from error
     if mask.shape != (states, actions):
-        raise NotATable(f"{name} has P, but its action_mask(state) does not give {actions} entries.")
+        raise NotATable(f"{name} has P, but its action_mask(state) does not return {actions} entries.")
     mask |= ~mask.any(-1, keepdims=True)
     return None if mask.all() else mask
 
@@ -121,7 +121,7 @@ def _mask(base: Any, name: str, states: int, actions: int) -> np.ndarray | None:
 def _map_and_goal(
     base: Any, next_state: np.ndarray, terminated: np.ndarray
 ) -> tuple[tuple[str, ...] | None, np.ndarray | None]:
-    """The map as rows of letters, and which outcomes reach the goal, for the environments whose goal is known."""
+    """Return the map as rows of letters, and which outcomes reach the goal, for environments with a known goal."""
     if type(base) is FrozenLakeEnv:
         desc = tuple("".join(letter.decode() for letter in row) for row in np.asarray(base.desc).tolist())
         goal = np.array([letter == "G" for row in desc for letter in row])

@@ -1,4 +1,4 @@
-"""The steps of a finite model, as scalar functions that run as they stand and compiled."""
+"""Stepping a finite model, in scalar functions that run both as Python and compiled."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from envs.model.model import Model
 
 
 class World(NamedTuple):
-    """A model with E environments in it, for scalar loops: plain arrays and generators."""
+    """A model and the state of E environments, for scalar loops: plain arrays and generators."""
 
-    thresholds: Any  # float64 [S, A, K], running sums of the probabilities; 2 behind the last outcome
-    next_state: Any  # [S, A, K + 1], as in Model; behind the last outcome the first one again
+    thresholds: Any  # float64 [S, A, K], cumulative probabilities; 2 after the last outcome
+    next_state: Any  # [S, A, K + 1], as in Model; after the last outcome the first one again
     reward: Any
     terminated: Any
     start: Any  # float64 [S], cumulative
@@ -26,7 +26,7 @@ class World(NamedTuple):
 
 
 def model_reset(world: Any, e: int) -> int:
-    """Begin an episode in environment e -> its first state."""
+    """Start an episode in environment e -> its initial state."""
     u = world.generators[e].random() if world.reset_draws else 0.0
     s = 0
     for i in range(world.start.shape[0]):
@@ -55,7 +55,7 @@ def model_step(world: Any, e: int, a: int) -> tuple[int, float, bool, bool]:
 def world_of(
     model: Model, state: np.ndarray, elapsed: np.ndarray, generators: tuple[np.random.Generator, ...]
 ) -> World:
-    """E environments that live in `model`, with state and elapsed int64 [E] kept by the caller."""
+    """Return E environments of `model`; the caller owns state and elapsed, int64 [E]."""
     return World(
         *model.arrays,
         np.cumsum(model.start),

@@ -13,33 +13,33 @@ Outcomes = Sequence[tuple[float, int, float, bool]]  # (probability, next state,
 
 
 class NotATable(ValueError):
-    """No finite model could be read from the environment, or it does not behave like its model; the message says why."""
+    """Raised if an environment has no finite model, or does not behave like its model; the message says why."""
 
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """A finite Markov decision process with S states, A actions and up to K outcomes of each pair.
+    """A finite Markov decision process with S states, A actions and up to K outcomes per pair.
 
-    The outcomes keep the order that the environment lists them in, since its random number picks one by that order.
+    Outcomes keep the environment's order, since that order determines which one a random number selects.
     """
 
     name: str
-    probability: np.ndarray  # float64 [S, A, K], 0 behind the last outcome
-    outcomes: np.ndarray  # int64 [S, A], how many there are
+    probability: np.ndarray  # float64 [S, A, K], 0 after the last outcome
+    outcomes: np.ndarray  # int64 [S, A], their number
     next_state: np.ndarray  # int64 [S, A, K]
     reward: np.ndarray  # float64 [S, A, K]
     terminated: np.ndarray  # bool [S, A, K]
     start: np.ndarray  # float64 [S]
     limit: int | None  # steps after which an episode is truncated
     success: np.ndarray | None = None  # bool [S, A, K]: the outcome reaches the goal; None: no goal is known
-    desc: tuple[str, ...] | None = None  # the map, a letter a state, where there is one
-    step_draws: bool = True  # whether a step and a reset take a number from the environment's generator
+    desc: tuple[str, ...] | None = None  # the map, one letter per state; None: there is none
+    step_draws: bool = True  # whether a step, and a reset, draws a number from the environment's generator
     reset_draws: bool = True
     mask: np.ndarray | None = None  # bool [S, A], the actions that are allowed; None: all
 
     @classmethod
     def of(cls, name: str, rows: Sequence[Sequence[Outcomes]], start: Any, limit: int | None = None) -> Model:
-        """The model whose outcomes of action a in state s are `rows[s][a]`; start [S] says how likely each state comes first."""
+        """Make a model from the outcomes `rows[s][a]` of action a in state s, and the initial state distribution, start [S]."""
         outcomes = np.array([[len(outcome) for outcome in row] for row in rows], np.int64)
         shape = (*outcomes.shape, int(outcomes.max()))
         probability, reward = np.zeros(shape), np.zeros(shape)
@@ -64,15 +64,15 @@ class Model:
 
     @property
     def ends(self) -> bool:
-        """Whether there is an outcome that ends an episode."""
+        """Whether any outcome terminates an episode."""
         return bool((self.terminated & (self.probability > 0)).any())
 
     @cached_property
     def arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """thresholds, next_state, reward and terminated in the form of `World`.
+        """thresholds, next_state, reward and terminated in the format of `World`.
 
-        Gymnasium takes the first outcome whose running sum is above u, or the first of all where rounding leaves none:
-        that is the outcome numbered by how many sums are not above u, with the first one again behind the last.
+        Gymnasium selects the first outcome whose cumulative probability exceeds u, or the very first if rounding leaves none:
+        the index is the number of sums that do not exceed u, with the first outcome repeated after the last.
         """
         sums = np.cumsum(self.probability, -1)
         behind = np.arange(sums.shape[2]) >= self.outcomes[..., None]
@@ -86,7 +86,7 @@ class Model:
         return np.where(behind, 2.0, sums), extended(self.next_state), extended(self.reward), extended(self.terminated)
 
     def same_as(self, other: Model) -> bool:
-        """Whether both are the same process, whatever they are called."""
+        """Return whether both models are the same process; names are not compared."""
         mine, theirs = vars(self), vars(other)
         return all(
             np.array_equal(mine[name], theirs[name]) for name in mine if isinstance(theirs.get(name), np.ndarray)

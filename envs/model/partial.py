@@ -1,4 +1,4 @@
-"""Finite models whose state is hidden (POMDPs): the states, and what is seen in each."""
+"""Finite models with hidden states (POMDPs): the states and their observations."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ HiddenOutcomes = Sequence[tuple[float, Hidden, float, bool]]  # (probability, ne
 
 @dataclass(frozen=True, eq=False)
 class PartialModel:
-    """A finite Markov decision process of which an agent sees one of O observations in each of S states.
+    """A finite Markov decision process with S states, in each of which an agent sees one of O observations.
 
-    An observation follows from the state alone; several states may look the same. That covers every partially observable
-    process with finitely many observations: what is drawn with an observation is a part of the state then.
+    The observation is a function of the state; several states may share one. This covers every POMDP with finitely many
+    observations, since random observations can be made part of the state.
     """
 
     model: Model
-    observation: np.ndarray  # int64 [S], the number of what is seen in each state
-    seen: tuple[Any, ...]  # the O observations, as the environment gives them
+    observation: np.ndarray  # int64 [S], the index of each state's observation
+    seen: tuple[Any, ...]  # the O observations, as the environment returns them
 
     @property
     def observations(self) -> int:
@@ -37,20 +37,20 @@ class PartialModel:
 
 
 def read_partial(env: gym.Env[Any, Any]) -> PartialModel:
-    """The finite model of an environment with hidden states, by its method `partial_model()`, and its time limit.
+    """Return the finite model of an environment with hidden states, from its `partial_model()`, with its time limit.
 
-    Raises NotATable, with the reason, where there is none or it has too many states to be listed.
+    Raises NotATable, with the reason, if there is none or it has too many states to enumerate.
     """
     inside, limit = peeled(instance(env, "env", gym.Env, "a gymnasium.Env"), "partial_model")
     if not callable(getattr(inside, "partial_model", None)):
         raise NotATable(f"{type(inside).__name__} has no model with hidden states: it lacks partial_model().")
-    found: PartialModel = inside.partial_model()  # type: ignore[attr-defined]  # asked for above
+    found: PartialModel = inside.partial_model()  # type: ignore[attr-defined]  # checked above
     limits = [n for n in (limit, found.model.limit) if n is not None]
     return dataclasses.replace(found, model=dataclasses.replace(found.model, limit=min(limits, default=None)))
 
 
 def looked_at(model: Model, seen: Sequence[Any]) -> PartialModel:
-    """A model of which `seen[s]` is all that is seen in state s; equal observations get the same number, by first sight."""
+    """Return a model with observation `seen[s]` in state s; equal observations share an index, in order of first occurrence."""
     numbers: dict[bytes, int] = {}
     observation = [numbers.setdefault(np.asarray(o).tobytes(), len(numbers)) for o in seen]
     first = [observation.index(number) for number in range(len(numbers))]
@@ -64,14 +64,14 @@ def enumerated(
     seen: Callable[[Any], Any],
     actions: int,
 ) -> PartialModel:
-    """The model of a process that is given by functions, over all states that can be reached.
+    """Return the model of a process defined by functions, over all reachable states.
 
-    first: (probability, state) of the states that may come first. outcomes(state, action) and seen(state) are those of
-    `envs.memory.HiddenStates`. Raises NotATable where more than 100,000 states can be reached.
+    first: (probability, state) of the initial states. outcomes(state, action) and seen(state): as in
+    `envs.memory.HiddenStates`. Raises NotATable if more than 100,000 states are reachable.
     """
     numbers: dict[Hidden, int] = {state: i for i, (_, state) in enumerate(first)}
     states, rows = list(numbers), []
-    for s, state in enumerate(states):  # which grows on the way
+    for s, state in enumerate(states):  # the list grows during iteration
         row = []
         for a in range(actions):
             found = []
@@ -83,7 +83,7 @@ def enumerated(
             row.append(found)
         rows.append(row)
         if len(states) > MOST_STATES:
-            raise NotATable(f"{name} has more than {MOST_STATES:,} hidden states, too many to be listed.")
+            raise NotATable(f"{name} has more than {MOST_STATES:,} hidden states, too many to enumerate.")
     start = np.zeros(len(states))
     start[: len(first)] = [probability for probability, _ in first]
     return looked_at(Model.of(name, rows, start), [seen(state) for state in states])

@@ -1,4 +1,4 @@
-"""Whether an environment behaves like its model: both are stepped with the same random numbers and compared, to the bit."""
+"""Verification that an environment behaves like its model: both are stepped with the same random numbers and compared."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from gymnasium.utils import seeding
 from envs.model.kernel import World, model_reset, model_step, world_of
 from envs.model.model import Model, NotATable
 
-CHECKED_PAIRS = 20_000  # as many (state, action) pairs are tried at most
+CHECKED_PAIRS = 20_000  # maximum number of (state, action) pairs to try
 CHECKED_STEPS = 2_000
 
 
 def proved(base: Any, model: Model) -> Model:
-    """`model`, with its draws found out, after every step of `base` came out as the model says."""
+    """Step `base` and `model` side by side -> the model with `step_draws` and `reset_draws`. Raises NotATable if they differ."""
     first, _ = base.reset(seed=0)
     allowed = np.ones((model.states, model.actions), np.bool_) if model.mask is None else model.mask
     if not isinstance(getattr(base, "np_random", None), np.random.Generator):
@@ -57,15 +57,15 @@ def _compare_step(base: Any, model: Model, world: World, s: int, a: int, twin: n
     place = f"in state {s}, action {a}"
     _compare(base, model, place, observation, s2, twin)
     if float(reward) != model_reward or bool(terminated) != bool(model_terminated) or truncated:
-        raise NotATable(f"{model.name} does not behave like its P: {place} reward or ending differ.")
+        raise NotATable(f"{model.name} does not behave like its P: {place} reward or termination differ.")
     _compare_mask(model, place, s2, info, bool(terminated))
     if isinstance(info, dict) and not np.array_equal(info.get("discount", 1.0), 1.0):
-        raise NotATable(f"{model.name} gives steps a discount of their own ({place}), which its model does not have.")
+        raise NotATable(f"{model.name} gives a discount in info ({place}), which its model does not have.")
     return bool(terminated)
 
 
 def _compare_mask(model: Model, place: str, state: int, info: Any, over: bool = False) -> None:
-    """Raise NotATable where the mask in `info` is not the model's; at an episode's end one that allows nothing is none."""
+    """Raise NotATable if the mask in `info` differs from the model's; an all-zero mask at an episode's end is ignored."""
     given = info.get("action_mask") if isinstance(info, dict) else None
     if given is None and model.mask is None:
         return
@@ -80,10 +80,10 @@ def _compare_mask(model: Model, place: str, state: int, info: Any, over: bool = 
 def _compare(base: Any, model: Model, place: str, observation: Any, state: int, twin: np.random.Generator) -> None:
     if int(observation) != state:
         raise NotATable(
-            f"{model.name} does not behave like its P: {place} came observation {observation}, not {state}."
+            f"{model.name} does not behave like its P: {place} the observation is {observation}, not {state}."
         )
     if _state(base) != _state_of(twin):
-        raise NotATable(f"{model.name} draws random numbers otherwise than by P ({place}).")
+        raise NotATable(f"{model.name} does not draw random numbers as P requires ({place}).")
 
 
 def _state(base: Any) -> Any:

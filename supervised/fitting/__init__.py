@@ -1,8 +1,8 @@
-"""Fitting models to data: `recipe` has the settings, `loop` has `fit`, and `fit` the members in training.
+"""Fitting models to data: `recipe` contains the settings, `loop` the function `fit`, `fit` the state of training.
 
-batches, updates, evaluator, early_stopping, divergence: the parts of a fit. check_data: whether model and data fit together.
-report, inspect: what TensorBoard shows. files: checkpoints. It may import everything else in `supervised`, and nothing in
-`supervised` imports it.
+batches, updates, evaluator, early_stopping, divergence: the parts of a fit. check_data: whether model and data match. report,
+inspect: what TensorBoard shows. files: checkpoints. May import everything else in `supervised`; nothing else in `supervised`
+imports it.
 """
 
 from supervised.fitting.fit import Fit

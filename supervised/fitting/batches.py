@@ -1,4 +1,4 @@
-"""The batches of an epoch: the training data in each seed's own order, augmented and cut as the recipe says."""
+"""The batches of an epoch: the training data in each seed's own order, augmented and cut as the recipe specifies."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from supervised.streams import Draws, Streams
 
 
 class Batches:
-    """The training data, and the random streams that order and augment them.
+    """The training data, and the random streams that shuffle and augment them.
 
-    plan: size, number and order of an epoch's examples. steps: optimizer steps an epoch.
+    plan: the layout of an epoch. steps: optimizer steps per epoch.
     """
 
     def __init__(self, stack: Stack, source: Source, recipe: Recipe, recurrent: bool) -> None:
-        """Raises DataError where the recipe does not suit the data."""
+        """Raises DataError if the recipe does not suit the data."""
         self.source, self.augment, self.stack = source, recipe.augment, stack
         self.plan = source.plan(recipe.batch_size)
         check_recipe(stack, source.sample, recipe, self.plan)
@@ -35,8 +35,8 @@ class Batches:
         self.augmenters = Draws(stack.seeds, "augment", stack.device)
 
     def epoch(self, number: int) -> Iterator[tuple[Any, Tensor, float, bool, bool]]:
-        """For each step x [N, B, ...] and y [N, B, ...], the share of the epoch's examples, whether a recurrent model starts
-        from a new state, and whether the step is the last. number: how many epochs there were before."""
+        """Yield for each step x [N, B, ...] and y [N, B, ...], its share of the epoch's examples, whether a recurrent model
+        starts from a new state, and whether the step is the last. number: the number of previous epochs."""
         size, m, _ = self.plan
         order = self._draw_order().to(self.stack.device, non_blocking=True)
         seen, last_piece = 0, len(self.pieces) - 1
@@ -52,13 +52,13 @@ class Batches:
                 yield x[:, :, piece], y[:, :, piece], share, i == 0, seen == m and i == last_piece
 
     def _draw_order(self) -> Tensor:
-        """Places of examples [N, M]."""
+        """Draw the order of examples, indices [N, M]."""
         _, m, shuffled = self.plan
         rows = [g.permutation(self.source.size)[:m] if shuffled else np.arange(m) for g in self.order.generators]
         return torch.from_numpy(np.stack(rows))
 
     def _augmented(self, x: Tensor) -> Tensor:
-        """Images [N, B, ...] augmented as the recipe says, each seed's from its own stream."""
+        """Augment images [N, B, ...] as the recipe specifies, each seed's from its own stream."""
         members = []
         self.augmenters.begin()
         for k, member in enumerate(x):
@@ -69,7 +69,7 @@ class Batches:
         return torch.stack(members)
 
     def state_dict(self) -> dict[str, Any]:
-        """The random streams."""
+        """Return the state of the random streams."""
         return {"augment": to_tree(self.augmenters.state()), "order": self.order.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -79,15 +79,15 @@ class Batches:
 
 
 def _time_pieces(length: int | None, sample: Data, recurrent: bool) -> list[slice]:
-    """Where sequences are cut for truncated back-propagation: one piece if they are not."""
+    """Return the pieces of sequences for truncated backpropagation through time; length None: a single piece."""
     if length is None:
         return [slice(None)]
     if not recurrent:
-        raise ValueError("bptt_steps cuts sequences for a recurrent model, and this one answers no state.")
+        raise ValueError("bptt_steps requires a recurrent model, but this one returns no state.")
     x, y = sample
     if not isinstance(x, Tensor) or y.ndim < 2 or x.ndim < 2 or x.shape[1] != y.shape[1]:
         raise ValueError(
-            "bptt_steps cuts x [M, T, ...] and y [M, T, ...] alike, so there must be a target at each time:"
-            f" of an example x is {shapes(x)} and y {shapes(y)}."
+            "bptt_steps cuts both x [M, T, ...] and y [M, T, ...], so there must be a target at each time step:"
+            f" for one example x is {shapes(x)} and y is {shapes(y)}."
         )
     return [slice(t, t + length) for t in range(0, x.shape[1], length)]

@@ -1,4 +1,4 @@
-"""Divergence: detected early, and reported with its likely cause."""
+"""Early detection of divergence, reported with its likely cause."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from supervised.fitting.recipe import Recipe
 from supervised.sources import leaves
 from supervised.stack import Stack
 
-EVERY = 20  # steps between two checks: each waits for the device
-LOOKS = 2  # so many checks in a row must find the loss far off: a single spike may recover
-WORSE = 3.0  # far off: this many times the loss of the best constant prediction,
-GROWN = 1.5  # and this many times the loss of the first step
-LARGE = 50.0  # numbers beyond this want scaling
+EVERY = 20  # steps between two checks, each of which waits for the device
+LOOKS = 2  # consecutive checks that must find the loss far off, since a single spike may recover
+WORSE = 3.0  # far off: more than this many times the loss of the best constant prediction
+GROWN = 1.5  # and more than this many times the loss of the first step
+LARGE = 50.0  # data beyond this should be scaled
 
 
 class Diverged(FloatingPointError):
-    """The loss became infinite or NaN, or grew far beyond that of a constant prediction."""
+    """Raised when the loss becomes infinite or NaN, or grows far beyond that of a constant prediction."""
 
 
 class DivergenceMonitor:
-    """Checks the losses of the last steps at intervals, and stops a fit that has diverged."""
+    """Checks the recent losses at intervals and stops a fit that has diverged."""
 
     def __init__(
         self,
@@ -38,16 +38,16 @@ class DivergenceMonitor:
         checked: Checked,
         learning_rates: Callable[[], list[float]],
     ) -> None:
-        """checked: the training data. learning_rates: a function that gives those of the seeds now."""
+        """checked: the training data. learning_rates: a function that returns the seeds' current learning rates."""
         self.seeds, self.recipe, self.objective, self.checked = stack.seeds, recipe, objective, checked
         self.learning_rates = learning_rates
         self.recent: list[Tensor] = []  # the losses [N] since the last check
         self.start: Tensor | None = None  # the loss of the first step
-        # How many checks in a row have found the loss far off, [N].
+        # The number of consecutive checks that have found the loss far off, [N].
         self.far = torch.zeros(len(stack.seeds), dtype=torch.int64, device=stack.device)
 
     def look(self, loss: Tensor, step: int) -> None:
-        """Add the loss [N] of a step. Raises Diverged, at every 20th, if the fit has diverged."""
+        """Add the loss [N] of a step. Every 20th call raises Diverged if the fit has diverged."""
         self.start = loss if self.start is None else self.start
         self.recent.append(loss)
         if len(self.recent) == EVERY:
@@ -63,7 +63,7 @@ class DivergenceMonitor:
             self._judge(torch.stack(self.recent), torch.zeros_like(self.far, dtype=torch.bool), step)
 
     def _judge(self, recent: Tensor, grown: Tensor, step: int) -> None:
-        """Raise Diverged for a loss [steps, N] that is NaN or infinite, or grown too far, bool [N]. One wait for the device."""
+        """Raise Diverged if a loss [steps, N] is NaN or infinite, or `grown`, bool [N], is set. Waits for the device once."""
         wrong = ~torch.isfinite(recent)
         if not self.recipe.stop_if_diverging or not bool(wrong.any() | grown.any()):
             return
@@ -75,7 +75,7 @@ class DivergenceMonitor:
 
     @functools.cached_property
     def _constant(self) -> float:
-        """The loss of the best constant prediction; infinite for a loss function of the user's."""
+        """The loss of the best constant prediction; infinite for a user-defined loss."""
         if self.objective.own is not None:
             return math.inf
         y = self.checked.data.sample.y
@@ -93,11 +93,11 @@ class DivergenceMonitor:
         largest_y = float(y.abs().max()) if self.checked.classes is None else 0.0
         if largest_x > LARGE:
             cause = (
-                f"the inputs reach {largest_x:.3g}: scale them (supervised.data.scale) or take a smaller learning rate"
+                f"the inputs reach {largest_x:.3g}: scale them (supervised.data.scale) or use a smaller learning rate"
             )
         elif largest_y > LARGE:
             cause = (
-                f"the targets reach {largest_y:.3g}: scale them (supervised.data.scale) or take a smaller learning rate"
+                f"the targets reach {largest_y:.3g}: scale them (supervised.data.scale) or use a smaller learning rate"
             )
         else:
             cause = f"the learning rate {rate:g} is too large: try {rate / 10:g}"
@@ -105,11 +105,11 @@ class DivergenceMonitor:
                 cause += ", or clip the gradient (clip_norm=1)"
         raise Diverged(
             f"Training diverged: at step {step:,} the loss of seed {self.seeds[k]} {how} {loss:.4g}. Likely cause:"
-            f" {cause}. With stop_if_diverging=False it goes on all the same."
+            f" {cause}. To continue anyway, set stop_if_diverging=False."
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed fit needs to stop at the same step."""
+        """Return what a resumed fit needs to stop at the same step."""
         recent = torch.stack(self.recent).cpu().numpy() if self.recent else None
         start = None if self.start is None else self.start.cpu().numpy()
         return {"recent": recent, "start": start, "far": self.far.cpu().numpy()}
@@ -124,4 +124,4 @@ class DivergenceMonitor:
         self.recent = [] if recent is None else list(recent)
         self.start, self.far = start, far
         if far.shape != (len(self.seeds),) or any(loss.shape != far.shape for loss in self.recent):
-            raise ValueError("its losses are of another number of seeds")
+            raise ValueError("its losses are for another number of seeds")

@@ -1,4 +1,4 @@
-"""Early stopping, and the weights of the lowest validation loss."""
+"""Early stopping, and keeping the weights with the lowest validation loss."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from supervised.state import from_tree, to_tree
 
 
 class EarlyStopping:
-    """The lowest validation loss of each seed, when it was, its weights if they are kept, and which seeds have stopped.
+    """Each seed's lowest validation loss, its epoch and, if kept, its weights, and which seeds have stopped.
 
     lowest float64 [N]; best_epoch int64 [N]; stopped bool [N]; best: weights by name, each [N, ...], or None.
     """
 
     def __init__(self, stack: Stack, recipe: Recipe, validated: bool) -> None:
-        """Raises ValueError where the recipe needs validation data and there are none."""
+        """Raises ValueError if the recipe requires validation data and there are none."""
         self.stack, self.patience = stack, recipe.patience_epochs
         self.keeps_best = recipe.patience_epochs is not None if recipe.keep_best is None else recipe.keep_best
         if (self.keeps_best or self.patience is not None) and not validated:
-            raise ValueError("patience_epochs and keep_best go by the validation loss: give validation data.")
+            raise ValueError("patience_epochs and keep_best depend on the validation loss: pass validation data.")
         n = len(stack.seeds)
         self.lowest, self.best_epoch, self.stopped = np.full(n, math.inf), np.zeros(n, np.int64), np.zeros(n, bool)
         self.best: dict[str, Tensor] | None = None
@@ -49,12 +49,12 @@ class EarlyStopping:
                 self.best[name][k].copy_(value[k])
 
     def restore_best(self) -> None:
-        """Give each member the weights of its lowest validation loss, if they were kept."""
+        """Restore each member's weights with the lowest validation loss, if they were kept."""
         if self.best is not None:
             self.stack.load_state_dict(self.best)
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed fit needs to stop at the same epoch with the same weights."""
+        """Return what a resumed fit needs to stop at the same epoch with the same weights."""
         best = to_tree(self.best)
         return {"best": best, "lowest": self.lowest, "best_epoch": self.best_epoch, "stopped": self.stopped}
 

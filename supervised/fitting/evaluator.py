@@ -1,4 +1,4 @@
-"""Predictions of the members of a fit in evaluation mode, and how good they are."""
+"""Predictions and metrics of a fit's members in eval mode."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from supervised.sources import DataError, Source, inputs_of, over
 from supervised.stack import Stack
 from supervised.validate import first_line
 
-CHUNK = 1000  # examples a member sees at once in evaluation
+CHUNK = 1000  # examples per forward pass in evaluation
 
 
 class Evaluator:
-    """Computes predictions without a gradient, chunk by chunk. `trained` is an x that the model was trained with."""
+    """Computes predictions without a gradient, chunk by chunk. trained: an x from the training data."""
 
     def __init__(self, stack: Stack, objective: Objective, manner: ComputePlan, trained: Any) -> None:
         self.stack, self.objective, self.manner, self.trained = stack, objective, manner, trained
@@ -33,13 +33,13 @@ class Evaluator:
                 parts = [self._outputs(over(_like, part.x, self.trained)).to(place) for part in source.chunks(CHUNK)]
             except (RuntimeError, TypeError, IndexError, KeyError) as error:
                 said = over(lambda part: list(part.shape), source.sample.x)
-                raise DataError(f"x {said} does not go into the model: {first_line(error)}") from error
+                raise DataError(f"x {said} does not fit the model: {first_line(error)}") from error
         return torch.cat(parts, 1)
 
     def measure(self, data: Source) -> dict[str, np.ndarray]:
-        """Loss and measures of each member over all of the data, each float64 [N]."""
+        """Compute loss and metrics of each member over all data, each float64 [N]."""
         n = len(self.stack.seeds)
-        sums: dict[str, Tensor] = {}  # by tag: the sum over examples, and how much they count, float64 [2, N]
+        sums: dict[str, Tensor] = {}  # by tag: the sum over examples and the sum of their weights, float64 [2, N]
         with self.manner.at_work(self.stack.device):
             for x, y in data.chunks(CHUNK):
                 for tag, (total, count) in self.objective.sums(self._outputs(x), y.expand(n, *y.shape)).items():
@@ -49,7 +49,7 @@ class Evaluator:
         return {**found, "rmse": np.sqrt(found["loss"])} if self.objective.is_squared_error else found
 
     def _outputs(self, x: Any) -> Tensor:
-        """x [M, ...] -> each member's outputs, float32 [N, M, ...]."""
+        """Compute each member's outputs for x [M, ...], float32 [N, M, ...]."""
         x, n = over(lambda part: part.to(self.stack.device), as_input(x)), len(self.stack.seeds)
         with self.stack.eval_mode(), self.manner.autocast(self.stack.device):
             prediction: Tensor = first(self.stack(over(lambda part: part.expand(n, *part.shape), x)))
@@ -57,5 +57,5 @@ class Evaluator:
 
 
 def _like(part: Tensor, trained: Tensor) -> Tensor:
-    """Whole numbers as floats, where the model was trained with floats."""
+    """Convert whole numbers to floats if the model was trained with floats."""
     return part.float() if part.dtype != torch.uint8 and trained.is_floating_point() else part

@@ -1,4 +1,4 @@
-"""Fits in files: saved, resumed, and loaded for their members alone."""
+"""Saving and resuming fits, and loading only their members."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from supervised.validate import first_line, seeds_of
 
 
 def save(fitted: Fit, path: Path, curves: dict[str, Any]) -> None:
-    """Write a checkpoint of a fit. curves: what it shall know of the event files, a logger's `state_dict`."""
+    """Write a checkpoint of a fit. curves: the state of the event files, a logger's `state_dict`."""
     meta = {"kind": "fit", "config": _configuration(fitted), "seeds": list(fitted.stack.seeds)}
     meta |= {"manner": str(fitted.manner), "curves": curves}
     checkpoint.save(path, fitted.state_dict(), meta)
 
 
 def load(path: str | Path, model: nn.Module | Callable[[], nn.Module], device: str = "auto") -> Stack:
-    """The members of a saved fit, with their weights alone: the best ones where those were kept.
+    """Load the members of a saved fit, with their best weights if those were kept, but no training state.
 
-    path: a checkpoint, or the folder of a fit. model: the one that was fitted; a file holds no code.
-    Raises CheckpointError for a file that is damaged, foreign or of another model.
+    path: a checkpoint, or the folder of a fit. model: the model that was fitted, since files contain no code. Raises
+    CheckpointError if the file is damaged, not a fit, or of another model.
     """
     path = validate.path(path, "path")
     path = path / CHECKPOINT if path.is_dir() else path
@@ -44,7 +44,7 @@ def load(path: str | Path, model: nn.Module | Callable[[], nn.Module], device: s
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path} is damaged: {first_line(error)}") from error
     if kind != "fit":
-        raise CheckpointError(f"{path} is no fit, but a checkpoint of another kind: {kind}.")
+        raise CheckpointError(f"{path} is not a fit, but a checkpoint of another kind: {kind}.")
     stack = stack_of(model, seeds, (), device)
     try:
         stack.load_state_dict(from_tree(state["best"] if state["best"] is not None else state["weights"]))
@@ -54,20 +54,20 @@ def load(path: str | Path, model: nn.Module | Callable[[], nn.Module], device: s
 
 
 def restore(fitted: Fit, saved: Saved) -> dict[str, Any]:
-    """Bring a fit to the state of a saved one -> what the checkpoint knew of its event files.
+    """Restore a fit from a checkpoint -> the state of its event files.
 
-    Raises CheckpointError for a checkpoint that is damaged, of another kind or of a fit with other settings or data.
+    Raises CheckpointError if the checkpoint is damaged, of another kind, or of a fit with other settings or data.
     """
     path, state, meta = saved
     if meta.get("kind") != "fit":
-        raise CheckpointError(f"{path} is no fit, but a checkpoint of another kind: {meta.get('kind')}.")
+        raise CheckpointError(f"{path} is not a fit, but a checkpoint of another kind: {meta.get('kind')}.")
     _check_settings(fitted, saved)
     if meta.get("manner") != str(fitted.manner):
-        said = f"was computed in {meta.get('manner')}, and goes on in {fitted.manner}"
-        warnings.warn(f"The fit in {path.parent} {said}: it will not be equal to the bit.", stacklevel=3)
+        said = f"was computed in {meta.get('manner')}, and continues in {fitted.manner}"
+        warnings.warn(f"The fit in {path.parent} {said}: results will not be bit-identical.", stacklevel=3)
     try:
         curves = dict(meta["curves"])
-        Curves.of(curves)  # raises ValueError where they are damaged
+        Curves.of(curves)  # raises ValueError if they are damaged
         fitted.load_state_dict(state)
     except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise CheckpointError(f"{path}: {error}") from error
@@ -75,17 +75,17 @@ def restore(fitted: Fit, saved: Saved) -> dict[str, Any]:
 
 
 def _check_settings(fitted: Fit, saved: Saved) -> None:
-    """Raise CheckpointError where the saved fit has other settings or data, but for those that may change."""
+    """Raise CheckpointError if the saved fit has other data, or other settings than those that may change."""
     changed = checkpoint.differences(_current(saved.meta.get("config")), _configuration(fitted))
     free = ("recipe.stop_if_diverging", *([] if fitted.recipe.spans else ["recipe.epochs"]))
     changed = [c for c in changed if c[0] not in free]
     if changed:
         lines = "; ".join(
-            "the data are others" if field == "data" else f"{field} was {_shown(old)} and is now {_shown(new)}"
+            "the data differ" if field == "data" else f"{field} was {_shown(old)} and is now {_shown(new)}"
             for field, old, new in changed
         )
         raise CheckpointError(
-            f"The fit in {saved.path.parent} was made with other settings: {lines}. Take another logdir."
+            f"The fit in {saved.path.parent} was made with other settings: {lines}. Choose another logdir."
         )
 
 
@@ -100,7 +100,7 @@ def _configuration(fitted: Fit) -> dict[str, Any]:
 
 
 def _current(config: Any) -> Any:
-    """A saved configuration as `_configuration` would give it today. What cannot be read is left as it is: it differs."""
+    """Return a saved configuration in the current form; one that cannot be read is returned unchanged, and so differs."""
     with contextlib.suppress(KeyError, TypeError, ValueError, AttributeError):
         recipe = config["recipe"]
         named = {"loss": recipe["loss"], **recipe.get("metrics", {})}

@@ -1,4 +1,4 @@
-"""A fit in progress: N members of a model, and all that is needed to train them epoch by epoch."""
+"""A fit in progress: N members of a model, and everything needed to train them epoch by epoch."""
 
 from __future__ import annotations
 
@@ -28,10 +28,9 @@ from supervised.validate import first_line
 
 
 class Fit:
-    """N members being fitted to the same data, each in its own order. `advance()` is one epoch.
+    """N members being fitted to the same data, each in its own order. `advance()` runs one epoch.
 
-    `stack` holds the members, `epoch` and `step` count epochs and optimizer steps so far, `history` has a row of metrics for
-    each epoch.
+    stack: the members. epoch, step: the number of epochs and optimizer steps so far. history: a row of metrics for each epoch.
     """
 
     def __init__(
@@ -68,13 +67,13 @@ class Fit:
         self.early_stopping = EarlyStopping(stack, recipe, validation is not None)
         self.evaluator = Evaluator(stack, self.objective, self.manner, self.train.sample.x)
         self.epoch = self.step = 0
-        self.resumed_at = 0  # the epoch at which the last call of `fit` began
+        self.resumed_at = 0  # the epoch at which the last call of `fit` started
         self.history: list[dict[str, Any]] = []
 
     # -- training ------------------------------------------------------------------------------------------------------
 
     def advance(self, tick: Callable[[], None] | None = None) -> dict[str, Any]:
-        """One epoch -> its metrics, each float64 [N]. tick: called after each step. Raises Diverged when the loss diverges."""
+        """Run one epoch -> its metrics, each float64 [N]. tick: called after each step. Raises Diverged if the loss diverges."""
         with self.manner.at_work(self.stack.device):
             for module in self.stack.modules:
                 train(module, self.recipe.freeze)
@@ -95,7 +94,7 @@ class Fit:
             return self._record({"train/learning_rate": rates, **_fetched(extra), **_means(steps)})
 
     def _record(self, epoch: dict[str, Any]) -> dict[str, Any]:
-        """Add the validation metrics to those of an epoch, and all of them to the history -> them, float64 [N]."""
+        """Add the validation metrics to those of an epoch and append all to the history -> the metrics, float64 [N]."""
         if self.validation is not None:
             epoch |= {f"validation/{tag}": value for tag, value in self.evaluator.measure(self.validation).items()}
         row = {tag: np.asarray(value, np.float64) for tag, value in epoch.items()}
@@ -106,7 +105,7 @@ class Fit:
 
     @property
     def plan(self) -> Plan:
-        """Size, number and order of an epoch's examples."""
+        """The layout of an epoch: batch size, number of examples, and whether they are shuffled."""
         return self.batches.plan
 
     @property
@@ -130,35 +129,35 @@ class Fit:
         return self.early_stopping.best_epoch
 
     def take_best(self) -> None:
-        """Give each member the weights of its lowest validation loss, if they were kept."""
+        """Restore each member's weights with the lowest validation loss, if they were kept."""
         self.early_stopping.restore_best()
 
     def learning_rates(self) -> list[float]:
-        """The learning rate of each seed now."""
+        """Return the current learning rate of each seed."""
         return self.optimizers.learning_rates()
 
     # -- evaluation ----------------------------------------------------------------------------------------------------
 
     def predict(self, x: Any) -> Tensor:
-        """Each member's outputs for the same x [M, ...]: [N, M, ...], in evaluation mode and without a gradient.
+        """Compute each member's outputs for the same x [M, ...] -> [N, M, ...], in eval mode and without a gradient.
 
-        x: as in `fit`. The outputs lie where x does: on the CPU for arrays, on its device for a tensor; so do those of
-        `probabilities` and `ensemble`. Raises DataError where x does not fit the model.
+        x: as in `fit`. The outputs are on the device of x, or on the CPU for arrays; so are those of `probabilities` and
+        `ensemble`. Raises DataError if x does not fit the model.
         """
         return self.evaluator.predict(x)
 
     def probabilities(self, x: Any) -> Tensor:
-        """Each member's predicted probabilities, [N, M, ...]: softmax or sigmoid of `predict`, depending on the loss."""
+        """Compute each member's predicted probabilities, [N, M, ...]: softmax or sigmoid of `predict`, depending on the loss."""
         return metrics.probabilities(self.predict(x), "" if self.objective.own else self.loss)
 
     def ensemble(self, x: Any) -> Tensor:
-        """The mean of the members' probabilities, [M, ...]."""
+        """Compute the mean of the members' probabilities, [M, ...]."""
         return self.probabilities(x).mean(0)
 
     def evaluate(self, data: Any) -> dict[str, np.ndarray]:
-        """Loss, and accuracy or root mean squared error, and metrics of each member on the same data: each float64 [N].
+        """Compute each member's loss, accuracy or root mean squared error, and metrics on the same data, each float64 [N].
 
-        data: a pair (x, y), a Dataset or a DataLoader, as in `fit`. Raises DataError for data that do not fit the model.
+        data: a pair (x, y), a Dataset or a DataLoader, as in `fit`. Raises DataError if the data do not fit the model.
         """
         source = source_of(data).to(self.stack.device)
         return self.evaluator.measure(check_data(self.stack, source, self.objective, "The data").data)
@@ -166,7 +165,7 @@ class Fit:
     # -- saving --------------------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """All that a resumed fit needs, as arrays and JSON values."""
+        """Return everything a resumed fit needs, as arrays and JSON values."""
         return {
             "weights": to_tree(self.stack.state_dict()),
             "forward": to_tree(self.stack.random_state()),
@@ -180,7 +179,7 @@ class Fit:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Load what `state_dict` returned. Raises ValueError when it is of another fit or damaged."""
+        """Load what `state_dict` returned. Raises ValueError if it is damaged or of another fit."""
         try:
             self.stack.load_state_dict(from_tree(state["weights"]))
             self.stack.load_random_state(from_tree(state["forward"]))
@@ -196,19 +195,19 @@ class Fit:
             raise ValueError(f"The saved fit is damaged or of another model: {first_line(error)}") from error
 
     def fingerprint(self) -> str:
-        """A checksum of the training and validation data, to recognize them."""
+        """Return a checksum of the training and validation data, to recognize them."""
         return self._fingerprint
 
 
 def _means(steps: list[tuple[float, dict[str, Tensor]]]) -> dict[str, Tensor]:
-    """Loss and measures [N] over an epoch, each step counted by its share of it."""
+    """Return loss and metrics [N] over an epoch, each step weighted by its share of the examples."""
     share = torch.tensor([s for s, _ in steps], dtype=torch.float64)[:, None, None]
     rows = torch.stack([torch.stack(list(found.values())) for _, found in steps])
-    means = (share * rows.cpu().double()).sum(0)  # float64 on the host: not every device has it
+    means = (share * rows.cpu().double()).sum(0)  # on the host, since not every device supports float64
     return {f"train/{tag}": mean for tag, mean in zip(steps[0][1], means, strict=True)}
 
 
 def _fetched(measures: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
-    """Measures [N] of a device as arrays, fetched at once."""
+    """Copy metrics [N] from a device to arrays, in a single transfer."""
     rows = torch.stack(list(measures.values())).cpu().numpy() if measures else ()
     return dict(zip(measures, rows, strict=True))

@@ -1,4 +1,4 @@
-"""A look inside a model: activations, dead units, weights, and misclassified images."""
+"""Inspection of a model: activations, dead units, weights, and misclassified images."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from supervised.fitting.fit import Fit
 from supervised.logger import Logger
 from supervised.sources import over
 
-EXAMPLES = 256  # from the head of the data, to look at activations with
-SKIPPED = (nn.Dropout, nn.Flatten, nn.Identity)  # layers that compute nothing worth a histogram
+EXAMPLES = 256  # first examples of the data, to inspect activations
+SKIPPED = (nn.Dropout, nn.Flatten, nn.Identity)  # layers without a histogram
 MOST_WRONG = 16
 
 
 def activations(model: nn.Module, x: Any) -> dict[str, Tensor]:
-    """The output of each layer for x [B, ...], by the layer's name, in evaluation mode and without a gradient."""
+    """Return the output of each layer for x [B, ...], by name, in eval mode and without a gradient."""
     found: dict[str, Tensor] = {}
 
     def recorder(name: str) -> Any:
@@ -52,9 +52,9 @@ def activations(model: nn.Module, x: Any) -> dict[str, Tensor]:
 
 
 def dead_units(model: nn.Module, outputs: dict[str, Tensor]) -> float | None:
-    """The share of ReLU units (channels, after a convolution) that are 0 for every example; None without a ReLU.
+    """Return the share of ReLU units (channels, after a convolution) that are 0 for every example, or None without a ReLU.
 
-    outputs: of `activations`.
+    outputs: the result of `activations`.
     """
     kinds = dict(model.named_modules())
     dead = [
@@ -82,29 +82,29 @@ def log_inspection(fit: Fit, logger: Logger) -> dict[str, np.ndarray]:
 
 
 def graph(fit: Fit, logger: Logger) -> None:
-    """Write the model's graph for the Graphs tab, where torch can trace it."""
+    """Write the model's graph to the Graphs tab, if torch can trace it."""
     example = as_input(over(lambda part: part[:1].cpu(), fit.train.sample.x))
     draw_graph(fit.stack.modules[0], (example,) if isinstance(example, tuple) else example, logger)
 
 
 def draw_graph(model: nn.Module, example: Any, logger: Logger) -> None:
-    """Write the graph of a model for the Graphs tab, or why torch cannot trace it into the Text tab."""
+    """Write a model's graph to the Graphs tab, or, if torch cannot trace it, the reason to the Text tab."""
     model = copy.deepcopy(model).cpu().eval()
     for parameter in model.parameters():
         parameter.requires_grad_(False)
     try:
         with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that a trace holds for one shape of input is as it should be
+            warnings.simplefilter("ignore")  # a trace for one input shape is fine here
             logger.graph(model, example)
     except (RuntimeError, TypeError, ValueError, AttributeError) as error:
         logger.text("graph", f"The model's graph could not be drawn: {str(error).splitlines()[0]}")
 
 
 def wrong_pictures(fit: Fit, k: int = 0, names: Sequence[str] | None = None) -> np.ndarray | None:
-    """The images that the k-th seed misclassifies, most confident first, with true and predicted class.
+    """Draw the images that the k-th seed misclassifies, most confident first, with true and predicted class.
 
-    Of the validation data, or else of the training data: uint8 [height, width, 3]; None where examples are no images, are
-    not in memory, or none is misclassified. names: of the classes.
+    Uses the validation data, or else the training data. Returns uint8 [height, width, 3], or None if the examples are not images
+    or not in memory, or if none is misclassified. names: the names of the classes.
     """
     data = (fit.validation or fit.train).known
     if data is None or not isinstance(data.x, Tensor):
@@ -126,9 +126,11 @@ def wrong_pictures(fit: Fit, k: int = 0, names: Sequence[str] | None = None) -> 
         if i is not None:
             is_, was = (names[int(c)] if names else int(c) for c in (data.y[i], said[i]))
             axes.imshow(data.x[i].reshape(shape).cpu().numpy(), cmap="gray_r")
-            axes.set_title(f"is {is_}, said {was}\n{sure[i]:.1%} sure", fontsize=12)
+            axes.set_title(f"true {is_}, predicted {was}\np = {sure[i]:.1%}", fontsize=12)
     where = "validation" if fit.validation else "training"
-    figure.suptitle(f"{len(wrong)} of {len(data.x):,} {where} pictures wrong, seed {fit.stack.seeds[k]}", fontsize=13)
+    figure.suptitle(
+        f"{len(wrong)} of {len(data.x):,} {where} images misclassified, seed {fit.stack.seeds[k]}", fontsize=13
+    )
     canvas = FigureCanvasAgg(figure)
     canvas.draw()  # type: ignore[no-untyped-call]  # matplotlib's
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()  # type: ignore[no-untyped-call]  # matplotlib's

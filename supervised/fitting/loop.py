@@ -1,4 +1,4 @@
-"""Fitting a model: one loop, with logging and saving in plain sight."""
+"""The training loop of a fit, including logging and saving."""
 
 from __future__ import annotations
 
@@ -42,31 +42,32 @@ def fit(
     """Fit N members of a model to the same data at once -> the fit.
 
     model: a function () -> nn.Module, called once per seed; or a module, which is fitted in place (with one seed).
-    data: a pair (x, y) of arrays or tensors [M, ...]; uint8 is read as images in 0..1 and stays uint8 in memory. x may be a dict
-    or tuple of arrays, if the model's forward takes one. numpy.memmaps, and a torch.utils.data.Dataset of pairs (x, y), stay
-    where they are and are read batch by batch, in each seed's own order; what a Dataset draws from torch's generator depends on
-    seed, epoch and example alone. A DataLoader provides its Dataset, collate_fn, batch_size, drop_last, workers, and with
-    shuffle=False the order; a custom sampler is an error, since its order could not be reproduced.
-    recipe: the settings (see `Recipe`). validation: data too, or a share of them, the same for every seed (of a series pass the
-    last part: `supervised.data.split(data, 0.2, shuffle=False)`); None: none.
-    seeds: a count (0..n-1), a list or a range. Each has its own initial weights, order of the data and dropout; on the CPU its
-    results are bit-identical to those it has alone. threads: of torch; None: one, but all cores for convolutions.
-    compiled: compute chains of linear layers and ReLUs, and models that read sequences by GRU or tanh cells, by compiled code
-    where that is possible (see `Stack`): the same up to rounding, not to the bit.
-    logdir: where curves and checkpoints go; None: nowhere. resume: continue from logdir's newest intact checkpoint, or start if
-    there is none. Model, data and functions in the recipe must be passed again (data are recognized by a checksum, streamed ones
-    by that of 256 examples, functions by their names); only epochs, device, progress and the cadences may differ.
-    The three cadences are in epochs; None: about 100 points, 5 looks inside (histograms, misclassified images) and 20
+    data: a pair (x, y) of arrays or tensors [M, ...]; uint8 is kept in memory and scaled to [0, 1] when read. x may be a dict or
+    tuple of arrays, if the model's forward takes one. numpy.memmaps, and a torch.utils.data.Dataset of pairs (x, y), are read
+    batch by batch, in each seed's own order; what a Dataset draws from torch's generator depends only on seed, epoch and
+    example. A DataLoader provides its Dataset, collate_fn, batch_size, drop_last, workers, and with shuffle=False the order; a
+    custom sampler is an error, since its order could not be reproduced.
+    recipe: the settings (see `Recipe`). validation: data as above, or a share of the training data, the same for every seed (for
+    a time series pass the last part: `supervised.data.split(data, 0.2, shuffle=False)`); None: no validation.
+    seeds: a count (0..n-1), a list or a range. Each seed has its own initial weights, order of the data and dropout; on the CPU
+    its results are bit-identical to training it alone. threads: torch threads; None: one, but all cores for convolutions.
+    compiled: use compiled code for chains of linear layers and ReLUs, and for sequence models with GRU or tanh cells, where
+    possible (see `Stack`); results are equal up to rounding, not bit-identical.
+    logdir: the folder for curves and checkpoints; None: nothing is written. resume: continue from the newest intact checkpoint in
+    logdir, or start if there is none. Model, data and functions in the recipe must be passed again (data are recognized by a
+    checksum, streamed data by that of 256 examples, functions by their names); only epochs, device, progress and the cadences
+    may differ.
+    The three cadences are in epochs; None: about 100 points, 5 inspections (histograms, misclassified images) and 20
     checkpoints.
 
-    The members are returned in evaluation mode. Raises DataError for data that do not fit the model, ValueError for invalid
-    settings, `Diverged` when the loss diverges. On Ctrl-C (or SIGTERM) the epoch is finished and saved to logdir, and
-    KeyboardInterrupt says how to resume.
+    The members are returned in eval mode. Raises DataError if the data do not fit the model, ValueError for invalid settings,
+    `Diverged` if the loss diverges. On Ctrl-C (or SIGTERM) the current epoch is finished and saved to logdir, and a
+    KeyboardInterrupt tells how to resume.
     """
     recipe = Recipe() if recipe is None else instance(recipe, "recipe", Recipe, "a Recipe")
     resume, progress, compiled = flag(resume, "resume"), flag(progress, "progress"), flag(compiled, "compiled")
     if compiled and recipe.optimizer == "LBFGS":
-        raise ArgumentError("LBFGS takes its gradients from autograd alone: compiled must be False.")
+        raise ArgumentError("LBFGS requires autograd's gradients: compiled must be False.")
     threads = optional(integer, threads, "threads", 1, 1024)
     cadences = _cadences(recipe.epochs, log=log_every_epochs, look=look_every_epochs, save=save_every_epochs)
     train, held_out = _parts(data, validation)
@@ -77,7 +78,7 @@ def fit(
         curves = {} if saved is None else restore(fitted, saved)
         fitted.resumed_at = fitted.epoch
         if fitted.finished:
-            say(f"The fit in {session.folder} is finished: nothing is done.")
+            say(f"The fit in {session.folder} is already finished: nothing to do.")
         report = Report(fitted, session, curves)
         with session.running(report.label, recipe.epochs * fitted.steps_per_epoch, fitted.step, progress) as bar:
             report.start_clock()
@@ -101,7 +102,7 @@ def fit(
 
 
 def _parts(data: Any, validation: Any) -> tuple[Source, Source | None]:
-    """The data to train with, and those to validate with."""
+    """Return the training data and the validation data."""
     train = source_of(data, "The training data")
     if validation is None:
         return train, None
@@ -112,7 +113,7 @@ def _parts(data: Any, validation: Any) -> tuple[Source, Source | None]:
 
 
 def _cadences(epochs: int, **given: int | None) -> Cadences:
-    """Epochs between two logs, looks inside and checkpoints."""
+    """Return the epochs between logs, inspections and checkpoints."""
     usual = {name: max(1, epochs // times) for name, times in (("log", 100), ("look", 5), ("save", 20))}
     every = {name: optional(integer, value, f"{name}_every_epochs", 1) for name, value in given.items()}
     return Cadences(usual | {name: value for name, value in every.items() if value is not None})

@@ -1,4 +1,4 @@
-"""The members of a fit: made from a model, frozen in part, and put into training mode."""
+"""The members of a fit: creating them, freezing layers, and setting the training mode."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from supervised.validate import function
 
 
 def stack_of(model: Any, seeds: tuple[int, ...], frozen: Sequence[str], device: str, compiled: bool = False) -> Stack:
-    """The members as a stack. model: a function () -> nn.Module; or a module, which is fitted in place, with one seed.
+    """Make the stack of members. model: a function () -> nn.Module; or a module, which is fitted in place, with one seed.
 
-    Raises ValueError for a module with several seeds, and for names in `frozen` that no parameter has.
+    Raises ValueError for a module with several seeds, and for names in `frozen` that match no parameter.
     """
     where = choose(device)
     if isinstance(model, nn.Module):
         if len(seeds) != 1:
             raise ValueError(
-                f"A module is fitted in place, so with one seed, not {len(seeds)}: give a function that makes one instead."
+                f"A module is fitted in place, so with one seed, not {len(seeds)}: pass a function that creates one instead."
             )
         return Stack.of([freeze(model, frozen)], seeds, where, compiled)
     function(model, "The model", (), "a torch.nn.Module, or a function () -> torch.nn.Module")
@@ -35,22 +35,22 @@ def stack_of(model: Any, seeds: tuple[int, ...], frozen: Sequence[str], device: 
 
 
 def freeze(module: nn.Module, names: Sequence[str]) -> nn.Module:
-    """Exclude the layers of these names (and those below them) from training -> the module.
+    """Exclude the layers of these names (and their submodules) from training -> the module.
 
-    Raises ValueError for a name that no parameter has.
+    Raises ValueError for a name that matches no parameter.
     """
     for name in names:
         found = [p for key, p in module.named_parameters() if key == name or key.startswith(f"{name}.")]
         if not found:
             known = ", ".join(key for key, _ in module.named_parameters())
-            raise ValueError(f"freeze names {name!r}, but the model's parameters are {known}.")
+            raise ValueError(f"freeze names {name!r}, which matches none of the model's parameters: {known}.")
         for parameter in found:
             parameter.requires_grad_(False)
     return module
 
 
 def train(module: nn.Module, frozen: Sequence[str]) -> nn.Module:
-    """Put a module into training mode, and its frozen layers into evaluation mode (batch-norm keeps its averages) -> it."""
+    """Put a module into training mode, except frozen layers (so that batch norm keeps its averages) -> the module."""
     module.train()
     parts = dict(module.named_modules())
     for name in frozen:
@@ -60,7 +60,7 @@ def train(module: nn.Module, frozen: Sequence[str]) -> nn.Module:
 
 
 def set_channels_last(stack: Stack, channels_last: bool) -> None:
-    """Have pictures lie with their channels last in memory, or not, in every member."""
+    """Set whether every member uses the channels_last memory format for images."""
     for module in stack.modules:
         for part in module.modules():
             if isinstance(part, Image):

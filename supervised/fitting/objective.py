@@ -1,7 +1,7 @@
-"""What a fit minimizes, and what it measures besides: a loss by name or a function, class weights, and metrics.
+"""The objective of a fit: a loss by name or as a function, class weights, and metrics.
 
-A function of one's own sees one member: it takes prediction [B, ...] and y [B, ...] and returns one number or more an example,
-[B, ...], as torch's losses do with reduction="none". So each member's numbers are the same to the bit as alone.
+A user-defined function is called for one member at a time: it takes prediction [B, ...] and y [B, ...] and returns one or more
+numbers per example, [B, ...], as torch's losses do with reduction="none". Results are thus bit-identical to each member alone.
 """
 
 from __future__ import annotations
@@ -17,29 +17,29 @@ from supervised.fitting.recipe import Recipe
 from supervised.sources import DataError
 from supervised.validate import ArgumentError, choice, first_line, kind_of
 
-Sums = dict[str, tuple[Tensor, Tensor]]  # by tag: a sum over examples, and how much it counts, each [N]
+Sums = dict[str, tuple[Tensor, Tensor]]  # by tag: the sum over examples and the sum of their weights, each [N]
 
 
 class Objective:
-    """The loss of a recipe, or else the model's own, with the recipe's weights and metrics.
+    """The loss of a recipe, or by default the model's own, with the recipe's weights and metrics.
 
-    `name` is that of the loss, or of the function. `all_count`: whether no target is losses.IGNORED.
+    name: that of the loss, or of the function. all_count: whether no target is losses.IGNORED.
     """
 
     def __init__(self, recipe: Recipe, model: Any, device: torch.device) -> None:
-        """Raises ValueError where no loss is named, or where settings do not belong to it."""
+        """Raises ValueError if there is no loss, or if settings do not apply to it."""
         loss = getattr(model, "loss", None) if recipe.loss is None else recipe.loss
         self.own = loss if callable(loss) and recipe.loss is not None else None
         if self.own is None and not isinstance(loss, str):
-            raise ValueError("The loss is missing: the model names none, so the recipe must.")
+            raise ValueError("The loss is missing: the model defines none, so the recipe must.")
         self.name = functions.name(loss) if self.own is not None else choice(loss, "loss", losses.LOSSES)
         self.classifies = self.own is None and self.name in metrics.CLASSIFYING
         self.smoothing, self.metrics, self.all_count = recipe.label_smoothing, dict(recipe.metrics), True
         if self.smoothing and not self._is("cross_entropy"):
-            raise ValueError(f"label_smoothing belongs to cross_entropy, and the loss is {self.name}.")
+            raise ValueError(f"label_smoothing applies only to cross_entropy, but the loss is {self.name}.")
         if recipe.class_weights is not None and not self.classifies:
             raise ValueError(
-                f"class_weights belong to cross_entropy and binary_cross_entropy, and the loss is {self.name}."
+                f"class_weights apply only to cross_entropy and binary_cross_entropy, but the loss is {self.name}."
             )
         self.class_weights = None if recipe.class_weights is None else torch.tensor(recipe.class_weights, device=device)
 
@@ -52,23 +52,23 @@ class Objective:
         return self._is("mse")
 
     def target(self, y: Tensor, shape: list[int], name: str) -> Tensor:
-        """Targets [M, ...] as the loss takes them, for outputs of `shape` per example. Raises DataError."""
+        """Convert targets [M, ...] for the loss, given outputs of `shape` per example. Raises DataError if they do not fit."""
         if self.own is not None:
             return y
         return _classes(y, shape, name) if self.name == "cross_entropy" else _numbers(y, shape, self.name, name)
 
     def classes(self, shape: list[int]) -> int | None:
-        """How many classes outputs of `shape` have under cross_entropy. ArgumentError for another number of class weights."""
+        """Return the number of classes under cross_entropy, else None. Raises ArgumentError unless class weights match it."""
         count = shape[-1] if self._is("cross_entropy") else None
         wanted = count or 2
         if self.class_weights is not None and len(self.class_weights) != wanted:
             raise ArgumentError(
-                f"class_weights is one number for each of {wanted} classes, not {len(self.class_weights)}."
+                f"class_weights must be one number for each of {wanted} classes, not {len(self.class_weights)}."
             )
         return count
 
     def losses(self, prediction: Tensor, y: Tensor) -> tuple[Tensor, Tensor | None]:
-        """The loss of each example [N, B, ...], and how much each counts in the mean (None: all the same)."""
+        """Return the loss of each example [N, B, ...], and the weight of each in the mean (None: equal weights)."""
         if self.own is not None:
             return _each(self.own, prediction, y), None
         if self.name == "cross_entropy":
@@ -86,7 +86,7 @@ class Objective:
         return loss * weights, weights
 
     def per_seed(self, prediction: Tensor, y: Tensor) -> Tensor:
-        """The mean loss of each seed, [N]; with class weights the weighted mean, as torch's."""
+        """Return the mean loss of each seed, [N]; with class weights the weighted mean, as in torch."""
         loss, counts = self.losses(prediction, y)
         if self.class_weights is None or counts is None:
             return losses.per_seed(loss, counts)
@@ -94,14 +94,14 @@ class Objective:
         return loss.flatten(1).sum(1) / torch.where(total > 0, total, 1)
 
     def measures(self, prediction: Tensor, y: Tensor) -> dict[str, Tensor]:
-        """The accuracy of a classification, and the mean of each metric: each [N]."""
+        """Return the accuracy, for classification, and the mean of each metric, each [N]."""
         return {tag: losses.per_seed(value.float(), counts) for tag, value, counts in self._measured(prediction, y)}
 
     def sums(self, prediction: Tensor, y: Tensor) -> Sums:
-        """The sums of the loss and of each measure, float64 on the host; batch after batch they add up to the mean over all."""
+        """Return the sums of loss and metrics with their weights, float64 on the host, to be accumulated over batches."""
         loss, weights = self.losses(prediction, y)
         places = y != losses.IGNORED if self._is("cross_entropy") else None
-        # float64 on the host: not every device has it.
+        # On the host, since not every device supports float64.
         found = {"loss": (loss.cpu().double().flatten(1).sum(1), _count(loss, places if weights is None else weights))}
         for tag, value, counts in self._measured(prediction, y):
             counted = value if counts is None else value * counts
@@ -109,7 +109,7 @@ class Objective:
         return found
 
     def _measured(self, prediction: Tensor, y: Tensor) -> list[tuple[str, Tensor, Tensor | None]]:
-        """Each measure of each example [N, B, ...], and which count."""
+        """Return the name and value of each metric per example [N, B, ...], and which examples to include."""
         counts = y != losses.IGNORED if self._is("cross_entropy") and not self.all_count else None
         found: list[tuple[str, Tensor, Tensor | None]] = []
         right = metrics.correct(prediction, y, self.name) if self.classifies else None
@@ -121,7 +121,7 @@ class Objective:
         return found
 
     def check(self, prediction: Tensor, y: Tensor) -> None:
-        """Raise ArgumentError where a function of the user fails on these, or does not return numbers for each example."""
+        """Raise ArgumentError if a user-defined function fails on these, or does not return numbers for each example."""
         for name, function in {"loss": self.own, **self.metrics}.items():
             if function is None:
                 continue
@@ -142,20 +142,22 @@ class Objective:
                 alone.shape[1:] != found.shape[1:]
             ):
                 raise ArgumentError(
-                    f"{said} mixes examples: of {prediction.shape[1]} it returns {kind_of(found)}, of one alone {kind_of(alone)}."
-                    f" Are prediction {kind_of(prediction[0])} and y {kind_of(y[0])} of one shape?"
+                    f"{said} mixes examples: for {prediction.shape[1]} it returns {kind_of(found)}, for one {kind_of(alone)}."
+                    f" Do prediction {kind_of(prediction[0])} and y {kind_of(y[0])} have the same shape?"
                 )
             if name == "loss" and not found.requires_grad:
-                raise ArgumentError(f"{said} has no gradient by the prediction, so nothing could be learned from it.")
+                raise ArgumentError(
+                    f"{said} has no gradient with respect to the prediction, so nothing could be learned from it."
+                )
 
 
 def _each(function: Callable[[Tensor, Tensor], Tensor], prediction: Tensor, y: Tensor) -> Tensor:
-    """A function of the user for each member: [N, B, ...]."""
+    """Apply a user-defined function to each member -> [N, B, ...]."""
     return torch.stack([function(one, target) for one, target in zip(prediction, y, strict=True)])
 
 
 def _count(value: Tensor, counts: Tensor | None) -> Tensor:
-    """How much values [N, ...] count in all, float64 [N]."""
+    """Return the total weight of values [N, ...], float64 [N]."""
     if counts is None:
         return torch.full((len(value),), value[0].numel(), dtype=torch.float64)
     return counts.flatten(1).sum(1).cpu().double()
@@ -164,7 +166,7 @@ def _count(value: Tensor, counts: Tensor | None) -> Tensor:
 def _classes(y: Tensor, shape: list[int], name: str) -> Tensor:
     if y.is_floating_point() or not shape or list(y.shape[1:]) != shape[:-1]:
         raise DataError(
-            f"{name}: cross_entropy takes whole numbers y of shape {['M', *shape[:-1]]}, one for each answer of the model,"
+            f"{name}: cross_entropy takes whole numbers y of shape {['M', *shape[:-1]]}, one for each output of the model,"
             f" not {y.dtype} of {['M', *y.shape[1:]]}."
         )
     y = y.long()
@@ -172,7 +174,7 @@ def _classes(y: Tensor, shape: list[int], name: str) -> Tensor:
     if wrong.any():
         place = tuple(int(i) for i in wrong.nonzero()[0])
         raise DataError(
-            f"{name}: y[{', '.join(map(str, place))}] is {int(y[place])}, but the model knows the classes 0 to {shape[-1] - 1}."
+            f"{name}: y[{', '.join(map(str, place))}] is {int(y[place])}, but the model has the classes 0 to {shape[-1] - 1}."
         )
     return y
 
@@ -182,9 +184,11 @@ def _numbers(y: Tensor, shape: list[int], loss: str, name: str) -> Tensor:
     if [*y.shape[1:], 1] == shape:  # [M] for [M, 1]
         y = y[..., None]
     if list(y.shape[1:]) != shape:
-        raise DataError(f"{name}: the model answers {shape} to each example, and y is {list(y.shape[1:])}.")
+        raise DataError(f"{name}: the model returns {shape} per example, but y is {list(y.shape[1:])}.")
     wrong = (y < 0) | (y > 1)
     if loss == "binary_cross_entropy" and wrong.any():
         place = tuple(int(i) for i in wrong.nonzero()[0])
-        raise DataError(f"{name}: y[{', '.join(map(str, place))}] is {y[place].item():g}; yes and no are 1 and 0.")
+        raise DataError(
+            f"{name}: y[{', '.join(map(str, place))}] is {y[place].item():g}; binary targets must be in [0, 1]."
+        )
     return y

@@ -18,10 +18,10 @@ from supervised.schedules import KINDS, MOST, Schedule, check_range
 from supervised.stack.optimizers import OPTIMIZERS
 from supervised.validate import ArgumentError, choice, flag, function, integer, number, shown, store, unwrapped
 
-# Torch's schedules whose options are plain numbers: those that span the whole fit advance every step, the others every epoch.
+# Torch's schedules with plain numbers as options: those that span the whole fit advance every step, the others every epoch.
 BY_STEP = ("OneCycleLR", "CosineAnnealingLR", "LinearLR", "PolynomialLR")
 BY_EPOCH = ("StepLR", "MultiStepLR", "ExponentialLR")
-TAKES = ("prediction", "y")  # what functions of the user are called with
+TAKES = ("prediction", "y")  # the arguments of user-defined functions
 TAKEN = ("loss", "accuracy", "rmse", "learning_rate", "gradient_norm", "update_to_weight", "dead_units")
 AUGMENTATIONS = {kind.__name__: kind for kind in (Shift, Affine, Noise)}
 
@@ -30,21 +30,21 @@ AUGMENTATIONS = {kind.__name__: kind for kind in (Shift, Affine, Noise)}
 class Recipe:
     """The settings of `fit`.
 
-    epochs: passes over the data. batch_size: examples a step; None: all of them; that of a DataLoader takes precedence. loss: a
-    name; a function of one member's prediction [B, ...] and y [B, ...] that returns the loss of each example, [B, ...]; None:
-    the model's own. metrics: functions likewise, by name; the mean of what they return over all examples stands beside the loss.
-    class_weights: one a class, by which examples count in cross_entropy and binary_cross_entropy: torch's weighted mean.
-    optimizer: a name of torch.optim, or "LBFGS" (with batch_size=None); its further options by name. learning_rate: one,
-    or one a seed. schedule: None; a schedule of `supervised.schedules` in optimizer steps, whose value multiplies
-    the learning rate; or a name of torch.optim.lr_scheduler, with options: OneCycleLR, CosineAnnealingLR, LinearLR and
-    PolynomialLR span the whole fit and advance every step, StepLR, MultiStepLR and ExponentialLR every epoch.
-    weight_decay: as the optimizer means it. clip_norm: the longest gradient of a seed. bptt_steps: sequences
-    are cut into parts of so many steps, with the state carried over (Williams and Peng 1990). label_smoothing: of
-    cross_entropy (Szegedy et al. 2016, section 7). patience_epochs: stop a seed whose validation loss has not come down
-    for so long. keep_best: end with the weights of the lowest validation loss; None: if there is a patience. augment: how
-    pictures are altered. freeze: names of layers, or beginnings of them, that are not trained. precision: "auto"
-    (bf16 where the device gains by it, else fp32), "fp32" (on CUDA without TF32, which torch takes for convolutions by
-    default), "tf32" (CUDA from Ampere on), "bf16". stop_if_diverging: raise `Diverged` when the loss runs away.
+    epochs: passes over the data. batch_size: examples per step; None: all of them; a DataLoader's batch size takes precedence.
+    loss: a name; a function of one member's prediction [B, ...] and y [B, ...] that returns the loss of each example, [B, ...];
+    None: the model's own. metrics: functions of the same form, by name; their means over all examples are logged beside the
+    loss. class_weights: the weight of each class in cross_entropy and binary_cross_entropy, as in torch's weighted mean.
+    optimizer: the name of a torch.optim optimizer, or "LBFGS" (with batch_size=None). optimizer_options: its further arguments.
+    learning_rate: one for all seeds, or one per seed. schedule: None; a schedule of `supervised.schedules` in optimizer steps,
+    whose value multiplies the learning rate; or the name of a torch.optim.lr_scheduler: OneCycleLR, CosineAnnealingLR, LinearLR
+    and PolynomialLR span the whole fit and advance every step, StepLR, MultiStepLR and ExponentialLR every epoch.
+    schedule_options: arguments of the latter. weight_decay: as defined by the optimizer. clip_norm: the maximum gradient norm of
+    a seed. bptt_steps: truncated backpropagation through time: cut sequences into parts of this length and carry the state over
+    (Williams and Peng 1990). label_smoothing: for cross_entropy (Szegedy et al. 2016, section 7). patience_epochs: stop a seed
+    whose validation loss has not improved for this many epochs. keep_best: finish with the weights with the lowest validation
+    loss; None: only with patience_epochs. augment: image augmentations. freeze: names of layers, or prefixes of names, that are
+    not trained. precision: "auto" (bf16 if the device benefits, else fp32), "fp32" (on CUDA without TF32, which torch uses for
+    convolutions by default), "tf32" (CUDA since Ampere), "bf16". stop_if_diverging: raise `Diverged` if the loss diverges.
     """
 
     epochs: int = 10
@@ -88,19 +88,19 @@ class Recipe:
         store(self, _weights, "class_weights", none=True)
         store(self, _options, "optimizer_options", "schedule_options")
         if self.schedule_options and not isinstance(self.schedule, str):
-            raise ValueError("schedule_options are given, but no schedule of torch by name.")
+            raise ValueError("schedule_options require schedule to be the name of a torch scheduler.")
         if self.optimizer == "LBFGS":
             for name in ("batch_size", "clip_norm", "bptt_steps", "schedule"):
                 if getattr(self, name) is not None:
-                    raise ValueError(f"LBFGS takes all data at each step and finds its own way: {name} must be None.")
+                    raise ValueError(f"LBFGS uses all data at each step and a line search: {name} must be None.")
             if self.weight_decay or self.augment:
-                raise ValueError("LBFGS minimises one fixed function: weight_decay and augment have no place in it.")
+                raise ValueError("LBFGS minimizes one fixed function: weight_decay and augment cannot be used with it.")
             if self.precision in ("tf32", "bf16"):
-                raise ValueError("The line search of LBFGS needs every digit: precision must be auto or fp32.")
+                raise ValueError("The line search of LBFGS needs full precision: precision must be auto or fp32.")
         if not isinstance(self.augment, tuple) or not all(isinstance(a, Augmentation) for a in self.augment):
-            raise ArgumentError(f"augment is a tuple of {', '.join(AUGMENTATIONS)}, not {shown(self.augment)}.")
+            raise ArgumentError(f"augment must be a tuple of {', '.join(AUGMENTATIONS)}, not {shown(self.augment)}.")
         if not isinstance(self.freeze, tuple) or not all(isinstance(name, str) for name in self.freeze):
-            raise ArgumentError(f"freeze holds names of layers, such as ('trunk',), not {shown(self.freeze)}.")
+            raise ArgumentError(f"freeze must be a tuple of layer names, such as ('trunk',), not {shown(self.freeze)}.")
 
     @property
     def by_step(self) -> bool:
@@ -109,17 +109,17 @@ class Recipe:
 
     @property
     def spans(self) -> bool:
-        """Whether the schedule depends on how long the whole fit is."""
+        """Whether the schedule depends on the length of the whole fit."""
         if self.schedule is None or isinstance(self.schedule, str):
             return self.schedule in BY_STEP
         return self.schedule.curve(10**6) != self.schedule.curve(10**9)
 
     @staticmethod
     def from_json(data: Mapping[str, Any], **given: Callable[[Tensor, Tensor], Tensor]) -> Recipe:
-        """The recipe that `to_json` wrote; settings that it does not have are at their defaults.
+        """Read a recipe that `to_json` wrote; missing settings have their defaults.
 
-        given: the functions, which no file can hold, by name: loss=..., and those of metrics. Raises ValueError where one is
-        missing, and ValueError, TypeError or KeyError for anything else.
+        given: the functions, which files cannot contain, by name: loss=..., and those of metrics. Raises ValueError if one is
+        missing, and ValueError, TypeError or KeyError for invalid data.
         """
         data = {**data, **_found({k: data[k] for k in ("loss",) if k in data}, given)}
         data["metrics"] = _found(data.get("metrics", {}), given)
@@ -135,7 +135,7 @@ class Recipe:
         return Recipe(**{**data, "augment": tuple(augment)})
 
     def to_json(self) -> dict[str, Any]:
-        """The settings as JSON values, for checkpoints and results."""
+        """Return the settings as JSON values, for checkpoints and results."""
         found = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         found["augment"] = [{"type": type(a).__name__, **vars(a)} for a in self.augment]
         found["freeze"] = list(self.freeze)
@@ -153,36 +153,36 @@ class Recipe:
 
 
 def _loss(value: Any, name: str, none: bool) -> Any:
-    """A name of a loss, or a function of prediction and y."""
+    """Check the name of a loss, or a function of prediction and y."""
     if not callable(value):
         return choice(value, name, LOSSES, none=none)
-    return function(value, name, TAKES, "a name of a loss or a function (prediction, y) -> the loss of each example")
+    return function(value, name, TAKES, "the name of a loss or a function (prediction, y) -> the loss of each example")
 
 
 def _metrics(value: Any, name: str) -> dict[str, Any]:
-    """Functions of prediction and y by names that are no others' in the curves."""
+    """Check functions of prediction and y, by names that no other curves have."""
     if not isinstance(value, Mapping):
-        raise ArgumentError(f"{name} is a mapping from names to functions (prediction, y), not {shown(value)}.")
+        raise ArgumentError(f"{name} must be a mapping from names to functions (prediction, y), not {shown(value)}.")
     for key, metric in value.items():
         if not isinstance(key, str) or not re.fullmatch(r"[\w.-]+", key) or key in TAKEN:
             raise ArgumentError(
-                f"{name} are named by letters, digits, _, . and -, but for {', '.join(TAKEN)}; not {shown(key)}."
+                f"Names of {name} may contain letters, digits, _, . and -, and must not be {', '.join(TAKEN)}; not {shown(key)}."
             )
         function(metric, f"{name}[{key!r}]", TAKES, "a function (prediction, y) -> a number for each example")
     return dict(value)
 
 
 def _weights(value: Any, name: str, none: bool) -> tuple[float, ...]:
-    """One weight a class."""
+    """Check one weight per class."""
     if not isinstance(value, (list, tuple)) and getattr(value, "ndim", 0) != 1:
         raise ArgumentError(
-            f"{name} is a list of numbers from 0 on, one a class{' or None' * none}, not {shown(value)}."
+            f"{name} must be a list of numbers of at least 0, one per class{', or None' * none}, not {shown(value)}."
         )
     return tuple(number(weight, f"{name}[{i}]", 0.0) for i, weight in enumerate(value))
 
 
 def _schedule(value: Any, name: str, none: bool) -> str | Schedule:
-    """A name of torch's, or a schedule of ours in steps whose values are rates' factors."""
+    """Check the name of a torch scheduler, or a schedule in steps whose values multiply the learning rate."""
     if isinstance(value, Schedule) and not isinstance(value, type):
         check_range(name, value, 0.0, MOST, ("steps",))
         return value
@@ -190,24 +190,24 @@ def _schedule(value: Any, name: str, none: bool) -> str | Schedule:
 
 
 def _found(settings: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings with the functions that were given in the place of their names."""
+    """Replace references to functions by the functions given."""
     for name, value in settings.items():
         if functions.is_function(value) and name not in given:
             raise ValueError(
-                f"The recipe was made with {name}={value.get('name')}, a function, which no file can hold: give it again as"
+                f"The recipe was made with {name}={value.get('name')}, a function, which files cannot contain: pass it again as"
                 f" {name}=..."
             )
     return {name: given[name] if functions.is_function(value) else value for name, value in settings.items()}
 
 
 def _rates(value: Any, name: str) -> float | tuple[float, ...]:
-    """One learning rate, or one for each seed (a list, an array or a tensor of them)."""
+    """Check one learning rate, or one per seed (a list, an array or a tensor)."""
     several = isinstance(value, (list, tuple)) or getattr(value, "ndim", 0) == 1
     return tuple(number(rate, name, 0.0) for rate in value) if several else number(value, name, 0.0)
 
 
 def _options(value: Any, name: str) -> dict[str, Any]:
-    """Settings by name, with scalars of numpy and torch as Python's."""
+    """Check a mapping of settings by name, and convert numpy and torch scalars to Python's."""
     if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
-        raise ArgumentError(f"{name} is a mapping from names to values, not {shown(value)}.")
+        raise ArgumentError(f"{name} must be a mapping from names to values, not {shown(value)}.")
     return dict(unwrapped(dict(value)))

@@ -1,4 +1,4 @@
-"""What TensorBoard and the terminal show of a fit while it trains."""
+"""Logging a fit to TensorBoard and the terminal while it trains."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from supervised.session import Session
 from supervised.shapes import ShapeError, layer_table, table_text
 from supervised.statistics import SHARE, Range, aggregate
 
-# Tags that are drawn with an interval, and between what they lie.
+# Tags that are drawn with an interval, and the range of their values.
 BANDS: dict[str, Range] = {
     "train/loss": (0.0, None),
     "train/accuracy": SHARE,
@@ -32,28 +32,28 @@ SHOWN = (
     "validation/loss",
     "train/accuracy",
     "train/loss",
-)  # the first that there is: by the bar
+)  # beside the progress bar: the first of these that exists
 
 
 class Report:
     """Logs, inspects and saves a fit. Without a logdir nothing is written."""
 
     def __init__(self, fitted: Fit, session: Session, curves: Mapping[str, Any]) -> None:
-        """curves: what the checkpoint that the fit resumes from knew of its event files; {}: the fit is new."""
-        self.fit, self.text, self.examples_per_second = fitted, "", 0.0  # text: what stands behind the progress bar
+        """curves: the state of the event files in the checkpoint that the fit resumes from; {}: the fit is new."""
+        self.fit, self.text, self.examples_per_second = fitted, "", 0.0  # text: shown beside the progress bar
         n = len(fitted.stack.seeds)
         self.label = f"{n} seed{'s' * (n > 1)}"
-        # A fit that is finished is left as it is, but for what was damaged.
+        # Nothing is written for a finished fit, except to replace a damaged checkpoint.
         writes = not fitted.finished or session.fell_back
         self.logger = session.log(curves, fitted.step, self._describe, self._save) if writes else None
         self.start_clock()
 
     def start_clock(self) -> None:
-        """Count examples a second from here."""
+        """Start measuring examples per second."""
         self.began = time.perf_counter()
 
     def count(self, metrics: Mapping[str, Any]) -> None:
-        """Bring the examples a second and the text up to date with an epoch and its metrics."""
+        """Update the examples per second and the text after an epoch with these metrics."""
         fitted = self.fit
         examples = (fitted.epoch - fitted.resumed_at) * fitted.plan.used * len(fitted.stack.seeds)
         self.examples_per_second = examples / (time.perf_counter() - self.began)
@@ -61,7 +61,7 @@ class Report:
         self.text = f"{tag.replace('/', ' ')} {float(np.mean(metrics[tag])):.4f}"
 
     def inspect(self) -> dict[str, Any]:
-        """Write histograms and misclassified images -> metrics of the members' insides, each [N]."""
+        """Write histograms and misclassified images -> metrics such as the share of dead units, each [N]."""
         if self.logger is None:
             return {}
         found = inspect.log_inspection(self.fit, self.logger)
@@ -89,7 +89,7 @@ class Report:
         files.save(self.fit, logger.folder / CHECKPOINT, logger.state_dict())
 
     def _describe(self, logger: Logger) -> None:
-        """Write what TensorBoard shows beside the curves: settings, charts, hyperparameters, the model's graph."""
+        """Write what TensorBoard shows besides the curves: settings, charts, hyperparameters, the model's graph."""
         fitted = self.fit
         name = type(fitted.stack.modules[0]).__name__
         parts = PARTS[: 1 + (fitted.validation is not None)]
@@ -106,7 +106,7 @@ class Report:
 
 
 def markdown(fitted: Fit, name: str) -> str:
-    """The settings of a fit as a table for the Text tab. name: of the model."""
+    """Return the settings of a fit as a Markdown table for the Text tab. name: that of the model."""
     rows = [
         ("model", name),
         ("seeds", ", ".join(map(str, fitted.stack.seeds))),

@@ -1,4 +1,4 @@
-"""One update of the weights of all members from a batch: by their gradients, or by LBFGS."""
+"""Updates of all members' weights from a batch: by gradient steps, or by LBFGS."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from supervised.stack import Stack, clip_per_seed, norms
 from supervised.stack import optimizers as torch_optimizers
 from supervised.state import check_alike, load_optimizer, to_tree
 
-COUNTERS = ("last_epoch", "_step_count", "_last_lr")  # what changes in a schedule of torch; all else is its settings
-# Loss and measures [N], the next state of a recurrent model, and what is measured of the update itself [N].
+COUNTERS = ("last_epoch", "_step_count", "_last_lr")  # the attributes of a torch scheduler that change
+# Loss and metrics [N], the next state of a recurrent model, and metrics of the update itself [N].
 Updated = tuple[dict[str, Tensor], Any, dict[str, Tensor]]
 
 
 class Optimizers:
-    """The optimizers of a fit and the schedules of their learning rates."""
+    """The optimizers of a fit and their learning rate schedules."""
 
     def __init__(self, stack: Stack, recipe: Recipe, steps: int) -> None:
-        """steps: of the whole fit. Raises ValueError for options that an optimizer or a schedule does not take."""
+        """steps: the number of steps of the whole fit. Raises ValueError for options an optimizer or schedule does not take."""
         self.seeds = len(stack.seeds)
         self.each: list[torch.optim.Optimizer]
         self._by_step: list[Any] = []  # schedules that advance every step
@@ -54,12 +54,12 @@ class Optimizers:
             schedule.step()
 
     def learning_rates(self) -> list[float]:
-        """The learning rate of each seed now."""
+        """Return the current learning rate of each seed."""
         rates = [float(group["lr"]) for optimizer in self.each for group in optimizer.param_groups]
         return rates if len(rates) == self.seeds else rates * self.seeds
 
     def state_dict(self) -> dict[str, Any]:
-        """The states of optimizers and schedules."""
+        """Return the states of optimizers and schedules."""
         schedules = [*self._by_step, *self._by_epoch]
         return {
             "optimizers": [to_tree(optimizer.state_dict()) for optimizer in self.each],
@@ -67,7 +67,7 @@ class Optimizers:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Load what `state_dict` returned. Raises ValueError where it does not fit."""
+        """Load what `state_dict` returned. Raises ValueError if it does not fit."""
         for optimizer, saved in zip(self.each, state["optimizers"], strict=True):
             load_optimizer(optimizer, saved)
         for schedule, saved in zip([*self._by_step, *self._by_epoch], state["schedulers"], strict=True):
@@ -79,8 +79,8 @@ class Update(Protocol):
     """One update of all members."""
 
     def step(self, x: Any, y: Tensor, state: Any, measured: bool) -> Updated:
-        """Learn from x and y, each [N, B, ...]. state: of a recurrent model; None: a new one. measured: whether the update is
-        to be measured too."""
+        """Learn from x and y, each [N, B, ...]. state: of a recurrent model; None: the initial one. measured: whether to compute
+        metrics of the update too."""
         ...
 
 
@@ -124,7 +124,7 @@ class GradientUpdate:
         return [self.stack.weights[name].detach() for name in self.stack.gradients]
 
     def _forward(self, x: Any, state: Any) -> tuple[Tensor, Any, Callable[[Tensor], None]]:
-        """The predictions, the state after them, and a function that backpropagates a gradient with respect to them."""
+        """Return the predictions, the new state, and a function that backpropagates the gradient of the predictions."""
         with self.manner.autocast(self.stack.device):
             if not self.recurrent:
                 prediction, backward = self.stack.vjp(x)
@@ -138,7 +138,7 @@ class GradientUpdate:
             return
         memory = self.stack.memory
         memory.zero()
-        loss.sum().backward()  # a function of the user may read weights too, of a module that is fitted in place
+        loss.sum().backward()  # a user's loss may also depend on weights of a module fitted in place
         direct, arrived = memory.gradient.clone() if memory.arrived else None, memory.arrived
         assert prediction.grad is not None
         backward(prediction.grad)
@@ -148,7 +148,7 @@ class GradientUpdate:
 
 
 class LBFGSUpdate:
-    """A step of LBFGS for each member, which computes loss and gradient as often as its line search asks."""
+    """A step of LBFGS for each member, which evaluates loss and gradient as often as its line search requires."""
 
     def __init__(self, stack: Stack, objective: Objective, optimizers: Optimizers) -> None:
         self.stack, self.objective, self.optimizers = stack, objective, optimizers.each
@@ -172,7 +172,7 @@ class LBFGSUpdate:
 def update_of(
     stack: Stack, objective: Objective, recipe: Recipe, manner: ComputePlan, recurrent: bool, optimizers: Optimizers
 ) -> Update:
-    """The update that a recipe asks for."""
+    """Return the update that a recipe specifies."""
     if recipe.optimizer == "LBFGS":
         return LBFGSUpdate(stack, objective, optimizers)
     return GradientUpdate(stack, objective, recipe, manner, recurrent, optimizers)

@@ -1,4 +1,4 @@
-"""Convolutional networks for pictures and game frames."""
+"""Convolutional networks for images and game frames."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from supervised.models import layers
-from supervised.models.layers import Model, check_weights, initialise, linear, named
+from supervised.models.layers import Model, check_weights, initialize, linear, named
 from supervised.models.mlp import dense
 from supervised.shapes import ShapeError, conv_output, pool_output
 from supervised.stack import register_deterministic
@@ -17,27 +17,27 @@ from supervised.validate import ArgumentError, choice, flag, integer, integers, 
 
 BLOCKS = ("plain", "vgg", "residual")
 POOLS = ("max", "average", "fractional")
-FRACTION = 0.7  # of the side that fractional pooling keeps
+FRACTION = 0.7  # ratio of output to input size in fractional pooling
 
 
 class Image(nn.Module):
-    """[B, ...] -> [B, C, H, W], so that pictures may come with or without an axis of channels."""
+    """Reshapes [B, ...] to [B, C, H, W], so that images may come with or without a channel axis."""
 
     def __init__(self, shape: tuple[int, int, int]) -> None:
         super().__init__()
         self.shape = shape
-        self.channels_last = False  # the order in memory that is faster on some devices; `fit` decides
+        self.channels_last = False  # memory format that is faster on some devices; set by `fit`
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, ...] with C * H * W numbers each -> [B, C, H, W]."""
+        """Forward pass [B, ...] with C * H * W numbers per example -> [B, C, H, W]."""
         x = x if x.shape[1:] == self.shape else x.reshape(len(x), *self.shape)
         return x.to(memory_format=torch.channels_last) if self.channels_last else x
 
 
 class Residual(nn.Module):
-    """Two convolutions and a way past them: activation(x + f(x)) (He et al. 2016, figure 2).
+    """A residual block, two convolutions with a skip connection: activation(x + f(x)) (He et al. 2016, figure 2).
 
-    Where the number of channels or the size changes, the way past is a convolution with a 1x1 filter.
+    If the number of channels or the size changes, the skip connection is a 1x1 convolution.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class Residual(nn.Module):
         self.out = layers.activation(activation_name)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, inputs, H, W] -> [B, channels, H / stride, W / stride]."""
+        """Forward pass [B, inputs, H, W] -> [B, channels, H / stride, W / stride]."""
         y: Tensor = self.out(self.past(x) + self.inner(x))
         return y
 
@@ -73,17 +73,17 @@ def _conv(
 
 
 class CNN(Model):
-    """Pictures [B, C, H, W] (or [B, H, W] with one channel) -> [B, outputs].
+    """A convolutional network, images [B, C, H, W] (or [B, H, W] with one channel) -> [B, outputs].
 
-    A stage for each of `channels`: a block, pooling, dropout. Then global pooling or all pixels, dense layers of `widths`,
+    One stage for each of `channels`: a block, pooling, dropout. Then global pooling or flattening, dense layers of `widths`,
     and the head.
-    shape: (C, H, W). block: "plain" (one convolution), "vgg" (two: Simonyan and Zisserman 2015) or "residual" (two and a
-    way past them). kernel, stride, padding: for all stages, or one for each; padding None keeps the size at stride 1. pool:
-    "max", "average", "fractional" (Graham 2014) or None; windows of 2x2 that may stick out, as the lectures' "SAME".
-    norm: batch-norm after each convolution. bias: of the convolutions; batch-norm takes its place. global_pool: None,
-    "max" or "average" over what is left of the picture.
-    dropout, dense_dropout: shares put to zero in training, after each stage and each dense layer.
-    Sizes that a stride does not divide are rounded down, as torch does. Raises ShapeError where a filter is larger than its
+    shape: (C, H, W). block: "plain" (one convolution), "vgg" (two: Simonyan and Zisserman 2015) or "residual" (two with a
+    skip connection). kernel, stride, padding: one for all stages, or one per stage; padding None keeps the size at stride 1.
+    pool: "max", "average", "fractional" (Graham 2014) or None; 2x2 windows that may extend beyond the border, as with the
+    lectures' "SAME". norm: batch norm after each convolution. bias: of the convolutions; unused with batch norm. global_pool:
+    None, "max" or "average" over the remaining positions.
+    dropout, dense_dropout: probabilities of zeroing an element in training, after each stage and each dense layer.
+    Sizes that are not divisible by the stride are rounded down, as in torch. Raises ShapeError if a filter is larger than its
     padded input.
     """
 
@@ -133,13 +133,13 @@ class CNN(Model):
             h = w = 1
         parts.append(("flatten", nn.Flatten()))
         parts += [(f"dense_{key}", layer) for key, layer in dense(c * h * w, widths, activation, None, dense_dropout)]
-        trunk = initialise(named(parts), init)
-        head = initialise(linear([c * h * w, *integers(widths, "widths", 1)][-1], outputs), init)
+        trunk = initialize(named(parts), init)
+        head = initialize(linear([c * h * w, *integers(widths, "widths", 1)][-1], outputs), init)
         super().__init__(trunk, head, loss)
 
 
 class _Blocks(NamedTuple):
-    """What the convolutions of all stages have in common."""
+    """The settings that the convolutions of all stages share."""
 
     kind: str
     activation: str
@@ -149,12 +149,12 @@ class _Blocks(NamedTuple):
     def stage(
         self, i: int, shape: tuple[int, int, int], outputs: int, kernel: int, stride: int, padding: int | None
     ) -> tuple[list[tuple[str, nn.Module]], int, int]:
-        """The layers of stage i for inputs of `shape`, by name, and the height and width of what they make."""
+        """Return the named layers of stage i for inputs of `shape`, and the height and width of their outputs."""
         c, h, w = shape
         check_weights(channels=outputs, inputs=c, kernel=kernel, rows=kernel)
         if self.kind != "plain" and (padding is not None or kernel % 2 == 0):
             raise ShapeError(
-                f"A {self.kind} block keeps its size: its kernel is odd and its padding None, not {kernel} and {padding}."
+                f"A {self.kind} block keeps the size: its kernel must be odd and its padding None, not {kernel} and {padding}."
             )
         pad = (kernel - 1) // 2 if padding is None else padding
         try:
@@ -175,28 +175,28 @@ class _Blocks(NamedTuple):
 
 def _shape(shape: Any) -> tuple[int, int, int]:
     if not isinstance(shape, (tuple, list)) or len(shape) != 3:
-        raise ShapeError(f"The shape of a picture is (channels, height, width), not {shown(shape)}.")
+        raise ShapeError(f"The shape of an image is (channels, height, width), not {shown(shape)}.")
     c, h, w = (
-        integer(size, f"The {name} of a picture", 1)
+        integer(size, f"The {name} of an image", 1)
         for size, name in zip(shape, ("channels", "height", "width"), strict=True)
     )
     return c, h, w
 
 
 def _each(value: Any, channels: Sequence[int], name: str, low: int) -> list[Any]:
-    """A whole number from `low` on for each stage: one for all, or a list of them."""
+    """Return a whole number of at least `low` for each stage, given one for all or a list."""
     if not isinstance(value, (list, tuple)):
         return [integer(value, name, low)] * len(channels)
     if len(value) != len(channels):
         raise ArgumentError(
-            f"There are {len(value)} values of {name} for {len(channels)} stages: give one, or one a stage."
+            f"There are {len(value)} values of {name} for {len(channels)} stages: give one, or one per stage."
         )
     return list(integers(value, name, low))
 
 
 def _pool(name: str, h: int, w: int) -> tuple[nn.Module, int, int]:
     if min(h, w) < 2:
-        raise ShapeError(f"A picture of {h}x{w} is too small to be pooled by windows of 2x2: leave out a stage.")
+        raise ShapeError(f"A feature map of {h}x{w} is too small for 2x2 pooling: use fewer stages.")
     if name == "fractional":
         return nn.FractionalMaxPool2d(2, output_ratio=FRACTION), int(h * FRACTION), int(w * FRACTION)
     kind = nn.MaxPool2d if name == "max" else nn.AvgPool2d

@@ -1,7 +1,7 @@
-"""What models are made of: activations and initialisers by name, and a model as a trunk and a head.
+"""Building blocks of models: activations and initializers by name, and models as a trunk and a head.
 
-A trunk maps inputs to features [B, features], a head features to outputs; another head on the same trunk is another model:
-a Q-network is one of these with a head of Q-values.
+A trunk maps inputs to features [B, features], a head maps features to outputs. Another head on the same trunk makes another
+model: a Q-network is one with a head of Q-values.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from supervised._moved import module_getattr
 from supervised.losses import LOSSES
 from supervised.stack import Members, Op, register_batched, register_deterministic
 from supervised.stack.manual_backward import PARTS
@@ -32,7 +33,7 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "silu": nn.SiLU,
 }
 MOST_WEIGHTS = 2**30  # of one layer
-# How a weight is drawn, with the standard deviation where one is given.
+# Initializers: functions of the weight and the standard deviation.
 DRAWN: dict[str, Callable[[Tensor, float], object]] = {
     "zeros": lambda weight, std: nn.init.zeros_(weight),
     "normal": lambda weight, std: nn.init.normal_(weight, std=std),
@@ -41,25 +42,25 @@ DRAWN: dict[str, Callable[[Tensor, float], object]] = {
     "he": lambda weight, std: nn.init.kaiming_normal_(weight, nonlinearity="relu"),
     "lecun": lambda weight, std: nn.init.kaiming_normal_(weight, nonlinearity="linear"),
 }
-INITIALISERS = ("torch", *DRAWN)
+INITIALIZERS = ("torch", *DRAWN)
 
 
 def activation(name: str) -> nn.Module:
-    """The activation of that name. Raises ValueError, with the nearest name, for an unknown one."""
+    """Return the activation of that name. Raises ValueError for an unknown name, suggesting the closest."""
     choice(name, "activation", ACTIVATIONS)
     return ACTIVATIONS[name]()
 
 
-def initialise(module: nn.Module, how: str) -> nn.Module:
-    """Initialize the weights of `module`, and zero its biases -> the module.
+def initialize(module: nn.Module, how: str) -> nn.Module:
+    """Initialize the weights of `module` and zero its biases -> the module.
 
-    how: "torch" (leave what PyTorch drew), "zeros", "normal" or "truncated_normal" with a standard deviation as in
-    "normal(0.01)" (1 if none is given; truncated at two of them), "xavier" (uniform: Glorot and Bengio 2010, equation 16),
+    how: "torch" (keep PyTorch's initialization), "zeros", "normal" or "truncated_normal" with a standard deviation as in
+    "normal(0.01)" (default 1; truncated at two standard deviations), "xavier" (uniform: Glorot and Bengio 2010, equation 16),
     "he" (normal: He et al. 2015, equation 10), "lecun" (normal with variance 1 / inputs: LeCun et al. 1998, equation 16; for
-    "selu", Klambauer et al. 2017). The scales of normalising layers stay at 1.
+    "selu", Klambauer et al. 2017). The scales of normalization layers stay at 1.
     """
     instance(module, "module", nn.Module, "a torch.nn.Module")
-    name, std = _initialiser(how)
+    name, std = _initializer(how)
     if name == "torch":
         return module
     with torch.no_grad():
@@ -71,26 +72,26 @@ def initialise(module: nn.Module, how: str) -> nn.Module:
     return module
 
 
-def _initialiser(how: Any) -> tuple[str, float]:
-    """The name of an initialiser and its standard deviation. Raises ValueError for anything else."""
+def _initializer(how: Any) -> tuple[str, float]:
+    """Parse an initializer into its name and standard deviation. Raises ValueError for anything else."""
     found = re.fullmatch(r"([a-z_]+)(?:\(([-+.\de]+)\))?", how) if isinstance(how, str) else None
     name, written = (found[1], found[2]) if found else (how, None)
-    choice(name, "initialiser", INITIALISERS)
+    choice(name, "initializer", INITIALIZERS)
     if written is None:
         return name, 1.0
     if name not in ("normal", "truncated_normal"):
-        raise ValueError(f"The initialiser {name} takes no number: write {name!r}, not {how!r}.")
+        raise ValueError(f"The initializer {name} takes no number: write {name!r}, not {how!r}.")
     try:
         std = float(written)
     except ValueError:
         std = math.nan
     if not (math.isfinite(std) and std > 0):
-        raise ValueError(f"The standard deviation of an initialiser is a number above 0, not {written} (in {how!r}).")
+        raise ValueError(f"The standard deviation of an initializer is a number above 0, not {written} (in {how!r}).")
     return name, std
 
 
 class Model(nn.Module):
-    """A trunk (inputs -> features) and a head (features -> outputs); `loss` is the name of the loss that fits its outputs."""
+    """A trunk (inputs -> features) and a head (features -> outputs). loss: the name of the loss for its outputs."""
 
     def __init__(self, trunk: nn.Module, head: nn.Module, loss: str) -> None:
         super().__init__()
@@ -99,7 +100,7 @@ class Model(nn.Module):
         self.trunk, self.head, self.loss = trunk, head, choice(loss, "loss", LOSSES)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, ...] -> [B, outputs]."""
+        """Forward pass [B, ...] -> [B, outputs]."""
         y: Tensor = self.head(self.trunk(x))
         return y
 
@@ -115,19 +116,24 @@ def _model(members: Members, modules: Sequence[Model]) -> Op | None:
 
 
 def named(parts: Sequence[tuple[str, nn.Module]]) -> nn.Sequential:
-    """Layers one after another under readable names, which TensorBoard and checkpoints show."""
+    """Return an nn.Sequential of named layers; TensorBoard and checkpoints show the names."""
     return nn.Sequential(OrderedDict(parts))
 
 
 def linear(inputs: int, outputs: int, bias: bool = True) -> nn.Linear:
-    """A linear layer. Raises ArgumentError for sizes that are no whole numbers from 1 on, or too large."""
+    """Make a linear layer. Raises ArgumentError for sizes that are not whole numbers of at least 1, or that are too large."""
     inputs, outputs = integer(inputs, "inputs", 1), integer(outputs, "outputs", 1)
     check_weights(inputs=inputs, outputs=outputs)
     return nn.Linear(inputs, outputs, flag(bias, "bias"))
 
 
 def check_weights(**sizes: int) -> None:
-    """Raise ArgumentError, naming the sizes, for a layer of more than MOST_WEIGHTS weights."""
+    """Raise ArgumentError, naming the sizes, for a layer with more than MOST_WEIGHTS weights."""
     if math.prod(sizes.values()) > MOST_WEIGHTS:
         said = " x ".join(f"{name} ({size:,})" for name, size in sizes.items())
-        raise ArgumentError(f"{said} are too many weights for one layer: {MOST_WEIGHTS:,} are allowed.")
+        raise ArgumentError(f"{said} are too many weights for one layer: at most {MOST_WEIGHTS:,} are allowed.")
+
+
+__getattr__ = module_getattr(
+    __name__, globals(), {"initialise": "initialize", "INITIALISERS": "INITIALIZERS"}
+)  # their former names

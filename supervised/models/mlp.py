@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from supervised.models.layers import ACTIVATIONS, Model, activation, initialise, linear, named
+from supervised.models.layers import ACTIVATIONS, Model, activation, initialize, linear, named
 from supervised.validate import choice, integers, number
 
 NORMS = ("layer", "batch")
@@ -15,7 +15,7 @@ NORMS = ("layer", "batch")
 def dense(
     inputs: int, widths: Sequence[int], activation_name: str, norm: str | None = None, dropout: float = 0.0
 ) -> list[tuple[str, nn.Module]]:
-    """Linear layers of these widths with their names; each with normalization before its activation and dropout after it."""
+    """Return named linear layers of these widths, each with normalization before and dropout after its activation."""
     widths, activation_name = integers(widths, "widths", 1), choice(activation_name, "activation", ACTIVATIONS)
     dropout = number(dropout, "dropout", 0.0, 1.0, below=True)
     if norm is not None:
@@ -33,10 +33,10 @@ def dense(
 
 
 class MLP(Model):
-    """[B, ...] with `inputs` numbers each -> [B, outputs] through hidden layers of `widths`.
+    """A multilayer perceptron with hidden layers of `widths`, [B, ...] with `inputs` numbers per example -> [B, outputs].
 
-    activation, init: names (see `supervised.models.layers`); norm: None, "layer" or "batch", before the activation; dropout: the
-    share of each hidden layer that is zeroed in training. loss: what `fit` minimizes by default.
+    activation, init: names (see `supervised.models.layers`). norm: None, "layer" or "batch", before the activation. dropout:
+    the probability of zeroing a hidden unit in training. loss: the loss that `fit` minimizes by default.
     """
 
     def __init__(
@@ -53,4 +53,4 @@ class MLP(Model):
     ) -> None:
         trunk = named([("flatten", nn.Flatten()), *dense(inputs, widths, activation, norm, dropout)])
         head = linear([inputs, *widths][-1], outputs)
-        super().__init__(initialise(trunk, init), initialise(head, init), loss)
+        super().__init__(initialize(trunk, init), initialize(head, init), loss)

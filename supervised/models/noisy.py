@@ -1,8 +1,8 @@
-"""Noisy linear layers: weights whose noise is learned, so that a network explores by itself.
+"""Noisy linear layers: weights with learned noise, which makes a network explore.
 
 Fortunato et al. (2018), "Noisy Networks for Exploration", section 3, with factorized Gaussian noise.
 
-Deviation: the means begin as the weights of the layer that is replaced; torch's own linear layer draws its from the paper's
+Deviation: the means are initialized to the weights of the replaced layer; torch's linear layer draws them from the paper's
 U(-1 / sqrt(inputs), 1 / sqrt(inputs)).
 """
 
@@ -25,11 +25,11 @@ from supervised.validate import ArgumentError, explained, instance, number, show
 
 
 class NoisyLinear(Drawn):
-    """y = (W + S * (f_out f_in^T)) x + b + s * f_out: W, b are learned means, S, s learned deviations.
+    """A linear layer y = (W + S * (f_out f_in^T)) x + b + s * f_out, with learned means W, b and standard deviations S, s.
 
-    The numbers drawn for it are f(e) of `inputs + outputs` standard normal numbers e, f_in first; f(e) = sign(e) sqrt|e|
-    (`noise_of`). Without any it computes W x + b. linear: the layer whose weights the means begin with. sigma: the deviations
-    begin as sigma / sqrt(inputs); .5 in the paper.
+    The noise f(e) = sign(e) sqrt|e| (`noise_of`) comes from `inputs + outputs` standard normal numbers e drawn for the layer,
+    f_in first. Without drawn numbers it computes W x + b. linear: the layer whose weights initialize the means. sigma: the
+    standard deviations are initialized to sigma / sqrt(inputs); 0.5 in the paper.
     """
 
     def __init__(self, linear: nn.Linear, sigma: float = 0.5) -> None:
@@ -47,12 +47,12 @@ class NoisyLinear(Drawn):
 
     @property
     def drawn_size(self) -> int:
-        """How many numbers are drawn for it."""
+        """The number of random numbers the layer needs."""
         return self.in_features + self.out_features
 
     @explained("a tensor [..., inputs]")
     def forward(self, x: Tensor) -> Tensor:
-        """[..., inputs] -> [..., outputs]."""
+        """Forward pass [..., inputs] -> [..., outputs]."""
         noise = self.drawn
         if noise is None:
             return F.linear(x, self.weight, self.bias)
@@ -66,17 +66,17 @@ class NoisyLinear(Drawn):
 
 
 def noisy(module: nn.Module, sigma: float = 0.5) -> nn.Module:
-    """Put a `NoisyLinear` in the place of each nn.Linear in `module` -> the module, or the layer where it is one itself.
+    """Replace each nn.Linear in `module` by a `NoisyLinear` -> the module, or the new layer if it is an nn.Linear itself.
 
-    Recurrent cells and convolutions stay as they are, and so do linear layers whose weight is not trained. Raises ArgumentError
-    where there is no other linear layer.
+    Recurrent cells and convolutions are unchanged, and so are linear layers whose weight is not trained. Raises ArgumentError if
+    there is no other linear layer.
     """
     instance(module, "module", nn.Module, "a torch.nn.Module")
     parts = module.named_modules(remove_duplicate=False)
     places = [(name, part) for name, part in parts if type(part) is nn.Linear and part.weight.requires_grad]
     if not places:
-        raise ArgumentError(f"Noise is for linear layers that are trained, and {type(module).__name__} has none.")
-    made = {part: NoisyLinear(part, sigma) for _, part in places}  # a layer that stands in two places stays one layer
+        raise ArgumentError(f"Only trained linear layers can be noisy, and {type(module).__name__} has none.")
+    made = {part: NoisyLinear(part, sigma) for _, part in places}  # a shared layer stays shared
     if module in made:
         return made[module]
     for name, part in places:
@@ -85,7 +85,7 @@ def noisy(module: nn.Module, sigma: float = 0.5) -> nn.Module:
 
 
 def noise_of(normal: Tensor) -> Tensor:
-    """f(e) = sign(e) sqrt|e| of standard normal numbers e (Fortunato et al. 2018, section 3.1)."""
+    """Compute f(e) = sign(e) sqrt|e| for standard normal numbers e (Fortunato et al. 2018, section 3.1)."""
     return normal.sign() * normal.abs().sqrt()
 
 
@@ -115,7 +115,7 @@ def _noisy(members: Members, modules: Sequence[NoisyLinear]) -> Op:
 
 
 class _Noisy:
-    """The same in a chain, the gradients written out."""
+    """A noisy layer in a chain, with manual gradients."""
 
     def __init__(self, memory: FlatMemory, first: NoisyLinear) -> None:
         self.numbers, self.inputs = first.numbers, first.in_features
@@ -124,7 +124,7 @@ class _Noisy:
             None if part is None else part.detach() for part in map(memory.stacked, parts)
         )
         self.gradients = [None if part is None else memory.gradient_of(part) for part in parts]
-        self.passed: tuple[Tensor, _Drawn] | None = None  # what the last pass forward read, and its weights
+        self.passed: tuple[Tensor, _Drawn] | None = None  # input and weights of the last forward pass
 
     def forward(self, x: Tensor, keep: bool) -> Tensor:
         drawn = self._drawn()
@@ -153,7 +153,7 @@ class _Noisy:
 
 
 class _Drawn(NamedTuple):
-    """Weights [N, O, I] and biases [N, O] with their noise, and the noise alone; None: there is none."""
+    """Weights [N, O, I] and biases [N, O] including their noise, and the noise itself; None: there is none."""
 
     weight: Tensor
     bias: Tensor | None
@@ -162,7 +162,7 @@ class _Drawn(NamedTuple):
 
 
 def _put(gradient: Tensor, noise: Tensor | None, by_mean: Tensor | None, by_deviation: Tensor | None) -> None:
-    """Write the gradient by a sum mean + deviation * noise where those of its parts lie; None: a part is not trained."""
+    """Write the gradients of mean and deviation, given that of mean + deviation * noise; None: not trained."""
     if by_mean is not None:
         by_mean.copy_(gradient)
     if by_deviation is not None:

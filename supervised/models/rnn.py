@@ -1,7 +1,7 @@
-"""Recurrent networks: RNN, LSTM and GRU over sequences, in the five shapes that a sequence task can have.
+"""Recurrent networks: RNN, LSTM and GRU, for the five kinds of sequence tasks.
 
-A recurrent model answers (outputs, state), as torch's own do: the state goes into the next call, to read on where it
-stopped (truncated back-propagation, free-running text, an agent that remembers).
+A recurrent model returns (outputs, state), as torch's modules do. Pass the state to the next call to continue a sequence
+(truncated backpropagation through time, text generation, agents with memory).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from supervised.models.layers import Model, check_weights, initialise, linear
+from supervised.models.layers import Model, check_weights, initialize, linear
 from supervised.stack.manual_backward import PARTS
 from supervised.stack.registry import Members, Op, alike, register_batched, register_deterministic
 from supervised.stack.sequences import Layout, layout_of, register_sequence
@@ -22,18 +22,18 @@ from supervised.validate import ArgumentError, choice, instance, integer, number
 
 CELLS: dict[str, Any] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
 SHAPES = ("one-to-one", "one-to-many", "many-to-one", "many-to-many", "sequence-to-sequence")
-# The gates that chrono initialization sets: which of torch's, and the sign. Torch's order is i, f, g, o and r, z, n.
+# The gates that chrono initialization sets, (index in torch's order, sign). Torch's order is i, f, g, o and r, z, n.
 GATES = {"LSTM": ((0, -1), (1, 1)), "GRU": ((1, 1),)}
-LONGEST = 1_000_000  # steps of what is written
-State = Any  # [layers, B, hidden], for an LSTM a pair of them
+LONGEST = 1_000_000  # maximum length of a generated sequence
+State = Any  # [layers, B, hidden], or a pair of them for an LSTM
 
 
 class RecurrentTrunk(nn.Module):
-    """Sequences [B, T, inputs], or whole numbers [B, T] below `inputs`, -> features [B, T, hidden] and the state after.
+    """Maps sequences [B, T, inputs], or whole numbers [B, T] below `inputs`, to features [B, T, hidden] and the new state.
 
-    Whole numbers become one-hot vectors, or rows of a table of `embedding` learned columns (Mikolov et al. 2013). before: a
-    module that reads each step before the cells, rows [B * T, ...] -> [B * T, inputs]; x is then what it reads, [B, T, ...] or a
-    dict of such, whole numbers as they are.
+    Whole numbers become one-hot vectors, or learned embeddings of size `embedding` (Mikolov et al. 2013). before: a module
+    applied to each step before the cells, [B * T, ...] -> [B * T, inputs]; x is then its input, [B, T, ...] or a dict of
+    tensors, with whole numbers unchanged.
     """
 
     def __init__(
@@ -56,12 +56,14 @@ class RecurrentTrunk(nn.Module):
         embedding = optional(integer, embedding, "embedding", 1)
         dropout = number(dropout, "dropout", 0.0, 1.0, below=True)
         if dropout and layers == 1:
-            raise ArgumentError("dropout lies between the layers of a recurrent model: it needs two layers or more.")
+            raise ArgumentError(
+                "dropout is applied between the layers of a recurrent model, so it needs at least two layers."
+            )
         before = optional(instance, before, "before", nn.Module, "a torch.nn.Module")
         if embedding is not None and before is not None:
             raise ArgumentError(
-                "embedding and before exclude each other: an embedding reads whole numbers, and what lies before the cells"
-                " makes vectors. Put an nn.Embedding into before."
+                "embedding and before are mutually exclusive: an embedding reads whole numbers, and `before` returns vectors."
+                " Use an nn.Embedding inside `before`."
             )
         check_weights(inputs=inputs, embedding=embedding or 1)
         check_weights(inputs=embedding or inputs, hidden=hidden, gates=4)
@@ -72,7 +74,7 @@ class RecurrentTrunk(nn.Module):
         self.before = before
 
     def forward(self, x: Any, state: State = None) -> tuple[Tensor, State]:
-        """[B, T, inputs], whole numbers [B, T], or what `before` reads -> (features [B, T, hidden], state)."""
+        """Forward pass of [B, T, inputs], whole numbers [B, T], or the input of `before` -> (features [B, T, hidden], state)."""
         if self.before is not None:
             x = self._read(self.before, x)
         elif not x.is_floating_point():
@@ -85,44 +87,44 @@ class RecurrentTrunk(nn.Module):
         return features, state
 
     def _read(self, before: nn.Module, x: Any) -> Tensor:
-        """[B, T, ...] -> what `before` makes of each step, [B, T, inputs]."""
+        """Apply `before` to each step, [B, T, ...] -> [B, T, inputs]."""
         batch, steps = (next(iter(x.values())) if isinstance(x, Mapping) else x).shape[:2]
         found: Tensor = before(on_each(lambda part: part.flatten(0, 1), x))
         if found.shape != (batch * steps, self.inputs):
             raise ArgumentError(
-                f"before makes {self.inputs} numbers (inputs) of each of {batch * steps} rows, not {list(found.shape)}."
+                f"before must return {[batch * steps, self.inputs]}, `inputs` numbers per row, not {list(found.shape)}."
             )
         return found.reshape(batch, steps, self.inputs)
 
 
 def on_each(function: Callable[[Tensor], Tensor], x: Any) -> Any:
-    """A function of a tensor, or of each in a dict of tensors."""
+    """Apply a function to a tensor, or to each tensor in a dict."""
     return {name: function(part) for name, part in x.items()} if isinstance(x, Mapping) else function(x)
 
 
 class Recurrent(Model):
-    """A trunk that reads sequences, [B, T, ...] -> (features, state), and a head for each step: it answers (outputs, state)."""
+    """A trunk for sequences, [B, T, ...] -> (features, state), and a head applied to each step; returns (outputs, state)."""
 
     def forward(self, x: Any, state: State = None) -> tuple[Tensor, State]:  # type: ignore[override]  # a state too
-        """[B, T, ...] and a state -> (outputs [B, T, outputs], the state after)."""
+        """Forward pass of [B, T, ...] from a state -> (outputs [B, T, outputs], the new state)."""
         features, state = self.trunk(x, state)
         return self.head(features), state
 
 
 class RNN(Model):
-    """A recurrent model; called, it answers (outputs, state).
+    """A recurrent model that returns (outputs, state).
 
     shape:
-      "one-to-one"            [B, inputs] -> [B, outputs]: one step; the state makes it remember from call to call
-      "one-to-many"           [B, inputs] -> [B, steps, outputs]: x sets the first state, then each output is the next input
-      "many-to-one"           [B, T, inputs] -> [B, outputs]: what the last step says
-      "many-to-many"          [B, T, inputs] -> [B, T, outputs]: an answer at each step
-      "sequence-to-sequence"  [B, T, inputs] -> [B, steps, outputs]: one network reads, another writes (Sutskever et al. 2014)
-    Instead of vectors, inputs may be whole numbers below `inputs`: characters, words. cell: "rnn", "lstm" (Hochreiter and
-    Schmidhuber 1997) or "gru" (Cho et al. 2014). layers: so many on top of each other, `dropout` between them. embedding:
-    columns of a learned table instead of one-hot vectors. steps: how long what is written is. before: a module that reads
-    each step before the cells (a CNN, an MLP), rows [rows, ...] -> [rows, inputs]; x is then [B, T, ...], or [B, ...] for
-    one-to-one, or a dict of such, as it reads them. It is a part of `trunk`; `init` leaves its weights alone.
+      "one-to-one"            [B, inputs] -> [B, outputs]: a single step; the state carries memory between calls
+      "one-to-many"           [B, inputs] -> [B, steps, outputs]: x sets the initial state, then each output is the next input
+      "many-to-one"           [B, T, inputs] -> [B, outputs]: the output at the last step
+      "many-to-many"          [B, T, inputs] -> [B, T, outputs]: an output at each step
+      "sequence-to-sequence"  [B, T, inputs] -> [B, steps, outputs]: an encoder and a decoder (Sutskever et al. 2014)
+    Instead of vectors, inputs may be whole numbers below `inputs`, such as characters or words. cell: "rnn", "lstm" (Hochreiter
+    and Schmidhuber 1997) or "gru" (Cho et al. 2014). layers: the number of stacked layers, with `dropout` between them.
+    embedding: the size of learned embeddings, instead of one-hot vectors. steps: the length of the generated sequence. before:
+    a module applied to each step before the cells (a CNN, an MLP), [rows, ...] -> [rows, inputs]; x is then its input,
+    [B, T, ...], or [B, ...] for one-to-one, or a dict of tensors. It is part of `trunk`; `init` does not change its weights.
     """
 
     def __init__(
@@ -144,10 +146,10 @@ class RNN(Model):
         choice(shape, "shape", SHAPES)
         writes = shape in ("one-to-many", "sequence-to-sequence")
         if writes and before is not None:
-            raise ArgumentError(f"A {shape} model, which reads what it writes, has nothing before its cells.")
+            raise ArgumentError(f"A {shape} model reads its own outputs, so it cannot have a module before its cells.")
         if writes != (steps is not None):
             raise ArgumentError(
-                f"A {shape} model {'needs' if writes else 'has no'} steps, the length of what it writes."
+                f"A {shape} model {'needs' if writes else 'has no'} steps, the length of the generated sequence."
             )
         steps = optional(integer, steps, "steps", 1, LONGEST)
         hidden, layers = integer(hidden, "hidden", 1), integer(layers, "layers", 1)
@@ -163,10 +165,10 @@ class RNN(Model):
         self.inputs, self.outputs = inputs, outputs
         self.writer = RecurrentTrunk(outputs, hidden, cell, layers, dropout, None) if writes else None
         for part in [*first, self.head, *([] if self.writer is None else [self.writer])]:
-            initialise(part, init)
+            initialize(part, init)
 
     def forward(self, x: Any, state: State = None) -> tuple[Tensor, State]:  # type: ignore[override]  # a state too
-        """[B, ...] -> (outputs, state); for the shapes see the class."""
+        """Forward pass [B, ...] -> (outputs, state); for the shapes see the class."""
         if self.shape == "one-to-many":
             first = torch.tanh(self.trunk(x)).expand(self.layers, -1, -1).contiguous()
             return self._write((first, torch.zeros_like(first)) if self.is_lstm else first, len(x))
@@ -193,9 +195,9 @@ class RNN(Model):
 
 
 class Followed(nn.Module):
-    """A network, and a module `behind` that reads its outputs; the state that a recurrent network answers besides stays.
+    """A network followed by a module `behind` that reads its outputs; the state of a recurrent network is passed through.
 
-    network: (x, *state) -> (y, state), or -> y. behind: y -> the outputs. Called (x, *state) -> (behind(y), state), or behind(y).
+    network: (x, *state) -> (y, state), or y. behind: y -> outputs. Returns (behind(y), state), or behind(y).
     """
 
     def __init__(self, network: nn.Module, behind: nn.Module) -> None:
@@ -204,7 +206,7 @@ class Followed(nn.Module):
         self.behind = instance(behind, "behind", nn.Module, "a torch.nn.Module")
 
     def forward(self, x: Any, *state: State) -> Any:
-        """As `network`, its outputs as `behind` makes them."""
+        """Call `network` and apply `behind` to its outputs."""
         answer = self.network(x, *state)
         if isinstance(answer, tuple):
             y, after = answer
@@ -253,24 +255,24 @@ def _followed_layout(models: Sequence[Followed]) -> Layout | None:
 
 
 def chrono(module: nn.Module, longest_steps: int) -> nn.Module:
-    """Begin the gates of every nn.LSTM and nn.GRU in `module` with memories of 1 to `longest_steps` steps -> the module.
+    """Initialize the gates of every nn.LSTM and nn.GRU in `module` for memories of 1 to `longest_steps` steps -> the module.
 
-    Chrono initialization (Tallec and Ollivier 2018, section 3, equation 16): for each unit u ~ U(1, longest_steps - 1). In an
-    LSTM the bias of the forget gate becomes log u and that of the input gate -log u. In a GRU of torch, h' = (1 - z) n + z h,
-    where z keeps the state, the bias of the update gate becomes log u. These are in `bias_ih`; the same parts of `bias_hh` become
-    0, and all other biases stay. Draws from torch's global generator of the CPU. Raises ArgumentError where there are no such
-    gates (nn.RNN has none), or where they have no biases.
+    Chrono initialization (Tallec and Ollivier 2018, section 3, equation 16): draw u ~ U(1, longest_steps - 1) for each unit. In
+    an LSTM the bias of the forget gate becomes log u and that of the input gate -log u. In torch's GRU, h' = (1 - z) n + z h,
+    where z keeps the state, the bias of the update gate becomes log u. These go into `bias_ih`; the same parts of `bias_hh`
+    become 0, and all other biases are unchanged. Draws from torch's global CPU generator. Raises ArgumentError if there are no
+    such gates (nn.RNN has none), or if they have no biases.
     """
     instance(module, "module", nn.Module, "a torch.nn.Module")
     longest_steps = integer(longest_steps, "longest_steps", 3)
     cells: list[Any] = [part for part in module.modules() if isinstance(part, (nn.LSTM, nn.GRU))]
     if not cells:
         raise ArgumentError(
-            f"Chrono initialization is for the gates of an nn.LSTM or nn.GRU; {type(module).__name__} has none."
+            f"Chrono initialization requires the gates of an nn.LSTM or nn.GRU; {type(module).__name__} has none."
         )
     if not all(cell.bias for cell in cells):
         raise ArgumentError(
-            "Chrono initialization sets the biases of gates, and these cells were made with bias=False."
+            "Chrono initialization sets the biases of gates, but these cells were made with bias=False."
         )
     with torch.no_grad():
         for cell in cells:
@@ -286,17 +288,17 @@ def chrono(module: nn.Module, longest_steps: int) -> nn.Module:
 
 @torch.no_grad()
 def free_running(model: RNN, first: Tensor, steps: int) -> Tensor:
-    """Let a many-to-many model of characters write: whole numbers [B, T] to begin with -> [B, steps], each the likeliest next.
+    """Generate a sequence greedily with a many-to-many model: a prompt of whole numbers [B, T] -> [B, steps].
 
-    The model reads what it was given, then its own last answer, and so on.
+    The model reads the prompt, then its own last prediction, and so on.
     """
     if instance(model, "model", RNN, "an RNN").shape != "many-to-many":
-        raise ArgumentError(f"Only a many-to-many model writes freely, not a {model.shape} one.")
+        raise ArgumentError(f"Only a many-to-many model can generate sequences, not a {model.shape} one.")
     steps = integer(steps, "steps", 1, LONGEST)
     if not isinstance(first, Tensor) or first.ndim != 2 or first.is_floating_point() or not first.numel():
-        raise ArgumentError(f"first is a tensor of whole numbers [B, T], not {shown(first)}.")
+        raise ArgumentError(f"first must be a tensor of whole numbers [B, T], not {shown(first)}.")
     if first.min() < 0 or first.max() >= model.inputs:
-        raise ArgumentError(f"first holds whole numbers from 0 to {model.inputs - 1}, not {shown(first)}.")
+        raise ArgumentError(f"first must contain whole numbers from 0 to {model.inputs - 1}, not {shown(first)}.")
     was_training = model.training
     model.eval()
     try:

@@ -1,7 +1,7 @@
 """One call of a training loop, `supervised.fit` or `rl.train`: its folder, lock, checkpoint to resume from and event files.
 
-cadences: what is due when. progress: the bar, and Ctrl-C. results: what came out, as a JSON file. It may import the modules at
-the root of `supervised`, and none of its other folders.
+cadences: when to log and save. progress: the progress bar and Ctrl-C. results: JSON result files. May import the modules at the
+root of `supervised`, and none of its other folders.
 """
 
 from supervised.session.cadences import Cadences

@@ -1,4 +1,4 @@
-"""A progress bar on the terminal, and Ctrl-C, which a training loop handles between two steps."""
+"""A progress bar on the terminal, and interrupts that a training loop handles between two steps."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def interrupts() -> Iterator[list[int]]:
-    """Collect Ctrl-C and SIGTERM, to be handled between two steps; a second one stops at once."""
+    """Collect Ctrl-C and SIGTERM, to be handled between two steps; a second signal stops immediately."""
     received: list[int] = []
     if threading.current_thread() is not threading.main_thread():
         yield received
@@ -25,9 +25,9 @@ def interrupts() -> Iterator[list[int]]:
 
     def note(number: int, frame: FrameType | None) -> None:
         if received:
-            raise KeyboardInterrupt("Stopped at once; the last checkpoint is whole.")
+            raise KeyboardInterrupt("Stopped immediately; the last checkpoint is intact.")
         received.append(number)
-        os.write(2, b"\nStopping when what is under way is done; once more stops at once.\n")
+        os.write(2, b"\nStopping at the next opportunity; a second signal stops immediately.\n")
 
     before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -38,7 +38,7 @@ def interrupts() -> Iterator[list[int]]:
 
 
 class Progress:
-    """A bar on the terminal; `shown` is false where there is no terminal, or no bar is wanted."""
+    """A progress bar; `shown` is False without a terminal, or if no bar is wanted."""
 
     def __init__(self, label: str, total: int, done: int, wanted: bool) -> None:
         self.label, self.total, self.done = label, total, done
@@ -67,7 +67,7 @@ class Progress:
         return self
 
     def show(self, done: int, text: str) -> None:
-        """Move the bar to `done` and write `text` behind it."""
+        """Move the bar to `done` and show `text` beside it."""
         if self.bar is not None and self.task is not None:
             self.bar.update(self.task, completed=min(done, self.total), text=f"{done / self.total:.0%}  {text}")
 

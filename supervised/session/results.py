@@ -1,4 +1,4 @@
-"""The result of a run, as one JSON file that says how to reproduce it."""
+"""The result of a run as a JSON file, with what is needed to reproduce it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from supervised.checkpoint import CheckpointError
 def summary(
     values: np.ndarray, seeds: Sequence[int], low: float | None = None, high: float | None = None
 ) -> dict[str, Any]:
-    """Per-seed values, their mean, and its 95 % interval. low, high: between what they must lie, where that is known."""
+    """Return per-seed values, their mean and its 95 % interval. low, high: bounds of possible values, if known."""
     possible = [bound if bound is not None and math.isfinite(bound) else None for bound in (low, high)]
     return {
         "per_seed": {str(seed): float(v) for seed, v in zip(seeds, values, strict=True)},
@@ -32,18 +32,18 @@ def summary(
 
 
 def describe(found: Mapping[str, Any], digits: int = 4) -> str:
-    """A `summary` in words, as `statistics.describe`."""
+    """Format a `summary` by `statistics.describe`."""
     low, high = found["possible"]
     return statistics.describe(list(found["per_seed"].values()), digits=digits, low=low, high=high)
 
 
 def write(figures: dict[str, Any], path: Path) -> None:
-    """Write the figures as JSON. Raises CheckpointError when that is impossible; what was there is still there then."""
+    """Write the figures as JSON. Raises CheckpointError, leaving an existing file unchanged, if that fails."""
     write_bytes((json.dumps(figures, indent=2) + "\n").encode(), path)
 
 
 def write_bytes(data: bytes, path: Path) -> None:
-    """Write a file of results, such as a picture, and its folder if need be. Raises CheckpointError as `write` does."""
+    """Write a result file, such as an image, and its folder if needed. Raises CheckpointError as `write` does."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         files.write(path, data)
@@ -52,22 +52,22 @@ def write_bytes(data: bytes, path: Path) -> None:
 
 
 def finished(path: Path, **expected: Any) -> dict[str, Any] | None:
-    """The figures that a result holds already, if they are of what is `expected`, such as steps=1000; else None."""
+    """Return the figures in an existing result file if they match `expected`, such as steps=1000, else None."""
     try:
         figures: dict[str, Any] = json.loads(path.read_text())
-        plain = json.loads(json.dumps(expected))  # as it looks when it was read
+        plain = json.loads(json.dumps(expected))  # as read back from JSON
         return figures if all(figures.get(name) == value for name, value in plain.items()) else None
     except (OSError, ValueError, AttributeError, RecursionError):
         return None
 
 
 def number(value: float) -> float | None:
-    """A number for JSON, which knows no NaN."""
+    """Return a number for JSON, with NaN as None."""
     return None if math.isnan(value) else float(value)
 
 
 def about() -> dict[str, Any]:
-    """What a result was produced with: versions, commit and machine."""
+    """Return versions, commit and machine that produced a result."""
     packages = ("valuebased", "gymnasium", "numpy", "torch", "numba", "scikit-learn", "tensorboard")
     return {
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in packages}},
@@ -77,7 +77,7 @@ def about() -> dict[str, Any]:
 
 
 def commit() -> str | None:
-    """The commit of this package's checkout, with "+changes" if files differ from it; None outside a checkout."""
+    """Return the commit of this package's checkout, with "+changes" if files differ from it; None outside a checkout."""
     here = Path(__file__).parent
 
     def git(*words: str) -> str:

@@ -1,4 +1,4 @@
-"""What a training loop needs around it: a locked folder, the checkpoint to resume from, event files, a way to stop."""
+"""The surroundings of a training loop: a locked folder, the checkpoint to resume from, event files, interrupts."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from supervised.events import EVENTS, SUBRUN
 from supervised.logger import Logger
 from supervised.session.progress import Progress, interrupts
 
-RUN, FIT = "run.safetensors", "fit.safetensors"  # the checkpoint of a folder, by which a run or a fit is known
+RUN, FIT = "run.safetensors", "fit.safetensors"  # checkpoint names, which tell a run's folder from a fit's
 
 
 class Session:
     """One call of a training loop: `with Session(logdir, RUN) as session: ...`.
 
-    The folder is created and locked against other processes until the block ends. Without a logdir nothing is written, and
+    The folder is created, and locked against other processes until the block ends. Without a logdir nothing is written, but
     every method can still be called.
     """
 
     def __init__(self, logdir: str | Path | None, file: str) -> None:
-        """Raises ValueError for a logdir that is no path."""
+        """Raises ValueError if logdir is not a path."""
         self.folder = folder_of(logdir)
         self.path = None if self.folder is None else self.folder / file
         self.fell_back = False  # whether the run resumes from the checkpoint before the last
@@ -36,15 +36,15 @@ class Session:
         self.closing = contextlib.ExitStack()
 
     def __enter__(self) -> Session:
-        """Raises CheckpointError for a folder that cannot be made, or that another process trains in."""
+        """Raises CheckpointError if the folder cannot be created, or if another process is training in it."""
         if self.folder is not None and self.path is not None:
             with contextlib.ExitStack() as stack:
                 stack.enter_context(checkpoint.alone_in(self.folder))
                 files.remove_temporary(self.path)
                 for other in neighbors(self.folder):
                     warnings.warn(
-                        f"logdir {self.folder} and {other}, which holds another run, lie one in the other: TensorBoard will"
-                        " show them as one. Each leaves the other's files alone.",
+                        f"logdir {self.folder} and {other}, which contains another run, are nested: TensorBoard will show"
+                        " them as one. Neither run touches the other's files.",
                         stacklevel=3,
                     )
                 self.closing = stack.pop_all()
@@ -56,14 +56,14 @@ class Session:
         self.closing.__exit__(kind, error, trace)
 
     def newest(self, resume: bool) -> Saved | None:
-        """The checkpoint to resume from; None: the run is new, and the folder free for it.
+        """Return the checkpoint to resume from, or None for a new run in an unused folder.
 
-        Where the last checkpoint is damaged, the one before it is taken, with a UserWarning. Raises ValueError for `resume`
-        without a folder, CheckpointError when no checkpoint is whole or the folder holds something else.
+        If the last checkpoint is damaged, the previous one is used, with a UserWarning. Raises ValueError for `resume` without a
+        folder, CheckpointError if no checkpoint is intact or the folder contains something else.
         """
         if self.path is None:
             if resume:
-                raise ValueError("resume=True needs logdir=..., the folder of the run to go on with.")
+                raise ValueError("resume=True needs logdir=..., the folder of the run to resume.")
             return None
         saved = checkpoint.newest(self.path) if resume else None
         if saved is None:
@@ -71,15 +71,13 @@ class Session:
         elif saved.path != self.path:
             self.fell_back = True
             state = "damaged" if self.path.exists() else "missing"
-            warnings.warn(
-                f"{self.path} is {state}: going on from the checkpoint before it, {saved.path}.", stacklevel=4
-            )
+            warnings.warn(f"{self.path} is {state}: resuming from the previous checkpoint, {saved.path}.", stacklevel=4)
         return saved
 
     def check_unchanged(self, curves: Mapping[str, Any], step: int) -> None:
-        """Check that going on in place, after `step` and with `curves`, loses nothing that another process added.
+        """Check that continuing a run in memory, after `step` and with `curves`, overwrites nothing of another process.
 
-        Raises CheckpointError when the folder holds another run by now, or a later state of this one.
+        Raises CheckpointError if the folder now contains another run, or a later state of this one.
         """
         if self.path is None or not self.path.exists():
             return
@@ -87,26 +85,26 @@ class Session:
             header = checkpoint.read_header(self.path)
             same = header.get("curves", curves).get("id") == curves.get("id") and header.get("step", 0) <= step
         except (Damaged, AttributeError, TypeError):
-            self.fell_back = True  # to what is in memory
+            self.fell_back = True  # the state in memory replaces it
             return
         if not same:
             raise CheckpointError(
-                f"{self.folder} holds another run by now, or this one was resumed there and is further on. Go on with that one"
-                " by resume=True (--resume), or take another logdir."
+                f"{self.folder} now contains another run, or a later state of this one, resumed by another process. Continue that"
+                " run with resume=True (--resume), or choose another logdir."
             )
 
     def log(
         self, curves: Mapping[str, Any], step: int, describe: Callable[[Logger], None], save: Callable[[Logger], None]
     ) -> Logger | None:
-        """Open the event files of a run whose last checkpoint knew of `curves` at `step`; {}: it has none yet.
+        """Open the event files of a run whose last checkpoint lists `curves` at `step`; {}: it has none yet.
 
-        describe: writes what is written once, at the beginning. It is called between two checkpoints: the first makes the
-        run's id known before there is a file of it, the second what is in the files. A run that was killed between them
-        begins again with its description.
+        describe: a function that writes the one-time description of a new run. It is called between two checkpoints: the first
+        stores the run's id before any of its files exist, the second the files' sizes. A run killed between them writes its
+        description again.
         """
         if self.folder is None or self.path is None:
             return None
-        if self.fell_back and self.path.exists():  # the next checkpoint must not put it where the whole one is
+        if self.fell_back and self.path.exists():  # or else saving would move it over the intact previous one
             try:
                 os.replace(self.path, self.path.with_name(self.path.name + ".damaged"))
             except OSError as error:
@@ -123,38 +121,38 @@ class Session:
 
     @contextlib.contextmanager
     def running(self, label: str, total: int, done: int, progress: bool) -> Iterator[Progress]:
-        """A context around the loop: Ctrl-C and SIGTERM are collected in `interrupted`, and a bar is shown if wanted."""
+        """Context manager for the loop: collects Ctrl-C and SIGTERM in `interrupted`, and shows a bar if wanted."""
         with interrupts() as self.interrupted, Progress(label, total, done, progress) as bar:
             yield bar
 
     def stop(self, where: str) -> NoReturn:
-        """Raise KeyboardInterrupt with a sentence on how to resume. where: such as "at step 5"."""
+        """Raise KeyboardInterrupt with a message on how to resume. where: for example "at step 5"."""
         saved = (
-            "not saved, for want of a logdir"
+            "not saved, since there is no logdir"
             if self.folder is None
-            else f"saved to {self.folder}; go on with resume=True (--resume)"
+            else f"saved to {self.folder}; continue with resume=True (--resume)"
         )
         raise KeyboardInterrupt(f"Stopped {where}: {saved}.")
 
 
 def say(sentence: str) -> None:
-    """Print a sentence where progress is shown."""
+    """Print a sentence to stderr, where progress is shown."""
     print(sentence, file=sys.stderr)
 
 
 def check_free(folder: Path) -> None:
-    """Refuse a folder that holds another run or fit, or somebody's curves where those of a run would be."""
+    """Raise CheckpointError if a folder contains another run or fit, or event files where those of a run would be."""
     for path in (folder / name for name in (RUN, FIT)):
         if path.exists() or checkpoint.previous(path).exists():
             raise CheckpointError(
-                f"{folder} already holds a run. Go on with it by resume=True (--resume), or take another logdir."
+                f"{folder} already contains a run. Continue it with resume=True (--resume), or choose another logdir."
             )
     if any(folder.glob(EVENTS)) or any(folder.glob(f"{SUBRUN}*/{EVENTS}")):
-        raise CheckpointError(f"{folder} already holds TensorBoard curves of something else. Take another logdir.")
+        raise CheckpointError(f"{folder} already contains other TensorBoard curves. Choose another logdir.")
 
 
 def neighbors(folder: Path) -> list[Path]:
-    """The nearest folder around this one that holds a run or a fit, and the first that is found in it."""
+    """Return the nearest parent folder that contains a run or a fit, and the first such subfolder, if any."""
     whole = folder.resolve()
     around = (parent for parent in whole.parents if any((parent / name).is_file() for name in (RUN, FIT)))
     below = (Path(place) for place, _, names in os.walk(whole) if Path(place) != whole and {RUN, FIT} & set(names))
@@ -162,5 +160,5 @@ def neighbors(folder: Path) -> list[Path]:
 
 
 def folder_of(logdir: str | Path | None) -> Path | None:
-    """The path of a run's folder. Raises ValueError for what is no path."""
+    """Return the path of a run's folder. Raises ValueError if it is not a path."""
     return None if logdir is None else validate.path(logdir, "logdir", "a folder")

@@ -1,11 +1,11 @@
-"""N networks computed as one: `Stack`, the memory that holds their weights, and optimizers over it.
+"""N networks computed as one: `Stack`, the memory of their weights, and optimizers over it.
 
-memory: one vector of all weights. batched_layers: how each layer is computed for all members. manual_backward and
-compiled_mlp: gradients without autograd. sequences: models that read sequences, compiled; compiled_sequence, compiled_cell and
-compiled_rnn are the code. It may import the modules at the root of `supervised`, and none of its other folders.
+memory: one vector of all weights. batched_layers: layers computed for all members at once. manual_backward, compiled_mlp:
+gradients without autograd. sequences: compiled sequence models, implemented in compiled_sequence, compiled_cell and
+compiled_rnn. May import the modules at the root of `supervised`, and none of its other folders.
 """
 
-from supervised.stack import batched_layers  # noqa: F401  (it registers how layers are computed)
+from supervised.stack import batched_layers  # noqa: F401  (registers the layers)
 from supervised.stack.members import check_make, make_member, owned
 from supervised.stack.optimizers import optimizer
 from supervised.stack.registry import Members, Op, register_batched, register_deterministic

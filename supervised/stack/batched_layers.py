@@ -1,4 +1,4 @@
-"""How each layer is computed for all members at once, with the same bits as alone (see `supervised.determinism`)."""
+"""Layers computed for all members at once, with results bit-identical to each member alone (see `supervised.determinism`)."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def _layer_norm(members: Members, modules: Sequence[nn.LayerNorm]) -> Op:
 
 @register_batched(nn.BatchNorm1d)
 def _batch_norm(members: Members, modules: Sequence[nn.BatchNorm1d]) -> Op:
-    # Torch adds up its averages in another order for another number of columns: so one member at a time.
+    # One member at a time: the order in which torch sums the averages depends on the number of columns.
     return lambda x: torch.stack([module(part) for module, part in zip(modules, x.unbind(), strict=True)])
 
 
@@ -75,7 +75,7 @@ def _dropout(members: Members, modules: Sequence[nn.Dropout]) -> Op:
             return x
         kept = torch.ones_like(x)
         for k, (part, module) in enumerate(zip(kept, modules, strict=True)):
-            if module.training:  # one member alone may have been put into evaluation mode
+            if module.training:  # single members may be in eval mode
                 part.bernoulli_(1 - p, generator=members.draws.generator(k)).div_(max(1 - p, 1e-38))
         return x * kept
 

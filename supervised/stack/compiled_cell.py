@@ -1,4 +1,4 @@
-"""A recurrent layer of N members on numpy arrays, by the functions of `compiled_rnn`."""
+"""A recurrent layer of N members on numpy arrays, computed by the functions in `compiled_rnn`."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from supervised.stack.memory import FlatMemory
 
 
 class Passed(NamedTuple):
-    """A forward pass, as its gradient needs it."""
+    """The intermediate results of a forward pass that the backward pass needs."""
 
     x: np.ndarray
-    arrays: tuple[np.ndarray, ...]  # the states after the steps, and what is kept besides
+    arrays: tuple[np.ndarray, ...]  # the states after each step, and further arrays depending on the type of cell
 
 
 class CompiledCell:
     """One recurrent layer of all members."""
 
     def __init__(self, memory: FlatMemory, kind: Kind, begins: Sequence[int], inputs: int, width: int) -> None:
-        """begins: where weight_ih, weight_hh, bias_ih and bias_hh begin in the memory of the stack."""
+        """begins: the offsets of weight_ih, weight_hh, bias_ih and bias_hh in the stack's memory."""
         self.flat, self.gradient = memory.flat.detach().numpy(), memory.gradient.numpy()
         self.begins, self.inputs, self.width, self.kept = np.array(begins), inputs, width, kind.kept
         self._forward, self._backward = compiled(kind.forward, **parts()), compiled(kind.backward, **parts())
@@ -33,13 +33,14 @@ class CompiledCell:
     def forward(
         self, x: np.ndarray, state: np.ndarray, resets: np.ndarray, ends: np.ndarray, keep: bool
     ) -> tuple[np.ndarray, Passed]:
-        """x [N, T, B, I], state [N, B, H] and resets bool [N, T, B] -> the states after each step, [N, T, B, H].
+        """Compute the states after each step, [N, T, B, H], from x [N, T, B, I], state [N, B, H] and resets bool [N, T, B].
 
-        All are contiguous. resets may be empty: none. ends int64 [N]: so many steps of each member are read; zeros follow.
+        All arrays are contiguous. resets may be empty: none. ends int64 [N]: the number of steps to read of each member; the
+        states after them are 0.
         """
         n, steps, rows, inputs = x.shape
         if inputs != self.inputs:
-            raise ValueError(f"The cells take {self.inputs} numbers, not {inputs}.")
+            raise ValueError(f"The cells take {self.inputs} inputs, not {inputs}.")
         y = np.empty((n, steps, rows, self.width), np.float32)
         kept = self._room(n, steps, rows) if keep else self._room_of_one(steps, rows)
         self._forward(self.flat, self.begins, x, state, resets, ends, keep, y, *kept)
@@ -49,7 +50,7 @@ class CompiledCell:
         return [np.empty((n, steps, rows, size * self.width), np.float32) for size in self.kept]
 
     def _room_of_one(self, steps: int, rows: int) -> list[np.ndarray]:
-        """What nobody reads later: the same memory again and again."""
+        """Return scratch memory, reused by all passes without a gradient."""
         if self._scratch_for != (steps, rows):
             self._scratch_for, self._scratch = (steps, rows), self._room(1, steps, rows)
         return self._scratch
@@ -63,10 +64,10 @@ class CompiledCell:
         ends: np.ndarray,
         needed: bool,
     ) -> np.ndarray:
-        """Write the gradients of the layer's weights, from that by the states, [N, T, B, H] -> that by x, if it is needed.
+        """Write the gradients of the layer's weights, given the gradient with respect to the states, [N, T, B, H].
 
-        cuts bool [N, T, B]: the steps before which no gradient goes into the state; empty: none. begins, ends int64 [N]: of each
-        member these steps alone are read, and written in what is returned.
+        cuts bool [N, T, B]: the steps before which no gradient flows into the state; empty: none. begins, ends int64 [N]: the
+        range of steps of each member. Returns the gradient with respect to x in this range, or an empty array unless `needed`.
         """
         dx = np.empty(passed.x.shape if needed else (0, 0, 0, 0), np.float32)
         self._backward(

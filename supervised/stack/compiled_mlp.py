@@ -1,8 +1,8 @@
-"""A run of linear layers and ReLUs as one compiled function: for small networks several times faster than torch.
+"""Consecutive linear layers and ReLUs as one compiled function, for small networks several times faster than torch.
 
 Members are computed one after another, each layer by BLAS, in preallocated memory. Results equal torch's up to rounding, and
-those of a member are bit-identical whatever others there are. The arrays are those of the stack, so weights, gradients and
-optimizer state stay where they are. Needs numba; without it, and on other devices, torch is used.
+a member's results do not depend on which others there are. The functions work on the stack's own arrays of weights, gradients
+and optimizer state. Requires numba; without it, and on devices other than the CPU, torch is used.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from torch import Tensor
 
 from supervised.stack.memory import FlatMemory
 
-TINY = 1e-36  # between the smallest normal float32, 1.2e-38, and what a step could show
+TINY = 1e-36  # above the smallest normal float32, 1.2e-38, and too small to affect a step
 
-# "reassoc" lets a sum be taken by vectors; its order depends on the length alone. "contract" rounds a product and a sum once.
+# "reassoc" allows vectorized sums, whose order depends only on the length. "contract" allows fused multiply-add.
 FAST: dict[str, Any] = {
     "clip_and_adam": {"reassoc", "nsz"},
     **{name: {"contract"} for name in ("tanh", "gru_row", "gru_row_back")},
@@ -30,9 +30,10 @@ FAST: dict[str, Any] = {
 def forward(
     flat: Any, weights: Any, biases: Any, sizes: Any, relus: Any, x: Any, ends: Any, kept: Any, keep: bool, y: Any
 ) -> None:
-    """x [N, B, I] -> y [N, B, O]. kept [N or 1, layers, B * widest] takes what each layer but the last makes.
+    """Forward pass x [N, B, I] -> y [N, B, O].
 
-    ends [N]: so many rows of each member are read; in the others y is 0.
+    kept [N or 1, layers, B * widest] receives the outputs of all layers but the last. ends [N]: the number of rows to read of
+    each member; in the others y is 0.
     """
     layers = weights.shape[0]
     for k in range(x.shape[0]):
@@ -52,7 +53,7 @@ def forward(
             if relus[layer]:
                 for r in range(rows):
                     for c in range(o):
-                        # Written so that a NaN stays one.
+                        # Written so that NaN propagates.
                         after[r, c] = np.float32(0) if after[r, c] < 0 else after[r, c]
             before = after
 
@@ -72,9 +73,10 @@ def backward(
     spare: Any,
     dx: Any,
 ) -> None:
-    """dy [N, B, O], by what the last linear layer makes, -> the gradients of all weights, which overwrite grad.
+    """Write the gradients of all weights to grad, given dy [N, B, O], that of the last linear layer's outputs.
 
-    begins, ends [N]: the rows of each member that are read. dx [N, B, I]: takes that by x in these rows, if it is not empty.
+    begins, ends [N]: the range of rows of each member. dx [N, B, I] receives the gradient with respect to x in this range,
+    unless it is empty.
     """
     layers = weights.shape[0]
     for k in range(x.shape[0]):
@@ -98,7 +100,7 @@ def backward(
                 if relus[layer - 1]:
                     for r in range(rows):
                         for c in range(i):
-                            # Without a branch, which a processor would often guess wrong.
+                            # Branch-free, since a branch would often be mispredicted.
                             down[r, c] = down[r, c] if before[r, c] > 0 else np.float32(0)
                 after = down
             elif dx.shape[0] > 0:
@@ -120,13 +122,14 @@ def clip_and_adam(
     eps: float,
     step: float,
 ) -> bool:
-    """Each member's gradient norm into norms [N], its gradient clipped, and a step of Adam (Kingma and Ba 2015, algorithm 1).
+    """Clip each member's gradient and take a step of Adam (Kingma and Ba 2015, algorithm 1).
 
-    begins int64 [weights, N] and lengths [weights]: where each member's part of each weight lies. rates: the learning rate
-    of each member. -> False, and nothing is changed, where a norm is NaN or infinite.
+    Writes the gradient norms before clipping to norms [N]. begins int64 [weights, N] and lengths [weights]: the location of
+    each member's part of each weight. rates: the learning rate of each member. Returns False, and changes nothing else, if a
+    norm is NaN or infinite.
 
-    Moments below TINY become 0. Those of a weight whose gradient stays 0, as a dead unit's does, would otherwise decay into
-    denormal numbers, with which arithmetic is up to a hundred times slower; a step from them changes no weight.
+    Moments below TINY are set to 0. Otherwise those of weights whose gradient stays 0, as in dead units, would decay to
+    denormal numbers, which make arithmetic up to a hundred times slower without changing any weight.
     """
     for k in range(norms.shape[0]):
         total = np.float32(0)
@@ -150,7 +153,7 @@ def clip_and_adam(
         if norms[k] > max_norm:
             scale = np.float32(max_norm / (norms[k] + 1e-6))
         for w in range(lengths.shape[0]):
-            # Views of this part alone, so that the compiler can use vectors.
+            # Views of this part, so that the compiler can vectorize the loop.
             span = slice(begins[w, k], begins[w, k] + lengths[w])
             x, g1, m1, v1 = flat[span], grad[span], first[span], second[span]
             for j in range(x.shape[0]):
@@ -167,9 +170,9 @@ def clip_and_adam(
 
 @functools.cache
 def compiled(function: Callable[..., Any], **called: Callable[..., Any]) -> Callable[..., Any]:
-    """The function compiled by numba, cached on disk. Raises ImportError without numba.
+    """Compile a function by numba, with a cache on disk. Raises ImportError without numba.
 
-    called: the compiled functions that it calls, by the names it calls them by; they lie in the same file.
+    called: the compiled functions that it calls, by name; they are in the same file.
     """
     import numba
 
@@ -181,14 +184,14 @@ def compiled(function: Callable[..., Any], **called: Callable[..., Any]) -> Call
 
 @functools.cache
 def possible() -> bool:
-    """Whether numba and the BLAS that it calls are available. Limits that BLAS to one thread, permanently."""
+    """Return whether numba and its BLAS are available. Permanently limits that BLAS to one thread."""
     try:
-        import numba  # noqa: F401  (whether it is there)
-        import scipy.linalg.cython_blas  # noqa: F401  (likewise)
+        import numba  # noqa: F401  (only a check)
+        import scipy.linalg.cython_blas  # noqa: F401  (only a check)
         import threadpoolctl
     except ImportError:
         return False
-    # Only scipy's own copy, which numba calls: not that of torch, nor of numpy.
+    # Only scipy's copy of BLAS, the one that numba calls; those of torch and numpy keep their threads.
     found = threadpoolctl.ThreadpoolController().lib_controllers
     for library in found:
         if library.user_api == "blas" and "scipy" in library.filepath:
@@ -198,12 +201,12 @@ def possible() -> bool:
 
 @functools.lru_cache(maxsize=256)
 def every(n: int, rows: int) -> np.ndarray:
-    """The same number for each of n members, int64 [N]; only to be read."""
+    """Return the same number for each of n members, int64 [N]; the array is shared and must not be modified."""
     return np.full(n, rows)
 
 
 class CompiledMLP:
-    """Linear layers, each with or without a ReLU behind it, on numpy arrays."""
+    """Linear layers, each optionally followed by a ReLU, on numpy arrays."""
 
     def __init__(
         self,
@@ -214,25 +217,25 @@ class CompiledMLP:
         sizes: Sequence[int],
         relus: Sequence[bool],
     ) -> None:
-        """flat, gradient: of the stack. weights, biases: where each layer's begin in them (-1: no bias). sizes: of what goes
-        in, between and out."""
+        """flat, gradient: the stack's vectors. weights, biases: the offset of each layer's in them (-1: no bias). sizes: the
+        number of inputs, then the outputs of each layer."""
         self.flat, self.gradient = flat.detach().numpy(), gradient.numpy()
         self.layout = np.array(weights), np.array(biases), np.array(sizes), np.array(relus)
         self.inputs, self.outputs, self.widest = sizes[0], sizes[-1], max(sizes)
         self.ends_in_relu = relus[-1]
         self._forward, self._backward = compiled(forward), compiled(backward)
         self._scratch = {True: np.zeros((0, 0, 0), np.float32), False: np.zeros((0, 0, 0), np.float32)}
-        self._kept_for: np.ndarray | None = None  # the input that what is kept belongs to
+        self._kept_for: np.ndarray | None = None  # the input that the stored activations belong to
         self._spare = np.zeros((2, 0), np.float32)
 
     def forward(self, x: np.ndarray, keep: bool, ends: np.ndarray | None = None) -> np.ndarray:
-        """x float32 [N, B, I], contiguous, -> float32 [N, B, O]. keep: whether the gradient will be asked for.
+        """Forward pass of a contiguous float32 array [N, B, I] -> float32 [N, B, O]. keep: store what `backward` needs.
 
-        ends int64 [N]: so many rows of each member are read, and the others answered with zeros; None: all.
+        ends int64 [N]: the number of rows to read of each member, the others giving zeros; None: all.
         """
         n, b, i = x.shape
         if i != self.inputs:
-            raise ValueError(f"The network takes {self.inputs} numbers, not {i}.")
+            raise ValueError(f"The network takes {self.inputs} inputs, not {i}.")
         y = np.empty((n, b, self.outputs), np.float32)
         shape = n if keep else 1, len(self.layout[0]), b * self.widest
         if self._scratch[keep].shape != shape:
@@ -252,16 +255,17 @@ class CompiledMLP:
         begins: np.ndarray | None = None,
         ends: np.ndarray | None = None,
     ) -> np.ndarray:
-        """Write the gradients of all weights, from that by y = forward(x, True, ends) -> that by x; empty unless it is needed.
+        """Write the gradients of all weights, given the gradient with respect to y = forward(x, True, ends).
 
-        begins int64 [N]: the gradient is read, and that by x written, from these rows of each member on.
+        begins int64 [N]: the first row of each member with a gradient. Returns the gradient with respect to x, or an empty array
+        unless `needed`.
         """
         n, b, _ = x.shape
-        if self._kept_for is not x:  # another was computed meanwhile
+        if self._kept_for is not x:  # overwritten by another forward pass
             self.forward(x, True, ends)
         if self._spare.shape[1] != self._scratch[True].shape[2]:
             self._spare = np.zeros((2, self._scratch[True].shape[2]), np.float32)
-        if self.ends_in_relu:  # the compiled function begins before it
+        if self.ends_in_relu:  # not part of the compiled function
             gradient = np.where(y <= 0, np.float32(0), gradient)
         slope = np.ascontiguousarray(gradient)
         dx = np.empty(x.shape if needed else (0, 0, 0), np.float32)
@@ -271,7 +275,7 @@ class CompiledMLP:
 
 
 class CompiledAdam:
-    """Per-member clipping and Adam's step, compiled, in place on the state of a stack's torch optimizer."""
+    """Compiled per-member clipping and Adam step, in place on the state of a stack's torch optimizer."""
 
     def __init__(self, memory: FlatMemory, optimizer: torch.optim.Optimizer) -> None:
         self.memory, self.optimizer = memory, optimizer
@@ -286,7 +290,7 @@ class CompiledAdam:
         self.steps = 0.0
 
     def step(self, max_norm: float) -> tuple[Tensor, bool]:
-        """Clip and update -> each member's gradient norm before, [N], and whether all are finite; if not, nothing changed."""
+        """Clip and update -> each member's gradient norm before clipping, [N], and whether all are finite (else no update)."""
         if self.moments is None:
             self.moments = self._memory()
         group = self.optimizer.param_groups[0]
@@ -299,7 +303,7 @@ class CompiledAdam:
         return torch.from_numpy(self.norms.copy()), bool(good)
 
     def _memory(self) -> tuple[np.ndarray, np.ndarray]:
-        """The moments in the state of torch's Adam, created if it has none yet."""
+        """Return the moments in the state of torch's Adam, created if necessary."""
         state = self.optimizer.state[self.memory.flat]
         if not state:
             zeros = torch.zeros_like(self.memory.flat.detach())

@@ -1,8 +1,8 @@
-"""Recurrent layers over whole sequences as compiled functions, the gradient by hand: GRU (Cho et al. 2014) and tanh cells.
+"""Recurrent layers over whole sequences as compiled functions with manual gradients: GRU (Cho et al. 2014) and tanh cells.
 
-As in `supervised.stack.compiled_mlp`, members are computed one after another, products by BLAS, on the arrays of the stack:
-the same as torch's cells up to rounding, and bit-identical for a member whatever others there are. Arrays are in the order of
-time, [N, T, B, ...], so that what a step reads and writes is contiguous.
+As in `supervised.stack.compiled_mlp`, members are computed one after another, products by BLAS, on the stack's arrays: results
+equal those of torch's cells up to rounding, and a member's results do not depend on which others there are. Arrays are
+time-major, [N, T, B, ...], so that each step reads and writes contiguous memory.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from supervised.stack.compiled_mlp import compiled
 
 
 def tanh(x: Any) -> Any:
-    """The tanh of a float32, off by 4e-7 at most: a quotient of polynomials (Eigen's), which a loop computes by SIMD vectors."""
+    """Compute the tanh of a float32 with an error of at most 4e-7: Eigen's rational approximation, which vectorizes."""
     top = np.float32(7.90531110763549805)
-    x = top if x > top else x  # written so that a NaN stays one
+    x = top if x > top else x  # written so that NaN propagates
     x = -top if x < -top else x
     s = x * x
     p = np.float32(-2.76076847742355e-16) * s + np.float32(2.00018790482477e-13)
@@ -35,13 +35,13 @@ def tanh(x: Any) -> Any:
 
 
 def block(flat: Any, begin: int, k: int, rows: int, columns: int) -> Any:
-    """The k-th member's part of a block of matrices [N, rows, columns] that begins there."""
+    """Return the k-th member's matrix in the block [N, rows, columns] that starts at `begin`."""
     size = rows * columns
     return flat[begin + k * size : begin + (k + 1) * size].reshape((rows, columns))
 
 
 def enter(state: Any, resets: Any, k: int, t: int, now: Any) -> None:
-    """The k-th member's states [B, H] after one step -> those that step t begins with, zeros in the rows of resets[k, t] [B]."""
+    """Copy the k-th member's states [B, H] to `now`, those that step t starts from, and zero the rows of resets[k, t] [B]."""
     for b in range(now.shape[0]):
         if resets.shape[0] > 0 and resets[k, t, b]:
             now[b] = np.float32(0)
@@ -49,11 +49,11 @@ def enter(state: Any, resets: Any, k: int, t: int, now: Any) -> None:
             now[b] = state[b]
 
 
-TURNED = 8  # steps from which on it pays to lay out a matrix for the product that BLAS computes fastest
+TURNED = 8  # sequence length from which a transposed copy of the weights is faster
 
 
 def turned(weight: Any, steps: int, into: Any) -> None:
-    """A matrix [G, H] -> into [H, G], for sequences so long that `by_rows_of` uses it."""
+    """Transpose a matrix [G, H] into [H, G], for sequences long enough that `by_rows_of` uses it."""
     if steps >= TURNED:
         for c in range(weight.shape[1]):
             for g in range(weight.shape[0]):
@@ -61,7 +61,7 @@ def turned(weight: Any, steps: int, into: Any) -> None:
 
 
 def by_rows_of(state: Any, weight: Any, other: Any, steps: int, out: Any) -> None:
-    """state [B, H] by weight [G, H], in `other` [H, G] for long sequences, -> out [B, G]."""
+    """Multiply state [B, H] by weight [G, H], or for long sequences by its transpose `other` [H, G] -> out [B, G]."""
     if steps >= TURNED:
         np.dot(state, other, out)
     else:
@@ -69,7 +69,7 @@ def by_rows_of(state: Any, weight: Any, other: Any, steps: int, out: Any) -> Non
 
 
 def gru_row(by_x: Any, by_state: Any, b_x: Any, b_h: Any, old: Any, hidden: Any, new_state: Any) -> None:
-    """One row of a step: by_x [3H] becomes the gates, hidden [H] what the new gate's part of the state is."""
+    """Compute one row of a step: overwrite by_x [3H] with the gates, and hidden [H] with the state's part of the new gate."""
     width = old.shape[0]
     half = np.float32(0.5)
     for c in range(2 * width):
@@ -88,12 +88,12 @@ def gru_forward(
     flat: Any, at: Any, x: Any, state: Any, resets: Any, ends: Any, keep: bool, y: Any, before: Any, gates: Any,
     hidden: Any,
 ) -> None:  # fmt: skip
-    """x [N, T, B, I] and state [N, B, H] -> the states y [N, T, B, H].
+    """Forward pass x [N, T, B, I], state [N, B, H] -> the states y [N, T, B, H].
 
-    at: where weight_ih, weight_hh, bias_ih and bias_hh begin in `flat`. resets bool [N, T, B]: whether the state is 0 before
-    the step; empty: nowhere. ends [N]: so many steps of each member are read; behind them y is 0. What the gradient needs is
-    written, of the last member alone unless it is to be kept: the states before the steps, the gates [N, T, B, 3H] (reset,
-    update, new), and what the new gate's part of the state is, [N, T, B, H].
+    at: the offsets of weight_ih, weight_hh, bias_ih and bias_hh in `flat`. resets bool [N, T, B]: whether the state is reset to
+    0 before the step; empty: nowhere. ends [N]: the number of steps to read of each member, after which y is 0. With `keep` it
+    stores what the backward pass needs: the states before each step, the gates [N, T, B, 3H] (reset, update, new), and the
+    state's part of the new gate, [N, T, B, H]; without, these arrays are scratch memory for a single member.
     """
     n, _, rows, inputs = x.shape
     width = state.shape[2]
@@ -119,10 +119,10 @@ def gru_forward(
 def gru_row_back(
     given: Any, gates: Any, old: Any, hidden: Any, slope: Any, by_new: Any, back: Any, arrived: Any
 ) -> None:
-    """One row of a step backward. back [H]: the gradient by the state from later steps.
+    """Backpropagate through one row of a step. back [H]: the gradient with respect to the state from later steps.
 
-    slope [3H] and by_new [H] take the gradients by what state and x add to the gates, arrived [H] what goes to the state before
-    past the product.
+    Writes the gradients with respect to the pre-activations of the gates to slope [3H] (the state's part) and by_new [H] (x's
+    part of the new gate), and to arrived [H] the gradient that reaches the previous state directly.
     """
     width = old.shape[0]
     one = np.float32(1)
@@ -146,11 +146,11 @@ def gru_backward(
     flat: Any, grad: Any, at: Any, x: Any, cuts: Any, begins: Any, ends: Any, dy: Any, dx: Any, y: Any, before: Any,
     gates: Any, hidden: Any,
 ) -> None:  # fmt: skip
-    """dy [N, T, B, H], by the states after the steps, -> the gradients of the weights, which overwrite `grad`.
+    """Write the gradients of the weights to `grad`, given dy [N, T, B, H], those of the states after each step.
 
-    begins, ends [N]: the steps of each member that are read. cuts bool [N, T, B]: where no gradient goes into the state before
-    the step; empty: nowhere. None goes into the state before begins. dx [N, T, B, I]: takes that by x in these steps, unless
-    it is empty.
+    begins, ends [N]: the range of steps of each member; no gradient flows into the state before `begins`. cuts bool [N, T, B]:
+    whether to stop the gradient before the step; empty: nowhere. dx [N, T, B, I] receives the gradient with respect to x in
+    this range, unless it is empty.
     """
     n, steps, rows, inputs = x.shape
     width = dy.shape[3]
@@ -190,7 +190,7 @@ def gru_backward(
 def tanh_forward(
     flat: Any, at: Any, x: Any, state: Any, resets: Any, ends: Any, keep: bool, y: Any, before: Any
 ) -> None:
-    """As `gru_forward`, of cells h' = tanh(W x + b + V h + c) (Elman 1990)."""
+    """As `gru_forward`, for cells h' = tanh(W x + b + V h + c) (Elman 1990)."""
     n, _, rows, inputs = x.shape
     width = state.shape[2]
     by_state, bias = np.empty((rows, width), np.float32), np.empty(width, np.float32)
@@ -220,7 +220,7 @@ def tanh_forward(
 def tanh_backward(
     flat: Any, grad: Any, at: Any, x: Any, cuts: Any, begins: Any, ends: Any, dy: Any, dx: Any, y: Any, before: Any
 ) -> None:
-    """As `gru_backward`, of the cells of `tanh_forward`."""
+    """As `gru_backward`, for the cells of `tanh_forward`."""
     n, steps, rows, inputs = x.shape
     width = dy.shape[3]
     all_slope = np.empty((steps, rows, width), np.float32)
@@ -250,7 +250,7 @@ def tanh_backward(
 
 
 def by_rows(slope: Any, read: Any, weight: Any, bias: Any) -> None:
-    """Gradients [R, G] by what a layer makes of `read` [T, B, I] -> those of its weight [G, I] and bias [G]."""
+    """Write the gradients of weight [G, I] and bias [G], given those of a layer's outputs [R, G] and its inputs [T, B, I]."""
     np.dot(slope.T, read.reshape((slope.shape[0], weight.shape[1])), weight)
     bias[:] = np.float32(0)
     for r in range(slope.shape[0]):
@@ -263,13 +263,13 @@ INNER = (tanh, block, enter, turned, by_rows_of, by_rows, gru_row_back)
 
 @functools.cache
 def parts() -> dict[str, Any]:
-    """The compiled functions that those of the cells call."""
+    """Return the compiled functions that the cells' functions call."""
     plain = {function.__name__: compiled(function) for function in INNER}
     return {**plain, "gru_row": compiled(gru_row, tanh=plain["tanh"])}
 
 
 class Kind(NamedTuple):
-    """How a type of cell is computed. kept: what its gradient needs besides the states, in units of H for a row and step."""
+    """The functions of a type of cell. kept: the sizes of the arrays its backward pass needs, in units of H per row and step."""
 
     forward: Any
     backward: Any

@@ -1,4 +1,4 @@
-"""N models that read sequences as compiled code: linear layers, recurrent cells, layers over all rows behind them."""
+"""N sequence models as compiled code: linear layers, recurrent cells, and further layers applied to each step."""
 
 from __future__ import annotations
 
@@ -24,27 +24,27 @@ Backward = Callable[[np.ndarray], None]
 
 
 class Plan(NamedTuple):
-    """What is to be compiled."""
+    """What to compile."""
 
     memory: FlatMemory
     before: LinearRun
-    flattens: bool  # whether what a step reads is flattened
+    flattens: bool  # whether the input of a step is flattened
     cell: type[nn.Module]
-    layers: tuple[tuple[list[int], int, int], ...]  # where the weights of each begin, its inputs and its width
+    layers: tuple[tuple[list[int], int, int], ...]  # for each: the offsets of its weights, its inputs and its width
     behind: Sequence[Callable[[], RowLayer]]
     answers: str
     one_hot: bool
     trained: set[Place]
 
     def compile(self) -> CompiledSequence:
-        """Needs numba."""
+        """Compile the models. Requires numba."""
         return CompiledSequence(self)
 
 
 class CompiledSequence:
-    """x [N, B, T, I] -> y [N, B, T, O] and the states after, [N, layers, B, H], on the CPU; tensors, and numpy arrays.
+    """Maps x [N, B, T, I] to y [N, B, T, O] and the final states [N, layers, B, H]; for CPU tensors and numpy arrays.
 
-    Models that answer at the last step give y [N, B, O]; those that read one step, x [N, B, I], too.
+    Models with an output at the last step only return y [N, B, O], as do those that read a single step, x [N, B, I].
     """
 
     def __init__(self, plan: Plan) -> None:
@@ -56,9 +56,9 @@ class CompiledSequence:
         self.axes = 3 if plan.answers == "one" else 4
 
     def fits(self, x: Any, state: Any = None, resets: Any = None) -> bool:
-        """Whether x and the state, tensors or float32 arrays, are what the models are compiled for.
+        """Return whether the compiled code supports x and the state, tensors or float32 arrays.
 
-        resets, and whatever else is said of single steps, are for models that answer at each.
+        resets, and the other parts of a `Reading`, require models with an output at each step.
         """
         return (
             isinstance(x, (np.ndarray, Tensor))
@@ -87,7 +87,7 @@ class CompiledSequence:
         )
 
     def __call__(self, x: Tensor, state: Tensor | None = None, reading: Reading = PLAIN) -> tuple[Tensor, Tensor]:
-        """As the models themselves, without a gradient; reading: as of `Stack.unroll`."""
+        """Run the models without a gradient. reading: the arguments of `Stack.unroll`."""
         found = self._run(self._array(x), None if state is None else _array(state), reading, keep=False)
         return torch.from_numpy(np.ascontiguousarray(found.y)), torch.from_numpy(found.state)
 
@@ -105,7 +105,7 @@ class CompiledSequence:
     def forward(
         self, x: np.ndarray, state: np.ndarray | None = None, lengths: Sequence[int] | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """As `Stack.unroll`, for arrays that fit. x may be a view of [N, T, B, I], which is not copied; so may y be."""
+        """As `Stack.unroll`, for arrays that `fits` accepts. A view of a time-major array is not copied; y may be one too."""
         found = self._run(x, state, PLAIN if lengths is None else Reading(lengths=tuple(lengths)), keep=False)
         return found.y, found.state
 
@@ -116,7 +116,7 @@ class CompiledSequence:
         burn_in: np.ndarray | None = None,
         lengths: Sequence[int] | None = None,
     ) -> tuple[np.ndarray, np.ndarray, Backward]:
-        """As `Stack.unroll_vjp`, for arrays that `fits`. burn_in: int64 [N, B]."""
+        """As `Stack.unroll_vjp`, for arrays that `fits` accepts. burn_in: int64 [N, B]."""
         burns = None if burn_in is None else torch.from_numpy(np.ascontiguousarray(burn_in))
         return self._vjp(x, state, Reading(None, burns, None if lengths is None else tuple(lengths)))
 
@@ -162,7 +162,7 @@ class CompiledSequence:
         return Pass(answer, after, first, passed, last, ends, resets, reading)
 
     def _backward(self, run: Pass, gradient: np.ndarray) -> None:
-        """Write the gradients of all weights, from that by the answers."""
+        """Write the gradients of all weights, given the gradient with respect to the outputs."""
         n, t, b, width = run.cells[-1].arrays[0].shape
         begins, cuts = run.begins(), run.cuts()
         steps, rows = Extent(begins, run.ends), Extent(begins * b, run.ends * b)
@@ -180,7 +180,7 @@ class CompiledSequence:
 
 
 class Pass(NamedTuple):
-    """A forward pass, as its gradient needs it; arrays in the order of time, [N, T, B, ...], but y and the state."""
+    """What the backward pass needs of a forward pass. Arrays are time-major, [N, T, B, ...], except y and the state."""
 
     y: np.ndarray
     state: np.ndarray
@@ -192,12 +192,12 @@ class Pass(NamedTuple):
     reading: Reading
 
     def begins(self) -> np.ndarray:
-        """The steps of each member before which no row has a gradient, int64 [N]; one step is left at least."""
+        """Return the first step of each member with a gradient in any row, int64 [N]; at least one step remains."""
         burn_in = self.reading.burn_in
         return every(len(self.y), 0) if burn_in is None else np.minimum(burn_in.numpy().min(1), self.ends - 1)
 
     def cuts(self) -> np.ndarray:
-        """bool [N, T, B]: the steps before which no gradient goes into the state; empty: none."""
+        """Return the steps before which the gradient is stopped, bool [N, T, B]; empty: none."""
         if self.reading.burn_in is None:
             return self.resets
         cut = np.arange(self.y.shape[2])[None, :, None] == self.reading.burn_in.numpy()[:, None]
@@ -205,7 +205,7 @@ class Pass(NamedTuple):
         return found
 
     def read(self, gradient: np.ndarray) -> np.ndarray:
-        """A gradient [N, T, B, O] by the answers, with zeros where a row burns in. What lies behind `ends` no layer reads."""
+        """Zero the gradient [N, T, B, O] during each row's burn-in. Steps after `ends` are not read by any layer."""
         if self.reading.burn_in is None:
             return gradient
         burns = np.arange(gradient.shape[1])[None, :, None] < self.reading.burn_in.numpy()[:, None]
@@ -213,7 +213,7 @@ class Pass(NamedTuple):
 
 
 def _behind(ends: np.ndarray, steps: int) -> np.ndarray:
-    """bool [N, T]: the steps that are not read."""
+    """Return the steps that are not read, bool [N, T]."""
     found: np.ndarray = np.arange(steps) >= ends[:, None]
     return found
 

@@ -1,6 +1,6 @@
-"""Layers that read numbers which somebody draws for them before a forward pass: noise, or the fractions of quantiles.
+"""Layers that read random numbers drawn for them before a forward pass: noise, or quantile fractions.
 
-A layer draws nothing itself: who trains it says when new numbers come, so that two passes share them or do not, as meant.
+A layer never draws itself: the training code decides when to draw, and so whether two passes share their numbers.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from torch import Tensor, nn
 
 
 class Numbers:
-    """What N layers, one of each member, read: [N, ...]; None: nothing was drawn."""
+    """The numbers [N, ...] read by N layers, one per member; None: nothing was drawn."""
 
     def __init__(self) -> None:
         self.value: Tensor | None = None
 
 
 class Drawn(nn.Module):
-    """A layer that reads numbers drawn for it. Alone it has none until `numbers` are shared with it."""
+    """A layer that reads numbers drawn for it. It has none until they are provided in `numbers`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -31,7 +31,7 @@ class Drawn(nn.Module):
 
 
 def share(layers: Sequence[Drawn]) -> Numbers:
-    """Let N layers, one of each member, read from the same numbers, and the batched layer too -> the numbers."""
+    """Make N layers, one per member, read from one `Numbers`, as the batched layer does -> the numbers."""
     numbers = layers[0].numbers
     for k, layer in enumerate(layers):
         layer.numbers, layer.place = numbers, k

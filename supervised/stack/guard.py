@@ -1,8 +1,8 @@
-"""Optimizer steps that are skipped where a gradient is NaN or infinite.
+"""Skipping optimizer steps if a gradient is NaN or infinite.
 
-On a GPU, checking the gradient makes the host wait for the device. Torch's fused optimizers need no check: where their
-`found_inf`, a number on the device, is 1, they leave weights, moments and step counts as they are, as `torch.amp.GradScaler`
-has them do.
+On a GPU, checking the gradient makes the host wait for the device. Torch's fused optimizers need no check: if their
+`found_inf`, a number on the device, is 1, they leave weights, moments and step counts unchanged; `torch.amp.GradScaler` relies
+on this too.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ from torch import Tensor
 
 
 class LeftOut(NamedTuple):
-    """The first skipped step: what it would have been taken from, and how many skipped steps went unreported, including this
-    one."""
+    """The first skipped step: its origin, and the number of skipped steps not reported yet, including this one."""
 
     origin: Any
     unseen: int
@@ -30,15 +29,15 @@ class Guard:
 
     @staticmethod
     def of(optimizer: torch.optim.Optimizer, device: torch.device) -> Guard:
-        """The guard that costs least: on CUDA with a fused optimizer one that does not wait, elsewhere one that looks."""
+        """Return the cheapest guard: a `DeviceGuard`, which does not wait, for fused optimizers on CUDA, else a `Guard`."""
         fused = device.type == "cuda" and all(group.get("fused") for group in optimizer.param_groups)
         return DeviceGuard(optimizer, device) if fused else Guard(optimizer)
 
     def step(self, norm: Tensor, origin: Any) -> LeftOut | None:
-        """Take the optimizer's step -> None; or skip it -> what is known of skipped steps.
+        """Take the optimizer's step and return None, or skip it and return what is known of skipped steps.
 
-        norm [N]: the norm of each member's gradient. One that is NaN or infinite skips the step of all. origin: what to
-        report of the step if it is skipped.
+        norm [N]: the norm of each member's gradient; if one is NaN or infinite, the step of all members is skipped. origin: what
+        to report if the step is skipped.
         """
         if not np.isfinite(norm.cpu().numpy()).all():
             return LeftOut(origin, 0)
@@ -46,7 +45,7 @@ class Guard:
         return None
 
     def look(self) -> LeftOut | None:
-        """What was skipped since the last look and not yet reported by `step`; from then on steps are taken again."""
+        """Return the skipped steps since the last look that `step` has not reported, and resume taking steps."""
         return None
 
     def forget(self) -> None:
@@ -61,10 +60,10 @@ class Guard:
 
 
 class DeviceGuard(Guard):
-    """Leaves the decision to the device. After a skipped step all are skipped until `look` is called.
+    """Leaves the decision to the device. After a skipped step, all steps are skipped until `look` is called.
 
-    So the weights are then those from before the first bad gradient. It calls `look` itself after MOST_UNSEEN steps, whose
-    origins it keeps.
+    The weights are then those before the first bad gradient. It calls `look` itself every MOST_UNSEEN steps, whose origins it
+    keeps.
     """
 
     MOST_UNSEEN = 16

@@ -1,4 +1,4 @@
-"""Hooks of modules and parameters: what computes past `Module.__call__` would leave them out."""
+"""Detection of hooks on modules and parameters, which code that bypasses `Module.__call__` would not run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ KINDS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_p
 
 
 def hook_dicts(modules: Sequence[nn.Module]) -> list[Any]:
-    """Where torch keeps the hooks of modules and of all that lie within them: dicts, empty while there are none."""
+    """Return the dicts in which torch keeps the hooks of modules and their submodules; empty while there are none."""
     parts = [part for module in modules for part in module.modules()]
     return [vars(nn.modules.module)[f"_global{kind}"] for kind in KINDS] + [
         vars(part)[kind] for part in parts for kind in KINDS
@@ -20,14 +20,14 @@ def hook_dicts(modules: Sequence[nn.Module]) -> list[Any]:
 
 
 class Hooks:
-    """Whether a hook has been put on a module or parameter, which only a call of the module itself would reach."""
+    """Checks whether a module or parameter has a hook, so that the module itself must be called."""
 
     def __init__(self, modules: Sequence[nn.Module], parameters: Collection[nn.Parameter]) -> None:
         self._dicts, self._parameters = hook_dicts(modules), parameters
         self._found, self._next_id = False, -1
 
     def present(self) -> bool:
-        # Torch numbers all hooks of a process: where none has come since the last look, and none was there, none is.
+        # Torch numbers all hooks of a process consecutively: an unchanged counter means no new hooks since the last check.
         if self._found or self._next_id != RemovableHandle.next_id:
             self._next_id = RemovableHandle.next_id
             self._found = any(self._dicts) or any(map(_has_hook, self._parameters))
@@ -35,6 +35,6 @@ class Hooks:
 
 
 def _has_hook(parameter: nn.Parameter) -> bool:
-    """Whether a parameter has a hook beside the `Arrival` that each has."""
+    """Return whether a parameter has a hook besides the `Arrival` that every parameter has."""
     hooks: Any = parameter._post_accumulate_grad_hooks
     return bool(parameter._backward_hooks) or len(hooks) > 1

@@ -1,8 +1,8 @@
-"""Chains of simple layers with their gradients written out: autograd's numbers to the bit, without its overhead.
+"""Chains of simple layers with manual gradients, bit-identical to autograd's but without its overhead.
 
-For small networks autograd's bookkeeping takes longer than the arithmetic: a whole step of a 4-64-64-2 network takes
-301 us with it and 124 us without. A layer that is registered here may stand in a chain; a model of others, or
-one with a layer of width 1 (see `determinism.product`), goes through autograd.
+For small networks autograd's bookkeeping takes longer than the arithmetic: a training step of a 4-64-64-2 network takes 301 us
+with it and 124 us without. A chain consists of layers registered here; models with other layers, or with a layer of width 1
+(see `determinism.product`), use autograd.
 """
 
 from __future__ import annotations
@@ -22,26 +22,26 @@ from supervised.validate import ArgumentError, kind_of
 
 
 class LayerBackward(Protocol):
-    """One layer of all members: [N, B, ...] -> [N, B, ...], and the gradient back."""
+    """Forward and backward pass of one layer of all members, [N, B, ...] -> [N, B, ...]."""
 
     def forward(self, x: Tensor, keep: bool) -> Tensor:
-        """keep: whether the gradient will be asked for."""
+        """Compute the outputs. keep: whether `backward` will be called."""
         ...
 
     def backward(self, gradient: Tensor, x: Tensor, y: Tensor, needed: bool) -> Tensor:
-        """Write the gradients of the layer's own weights -> that of its input x (anything, unless it is `needed`)."""
+        """Write the gradients of the layer's weights -> the gradient with respect to x (arbitrary unless `needed`)."""
         ...
 
 
 Maker = Callable[[FlatMemory, Sequence[Any]], LayerBackward | None]
 M = TypeVar("M", bound=Maker)
 BACKWARD: dict[type[nn.Module], Maker] = {}
-# What a module that does nothing but call others, one after another, calls.
+# The submodules of modules that only call them one after another.
 PARTS: dict[type[nn.Module], Callable[[Any], list[nn.Module]]] = {nn.Sequential: list}
 
 
 def register_backward(*kinds: type[nn.Module]) -> Callable[[M], M]:
-    """Register how modules of these types stand in a chain; the function returns None for those that cannot."""
+    """Register a function that makes the `LayerBackward` of modules of these types, or None for unsupported ones."""
 
     def register(make: M) -> M:
         BACKWARD.update(dict.fromkeys(kinds, make))
@@ -51,18 +51,18 @@ def register_backward(*kinds: type[nn.Module]) -> Callable[[M], M]:
 
 
 class Chain:
-    """Layers one after another."""
+    """A sequence of layers."""
 
     def __init__(
         self, memory: FlatMemory, layers: Sequence[LayerBackward], trained: set[Place], first: int, flattens: bool
     ) -> None:
-        """trained: the weights that get a gradient. first: the first layer that has some; nobody needs the gradient by its
-        input. flattens: whether the chain begins with a Flatten."""
+        """trained: the weights that get a gradient. first: the index of the first layer with such weights, whose input needs
+        no gradient. flattens: whether the chain begins with a Flatten."""
         self.memory, self.layers, self.trained, self.first = memory, list(layers), trained, first
         self.flattens = flattens
 
     def fits(self, x: Any) -> bool:
-        """Whether x has the axes that the layers are written for, [N, B, features] or what is flattened to that."""
+        """Return whether x has the axes the layers support: [N, B, features], or more axes if the chain flattens them."""
         return (
             isinstance(x, Tensor)
             and _has_axes(x, self.memory.n, self.flattens)
@@ -91,16 +91,16 @@ class Chain:
 
 
 class CompiledChain:
-    """A chain that begins with a compiled MLP, on numpy arrays; tensors of the CPU are taken for such."""
+    """A chain that begins with a compiled MLP, on numpy arrays or CPU tensors."""
 
     def __init__(
         self, memory: FlatMemory, mlp: CompiledMLP, rest: Sequence[LayerBackward], trained: set[Place], flattens: bool
     ) -> None:
-        """rest: the layers behind the MLP, which torch computes. trained, flattens: as of `Chain`."""
+        """rest: the layers after the MLP, computed by torch. trained, flattens: as in `Chain`."""
         self.memory, self.mlp, self.rest, self.trained, self.flattens = memory, mlp, list(rest), trained, flattens
 
     def fits(self, x: Any) -> bool:
-        """Whether x is what the chain is compiled for: float32 [N, B, features], or what is flattened to that."""
+        """Return whether the chain supports x: float32 [N, B, features], or more axes if the chain flattens them."""
         return (
             isinstance(x, (np.ndarray, Tensor))
             and _has_axes(x, self.memory.n, self.flattens)
@@ -123,7 +123,7 @@ class CompiledChain:
         return y, backward
 
     def forward(self, x: np.ndarray) -> np.ndarray:
-        """x [N, B, ...] -> y [N, B, O]."""
+        """Forward pass x [N, B, ...] -> y [N, B, O]."""
         y = self.mlp.forward(self._rows(x), False)
         if self.rest:
             passed = torch.from_numpy(y)
@@ -159,18 +159,18 @@ class CompiledChain:
 
 
 def _has_axes(x: Tensor | np.ndarray, n: int, flattens: bool) -> bool:
-    """Whether x has n members, and further axes [B, features] or, where the chain flattens, more. Compiled code does not look."""
+    """Return whether x has n members and axes [B, features], or more if the chain flattens; compiled code checks no shapes."""
     return x.ndim >= 3 and len(x) == n and (x.ndim == 3 or flattens)
 
 
 def check_gradient(gradient: Any, y: Tensor | np.ndarray) -> None:
     """Raise ArgumentError unless a gradient has the shape and type of the outputs y."""
     if not isinstance(gradient, type(y)) or gradient.shape != y.shape or gradient.dtype != y.dtype:
-        raise ArgumentError(f"gradient is {kind_of(y)}, as the outputs, not {kind_of(gradient)}.")
+        raise ArgumentError(f"gradient must match the outputs, {kind_of(y)}, not {kind_of(gradient)}.")
 
 
 def chain(memory: FlatMemory, modules: Sequence[nn.Module]) -> Chain | None:
-    """The N modules as a chain; None where some layer cannot stand in one, or where a parameter is used more than once."""
+    """Return the N modules as a chain, or None if a layer is not registered or a parameter is used more than once."""
     groups = innermost(modules)
     layers = _layers(memory, groups)
     trained = [any(parameter.requires_grad for parameter in group[0].parameters()) for group in groups]
@@ -179,7 +179,7 @@ def chain(memory: FlatMemory, modules: Sequence[nn.Module]) -> Chain | None:
 
 
 def compiled_chain(memory: FlatMemory, modules: Sequence[nn.Module]) -> CompiledChain | None:
-    """The same with the linear layers and ReLUs that it begins with (behind a Flatten, if any) compiled; None: it has none."""
+    """As `chain`, with the leading linear layers and ReLUs (after an optional Flatten) compiled; None if there are none."""
     groups = innermost(modules)
     layers, begin = _layers(memory, groups) or [], int(_flattens(groups))
     run: LinearRun = []
@@ -198,7 +198,7 @@ def compiled_chain(memory: FlatMemory, modules: Sequence[nn.Module]) -> Compiled
 
 
 def compiled_mlp(memory: FlatMemory, run: LinearRun) -> CompiledMLP:
-    """Linear layers, each with whether a ReLU follows, as compiled code."""
+    """Compile linear layers, each with whether a ReLU follows."""
     return CompiledMLP(
         memory.flat,
         memory.gradient,
@@ -210,7 +210,7 @@ def compiled_mlp(memory: FlatMemory, run: LinearRun) -> CompiledMLP:
 
 
 def linear_run(memory: FlatMemory, groups: Sequence[Sequence[nn.Module]]) -> LinearRun | None:
-    """The run that `compiled_mlp` compiles, of N modules for each layer; None where some are of another type or not trained."""
+    """Return N modules per layer as input for `compiled_mlp`, or None if some are of another type or not trained."""
     run: LinearRun = []
     for group in groups:
         if alike(group, (nn.ReLU,)) and run and not run[-1][1]:
@@ -225,7 +225,7 @@ def linear_run(memory: FlatMemory, groups: Sequence[Sequence[nn.Module]]) -> Lin
 def _layers(memory: FlatMemory, groups: list[Sequence[nn.Module]]) -> list[LayerBackward] | None:
     parameters = [parameter for group in groups for parameter in group[0].parameters()]
     if len(set(map(id, parameters))) < len(parameters):
-        return None  # each layer overwrites the gradient, which should accumulate
+        return None  # each use would overwrite the gradient instead of accumulating it
     found: list[LayerBackward] = []
     for group in groups:
         make = BACKWARD.get(type(group[0]))
@@ -246,7 +246,7 @@ def _flattens(groups: list[Sequence[nn.Module]]) -> bool:
 
 
 def innermost(modules: Sequence[nn.Module]) -> list[Sequence[nn.Module]]:
-    """The innermost layers of N modules in the order of their work, each N times."""
+    """Return the innermost layers of N modules in execution order, N modules per layer."""
     kind = type(modules[0])
     for base, parts in PARTS.items():
         if issubclass(kind, base) and kind.forward is base.forward:

@@ -1,4 +1,4 @@
-"""The members of a stack: ordinary modules, made from their seeds, checked to be alike, copied out, grouped for optimizers."""
+"""The members of a stack, ordinary modules: created from their seeds, checked for equality of structure, copied, grouped."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from supervised.validate import ArgumentError, function, shown
 
 
 def check_make(make: Any, name: str) -> None:
-    """Raise ArgumentError for what is no function without arguments that makes a module."""
+    """Raise ArgumentError unless `make` is a function without arguments (that returns a module)."""
     what = "a function () -> torch.nn.Module"
     if isinstance(make, nn.Module):
         raise ArgumentError(
-            f"{name} is {what}, not a module that exists ({shown(make)}): it is called once for each seed."
+            f"{name} is {what}, not an existing module ({shown(make)}): it is called once for each seed."
         )
     function(make, name, (), what)
 
 
 def make_member(make: Callable[[], nn.Module], seed: int) -> nn.Module:
-    """What `make` makes with the random numbers of `seed`; torch's own generator is left as it was."""
+    """Call `make` with torch's global generator seeded by `seed`, and restore the generator."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(torch_seed(seed, "weights"))
         module = make()
@@ -37,7 +37,7 @@ def make_member(make: Callable[[], nn.Module], seed: int) -> nn.Module:
 
 
 def owned(module: nn.Module) -> nn.Module:
-    """A copy of a module whose tensors have memory of their own; copy.deepcopy would copy all that they are views of."""
+    """Copy a module so that its tensors own their memory; copy.deepcopy alone would copy everything they are views of."""
     named = [*module.named_parameters(), *module.named_buffers()]
     memo: dict[int, Any] = {
         id(tensor): nn.Parameter(tensor.detach().clone(), tensor.requires_grad)
@@ -51,11 +51,11 @@ def owned(module: nn.Module) -> nn.Module:
 def parameter_groups(
     modules: Sequence[nn.Module], flat: nn.Parameter | None, learning_rate: float | Sequence[float]
 ) -> list[dict[str, Any]]:
-    """Parameter groups of torch. flat: the vector of all parameters, where it may be one group; None: a group a member."""
+    """Return torch's parameter groups. flat: the vector of all parameters, to form one group; None: one group per member."""
     if isinstance(learning_rate, Sequence):
         if len(learning_rate) != len(modules):
             raise ValueError(
-                f"There are {len(learning_rate)} learning rates for {len(modules)} seeds: give one, or one a seed."
+                f"There are {len(learning_rate)} learning rates for {len(modules)} seeds: give one, or one per seed."
             )
     elif flat is not None:
         return [{"params": [flat], "lr": learning_rate}]
@@ -68,12 +68,12 @@ def parameter_groups(
 
 
 def check_state(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
-    """Raise ValueError unless a saved state has the names and shapes of the one that is expected."""
+    """Raise ValueError unless a saved state has the expected names and shapes."""
     missing, foreign = expected.keys() - state.keys(), state.keys() - expected.keys()
     if missing or foreign:
         said = [f"lacks {', '.join(sorted(missing))}"] * bool(missing)
-        said += [f"has {', '.join(sorted(foreign))}, which the model has not"] * bool(foreign)
-        raise ValueError(f"The saved weights are of another model: what was saved {' and '.join(said)}.")
+        said += [f"has {', '.join(sorted(foreign))}, which the model does not"] * bool(foreign)
+        raise ValueError(f"The saved weights are of another model: the saved state {' and '.join(said)}.")
     for name, value in expected.items():
         if state[name].shape != value.shape:
             raise ValueError(
@@ -83,7 +83,7 @@ def check_state(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> 
 
 
 def check_alike(modules: Sequence[nn.Module], seeds: Sequence[int]) -> None:
-    """Raise ValueError unless there is a module for each seed, and they differ in the values of their weights alone."""
+    """Raise ValueError unless there is one module per seed, and they differ only in the values of their weights."""
     if not modules or len(modules) != len(seeds):
         raise ValueError(
             f"A stack needs at least one seed, and a module for each: {len(modules)} for {len(seeds)} seeds."
@@ -97,11 +97,11 @@ def check_alike(modules: Sequence[nn.Module], seeds: Sequence[int]) -> None:
         for name, parameter in module.named_parameters():
             if owners.setdefault(id(parameter), k) != k:
                 raise ValueError(
-                    f"Two members share the parameter {name}; each must have its own: make all of it anew."
+                    f"Two members share the parameter {name}; each must have its own, created in the function."
                 )
     for name, parameter in modules[0].named_parameters():
         if nn.parameter.is_lazy(parameter):
-            raise ValueError(f"{name} of the model has no shape yet: a lazy module must see one input first.")
+            raise ValueError(f"{name} of the model has no shape yet: run a lazy module on one input first.")
     shapes = [{n: (p.shape, p.dtype, p.requires_grad) for n, p in m.named_parameters()} for m in modules]
     shapes = [
         s | {n: (b.shape, b.dtype, False) for n, b in m.named_buffers()} for s, m in zip(shapes, modules, strict=True)
@@ -120,7 +120,7 @@ def check_alike(modules: Sequence[nn.Module], seeds: Sequence[int]) -> None:
 
 
 def _check_tied(modules: Sequence[nn.Module], seeds: Sequence[int]) -> None:
-    """Raise ValueError where members tie other weights, or where two parameters share memory without being one."""
+    """Raise ValueError if members tie different weights, or if two distinct parameters share memory."""
     ties = [_ties(module) for module in modules]
     for seed, found in zip(seeds, ties, strict=True):
         for name, other in sorted(found.items() ^ ties[0].items()):
@@ -131,26 +131,26 @@ def _check_tied(modules: Sequence[nn.Module], seeds: Sequence[int]) -> None:
     for (_, end, one), (begin, _, other) in itertools.pairwise(spans):
         if begin < end:
             raise ValueError(
-                f"{' and '.join(sorted((one, other)))} of the model share their memory, but are two parameters: assign one"
+                f"{' and '.join(sorted((one, other)))} of the model share memory but are two parameters: assign one"
                 " nn.Parameter to both modules to tie them, or clone one."
             )
 
 
 def _ties(module: nn.Module) -> dict[str, str]:
-    """Each parameter's name, and the first name of the same parameter."""
+    """Return the first name of each parameter, by all of its names."""
     first: dict[int, str] = {}
     return {name: first.setdefault(id(p), name) for name, p in module.named_parameters(remove_duplicate=False)}
 
 
 def _span(tensor: Tensor) -> tuple[int, int]:
-    """From where to where a tensor reaches in memory, gaps included."""
+    """Return the addresses at which a tensor begins and ends, gaps included."""
     begin = tensor.data_ptr()
     reach = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
     return begin, begin + (reach + 1) * tensor.element_size()
 
 
 def first_leaf(x: Any) -> Tensor:
-    """The first tensor of nested dicts and tuples."""
+    """Return the first tensor of nested dicts and tuples."""
     while isinstance(x, (Mapping, tuple)):
         x = next(iter(x.values() if isinstance(x, Mapping) else x))
     leaf: Tensor = x
@@ -158,7 +158,7 @@ def first_leaf(x: Any) -> Tensor:
 
 
 def member_part(argument: Any, k: int) -> Any:
-    """What of an argument [N, ...], also within tuples and dicts, is the k-th member's."""
+    """Return the k-th member's part of an argument [N, ...], or of tensors in tuples and dicts."""
     if isinstance(argument, tuple):
         return tuple(member_part(part, k) for part in argument)
     if isinstance(argument, Mapping):
@@ -167,7 +167,7 @@ def member_part(argument: Any, k: int) -> Any:
 
 
 def stacked_parts(outputs: list[Any]) -> Any:
-    """The answers of the members as one, [N, ...]."""
+    """Stack the members' outputs, [N, ...]."""
     if isinstance(outputs[0], tuple):
         return tuple(stacked_parts(list(parts)) for parts in zip(*outputs, strict=True))
     return torch.stack(outputs) if isinstance(outputs[0], Tensor) else outputs[0]

@@ -1,6 +1,6 @@
-"""The numbers of N modules in one vector, and their gradients in another: parameter i of all members is one block [N, ...].
+"""The parameters of N modules in one vector and their gradients in another: parameter i of all members is one block [N, ...].
 
-So one call of a fused optimizer, one copy to a target network or one norm treats all members.
+A single call of a fused optimizer, or a single copy to a target network, thus covers all members.
 """
 
 from __future__ import annotations
@@ -21,27 +21,27 @@ Place = tuple[str, int | None]  # a parameter's name and the member; None: all m
 class FlatMemory:
     """One vector for the parameters of N identical modules, which become views of it, as do their gradients.
 
-    flat: all trained numbers, one block after another, padded to whole SIMD vectors; `flat.grad` their gradients.
-    weights: every parameter by its name, [N, ...], trained or not. gradients: of the trained ones, [N, ...]. starts: where each
-    member's part of each block begins in `flat`. used: the length of `flat` without padding.
+    flat: all trained parameters, block after block, padded to whole SIMD vectors; `flat.grad`: their gradients.
+    weights: every parameter by name, [N, ...], trained or not. gradients: those of the trained ones, [N, ...]. starts: the
+    offset of each member's part of each block in `flat`. used: the length of `flat` without padding.
     """
 
     def __init__(self, modules: Sequence[nn.Module], device: torch.device) -> None:
         self.n, self.device = len(modules), device
-        self.batched = False  # whether all members are computed at once, or one by one
+        self.batched = False  # whether members are computed all at once or one by one
         members = [dict(module.named_parameters()) for module in modules]
         trained = [name for name, parameter in members[0].items() if parameter.requires_grad]
         self._names = {id(parameter): name for name, parameter in members[0].items()}
         self._parameters = {(name, k): member[name] for k, member in enumerate(members) for name in trained}
         sizes = [self.n * members[0][name].numel() for name in trained]
-        total = math.ceil(sum(sizes) / LANES) * LANES  # so that a fused optimizer treats each number alike
+        total = math.ceil(sum(sizes) / LANES) * LANES  # so that fused optimizers round every number alike
         like = members[0][trained[0]] if trained else torch.zeros(0, device=device)
         self.flat = nn.Parameter(torch.zeros(total, dtype=like.dtype, device=device))
         self.flat.grad = self.gradient = torch.zeros_like(self.flat)
         self.weights: dict[str, nn.Parameter] = {}
         self.gradients: dict[str, Tensor] = {}
         self._gradients: list[tuple[nn.Parameter, Tensor]] = []
-        self._places: dict[str, tuple[int, tuple[int, ...]]] = {}  # where each block begins in `flat`, and its shape
+        self._places: dict[str, tuple[int, tuple[int, ...]]] = {}  # the offset and shape of each block in `flat`
         begin = 0
         for name, size in zip(trained, sizes, strict=True):
             self._take_over(name, [member[name] for member in members], begin)
@@ -56,7 +56,7 @@ class FlatMemory:
             self.weights[name] = nn.Parameter(values, requires_grad=False)
             for k, member in enumerate(members):
                 member[name].data = values[k]
-        self.arrived: set[Place] = set()  # which parameters have got a gradient since it was last zero
+        self.arrived: set[Place] = set()  # the parameters that received a gradient since the last `zero`
         for place, parameter in self._places_and_parameters():
             Arrival.register(parameter, self, place)
 
@@ -79,37 +79,37 @@ class FlatMemory:
         yield from self._parameters.items()
 
     def name_of(self, parameter: Tensor) -> str:
-        """The name of a parameter of the first member."""
+        """Return the name of one of the first member's parameters."""
         return self._names[id(parameter)]
 
     def stacked(self, parameter: Tensor | None) -> Tensor | None:
-        """The first member's parameter -> that of all members, [N, ...]."""
+        """Return all members' parameter, [N, ...], given that of the first member."""
         return None if parameter is None else self.weights[self.name_of(parameter)]
 
     def gradient_of(self, parameter: Tensor) -> Tensor | None:
-        """The first member's parameter -> where the gradient of all members' lies, [N, ...]; None if it is not trained."""
+        """Return all members' gradient, [N, ...], given the first member's parameter; None if it is not trained."""
         return self.gradients.get(self.name_of(parameter))
 
     def begin_of(self, parameter: Tensor | None) -> int:
-        """Where the block of the first member's parameter begins in `flat`; -1 for None, and if it is not trained."""
+        """Return the offset in `flat` of the block of the first member's parameter; -1 for None, or if it is not trained."""
         return -1 if parameter is None else self._places.get(self.name_of(parameter), (-1, ()))[0]
 
     def parameter(self, name: str, k: int) -> nn.Parameter:
-        """The k-th member's trained parameter of that name."""
+        """Return the k-th member's trained parameter of that name."""
         return self._parameters[name, k]
 
     def parameters(self) -> Collection[nn.Parameter]:
-        """Every trained parameter of every member."""
+        """Return every trained parameter of every member."""
         return self._parameters.values()
 
     def blocks(self, vector: Tensor) -> dict[str, Tensor]:
-        """A vector of the length of `flat`, an optimizer's memory for instance, as each weight's part [N, ...]: views."""
+        """Return views [N, ...] of each weight's part of a vector as long as `flat`, such as an optimizer's moments."""
         return {
             name: vector[begin : begin + math.prod(shape)].view(shape) for name, (begin, shape) in self._places.items()
         }
 
     def part(self, vector: Tensor, name: str, k: int) -> Tensor:
-        """The k-th member's part of the block `name` of a vector of the length of `flat`: a view."""
+        """Return a view of the k-th member's part of the block `name` of a vector as long as `flat`."""
         begin, (_, *shape) = self._places[name]
         size = math.prod(shape)
         return vector[begin + k * size : begin + (k + 1) * size]
@@ -121,7 +121,7 @@ class FlatMemory:
         self.put_back_gradients()
 
     def put_back_gradients(self) -> None:
-        """Reattach the gradients that were replaced to this memory."""
+        """Reattach gradients that were replaced by other tensors."""
         if self.flat.grad is not self.gradient:
             self.flat.grad = self.gradient
         for parameter, gradient in self._gradients:
@@ -129,9 +129,9 @@ class FlatMemory:
                 parameter.grad = gradient
 
     def idle(self) -> list[tuple[str, int]]:
-        """The parameters (name, member) that have received no gradient since the gradients were last zeroed.
+        """Return the parameters (name, member) that have received no gradient since the gradients were last zeroed.
 
-        Torch's optimizers skip such parameters; with a gradient of zero they would decay, and move by their momentum.
+        Torch's optimizers skip parameters without a gradient; with a zero gradient they would decay and move by momentum.
         """
         if not self.arrived or len(self.arrived) == len(self.gradients) * (1 if self.batched else self.n):
             return []
@@ -140,14 +140,14 @@ class FlatMemory:
         return [place for place in places if place not in self.arrived]
 
     def norms(self, tensors: Iterable[Tensor]) -> Tensor:
-        """Each member's norm over its parts of all the [N, ...] tensors: [N]."""
-        if self.device.type != "cpu":  # in three launches, whatever the number of weights and members
+        """Return each member's norm over its parts of all the [N, ...] tensors: [N]."""
+        if self.device.type != "cpu":  # three kernel launches for any number of weights and members
             parts = [part for tensor in tensors for part in tensor.unbind()]
             each = torch.stack(torch._foreach_norm(parts)) if parts else torch.zeros(0, device=self.device)
             found: Tensor = torch.linalg.vector_norm(each.view(-1, self.n), dim=0)
             return found
-        # Added one by one: a sum over the list would add up in another order for another number of members. And where several
-        # threads may be at work, member by member: they would share out a single sum, but not several.
+        # Added one by one: the order of a sum over the list would depend on the number of members. Member by member unless
+        # batched, since several threads might split a single sum.
         total = torch.zeros(self.n, device=self.device)
         for tensor in tensors:
             square = tensor.reshape(len(tensor), -1).square()
@@ -155,10 +155,10 @@ class FlatMemory:
         return total.sqrt()
 
     def gradient_norms(self) -> Tensor:
-        """The norm of each member's gradient, [N]."""
+        """Return the norm of each member's gradient, [N]."""
         if self.device.type != "cpu" or not self.gradients or self.flat.dtype != torch.float32:
             return self.norms(self.gradients.values())
-        # One sum for each member of each weight, in one call; the weights are then added up one after another.
+        # One call for the sums of each member and weight, which are then added weight by weight.
         squares = np.square(self.gradient.numpy()[: self.used])
         sums = np.add.reduceat(squares, self.starts).reshape(-1, self.n)
         total = sums[0].copy()
@@ -167,7 +167,7 @@ class FlatMemory:
         return torch.from_numpy(np.sqrt(total))
 
     def clip(self, max_norm: float) -> Tensor:
-        """Clip each member's gradient to the norm `max_norm` -> the norms before, [N]."""
+        """Clip each member's gradient to the norm `max_norm` -> the norms before clipping, [N]."""
         found = self.gradient_norms()
         if self.device.type == "cpu" and not (found > max_norm).any():
             return found
@@ -181,14 +181,14 @@ class FlatMemory:
 
 
 class Arrival:
-    """A hook that records in a memory that a parameter has received a gradient."""
+    """A hook that records in a `FlatMemory` that a parameter has received a gradient."""
 
     def __init__(self, memory: FlatMemory, place: Place) -> None:
         self.memory, self.place = memory, place
 
     @classmethod
     def register(cls, parameter: nn.Parameter, memory: FlatMemory, place: Place) -> None:
-        """Record in `memory`, and no longer in one that held the parameter before."""
+        """Register the hook for `memory`, replacing that of a memory that held the parameter before."""
         hooks: Any = parameter._post_accumulate_grad_hooks or {}
         for key in [key for key, hook in hooks.items() if isinstance(hook, cls)]:
             del hooks[key]

@@ -1,4 +1,4 @@
-"""Torch's optimizers over a stack."""
+"""Torch optimizers over a stack."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ FUSED = ("SGD", "Adam", "AdamW", "Adagrad")
 def optimizer(
     stack: Stack, name: str = "Adam", learning_rate: float | Sequence[float] = 1e-3, **options: Any
 ) -> torch.optim.Optimizer:
-    """torch.optim's `name` over all members of a stack; one learning rate, or one for each member.
+    """Create the torch.optim optimizer `name` over all members of a stack, with one learning rate or one per member.
 
-    Raises ValueError for an unknown name (the nearest is given), for options that the optimizer does not take, and for a
+    Raises ValueError for an unknown name (suggesting the closest), for options that the optimizer does not take, and for a
     stack with nothing to train.
     """
     choice(name, "optimizer", OPTIMIZERS)
@@ -39,7 +39,7 @@ def optimizer(
         raise ArgumentError(f"{name} cannot be made: {first_line(error)}") from error
     assert isinstance(made, torch.optim.Optimizer)
     # Torch's own would detach the gradients from the stack's memory.
-    made.zero_grad = lambda set_to_none=True: stack.zero_grad()  # type: ignore[method-assign]  # (meant so)
+    made.zero_grad = lambda set_to_none=True: stack.zero_grad()  # type: ignore[method-assign]  # (deliberate)
     _leave_idle_alone(stack, made)
     return made
 
@@ -47,13 +47,13 @@ def optimizer(
 def _leave_idle_alone(stack: Stack, optimizer: torch.optim.Optimizer) -> None:
     """Make each step skip the parameters that received no gradient, and their optimizer state."""
     kept: list[tuple[Tensor, Tensor]] = []
-    taken_out: list[Tensor] = []  # whose gradient is None meanwhile
+    taken_out: list[Tensor] = []  # parameters whose gradient is None during the step
 
     def before(*_: Any) -> None:
-        kept.clear()  # a step before may have failed
+        kept.clear()  # the previous step may have failed
         taken_out.clear()
         idle = stack.memory.idle()
-        if idle and stack.batched:  # one vector of all parameters: what is idle in it is put back
+        if idle and stack.batched:  # the optimizer sees one vector: restore its idle parts after the step
             memory = [
                 value for value in optimizer.state.get(stack.flat, {}).values() if value.shape == stack.flat.shape
             ]
@@ -76,9 +76,9 @@ def _leave_idle_alone(stack: Stack, optimizer: torch.optim.Optimizer) -> None:
 
 
 def lbfgs(stack: Stack, learning_rate: float | Sequence[float] = 1.0, **options: Any) -> list[torch.optim.Optimizer]:
-    """One torch.optim.LBFGS per member, since it couples all parameters that it is given (Liu and Nocedal 1989).
+    """Create one torch.optim.LBFGS per member, since it couples all its parameters (Liu and Nocedal 1989).
 
-    It has a strong-Wolfe line search by default. Raises ValueError for options that it does not take.
+    Uses a strong-Wolfe line search by default. Raises ValueError for options that it does not take.
     """
     _check_trainable(stack)
     rates = learning_rate if isinstance(learning_rate, Sequence) else [learning_rate] * len(stack.seeds)
@@ -92,7 +92,7 @@ def lbfgs(stack: Stack, learning_rate: float | Sequence[float] = 1.0, **options:
 
 
 class Scheduled(torch.optim.lr_scheduler.LRScheduler):
-    """Learning rates times the value of a curve at the optimizer's step."""
+    """Multiplies learning rates by the value of a curve at the optimizer's step."""
 
     def __init__(self, optimizer: torch.optim.Optimizer, curve: Curve) -> None:
         self.curve = curve
@@ -103,9 +103,9 @@ class Scheduled(torch.optim.lr_scheduler.LRScheduler):
 
 
 def schedule(optimizer: torch.optim.Optimizer, name: str | Schedule, steps: int, **options: Any) -> Any:
-    """torch.optim.lr_scheduler's `name`, or a schedule whose value multiplies the learning rate. steps: of the whole fit.
+    """Create the torch.optim.lr_scheduler `name`, or one from a schedule whose value multiplies the learning rate.
 
-    Raises ValueError for options that the schedule does not take.
+    steps: the number of steps of the whole fit. Raises ValueError for options that the schedule does not take.
     """
     if not isinstance(name, str):
         return Scheduled(optimizer, name.curve(steps))
@@ -122,7 +122,7 @@ def schedule(optimizer: torch.optim.Optimizer, name: str | Schedule, steps: int,
 
 
 def state_by_seed(stack: Stack, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """The state of an optimizer with the members as first axis, so that some of them can be taken out or put in."""
+    """Return the state of an optimizer with members as the first axis, so that members can be extracted or inserted."""
     if not stack.batched:
         groups = optimizer.param_groups
         return {"members": [to_tree([dict(optimizer.state.get(p, {})) for p in group["params"]]) for group in groups]}
@@ -138,7 +138,7 @@ def state_by_seed(stack: Stack, optimizer: torch.optim.Optimizer) -> dict[str, A
 
 
 def load_state_by_seed(stack: Stack, optimizer: torch.optim.Optimizer, saved: Mapping[str, Any]) -> None:
-    """Load what `state_by_seed` returned. Raises ValueError where it does not fit."""
+    """Load what `state_by_seed` returned. Raises ValueError if it does not fit."""
     fits, places = True, memory_places(optimizer)
     if not stack.batched:
         for group, parts in zip(optimizer.param_groups, saved["members"], strict=True):
@@ -167,7 +167,7 @@ def load_state_by_seed(stack: Stack, optimizer: torch.optim.Optimizer, saved: Ma
 
 
 def _rates(value: Any) -> float | list[float]:
-    """One learning rate, or one for each seed."""
+    """Check one learning rate, or one per seed."""
     if isinstance(value, (list, tuple)) or getattr(value, "ndim", 0) == 1:
         return [number(rate, "learning_rate", 0.0) for rate in value]
     return number(value, "learning_rate", 0.0)
@@ -175,4 +175,4 @@ def _rates(value: Any) -> float | list[float]:
 
 def _check_trainable(stack: Stack) -> None:
     if not stack.gradients:
-        raise ValueError("The model has nothing to train: no parameter of it needs a gradient.")
+        raise ValueError("The model has nothing to train: none of its parameters requires a gradient.")

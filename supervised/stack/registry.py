@@ -1,6 +1,6 @@
-"""How layers of a type are computed for all members at once, and which layers draw no random numbers.
+"""Registry of layers that can be computed for all members at once, and of layers that draw no random numbers.
 
-A layer's file registers it here, and `Stack` looks it up.
+A layer's module registers it here, and `Stack` looks it up.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Op = Callable[[Tensor], Tensor]
 
 
 class Members(Protocol):
-    """What a batched layer may read of a stack."""
+    """The attributes of a stack that a batched layer may use."""
 
     seeds: tuple[int, ...]
     device: torch.device
@@ -27,7 +27,7 @@ class Members(Protocol):
     draws: Draws
 
     def batched_op(self, modules: Sequence[Any]) -> Op | None:
-        """How N modules within the members are computed at once; None where some layer has no way."""
+        """Return a function that computes N submodules at once, or None if some layer does not support it."""
         ...
 
 
@@ -39,10 +39,10 @@ DETERMINISTIC: dict[type[nn.Module], None] = {}  # a set, in the form of BATCHED
 
 
 def register_batched(*kinds: type[nn.Module]) -> Callable[[B], B]:
-    """Register how modules of these types (not of their subclasses) are computed for all members at once.
+    """Register a function that computes modules of these types (not of their subclasses) for all members at once.
 
-    The function takes the stack and the N modules, and returns a function [N, B, ...] -> [N, B, ...], or None where it
-    has no way that gives the same bits.
+    It takes the stack and the N modules, and returns a function [N, B, ...] -> [N, B, ...], or None if results would not be
+    bit-identical.
     """
 
     def register(function: B) -> B:
@@ -53,15 +53,15 @@ def register_batched(*kinds: type[nn.Module]) -> Callable[[B], B]:
 
 
 def register_deterministic(*kinds: type[nn.Module]) -> None:
-    """Register types of modules (not their subclasses) whose forward draws no random numbers, apart from the modules within.
+    """Register types of modules (not their subclasses) whose forward draws no random numbers, submodules excepted.
 
-    A stack of such modules alone leaves torch's generators alone.
+    A stack that consists of such modules only does not touch torch's generators.
     """
     DETERMINISTIC.update(dict.fromkeys(kinds))
 
 
 def batched_op(members: Members, modules: Sequence[nn.Module]) -> Op | None:
-    """How the N modules are computed at once; None where their type is not registered, they differ, or have hooks."""
+    """Return a function that computes N modules at once, or None if their type is not registered, they differ, or have hooks."""
     kind = known_as(type(modules[0]), BATCHED)
     if kind is None or not _compute_alike(modules) or any(hook_dicts(modules)):
         return None
@@ -69,18 +69,18 @@ def batched_op(members: Members, modules: Sequence[nn.Module]) -> Op | None:
 
 
 def alike(modules: Sequence[nn.Module], kinds: Collection[type[nn.Module]]) -> bool:
-    """Whether N modules compute as one of these types does, all with the same settings."""
+    """Return whether N modules all compute as one of these types does, with the same settings."""
     return known_as(type(modules[0]), kinds) is not None and _compute_alike(modules)
 
 
 def alike_within(modules: Sequence[nn.Module]) -> bool:
-    """Whether all parts of N modules have the same settings, and compute as their types do."""
+    """Return whether all submodules of N modules have the same settings and compute as their types do."""
     parts = [list(module.modules()) for module in modules]
     return len(set(map(len, parts))) == 1 and all(map(_compute_alike, zip(*parts, strict=True)))
 
 
 def is_deterministic(module: nn.Module) -> bool:
-    """Whether a module is known to draw nothing, and all within it."""
+    """Return whether a module and all its submodules are known to draw no random numbers."""
     return all(map(_draws_nothing, module.modules()))
 
 
@@ -91,17 +91,17 @@ def _draws_nothing(module: nn.Module) -> bool:
 
 
 def known_as(kind: Any, known: Collection[type[nn.Module]]) -> type[nn.Module] | None:
-    """The type among `known` whose forward modules of this kind have; None if there is none.
+    """Return the type in `known` whose forward method modules of this kind use, or None.
 
-    A subclass that computes as its base does is known as the base; torch's own types are not, as their forward calls methods
-    that a subclass may replace.
+    A subclass with its base's forward counts as the base, except for torch's types, whose forward calls methods that a
+    subclass may override.
     """
     base = next((b for b in kind.__mro__ if b in known and kind.forward is b.forward), None)
     return None if base is not kind and base is not None and base.__module__.startswith("torch.") else base
 
 
 def _compute_alike(modules: Sequence[nn.Module]) -> bool:
-    """Whether one of these modules' settings stand for all, and nobody has put another function in the place of theirs."""
+    """Return whether these modules have equal types and settings, and none has a replaced forward or __call__."""
     kind, said, parts = type(modules[0]), modules[0].extra_repr(), len(modules[0]._modules)
     return kind.__call__ is nn.Module.__call__ and all(
         type(module) is kind

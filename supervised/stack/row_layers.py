@@ -1,4 +1,4 @@
-"""Layers over all rows of sequences, arrays [N, R, I] -> [N, R, O]: linear layers and ReLUs compiled, others by torch."""
+"""Layers applied to each row of sequences, arrays [N, R, I] -> [N, R, O]: linear layers and ReLUs compiled, others by torch."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from supervised.stack.registry import alike
 
 
 class Extent(NamedTuple):
-    """Which rows of each member are read, from `begins` on and before `ends`, each int64 [N]. Only a gradient begins later."""
+    """The range of rows begins..ends of each member, each int64 [N]. Forward passes always start at row 0."""
 
     begins: np.ndarray
     ends: np.ndarray
 
 
 class RowLayer(Protocol):
-    """One or several layers of all members; `compiled_mlp.CompiledMLP` is one."""
+    """One or several layers of all members, such as `compiled_mlp.CompiledMLP`."""
 
     def forward(self, x: np.ndarray, keep: bool, ends: np.ndarray | None = None) -> np.ndarray:
-        """[N, R, I] -> [N, R, O]."""
+        """Forward pass [N, R, I] -> [N, R, O]."""
         ...
 
     def backward(
@@ -38,12 +38,12 @@ class RowLayer(Protocol):
         begins: np.ndarray | None = None,
         ends: np.ndarray | None = None,
     ) -> np.ndarray:
-        """Write the gradients of the weights, from that by y -> that by x, if it is needed."""
+        """Write the gradients of the weights, given that with respect to y -> the one with respect to x, if `needed`."""
         ...
 
 
 class ByTorch:
-    """A layer without weights that treats each row alone, so that nobody reads what it makes of rows that do not count."""
+    """A layer without weights, computed by torch. It treats rows independently, so unused rows do not matter."""
 
     def __init__(self, layer: LayerBackward) -> None:
         self.layer = layer
@@ -66,29 +66,29 @@ class ByTorch:
 
 
 class RowLayers:
-    """Layers one after another; none at all pass on what they are given."""
+    """A sequence of layers; the identity if it is empty."""
 
     def __init__(self, layers: Sequence[RowLayer]) -> None:
         self.layers = list(layers)
 
     def forward(self, x: np.ndarray, keep: bool, ends: np.ndarray) -> list[np.ndarray]:
-        """x [N, R, I], contiguous -> x, and what each layer makes."""
+        """Forward pass of a contiguous x [N, R, I] -> x and the outputs of each layer."""
         passed = [x]
         for layer in self.layers:
             passed.append(layer.forward(passed[-1], keep, ends))
         return passed
 
     def backward(self, gradient: np.ndarray, passed: list[np.ndarray], extent: Extent, needed: bool) -> np.ndarray:
-        """Write the gradients of the weights, from that by the last of `passed` -> that by the first, if it is needed."""
+        """Write the gradients of the weights, given that of the last of `passed` -> that of the first, if `needed`."""
         for i in reversed(range(len(self.layers))):
             gradient = self.layers[i].backward(gradient, passed[i], passed[i + 1], needed or i > 0, *extent)
         return gradient
 
 
 def row_layers(memory: FlatMemory, groups: Sequence[Sequence[nn.Module]]) -> list[Callable[[], RowLayer]] | None:
-    """What makes layers for arrays, each of N modules: runs of linear layers and ReLUs compiled, others by a `LayerBackward`.
+    """Return functions that make the layers: runs of linear layers and ReLUs compiled, others by their `LayerBackward`.
 
-    None where some are neither. Linear layers need numba when they are made.
+    groups: N modules per layer. Returns None if some layers are neither. Making linear layers requires numba.
     """
     found: list[Callable[[], RowLayer]] = []
     while groups:
@@ -107,7 +107,7 @@ def row_layers(memory: FlatMemory, groups: Sequence[Sequence[nn.Module]]) -> lis
 
 
 def _without_weights(memory: FlatMemory, group: Sequence[nn.Module]) -> LayerBackward | None:
-    """How a layer that has no weights is computed; None for others, and for a Flatten, which reads the axes of a sequence."""
+    """Return the `LayerBackward` of a layer without weights; None for other layers, and for Flatten, which reads more axes."""
     make = BACKWARD.get(type(group[0]))
     if make is None or alike(group, (nn.Flatten,)) or any(True for _ in group[0].parameters()):
         return None

@@ -1,6 +1,6 @@
-"""Which models that read sequences are compiled for all members: linear layers, recurrent cells, layers over their rows.
+"""Registry of sequence models that can be compiled: linear layers, recurrent cells, and further layers applied to each step.
 
-A model's file says by `register_sequence` what it is made of. What cannot be compiled goes member by member by torch: other
+A model's module describes its parts by `register_sequence`. Everything else is computed by torch, member by member: other
 cells and layers, embeddings, dropout between layers, weights that are not trained.
 """
 
@@ -22,10 +22,10 @@ NAMES = ("weight_ih_l", "weight_hh_l", "bias_ih_l", "bias_hh_l")
 
 
 class Layout(NamedTuple):
-    """What N models are made of, each part N times: layers before the cells, the cells, layers behind them.
+    """The parts of N models, N modules per part: layers before the cells, the cells, layers behind them.
 
-    answers: at which steps a model answers: "all", at the "last", or "one" where it reads a single one, [B, I]. one_hot: whether
-    it reads whole numbers, [B, T] or [B], as one-hot vectors.
+    answers: the steps with an output: "all", the "last", or "one" for a model that reads a single step, [B, I]. one_hot: whether
+    whole numbers, [B, T] or [B], are read as one-hot vectors.
     """
 
     before: Sequence[Sequence[nn.Module]]
@@ -41,7 +41,7 @@ SEQUENCES: dict[type[nn.Module], Maker] = {}
 
 
 def register_sequence(*kinds: type[nn.Module]) -> Callable[[M], M]:
-    """Register what models of these types are made of; the function returns None for those of other parts."""
+    """Register a function that returns the layout of models of these types, or None for unsupported ones."""
 
     def register(make: M) -> M:
         SEQUENCES.update(dict.fromkeys(kinds, make))
@@ -51,13 +51,13 @@ def register_sequence(*kinds: type[nn.Module]) -> Callable[[M], M]:
 
 
 def layout_of(modules: Sequence[nn.Module]) -> Layout | None:
-    """What N modules are made of; None where their type is not registered, or they are of other parts."""
+    """Return the layout of N modules, or None if their type is not registered or not supported."""
     kind = known_as(type(modules[0]), SEQUENCES)
     return SEQUENCES[kind](modules) if kind is not None else None
 
 
 def plan(memory: FlatMemory, modules: Sequence[nn.Module]) -> Plan | None:
-    """How N models are compiled; None where some part of them cannot be."""
+    """Return a plan to compile N models, or None if some part cannot be compiled."""
     layout = layout_of(modules) if alike_within(modules) else None
     if layout is None or not alike(layout.cells, KINDS):
         return None
@@ -99,5 +99,5 @@ def _innermost(parts: Sequence[Sequence[nn.Module]]) -> list[Sequence[nn.Module]
 
 
 def _flattens(group: Sequence[Any]) -> bool:
-    """Whether these are Flattens that turn what a step reads into a vector."""
+    """Return whether these are Flattens that turn the input of a step into a vector."""
     return alike(group, (nn.Flatten,)) and (group[0].start_dim, group[0].end_dim) == (1, -1)

@@ -1,10 +1,9 @@
 """N copies of a module as one: weights [N, ...], inputs [N, B, ...] -> outputs [N, B, ...].
 
-The members are ordinary modules, but parameter i of all of them lies in one block [N, ...], the blocks one after another
-in one vector, and the gradients in another. A model whose layers are all registered (`supervised.stack.registry`) is
-computed for all members at once, from the same memory; any other member by member. Either way member k of N is member k
-alone, to the bit, on the CPU with one torch thread (member by member: with any number of them). tests/supervised/test_stack.py
-sweeps that.
+The members are ordinary modules, but parameter i of all of them is one block [N, ...] of a single vector, and their gradients
+are blocks of another. A model whose layers are all registered (`supervised.stack.registry`) is computed for all members at
+once; any other model member by member. Either way member k of N is bit-identical to member k alone, on the CPU with one torch
+thread (member by member: with any number of threads). tests/supervised/test_stack.py verifies this.
 """
 
 from __future__ import annotations
@@ -39,17 +38,17 @@ from supervised.validate import ArgumentError, choice, explained, flag, integer,
 
 
 class Stack(Unrolling):
-    """N copies of what `make` makes, each initialized from its own seed; called, it maps [N, B, ...] -> [N, B, ...].
+    """N copies of a model, each initialized from its own seed; calling it maps [N, B, ...] -> [N, B, ...].
 
-    compiled: run chains of linear layers and ReLUs (see `supervised.stack.compiled_mlp`) and models that read sequences by GRU
-    or tanh cells (`supervised.stack.sequences`) as compiled code where that is possible; outputs without a gradient, and those
-    and the gradients of `vjp` and `unroll_vjp`, then equal torch's up to rounding, not bit for bit.
     make: a function () -> nn.Module. Its random numbers come from the seed's own stream, and so do those drawn in a
-    forward pass (dropout). `batched` says whether all members are computed at once. The modules stay usable:
-    `member(seed)` is one of them, on the live weights. Parameters that need no gradient stay as they are.
-    purpose: the stream of each seed that forward passes draw from, one of supervised.streams.PURPOSES: stacks of the same
-    seeds share no draws if their purposes differ.
-    Raises ValueError when the members differ, when trainable parameters are not all of one type, or for no seed at all.
+    forward pass (dropout). `batched` tells whether all members are computed at once. The modules stay usable:
+    `member(seed)` is one of them, on the live weights. Parameters that require no gradient are not trained.
+    compiled: run chains of linear layers and ReLUs (see `supervised.stack.compiled_mlp`) and sequence models with GRU or tanh
+    cells (`supervised.stack.sequences`) as compiled code where possible; outputs without a gradient, and the results of `vjp`
+    and `unroll_vjp`, then equal torch's up to rounding, not bit for bit.
+    purpose: the stream of each seed that forward passes draw from, one of supervised.streams.PURPOSES; stacks with the same
+    seeds but different purposes share no draws.
+    Raises ValueError if the members differ, if trainable parameters are not all of one type, or for no seeds.
     """
 
     def __init__(
@@ -73,10 +72,10 @@ class Stack(Unrolling):
         device: str | torch.device = "cpu",
         compiled: bool = False,
     ) -> Stack:
-        """A stack of modules that exist: their parameters keep their values and move into the stack's memory."""
+        """Make a stack of existing modules; their parameters keep their values and move into the stack's memory."""
         stack = cls.__new__(cls)
         if not isinstance(modules, (list, tuple)) or not all(isinstance(module, nn.Module) for module in modules):
-            raise ArgumentError(f"modules is a list of torch.nn.Modules, not {shown(modules)}.")
+            raise ArgumentError(f"modules must be a list of torch.nn.Modules, not {shown(modules)}.")
         stack._adopt(modules, seeds_of(seeds), choose(device), flag(compiled, "compiled"))
         return stack
 
@@ -99,7 +98,7 @@ class Stack(Unrolling):
         self.zero_grad()
         self._op = self.batched_op(self.modules)
         self.wants_compiled = compiled
-        # Also where this machine cannot compile it: an optimizer's state then goes on here as it was saved elsewhere.
+        # Planned even where this machine cannot compile, so that an optimizer state saved elsewhere fits here.
         plan = sequences.plan(self.memory, self.modules) if compiled else None
         self.batched = self.memory.batched = self._op is not None or plan is not None
         compiled = compiled and self.batched
@@ -110,9 +109,9 @@ class Stack(Unrolling):
         if self.batched and self.device.type == "cpu":
             determinism.check()
 
-    @explained("x [N, B, ...], or a dict or tuple of such, as its members read it")
+    @explained("x [N, B, ...], or a dict or tuple of tensors, as its members take it")
     def __call__(self, x: Any, *more: Any) -> Any:
-        """x [N, B, ...], or a dict or tuple of such, -> [N, B, ...]; further arguments (a state) go to each member too."""
+        """Forward pass of x [N, B, ...], or a dict or tuple of tensors, -> [N, B, ...]. more: further arguments (a state)."""
         self._check_members(x)
         compiled = self._sequence if len(more) < 2 and not torch.is_grad_enabled() else None
         if compiled is not None and self._fits(compiled, x, *more):
@@ -125,15 +124,15 @@ class Stack(Unrolling):
         return self._op(x)
 
     def batched_op(self, modules: Sequence[nn.Module]) -> Op | None:
-        """How the N modules are computed at once; None where some layer is not registered for it."""
+        """Return a function that computes the N modules at once, or None if some layer is not registered for it."""
         return registry.batched_op(self, modules)
 
-    @explained("x [N, B, ...], or a dict or tuple of such, as its members read it")
+    @explained("x [N, B, ...], or a dict or tuple of tensors, as its members take it")
     def vjp(self, x: Any) -> tuple[Tensor, Callable[[Tensor], None]]:
-        """The outputs y for x, and a function that backpropagates a gradient with respect to y (of y's shape) to the weights.
+        """Return the outputs y for x, and a function that backpropagates a gradient with respect to y (of y's shape).
 
-        That function overwrites `gradients`. Where the model is a chain of simple layers, the gradients are computed without
-        autograd (`supervised.stack.manual_backward`), with bit-identical results.
+        That function overwrites `gradients`. If the model is a chain of simple layers, gradients are computed without autograd
+        (`supervised.stack.manual_backward`), with bit-identical results.
         """
         if self._chain is not None and self._chain.fits(x) and not self._hooks.present():
             with torch.no_grad():
@@ -142,25 +141,25 @@ class Stack(Unrolling):
         return y.detach(), self._by_autograd(y)
 
     def compiled_chain(self) -> manual_backward.CompiledChain | None:
-        """What computes numpy arrays without torch; None where nothing does, or where a hook would not be called."""
+        """Return the compiled chain for numpy arrays, or None if there is none or a hook would not be called."""
         return None if self._compiled is None or self._hooks.present() else self._compiled
 
     def _one_by_one(self, *arguments: Any) -> Any:
         return stacked_parts([self.run(k, *(member_part(a, k) for a in arguments)) for k in range(len(self.modules))])
 
     def run(self, k: int, *arguments: Any) -> Any:
-        """Call the k-th member alone, its random draws taken from its own stream."""
+        """Call the k-th member alone, drawing from its own random stream."""
         with self.drawing(k):
             return self.modules[k](*arguments)
 
     def drawing(self, k: int) -> contextlib.AbstractContextManager[None]:
-        """A context in which torch's global generator of the device draws from the k-th member's stream, if the member draws."""
+        """Context manager in which the device's global generator draws from the k-th member's stream, if the member draws."""
         draws = not self._deterministic or self._hooks.present()
         return self.draws.everywhere(k) if draws else contextlib.nullcontext()
 
     @explained("one of its seeds")
     def member(self, seed: int) -> nn.Module:
-        """The module of a seed, on the stack's device: it shares its weights with the stack.
+        """Return the module of a seed, on the stack's device, sharing its weights with the stack.
 
         Its tensors are views of the stack's memory: use `take` to save or copy it. Raises ValueError for an unknown seed.
         """
@@ -171,12 +170,12 @@ class Stack(Unrolling):
 
     @explained("one of its seeds")
     def take(self, seed: int) -> nn.Module:
-        """A copy of a seed's module that owns its weights, on the stack's device, for torch.save, pickle and use on its own."""
+        """Return a copy of a seed's module that owns its weights, on the stack's device, for torch.save or separate use."""
         return owned(self.member(seed))
 
     @explained("mode, True or False")
     def train(self, mode: bool = True) -> Stack:
-        """Switch to training mode, or with False to evaluation mode -> the stack."""
+        """Set training mode, or with False eval mode -> the stack."""
         mode = flag(mode, "mode")
         for module in self.modules:
             module.train(mode)
@@ -184,7 +183,7 @@ class Stack(Unrolling):
 
     @contextlib.contextmanager
     def eval_mode(self) -> Iterator[None]:
-        """A context in evaluation mode and without gradients. Modes and random streams are restored on exit."""
+        """Context manager for eval mode without gradients. Modes and random streams are restored on exit."""
         modes = [(part, part.training) for module in self.modules for part in module.modules()]
         drawn = list(self.draws.counts)
         self.train(False)
@@ -201,7 +200,7 @@ class Stack(Unrolling):
         self.memory.zero()
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Parameters and buffers by the names they have in a member, each [N, ...]: views or copies."""
+        """Return parameters and buffers by their names in a member, each [N, ...]: views or copies."""
         buffers = [dict(module.named_buffers()) for module in self.modules]
         stacked = {name: torch.stack([member[name] for member in buffers]) for name in buffers[0]}
         return {**{name: weight.detach() for name, weight in self.weights.items()}, **stacked}
@@ -218,24 +217,24 @@ class Stack(Unrolling):
                     buffer.copy_(state[name][k])
 
     def random_state(self) -> Tensor:
-        """How often each member has drawn in a forward pass, int64 [N]: all of its random state, on every device."""
+        """Return how often each member has drawn in a forward pass, int64 [N]: its complete random state, on any device."""
         return self.draws.state()
 
     @explained("the state that random_state returned")
     def load_random_state(self, state: Tensor) -> None:
         """Load what `random_state` returned, on this device or another one.
 
-        The generator states that earlier versions saved cannot be loaded; a warning says so if the model draws. Raises
+        Generator states saved by earlier versions cannot be restored, which causes a warning if the model draws. Raises
         ValueError for anything else.
         """
         self.draws.load_state(state, "" if self._deterministic else "what the model draws in a forward pass (dropout)")
 
     @explained("one learning rate, or one for each seed")
     def groups(self, learning_rate: float | Sequence[float]) -> list[dict[str, Any]]:
-        """Parameter groups for an elementwise optimizer of torch (Adam, SGD, ...).
+        """Return parameter groups for an elementwise torch optimizer (Adam, SGD, ...).
 
-        One group with all members where they are computed at once and one learning rate is given; otherwise a group for
-        each member, so that rates and schedules may differ and several threads change no bit.
+        One group with all members if they are computed at once with one learning rate; otherwise one group per member, so that
+        rates and schedules may differ and results do not depend on the number of threads.
         """
         return parameter_groups(self.modules, self.flat if self.batched else None, learning_rate)
 
@@ -243,7 +242,7 @@ class Stack(Unrolling):
 def _compiled(
     memory: FlatMemory, modules: Sequence[nn.Module], plan: Plan | None
 ) -> tuple[CompiledSequence | None, manual_backward.CompiledChain | None]:
-    """What of the modules is compiled: that they read sequences, or a chain; neither where this machine or device cannot."""
+    """Compile the modules as a sequence model or as a chain; neither if this machine or device does not support it."""
     if memory.device.type != "cpu" or memory.flat.dtype != torch.float32 or not compiled_mlp.possible():
         return None, None
     sequence = None if plan is None else plan.compile()
@@ -251,14 +250,14 @@ def _compiled(
 
 
 def norms(stack: Stack, tensors: Iterable[Tensor]) -> Tensor:
-    """Each member's norm over its parts of all the [N, ...] tensors: [N]."""
+    """Return each member's norm over its parts of all the [N, ...] tensors: [N]."""
     return stack.memory.norms(tensors)
 
 
 @explained("a Stack and a largest norm above 0")
 def clip_per_seed(stack: Stack, max_norm: float) -> Tensor:
-    """Clip each member's gradient to the norm `max_norm` -> the norms before, [N].
+    """Clip each member's gradient to the norm `max_norm` -> the norms before clipping, [N].
 
-    Each member by its own norm (Pascanu et al. 2013, section 3.2), never by that of all of them.
+    Each member is clipped by its own norm (Pascanu et al. 2013, section 3.2), never by the norm over all members.
     """
     return stack.memory.clip(unwrap(max_norm))

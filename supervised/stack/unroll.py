@@ -1,4 +1,4 @@
-"""Members that answer (outputs, state), over sequences in which episodes begin: a state is set to zero where they do."""
+"""Unrolling recurrent members over sequences in which episodes begin, where their state is reset to zero."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from supervised.validate import explained
 
 
 class Unrolling(ABC):
-    """What a stack of recurrent models can do beside a forward pass: `Stack` says what its attributes are."""
+    """The methods of `Stack` for recurrent models."""
 
     seeds: tuple[int, ...]
     modules: list[nn.Module]
@@ -43,7 +43,7 @@ class Unrolling(ABC):
         first = x if isinstance(x, Tensor) else first_leaf(x)
         if first.shape[0] != len(self.seeds):
             raise ValueError(
-                f"The stack has {len(self.seeds)} members, so its input begins so, not {list(first.shape)}."
+                f"The stack has {len(self.seeds)} members, so x must be [{len(self.seeds)}, ...], not {list(first.shape)}."
             )
 
     @explained("x [N, B, T, ...], a state, resets bool [N, B, T] and lengths, a number of steps for each member")
@@ -51,13 +51,13 @@ class Unrolling(ABC):
     def unroll(
         self, x: Any, state: Any = None, *, resets: Tensor | None = None, lengths: Sequence[int] | Tensor | None = None
     ) -> tuple[Tensor, Any]:
-        """Have members that answer (outputs, state) read on from a state -> the outputs and the state after, without a gradient.
+        """Run members that return (outputs, state) from a given state -> the outputs and the new state, without a gradient.
 
-        x: sequences [N, B, T, ...], a dict of such, or what the members read. state: as it was answered, [N, layers, B, H] or a
-        pair of such; None: a new one. resets: bool [N, B, T], the steps before which a row's state is set to zero, where an
-        episode begins. lengths: how many steps of each member are read, N numbers from 1 to T; the outputs behind them are
-        zeros, and the state is that after the last one read. A member's numbers do not depend on T then. resets and lengths are
-        for members that answer at each step, [N, B, T, ...].
+        x: sequences [N, B, T, ...], a dict of sequences, or whatever input the members take. state: as returned before,
+        [N, layers, B, H] or a pair of such tensors; None: the initial state. resets: bool [N, B, T], the steps before which a
+        row's state is reset to zero, where an episode begins. lengths: the number of steps to read of each member, N numbers
+        from 1 to T; later outputs are zeros, and the new state is that after the last step read. A member's results then do not
+        depend on T. resets and lengths require members with an output at each step, [N, B, T, ...].
         """
         self._check_members(x)
         read = reading.checked(x, resets, 0, lengths)
@@ -66,7 +66,7 @@ class Unrolling(ABC):
         return self._unrolled(x, state, read)
 
     @explained(
-        "x [N, B, T, ...], a state, resets bool [N, B, T], burn_in, a number of steps below T or int64 [N, B] of such, and"
+        "x [N, B, T, ...], a state, resets bool [N, B, T], burn_in, a number of steps below T or int64 [N, B], and"
         " lengths, a number of steps for each member"
     )
     def unroll_vjp(
@@ -78,12 +78,12 @@ class Unrolling(ABC):
         burn_in: int | Tensor = 0,
         lengths: Sequence[int] | Tensor | None = None,
     ) -> tuple[Tensor, Any, Callable[[Tensor], None]]:
-        """As `unroll`; besides a function that backpropagates a gradient with respect to the outputs to the weights.
+        """As `unroll`, and also return a function that backpropagates a gradient with respect to the outputs to the weights.
 
-        That function overwrites `gradients`. No gradient goes into the state at the beginning, nor into the first `burn_in`
-        steps (Kapturowski et al. 2019), a number for all rows or for each, int64 [N, B]. Their part of the gradient is not read,
-        nor that of steps behind `lengths`; burn_in too is for members that answer at each step. By autograd, member by member, or
-        compiled and by hand (see `compiled` of the class).
+        That function overwrites `gradients`. No gradient flows into the initial state, nor into the first `burn_in` steps
+        (Kapturowski et al. 2019), a number for all rows or one for each, int64 [N, B]. The gradient at these steps, and at those
+        after `lengths`, is ignored. burn_in too requires members with an output at each step. Gradients are computed by autograd,
+        member by member, or by compiled code (see `compiled` of the class).
         """
         self._check_members(x)
         read = reading.checked(x, resets, burn_in, lengths)
@@ -94,11 +94,11 @@ class Unrolling(ABC):
         return y.detach(), detached(after), self._by_autograd(y)
 
     def compiled_sequence(self) -> CompiledSequence | None:
-        """What reads sequences in numpy arrays without torch; None where nothing does, or where a hook would not be called."""
+        """Return the compiled code for sequences in numpy arrays, or None if there is none or a hook would not be called."""
         return None if self._sequence is None or self._hooks.present() else self._sequence
 
     def _by_autograd(self, y: Tensor) -> Callable[[Tensor], None]:
-        """What backpropagates a gradient with respect to outputs y that autograd has followed, in place of `gradients`."""
+        """Return a function that backpropagates a gradient with respect to y by autograd and overwrites `gradients`."""
 
         def backward(gradient: Tensor) -> None:
             manual_backward.check_gradient(gradient, y)
@@ -110,7 +110,7 @@ class Unrolling(ABC):
         return backward
 
     def _unrolled(self, x: Any, state: Any, read: Reading) -> tuple[Tensor, Any]:
-        """Member by member, by torch."""
+        """Unroll member by member, by torch."""
         state = detached(state)
         if read.steps is None:
             answered: tuple[Tensor, Any] = self(x) if state is None else self(x, state)

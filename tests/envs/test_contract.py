@@ -71,13 +71,13 @@ def test_a_step_of_another_length(step, words, wrapper):
         ((OBS, 1.0, 2, False, {}), "terminated must be True or False, not 2"),
         ((OBS, 1.0, False, False, None), "info is None"),
         ((OBS, 1.0, False, False, [1]), "info is a list of 1 values"),
-        ((OBS, np.array([1.0, 2.0]), False, False, {}), "gave the reward array"),
-        ((OBS, np.array([1.0]), False, False, {}), "gave the reward array"),
-        ((OBS, None, False, False, {}), "gave the reward None"),
-        ((OBS, "1.0", False, False, {}), "gave the reward '1.0'"),
-        ((OBS, np.inf, False, False, {}), "gave the reward inf"),
-        ((OBS, np.float64("nan"), False, False, {}), r"gave the reward .*nan"),
-        ((OBS, 1j, False, False, {}), "gave the reward 1j"),
+        ((OBS, np.array([1.0, 2.0]), False, False, {}), "returned the reward array"),
+        ((OBS, np.array([1.0]), False, False, {}), "returned the reward array"),
+        ((OBS, None, False, False, {}), "returned the reward None"),
+        ((OBS, "1.0", False, False, {}), "returned the reward '1.0'"),
+        ((OBS, np.inf, False, False, {}), "returned the reward inf"),
+        ((OBS, np.float64("nan"), False, False, {}), r"returned the reward .*nan"),
+        ((OBS, 1j, False, False, {}), "returned the reward 1j"),
     ],
 )
 def test_a_step_of_other_values(step, words):
@@ -182,12 +182,14 @@ def test_a_reset_without_seed():
         def reset(self, *, seed=None, options=None):
             return {"sede": seed}["seed"]  # a slip of its own, which has nothing to do with the interface
 
-    with pytest.raises(envs.EnvError, match=r"Bare.reset takes no seed. Declare it as def reset\(self, \*, seed=None"):
+    with pytest.raises(
+        envs.EnvError, match=r"Bare.reset has no argument seed. Declare it as def reset\(self, \*, seed=None"
+    ):
         envs.Member(Bare(), 0).reset()
-    with pytest.raises(envs.EnvError, match=r"Bare\.reset takes no seed"):
+    with pytest.raises(envs.EnvError, match=r"Bare\.reset has no argument seed"):
         envs.Member(gym.wrappers.OrderEnforcing(Bare()), 0).reset()
     envs.Member(WithoutOptions(), 0).reset()
-    with pytest.raises(envs.EnvError, match=r"WithoutOptions\.reset takes no options"):
+    with pytest.raises(envs.EnvError, match=r"WithoutOptions\.reset has no argument options"):
         envs.Member(gym.wrappers.OrderEnforcing(WithoutOptions()), 0).reset()
     with pytest.raises(KeyError):
         envs.Member(Inside(), 0).reset()
@@ -284,11 +286,11 @@ class Old(gym.vector.VectorEnv):
     [
         ({"answer": (OBS, OBS, OBS, {})}, "a tuple of 4 values"),
         ({"infos": None}, "info is None"),
-        ({"reward": np.array([0.0, np.nan])}, r"seed 7, row 1, episode 0, step 1\): it gave the reward nan"),
+        ({"reward": np.array([0.0, np.nan])}, r"seed 7, row 1, episode 0, step 1\): it returned the reward nan"),
         ({"reward": 1.0}, "rewards must be 2 numbers"),
         ({"truncated": np.array([0.0, np.nan])}, "truncated must be 2 bools"),
         ({"truncated": True}, "truncated must be 2 bools"),
-        ({"obs": np.array([[0.0], [np.nan]], np.float32)}, r"seed 7, row 1.*the value nan at \[0\] lies outside"),
+        ({"obs": np.array([[0.0], [np.nan]], np.float32)}, r"seed 7, row 1.*the value nan at \[0\] is outside"),
         ({"obs": np.zeros((2, 3), np.float32)}, r"its shape is \[3\]"),
         ({"infos": {"action_mask": np.array([[1, 0], [2, 0]])}}, r"seed 7, row 1.*entries must be 0"),
         ({"infos": {"action_mask": np.array([[1, 0], [0, 0]])}}, r"seed 7, row 1.*allows no action"),

@@ -81,7 +81,9 @@ def test_single_numbers_of_any_kind_are_read(given):
 
 @pytest.mark.parametrize("given", [np.nan, -0.1, 1.5, np.inf, "0.5", None, True, np.True_, np.array([0.5]), [0.5]])
 def test_anything_else_is_refused_in_a_sentence(given):
-    with pytest.raises(Breach, match=r"it gave the discount .*multiplies gamma for the step and must be a number in"):
+    with pytest.raises(
+        Breach, match=r"it returned the discount .*multiplies gamma for the step and must be a number in"
+    ):
         discounts.read(given)
 
 
@@ -91,7 +93,7 @@ def test_the_error_names_seed_episode_and_step(given, vector):
     make = lambda: Slowing(given=given)
     world = envs.make(Opaque(SyncVectorEnv([make] * 2)) if vector else make, seeds=[4, 7])
     world.reset()
-    with pytest.raises(envs.EnvError, match=r"seed 4, (row 0, )?episode 0, step 1\): it gave the discount"):
+    with pytest.raises(envs.EnvError, match=r"seed 4, (row 0, )?episode 0, step 1\): it returned the discount"):
         world.step(np.zeros((2, 1), np.int64))
 
 
@@ -113,7 +115,7 @@ class Modelled(envs.TableEnv):
 
 def test_a_model_does_not_stand_in_for_steps_with_discounts_of_their_own():
     assert envs.read(Modelled(1.0)).states == 2
-    with pytest.raises(envs.NotATable, match="gives steps a discount of their own"):
+    with pytest.raises(envs.NotATable, match="gives a discount in info"):
         envs.read(Modelled(0.5))
 
 
@@ -125,4 +127,4 @@ def test_random_discounts_are_told_of():
         def step(self, action):
             return *super().step(action)[:4], {"discount": next(given)}
 
-    assert "answers otherwise each time" in why_not_repeatable(Shared(), Shared, time.perf_counter())
+    assert "returns different results" in why_not_repeatable(Shared(), Shared, time.perf_counter())

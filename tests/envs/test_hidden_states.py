@@ -143,7 +143,7 @@ def test_what_is_no_setting_and_no_action_is_refused():
         RepeatPrevious(k=52)
     maze = TMaze()
     maze.reset(seed=0)
-    with pytest.raises(ValueError, match="An action is one of 0 to 3, not 4"):
+    with pytest.raises(ValueError, match="An action must be in 0 to 3, not 4"):
         maze.step(4)
 
 
@@ -169,7 +169,7 @@ def test_velocities_are_hidden():
 def test_components_that_are_not_there_are_refused():
     with pytest.raises(ValueError, match="keep"):
         Components(gym.make("CartPole-v1"), keep=(0, 4))
-    with pytest.raises(ValueError, match="scale has a number for each of the 2 components"):
+    with pytest.raises(ValueError, match="scale must have a number for each of the 2 components"):
         Components(gym.make("CartPole-v1"), keep=(0, 2), scale=(1.0,))
     with pytest.raises(ValueError, match="scale"):
         Components(gym.make("CartPole-v1"), keep=(0,), scale=(0.0,))

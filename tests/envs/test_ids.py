@@ -16,13 +16,13 @@ from envs.ids import find
         ("LunarLander-v2", "newest registered version of it is LunarLander-v3"),
         ("Taxi-v3", "newest registered version of it is Taxi-v4"),
         ("CartPole-v9", "newest registered version of it is CartPole-v1"),
-        ("FrozenLak-v1", r"Did you mean FrozenLake-v1.*import that first, or give 'module:FrozenLak-v1'"),
-        ("Thing-v0", "import that first, or give 'module:Thing-v0'"),
+        ("FrozenLak-v1", r"Did you mean FrozenLake-v1.*import that package first, or use 'module:FrozenLak-v1'"),
+        ("Thing-v0", "import that package first, or use 'module:Thing-v0'"),
         ("nosuchpackage:Foo-v0", "No module named 'nosuchpackage'"),
     ],
 )
 def test_unknown_ids(name, words):
-    with pytest.raises(envs.EnvError, match=f"knows no environment '{name}'.*{words}"):
+    with pytest.raises(envs.EnvError, match=f"has no environment '{name}'.*{words}"):
         find(name)
 
 

@@ -109,7 +109,7 @@ def test_all_else_is_handed_on():
 
 
 def test_what_it_cannot_show_is_a_sentence():
-    with pytest.raises(ArgumentError, match="shows Discrete actions, not those of Box"):
+    with pytest.raises(ArgumentError, match="requires Discrete actions, not Box"):
         envs.LastActionReward(gym.make("Pendulum-v1"))
     with pytest.raises(ArgumentError, match="already have the part 'last_reward'"):
         envs.LastActionReward(Told(gym.spaces.Dict({"last_reward": gym.spaces.Discrete(2)})))
@@ -118,7 +118,7 @@ def test_what_it_cannot_show_is_a_sentence():
     env = envs.LastActionReward(Told(gym.spaces.Discrete(2)))
     env.reset()
     for action in (4, 8):
-        with pytest.raises(ArgumentError, match=f"one of 5 to 7, not {action}"):
+        with pytest.raises(ArgumentError, match=f"in 5 to 7, not {action}"):
             env.step(action)
 
 
@@ -157,7 +157,7 @@ def test_a_spec_makes_it_again():
         envs.with_last("FrozenLak-v1")
     with pytest.raises(envs.EnvError, match="could not be made"):
         envs.with_last("FrozenLake-v1", nonsense=1)
-    with pytest.raises(ArgumentError, match="shows Discrete actions"):
+    with pytest.raises(ArgumentError, match="requires Discrete actions"):
         envs.with_last("Pendulum-v1")
 
 

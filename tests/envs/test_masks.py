@@ -259,7 +259,7 @@ def test_a_mask_that_allows_nothing_is_told_with_its_place(mode, at):
         for _ in range(2):
             world.step(np.zeros((2, 1), int))
 
-    with pytest.raises(envs.EnvError, match=rf"\(seed 4, .*episode 0, step {at}\): it gave .* allows no action"):
+    with pytest.raises(envs.EnvError, match=rf"\(seed 4, .*episode 0, step {at}\): it returned .* allows no action"):
         play()
 
 

@@ -51,7 +51,7 @@ def test_a_checkpoint_from_before_says_that_statistics_begin_anew():
     saved = one.state_dict()
     del saved["statistics"]
     with pytest.warns(
-        RuntimeWarning, match="older version, which did not save the running statistics of NormalizeReward"
+        RuntimeWarning, match="older version that did not save the running statistics of NormalizeReward"
     ):
         Member(normalized(), 3).load_state_dict(saved)
 
@@ -130,7 +130,7 @@ def test_pooled_moments_are_those_of_all_samples():
 
 def test_a_vector_wrapper_with_statistics_is_told_of():
     vector = gym.wrappers.vector.NormalizeObservation(gym.make_vec("CartPole-v1", 2, vectorization_mode="sync"))
-    with pytest.warns(RuntimeWarning, match="NormalizeObservation keeps running statistics over all rows together"):
+    with pytest.warns(RuntimeWarning, match="NormalizeObservation keeps running statistics over all rows"):
         envs.make(vector, seeds=2)
 
 

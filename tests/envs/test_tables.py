@@ -92,7 +92,7 @@ def test_a_user_environment_that_behaves_like_its_P_is_read():
 
 @pytest.mark.parametrize(
     ("kind", "words"),
-    [(LyingReward, "reward or ending"), (LyingPlace, "not behave"), (OtherDraws, "draws random numbers")],
+    [(LyingReward, "reward or termination"), (LyingPlace, "not behave"), (OtherDraws, "does not draw random numbers")],
 )
 def test_an_environment_that_does_not_is_refused(kind, words):
     with pytest.raises(envs.NotATable, match=words):

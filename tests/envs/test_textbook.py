@@ -15,7 +15,16 @@ from rl.explore import EpsilonGreedy
 from supervised import checkpoint
 
 
-@pytest.mark.parametrize("name", ["MaximisationBias", "DynaMaze"])
+def test_former_names_still_work():
+    old, new = gym.make("envs/MaximisationBias-v0"), gym.make("envs/MaximizationBias-v0")
+    assert old.unwrapped.P == new.unwrapped.P
+    assert np.array_equal(
+        envs.exact_textbook_q("MaximisationBias", 0.9), envs.exact_textbook_q("MaximizationBias", 0.9)
+    )
+    assert envs.textbook.maximisation_bias is envs.textbook.maximization_bias
+
+
+@pytest.mark.parametrize("name", ["MaximizationBias", "DynaMaze"])
 @pytest.mark.parametrize("gamma", [0.9, 1.0])
 def test_the_exact_q_is_the_planned_one(name, gamma):
     model = tables.read(gym.make(f"envs/{name}-v0"))
@@ -141,7 +150,7 @@ def test_what_lasts_is_kept_as_it_was_when_the_episode_began(tmp_path):
     class Half(Lasting):
         put_back = property()
 
-    with pytest.raises(envs.EnvError, match="has one of lasting_state and put_back"):
+    with pytest.raises(envs.EnvError, match="has only one of lasting_state and put_back"):
         rl.start(Half, rl.QLearning())
 
 
@@ -150,7 +159,7 @@ def test_mazes_and_moves_are_checked():
         ChangingMaze(("S..", "..G"), ("S..", "..G"), 3)
     env = gym.make("envs/BlockingMaze-v0").unwrapped
     env.reset(seed=0)
-    with pytest.raises(ValueError, match="A move is 0 to 3"):
+    with pytest.raises(ValueError, match="An action must be in 0 to 3"):
         env.step(-1)
 
 
@@ -212,7 +221,7 @@ def test_double_q_learning_goes_left_less_often():
     left = {}
     for agent in (rl.QLearning, rl.DoubleQ):
         settings = {"gamma": 1.0, "step_size": 0.1, "explore": EpsilonGreedy(0.1)}
-        run = rl.start("envs/MaximisationBias-v0", agent(**settings), 1000, steps=1000)
+        run = rl.start("envs/MaximizationBias-v0", agent(**settings), 1000, steps=1000)
         run.advance(150)
         visits = run.agent.visits[:, 0]
         left[agent.__name__] = visits[:, ::2].sum() / visits.sum()

@@ -147,9 +147,7 @@ def environment(space, values):
 def test_the_error_names_seed_episode_step_and_value():
     world = envs.make(environment(BYTES, [np.array([0, 1]), np.array([7, 300])]), seeds=[5, 8], envs_per_seed=2)
     world.reset()
-    with pytest.raises(
-        envs.EnvError, match=r"Gives \(seed 5, episode 0, step 1\).*the value 300 at \[1\] lies outside"
-    ):
+    with pytest.raises(envs.EnvError, match=r"Gives \(seed 5, episode 0, step 1\).*the value 300 at \[1\] is outside"):
         world.step(np.zeros((2, 2), int))
 
 

@@ -111,7 +111,7 @@ def test_a_world_goes_on_where_it_was():
 @pytest.mark.parametrize(
     ("act", "words"),
     [
-        (lambda w: w.step(torch.zeros(1, 1, dtype=torch.long)), "seeds, environments a seed"),
+        (lambda w: w.step(torch.zeros(1, 1, dtype=torch.long)), "seeds, environments per seed"),
         (lambda w: w.step(torch.full((2, 1), 4)), "from 0 to 3"),
         (lambda w: w.step(torch.full((2, 1), -1)), "from 0 to 3"),
         (lambda w: w.step(torch.zeros(2, 1)), "whole numbers"),
@@ -217,7 +217,7 @@ def test_masks_that_allow_nothing_are_told():
     world.reset()
     world.step(torch.zeros(2, 1, dtype=torch.int64))
     with pytest.raises(
-        envs.EnvError, match=r"seed 0, episode 0, step 2\): it gave an action mask that allows no action"
+        envs.EnvError, match=r"seed 0, episode 0, step 2\): it returned an action mask that allows no action"
     ):
         world.step(torch.zeros(2, 1, dtype=torch.int64))
     with pytest.raises(envs.EnvError, match=r"a mask of shape \[3\]|mask of shape \[3\]; it must have 2 entries"):

@@ -52,7 +52,7 @@ def test_rows_that_can_be_seeded_are_seeded_by_row():
 
 @pytest.mark.parametrize("seeding", ["one", "mixes"])
 def test_rows_that_hang_together_are_told_of(seeding):
-    with pytest.warns(RuntimeWarning, match="takes one seed for all its rows: it is seeded with 3"):
+    with pytest.warns(RuntimeWarning, match="takes one seed for all rows: it is seeded with 3"):
         obs = envs.make(Native(seeding), seeds=[3, 9], envs_per_seed=2).reset()
     rng = np.random.default_rng(3)
     assert obs.reshape(-1).tolist() == [rng.random() for _ in range(4)]

@@ -372,7 +372,7 @@ def test_batches_that_do_not_fit_are_told(compiled):
         ({"weight": torch.ones(2, 3)}, "weight is float32"),
         ({"next_obs": good.next_obs[:, :3]}, "next_obs begins with"),
         ({"obs": good.obs[:1]}, "obs begins with"),
-        ({"obs": good.obs[..., :1]}, "takes 2 numbers|shape|size"),
+        ({"obs": good.obs[..., :1]}, "takes 2 inputs|shape|size"),
     ):
         with pytest.raises((ValueError, RuntimeError), match=said):
             agent.update(good._replace(**wrong))
@@ -409,7 +409,7 @@ def test_what_a_head_gives_is_checked(compiled):
     agent = Own(network="mlp(8)", compiled=compiled).build(gym.spaces.Box(-1, 1, (2,)), gym.spaces.Discrete(2), 2)
     for alter in (torch.Tensor.double, lambda gradient: gradient[:, :3], lambda gradient: None):
         agent.head.alter = alter
-        with pytest.raises(ValueError, match=r"gradient is float32 \[2, 16, 2\], as the outputs, not"):
+        with pytest.raises(ValueError, match=r"gradient must match the outputs, float32 \[2, 16, 2\], not"):
             agent.update(random_batch(2))
     agent.head.alter = torch.Tensor.requires_grad_
     agent.update(random_batch(2))

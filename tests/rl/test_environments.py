@@ -265,11 +265,11 @@ def dice(draw):
 @pytest.mark.parametrize(
     ("draw", "words"),
     [
-        (lambda env: random.random(), "draws from random, which everything in a process shares"),
-        (lambda env: np.random.rand(), "draws from numpy.random, which everything"),  # noqa: NPY002  (the shared one is meant)
-        (lambda env: torch.rand(1).item(), "draws from torch's default generator, which everything"),
-        (lambda env: env.own.random(), "answers otherwise each time"),
-        (lambda env: np.random.default_rng().random(), "answers otherwise each time"),
+        (lambda env: random.random(), "draws from random, shared by the whole process"),
+        (lambda env: np.random.rand(), "draws from numpy.random, shared by the whole process"),  # noqa: NPY002  (the shared one is meant)
+        (lambda env: torch.rand(1).item(), "draws from torch's default generator, shared by the whole process"),
+        (lambda env: env.own.random(), "returns different results"),
+        (lambda env: np.random.default_rng().random(), "returns different results"),
     ],
 )
 def test_randomness_that_does_not_follow_the_seed_is_told_of_once(draw, words):
@@ -325,7 +325,7 @@ VECTORS = {
 
 
 @pytest.mark.parametrize("kind", VECTORS)
-@pytest.mark.filterwarnings("ignore:.*takes one seed for all its rows")
+@pytest.mark.filterwarnings("ignore:.*takes one seed for all rows")
 def test_vector_environments_are_evaluated_where_a_single_one_can_be_made(kind, tmp_path):
     vector = VECTORS[kind]()
     rl.train(vector, SMALL, steps=100, seeds=2, logdir=tmp_path / "run", progress=False)

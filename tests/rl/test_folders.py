@@ -60,9 +60,9 @@ def test_resume_leaves_the_files_of_other_runs_alone(tmp_path):
     """Runs in a run's folder, around it, copies of its own files, and curves of other programs."""
     outer = tmp_path / "outer"
     killed(outer)
-    with pytest.warns(UserWarning, match="lie one in the other"):
+    with pytest.warns(UserWarning, match="are nested"):
         killed(outer / "inner")
-    with pytest.warns(UserWarning, match="lie one in the other"):
+    with pytest.warns(UserWarning, match="are nested"):
         fitted(outer / "seed_9")  # a fit in a folder that is called as one of a seed's
     shutil.copytree(outer / "seed_1", outer / "seed_1_backup")
     shutil.copytree(outer, tmp_path / "copy")
@@ -74,7 +74,7 @@ def test_resume_leaves_the_files_of_other_runs_alone(tmp_path):
     (outer / "events.out.tfevents.1.host.2.v2").write_bytes(b"another program's")
     before = content(tmp_path)
 
-    with pytest.warns(UserWarning, match=r"outer and .*outer/.*, which holds another run, lie one in the other"):
+    with pytest.warns(UserWarning, match=r"outer and .*outer/.*, which contains another run, are nested"):
         train(outer, 400, resume=True)
     after = content(tmp_path)
     changed = {path for path in before if after.get(path) != before[path]}
@@ -83,7 +83,7 @@ def test_resume_leaves_the_files_of_other_runs_alone(tmp_path):
     assert curves(outer)[".", "train/td_error"][-1][0] == 400
 
     before = content(tmp_path)
-    with pytest.warns(UserWarning, match=r"inner and .*outer, which holds another run, lie one in the other"):
+    with pytest.warns(UserWarning, match=r"inner and .*outer, which contains another run, are nested"):
         train(outer / "inner", 400, resume=True)
     after = content(tmp_path)
     inner = Path("outer") / "inner"
@@ -97,9 +97,9 @@ def test_resume_leaves_the_files_of_other_runs_alone(tmp_path):
 
 def test_a_new_folder_in_a_runs_or_around_it_is_warned_of(tmp_path):
     train(tmp_path / "a" / "b", 10)
-    with pytest.warns(UserWarning, match=r"logdir .*/a and .*/a/b, which holds another run"):
+    with pytest.warns(UserWarning, match=r"logdir .*/a and .*/a/b, which contains another run"):
         train(tmp_path / "a", 10)
-    with pytest.warns(UserWarning, match=r"logdir .*/a/b/c/d and .*/a/b, which holds another run"):
+    with pytest.warns(UserWarning, match=r"logdir .*/a/b/c/d and .*/a/b, which contains another run"):
         fitted(tmp_path / "a" / "b" / "c" / "d")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -112,12 +112,12 @@ def test_curves_of_something_else_in_the_very_folder_are_refused(tmp_path):
     for folder in (tmp_path / "a", tmp_path / "b"):
         before = content(folder)
         for start in (train, fitted):
-            with pytest.raises(rl.CheckpointError, match="holds TensorBoard curves of something else"):
+            with pytest.raises(rl.CheckpointError, match="contains other TensorBoard curves"):
                 start(folder)
         assert content(folder) == before
     Logger(tmp_path / "c" / "below").scalars(1, {"x": 1.0})
     assert train(tmp_path / "c", 10).step == 10
-    with pytest.raises(rl.CheckpointError, match="already holds a run"):
+    with pytest.raises(rl.CheckpointError, match="already contains a run"):
         fitted(tmp_path / "c")
 
 
@@ -146,7 +146,7 @@ def test_a_file_of_the_first_format_that_may_be_anybodys_stays(tmp_path):
     (other,) = (tmp_path / "other").glob(EVENTS)
     mine = folder / other.name.rpartition(".")[0]  # as a program of then would have called it
     shutil.copy(other, mine)
-    with pytest.warns(UserWarning, match=f"{mine.name} may or may not be of this run, and is left as it is"):
+    with pytest.warns(UserWarning, match=f"{mine.name} may belong to this run or another one and is left unchanged"):
         train(folder, 1500, "FrozenLake-v1", rl.QLearning(gamma=0.9), seeds=[2, 5], resume=True)
     assert mine.read_bytes() == other.read_bytes()
 
@@ -220,12 +220,12 @@ def test_in_place_where_another_process_went_on(tmp_path):
     run = train(tmp_path / "a", 100)
     train(tmp_path / "a", 300, resume=True)
     before = content(tmp_path)
-    with pytest.raises(rl.CheckpointError, match="was resumed there and is further on"):
+    with pytest.raises(rl.CheckpointError, match="a later state of this one, resumed by another"):
         rl.train(run, steps=200, progress=False)
     assert content(tmp_path) == before
     shutil.rmtree(tmp_path / "a")
     train(tmp_path / "a", 50)
-    with pytest.raises(rl.CheckpointError, match="holds another run by now"):
+    with pytest.raises(rl.CheckpointError, match="now contains another run"):
         rl.train(run, steps=200, progress=False)
     assert rl.train(run, steps=200, logdir=tmp_path / "new", progress=False).step == 200
 
@@ -268,7 +268,7 @@ def test_a_finished_fit_says_so_and_is_left_as_it_is(tmp_path, capsys):
     fitted(tmp_path)
     before = content(tmp_path)
     assert fitted(tmp_path, resume=True).epoch == 2
-    assert "is finished: nothing is done" in capsys.readouterr().err
+    assert "is already finished: nothing to do" in capsys.readouterr().err
     assert content(tmp_path) == before
 
 
@@ -293,7 +293,7 @@ def test_a_damaged_checkpoint_falls_back_and_says_so(start, damage, tmp_path):
         path.unlink()
     state = "missing" if damage == "missing" else "damaged"
     with pytest.warns(
-        UserWarning, match=rf"safetensors is {state}: going on from the checkpoint before it, .*\.previous"
+        UserWarning, match=rf"safetensors is {state}: resuming from the previous checkpoint, .*\.previous"
     ):
         again = start(tmp_path / "a", resume=True)
     assert again.step == whole.step

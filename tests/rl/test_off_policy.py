@@ -248,7 +248,7 @@ def test_what_workers_cannot_do_is_told(forked_workers):
         def step(self, action):
             return self._obs(), float("nan"), False, False, {}
 
-    with pytest.raises(ValueError, match=r"step 1\): it gave the reward nan"):
+    with pytest.raises(ValueError, match=r"step 1\): it returned the reward nan"):
         train(env=Bad, seeds=2, workers=2)
 
 
@@ -316,7 +316,7 @@ def test_a_fresh_episode_where_the_old_cannot_be_reached(tmp_path):
     run = rl.start(Forgetful, rl.DQN(**SMALL), 2, steps=300)
     run.advance(105)
     run.save(tmp_path / "r")
-    with pytest.warns(RuntimeWarning, match="A fresh episode begins"):
+    with pytest.warns(RuntimeWarning, match="A new episode starts"):
         again = rl.load(tmp_path / "r", env=Forgetful)
     again.advance(100)
     assert again.step == 205

@@ -206,7 +206,7 @@ class Around(gym.vector.VectorWrapper):
 def test_a_vector_environment_is_evaluated_in_single_ones_where_they_can_be_made():
     assert started(gym.vector.SyncVectorEnv([NoisyWalk] * 2), 50).evaluate(2).returns.shape == (2, 2)
     run = started(Around(gym.vector.SyncVectorEnv([NoisyWalk] * 2)), 50)
-    with pytest.raises(envs.EnvError, match="it is a VectorEnv in Around, so no environment of its kind"):
+    with pytest.raises(envs.EnvError, match="it is a VectorEnv in Around, so no single environment"):
         run.evaluate(2)
     made = gym.make_vec("FrozenLake-v1", 2, vectorization_mode="sync")
     assert started(made, 50).evaluate(2).returns.shape == (2, 2)

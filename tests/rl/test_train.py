@@ -154,11 +154,11 @@ def test_steps_and_cadences_may_change(tmp_path, forked_workers):
 def test_a_folder_that_holds_something_else_is_left_alone(tmp_path):
     train(steps=100, logdir=tmp_path / "run")
     before = {p: p.read_bytes() for p in (tmp_path / "run").rglob("*") if p.is_file()}
-    with pytest.raises(rl.CheckpointError, match="already holds a run"):
+    with pytest.raises(rl.CheckpointError, match="already contains a run"):
         train(steps=100, logdir=tmp_path / "run")
     assert {p: p.read_bytes() for p in (tmp_path / "run").rglob("*") if p.is_file()} == before
     (tmp_path / "run" / "run.safetensors").unlink(), (tmp_path / "run" / "run.safetensors.previous").unlink()
-    with pytest.raises(rl.CheckpointError, match="curves of something else"):
+    with pytest.raises(rl.CheckpointError, match="other TensorBoard curves"):
         train(steps=100, logdir=tmp_path / "run", resume=True)
     (tmp_path / "file").write_text("x")
     with pytest.raises(rl.CheckpointError, match="is a file"):
@@ -176,7 +176,7 @@ def test_a_folder_that_holds_something_else_is_left_alone(tmp_path):
         ({"steps": None}, "steps is missing"),
         ({"logdir": ""}, "logdir is the path of a folder"),
         ({"logdir": 3}, "logdir is the path of a folder"),
-        ({"env_kwargs": [1]}, "env_kwargs is a dict"),
+        ({"env_kwargs": [1]}, "env_kwargs must be a dict"),
         ({"seeds": 10**9}, "At most 100,000 seeds"),
         ({"steps": "10"}, "not '10'"),
         ({"steps": float("nan")}, "not nan"),
@@ -188,7 +188,7 @@ def test_a_folder_that_holds_something_else_is_left_alone(tmp_path):
         ({"device": "cuda"}, "runs on the CPU"),
         ({"env": "CartPole-v1"}, "CartPole-v1 has the observation space Box.*TransformObservation"),
         ({"env": "Pendulum-v1"}, "Pendulum-v1 has"),
-        ({"env": "FrozenLake-v9"}, "knows no environment 'FrozenLake-v9'"),
+        ({"env": "FrozenLake-v9"}, "has no environment 'FrozenLake-v9'"),
         ({"env": "Frozenlake"}, "Did you mean FrozenLake"),
         ({"env_kwargs": {"desc": ["FFF", "FFG"]}}, "no start"),
         ({"env_kwargs": {"desc": ["SFF", "FFF"]}}, "no goal"),
@@ -224,7 +224,7 @@ class Breaks(NoisyWalk):
 @pytest.mark.parametrize(
     ("how", "words"),
     [
-        ("reward", r"seed 0, episode \d+, step \d+\): it gave the reward nan"),
+        ("reward", r"seed 0, episode \d+, step \d+\): it returned the reward nan"),
         ("obs", "observation 77, which is outside"),
     ],
 )
@@ -286,8 +286,8 @@ class Odd(NoisyWalk):
         ({"reset": 0}, "reset must return"),
         ({"obs": 1.7}, "observation 1.7, which is outside"),
         ({"obs": None}, "observation None, which is outside"),
-        ({"reward": "x"}, "gave the reward 'x'"),
-        ({"reward": [1.0]}, r"gave the reward \[1.0\]"),
+        ({"reward": "x"}, "returned the reward 'x'"),
+        ({"reward": [1.0]}, r"returned the reward \[1.0\]"),
     ],
 )
 def test_odd_answers_are_sentences(odd, words):

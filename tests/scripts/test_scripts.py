@@ -164,7 +164,7 @@ def test_ctrl_c_then_resume(tmp_path):
     child.send(signal.SIGINT)
     assert child.wait() == 130, output.read_text()
     err = output.read_text()
-    assert "go on with resume=True (--resume)" in err
+    assert "continue with resume=True (--resume)" in err
     assert "Traceback" not in err
     assert (run / "run.safetensors").exists()
 

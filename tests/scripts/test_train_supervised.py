@@ -58,7 +58,7 @@ def test_mnist_that_is_not_at_hand_is_said_aloud(tmp_path, monkeypatch):
         (("--seeds", "0"), "--seeds is a whole number from 1 on"),
         (("--epochs", "-1"), "--epochs is a whole number from 1 on"),
         (("--hold-out", "2"), "must lie in (0, 1)"),
-        (("--data-dir", "nowhere", "--data", "auto"), "MNIST is not at hand: nowhere is no folder"),
+        (("--data-dir", "nowhere", "--data", "auto"), "MNIST was not found: nowhere is not a folder"),
         (("--logdir", "file"), "is a file"),
         (("--device", "tpu9"), "The device 'tpu9' cannot be used here"),
         (("--threads", "0"), "threads is a whole number"),

@@ -186,7 +186,7 @@ def test_a_frozen_layer_keeps_its_weights():
 
 def test_the_wrong_number_of_inputs_is_told():
     stack = Stack(lambda: MLP(4, 3, (8,)), range(2), compiled=True)
-    with pytest.raises(ValueError, match="takes 4 numbers, not 5"):
+    with pytest.raises(ValueError, match="takes 4 inputs, not 5"):
         stack.vjp(torch.randn(2, 6, 5))
 
 
@@ -198,7 +198,7 @@ def test_the_wrong_number_of_members_is_told(n):
         for answer in (stack, stack.vjp):
             with (
                 torch.no_grad(),
-                pytest.raises(ValueError, match=r"has 2 members, so its input begins so, not \[\d, 6, 4"),
+                pytest.raises(ValueError, match=r"has 2 members, so x must be \[2, \.\.\.\], not \[\d, 6, 4"),
             ):
                 answer(torch.randn(n, 6, 4))
 
@@ -215,7 +215,7 @@ def test_a_compiled_chain_takes_arrays():
     stack.vjp(x)[1](slope)
     assert torch.equal(found, stack.flat.grad)
     for wrong in (slope.double().numpy(), slope[:, :3].numpy(), slope, None):
-        with pytest.raises(ArgumentError, match=r"gradient is float32 \[2, 4, 3\], as the outputs, not"):
+        with pytest.raises(ArgumentError, match=r"gradient must match the outputs, float32 \[2, 4, 3\], not"):
             backward(wrong)
 
 

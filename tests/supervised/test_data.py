@@ -52,15 +52,15 @@ def test_idx_files_packed_or_not(small):
     [
         (
             lambda raw: raw[:-3],
-            "was cut short or has something added: its head announces 6 x 5 x 4 bytes, and 117 follow",
+            "was cut short or extended: its header announces 6 x 5 x 4 bytes, but 117 follow",
         ),
-        (lambda raw: raw + b"x", "has something added"),
+        (lambda raw: raw + b"x", "its header announces 6 x 5 x 4 bytes, but 121 follow"),
         (lambda raw: raw[:6], "cut short"),
-        (lambda raw: b"", "is no idx file of bytes: it begins with nothing"),
-        (lambda raw: b"PK\x03\x04" + raw, "is no idx file of bytes: it begins with 504b0304"),
-        (lambda raw: raw[:-1] + bytes([raw[-1] ^ 1]), "a whole idx file, but not MNIST's"),
+        (lambda raw: b"", "is not an idx file of bytes: it begins with nothing"),
+        (lambda raw: b"PK\x03\x04" + raw, "is not an idx file of bytes: it begins with 504b0304"),
+        (lambda raw: raw[:-1] + bytes([raw[-1] ^ 1]), "a valid idx file, but not MNIST's"),
         (lambda raw: gzip.compress(raw)[:-20], "cannot be read: .* cut short or damaged"),
-        (lambda raw: raw[:4] + b"\xff" * 12 + raw[16:], "its head announces"),
+        (lambda raw: raw[:4] + b"\xff" * 12 + raw[16:], "its header announces"),
     ],
 )
 def test_damaged_idx_files(small, damage, said):
@@ -75,10 +75,10 @@ def test_missing_files(small, tmp_path):
     folder, _ = small
     (folder / "t10k-labels-idx1-ubyte.gz").unlink()
     with pytest.raises(
-        DataError, match=r"MNIST is not at hand: .* holds neither t10k-labels-idx1-ubyte nor t10k-labels"
+        DataError, match=r"MNIST was not found: .* contains neither t10k-labels-idx1-ubyte nor t10k-labels"
     ):
         mnist.mnist(folder)
-    with pytest.raises(DataError, match="is no folder"):
+    with pytest.raises(DataError, match="is not a folder"):
         mnist.mnist(tmp_path / "nowhere")
 
 
@@ -108,7 +108,7 @@ def test_downloads_go_to_the_cache_whole_or_not_at_all(small, mirror, tmp_path, 
     whole = served / "train-images-idx3-ubyte.gz"
     packed = whole.read_bytes()
     whole.write_bytes(packed[: len(packed) // 2])
-    with pytest.raises(DataError, match=r"could not be downloaded\. .*cut short.* Give the directory"):
+    with pytest.raises(DataError, match=r"could not be downloaded\. .*cut short.* Pass the directory"):
         mnist.mnist(mirrors=[address])
     assert not list((tmp_path / "cache").rglob("*images*")), "half a file was left"
     whole.write_bytes(packed)
@@ -144,7 +144,7 @@ def test_as_data():
         (([[1], [2, 3]], [0, 1]), "numbers in a regular array"),
         ((["a"], [1]), "numbers in a regular array"),
         (([1j], [1]), "complex"),
-        (([1e300], [1]), "beyond float32"),
+        (([1e300], [1]), "exceeds the range of float32"),
         ("xy", "must be a pair"),
         (([1],), "must be a pair"),
     ]
@@ -192,14 +192,14 @@ def test_scaling_looks_at_the_training_part_alone():
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("a,b\n1,2\n3,x\n", r"line 3, column b: 'x' is no number"),
+        ("a,b\n1,2\n3,x\n", r"line 3, column b: 'x' is not a number"),
         ("1,2\n3,\n", r"line 2, column 1 is empty"),
-        ("1,2\n3\n", r"line 2: it has 1 columns where 2 are expected"),
+        ("1,2\n3\n", r"line 2: found 1 columns, expected 2"),
         ("a,b\n1,nan\n", r"line 2, column b: nan is not a finite number"),
-        ("# nothing\n\n", "holds no row of numbers"),
-        ("", "holds no row of numbers"),
+        ("# nothing\n\n", "contains no rows of numbers"),
+        ("", "contains no rows of numbers"),
         ("a,a\n1,2\n", "two columns are named 'a'"),
-        ("1,2\nname,3\n", r"line 2, column 0: 'name' is no number"),
+        ("1,2\nname,3\n", r"line 2, column 0: 'name' is not a number"),
     ],
 )
 def test_csv_that_cannot_be_read(text, said, tmp_path):
@@ -221,7 +221,7 @@ def test_csv(tmp_path):
     path.write_text("1,2\n3,4\n")
     assert read_csv(path).names == ("column0", "column1")
     assert read_csv(path, names=["a", "b"]).columns("b").tolist() == [[2], [4]]
-    with pytest.raises(DataError, match="it has 2 columns where 3"):
+    with pytest.raises(DataError, match="found 2 columns, expected 3"):
         read_csv(path, names=["a", "b", "c"])
     with pytest.raises(DataError, match="There is no file"):
         read_csv(tmp_path / "no.csv")
@@ -241,7 +241,9 @@ def test_windows():
     ahead = windows(series, 2, target=series[:, :1], ahead=3)
     assert ahead.x[0].tolist() == [[0, 1], [2, 3]]
     assert ahead.y.tolist() == [[8], [10]]
-    with pytest.raises(DataError, match="A series of 6 steps is too short for a window of 6 and 1 ahead: it takes 7"):
+    with pytest.raises(
+        DataError, match="A series of 6 steps is too short for a window of 6 and a target 1 ahead: at least 7"
+    ):
         windows(series, 6)
     with pytest.raises(DataError, match="6 steps and its target 5"):
         windows(series, 2, target=series[:5])

@@ -265,7 +265,9 @@ def test_a_module_is_fitted_in_place_and_frozen_layers_stay():
     assert (normed.trunk.norm1.running_mean == 0).all()
     with pytest.raises(ValueError, match="fitted in place, so with one seed, not 2"):
         quick(net, FEW, seeds=2)
-    with pytest.raises(ValueError, match=r"freeze names 'body', but the model's parameters are trunk\.linear1\.weight"):
+    with pytest.raises(
+        ValueError, match=r"freeze names 'body', which matches none of the model's parameters: trunk\.linear1\.weight"
+    ):
         quick(MLP_, FEW, Recipe(freeze=("body",)))
     with pytest.raises(ValueError, match="nothing to train"):
         quick(MLP_, FEW, Recipe(freeze=("trunk", "head")))
@@ -285,7 +287,7 @@ def test_early_stopping_keeps_the_best():
     assert len(best_only.history) == 4
     assert best_only.evaluate(best_only.validation)["loss"] == pytest.approx(best_only.lowest)
     for settings in ({"patience_epochs": 2}, {"keep_best": True}):
-        with pytest.raises(ValueError, match="give validation data"):
+        with pytest.raises(ValueError, match="pass validation data"):
             quick(MLP_, FEW, Recipe(**settings))
 
 
@@ -304,7 +306,7 @@ def test_fewer_examples_than_a_batch_make_one_smaller_batch():
 
 @pytest.mark.parametrize(("m", "size"), [(1, 16), (1, None), (33, 16), (5, 1)])
 def test_batch_norm_sees_no_single_example(m, size):
-    with pytest.raises(DataError, match="The last batch would hold a single example"):
+    with pytest.raises(DataError, match="The last batch would contain a single example"):
         quick(lambda: MLP(64, 10, (8,), norm="batch"), (FEW.x[:m], FEW.y[:m]), Recipe(epochs=1, batch_size=size))
 
 
@@ -477,8 +479,8 @@ def test_what_cannot_be_gone_on_with(tmp_path):
     quick(MLP_, FEW, recipe, logdir=tmp_path)
     other = Data(FEW.x.flip(0), FEW.y)
     for said, settings in {
-        "already holds a run": {"resume": False},
-        "the data are others": {"data": other},
+        "already contains a run": {"resume": False},
+        "the data differ": {"data": other},
         r"recipe\.batch_size was 64 and is now 32": {"recipe": Recipe(epochs=2, batch_size=32)},
         r"seeds was \[0\] and is now \[0, 1\]": {"seeds": 2},
         "is damaged or of another model": {"model": lambda: MLP(64, 10, (25,))},
@@ -537,8 +539,8 @@ X, Y = np.zeros((20, 64), np.float32), np.arange(20) % 10
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        ((np.zeros((20, 63)), Y), r"The training data do not go into the model: an x is \[63\]"),
-        ((X, Y + 1), r"y\[9\] is 10, but the model knows the classes 0 to 9"),
+        ((np.zeros((20, 63)), Y), r"The training data do not fit the model: one example of x is \[63\]"),
+        ((X, Y + 1), r"y\[9\] is 10, but the model has the classes 0 to 9"),
         ((X, Y - 1), r"y\[0\] is -1, but"),
         ((X, Y.astype(float)), r"cross_entropy takes whole numbers y of shape \['M'\]"),
         ((X, np.eye(10)[Y]), "cross_entropy takes whole numbers"),
@@ -555,11 +557,11 @@ def test_bad_data(data, said):
 
 def test_bad_targets_of_other_losses():
     x = np.zeros((20, 3))
-    with pytest.raises(DataError, match=r"the model answers \[2\] to each example, and y is \[3\]"):
+    with pytest.raises(DataError, match=r"the model returns \[2\] per example, but y is \[3\]"):
         quick(lambda: LinearRegression(3, 2), (x, x), Recipe(batch_size=5))
-    with pytest.raises(DataError, match=r"y\[0, 0\] is 2; yes and no are 1 and 0"):
+    with pytest.raises(DataError, match=r"y\[0, 0\] is 2; binary targets must be in \[0, 1\]"):
         quick(lambda: LogisticRegression(3), (x, np.full(20, 2)), Recipe(batch_size=5))
-    with pytest.raises(DataError, match="The validation data do not go into the model"):
+    with pytest.raises(DataError, match="The validation data do not fit the model"):
         quick(MLP_, (X, Y), Recipe(batch_size=5), validation=(X[:, :3], Y))
     with pytest.raises(DataError, match="must lie in"):
         quick(MLP_, (X, Y), Recipe(batch_size=5), validation=1.5)
@@ -580,13 +582,13 @@ def test_bad_targets_of_other_losses():
         ({"weight_decay": "a"}, "weight_decay is a number"),
         ({"clip_norm": 0}, "clip_norm is a number"),
         ({"label_smoothing": 1.0}, r"label_smoothing must lie in \[0, 1\)"),
-        ({"optimizer": "LBFGS"}, "LBFGS takes all data at each step .* batch_size must be None"),
+        ({"optimizer": "LBFGS"}, "LBFGS uses all data at each step .* batch_size must be None"),
         ({"optimizer": "LBFGS", "batch_size": None, "weight_decay": 1}, "one fixed function"),
-        ({"optimizer": "LBFGS", "batch_size": None, "precision": "bf16"}, "needs every digit"),
-        ({"schedule_options": {"gamma": 0.1}}, "no schedule"),
-        ({"augment": (3,)}, r"augment is a tuple of Shift, Affine, Noise, not \(3,\)"),
-        ({"freeze": "trunk"}, "freeze holds names"),
-        ({"optimizer_options": 3}, "optimizer_options is a mapping"),
+        ({"optimizer": "LBFGS", "batch_size": None, "precision": "bf16"}, "needs full precision"),
+        ({"schedule_options": {"gamma": 0.1}}, "name of a torch scheduler"),
+        ({"augment": (3,)}, r"augment must be a tuple of Shift, Affine, Noise, not \(3,\)"),
+        ({"freeze": "trunk"}, "freeze must be a tuple of layer names"),
+        ({"optimizer_options": 3}, "optimizer_options must be a mapping"),
     ],
 )
 def test_bad_settings(settings, said):
@@ -604,16 +606,19 @@ def test_bad_arguments(tmp_path):
         ({"resume": True}, "resume=True needs logdir"),
         ({"log_every_epochs": 0}, "log_every_epochs is a whole number"),
         ({"logdir": ""}, "logdir is the path of a folder"),
-        ({"recipe": Recipe(bptt_steps=2, batch_size=5)}, "answers no state"),
+        ({"recipe": Recipe(bptt_steps=2, batch_size=5)}, "returns no state"),
         ({"recipe": Recipe(learning_rate=(0.1, 0.2), batch_size=5)}, "2 learning rates for 1 seeds"),
         ({"recipe": Recipe(optimizer_options={"nesterov": True}, batch_size=5)}, "Adam cannot be made"),
         ({"recipe": Recipe(schedule="StepLR", batch_size=5)}, "The schedule StepLR cannot be made: .*step_size"),
-        ({"model": lambda: MLP(64, 10, loss="mse"), "recipe": Recipe(label_smoothing=0.1)}, "belongs to cross_entropy"),
+        (
+            {"model": lambda: MLP(64, 10, loss="mse"), "recipe": Recipe(label_smoothing=0.1)},
+            "applies only to cross_entropy",
+        ),
         (
             {"model": lambda: nn.Flatten(0), "recipe": Recipe(batch_size=5, loss="mse")},
-            "must answer one by one",
+            "not one output each",
         ),
-        ({"model": lambda: CNN((1, 4, 4), 10), "recipe": Recipe(batch_size=5)}, "do not go into the model"),
+        ({"model": lambda: CNN((1, 4, 4), 10), "recipe": Recipe(batch_size=5)}, "do not fit the model"),
         ({"model": lambda: nn.Linear(64, 10), "recipe": Recipe(batch_size=5)}, "The loss is missing"),
     ):
         with pytest.raises(ValueError, match=said):
@@ -631,17 +636,19 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
         assert child.checkpoint()
     child.send(signal.SIGINT)
     assert child.wait() == 1
-    assert f"saved to {tmp_path / 'run'}; go on with resume=True" in (tmp_path / "out").read_text()
+    assert f"saved to {tmp_path / 'run'}; continue with resume=True" in (tmp_path / "out").read_text()
     state, _ = checkpoint.load(tmp_path / "run" / CHECKPOINT)
     assert state["epoch"] > 0
 
 
 def test_what_the_recipe_asks_of_the_data():
-    with pytest.raises(DataError, match=r"single example \(33 in batches of 16\), of which batch-norm knows no spread"):
+    with pytest.raises(
+        DataError, match=r"single example \(33 in batches of 16\), which has no variance for batch norm"
+    ):
         quick(lambda: MLP(64, 10, (8,), norm="batch"), (FEW.x[:33], FEW.y[:33]), Recipe(batch_size=16))
-    with pytest.raises(DataError, match=r"augment alters pictures \[M, \.\.\., height, width\], and x is \[20, 64\]"):
+    with pytest.raises(DataError, match=r"augment requires images \[M, \.\.\., height, width\], but x is \[20, 64\]"):
         quick(MLP_, (X, Y), Recipe(batch_size=5, augment=(augment.Shift(1),)))
-    with pytest.raises(DataError, match=r"Noise keeps pixels in 0\.\.1, and x goes beyond"):
+    with pytest.raises(DataError, match=r"Noise clamps pixels to \[0, 1\], but x exceeds"):
         quick(MLP_, (FEW.x.float(), FEW.y), Recipe(augment=(augment.Noise(),)))
 
 
@@ -656,7 +663,7 @@ def test_whole_numbers_are_numbers_where_the_model_takes_no_indices():
 
 def test_judging_what_does_not_fit():
     fitted = quick(MLP_, FEW, Recipe(epochs=1))
-    with pytest.raises(DataError, match=r"x \[5, 63\] does not go into the model"):
+    with pytest.raises(DataError, match=r"x \[5, 63\] does not fit the model"):
         fitted.predict(np.zeros((5, 63)))
     with pytest.raises(DataError, match=r"The data: y\[0\] is 10"):
         fitted.evaluate((X, Y + 10))
@@ -666,7 +673,8 @@ def test_judging_what_does_not_fit():
 def test_another_way_of_computing_is_told_of(tmp_path):
     quick(CNN_, FEW, Recipe(epochs=2), logdir=tmp_path, threads=1)
     with pytest.warns(
-        UserWarning, match=r"was computed in .*1 thread, and goes on in .*2 threads: it will not be equal"
+        UserWarning,
+        match=r"was computed in .*1 thread, and continues in .*2 threads: results will not be bit-identical",
     ):
         quick(CNN_, FEW, Recipe(epochs=3), logdir=tmp_path, threads=2, resume=True)
 

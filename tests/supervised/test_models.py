@@ -9,7 +9,7 @@ from torch import nn
 
 from supervised import CNN, MLP, RNN, LinearRegression, LogisticRegression, ShapeError, SoftmaxRegression, Stack
 from supervised.models import layers
-from supervised.models.layers import initialise
+from supervised.models.layers import initialize
 from supervised.models.rnn import free_running
 from supervised.shapes import conv_output, layer_table, pool_output, table_text
 
@@ -36,7 +36,9 @@ def test_output_sizes_of_the_notes(size, filter_, stride, padding, expected):
 
 
 def test_a_filter_that_does_not_fit_is_told_of():
-    with pytest.raises(ShapeError, match=r"A filter of 3 with stride 3 .* does not fit into 7: .* = 2\.33 is no whole"):
+    with pytest.raises(
+        ShapeError, match=r"A filter of 3 with stride 3 .* does not fit into 7: .* = 2\.33 is not a whole"
+    ):
         conv_output(7, 3, 3)
     with pytest.raises(ShapeError, match=r"A filter of 5 does not fit into 3 with padding 0: it is larger"):
         conv_output(3, 5)
@@ -98,7 +100,7 @@ def test_a_layer_table_leaves_the_model_as_it_was():
     assert model.training
     assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
     assert torch.equal(torch.get_rng_state(), expected)
-    with pytest.raises(ShapeError, match=r"does not take an input of shape \(5, 5\)"):
+    with pytest.raises(ShapeError, match=r"does not accept inputs of shape \(5, 5\)"):
         layer_table(model, (5, 5))
 
 
@@ -149,7 +151,7 @@ def test_cnns_that_do_not_fit():
         CNN((4, 7, 84), 6, (32,), kernel=8, stride=4, padding=0)
     floored = CNN((4, 82, 85), 6, (32,), kernel=8, stride=4, padding=0, pool=None)  # rounded down, as torch does
     assert floored(torch.zeros(2, 4, 82, 85)).shape == (2, 6)
-    with pytest.raises(ShapeError, match="too small to be pooled"):
+    with pytest.raises(ShapeError, match="too small for 2x2 pooling"):
         CNN((1, 2, 2), 6, (3, 3, 3))
     with pytest.raises(ShapeError, match=r"\(channels, height, width\), not \(28, 28\)"):
         CNN((28, 28), 10)
@@ -157,7 +159,7 @@ def test_cnns_that_do_not_fit():
         CNN((1, 28, 28), 10, (3, 3, 3), kernel=(3, 3))
     with pytest.raises(ValueError, match=r"There is no block 'vgh'\. Did you mean 'vgg'\?"):
         CNN((1, 28, 28), 10, block="vgh")
-    with pytest.raises(ShapeError, match="A vgg block keeps its size"):
+    with pytest.raises(ShapeError, match="A vgg block keeps the size"):
         CNN((1, 28, 28), 10, block="vgg", kernel=4)
 
 
@@ -169,11 +171,20 @@ def test_residual_adds_what_goes_past():
     assert torch.equal(block(x), x)
 
 
-def test_initialisers():
+def test_former_names_work_and_warn():
+    with pytest.warns(DeprecationWarning, match=r"layers\.initialise is deprecated .* use .*layers\.initialize"):
+        assert layers.initialise is initialize
+    with pytest.warns(DeprecationWarning, match="INITIALISERS"):
+        assert layers.INITIALISERS is layers.INITIALIZERS
+    with pytest.raises(AttributeError, match="no attribute 'initialisation'"):
+        layers.initialisation  # noqa: B018
+
+
+def test_initializers():
     torch.manual_seed(0)
 
     def weight(how, n=400, m=600):
-        return initialise(nn.Linear(m, n), how).weight
+        return initialize(nn.Linear(m, n), how).weight
 
     assert (weight("zeros") == 0).all()
     assert weight("normal(0.01)").std().item() == pytest.approx(0.01, rel=0.02)
@@ -185,24 +196,24 @@ def test_initialisers():
     assert limit * 0.99 < weight("xavier").abs().max() <= limit
     assert weight("he").std().item() == pytest.approx(math.sqrt(2 / 600), rel=0.02)
     assert weight("lecun").std().item() == pytest.approx(math.sqrt(1 / 600), rel=0.02)
-    layer = initialise(nn.Linear(3, 3), "he")
+    layer = initialize(nn.Linear(3, 3), "he")
     assert (layer.bias == 0).all()
-    norm = initialise(nn.LayerNorm(3), "xavier")
+    norm = initialize(nn.LayerNorm(3), "xavier")
     assert (norm.weight == 1).all()
     torch.manual_seed(1)
     plain = nn.Linear(3, 3)
     torch.manual_seed(1)
-    assert torch.equal(initialise(nn.Linear(3, 3), "torch").weight, plain.weight)
+    assert torch.equal(initialize(nn.Linear(3, 3), "torch").weight, plain.weight)
     for bad, said in (
-        ("xavir", r"no initialiser 'xavir'\. Did you mean 'xavier'"),
+        ("xavir", r"no initializer 'xavir'\. Did you mean 'xavier'"),
         ("he(2)", "takes no number"),
         ("normal(0)", "above 0, not 0"),
         ("normal(-1)", "above 0"),
         ("normal(e)", "above 0"),
-        (3, "no initialiser 3"),
+        (3, "no initializer 3"),
     ):
         with pytest.raises(ValueError, match=said):
-            initialise(nn.Linear(2, 2), bad)
+            initialize(nn.Linear(2, 2), bad)
 
 
 def test_activations_by_name():
@@ -300,7 +311,7 @@ def test_characters_as_one_hot_or_embedding():
     torch.testing.assert_close(model(numbers)[0], model(nn.functional.one_hot(numbers, 5).float())[0])
     assert RNN(5, 5, 8, embedding=3).trunk.embedding.weight.shape == (5, 3)
     assert RNN(5, 5, 8, embedding=3)(numbers)[0].shape == (1, 3, 5)
-    with pytest.raises(ValueError, match="Only a many-to-many model writes freely, not a many-to-one"):
+    with pytest.raises(ValueError, match="Only a many-to-many model can generate sequences, not a many-to-one"):
         free_running(RNN(5, 5, shape="many-to-one"), numbers, 3)
     assert free_running(model, numbers, 4).shape == (1, 4)
 
@@ -312,7 +323,7 @@ def test_characters_as_one_hot_or_embedding():
         ({"shape": "many-to-few"}, "no shape 'many-to-few'"),
         ({"shape": "one-to-many"}, "needs steps"),
         ({"steps": 3}, "has no steps"),
-        ({"dropout": 0.5}, "needs two layers or more"),
+        ({"dropout": 0.5}, "needs at least two layers"),
         ({"layers": 0}, "layers is a whole number"),
         ({"embedding": 0}, "embedding is a whole number"),
     ],

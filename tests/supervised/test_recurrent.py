@@ -173,15 +173,15 @@ def test_all_lengths_full_is_none():
 def test_what_does_not_fit_is_told(compiled):
     stack, x = Stack(lambda: RNN(3, 2, 6, cell="gru"), 2, compiled=compiled), drawn(2, 4, 9, 3)
     for burn_in, said in (
-        (BURN_IN[:1], r"burn_in is a number of steps, or an int64 tensor \[2, 4\].*not int64 \[1, 4\]"),
-        (BURN_IN.int(), r"burn_in is .*not int32"),
-        (BURN_IN + 3, "below the 9 of x, not 9"),
-        (BURN_IN - 1, "from 0 on, not -1"),
+        (BURN_IN[:1], r"burn_in must be a number of steps, or an int64 tensor \[2, 4\].*not int64 \[1, 4\]"),
+        (BURN_IN.int(), r"burn_in must .*not int32"),
+        (BURN_IN + 3, "less than the 9 steps of x, not 9"),
+        (BURN_IN - 1, "at least 0, not -1"),
     ):
         with pytest.raises(ValueError, match=said):
             stack.unroll_vjp(x, burn_in=burn_in)
     for lengths, said in (
-        ([9], "lengths has a number of steps for each of 2 members, not 1"),
+        ([9], "lengths must have one number of steps for each of 2 members, not 1"),
         ([9, 0], r"lengths\[1\] is a whole number from 1 on"),
         ([10, 9], r"lengths\[0\] is a whole number from 1 on, 9 at most"),
         (9, "lengths is a list of whole numbers"),
@@ -190,7 +190,7 @@ def test_what_does_not_fit_is_told(compiled):
             with pytest.raises(ValueError, match=said):
                 way(x, lengths=lengths)
     last = Stack(lambda: RNN(3, 2, 5, cell="gru", shape="many-to-one"), 2, compiled=compiled)
-    with pytest.raises(ValueError, match="models that answer at each step"):
+    with pytest.raises(ValueError, match="models with an output at each step"):
         last.unroll(x, lengths=[3, 9])
 
 
@@ -251,7 +251,7 @@ def test_dicts_are_unrolled():
     backward(torch.ones_like(y))
     assert gradient.any()
     assert not torch.equal(gradient, stack.flat.grad)
-    with pytest.raises(ValueError, match=r"begin alike.*\[2, 4, 9, 1, 6, 6\] and \[2, 4, 8, 2\]"):
+    with pytest.raises(ValueError, match=r"have the same first axes.*\[2, 4, 9, 1, 6, 6\] and \[2, 4, 8, 2\]"):
         stack.unroll({**x, "speed": x["speed"][:, :, :8]}, lengths=[3, 3])
 
 
@@ -265,13 +265,13 @@ def test_whole_numbers_go_to_before_as_they_are():
 
 @pytest.mark.parametrize("shape", ["one-to-many", "sequence-to-sequence"])
 def test_what_cannot_stand_before_the_cells_is_told(shape):
-    with pytest.raises(ValueError, match=f"A {shape} model.* has nothing before its cells"):
+    with pytest.raises(ValueError, match=f"A {shape} model.* cannot have a module before its cells"):
         RNN(4, 2, shape=shape, steps=3, before=nn.Linear(3, 4))
-    with pytest.raises(ValueError, match="embedding and before exclude each other"):
+    with pytest.raises(ValueError, match="embedding and before are mutually exclusive"):
         RNN(4, 2, embedding=3, before=nn.Linear(3, 4))
     with pytest.raises(ValueError, match=r"before is a torch\.nn\.Module or None"):
         RNN(4, 2, before=4)
-    with pytest.raises(ValueError, match=r"before makes 4 numbers \(inputs\) of each of 6 rows, not \[6, 5\]"):
+    with pytest.raises(ValueError, match=r"before must return \[6, 4\], `inputs` numbers per row, not \[6, 5\]"):
         RNN(4, 2, before=nn.Linear(3, 5))(drawn(2, 3, 3))
 
 
@@ -474,7 +474,7 @@ def test_chrono_draws_from_each_members_own_stream():
 
 
 def test_what_chrono_cannot_begin_is_told():
-    with pytest.raises(ValueError, match=r"for the gates of an nn\.LSTM or nn\.GRU; RNN has none"):
+    with pytest.raises(ValueError, match=r"requires the gates of an nn\.LSTM or nn\.GRU; RNN has none"):
         chrono(RNN(3, 2, cell="rnn"), 20)
     with pytest.raises(ValueError, match="bias=False"):
         chrono(nn.GRU(3, 2, bias=False), 20)

@@ -351,28 +351,28 @@ def test_clipping_and_torchs_optimizers_work_on_it():
 def test_what_does_not_fit_is_told(compiled):
     stack = Stack(lambda: RNN(3, 2, 5, cell="gru"), 2, compiled=compiled)
     x = drawn(2, 4, 6, 3)
-    with pytest.raises(ValueError, match="below the 6 of x, not 6"):
+    with pytest.raises(ValueError, match="less than the 6 steps of x, not 6"):
         stack.unroll_vjp(x, burn_in=6)
     with pytest.raises(ValueError, match=r"burn_in .* from 0 on"):
         stack.unroll_vjp(x, burn_in=-1)
-    with pytest.raises(ValueError, match=r"resets is a bool tensor \[2, 4, 6\].*int64 \[2, 4, 6\]"):
+    with pytest.raises(ValueError, match=r"resets must be a bool tensor \[2, 4, 6\].*int64 \[2, 4, 6\]"):
         stack.unroll(x, resets=torch.zeros(2, 4, 6, dtype=torch.int64))
     for n in (1, 3):
         resets = torch.zeros(n, 4, 6, dtype=torch.bool)
         for way in (stack.unroll, stack.unroll_vjp):
             for more in ({}, {"resets": resets}):
-                with pytest.raises(ValueError, match=rf"2 members, so its input begins so, not \[{n}, 4, 6, 3\]"):
+                with pytest.raises(ValueError, match=rf"2 members, so x must be \[2, \.\.\.\], not \[{n}, 4, 6, 3\]"):
                     way(drawn(n, 4, 6, 3), **more)
     for state in (drawn(2, 1, 4, 6), drawn(2, 1, 3, 5), drawn(2, 2, 4, 5), drawn(1, 1, 4, 5)):
         with pytest.raises(ValueError, match=r"takes x \[N|members"):
             stack.unroll(x, state)
-    with pytest.raises(ValueError, match="are for sequences"):
+    with pytest.raises(ValueError, match="require sequences"):
         stack.unroll(drawn(2, 4), resets=torch.zeros(2, 4, dtype=torch.bool))
     y, _, backward = stack.unroll_vjp(x)
-    with pytest.raises(ValueError, match=r"gradient is float32 \[2, 4, 6, 2\], as the outputs"):
+    with pytest.raises(ValueError, match=r"gradient must match the outputs, float32 \[2, 4, 6, 2\], not"):
         backward(y[:1])
     last = Stack(lambda: RNN(3, 2, 5, cell="gru", shape="many-to-one"), 2, compiled=compiled)
-    with pytest.raises(ValueError, match="models that answer at each step"):
+    with pytest.raises(ValueError, match="models with an output at each step"):
         last.unroll_vjp(x, burn_in=1)
 
 
@@ -415,7 +415,7 @@ def test_a_compiled_fit_goes_on_without_numba(tmp_path, monkeypatch):
     of_fit(2, True, recipe=Recipe(**{**vars(CUT), "epochs": 1}), logdir=tmp_path)
     monkeypatch.setattr(compiled_mlp, "possible", lambda: False)
     with pytest.warns(
-        UserWarning, match="was computed in float32, 1 thread, compiled, and goes on in float32, 1 thread:"
+        UserWarning, match="was computed in float32, 1 thread, compiled, and continues in float32, 1 thread:"
     ):
         resumed = of_fit(2, True, logdir=tmp_path, resume=True)
     assert resumed.epoch == 2

@@ -317,11 +317,11 @@ def test_states_go_and_come_back():
     other.load_random_state(stack.random_state())
     assert torch.equal(stack(x), other(x))
     assert "trunk.norm1.running_mean" in stack.state_dict()
-    with pytest.raises(ValueError, match=r"of another model: what was saved lacks head\.bias"):
+    with pytest.raises(ValueError, match=r"of another model: the saved state lacks head\.bias"):
         stack.load_state_dict({k: v for k, v in stack.state_dict().items() if k != "head.bias"})
     with pytest.raises(ValueError, match=r"head\.bias is \[2, 3\] there and \[2, 2\] here"):
         stack.load_state_dict({**stack.state_dict(), "head.bias": torch.zeros(2, 3)})
-    with pytest.raises(ValueError, match=r"has new, which the model has not"):
+    with pytest.raises(ValueError, match=r"has new, which the model does not"):
         stack.load_state_dict({**stack.state_dict(), "new": torch.zeros(2, 3)})
 
 
@@ -336,13 +336,13 @@ def test_what_cannot_be_stacked_is_told_of():
     one = nn.Linear(2, 2)
     with pytest.raises(ValueError, match="the same module twice"):
         Stack(lambda: one, [0, 1])
-    with pytest.raises(ValueError, match="a lazy module must see one input first"):
+    with pytest.raises(ValueError, match="run a lazy module on one input first"):
         Stack(lambda: nn.LazyLinear(2), [0])
     with pytest.raises(TypeError, match=r"must return a torch\.nn\.Module, not int"):
         Stack(lambda: 3, [0])
     with pytest.raises(ValueError, match=r"one floating type; these are torch\.float32, torch\.float64"):
         Stack(lambda: nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2).double()), [0])
-    with pytest.raises(ValueError, match=r"2 members, so its input begins so, not \[3, 4, 2\]"):
+    with pytest.raises(ValueError, match=r"2 members, so x must be \[2, \.\.\.\], not \[3, 4, 2\]"):
         Stack(lambda: nn.Linear(2, 2), [0, 1])(torch.zeros(3, 4, 2))
     stack = Stack(lambda: nn.Linear(2, 2), [0, 1])
     with pytest.raises(ValueError, match=r"There is no optimizer 'adamm'\. Did you mean 'Adam'\?"):

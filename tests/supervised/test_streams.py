@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from supervised import Streams
-from supervised.streams import PURPOSES, Ahead, generator
+from supervised.streams import PURPOSES, BufferedStreams, generator
 
 
 def test_a_seed_draws_the_same_alone_and_among_others():
@@ -47,11 +47,11 @@ def test_a_damaged_state_is_refused():
 
 
 def test_numbers_drawn_ahead_are_the_same_numbers():
-    ahead, usual = Ahead([3, 5]), Streams([3, 5])
+    ahead, usual = BufferedStreams([3, 5]), Streams([3, 5])
     for shape in ((1,), (700,), (3, 2), (400,), (5000,), ()):
         assert (ahead.uniform(*shape) == usual.uniform(*shape)).all()
     saved = ahead.state_dict()
-    other = Ahead([3, 5])
+    other = BufferedStreams([3, 5])
     other.load_state_dict(saved)
     assert (ahead.uniform(2000) == other.uniform(2000)).all()
     with pytest.raises(ValueError, match="damaged"):
