@@ -1,0 +1,242 @@
+"""All deep agents side by side, for `compare.py deep`: environments, agents and seeds, judged by their last parameters.
+
+Each pair of an environment and an agent is a cell with a run folder of its own, ENVIRONMENT-STEPS/AGENT: what is done there is not
+done again, what was interrupted goes on from its last checkpoint.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+import envs
+import rl
+from rl import settings as tuned
+from rl.core import registry
+from rl.deep.agent import NotFinite
+from supervised import statistics
+from supervised.session import results
+from supervised.validate import choice
+
+ENVS = ("CartPole-v1", "Acrobot-v1", "MountainCar-v0", "LunarLander-v3")
+SEEDS = range(20, 30)  # of the page; no setting is tuned on them
+EPISODES = 100  # greedy ones of each seed, at the end
+LOOKS = 5  # evaluations on the way, for the curves
+PAGE = """# Deep agents side by side
+
+`python scripts/compare.py deep --docs` wrote this page: every deep agent, with `rl.presets(ENVIRONMENT)[AGENT]`, in four environments,
+seeds {first} to {last}. Each number is the mean return of the last parameters, greedy, {episodes} episodes a seed, with the 95 % interval of
+the mean over seeds, and the lowest seed. Agents with a target network have the settings that rl-zoo published for DQN in each
+environment, whatever they learn; `best` and names that begin with it have settings tuned here, on seeds from 100 on. An empty cell has not
+been run.
+
+"""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """An agent in an environment, for so many steps a seed."""
+
+    env: str
+    steps: int
+    agent: str
+
+    @property
+    def description(self) -> Any:
+        """The agent with its settings for the environment."""
+        return rl.presets(self.env)[self.agent]
+
+    @property
+    def place(self) -> Path:
+        """Its run folder, within the comparison's."""
+        return Path(f"{self.env.replace(':', '-').replace('/', '-')}-{self.steps}", self.agent)
+
+    def is_of(self, found: Mapping[str, Any]) -> bool:
+        """Whether a result is of this cell with the settings that it has today."""
+        same = (found["env"], found["steps"], found["agent"]) == (self.env, self.steps, self.agent)
+        return same and registry.current(found["settings"]) == registry.to_json(self.description)
+
+
+@dataclass(frozen=True)
+class Bar:
+    """What the mean over seeds and the lowest seed of a cell shall reach, beside what others published."""
+
+    cell: Cell
+    published: str
+    mean: float
+    lowest: float | None = None
+
+    def verdict(self, values: Sequence[float]) -> str:
+        """Whether the values of seeds reach it."""
+        mean, lowest = sum(values) / len(values), min(values)
+        missed = [f"mean by {self.mean - mean:.1f}"] if mean < self.mean else []
+        if self.lowest is not None and lowest < self.lowest:
+            missed.append(f"lowest by {self.lowest - lowest:.1f}")
+        return f"missed: {', '.join(missed)}" if missed else "reached"
+
+    @property
+    def asked(self) -> str:
+        """What is asked, in words."""
+        return f"mean {self.mean:g}" + ("" if self.lowest is None else f", lowest {self.lowest:g}")
+
+
+BARS: tuple[Bar, ...] = ()
+
+
+def agents_of(env: str) -> list[str]:
+    """The deep agents that there are for an environment: networks without a state, and the tuned ones."""
+    return [name for name in rl.presets(env) if name in registry.PRESETS["networks"] or name.startswith("best")]
+
+
+def cells(worlds: Sequence[str], names: Sequence[str], steps: int | None) -> list[Cell]:
+    """The cells of these environments and agents. ("all",) stands for every one; steps=None: as the settings are made for."""
+    if not worlds or not names:
+        raise ValueError("--envs and --agents name at least one each.")
+    found = []
+    for env in ENVS if tuple(worlds) == ("all",) else worlds:
+        known = agents_of(env)
+        for name in known if tuple(names) == ("all",) else names:
+            choice(name, "deep agent", known)
+            found.append(Cell(env, tuned.steps_for(env) if steps is None else steps, name))
+    return found
+
+
+def missing(worlds: Iterable[str], console: Console) -> set[str]:
+    """Which of these environments cannot be made here; what each of them lacks is said."""
+    lacking = set()
+    for env in worlds:
+        try:
+            envs.make(env, seeds=1).close()
+        except envs.EnvError as error:
+            console.print(f"{env} is left out: {error}", soft_wrap=True)
+            lacking.add(env)
+    return lacking
+
+
+def measure(cell: Cell, seeds: range, workers: int, episodes: int, folder: Path) -> dict[str, Any]:
+    """Train a cell in its folder, from its last checkpoint if there is one, and judge it -> its result."""
+    began = time.perf_counter()
+    run = rl.train(
+        cell.env, cell.description, steps=cell.steps, seeds=seeds, workers=min(workers, len(seeds)), logdir=folder,
+        resume=True, progress=sys.stderr.isatty(), evaluate_every_steps=max(cell.steps // LOOKS, 1),
+    )  # fmt: skip
+    evaluation = run.evaluate(episodes)
+    return {
+        "env": cell.env, "steps": cell.steps, "agent": cell.agent, "settings": run.config()["agent"], "episodes": episodes,
+        "return": results.summary(evaluation.per_seed, run.seeds, *evaluation.possible),
+        "wall_seconds": time.perf_counter() - began, **results.about(),
+    }  # fmt: skip
+
+
+def done_before(cell: Cell, seeds: range, episodes: int, folder: Path) -> dict[str, Any] | None:
+    """The result in a cell's folder; None where it is not there, or of other settings, seeds or episodes."""
+    path = folder / "result.json"
+    found = results.finished(path, env=cell.env, steps=cell.steps, agent=cell.agent, episodes=episodes)
+    if found is None or not cell.is_of(found) or seeds_of(found) != list(seeds):
+        return None
+    return found
+
+
+def seeds_of(found: Mapping[str, Any]) -> list[int]:
+    """The seeds of a result."""
+    return [int(seed) for seed in found["return"]["per_seed"]]
+
+
+def fill(
+    chosen: Sequence[Cell], seeds: range, workers: int, episodes: int, folder: Path, console: Console
+) -> list[dict[str, Any]]:
+    """The results of cells, trained where they are not done; what cannot be is said, and left out."""
+    found = []
+    lacking = missing(dict.fromkeys(cell.env for cell in chosen), console)
+    for cell in chosen:
+        if cell.env in lacking:
+            continue
+        where = folder / cell.place
+        result = done_before(cell, seeds, episodes, where)
+        said = "done before"
+        if result is None:
+            try:
+                result = measure(cell, seeds, workers, episodes, where)
+            except NotFinite as error:
+                console.print(f"{cell.env}, {cell.agent} is left out: {error}", soft_wrap=True)
+                continue
+            results.write(result, where / "result.json")
+            said = f"{result['wall_seconds']:.0f} s"
+        console.print(f"{cell.env}, {cell.steps:,} steps, {cell.agent}: {told(result)} ({said})", soft_wrap=True)
+        found.append(result)
+    return found
+
+
+def told(found: Mapping[str, Any]) -> str:
+    """A result in words: mean, interval and lowest seed."""
+    values, (low, high) = list(found["return"]["per_seed"].values()), found["return"]["possible"]
+    if len(values) == 1:
+        return f"{values[0]:.1f} (one seed)"
+    return f"{statistics.describe(values, digits=1, low=low, high=high)}, lowest {min(values):.1f}"
+
+
+def merged(before: Iterable[Mapping[str, Any]], now: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Results of earlier comparisons and of this one, which count where both have a cell; those with other settings are dropped."""
+    last = {Cell(one["env"], one["steps"], one["agent"]): one for one in (*before, *now)}
+    return [one for cell, one in last.items() if cell.agent in rl.presets(cell.env) and cell.is_of(one)]
+
+
+def page(found: Iterable[Mapping[str, Any]], bars: Sequence[Bar] = BARS) -> str:
+    """docs/deep.md: the table of all cells, and the bars. Results of other seeds or numbers of episodes do not count."""
+    known = {
+        Cell(one["env"], one["steps"], one["agent"]): one
+        for one in found
+        if seeds_of(one) == list(SEEDS) and one["episodes"] == EPISODES
+    }
+    names = list(dict.fromkeys(name for env in ENVS for name in agents_of(env)))
+    head = ["agent", *(f"{env}, {tuned.steps_for(env):,} steps" for env in ENVS)]
+    lines = [f"| {' | '.join(head)} |", "| --- " * len(head) + "|"]
+    for name in names:
+        row = [known.get(Cell(env, tuned.steps_for(env), name)) for env in ENVS]
+        lines.append(f"| `{name}` | {' | '.join('' if one is None else told(one) for one in row)} |")
+    text = PAGE.format(first=SEEDS[0], last=SEEDS[-1], episodes=EPISODES) + "\n".join(lines) + "\n"
+    return text + (_bars(known, bars) if bars else "")
+
+
+def _bars(known: Mapping[Cell, Mapping[str, Any]], bars: Sequence[Bar]) -> str:
+    lines = [
+        "\n## Beside what others published\n",
+        "| environment, steps | agent | published | asked | here | |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for bar in bars:
+        cell, found = bar.cell, known.get(bar.cell)
+        here = (
+            ("not run", "") if found is None else (told(found), bar.verdict(list(found["return"]["per_seed"].values())))
+        )
+        lines.append(
+            f"| {cell.env}, {cell.steps:,} | `{cell.agent}` | {bar.published} | {bar.asked} | {' | '.join(here)} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def show(found: Sequence[Mapping[str, Any]], console: Console) -> None:
+    """Print the table: a line for each agent, a column for each environment."""
+    columns = list(dict.fromkeys((one["env"], one["steps"]) for one in found))
+    table = Table("agent", *(f"{env}, {steps:,}" for env, steps in columns))
+    for name in dict.fromkeys(one["agent"] for one in found):
+        row = {(one["env"], one["steps"]): told(one) for one in found if one["agent"] == name}
+        table.add_row(name, *(row.get(column, "") for column in columns))
+    console.print(table)
+
+
+def write_docs(found: Sequence[Mapping[str, Any]], docs: Path) -> None:
+    """Take results into docs/results/deep.json and write docs/deep.md from all that are there."""
+    path = docs / "results" / "deep.json"
+    before = json.loads(path.read_text())["cells"] if path.is_file() else []
+    every = merged(before, found)
+    results.write({"experiment": "compare-deep", "cells": every}, path)
+    results.write_bytes(page(every).encode(), docs / "deep.md")
