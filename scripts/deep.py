@@ -1,7 +1,7 @@
 """All deep agents side by side, for `compare.py deep`: environments, agents and seeds, judged by their last parameters.
 
-Each pair of an environment and an agent is a cell with a run folder of its own, ENVIRONMENT-STEPS/AGENT: what is done there is not
-done again, what was interrupted goes on from its last checkpoint.
+Each pair of an environment and an agent is a cell with a run folder of its own, ENVIRONMENT-STEPS/AGENT: what is done there is
+not done again, what was interrupted goes on from its last checkpoint.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ EPISODES = 100  # greedy ones of each seed, at the end
 LOOKS = 5  # evaluations on the way, for the curves
 PAGE = """# Deep agents side by side
 
-`python scripts/compare.py deep --docs` wrote this page: every deep agent, with `rl.presets(ENVIRONMENT)[AGENT]`, in four environments,
-seeds {first} to {last}. Each number is the mean return of the last parameters, greedy, {episodes} episodes a seed, with the 95 % interval of
-the mean over seeds, and the lowest seed. Agents with a target network have the settings that rl-zoo published for DQN in each
-environment, whatever they learn; `best` and names that begin with it have settings tuned here, on seeds from 100 on. An empty cell has not
-been run.
+`python scripts/compare.py deep --docs` wrote this page: every deep agent with `rl.presets(ENVIRONMENT)[AGENT]` in four
+environments, seeds {first} to {last}. Each number is the mean return of the last parameters, greedy, {episodes} episodes a seed,
+with the 95 % interval of the mean over seeds, and the lowest seed. Agents with a target network have the settings that rl-zoo
+published for DQN in each environment, whatever they learn; `best` and names that begin with it have settings that were tuned
+here, on other seeds. An empty cell has not been run.
 
 """
 
@@ -184,7 +184,7 @@ def told(found: Mapping[str, Any]) -> str:
 
 
 def merged(before: Iterable[Mapping[str, Any]], now: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Results of earlier comparisons and of this one, which count where both have a cell; those with other settings are dropped."""
+    """Results of earlier comparisons and of this one, which counts where both have a cell; of today's settings alone."""
     last = {Cell(one["env"], one["steps"], one["agent"]): one for one in (*before, *now)}
     return [one for cell, one in last.items() if cell.agent in rl.presets(cell.env) and cell.is_of(one)]
 
