@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import rl.deep.r2d2  # noqa: F401  (its presets)
 from rl.core import registry
 from rl.core.registry import Description
+from rl.deep.distributions import Atoms
 from rl.deep.dqn import DQN
 from rl.explore import EpsilonGreedy
 from supervised.schedules import Inverse, Linear
@@ -28,12 +29,14 @@ def _falling(end: float, fraction: float) -> EpsilonGreedy:
 class Tuned:
     """For one environment: how many steps, what rl-zoo published for DQN there (if anything), and the settings of our best agent.
 
-    rl-zoo renews its target network every so many environment steps, which is put into updates here.
+    rl-zoo renews its target network every so many environment steps, which is put into updates here. others: further agents
+    that were tuned there, by name: what differs from `best`.
     """
 
     steps: int
     zoo: dict[str, Any]
     best: dict[str, Any]
+    others: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 # By the environment's name without its version.
@@ -56,6 +59,7 @@ TUNED = {
             "target_rate": 0.0025,
             "explore": _falling(0.05, 0.2),
         },
+        {"best-c51": {"distribution": Atoms()}},
     ),
     "Acrobot": Tuned(
         100_000,
@@ -104,6 +108,7 @@ TUNED = {
             "target_every_updates": 300,
             "explore": _falling(0.07, 0.3),
         },
+        {"best-c51": {"distribution": Atoms()}},
     ),
     "LunarLander": Tuned(
         100_000,
@@ -159,8 +164,8 @@ def steps_for(env: str) -> int:
 def presets(env: str | None = None) -> dict[str, Description]:
     """Every agent by name. env: an environment's id.
 
-    Where there are settings for it, the agents with a target network have rl-zoo's, where it published any, and "best" our own;
-    elsewhere "best" is double DQN as it comes.
+    Where there are settings for it, the agents with a target network have rl-zoo's, where it published any, and "best" and names
+    that begin with it, which other environments do not have, our own; elsewhere "best" is double DQN as it comes.
     """
     optional(instance, env, "env", str, "the id of an environment")
     found: dict[str, Any] = registry.presets()
@@ -172,6 +177,7 @@ def presets(env: str | None = None) -> dict[str, Description]:
             if found[name].target_every_updates is not None:
                 found[name] = dataclasses.replace(found[name], **tuned.zoo)
         found["best"] = dataclasses.replace(DQN(), **tuned.best)
+        found |= {name: dataclasses.replace(found["best"], **other) for name, other in tuned.others.items()}
     if env is not None and _stem(env) == "CartPole":
         # L 07_1: Adam at .1, epsilon 1 / (episode / 10 + 1).
         explore = EpsilonGreedy(Inverse(1.0, every=10, unit="episodes"))

@@ -97,16 +97,21 @@ def agents_of(env: str) -> list[str]:
 
 
 def cells(worlds: Sequence[str], names: Sequence[str], steps: int | None) -> list[Cell]:
-    """The cells of these environments and agents. ("all",) stands for every one; steps=None: as the settings are made for."""
+    """The cells of these environments and agents; an agent that was tuned for some of them alone has cells there.
+
+    ("all",) stands for every one; steps=None: as many as the settings are made for.
+    """
     if not worlds or not names:
         raise ValueError("--envs and --agents name at least one each.")
-    found = []
-    for env in ENVS if tuple(worlds) == ("all",) else worlds:
-        known = agents_of(env)
-        for name in known if tuple(names) == ("all",) else names:
-            choice(name, "deep agent", known)
-            found.append(Cell(env, tuned.steps_for(env) if steps is None else steps, name))
-    return found
+    known = {env: agents_of(env) for env in (ENVS if tuple(worlds) == ("all",) else worlds)}
+    for name in names if tuple(names) != ("all",) else ():
+        choice(name, "deep agent", dict.fromkeys(name for some in known.values() for name in some))
+    return [
+        Cell(env, tuned.steps_for(env) if steps is None else steps, name)
+        for env, some in known.items()
+        for name in some
+        if tuple(names) == ("all",) or name in names
+    ]
 
 
 def missing(worlds: Iterable[str], console: Console) -> set[str]:

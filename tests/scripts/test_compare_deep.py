@@ -105,6 +105,14 @@ def test_a_table_that_cannot_be_is_told(words, sentence, tmp_path):
     assert sentence in done.stderr
 
 
+def test_an_agent_that_was_tuned_for_some_environments_has_cells_there_alone(deep):
+    chosen = deep.cells(("all",), ("best-c51", "best"), None)
+    assert [cell.env for cell in chosen if cell.agent == "best"] == list(deep.ENVS)
+    assert deep.Cell("CartPole-v1", 50_000, "best-c51") in chosen
+    with pytest.raises(ValueError, match="no deep agent 'best-c51'"):
+        deep.cells(("FrozenLake-v1",), ("best-c51",), None)
+
+
 def test_the_page_has_every_agent_and_leaves_empty_what_was_not_run(deep):
     values = [500.0] * 9 + [450.0]
     other = result("CartPole-v1", "dqn", values, 50_000) | {"episodes": 5}  # not what the page tells of
