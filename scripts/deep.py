@@ -67,12 +67,16 @@ class Cell:
 
 @dataclass(frozen=True)
 class Bar:
-    """What the mean over seeds and the lowest seed of a cell shall reach, beside what others published."""
+    """What the mean over seeds and the lowest seed of a cell shall reach, beside what others published.
+
+    tried: how its settings were found, and what else was tried on other seeds, for the page.
+    """
 
     cell: Cell
     published: str
     mean: float
     lowest: float | None = None
+    tried: str = ""
 
     def verdict(self, values: Sequence[float]) -> str:
         """Whether the values of seeds reach it."""
@@ -214,8 +218,8 @@ def page(found: Iterable[Mapping[str, Any]], bars: Sequence[Bar] = BARS) -> str:
 def _bars(known: Mapping[Cell, Mapping[str, Any]], bars: Sequence[Bar]) -> str:
     lines = [
         "\n## Beside what others published\n",
-        "| environment, steps | agent | published | asked | here | |",
-        "| --- | --- | --- | --- | --- | --- |",
+        "| environment, steps | agent | published | asked | here | | what was tried, on seeds from 100 on |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for bar in bars:
         cell, found = bar.cell, known.get(bar.cell)
@@ -223,7 +227,7 @@ def _bars(known: Mapping[Cell, Mapping[str, Any]], bars: Sequence[Bar]) -> str:
             ("not run", "") if found is None else (told(found), bar.verdict(list(found["return"]["per_seed"].values())))
         )
         lines.append(
-            f"| {cell.env}, {cell.steps:,} | `{cell.agent}` | {bar.published} | {bar.asked} | {' | '.join(here)} |"
+            f"| {cell.env}, {cell.steps:,} | `{cell.agent}` | {bar.published} | {bar.asked} | {' | '.join(here)} | {bar.tried} |"
         )
     return "\n".join(lines) + "\n"
 

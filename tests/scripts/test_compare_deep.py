@@ -135,14 +135,14 @@ def test_results_of_other_settings_are_dropped_and_newer_ones_count(deep):
 
 
 def test_a_bar_is_reached_or_missed_by_a_number(deep):
-    bar = deep.Bar(deep.Cell("CartPole-v1", 50_000, "c51"), "500", 490.0, 450.0)
+    bar = deep.Bar(deep.Cell("CartPole-v1", 50_000, "c51"), "500", 490.0, 450.0, "atoms")
     assert bar.verdict([500.0, 480.0]) == "reached"
     assert bar.verdict([500.0, 449.0]) == "missed: mean by 15.5, lowest by 1.0"
     assert dataclasses.replace(bar, lowest=None).verdict([500.0, 480.5]) == "reached"
     text = deep.page([result("CartPole-v1", "c51", [500.0, 460.0] * 5, 50_000)], [bar])
     assert "| CartPole-v1, 50,000 | `c51` | 500 | mean 490, lowest 450 | 480.0 [" in text
-    assert text.endswith("| missed: mean by 10.0 |\n")
-    assert deep.page([], [bar]).endswith("| mean 490, lowest 450 | not run |  |\n")
+    assert text.endswith("| missed: mean by 10.0 | atoms |\n")
+    assert deep.page([], [bar]).endswith("| mean 490, lowest 450 | not run |  | atoms |\n")
 
 
 def test_docs_take_in_what_was_run(deep, tmp_path):
