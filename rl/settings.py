@@ -26,17 +26,25 @@ def _falling(end: float, fraction: float) -> EpsilonGreedy:
 
 
 @dataclass(frozen=True)
+class Other:
+    """Another agent that was tuned for an environment: what differs from `best`, and for how many steps, if for others."""
+
+    changes: dict[str, Any]
+    steps: int | None = None
+
+
+@dataclass(frozen=True)
 class Tuned:
     """For one environment: how many steps, what rl-zoo published for DQN there (if anything), and the settings of our best agent.
 
     rl-zoo renews its target network every so many environment steps, which is put into updates here. others: further agents
-    that were tuned there, by name: what differs from `best`.
+    that were tuned there, by name.
     """
 
     steps: int
     zoo: dict[str, Any]
     best: dict[str, Any]
-    others: dict[str, dict[str, Any]] = field(default_factory=dict)
+    others: dict[str, Other] = field(default_factory=dict)
 
 
 # By the environment's name without its version.
@@ -59,7 +67,7 @@ TUNED = {
             "target_rate": 0.0025,
             "explore": _falling(0.05, 0.2),
         },
-        {"best-c51": {"distribution": Atoms()}},
+        {"best-c51": Other({"distribution": Atoms()})},
     ),
     "Acrobot": Tuned(
         100_000,
@@ -108,7 +116,13 @@ TUNED = {
             "target_every_updates": 300,
             "explore": _falling(0.07, 0.3),
         },
-        {"best-c51": {"distribution": Atoms()}},
+        {
+            "best-c51": Other({"distribution": Atoms()}),
+            # As many updates as in 120 000 steps, of a smaller network.
+            "best-c51-long": Other(
+                {"distribution": Atoms(), "network": "mlp(64,64)", "batch_size": 64, "updates": 2}, 500_000
+            ),
+        },
     ),
     "LunarLander": Tuned(
         100_000,
@@ -130,6 +144,8 @@ TUNED = {
             "target_every_updates": 250,
             "explore": _falling(0.03, 0.1),
         },
+        # Its rewards have no bounds: the atoms reach as far as what is met with after the first steps.
+        {"best-c51": Other({"distribution": Atoms(-250.0, 300.0, 56)})},
     ),
     # Velocities follow from two observations: windows are short, and the state that was stored needs little burn-in. With
     # unscaled rewards the values of 500 steps saturate the GRU, and nothing is learned.
@@ -155,10 +171,13 @@ TUNED = {
 }
 
 
-def steps_for(env: str) -> int:
-    """How many steps the settings for an environment are made for; 100 000 where there are none."""
+def steps_for(env: str, agent: str = "best") -> int:
+    """How many steps an agent's settings for an environment are made for; 100 000 where there are none."""
     tuned = TUNED.get(_stem(env))
-    return 100_000 if tuned is None else tuned.steps
+    if tuned is None:
+        return 100_000
+    other = tuned.others.get(agent)
+    return tuned.steps if other is None or other.steps is None else other.steps
 
 
 def presets(env: str | None = None) -> dict[str, Description]:
@@ -177,7 +196,7 @@ def presets(env: str | None = None) -> dict[str, Description]:
             if found[name].target_every_updates is not None:
                 found[name] = dataclasses.replace(found[name], **tuned.zoo)
         found["best"] = dataclasses.replace(DQN(), **tuned.best)
-        found |= {name: dataclasses.replace(found["best"], **other) for name, other in tuned.others.items()}
+        found |= {name: dataclasses.replace(found["best"], **other.changes) for name, other in tuned.others.items()}
     if env is not None and _stem(env) == "CartPole":
         # L 07_1: Adam at .1, epsilon 1 / (episode / 10 + 1).
         explore = EpsilonGreedy(Inverse(1.0, every=10, unit="episodes"))

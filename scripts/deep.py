@@ -111,7 +111,7 @@ def cells(worlds: Sequence[str], names: Sequence[str], steps: int | None) -> lis
     for name in names if tuple(names) != ("all",) else ():
         choice(name, "deep agent", dict.fromkeys(name for some in known.values() for name in some))
     return [
-        Cell(env, tuned.steps_for(env) if steps is None else steps, name)
+        Cell(env, tuned.steps_for(env, name) if steps is None else steps, name)
         for env, some in known.items()
         for name in some
         if tuple(names) == ("all",) or name in names
@@ -205,7 +205,9 @@ def page(found: Iterable[Mapping[str, Any]], bars: Sequence[Bar] = BARS) -> str:
         for one in found
         if seeds_of(one) == list(SEEDS) and one["episodes"] == EPISODES
     }
-    names = list(dict.fromkeys(name for env in ENVS for name in agents_of(env)))
+    names = dict.fromkeys(
+        name for env in ENVS for name in agents_of(env) if tuned.steps_for(env, name) == tuned.steps_for(env)
+    )
     head = ["agent", *(f"{env}, {tuned.steps_for(env):,} steps" for env in ENVS)]
     lines = [f"| {' | '.join(head)} |", "| --- " * len(head) + "|"]
     for name in names:

@@ -90,7 +90,7 @@ def main(settings: Settings, console: Console) -> None:
     name = settings.agent or "best"
     choice(name, "agent", presets)
     agent = changed(presets[name], settings.set)
-    steps = tuned.steps_for(settings.env) if settings.steps is None else settings.steps
+    steps = tuned.steps_for(settings.env, name) if settings.steps is None else settings.steps
     if settings.show_settings:
         show(console, f"{name} in {settings.env}, {steps:,} steps a seed", agent)
         return
