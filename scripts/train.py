@@ -42,7 +42,7 @@ class Settings:
     agent: str | None = None
     """linear-sarsa (tile coding, for a few real numbers), q-learning, q-network, dqn-2013, dqn-2015, dqn, double-dqn,
     dueling-dqn, prioritised-dqn, n-step-dqn, c51, hl-gauss, qr-dqn, drqn, r2d2, or best: the one that was tuned for the
-    environment, which is the default."""
+    environment, which is the default; where it was tuned, best-c51."""
     steps: int | None = None
     """Environment steps a seed in all; what the settings were tuned for if not given, else 100 000."""
     seeds: Annotated[tuple[str, ...], tyro.conf.arg(metavar="N|SEED SEED ...")] = ("5",)
