@@ -118,9 +118,17 @@ TUNED = {
         },
         {
             "best-c51": Other({"distribution": Atoms()}),
-            # As many updates as in 120 000 steps, of a smaller network.
+            # As many updates as in 120 000 steps, of a smaller network. The replay holds all steps: with the last 100 000 alone,
+            # of which few explore, seeds forgot what they knew.
             "best-c51-long": Other(
-                {"distribution": Atoms(), "network": "mlp(64,64)", "batch_size": 64, "updates": 2}, 500_000
+                {
+                    "distribution": Atoms(),
+                    "network": "mlp(64,64)",
+                    "batch_size": 64,
+                    "updates": 2,
+                    "capacity_steps": 500_000,
+                },
+                500_000,
             ),
         },
     ),
