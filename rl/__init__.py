@@ -7,8 +7,9 @@ from rl.core.policy import NetworkPolicy, TablePolicy, load_policy
 from rl.core.registry import register
 from rl.core.types import Agent, Batch, SequenceBatch, Update
 from rl.deep.agent import DeepAgent
-from rl.deep.distributions import Atoms, Quantiles
+from rl.deep.distributions import Atoms, ImplicitQuantiles, Quantiles
 from rl.deep.dqn import DQN
+from rl.deep.munchausen import Munchausen
 from rl.deep.replay.buffer import Replay
 from rl.deep.replay.sequences import SequenceReplay
 from rl.linear.sarsa import LinearAgent, LinearSARSA
@@ -43,9 +44,11 @@ __all__ = [
     "DynaQ",
     "Evaluation",
     "ExpectedSARSA",
+    "ImplicitQuantiles",
     "LinearAgent",
     "LinearSARSA",
     "MonteCarlo",
+    "Munchausen",
     "NStepSARSA",
     "NetworkPolicy",
     "PrioritisedSweeping",

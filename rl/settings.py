@@ -201,8 +201,10 @@ def presets(env: str | None = None) -> dict[str, Description]:
     if tuned is not None:
         for name in registry.PRESETS["networks"]:
             # rl-zoo's settings were tuned with a target network: without one, as in 2013, their bursts of updates diverge.
+            # Noisy agents explore by their noise.
             if found[name].target_every_updates is not None:
-                found[name] = dataclasses.replace(found[name], **tuned.zoo)
+                kept = {"explore": found[name].explore} if found[name].noise is not None else {}
+                found[name] = dataclasses.replace(found[name], **{**tuned.zoo, **kept})
         found["best"] = dataclasses.replace(DQN(), **tuned.best)
         found |= {name: dataclasses.replace(found["best"], **other.changes) for name, other in tuned.others.items()}
     if env is not None and _stem(env) == "CartPole":

@@ -51,6 +51,64 @@ def expected_sarsa(reward: Tensor, discount: Tensor, next_q: Tensor, probability
     return reward + _behind(discount, _behind(probability, next_q).sum(-1))
 
 
+@explained("tensors q [..., A] and mask bool [..., A] or None, and temperature, a number above 0")
+def log_policy(q: Tensor, temperature: float, mask: Tensor | None = None) -> Tensor:
+    """temperature * ln pi(a) of the policy pi = softmax(q / temperature): [..., A] -> [..., A], -infinity where it is forbidden.
+
+    Vieillard, Pietquin and Geist (2020), "Munchausen Reinforcement Learning", appendix B.1: by a log-sum-exp that subtracts the
+    largest value first.
+    """
+    temperature = number(temperature, "temperature", 0.0, above=True)
+    below = _masked(q, mask)
+    below = below - below.amax(-1, keepdim=True)
+    return below - temperature * torch.logsumexp(below / temperature, -1, keepdim=True)
+
+
+@explained("tensors values and scaled_log_policy [..., A], and temperature, a number above 0")
+def soft_value(values: Tensor, scaled_log_policy: Tensor, temperature: float) -> Tensor:
+    """sum_a pi(a) (values(a) - temperature * ln pi(a)), where `log_policy` gave temperature * ln pi: [..., A] -> [...].
+
+    Vieillard, Pietquin and Geist (2020), equation 1. Values of forbidden actions are not read.
+    """
+    temperature = number(temperature, "temperature", 0.0, above=True)
+    return _behind((scaled_log_policy / temperature).exp(), values - scaled_log_policy).sum(-1)
+
+
+@explained(
+    "tensors reward and discount [...], own_q and next_q [..., A], action int64 [...], and masks bool [..., A] or None"
+)
+def munchausen(
+    reward: Tensor,
+    discount: Tensor,
+    own_q: Tensor,
+    action: Tensor,
+    next_q: Tensor,
+    alpha: float = 0.9,
+    temperature: float = 0.03,
+    low: float = -1.0,
+    mask: Tensor | None = None,
+    next_mask: Tensor | None = None,
+) -> Tensor:
+    """r + alpha [tau ln pi(a|s)]_low^0 + discount * sum_a' pi(a'|s') (Q(s', a') - tau ln pi(a'|s')), pi = softmax(Q / tau).
+
+    Vieillard, Pietquin and Geist (2020), equation 2 with the clipping of section 3. own_q: values of s, next_q: of s', both
+    [..., A] and of the target network. mask, next_mask: the actions allowed in s and s'. reward, discount [...] -> [...].
+    """
+    bonus = munchausen_bonus(own_q, action, alpha, temperature, low, mask)
+    policy = log_policy(next_q, temperature, next_mask)
+    return reward + bonus + _behind(discount, soft_value(next_q, policy, temperature))
+
+
+@explained("tensors own_q [..., A] and action int64 [...], numbers, and mask bool [..., A] or None")
+def munchausen_bonus(
+    own_q: Tensor, action: Tensor, alpha: float, temperature: float, low: float, mask: Tensor | None = None
+) -> Tensor:
+    """alpha [tau ln pi(a|s)]_low^0: what `munchausen` adds to the reward, [..., A] and [...] -> [...]."""
+    alpha, low = number(alpha, "alpha"), number(low, "low", high=0.0)
+    policy = log_policy(own_q, temperature, mask)
+    return alpha * policy.gather(-1, action[..., None]).squeeze(-1).clamp(low, 0.0)
+
+
 @explained("tensors reward and discount [..., T], next_value [...]")
 def n_step(reward: Tensor, discount: Tensor, next_value: Tensor) -> Tensor:
     """r_0 + d_0 (r_1 + d_1 (... (r_{n-1} + d_{n-1} v))): the n-step return. Sutton and Barto (2018), equation 7.1.

@@ -13,6 +13,7 @@ from supervised.fitting.recipe import Recipe
 from supervised.models.cnn import CNN
 from supervised.models.layers import Model
 from supervised.models.mlp import MLP
+from supervised.models.noisy import NoisyLinear, noisy
 from supervised.models.regression import LinearRegression, LogisticRegression, SoftmaxRegression
 from supervised.models.rnn import RNN, chrono
 from supervised.shapes import ShapeError
@@ -33,6 +34,7 @@ __all__ = [
     "LinearRegression",
     "LogisticRegression",
     "Model",
+    "NoisyLinear",
     "Recipe",
     "ShapeError",
     "SoftmaxRegression",
@@ -47,6 +49,7 @@ __all__ = [
     "losses",
     "metrics",
     "mnist",
+    "noisy",
     "optimizer",
     "schedules",
     "shapes",

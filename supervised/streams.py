@@ -91,18 +91,27 @@ class Streams:
 
 
 class Ahead(Streams):
-    """The same streams, with uniform numbers drawn in blocks: for loops in which a draw for each of N seeds would take long."""
+    """The same streams, with numbers drawn in blocks: for loops in which a draw for each of N seeds would take long.
+
+    draw: what `random` hands out, a method of numpy's generators that is given a size: uniform numbers, or standard_normal ones.
+    """
 
     BLOCK = 1024
 
-    def __init__(self, seeds: Sequence[int], purpose: str = "agent") -> None:
+    def __init__(
+        self,
+        seeds: Sequence[int],
+        purpose: str = "agent",
+        draw: Callable[[np.random.Generator, int], np.ndarray] = np.random.Generator.random,
+    ) -> None:
         super().__init__(seeds, purpose)
+        self._draw = draw
         self.drawn = np.zeros((len(self.seeds), 0))  # not yet handed out
 
     def random(self, shape: tuple[int, ...]) -> np.ndarray:
         size = math.prod(shape)
         if self.drawn.shape[1] < size:
-            block = np.stack([rng.random(max(size, self.BLOCK)) for rng in self.generators])
+            block = np.stack([self._draw(rng, max(size, self.BLOCK)) for rng in self.generators])
             self.drawn = np.concatenate([self.drawn, block], axis=1)
         numbers, self.drawn = self.drawn[:, :size], self.drawn[:, size:]
         return numbers.reshape(len(self.seeds), *shape)

@@ -42,6 +42,7 @@ class Batch(NamedTuple):
     # int64 [N, B], where in the replay each sample lies
     index: Tensor | None = None  # type: ignore[assignment]  # it hides tuple.index, which nobody misses
     state: State | None = None  # what the agent remembered when it came to obs; None: nothing
+    mask: Tensor | None = None  # bool [N, B, A]: actions allowed in obs; None: all
 
 
 class SequenceBatch(NamedTuple):
@@ -61,17 +62,17 @@ class SequenceBatch(NamedTuple):
     weight: Any = None  # [N, B], importance weights; None: all 1
     index: Any = None  # int64 [N, B], where in the replay each window lies
     state: State | None = None  # what the agent remembered when it came to the first observation; None: nothing
+    mask: Any = None  # bool [N, B, T, A]: actions allowed at each step; None: all
 
 
 def check_parts(batch: Any, n: int, actions: int) -> None:
     """Raise ArgumentError, naming the part, unless a batch's numbers are tensors, and its mask fits its rewards."""
     instance(batch, "batch", Batch, "an rl.Batch")
-    for name in ("action", "reward", "discount", "next_mask", "weight", "index"):
+    for name in ("action", "reward", "discount", "next_mask", "weight", "index", "mask"):
         part = getattr(batch, name)
         if not isinstance(part, Tensor) and (part is not None or name in ("action", "reward", "discount")):
             raise ArgumentError(f"A batch's {name} is a tensor [{n} seeds, B], not {kind_of(part)}.")
-    if batch.next_mask is not None:
-        check_mask(batch.next_mask, (*batch.reward.shape, actions))
+    check_masks(batch, actions)
     check_end(batch)
 
 
@@ -81,10 +82,12 @@ def check_end(batch: Batch) -> None:
         raise ArgumentError("A batch without next_obs has discount 0 throughout: its rewards are the whole targets.")
 
 
-def check_mask(mask: Any, shape: tuple[int, ...]) -> None:
-    """Raise ArgumentError unless a batch's mask is bool of this shape."""
-    if not isinstance(mask, Tensor) or mask.dtype != torch.bool or mask.shape != shape:
-        raise ArgumentError(f"A batch's next_mask is bool {list(shape)}, not {kind_of(mask)}.")
+def check_masks(batch: Batch, actions: int) -> None:
+    """Raise ArgumentError unless a batch's masks are bool [N, B, A]."""
+    shape = (*batch.reward.shape, actions)
+    for name, mask in (("next_mask", batch.next_mask), ("mask", batch.mask)):
+        if mask is not None and (not isinstance(mask, Tensor) or mask.dtype != torch.bool or mask.shape != shape):
+            raise ArgumentError(f"A batch's {name} is bool {list(shape)}, not {kind_of(mask)}.")
 
 
 def no_such_action(actions: int) -> ValueError:

@@ -31,6 +31,7 @@ from rl.deep.replay.storage import Where
 from rl.deep.shown import Shown
 from supervised import determinism
 from supervised.device import choose, exact_floats
+from supervised.models.noisy import noisy
 from supervised.schedules import Curve
 from supervised.streams import Ahead
 from supervised.validate import explained, flag, integer, seeds_of
@@ -82,8 +83,13 @@ class DeepAgent(Shown):
         self.streams = {name: Ahead(self.seeds, name) for name in optional_setting(description, "streams", ())}
 
     def joined(self, network: nn.Module) -> nn.Module:
-        """The network with what the head puts behind it."""
-        return self.head.module(network)
+        """The network with what the head puts behind it, and with noise where the description asks for it."""
+        return self.noisy(self.head.module(network))
+
+    def noisy(self, network: nn.Module) -> nn.Module:
+        """The network, its linear layers noisy where the description asks for it."""
+        sigma = optional_setting(self.description, "noise", None)
+        return network if sigma is None else noisy(network, sigma)
 
     def example(self, *lead: int) -> Any:
         """Encoded observations [N, *lead, *F] that the space could hold, on the device."""
@@ -140,16 +146,18 @@ class DeepAgent(Shown):
         with self.threads():
             return self.arrays.tensor(self._decide(obs, state, episode_start, False)[0])
 
-    @explained("observations [N, B, *O], a state that it answered before and episode_start bool [N, B]")
-    def distribution(self, obs: Any, state: State | None = None, episode_start: Any = None) -> tuple[Tensor, Tensor]:
+    @explained("observations [N, B, *O], a state that it answered before, episode_start bool [N, B] and fractions [Z]")
+    def distribution(
+        self, obs: Any, state: State | None = None, episode_start: Any = None, fractions: Any = None
+    ) -> tuple[Tensor, Tensor]:
         """The return of each action as it is judged -> values, times `reward_scale`, and their probabilities: each [N, B, A, Z].
 
-        state, episode_start: as of `act`. Raises ArgumentError for an agent that learns values alone.
+        state, episode_start: as of `act`. fractions: of rl.ImplicitQuantiles, numbers in [0, 1] at which the quantiles are asked
+        for; None: at equal distances. Raises ArgumentError for an agent that learns values alone, and for fractions elsewhere.
         """
         with self.threads(), torch.no_grad():
-            x = self.arrays.encode(obs)
-            rows = next(iter(leaves(x).values())).shape[1]
-            y, _ = self.respond(x, self.begin(state, episode_start, rows), False)
+            given = None if fractions is None else self.learner.passes.checked(fractions)
+            y, _ = self._answer(obs, state, episode_start, False, given)
             return self.head.distribution(self.arrays.tensor(y))
 
     def decide(self, obs: Any, state: State) -> Decision:
@@ -164,10 +172,20 @@ class DeepAgent(Shown):
         return Decision(self.arrays.host(q), state)
 
     def _decide(self, obs: Any, state: State | None, episode_start: Any, exploring: bool) -> tuple[Any, State]:
+        y, following = self._answer(obs, state, episode_start, exploring)
+        return self.arrays.q(self.head, y), following
+
+    def _answer(
+        self, obs: Any, state: State | None, episode_start: Any, exploring: bool, fractions: Tensor | None = None
+    ) -> tuple[Any, State]:
         x = self.arrays.encode(obs)
         rows = next(iter(leaves(x).values())).shape[1]
-        y, following = self.respond(x, self.begin(state, episode_start, rows), exploring)
-        return self.arrays.q(self.head, y), following
+        passes = self.learner.passes
+        if exploring:
+            passes.chosen(self.online, rows)
+        else:
+            passes.judged(self.online, fractions)
+        return self.respond(x, self.begin(state, episode_start, rows), exploring)
 
     def respond(self, x: Any, state: State, exploring: bool) -> tuple[Any, State]:
         """The outputs for encoded observations, and what is remembered after them, in arrays of the agent's kind.
@@ -234,6 +252,8 @@ class DeepAgent(Shown):
         given = batch
         if self.description.mask is not None and batch.next_obs is not None:
             batch = batch._replace(next_mask=self.allowed(batch.next_obs, tensors_of(batch.next_mask)))
+        if self.description.mask is not None and self.head.reads_own:
+            batch = batch._replace(mask=self.allowed(batch.obs, tensors_of(batch.mask)))
         return self.learner.learn(self.arrays.batch(batch, self.actions), given, measured)
 
     def look(self) -> None:

@@ -35,6 +35,7 @@ NUMBERS = (
     "discount",
     "next_mask",
     "weight",
+    "mask",
 )  # of a batch; they go to the device with the observations
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from rl import networks
 from rl.core.observations import leaves
 from rl.core.registry import lacking, name_of, optional_setting
-from rl.core.types import Batch, SequenceBatch, State, check_end, check_mask, no_such_action
+from rl.core.types import Batch, SequenceBatch, State, check_end, check_masks, no_such_action
 from rl.deep.heads.head import Head
 from rl.deep.moving import tensors_of
 from supervised import Stack
@@ -205,9 +205,9 @@ def _shapes(state: Mapping[str, Any]) -> dict[str, list[int] | None]:
 
 WINDOWS = (
     *(("action", "iu"), ("reward", "f"), ("discount", "f"), ("bootstrap", "iu"), ("next_mask", "b")),
-    *(("length", "iu"), ("burn_in", "iu"), ("weight", "f"), ("index", "iu")),
+    *(("length", "iu"), ("burn_in", "iu"), ("weight", "f"), ("index", "iu"), ("mask", "b")),
 )  # the numbers of a batch of windows, and of which kind they are
-OPTIONAL = ("next_mask", "weight", "index")
+OPTIONAL = ("next_mask", "weight", "index", "mask")
 
 
 @explained("an rl.SequenceBatch of tensors", "DeepAgent.update")
@@ -223,9 +223,8 @@ def checked_windows(batch: SequenceBatch, n: int, actions: int) -> SequenceBatch
         part = getattr(batch, name)
         if part is None and name in OPTIONAL:
             continue
-        wanted = {"next_mask": (*shape, actions)}.get(
-            name, shape if name in ("action", "reward", "discount", "bootstrap") else shape[:2]
-        )
+        masks = dict.fromkeys(("next_mask", "mask"), (*shape, actions))
+        wanted = masks.get(name, shape if name in ("action", "reward", "discount", "bootstrap") else shape[:2])
         array = np.asarray(part.detach().cpu() if isinstance(part, Tensor) else part)
         if array.shape != wanted or array.dtype.kind not in kinds:
             raise ValueError(f"A batch's {name} is {list(wanted)} of {KINDS[kinds]}, not {kind_of(part)}.")
@@ -264,8 +263,7 @@ def checked(batch: Batch, n: int, actions: int) -> Batch:
     """
     shape = batch.reward.shape
     sound = len(shape) == 2 and shape[0] == n and shape[1] > 0
-    if batch.next_mask is not None:
-        check_mask(batch.next_mask, (*shape, actions))
+    check_masks(batch, actions)
     for name, wanted in NUMBERS:
         part = getattr(batch, name)
         if (part is None and name == "weight") or (sound and part.shape == shape and part.dtype == wanted):

@@ -10,8 +10,10 @@ import torch
 
 from rl import targets
 from rl.core.registry import register_part
+from rl.deep.heads.bootstrap import BEST_ACTION, Bootstrap
 from rl.deep.heads.categorical import Categorical
-from rl.deep.heads.head import Head
+from rl.deep.heads.head import Fractions, Head
+from rl.deep.heads.implicit import Implicit
 from rl.deep.heads.quantile import Quantile
 from supervised.validate import ArgumentError, integer, number, store
 
@@ -20,7 +22,7 @@ from supervised.validate import ArgumentError, integer, number, store
 class Distribution(Protocol):
     """How an agent represents the distribution of its returns."""
 
-    def head(self, dueling: bool, rescale: bool) -> Head:
+    def head(self, dueling: bool, rescale: bool, bootstrap: Bootstrap) -> Head:
         """The head that learns it."""
         ...
 
@@ -54,7 +56,7 @@ class Atoms:
         if self.low is not None and self.high is not None and not self.low < self.high:
             raise ArgumentError(f"low must lie below high; they are {self.low} and {self.high}.")
 
-    def head(self, dueling: bool, rescale: bool) -> Categorical:
+    def head(self, dueling: bool, rescale: bool, bootstrap: Bootstrap = BEST_ACTION) -> Categorical:
         if self.low is None or self.high is None:
             raise ArgumentError(
                 "What returns can be is not known here: give the first and the last atom, rl.Atoms(low, high), as bounds of"
@@ -63,7 +65,7 @@ class Atoms:
         low, high = self.low, self.high
         if rescale:
             low, high = targets.rescaled(torch.tensor([low, high], dtype=torch.float64)).tolist()
-        return Categorical(low, high, self.atoms, self.deviation, dueling, rescale)
+        return Categorical(low, high, self.atoms, self.deviation, dueling, rescale, bootstrap)
 
     def within(self, returns: tuple[float, float] | None) -> Atoms:
         if returns is None:
@@ -97,8 +99,36 @@ class Quantiles:
         store(self, integer, "quantiles", low=1)
         store(self, number, "kappa", low=0.0)
 
-    def head(self, dueling: bool, rescale: bool) -> Quantile:
-        return Quantile(self.quantiles, self.kappa, dueling, rescale)
+    def head(self, dueling: bool, rescale: bool, bootstrap: Bootstrap = BEST_ACTION) -> Quantile:
+        return Quantile(self.quantiles, self.kappa, dueling, rescale, bootstrap)
 
     def within(self, returns: tuple[float, float] | None) -> Quantiles:
+        return self
+
+
+@register_part
+@dataclass(frozen=True)
+class ImplicitQuantiles:
+    """Quantiles of the return at fractions that are drawn (IQN; Dabney, Ostrovski et al. 2018).
+
+    learned, sought: how many fractions are drawn where the loss is, and for its target (N and N' of the paper). chosen: for the
+    values that an action is chosen by (K), in acting and in the target. cosines: of the embedding. kappa: as of `Quantiles`. The
+    network is one by name, or a module with its last layer as `head`. Raises ValueError or TypeError for settings out of range.
+    """
+
+    learned: int = 8
+    sought: int = 8
+    chosen: int = 32
+    cosines: int = 64
+    kappa: float = 1.0
+
+    def __post_init__(self) -> None:
+        store(self, integer, "learned", "sought", "chosen", "cosines", low=1)
+        store(self, number, "kappa", low=0.0)
+
+    def head(self, dueling: bool, rescale: bool, bootstrap: Bootstrap = BEST_ACTION) -> Implicit:
+        drawn = Fractions(self.learned, self.sought, self.chosen)
+        return Implicit(drawn, self.cosines, self.kappa, dueling, rescale, bootstrap)
+
+    def within(self, returns: tuple[float, float] | None) -> ImplicitQuantiles:
         return self

@@ -24,15 +24,17 @@ from rl.core.registry import add_presets, register
 from rl.core.spaces import actions_of
 from rl.deep.agent import DeepAgent
 from rl.deep.checks import check_learner
-from rl.deep.distributions import Atoms, Distribution, Quantiles
+from rl.deep.distributions import Atoms, Distribution, ImplicitQuantiles, Quantiles
+from rl.deep.heads.bootstrap import BEST_ACTION
 from rl.deep.heads.head import Head
 from rl.deep.heads.scalar import Scalar
+from rl.deep.munchausen import Munchausen
 from rl.deep.recurrent import NO_GATES, RecurrentAgent
 from rl.deep.replay.sequences import windows
-from rl.explore import EpsilonGreedy, Explore
+from rl.explore import EpsilonGreedy, Explore, Greedy
 from supervised.schedules import Linear, Schedule, setting
 from supervised.stack.optimizers import OPTIMIZERS
-from supervised.validate import ArgumentError, choice, flag, function, integer, number, shown, store
+from supervised.validate import ArgumentError, choice, flag, function, instance, integer, number, shown, store
 
 
 @register
@@ -66,7 +68,10 @@ class DQN:
     (`supervised.chrono`); None: as torch's do.
     compiled: compute networks of linear layers, ReLUs, GRUs and tanh cells by machine code of our own, where numba is at hand
     and on the CPU; False: by torch alone. Both learn the same but for rounding.
-    distribution: rl.Atoms(...) or rl.Quantiles(...), and the network learns how likely each return is; None: its mean alone.
+    distribution: rl.Atoms(...), rl.Quantiles(...) or rl.ImplicitQuantiles(...), and the network learns how likely each return is;
+    None: its mean alone. munchausen: rl.Munchausen(...), and rewards and targets are those of a soft policy; None: of the best
+    action. noise: linear layers are noisy, with deviations that begin as this number over sqrt(inputs) (Fortunato et al. 2018,
+    sigma_0, .5 there); the agent acts and learns with noise, and is judged without; None: none.
     Raises ValueError or TypeError, in a sentence, for settings out of range or in contradiction.
     """
 
@@ -102,6 +107,8 @@ class DQN:
     rescale_values: bool = False
     chrono_steps: int | None = None
     distribution: Distribution | None = None
+    munchausen: Munchausen | None = None
+    noise: float | None = None
 
     def __post_init__(self) -> None:
         check_settings(self)
@@ -109,9 +116,10 @@ class DQN:
     @property
     def head(self) -> Head:
         """What the network's outputs mean, and what is learned from them."""
+        bootstrap = BEST_ACTION if self.munchausen is None else self.munchausen.bootstrap()
         if self.distribution is not None:
-            return self.distribution.head(self.dueling, self.rescale_values)
-        return Scalar(self.loss, self.dueling, self.rescale_values)
+            return self.distribution.head(self.dueling, self.rescale_values, bootstrap)
+        return Scalar(self.loss, self.dueling, self.rescale_values, bootstrap)
 
     def for_returns(self, returns: Callable[[float], tuple[float, float] | None]) -> DQN:
         """The same in an environment. returns: the bounds of its returns at a discount, None where they are not known."""
@@ -119,6 +127,8 @@ class DQN:
             return self
         bounds = returns(self.gamma)
         scaled = None if bounds is None else (bounds[0] * self.reward_scale, bounds[1] * self.reward_scale)
+        if self.munchausen is not None:
+            scaled = self.munchausen.widened(scaled, self.gamma)
         return dataclasses.replace(self, distribution=self.distribution.within(scaled))
 
     def for_policy(self) -> DQN:
@@ -158,7 +168,13 @@ def check_settings(d: DQN) -> None:
     store(d, number, "priority_mix", low=0.0, high=1.0)
     store(d, flag, "rescale_values")
     if d.distribution is not None and not isinstance(d.distribution, Distribution):
-        raise ArgumentError(f"distribution is rl.Atoms(...), rl.Quantiles(...) or None, not {shown(d.distribution)}.")
+        raise ArgumentError(
+            "distribution is rl.Atoms(...), rl.Quantiles(...), rl.ImplicitQuantiles(...) or None, not"
+            f" {shown(d.distribution)}."
+        )
+    if d.munchausen is not None:
+        instance(d.munchausen, "munchausen", Munchausen, "rl.Munchausen(...) or None")
+    store(d, number, "noise", low=1e-6, high=100.0, none=True)
     if d.distribution is not None and d.loss != "huber":
         raise ArgumentError(f"loss={d.loss!r} contradicts distribution: how a distribution is learned is part of it.")
     networks.check(d.network)
@@ -173,6 +189,10 @@ def check_settings(d: DQN) -> None:
 
 
 def _check_together(d: DQN) -> None:
+    if d.double and d.munchausen is not None:
+        raise ValueError(
+            "double=True contradicts munchausen: its targets are means under a soft policy, and no best action is chosen."
+        )
     windows(d.sequence_steps, d.sequence_every_steps, d.burn_in_steps)
     if d.target_every_updates is None:
         if d.double:
@@ -206,6 +226,14 @@ def _check_together(d: DQN) -> None:
 
 
 _EVERY_STEP: dict[str, Any] = {"capacity_steps": None, "batch_size": 1, "learn_after_steps": 0}
+_RAINBOW: dict[str, Any] = {
+    "distribution": Atoms(),
+    "double": True,
+    "dueling": True,
+    "n_step": 3,
+    "prioritised": True,
+    "priority_exponent": 0.5,
+}
 add_presets(
     "networks",  # the lectures' ladder (L 06 to 07_3) and the usual variants
     {
@@ -238,5 +266,11 @@ add_presets(
         "c51": DQN(distribution=Atoms()),
         "hl-gauss": DQN(distribution=Atoms(deviation=0.75)),
         "qr-dqn": DQN(distribution=Quantiles()),
+        "iqn": DQN(distribution=ImplicitQuantiles()),
+        "munchausen-dqn": DQN(munchausen=Munchausen()),
+        "noisy-dqn": DQN(noise=0.5, explore=Greedy()),
+        # Hessel et al. (2018): all six parts. Without noise it explores by epsilon.
+        "rainbow": DQN(noise=0.5, explore=Greedy(), **_RAINBOW),
+        "rainbow-without-noise": DQN(**_RAINBOW),
     },
 )

@@ -14,6 +14,7 @@ from rl.core.types import Batch
 from rl.deep.arrays import Arrays
 from rl.deep.checks import DeepDescription, check_apart, not_finite
 from rl.deep.heads.head import HeadLoss, Outputs
+from rl.deep.passes import Passes
 from supervised import Stack, optimizer
 from supervised.schedules import Curve, as_schedule, value_at
 from supervised.stack import clip_per_seed
@@ -51,6 +52,8 @@ class Learner:
             self.target = Stack(make, seeds, device, description.compiled, "target")
             check_apart(self.online, self.target)
             self.target.load_state_dict(self.online.state_dict())
+        stacks = [self.online] if self.target is None else [self.online, self.target]
+        self.passes = Passes(stacks, self.head.fractions)
         self.rate = as_schedule(description.learning_rate)
         self.optimizer = optimizer(self.online, description.optimizer, self.rate.bounds()[1])
         compiled = self.online.compiled and description.optimizer == "Adam"
@@ -77,15 +80,22 @@ class Learner:
 
     def outputs(self, batch: Batch) -> tuple[Outputs, Callable[[Any], None]]:
         """What the networks say of a batch, and what takes the gradient by `y` back to the weights."""
-        arrays, x = self.arrays, self.arrays.encode(batch.obs)
-        if batch.next_obs is None:
-            y, backward = arrays.vjp(self.online, x)
-            return Outputs(y, 0 * y, 0 * y), backward
-        next_x = arrays.encode(batch.next_obs)
-        next_y = arrays.values(self.target or self.online, next_x)
-        choice = arrays.values(self.online, next_x) if self.double else next_y
+        arrays, passes, rows = self.arrays, self.passes, batch.reward.shape[1]
+        x = arrays.encode(batch.obs)
+        valuing = self.target or self.online
+        next_y = choice = own_y = None
+        if batch.next_obs is not None:
+            next_x = arrays.encode(batch.next_obs)
+            choosing = self.online if self.double else valuing
+            next_y, choice = passes.following(valuing, choosing, rows, lambda stack: arrays.values(stack, next_x))
+        if self.head.reads_own:
+            passes.chosen(valuing, rows)
+            own_y = arrays.values(valuing, x)
+        fractions = passes.learned(self.online, rows)
         y, backward = arrays.vjp(self.online, x)
-        return Outputs(y, next_y, choice), backward
+        if next_y is None:
+            next_y = choice = 0 * y
+        return Outputs(y, next_y, choice, own_y, arrays.own(fractions)), backward
 
     def step(self, batch: Batch, td_error: Any) -> Tensor:
         """Take the optimizer's step from the gradient in `online` -> the norm of each seed's gradient before clipping, [N].
@@ -147,6 +157,8 @@ class Learner:
             "updates": np.full(len(self.online.seeds), self.updates),
             "streams": self.online.random_state().numpy(),
         }
+        if self.passes.draws:
+            saved["passes"] = self.passes.state_dict()
         if self.target is not None:
             saved["target"] = _numpy(self.target.state_dict())
         return saved
@@ -162,6 +174,8 @@ class Learner:
         self.guard.forget()
         self.updates = int(saved["updates"][0])
         self.online.load_random_state(torch.from_numpy(saved["streams"]))
+        if self.passes.draws:
+            self.passes.load_state_dict(saved["passes"])
 
     def check(self, saved: Mapping[str, Any]) -> None:
         """Raise ValueError, and change nothing, for saved weights that are NaN or infinite."""

@@ -12,6 +12,7 @@ import torch
 from rl.core.types import SequenceBatch, State
 from rl.deep.arrays import Arrays
 from rl.deep.moving import mapped, tensors_of
+from rl.deep.passes import Passes
 from supervised import Stack
 
 
@@ -21,8 +22,20 @@ class Read(NamedTuple):
     y: Any  # of the online network, at each step of a window
     next_y: Any  # of the network that values the future
     next_choice: Any  # of the network that chooses the next action
+    own_y: Any  # of the network that values the future, at each step; None unless it is asked for
+    fractions: Any  # [N, B, K], drawn for y, at each step the same; None without
     bootstrap: np.ndarray  # int64 [N, B, T], where along next_y and next_choice each step's future begins
     backward: Callable[[Any], None]  # takes the gradient by y back to the weights
+
+
+class Asked(NamedTuple):
+    """The networks of a learner, and what it asks of them."""
+
+    online: Stack
+    target: Stack | None
+    passes: Passes
+    double: bool
+    own: bool  # whether own_y is asked for
 
 
 class Reading(ABC):
@@ -37,7 +50,7 @@ class Reading(ABC):
         """Encoded observations [N, B, *F] and a state -> outputs [N, B, *Y] and the state after."""
 
     @abstractmethod
-    def windows(self, online: Stack, target: Stack | None, x: Any, batch: SequenceBatch, double: bool) -> Read:
+    def windows(self, asked: Asked, x: Any, batch: SequenceBatch) -> Read:
         """What the networks say of windows: x [N, B, W, *F], encoded; the numbers of the batch in arrays of the host."""
 
 
@@ -54,7 +67,7 @@ class Single(Reading):
     def step(self, stack: Stack, x: Any, state: State) -> tuple[Any, State]:
         return self.arrays.values(stack, x), {}
 
-    def windows(self, online: Stack, target: Stack | None, x: Any, batch: SequenceBatch, double: bool) -> Read:
+    def windows(self, asked: Asked, x: Any, batch: SequenceBatch) -> Read:
         # A layer may take all rows together (batch-norm), so their number must not depend on the windows of other seeds: each
         # window repeats its last step until it is as long as a window can be.
         n, b, t = batch.reward.shape
@@ -69,13 +82,25 @@ class Single(Reading):
         def by_step(y: Any) -> Any:
             return y.reshape(n, b, t, *y.shape[2:])
 
-        next_x = flat(np.take_along_axis(batch.bootstrap, step, 2))
-        next_y = self.arrays.values(target or online, next_x)
-        choice = self.arrays.values(online, next_x) if double else next_y
-        y, back = self.arrays.vjp(online, flat(step))
+        online, target, passes, double, own = asked
+        valuing = target or online
+        next_x, own_x = flat(np.take_along_axis(batch.bootstrap, step, 2)), flat(step)
+        next_y, choice = passes.following(
+            valuing, online if double else valuing, b * t, lambda stack: self.arrays.values(stack, next_x)
+        )
+        own_y = None
+        if own:
+            passes.chosen(valuing, b * t)
+            own_y = by_step(self.arrays.values(valuing, own_x))
+        fractions = passes.learned(online, b * t)
+        y, back = self.arrays.vjp(online, own_x)
         shape = y.shape
         each = np.tile(np.arange(t), (n, b, 1))
-        return Read(by_step(y), by_step(next_y), by_step(choice), each, lambda g: back(g.reshape(shape)))
+        return Read(
+            *(by_step(y), by_step(next_y), by_step(choice), own_y, None if fractions is None else by_step(fractions)),
+            each,
+            lambda gradient: back(gradient.reshape(shape)),
+        )
 
 
 class Recurrent(Reading):
@@ -99,14 +124,29 @@ class Recurrent(Reading):
         y, after = self._unroll(stack, mapped(x, lambda part: part[:, :, None]), self._inner(state), None)
         return y[:, :, 0], self._outer(after)
 
-    def windows(self, online: Stack, target: Stack | None, x: Any, batch: SequenceBatch, double: bool) -> Read:
+    def windows(self, asked: Asked, x: Any, batch: SequenceBatch) -> Read:
+        online, target, passes, double, own = asked
+        rows = batch.reward.shape[1]
         state = None if batch.state is None else self._inner(batch.state)
         seen = np.maximum(batch.bootstrap.max((1, 2)) + 1, batch.length.max(1))
         lengths = seen.tolist()  # observations of each seed's longest window
-        next_y = None if target is None else self._unroll(target, x, state, lengths)[0]
+        valuing = target or online
+        next_y = choice = None
+        # Where nothing is drawn, the pass that is learned from also says what the online network makes of what follows.
+        if passes.draws or (target is not None and not double):
+            choosing = online if double else valuing
+            next_y, choice = passes.following(
+                valuing, choosing, rows, lambda stack: self._unroll(stack, x, state, lengths)[0]
+            )
+        elif target is not None:
+            next_y = self._unroll(target, x, state, lengths)[0]
+        fractions = passes.learned(online, rows)
         y, backward = self._vjp(online, x, state, batch.burn_in, lengths)
         next_y = y if next_y is None else next_y
-        return Read(y, next_y, y if double else next_y, batch.bootstrap, backward)
+        choice = y if choice is None else choice
+        if fractions is not None:
+            fractions = np.repeat(fractions[:, :, None], batch.reward.shape[2], 2)
+        return Read(y, next_y, choice, choice if own else None, fractions, batch.bootstrap, backward)
 
     def _unroll(self, stack: Stack, x: Any, state: Any, lengths: Sequence[int] | None) -> tuple[Any, Any]:
         code = stack.compiled_sequence()

@@ -23,7 +23,7 @@ from rl.deep.reading import Reading, Recurrent, Single
 from rl.deep.replay.sequences import SequenceReplay
 from rl.deep.replay.storage import Where
 from rl.deep.sequence_learner import SequenceLearner
-from supervised.models.rnn import Followed, chrono
+from supervised.models.rnn import chrono
 from supervised.validate import ArgumentError, flag, shown
 
 NO_GATES = "chrono_steps={} is for the gates of a recurrent network such as gru(64), and network is {}."
@@ -53,8 +53,7 @@ class RecurrentAgent(DeepAgent):
             raise ArgumentError("A recurrent network learns from a replay of windows: capacity_steps cannot be None.")
         if d.chrono_steps is not None:
             chrono(network, d.chrono_steps)
-        behind = self.head.module(nn.Identity())
-        return network if isinstance(behind, nn.Identity) else Followed(network, behind)
+        return self.noisy(self.head.recurrent(network))
 
     def check_networks(self) -> None:
         d: Any = self.description
@@ -114,14 +113,26 @@ class RecurrentAgent(DeepAgent):
         batch = batch._replace(**numbers, state=self.arrays.own(batch.state))
         if self.description.mask is not None:
             batch = batch._replace(next_mask=self._allowed_next(batch))
+            if self.head.reads_own:
+                batch = batch._replace(mask=self._allowed(batch, steps_of(batch), batch.mask))
         return self.learner.learn(batch, given, measured)  # type: ignore[arg-type]  # of windows
 
     def _allowed_next(self, batch: SequenceBatch) -> np.ndarray:
         """What is allowed where each step bootstraps from, bool [N, B, T, A]."""
+        return self._allowed(batch, np.asarray(batch.bootstrap), batch.next_mask)
+
+    def _allowed(self, batch: SequenceBatch, place: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
+        """What is allowed at these observations of the windows, place int64 [N, B, T]: bool [N, B, T, A]."""
         n, b, t = batch.reward.shape
         seed, row = np.ogrid[:n, :b]
-        at = seed[..., None], row[..., None], np.asarray(batch.bootstrap)
+        at = seed[..., None], row[..., None], place
         obs = mapped(arrays_of(on_host(batch.obs)), lambda part: part[at].reshape(n, b * t, *part.shape[3:]))
-        mask = None if batch.next_mask is None else batch.next_mask.reshape(n, b * t, -1)
+        mask = None if mask is None else mask.reshape(n, b * t, -1)
         found: np.ndarray = arrays_of(self.allowed(obs, tensors_of(mask)))
         return found.reshape(n, b, t, -1)
+
+
+def steps_of(batch: SequenceBatch) -> np.ndarray:
+    """The place of each step's own observation, int64 [N, B, T]; behind a window's end, its last."""
+    found: np.ndarray = np.minimum(np.arange(batch.reward.shape[2]), np.asarray(batch.length)[..., None] - 1)
+    return found

@@ -16,7 +16,7 @@ from torch import Tensor
 from rl.core.types import Batch, SequenceBatch
 from rl.deep.heads.head import HeadLoss, Outputs
 from rl.deep.learner import Learner
-from rl.deep.reading import Reading
+from rl.deep.reading import Asked, Reading
 
 
 class Steps(NamedTuple):
@@ -34,7 +34,8 @@ class SequenceLearner(Learner):
 
     def found(self, batch: SequenceBatch, measured: bool) -> tuple[HeadLoss, Callable[[Any], None]]:  # type: ignore[override]  # of windows
         """What is to be learned from windows, TD errors [N, B, T] and priorities [N, B]."""
-        read = self.reading.windows(self.online, self.target, self.arrays.encode_windows(batch.obs), batch, self.double)
+        asked = Asked(self.online, self.target, self.passes, self.double, self.head.reads_own)
+        read = self.reading.windows(asked, self.arrays.encode_windows(batch.obs), batch)
         steps = [loss_steps(batch, k) for k in range(len(batch.reward))]
         losses = [self._of_member(batch, read, k, at, measured) for k, at in enumerate(steps)]
         gradient = self.arrays.placed([loss.gradient for loss in losses], read.y, [tuple(at) for at in steps])
@@ -57,6 +58,8 @@ class SequenceLearner(Learner):
             self.arrays.rows(read.y, k, *at),
             self.arrays.rows(read.next_y, k, *future),
             self.arrays.rows(read.next_choice, k, *future),
+            None if read.own_y is None else self.arrays.rows(read.own_y, k, *at),
+            None if read.fractions is None else self.arrays.own(read.fractions[k][tuple(at)][None]),
         )
         scale = np.float32(self.reward_scale)
         transitions = Batch(
@@ -67,6 +70,7 @@ class SequenceLearner(Learner):
             None,
             None if batch.next_mask is None else batch.next_mask[k][tuple(at)][None],
             None if batch.weight is None else batch.weight[k][at.row][None],
+            mask=None if batch.mask is None else batch.mask[k][tuple(at)][None],
         )
         return self.arrays.loss(self.head, outputs, self.arrays.numbers(transitions), measured)
 

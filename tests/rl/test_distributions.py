@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from lottery import PAIRS, learned
 
 import envs
 import rl
@@ -16,8 +17,8 @@ from rl.deep.heads.categorical import Categorical
 from rl.deep.heads.head import Outputs
 from rl.deep.heads.quantile import Quantile
 from rl.deep.moving import arrays_of
+from supervised import MLP, Recipe, data, fit
 from supervised.losses import cross_entropy, cross_entropy_slope
-from supervised.schedules import Linear
 
 NAN = float("nan")
 HEADS = {
@@ -155,34 +156,6 @@ def test_soft_targets_are_torchs_cross_entropy_and_its_slope():
         torch.testing.assert_close(
             cross_entropy(logits, one_hot, smoothing, weights), cross_entropy(logits, hard, smoothing, weights)
         )
-
-
-def of_lottery():
-    """Every outcome of Lottery's pairs as often as it is likely, 20 of each pair: a batch [1, 80]."""
-    rows = []
-    for s, by_action in envs.diagnostic.lottery().P.items():
-        for a, outcomes in by_action.items():
-            rows += [(s, a, r, 0.0 if over else 1.0, t) for p, t, r, over in outcomes for _ in range(round(20 * p))]
-    state, action, reward, discount, after = (torch.tensor(part)[None] for part in zip(*rows, strict=True))
-    return Batch(state, action, reward, discount, after)
-
-
-def learned(distribution, updates=1500, rate=0.05, **settings):
-    """The distributions of Lottery's pairs that an agent learns from its exact probabilities, at gamma 1."""
-    description = rl.DQN(
-        network="linear", gamma=1.0, distribution=distribution, max_grad_norm=None, target_every_updates=20,
-        learning_rate=Linear(rate, 0.0), **settings,
-    )  # fmt: skip
-    env = envs.diagnostic.lottery()
-    agent = description.build(env.observation_space, env.action_space)
-    batch, curve = of_lottery(), agent.rate.curve(updates)
-    for step in range(updates):
-        agent.set_learning_rate(curve, step)
-        agent.update(batch, False)
-    return agent, *(part[0] for part in agent.distribution(torch.tensor([[0, 1]])))
-
-
-PAIRS = [(0, 0), (0, 1), (1, 0), (1, 1)]
 
 
 def test_c51_learns_the_exact_masses():
@@ -332,7 +305,7 @@ def test_compiled_losses_are_torchs(name, double, weighted):
         outputs = outputs._replace(next_choice=outputs.next_y)
     batch = batch if weighted else batch._replace(weight=None)
     wanted = head.loss(outputs, batch, True)
-    given = [part.numpy() for part in outputs]
+    given = [part.numpy() for part in outputs[:3]]
     arrays = Outputs(given[0], given[1], given[2] if double else given[1])
     found = head.loss_of(arrays, Batch(*(arrays_of(part) for part in batch)), True)
     for name_, mine in wanted.metrics.items():
@@ -345,7 +318,7 @@ def test_compiled_losses_are_torchs(name, double, weighted):
 @pytest.mark.parametrize("name", ["c51", "hl-gauss", "quantiles", "true quantiles"])
 def test_compiled_losses_refuse_actions_and_show_what_is_not_finite(name):
     head, batch = HEADS[name], Batch(*(arrays_of(part) for part in random_batch()._replace(next_mask=None)))
-    given = [part.numpy() for part in outputs_of(head)]
+    given = [part.numpy() for part in outputs_of(head)[:3]]
     with pytest.raises(ValueError, match="Actions are whole numbers from 0 to 2"):
         head.loss_of(Outputs(*given), batch._replace(action=batch.action + 3), False)
     for k, part in ((1, given[1]), (0, given[0])):
@@ -358,3 +331,66 @@ def test_compiled_losses_refuse_actions_and_show_what_is_not_finite(name):
     reward = batch.reward.copy()
     reward[0, 0] = np.inf
     assert np.isnan(head.loss_of(Outputs(*given), batch._replace(reward=reward), False).gradient[0, 0]).any()
+
+
+FAMILY = ("c51", "hl-gauss", "qr-dqn", "iqn", "munchausen-dqn", "noisy-dqn", "rainbow", "rainbow-without-noise")
+
+
+@pytest.fixture(scope="module")
+def small_runs():
+    """Each preset of the family, and DQN, after 100 updates: how it judges three observations."""
+    found = {}
+    for name in ("dqn", *FAMILY):
+        small = {"network": "mlp(16)", "learn_after_steps": 20, "batch_size": 8, "capacity_steps": 300}
+        run = rl.start("CartPole-v1", dataclasses.replace(rl.presets()[name], **small), seeds=[3, 5])
+        run.advance(119)
+        assert run.agent.updates == 100
+        found[name] = run
+    return found
+
+
+OBS = np.linspace(-0.5, 0.5, 24, dtype=np.float32).reshape(2, 3, 4)
+
+
+@pytest.mark.parametrize("name", FAMILY)
+def test_each_preset_learns_something_of_its_own(small_runs, name):
+    others = [run.agent.q(OBS) for other, run in small_runs.items() if other != name]
+    assert all(not torch.allclose(small_runs[name].agent.q(OBS), q) for q in others)
+
+
+@pytest.mark.parametrize("name", FAMILY)
+def test_each_preset_goes_on_to_the_bit(small_runs, name, tmp_path):
+    run = small_runs[name]
+    run.save(tmp_path / "run.safetensors")
+    again = rl.load(tmp_path / "run.safetensors")
+    for one in (run, again):
+        one.advance(30)
+    for key, weight in run.agent.online.weights.items():
+        assert torch.equal(weight, again.agent.online.weights[key])
+    assert torch.equal(run.agent.act(OBS).q, again.agent.act(OBS).q)
+
+
+@pytest.mark.parametrize("distribution", [rl.Atoms(0.0, 100.0, 11), rl.Quantiles(5), rl.ImplicitQuantiles(4, 4, 4)])
+def test_a_fitted_classifiers_trunk_starts_an_agent(distribution):
+    g = torch.Generator().manual_seed(0)
+    x = torch.randn(60, 4, generator=g)
+    fitted = fit(
+        lambda: MLP(4, 3, (8,), loss="cross_entropy"), data.Data(x, (x[:, 0] > 0).long()), Recipe(epochs=2), seeds=1
+    )
+    trunk = fitted.stack.member(0).trunk
+    description = rl.DQN(
+        network=rl.networks.on_trunk(trunk), distribution=distribution, learn_after_steps=20, batch_size=8
+    )
+    run = rl.start("CartPole-v1", description, seeds=[0, 1])
+    first = run.agent.online.modules[1].trunk
+    for mine, theirs in zip(first.parameters(), trunk.parameters(), strict=True):
+        assert torch.equal(mine, theirs)
+    run.advance(60)
+    assert run.agent.distribution(OBS)[0].shape == (
+        2,
+        3,
+        2,
+        {"Atoms": 11, "Quantiles": 5}.get(type(distribution).__name__, 4),
+    )
+    for mine, theirs in zip(first.parameters(), trunk.parameters(), strict=True):
+        assert not torch.equal(mine, theirs)

@@ -2,6 +2,7 @@
 
 import json
 import signal
+import sys
 import time
 
 import jobs
@@ -344,3 +345,18 @@ def test_a_part_of_the_benchmark_ends_at_its_deadline_and_an_error_in_its_row(mo
     assert found["rows"] == {"first": {"found": 7}, "second": {"error": "ZeroDivisionError: division by zero."}}
     assert found["status"] == "stopped at its deadline in the row 'third'"
     assert sum(part.seconds for part in benchmark.PARTS.values()) < 8 * 60
+
+
+def test_references_says_what_is_missing(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "rlax", None)
+    for module in ("reference_cases", "reference_ours"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
+    monkeypatch.syspath_prepend(str(ROOT / "scripts" / "benchmarks"))
+    for words, says in (
+        (("--check",), "python -m pip install rlax"),
+        ((), "Nothing to do: give --out FILE, or --check, or both."),
+        (("--check", "--batches", "0"), "--batches must be at least 1, not 0."),
+    ):
+        done = inside("benchmarks/references.py", *words, cwd=tmp_path, check=False)
+        assert done.returncode == 1
+        assert says in done.stderr

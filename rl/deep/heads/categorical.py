@@ -20,8 +20,9 @@ from rl import losses, targets
 from rl.core import jit
 from rl.core.types import Batch, no_such_action
 from rl.deep.heads import kernels
+from rl.deep.heads.bootstrap import BEST_ACTION, Bootstrap
 from rl.deep.heads.distributional import Distributional, share
-from rl.deep.heads.head import HeadLoss, Outputs, best_next, no_weight
+from rl.deep.heads.head import HeadLoss, Outputs, no_weight
 from rl.deep.moving import tensors_of
 from supervised.losses import cross_entropy, cross_entropy_slope
 
@@ -42,6 +43,7 @@ class Categorical(Distributional):
     deviation: float | None = None
     dueling: bool = False
     rescale: bool = False
+    bootstrap: Bootstrap = BEST_ACTION
 
     @property
     def width(self) -> int:
@@ -73,9 +75,9 @@ class Categorical(Distributional):
 
     def loss_of(self, outputs: Outputs, batch: Batch, measured: bool) -> HeadLoss:
         fast = jit.compiled(kernels.categorical_errors, HL_GAUSS=int(self.deviation is not None))
-        if fast is None or self.rescale or batch.next_mask is not None:
+        if fast is None or not self.is_plain(batch):
             return super().loss_of(outputs, batch, measured)
-        y, next_y, choice = outputs
+        y, next_y, choice = outputs.y, outputs.next_y, outputs.next_choice
         error, td_error, edge = (np.empty_like(batch.reward) for _ in range(3))
         gradient, room = np.zeros_like(y), np.empty((2, self.atoms), np.float32)
         width = np.float32((self.deviation or 0.0) * (self.high - self.low) / (self.atoms - 1))
@@ -98,9 +100,9 @@ class Categorical(Distributional):
         return np.linspace(self.low, self.high, self.atoms, dtype=np.float32)
 
     def loss(self, outputs: Outputs, batch: Batch, measured: bool) -> HeadLoss:
-        y, next_y, choice = outputs
+        y = outputs.y
         logits = losses.taken(self.by_action(y), batch.action)
-        target = self._target(next_y, choice, batch)
+        target = self._target(outputs, batch)
         error = cross_entropy(logits, target)
         scale = share(batch.weight, error.shape[1])
         slope = cross_entropy_slope(logits, target) * scale
@@ -114,17 +116,18 @@ class Categorical(Distributional):
             metrics = {**self.metrics(self.q(y), error, td_error, batch.weight), "train/edge_mass": edge.mean(1)}
         return HeadLoss(gradient, td_error, metrics, error)
 
-    def _target(self, next_y: Tensor, choice: Tensor, batch: Batch) -> Tensor:
+    def _target(self, outputs: Outputs, batch: Batch) -> Tensor:
         """The probabilities [N, B, Z] that the atoms shall have."""
-        support, values = self.support(next_y), self.values(next_y)
-        probability = losses.taken(self.by_action(next_y).softmax(-1), best_next(self.q(choice), batch.next_mask))
-        ahead = batch.discount[..., None] != 0  # behind an ending nothing is read, not even a NaN
-        probability = torch.where(ahead, probability, 1.0 / self.atoms)
+        next_y, choice = outputs.next_y, self.q(outputs.next_choice)
+        support, reward = self.support(next_y), self.rewarded(outputs, batch)
+        next_p = self.by_action(next_y).softmax(-1)
+        values, probability = self.bootstrap.mixture(self.values(next_y), next_p, choice, batch.next_mask)
+        discount = batch.discount[..., None]  # behind an ending nothing is read, not even a NaN
+        values = torch.where(discount == 0, 0.0, discount * values)
+        probability = torch.where(discount == 0, 1.0 / probability.shape[-1], probability)
         if self.deviation is None:
-            return targets.projected(
-                self._h(batch.reward[..., None] + batch.discount[..., None] * values), probability, support
-            )
-        value = batch.reward + batch.discount * (probability * values).sum(-1)
+            return targets.projected(self._h(reward[..., None] + values), probability, support)
+        value = reward + (probability * values).sum(-1)
         return targets.smeared(self._h(value), support, self.deviation * float(support[1] - support[0]))
 
     def _h(self, value: Tensor) -> Tensor:

@@ -8,11 +8,11 @@ from typing import Any
 from torch import Tensor, nn
 
 from rl import networks
-from rl.deep.heads.head import Head
+from rl.deep.heads.head import Bootstrapped
 from supervised.models.layers import named
 
 
-class Distributional(Head):
+class Distributional(Bootstrapped):
     """Reads `width` numbers for each action, atom by atom dueling where that is wanted (Hessel et al. 2018)."""
 
     distributional = True

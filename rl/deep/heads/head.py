@@ -10,7 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from rl.core.types import Batch
+from rl.deep.heads.bootstrap import Bootstrap
 from rl.deep.moving import arrays_of, tensors_of
+from supervised.models.rnn import Followed
 from supervised.validate import ArgumentError
 
 
@@ -20,6 +22,16 @@ class Outputs(NamedTuple):
     y: Any  # of the online network at obs
     next_y: Any  # of the network that values next_obs: the target network, or the online one; 0 without next_obs
     next_choice: Any  # of the network that chooses the next action: the online one with `double`, else next_y
+    own_y: Any = None  # of the network that values next_obs, but at obs; None unless the head `reads_own`
+    fractions: Any = None  # [N, B, K], drawn for y; None unless the head draws `fractions`
+
+
+class Fractions(NamedTuple):
+    """At how many fractions a network of implicit quantiles is asked."""
+
+    learned: int  # at obs, where the loss is
+    sought: int  # at next_obs, where the target is
+    chosen: int  # to choose an action, in acting and in the target
 
 
 class HeadLoss(NamedTuple):
@@ -34,15 +46,19 @@ class HeadLoss(NamedTuple):
 no_weight = np.zeros((1, 0), np.float32)  # what stands for weights that are all 1 in compiled code
 
 
-def best_next(q: Tensor, mask: Tensor | None) -> Tensor:
-    """The best action of values [N, B, A], of those allowed where there is a mask bool [N, B, A]: int64 [N, B]."""
-    return (q if mask is None else q.masked_fill(~mask, -torch.inf)).argmax(-1)
-
-
 class Head(ABC):
     """Reads one number for each action. Subclasses say what is learned, in `loss`."""
 
     distributional = False  # whether there is a `distribution`
+
+    fractions: Fractions | None = (
+        None  # how many quantiles are asked for in a pass; None: outputs hang on observations alone
+    )
+
+    @property
+    def reads_own(self) -> bool:
+        """Whether the loss reads `Outputs.own_y`."""
+        return False
 
     def size(self, actions: int) -> int:
         """How many numbers the last layer of the network makes."""
@@ -51,6 +67,11 @@ class Head(ABC):
     def module(self, network: nn.Module) -> nn.Module:
         """The network with what the head puts behind its last layer."""
         return network
+
+    def recurrent(self, network: nn.Module) -> nn.Module:
+        """The same of a network that answers (outputs, state)."""
+        behind = self.module(nn.Identity())
+        return network if isinstance(behind, nn.Identity) else Followed(network, behind)
 
     def q(self, y: Tensor) -> Tensor:
         """Outputs [N, B, *Y] -> values [N, B, A]."""
@@ -83,3 +104,22 @@ class Head(ABC):
         batch, outputs = Batch(*map(tensors_of, batch)), Outputs(*map(tensors_of, outputs))
         gradient, td_error, metrics, priority = self.loss(outputs, batch, measured)
         return HeadLoss(arrays_of(gradient), arrays_of(td_error), metrics, arrays_of(priority))
+
+
+class Bootstrapped(Head):
+    """A head whose targets are rewards and what a `Bootstrap` makes of the next state."""
+
+    rescale: bool
+    bootstrap: Bootstrap
+
+    @property
+    def reads_own(self) -> bool:
+        return self.bootstrap.reads_own
+
+    def is_plain(self, batch: Batch) -> bool:
+        """Whether a loop of the head's own computes the loss of a batch: Q-learning without rescaling or masks."""
+        return not (self.rescale or self.reads_own) and batch.next_mask is None
+
+    def rewarded(self, outputs: Outputs, batch: Batch) -> Tensor:
+        """The rewards [N, B] that targets begin with."""
+        return self.bootstrap.reward(batch, self.q(outputs.own_y) if self.reads_own else None)

@@ -144,20 +144,23 @@ def categorical_errors(
 
 
 def quantile_errors(
-    next_y: Any, next_q: Any, y: Any, action: Any, reward: Any, discount: Any, weight: Any, kappa: Any,
+    next_y: Any, next_q: Any, y: Any, action: Any, reward: Any, discount: Any, weight: Any, kappa: Any, fraction: Any,
     error: Any, td_error: Any, gradient: Any, sought: Any, paid: Any,
 ) -> bool:  # fmt: skip
-    """`Quantile.loss`, as `categorical_errors`, with next_q [N, B, A]. sought and paid [Z]: room."""
-    z = y.shape[3]
+    """`QuantileRegression.loss`, as `categorical_errors`, with next_q [N, B, A] and next_y [N, B, A, M].
+
+    fraction [N, B, Z], or [1, 1, Z]: the same for all. sought [M] and paid [Z]: room.
+    """
+    z, most = y.shape[3], next_y.shape[3]
     one = np.float32(1)
-    each = one / np.float32(z)
+    each = one / np.float32(most)
     for k in range(y.shape[0]):
         for b in range(y.shape[1]):
             if not 0 <= action[k, b] < y.shape[2]:
                 return False
             total = np.float32(0)
             following = next_y[k, b, best(next_q[k, b])]
-            for m in range(z):
+            for m in range(most):
                 sought[m] = reward[k, b] + (discount[k, b] * following[m] if discount[k, b] != 0 else np.float32(0))
                 total += sought[m]
             predicted, into = y[k, b, action[k, b]], gradient[k, b, action[k, b]]
@@ -165,27 +168,26 @@ def quantile_errors(
             if weight.shape[1]:
                 scale = weight[k, b] * scale
             paid[:] = np.float32(0)
-            for m in range(z):
-                pairs(sought[m], predicted, kappa, into, paid)
-            cost = np.float32(0)
+            at = fraction[min(k, fraction.shape[0] - 1), min(b, fraction.shape[1] - 1)]
+            for m in range(most):
+                pairs(sought[m], predicted, at, kappa, into, paid)
+            cost, mean_predicted = np.float32(0), np.float32(0)
             for j in range(z):
-                total -= predicted[j]
+                mean_predicted += predicted[j]
                 cost += paid[j]
                 into[j] = -into[j] * each * scale
-            error[k, b], td_error[k, b] = cost * each, total * each
+            error[k, b], td_error[k, b] = cost * each, total * each - mean_predicted / np.float32(z)
             if not math.isfinite(cost):
                 into[:] = np.float32(np.nan)
     return True
 
 
-def pairs(sought: Any, predicted: Any, kappa: Any, slope: Any, paid: Any) -> None:
-    """What is sought against all predicted quantiles [Z]: adds its slopes and its losses to those [Z]."""
+def pairs(sought: Any, predicted: Any, fraction: Any, kappa: Any, slope: Any, paid: Any) -> None:
+    """What is sought against all predicted quantiles [Z] at fractions [Z]: adds its slopes and its losses to those [Z]."""
     one, half = np.float32(1), np.float32(0.5)
-    each = one / np.float32(predicted.shape[0])
     for j in range(predicted.shape[0]):
-        fraction = (np.float32(j) + half) * each
         u = sought - predicted[j]
-        pull = one - fraction if u < 0 else fraction
+        pull = one - fraction[j] if u < 0 else fraction[j]
         if kappa == 0:
             sign = one if u > 0 else (-one if u < 0 else np.float32(0))
             slope[j] += pull * sign

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from rl import losses, networks, targets
 from rl.core import jit
 from rl.core.types import Batch, no_such_action
-from rl.deep.heads.head import Head, HeadLoss, Outputs, no_weight
+from rl.deep.heads.bootstrap import BEST_ACTION, Bootstrap
+from rl.deep.heads.head import Bootstrapped, HeadLoss, Outputs, no_weight
 from rl.deep.moving import tensors_of
 from supervised.models.layers import named
 
@@ -57,8 +58,8 @@ def errors(
 
 @final
 @dataclass(frozen=True)
-class Scalar(Head):
-    """Pulls Q(s, a) towards r + discount * Q_next(s', argmax_b Q_choice(s', b)).
+class Scalar(Bootstrapped):
+    """Pulls Q(s, a) towards r + discount * Q_next(s', argmax_b Q_choice(s', b)), or what else `bootstrap` makes of the values.
 
     cost: one of `rl.losses.LOSSES`. dueling: the network makes a state value and advantages. rescale: the network answers
     h(Q), and is pulled towards h(r + discount * h^-1(y_next)) (`rl.targets.rescaled`); TD errors are differences of those.
@@ -67,6 +68,7 @@ class Scalar(Head):
     cost: str = "huber"
     dueling: bool = False
     rescale: bool = False
+    bootstrap: Bootstrap = BEST_ACTION
 
     def size(self, actions: int) -> int:
         return actions + 1 if self.dueling else actions
@@ -78,8 +80,10 @@ class Scalar(Head):
         return targets.unscaled(y) if self.rescale else y
 
     def loss(self, outputs: Outputs, batch: Batch, measured: bool) -> HeadLoss:
-        q, next_q, choice = outputs
-        target = targets.double_q(batch.reward, batch.discount, self.q(next_q), choice, batch.next_mask)
+        q, next_q, choice = outputs.y, self.q(outputs.next_y), self.q(outputs.next_choice)
+        value = self.bootstrap.value(next_q, choice, batch.next_mask)
+        ahead = torch.where(batch.discount == 0, 0.0, batch.discount * value)  # behind an ending nothing is read
+        target = self.rewarded(outputs, batch) + ahead
         target = targets.rescaled(target) if self.rescale else target
         error = target - losses.taken(q, batch.action)
         share = -1.0 / error.shape[1]
@@ -94,9 +98,9 @@ class Scalar(Head):
 
     def loss_of(self, outputs: Outputs, batch: Batch, measured: bool) -> HeadLoss:
         fast = jit.compiled(errors, HUBER=int(self.cost == "huber"))
-        if fast is None or batch.next_mask is not None or self.rescale:
+        if fast is None or not self.is_plain(batch):
             return super().loss_of(outputs, batch, measured)
-        q, next_q, choice = outputs
+        q, next_q, choice = outputs.y, outputs.next_y, outputs.next_choice
         error, gradient = np.empty_like(batch.reward), np.zeros_like(q)
         weight = no_weight if batch.weight is None else batch.weight
         if not fast(next_q, choice, q, batch.action, batch.reward, batch.discount, weight, error, gradient):

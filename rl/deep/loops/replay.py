@@ -95,15 +95,16 @@ class ReplayLoop:
             agent.observe(obs)
         state = agent.begin(actor.state, actor.started, actor.envs_per_seed)
         q, actor.state = agent.decide(obs, state)
-        allowed = agent.allowed_of(obs, actor.world.arrays.mask)
+        mask = actor.world.arrays.mask
+        allowed = agent.allowed_of(obs, mask)
         action = actor.choose(q, allowed)
         promised = q if agent.reward_scale == 1.0 else q / agent.reward_scale  # to be compared with returns
         answer = actor.take(action, promised, allowed)
         if self.replay is None:
             actor.within = False
-            self._learn(_newest(obs, action, answer, d.gamma, state))
+            self._learn(_newest(obs, action, answer, d.gamma, state, mask))
             return
-        self.replay.add(obs, action, answer, state)
+        self.replay.add(obs, action, answer, state, mask)
         actor.within = False
         if self.step < d.learn_after_steps or self.step // d.update_every_steps == before // d.update_every_steps:
             return
@@ -231,8 +232,10 @@ class ReplayLoop:
             self.replay.begin_anew(fresh)
 
 
-def _newest(obs: Any, action: np.ndarray, step: vector.Step, gamma: float, state: State) -> Batch:
-    """The step just taken, as a batch of E transitions a seed; one that is none counts for nothing."""
+def _newest(
+    obs: Any, action: np.ndarray, step: vector.Step, gamma: float, state: State, own_mask: np.ndarray | None
+) -> Batch:
+    """The step just taken, as a batch of E transitions a seed; one that is none counts for nothing. own_mask: of obs."""
     discount = np.float32(gamma) * (~step.terminated).astype(np.float32)
     if step.discount is not None:
         discount = discount * step.discount.astype(np.float32)
@@ -240,5 +243,9 @@ def _newest(obs: Any, action: np.ndarray, step: vector.Step, gamma: float, state
     if mask is not None:
         mask = mask | (discount == 0)[..., None]
     weight = None if step.valid is None else step.valid.astype(np.float32)
-    parts: tuple[Any, ...] = (obs, action, step.reward, discount, step.next_obs, mask, weight, None, state or None)
+    index = None
+    parts: tuple[Any, ...] = (
+        *(obs, action, step.reward, discount, step.next_obs),
+        *(mask, weight, index, state or None, own_mask),
+    )
     return Batch(*parts)

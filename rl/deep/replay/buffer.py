@@ -105,6 +105,7 @@ class Replay(Ring):
             weight,
             index,
             state,
+            None if self.masks is None else self.masks[index],
         )
         return Batch(*parts)
 

@@ -88,6 +88,7 @@ class SequenceReplay(Replay):
             weight,
             index,
             self._remembered(index, inside),
+            None if self.masks is None else self.masks[entries[:, :t]].swapaxes(1, 2),
         )
         return SequenceBatch(*parts)
 

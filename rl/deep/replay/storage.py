@@ -135,12 +135,14 @@ class Ring:
         "obs [N, E, *O], action [N, E] and a step that a world answers, of the replay's seeds and environments",
         "Replay.add",
     )
-    def add(self, obs: Any, action: Tensor | np.ndarray, step: Steps, state: State | None = None) -> None:
+    def add(
+        self, obs: Any, action: Tensor | np.ndarray, step: Steps, state: State | None = None, mask: Any = None
+    ) -> None:
         """Enter a step of every environment: obs [N, E, *O] and action [N, E] that it was taken at and with.
 
-        state: what the agent remembered when it came to obs, [N, E, ...] by name, where the replay was made for one.
+        state: what the agent remembered when it came to obs, [N, E, ...] by name, where the replay was made for one. mask: bool
+        [N, E, A], the actions that were allowed in obs; None: all, or what the step before said of them.
         """
-        lanes = len(self.newest)
         valid = self._all_valid if step.valid is None else flat(self._shape, "valid", step.valid, "b")
         terminated, truncated = (
             flat(self._shape, "terminated", step.terminated, "b"),
@@ -149,13 +151,15 @@ class Ring:
         taken, reward = flat(self._shape, "action", action, "iu"), flat(self._shape, "reward", step.reward, "fiu")
         rows = rows_of(self._shapes, "obs", obs) if self.fresh.any() else None
         next_rows = rows_of(self._shapes, "next_obs", step.next_obs)
-        mask = None if step.next_mask is None else np.asarray(step.next_mask).reshape(lanes, self.actions)
+        own_mask, next_mask = self._mask(mask), self._mask(step.next_mask)
         given = getattr(step, "discount", None)
         scale = None if given is None else flat(self._shape, "discount", given, "f")
         self._check_state(state or {})
         # From here on nothing is refused, so that no step is entered by half.
         if rows is not None:
             self._begin(self.newest, self.fresh, self.kind, self.length, self.frames, self._begin_at)
+            if self.masks is not None:
+                self.masks[self._begin_at] = True  # the entries may have held another step's mask
             self._write(rows, self._begin_at)
         self._append(
             *(self.newest, self.since, self.fresh, self.kind, self.starts, self.head, self.tail),
@@ -168,18 +172,22 @@ class Ring:
         if state and self.memory:
             self._remember(state)
         self._write(next_rows, self._following[:, None])
-        if mask is not None:
-            if self.masks is None:
-                self.masks = np.ones((len(self.kind), self.actions), np.bool_)
-            self.masks[self._following] = mask
-        elif self.masks is not None:
-            self.masks[self._following] = True  # the entry may have held another step's mask
+        if self.masks is None and (own_mask is not None or next_mask is not None):
+            self.masks = np.ones((len(self.kind), self.actions), np.bool_)
+        if self.masks is not None:
+            if own_mask is not None:
+                self.masks[self._at] = own_mask
+            self.masks[self._following] = True if next_mask is None else next_mask  # instead of another step's
         if scale is not None:
             if self.discounts is None:
                 self.discounts = np.ones(len(self.kind), np.float32)
             self.discounts[self._at] = scale
         elif self.discounts is not None:
             self.discounts[self._at] = 1.0  # likewise
+
+    def _mask(self, given: Any) -> np.ndarray | None:
+        """A mask bool [N, E, A] as [N * E, A]."""
+        return None if given is None else np.asarray(given).reshape(len(self.newest), self.actions)
 
     def _check_state(self, state: State) -> None:
         """Raise ArgumentError for a state without a part that is kept, or of another shape."""

@@ -1,0 +1,55 @@
+"""Quantiles of the return at fractions that are drawn: implicit quantile networks.
+
+Dabney, Ostrovski, Silver and Munos (2018), "Implicit Quantile Networks for Distributional Reinforcement Learning", equations 3
+and 4, with the greedy policy (no distortion of risk). With `rescale` the quantiles are values of h (`rl.targets.rescaled`).
+
+Deviations: features and fractions meet behind the network's last hidden layer, not in front of it; the cosines begin at i = 1,
+since that of i = 0 is constant; the values by which the target's action is chosen have fractions of their own. Judged, an agent
+takes fractions at equal distances, which draw nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, final
+
+from torch import Tensor, nn
+
+from rl.deep.fractions import with_fractions
+from rl.deep.heads.bootstrap import BEST_ACTION, Bootstrap
+from rl.deep.heads.head import Fractions, Outputs
+from rl.deep.heads.quantile import QuantileRegression
+
+
+@final
+@dataclass(frozen=True)
+class Implicit(QuantileRegression):
+    """Pulls quantiles of Q(s, a), at fractions drawn, towards those of r + discount * Q_next(s', argmax_b Q_choice(s', b)).
+
+    fractions: how many are drawn. cosines: of the embedding. kappa: of `rl.losses.quantile_huber`. dueling: the network makes a
+    state value and advantages at each fraction.
+    """
+
+    fractions: Fractions
+    cosines: int = 64
+    kappa: float = 1.0
+    dueling: bool = False
+    rescale: bool = False
+    bootstrap: Bootstrap = BEST_ACTION
+
+    @property
+    def width(self) -> int:
+        return 1
+
+    def module(self, network: nn.Module) -> nn.Module:
+        return with_fractions(network, self.fractions.chosen, self.cosines, self.dueling)
+
+    def recurrent(self, network: nn.Module) -> nn.Module:
+        return self.module(network)
+
+    def by_action(self, y: Any) -> Any:
+        return y
+
+    def fraction(self, outputs: Outputs) -> Tensor:
+        found: Tensor = outputs.fractions
+        return found

@@ -1,0 +1,44 @@
+"""Munchausen: the log-probability of the action that was taken is added to its reward, and targets are those of a soft policy.
+
+Vieillard, Pietquin and Geist (2020), "Munchausen Reinforcement Learning", equation 2. `rl.targets.munchausen` is the target.
+Acting stays as `explore` says. Of an n-step return the first step alone gets the bonus.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rl.core.registry import register_part
+from rl.deep.heads.bootstrap import Bootstrap, SoftPolicy
+from supervised.validate import number, store
+
+
+@register_part
+@dataclass(frozen=True)
+class Munchausen:
+    """The setting `rl.DQN(munchausen=...)`.
+
+    alpha: how much of the bonus is added, in [0, 1]; with 0, soft Q-learning is left. temperature: tau of pi = softmax(Q / tau),
+    in units of rewards times reward_scale: where values are in the hundreds, .03 is next to greedy. low: where the bonus
+    tau ln pi is clipped, 0 or below. Raises ValueError or TypeError for settings out of range.
+    """
+
+    alpha: float = 0.9
+    temperature: float = 0.03
+    low: float = -1.0
+
+    def __post_init__(self) -> None:
+        store(self, number, "alpha", low=0.0, high=1.0)
+        store(self, number, "temperature", low=1e-6)
+        store(self, number, "low", high=0.0)
+
+    def bootstrap(self) -> Bootstrap:
+        """What targets make of values."""
+        return SoftPolicy(self.alpha, self.temperature, self.low)
+
+    def widened(self, returns: tuple[float, float] | None, gamma: float) -> tuple[float, float] | None:
+        """Bounds of returns with the bonus, which is alpha * low at least at every step; None: they are not known."""
+        if returns is None or (gamma == 1.0 and self.alpha * self.low < 0):
+            return None
+        lowest = self.alpha * self.low / (1.0 - gamma) if gamma < 1.0 else 0.0
+        return float(f"{returns[0] + lowest:.12g}"), returns[1]
