@@ -246,8 +246,9 @@ def page(found: Iterable[Mapping[str, Any]], bars: Sequence[Bar] = BARS) -> str:
 def _bars(known: Mapping[Cell, Mapping[str, Any]], bars: Sequence[Bar]) -> str:
     lines = [
         "\n## Beside what others published\n",
-        f"Settings were frozen, then seeds {SEEDS[0]} to {SEEDS[-1]} were run, once. What rl-zoo published is one run each. In the last"
-        " column: mean, and lowest of five seeds (of three in 500,000 steps), with settings that are otherwise those of `best`.\n",
+        f"Settings were frozen, then seeds {SEEDS[0]} to {SEEDS[-1]} were run, once. What rl-zoo published is one run each. In"
+        " the last column: mean, and lowest of five seeds (of three in 500,000 steps), with settings that are otherwise those of"
+        " `best`.\n",
         "| environment, steps | agent | published | asked | here | | what was tried, on seeds from 100 on |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
