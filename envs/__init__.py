@@ -1,4 +1,4 @@
-"""Environments: made, vectorised, and where possible known exactly."""
+"""Environments: made, vectorized, and where possible known exactly."""
 
 from envs import memory, textbook, views
 from envs.backends.member import Member

@@ -5,6 +5,7 @@ from rl import explore, losses, networks, planning, targets
 from rl._version import __version__ as __version__
 from rl.core.policy import NetworkPolicy, TablePolicy, load_policy
 from rl.core.registry import register
+from rl.core.renamed import module_getattr
 from rl.core.types import Agent, Batch, SequenceBatch, Update
 from rl.deep.agent import DeepAgent
 from rl.deep.distributions import Atoms, ImplicitQuantiles, Quantiles
@@ -17,12 +18,12 @@ from rl.run.exact import Evaluation
 from rl.run.files import load
 from rl.run.run import Run, start
 from rl.settings import presets
-from rl.tabular.agent import TableAgent
+from rl.tabular.agent import TabularAgent
 from rl.tabular.double_q import DoubleQ
 from rl.tabular.dyna import DynaQ
 from rl.tabular.monte_carlo import MonteCarlo
 from rl.tabular.n_step import NStepSARSA, TreeBackup
-from rl.tabular.prioritized_sweeping import PrioritisedSweeping, RMax
+from rl.tabular.prioritized_sweeping import PrioritizedSweeping, RMax
 from rl.tabular.q_learning import QLearning
 from rl.tabular.r_learning import RLearning
 from rl.tabular.sarsa import SARSA, ExpectedSARSA
@@ -51,7 +52,7 @@ __all__ = [
     "Munchausen",
     "NStepSARSA",
     "NetworkPolicy",
-    "PrioritisedSweeping",
+    "PrioritizedSweeping",
     "QLambda",
     "QLearning",
     "Quantiles",
@@ -63,8 +64,8 @@ __all__ = [
     "SequenceBatch",
     "SequenceReplay",
     "SpeedyQ",
-    "TableAgent",
     "TablePolicy",
+    "TabularAgent",
     "TreeBackup",
     "Update",
     "WeightedQ",
@@ -80,3 +81,6 @@ __all__ = [
     "targets",
     "train",
 ]
+
+
+__getattr__ = module_getattr("rl", {name: globals()[name] for name in __all__})

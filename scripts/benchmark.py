@@ -132,8 +132,8 @@ def classic_dyna(env_id: str, steps: int, planning: int = 10) -> float:
             known = list(model)
         for i in rng.integers(len(known), size=planning):
             s, a = known[i]
-            r, s2, over = model[s, a]
-            q[s, a] += 0.1 * (r + 0.99 * (0.0 if over else np.max(q[s2])) - q[s, a])
+            r, next_s, over = model[s, a]
+            q[s, a] += 0.1 * (r + 0.99 * (0.0 if over else np.max(q[next_s])) - q[s, a])
         state = env.reset()[0] if terminated or truncated else following
     return steps / (time.perf_counter() - began)
 
@@ -206,7 +206,7 @@ def family(settings: Settings, console: Console) -> dict[str, dict[str, float]]:
     """Every tabular agent, one seed, beside the classic loop; those that plan beside the classic Dyna-Q with 10 made-up steps."""
     known = {n: a for n, a in rl.presets().items() if isinstance(a, Tabular) and not a.continuing}
     agents = {n: a for n, a in known.items() if not n.startswith("lecture")}
-    planning = {"classic dyna", *(n for n, a in agents.items() if isinstance(a, (rl.DynaQ, rl.PrioritisedSweeping)))}
+    planning = {"classic dyna", *(n for n, a in agents.items() if isinstance(a, (rl.DynaQ, rl.PrioritizedSweeping)))}
     rows: dict[str, dict[str, float]] = {}
     for env_id in ("FrozenLake-v1", "Taxi-v4"):
         ways: dict[str, Callable[[], float]] = {

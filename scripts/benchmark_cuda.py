@@ -308,10 +308,10 @@ def tests(m: Machine) -> Rows:
 
 def parity(m: Machine) -> Rows:
     small, pictures = Work("mlp(64,64)", 64), Work("cnn(16)", 32, pictures=True)
-    everything = {"double": True, "dueling": True, "n_step": 3, "prioritised": True}
+    everything = {"double": True, "dueling": True, "n_step": 3, "prioritized": True}
     rows: dict[str, tuple[Work, dict[str, Any], bool]] = {
         "MLP, float32": (small, {}, False),
-        "MLP double dueling prioritised, float32": (small, everything, False),
+        "MLP double dueling prioritized, float32": (small, everything, False),
         "CNN, float32": (pictures, {}, False),
         "nature, float32": (NATURE, {}, False),
         "nature, TF32": (NATURE, {}, True),
@@ -346,7 +346,7 @@ def learned(
     agent = work.agent(m, 2, device, compiled=False, **options)
     if reduced:
         agent.threads = contextlib.nullcontext
-    found, batches = {}, work.batches(m, 2, weighted=options.get("prioritised", False))
+    found, batches = {}, work.batches(m, 2, weighted=options.get("prioritized", False))
     for k in range(1, m.updates[-1] + 1):
         batch = next(batches)
         update = agent.update(batch)

@@ -52,7 +52,8 @@ def main(settings: Settings) -> None:
         print(f"exactly:     mean return {describe(figures['return'], 6)} within {run.exact.horizon:,} steps")
         if "success" in figures:
             print(f"             success     {describe(figures['success'], 6)}")
-        print(f"             best possible {run.exact.best:.6f}, best stationary {run.exact.stationary:.6f}")
+        exact = run.exact
+        print(f"             best possible {exact.optimal_return:.6f}, best stationary {exact.optimal_stationary_return:.6f}")
         for seed, value in figures["return"]["per_seed"].items():
             print(f"             seed {seed:>4}  {value:.6f}")
     seed = run.seeds[0] if settings.seed is None else settings.seed

@@ -63,12 +63,14 @@ def train(run: rl.Run, panel: Panel, agent: str, steps: int) -> dict[str, Any]:
             rows.append([results.number(x) for x in measure(run).tolist()])
     exact = run.exact
     known = (
-        {}
-        if exact is None
-        else {name: results.number(getattr(exact, name)) for name in ("best", "stationary", "promised")}
+        {} if exact is None else {name: results.number(getattr(exact, attribute)) for name, attribute in KNOWN.items()}
     )
     also = {"beside": beside} if beside else {}
     return {"steps": grid, "values": values, **also, "configuration": run.config(), **known}
+
+
+# What a saved comparison calls the exact returns.
+KNOWN = {"best": "optimal_return", "stationary": "optimal_stationary_return", "promised": "target_return"}
 
 
 def curve(desk: Desk, name: str, panel: Panel, agent: str, seeds: int, steps: int, resume: bool) -> dict[str, Any]:

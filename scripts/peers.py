@@ -45,16 +45,16 @@ def mlp() -> nn.Sequential:
 def data_loader(x: Tensor, y: Tensor) -> Epoch:
     """The tutorial's loop: a DataLoader over `Pictures`, Adam."""
     net = mlp()
-    optimiser = torch.optim.Adam(net.parameters(), 1e-3)
+    optimizer = torch.optim.Adam(net.parameters(), 1e-3)
     loader = torch.utils.data.DataLoader(Pictures(x, y), batch_size=BATCH, shuffle=True)
 
     def epoch() -> float:
         began = time.perf_counter()
         for a, b in loader:
             loss = F.cross_entropy(net(a), b)
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             loss.backward()
-            optimiser.step()
+            optimizer.step()
         return time.perf_counter() - began
 
     return epoch
@@ -63,16 +63,16 @@ def data_loader(x: Tensor, y: Tensor) -> Epoch:
 def plain_mlp(x: Tensor, y: Tensor) -> Epoch:
     """The shortest loop that PyTorch allows: the data in memory as numbers in [0, 1], a permutation, fused Adam."""
     net = mlp()
-    optimiser = torch.optim.Adam(net.parameters(), 1e-3, fused=True)
+    optimizer = torch.optim.Adam(net.parameters(), 1e-3, fused=True)
     pixels = x.float().div(255)
 
     def epoch() -> float:
         began = time.perf_counter()
         for index in torch.randperm(len(pixels)).split(BATCH):
             loss = F.cross_entropy(net(pixels[index]), y[index])
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             loss.backward()
-            optimiser.step()
+            optimizer.step()
         return time.perf_counter() - began
 
     return epoch
@@ -138,16 +138,16 @@ def lightning(x: Tensor, y: Tensor) -> Epoch:
 
 def plain_cnn(net: nn.Module, x: Tensor, y: Tensor) -> Epoch:
     """The usual loop in float32 over tensors in memory, torch's own order of memory, Adam."""
-    optimiser = torch.optim.Adam(net.parameters(), 1e-3)
+    optimizer = torch.optim.Adam(net.parameters(), 1e-3)
 
     def epoch() -> float:
         began = time.perf_counter()
         net.train()
         for index in torch.randperm(len(x)).split(BATCH):
             loss = F.cross_entropy(net(x[index].float().div(255)), y[index])
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             loss.backward()
-            optimiser.step()
+            optimizer.step()
         return time.perf_counter() - began
 
     return epoch
@@ -158,11 +158,11 @@ def one_after_another(nets: list[nn.Module], x: Tensor, y: Tensor, fused: bool) 
     optimisers = [torch.optim.Adam(net.parameters(), 1e-3, fused=fused) for net in nets]
 
     def step() -> None:
-        for net, optimiser, a, b in zip(nets, optimisers, x, y, strict=True):
+        for net, optimizer, a, b in zip(nets, optimisers, x, y, strict=True):
             loss = F.cross_entropy(net(a), b)
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             loss.backward()
-            optimiser.step()
+            optimizer.step()
 
     return step
 
@@ -172,11 +172,11 @@ def through_time(nets: list[nn.Module], x: Tensor, y: Tensor) -> Callable[[], No
     optimisers = [torch.optim.Adam(net.parameters(), 1e-3, fused=True) for net in nets]
 
     def step() -> None:
-        for net, optimiser, a, b in zip(nets, optimisers, x, y, strict=True):
+        for net, optimizer, a, b in zip(nets, optimisers, x, y, strict=True):
             loss = F.mse_loss(net(a)[0], b)
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             loss.backward()
-            optimiser.step()
+            optimizer.step()
 
     return step
 

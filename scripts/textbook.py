@@ -127,7 +127,7 @@ def textbook() -> dict[str, Panel]:
                 "0, Q-learning": rl.QLearning(gamma=0.95, step_size=0.1, explore=tenth),
                 "5": rl.DynaQ(planning_steps=5, **maze),
                 "50": rl.DynaQ(planning_steps=50, **maze),
-                "sweeping, 5": rl.PrioritisedSweeping(gamma=0.95, explore=tenth, planning_steps=5, outcomes=1),
+                "sweeping, 5": rl.PrioritizedSweeping(gamma=0.95, explore=tenth, planning_steps=5, outcomes=1),
             },
             {"0, Q-learning": "slow", "50": "knows its way after three episodes"},
             rewards,

@@ -139,7 +139,7 @@ def networks() -> Kinds:
     small = rl.DQN(**few)
     more = {
         "double, dueling, 3 steps": {"double": True, "dueling": True, "n_step": 3},
-        "prioritised": {"prioritised": True},
+        "prioritized": {"prioritized": True},
         "torch": {"compiled": False},
         "normalized": {"normalize_observations": True, "reward_scale": 0.1},
         "soft target": {"target_every_updates": 1, "target_rate": 0.01},

@@ -41,7 +41,7 @@ class Settings:
     """The environment's id; MODULE:ID imports the module first."""
     agent: str | None = None
     """linear-sarsa (tile coding, for a few real numbers), q-learning, q-network, dqn-2013, dqn-2015, dqn, double-dqn,
-    dueling-dqn, prioritised-dqn, n-step-dqn, c51, hl-gauss, qr-dqn, drqn, r2d2, or best: the one that was tuned for the
+    dueling-dqn, prioritized-dqn, n-step-dqn, c51, hl-gauss, qr-dqn, drqn, r2d2, or best: the one that was tuned for the
     environment, which is the default; where it was tuned, best-c51."""
     steps: int | None = None
     """Environment steps a seed in all; what the settings were tuned for if not given, else 100 000."""

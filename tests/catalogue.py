@@ -126,7 +126,7 @@ DEEP = {
         "double": True,
         "dueling": True,
         "n_step": 2,
-        "prioritised": True,
+        "prioritized": True,
     },
     **{"priority_exponent": 0.5, "importance_exponent": 0.5, "explore": explore.EpsilonGreedy(0.5), "mask": None},
     **{"compiled": True, "channels": "auto"},
@@ -154,8 +154,8 @@ def descriptions() -> list[Case]:
     found += [
         Case("DynaQ", rl.DynaQ, {**plain, "planning_steps": 3, "bonus": 0.5, "outcomes": 4}),
         Case(
-            "PrioritisedSweeping",
-            rl.PrioritisedSweeping,
+            "PrioritizedSweeping",
+            rl.PrioritizedSweeping,
             {**no_rate, "planning_steps": 3, "threshold": 0.5, "outcomes": 4},
         ),
         Case("RMax", rl.RMax, {**no_rate, "planning_steps": 3, "threshold": 0.5, "outcomes": 4, "known_after": 5}),

@@ -19,8 +19,8 @@ FAMILY = [
     rl.DynaQ(planning_steps=3),
     rl.DynaQ(planning_steps=2, bonus=0.01),
     rl.DynaQ(planning_steps=3, outcomes=1),
-    rl.PrioritisedSweeping(planning_steps=3),
-    rl.PrioritisedSweeping(planning_steps=3, outcomes=1),
+    rl.PrioritizedSweeping(planning_steps=3),
+    rl.PrioritizedSweeping(planning_steps=3, outcomes=1),
     rl.RMax(known_after=3, planning_steps=20),
     rl.SpeedyQ(),
     rl.WeightedQ(initial_q=(0.0, 1.0)),
@@ -31,7 +31,7 @@ FAMILY = [
 
 def everything(run):
     actor = run.loop.actor._asdict()
-    return {**run.agent.tables, **run.loop.trail, **actor, "streams": run.loop.streams.state_dict()}
+    return {**run.agent.tables, **run.loop.episode_arrays, **actor, "streams": run.loop.streams.state_dict()}
 
 
 def assert_same(one, two):

@@ -19,7 +19,7 @@ from supervised.stack.optimizers import FUSED, OPTIMIZERS
 VECTORS, PICTURES = gym.spaces.Box(-1, 1, (4,), np.float32), gym.spaces.Box(0, 255, (12, 12, 1), np.uint8)
 BOTH = gym.spaces.Dict({"at": VECTORS, "seen": PICTURES})
 SMALL = {"learn_after_steps": 20, "batch_size": 8, "capacity_steps": 200, "target_every_updates": 7}
-EVERYTHING = {"double": True, "dueling": True, "n_step": 3, "prioritised": True}
+EVERYTHING = {"double": True, "dueling": True, "n_step": 3, "prioritized": True}
 
 
 @pytest.fixture(autouse=True)
@@ -214,9 +214,9 @@ def test_a_nan_that_was_left_out_is_forgotten_with_the_weights(gpu):
     assert not torch.equal(agent.online.flat.detach(), before)
 
 
-@pytest.mark.parametrize("prioritised", [False, True])
-def test_a_run_goes_on_after_a_nan_as_it_does_from_a_file(gpu, prioritised, tmp_path):
-    agent = rl.DQN(**SMALL, compiled=False, prioritised=prioritised, priority_exponent=0.5 * prioritised)
+@pytest.mark.parametrize("prioritized", [False, True])
+def test_a_run_goes_on_after_a_nan_as_it_does_from_a_file(gpu, prioritized, tmp_path):
+    agent = rl.DQN(**SMALL, compiled=False, prioritized=prioritized, priority_exponent=0.5 * prioritized)
     run = rl.start(lambda: Corridor(False), agent, 2, steps=200, device="cuda")
     run.advance(43)
     whole = run.loop.replay.reward.copy()
@@ -395,7 +395,7 @@ def test_an_update_does_not_wait(gpu, space, n, most, options):
 
 
 @pytest.mark.parametrize(
-    ("options", "most"), [({}, 1), ({"prioritised": True}, 2), ({"normalize_observations": True}, 1)]
+    ("options", "most"), [({}, 1), ({"prioritized": True}, 2), ({"normalize_observations": True}, 1)]
 )
 @pytest.mark.parametrize("masks", [False, True])
 def test_a_step_fetches_once(gpu, options, masks, most):

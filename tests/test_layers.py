@@ -130,7 +130,7 @@ PATHS = {
     "upper_bound_action",
     "rl.masked": "RULES as_mask best_allowed boltzmann_action check_allowed expected forbidden greedy_action highest "
     "noisy_action random_action upper_bound_action",
-    "rl.tabular.agent": "Moment Table Tabular",
+    "rl.tabular.agent": "Transition Table Tabular",
     "rl.deep.agent": "DeepAgent",
     "rl.agents.table": "Tabular",
     "rl.agents.deep": "DeepAgent",

@@ -1,5 +1,5 @@
 """See `rl.tabular.agent`."""
 
-from rl.tabular.agent import Moment, OnPolicy, Table, TableAgent, Tabular
+from rl.tabular.agent import OnPolicy, Table, Tabular, TabularAgent, Transition, __getattr__
 
-__all__ = ["Moment", "OnPolicy", "Table", "TableAgent", "Tabular"]
+__all__ = ["OnPolicy", "Table", "Tabular", "TabularAgent", "Transition", "__getattr__"]

@@ -63,7 +63,7 @@ def record_step(
 
 # Of each ended episode: its return, its length, its discounted return, and the value promised at its start.
 LENGTH = "rollout/ep_len_mean"
-TAGS = ("rollout/ep_rew_mean", LENGTH, "rollout/discounted_return", "rollout/promised_return")
+TAGS = ("rollout/ep_rew_mean", LENGTH, "rollout/discounted_return", "rollout/predicted_return")
 
 
 class EpisodeStats:

@@ -1,4 +1,4 @@
-"""A policy to use elsewhere: greedy, small, without replay or optimiser. Speaks Stable-Baselines3's `predict`."""
+"""A policy to use elsewhere: greedy, small, without replay or optimizer. Speaks Stable-Baselines3's `predict`."""
 
 from __future__ import annotations
 

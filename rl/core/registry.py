@@ -10,6 +10,8 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
+from rl.core import renamed
+from rl.core.renamed import ByName, accept_renamed
 from rl.explore import RULES
 from supervised import functions
 from supervised.checkpoint import CheckpointError
@@ -26,7 +28,7 @@ class Description(Protocol):
     @property
     def explore(self) -> Any: ...
     def build(self, observation_space: Any, action_space: Any, seeds: Any = 1, device: str = "cpu") -> Any:
-        """The live agent: a TableAgent, a LinearAgent or a DeepAgent."""
+        """The live agent: a TabularAgent, a LinearAgent or a DeepAgent."""
         ...
 
 
@@ -49,9 +51,6 @@ TABLES, ENDLESS, LECTURES = GROUPS[:7], "without an end", "lecture notes"
 PRESETS: dict[str, dict[str, Description]] = {group: {} for group in GROUPS}
 
 
-# What was renamed: {"Type": "NewType", "NewType.setting": "new_setting"}. Files of every age are read by it.
-RENAMED: dict[Any, str] = {}
-
 K = TypeVar("K", bound=type)
 
 
@@ -62,7 +61,7 @@ class NotHere(CheckpointError):
 def register(kind: K) -> K:
     """Let checkpoints know a description of your own: a class decorator. Whoever loads one imports your module first.
 
-    It is a dataclass whose `build` makes a TableAgent, a LinearAgent or a DeepAgent: a subclass of rl.QLearning's base
+    It is a dataclass whose `build` makes a TabularAgent, a LinearAgent or a DeepAgent: a subclass of rl.QLearning's base
     `Tabular` or of rl.DQN, or a class of its own. Its settings are what a file can hold: numbers, flags, texts, tuples,
     schedules, rl.explore's rules, other registered dataclasses, and functions for `network` and `mask`. Raises ArgumentError
     for anything else, and for a name that another class has.
@@ -79,7 +78,7 @@ def register(kind: K) -> K:
             f"{kind.__name__} is the name of {other.__module__}.{other.__qualname__} already: take another."
         )
     AGENTS[kind.__name__] = TYPES[kind.__name__] = kind
-    return kind
+    return accept_renamed(kind)
 
 
 def register_part(kind: K) -> K:
@@ -95,7 +94,7 @@ def add_presets(group: str, presets: Mapping[str, Description]) -> None:
 
 def presets(groups: Iterable[str] = GROUPS) -> dict[str, Description]:
     """The presets of these groups by name, group after group."""
-    return {name: agent for group in groups for name, agent in PRESETS[group].items()}
+    return ByName({name: agent for group in groups for name, agent in PRESETS[group].items()})
 
 
 def check(description: Any) -> None:
@@ -157,8 +156,8 @@ def to_json(value: Any) -> Any:
 
 def migrate(data: dict[str, Any]) -> dict[str, Any]:
     """A saved description, or a part of one, with the names of today."""
-    kind = RENAMED.get(data.get("type", ""), data.get("type"))
-    return {RENAMED.get(f"{kind}.{name}", name): value for name, value in {**data, "type": kind}.items()}
+    kind = renamed.RENAMED.get(data.get("type", ""), data.get("type"))
+    return {renamed.RENAMED.get(f"{kind}.{name}", name): value for name, value in {**data, "type": kind}.items()}
 
 
 def current(data: Any) -> Any:

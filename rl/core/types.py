@@ -100,7 +100,7 @@ class Update(NamedTuple):
 
     metrics: dict[str, Tensor]  # each [N]
     td_error: Tensor  # [N, B]
-    priority: Tensor | None = None  # [N, B], what a prioritised replay goes by; None: the TD errors
+    priority: Tensor | None = None  # [N, B], what a prioritized replay goes by; None: the TD errors
 
 
 class Agent(Protocol):

@@ -105,7 +105,7 @@ class DeepAgent(Shown):
         d: Any = self.description
         if d.capacity_steps is None:
             return None
-        alpha = d.priority_exponent if d.prioritised else None
+        alpha = d.priority_exponent if d.prioritized else None
         return Replay(world, d.capacity_steps, d.n_step, d.gamma, alpha, self.initial_state(world.envs_per_seed))
 
     @explained("observations [N, B, *O]")

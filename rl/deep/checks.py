@@ -63,7 +63,7 @@ class DeepDescription(Protocol):
 
 REPLAYED = (
     *("explore", "capacity_steps", "batch_size", "learn_after_steps", "update_every_steps", "updates"),
-    *("n_step", "prioritised", "priority_exponent", "importance_exponent"),
+    *("n_step", "prioritized", "priority_exponent", "importance_exponent"),
 )
 
 

@@ -1,7 +1,7 @@
 """Deep Q-networks: a network learns what the table learned, from a replay, towards a target network that stands still.
 
 Mnih et al. (2013), "Playing Atari with Deep Reinforcement Learning", and (2015), "Human-level control", equation 1. Options that
-combine: double (van Hasselt, Guez and Silver 2016), dueling (Wang et al. 2016), prioritised replay (Schaul et al. 2016),
+combine: double (van Hasselt, Guez and Silver 2016), dueling (Wang et al. 2016), prioritized replay (Schaul et al. 2016),
 n-step returns (Sutton and Barto 2018, section 7.1), soft targets (Lillicrap et al. 2016, section 3).
 
 Deviations: Adam instead of RMSProp; the gradient's norm is clipped; of the dueling network's two streams each is one linear
@@ -49,7 +49,7 @@ class DQN:
     max_grad_norm: a seed's gradient is scaled down to it; None: never. batch_size, capacity_steps, learn_after_steps: of the
     replay, for each seed; capacity_steps=None: none, learn from each step as it comes. Every update_every_steps environment
     steps of a seed, `updates` updates. target_every_updates: how often the target network is renewed, by the share
-    target_rate of the way (1: copied); None: no target network. double, dueling, n_step, prioritised: see the module.
+    target_rate of the way (1: copied); None: no target network. double, dueling, n_step, prioritized: see the module.
     priority_exponent: alpha; importance_exponent: beta, a number or a schedule in steps. explore: one of rl.explore's
     EpsilonGreedy, Greedy, Boltzmann and DecayingNoise; the default goes from epsilon 1 to 0.05 over a tenth of the run.
     channels: which axis of an image holds its channels: "first", "last", or "auto": last where two equal sides stand in front
@@ -62,7 +62,7 @@ class DQN:
     sequence_steps: how many steps the windows of an episode hold that a recurrent network learns from; None: whole episodes.
     With a number, a network without a state learns from windows, too. sequence_every_steps: how many steps lie between the
     beginnings of two windows of an episode; None: half of sequence_steps. burn_in_steps: how many steps of a window that
-    begins within an episode serve the state alone and carry no loss. priority_mix: if prioritised, a window's priority is
+    begins within an episode serve the state alone and carry no loss. priority_mix: if prioritized, a window's priority is
     this share of its largest absolute TD error and the rest of its mean one. rescale_values: the network predicts values
     rescaled by rl.targets.rescaled. chrono_steps: the gates of a GRU or LSTM begin with memories of up to so many steps
     (`supervised.chrono`); None: as torch's do.
@@ -91,7 +91,7 @@ class DQN:
     double: bool = False
     dueling: bool = False
     n_step: int = 1
-    prioritised: bool = False
+    prioritized: bool = False
     priority_exponent: float = 0.6
     importance_exponent: float | Schedule = field(default_factory=lambda: Linear(0.4, 1.0))
     explore: Explore = field(default_factory=lambda: EpsilonGreedy(Linear(1.0, 0.05, fraction=0.1)))
@@ -155,7 +155,7 @@ def check_settings(d: DQN) -> None:
     store(d, integer, "batch_size", "update_every_steps", "updates", "n_step", low=1)
     store(d, integer, "learn_after_steps", low=0)
     store(d, integer, "capacity_steps", "target_every_updates", low=1, none=True)
-    store(d, flag, "double", "dueling", "prioritised", "compiled", "normalize_observations")
+    store(d, flag, "double", "dueling", "prioritized", "compiled", "normalize_observations")
     store(d, number, "reward_scale", low=1e-12, high=1e12)
     store(d, choice, "loss", known=losses.LOSSES)
     store(d, choice, "optimizer", known=OPTIMIZERS)
@@ -206,7 +206,7 @@ def _check_together(d: DQN) -> None:
             )
     if d.capacity_steps is None:
         sequences = d.sequence_steps is not None
-        for name, wanted in (("prioritised", d.prioritised), ("n_step", d.n_step > 1), ("sequence_steps", sequences)):
+        for name, wanted in (("prioritized", d.prioritized), ("n_step", d.n_step > 1), ("sequence_steps", sequences)):
             if wanted:
                 raise ValueError(f"{name}={getattr(d, name)} contradicts capacity_steps=None: it needs a replay.")
         if d.updates > 1 or d.update_every_steps > 1 or d.learn_after_steps > 0:
@@ -231,7 +231,7 @@ _RAINBOW: dict[str, Any] = {
     "double": True,
     "dueling": True,
     "n_step": 3,
-    "prioritised": True,
+    "prioritized": True,
     "priority_exponent": 0.5,
 }
 add_presets(
@@ -261,7 +261,7 @@ add_presets(
         "dqn": DQN(),
         "double-dqn": DQN(double=True),
         "dueling-dqn": DQN(dueling=True),
-        "prioritised-dqn": DQN(prioritised=True),
+        "prioritized-dqn": DQN(prioritized=True),
         "n-step-dqn": DQN(n_step=3),
         "c51": DQN(distribution=Atoms()),
         "hl-gauss": DQN(distribution=Atoms(deviation=0.75)),

@@ -34,7 +34,7 @@ add_presets(
             double=True,
             dueling=True,
             n_step=5,
-            prioritised=True,
+            prioritized=True,
             priority_exponent=0.9,
             importance_exponent=0.0,
             rescale_values=True,

@@ -82,7 +82,7 @@ class RecurrentAgent(DeepAgent):
         d: Any = self.description
         return SequenceReplay(
             *(world, d.capacity_steps, d.sequence_steps, d.sequence_every_steps, d.burn_in_steps, d.n_step, d.gamma),
-            d.priority_exponent if d.prioritised else None,
+            d.priority_exponent if d.prioritized else None,
             self.initial_state(world.envs_per_seed),
         )
 

@@ -17,7 +17,7 @@ from rl.core.protocols import Diagnostics, Place
 from rl.core.timing import time_in
 from rl.explore import choose_each, masked
 from rl.explore.masked import as_mask
-from rl.linear.sarsa import LinearAgent, Memory, Transition, forget, learn
+from rl.linear.sarsa import EligibilityTraces, LinearAgent, TransitionBatch, learn, reset_traces
 from rl.tabular.agent import MOST_BYTES
 from rl.tabular.traces import KINDS, check_traces
 from supervised.schedules import as_schedule, value_at
@@ -45,7 +45,7 @@ class LinearLoop:
         self.actor = Actor(agent.description, where, seeds, envs_per_seed, horizon_steps)
         self.rate = as_schedule(agent.description.step_size).curve(horizon_steps)
         traces, listed = np.zeros((rows, pairs)), np.zeros((rows, pairs), np.int64)
-        self.memory = Memory(traces, listed, np.zeros(rows, np.int64), np.zeros(rows))
+        self.memory = EligibilityTraces(traces, listed, np.zeros(rows, np.int64), np.zeros(rows))
         self.action = np.zeros(rows, np.int64)  # what is done next,
         self.tiles = np.zeros((rows, agent.description.tilings), np.int64)  # and where
         self.error = np.zeros(len(seeds))  # sum of |TD error| since it was last read
@@ -72,7 +72,7 @@ class LinearLoop:
         if self.actor.recover():
             self._choose(self._draw())
             for r in range(len(self.action)):
-                forget(self.memory, r)
+                reset_traces(self.memory, r)
         for _ in range(-(-steps // self.actor.envs_per_seed)):
             self._round()
         if not np.isfinite(self.error).all():
@@ -91,7 +91,7 @@ class LinearLoop:
         """Choose what is done next, by u [R] -> what that is worth, [R]."""
         allowed = self.actor.world.arrays.mask
         self.tiles = self.agent.tiles(self.actor.obs)
-        q = self.agent.worth(self.tiles).reshape(len(u), -1)
+        q = self.agent.values(self.tiles).reshape(len(u), -1)
         self.action = np.empty(len(u), np.int64)
         rule, level = self.actor.rule, self.actor.level().reshape(-1)
         if allowed is None:
@@ -99,8 +99,8 @@ class LinearLoop:
         else:
             barred = as_mask(allowed.reshape(len(u), -1))
             self._choose_allowed(q, rule.kind, level, rule.ties == "random", u, self.action, barred)
-        worth: np.ndarray = np.take_along_axis(q, self.action[:, None], 1)[:, 0]
-        return worth
+        values: np.ndarray = np.take_along_axis(q, self.action[:, None], 1)[:, 0]
+        return values
 
     def _round(self) -> None:
         """One step in every environment, and what is learned from it."""
@@ -108,7 +108,7 @@ class LinearLoop:
         tiles, action = self.tiles, self.action
         step_size = self._step_sizes()
         taken = action.reshape(len(self.seeds), -1)
-        answer = actor.take(taken, self.agent.worth(tiles), actor.world.arrays.mask)
+        answer = actor.take(taken, self.agent.values(tiles), actor.world.arrays.mask)
         over = (answer.terminated | answer.truncated).reshape(-1)
         u = self._draw()
         following = self._choose(u)
@@ -119,7 +119,7 @@ class LinearLoop:
         reward = answer.reward.reshape(-1).astype(np.float64)
         if not np.isfinite(reward).all():
             raise EnvError(f"{actor.world.name} gave a reward beyond single precision, 3e38, at step {actor.step}.")
-        t = Transition(tiles, action, reward, discount, following, over, valid, step_size, scale)
+        t = TransitionBatch(tiles, action, reward, discount, following, over, valid, step_size, scale)
         errors = np.empty(len(over))
         self._learn(self.agent.weights, self.memory, t, d.gamma, float(d.lambda_), KINDS.index(d.traces), errors)
         if over.any():  # a new episode begins with what was learned from the last
@@ -207,4 +207,4 @@ class LinearLoop:
             self._choose(self._draw())
             self.action = np.where(fresh, self.action, going_on)
         for r in np.flatnonzero(fresh):
-            forget(self.memory, int(r))
+            reset_traces(self.memory, int(r))

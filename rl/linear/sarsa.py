@@ -26,13 +26,13 @@ from rl.core.types import Batch, Decision, State, Update
 from rl.explore import EpsilonGreedy, Explore
 from rl.linear.tile_coding import Bounds, code, coding_of, values
 from rl.tabular.agent import MOST_BYTES, check_count, check_expected, check_number
-from rl.tabular.traces import DUTCH, FAINT, KINDS, REPLACING
+from rl.tabular.traces import DUTCH, KINDS, REPLACING, TRACE_CUTOFF
 from supervised.device import cpu_only
 from supervised.schedules import Schedule, setting
 from supervised.validate import ArgumentError, as_float, choice, explained, seeds_of, shown, store
 
 
-class Memory(NamedTuple):
+class EligibilityTraces(NamedTuple):
     """The traces of R environments: which (tile, action) pairs have one, as tile * A + action, in a list."""
 
     trace: Any  # float64 [R, F * A]
@@ -41,7 +41,7 @@ class Memory(NamedTuple):
     old: Any  # float64 [R], for Dutch traces: what the last step took Q(s', a') for
 
 
-class Transition(NamedTuple):
+class TransitionBatch(NamedTuple):
     """A step of each of R environments."""
 
     tiles: Any  # int64 [R, T]: s
@@ -55,7 +55,9 @@ class Transition(NamedTuple):
     scale: Any  # float64 [R]: the step's own discount
 
 
-def learn(weights: Any, m: Memory, t: Transition, gamma: float, decay: float, kind: int, errors: Any) -> None:
+def learn(
+    weights: Any, m: EligibilityTraces, t: TransitionBatch, gamma: float, decay: float, kind: int, errors: Any
+) -> None:
     """w += step_size / T * error * trace, error = r + discount * Q(s', a') - Q(s, a), row after row -> errors [R]."""
     actions, grids = weights.shape[2], t.tiles.shape[1]
     rows = t.tiles.shape[0] // weights.shape[0]
@@ -69,32 +71,32 @@ def learn(weights: Any, m: Memory, t: Transition, gamma: float, decay: float, ki
             value += w[t.tiles[r, i], a]
         following = 0.0 if t.discount[r] == 0.0 else t.following[r]
         errors[r] = t.reward[r] + t.discount[r] * following - value
-        fade(m, r, gamma * decay)
+        decay_traces(m, r, gamma * decay)
         for i in range(grids):
             seen += m.trace[r, t.tiles[r, i] * actions + a]
         for i in range(grids):
-            mark(m, r, t.tiles[r, i] * actions + a, kind, rate * seen)
-        luck = value - m.old[r] if kind == DUTCH else 0.0
+            update_trace(m, r, t.tiles[r, i] * actions + a, kind, rate * seen)
+        q_correction = value - m.old[r] if kind == DUTCH else 0.0
         for j in range(m.size[r]):
             place = m.listed[r, j]
-            w[place // actions, place % actions] += rate * (errors[r] + luck) * m.trace[r, place]
+            w[place // actions, place % actions] += rate * (errors[r] + q_correction) * m.trace[r, place]
         if kind == DUTCH:
             for i in range(grids):
-                w[t.tiles[r, i], a] -= rate * luck
+                w[t.tiles[r, i], a] -= rate * q_correction
             m.old[r] = following
         if t.over[r]:
-            forget(m, r)
+            reset_traces(m, r)
         elif t.scale[r] != 1.0:
-            fade(m, r, t.scale[r])
+            decay_traces(m, r, t.scale[r])
 
 
-def fade(m: Memory, r: int, factor: float) -> None:
+def decay_traces(m: EligibilityTraces, r: int, factor: float) -> None:
     """Shrink all traces of an environment, and let go of the faint ones."""
     j = 0
     while j < m.size[r]:
         place = m.listed[r, j]
         m.trace[r, place] *= factor
-        if abs(m.trace[r, place]) < FAINT:  # Dutch ones may be below 0
+        if abs(m.trace[r, place]) < TRACE_CUTOFF:  # Dutch ones may be below 0
             m.trace[r, place] = 0.0
             m.size[r] -= 1
             m.listed[r, j] = m.listed[r, m.size[r]]
@@ -102,7 +104,7 @@ def fade(m: Memory, r: int, factor: float) -> None:
             j += 1
 
 
-def mark(m: Memory, r: int, place: int, kind: int, share: float) -> None:
+def update_trace(m: EligibilityTraces, r: int, place: int, kind: int, share: float) -> None:
     """Begin or renew the trace of a tile that was just left; share: the step size times the traces of all of them."""
     before = m.trace[r, place]
     if before == 0.0:
@@ -116,7 +118,7 @@ def mark(m: Memory, r: int, place: int, kind: int, share: float) -> None:
     m.trace[r, place] = after
 
 
-def forget(m: Memory, r: int) -> None:
+def reset_traces(m: EligibilityTraces, r: int) -> None:
     """End all traces of an environment."""
     for j in range(m.size[r]):
         m.trace[r, m.listed[r, j]] = 0.0
@@ -197,7 +199,7 @@ class LinearAgent:
         self._code(self.coding, array.reshape(-1, axes), found)
         return found
 
-    def worth(self, active: np.ndarray) -> np.ndarray:
+    def values(self, active: np.ndarray) -> np.ndarray:
         """Tiles int64 [N * B, T] -> Q-values float64 [N, B, A]."""
         q = np.empty((len(active), self.actions))
         self._values(self.weights, active, q)
@@ -205,7 +207,7 @@ class LinearAgent:
 
     def q(self, obs: Any, state: State | None = None, episode_start: Any = None) -> Tensor:
         """Observations [N, B, D] -> float64 [N, B, A]. Tiles remember nothing: neither state nor episode_start is read."""
-        return torch.from_numpy(self.worth(self.tiles(obs)))
+        return torch.from_numpy(self.values(self.tiles(obs)))
 
     def act(self, obs: Any, state: State | None = None, episode_start: Any = None) -> Decision:
         """`q` as a Decision."""
@@ -213,7 +215,7 @@ class LinearAgent:
 
     def judge(self, obs: Any, state: State | None = None, episode_start: Any = None) -> Decision:
         """`act` in arrays."""
-        return Decision(self.worth(self.tiles(obs)), {})
+        return Decision(self.values(self.tiles(obs)), {})
 
     @property
     def table(self) -> np.ndarray:

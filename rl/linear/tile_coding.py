@@ -1,7 +1,7 @@
 """Tile coding: a few real numbers as the places that they take in several grids, each shifted against the others.
 
 Albus (1975); Sutton and Barto (2018), section 9.5.4. Grid i is shifted along axis d by (2 d + 1) i / T of a tile, so that
-neighbours are shared evenly in all directions (Miller and Glanz 1996). A grid is one tile wider than the range, for its shift.
+neighbors are shared evenly in all directions (Miller and Glanz 1996). A grid is one tile wider than the range, for its shift.
 """
 
 from __future__ import annotations

@@ -28,12 +28,12 @@ def result(run: Run, episodes: int = 100) -> dict[str, Any]:
     value = exact.value(policies)
     figures |= {
         "step_limit": exact.horizon,
-        "return": summary(value, run.seeds, run.rewards.returns(exact.horizon)[0], exact.best),
-        "best_possible": exact.best,
-        "best_stationary": number(exact.stationary),
-        "gap_to_best_possible": number(exact.best - value.mean()),
-        "gap_to_best_stationary": number(exact.stationary - value.mean()),
-        "seeds_near_best_stationary": near(value, exact.stationary),
+        "return": summary(value, run.seeds, run.rewards.returns(exact.horizon)[0], exact.optimal_return),
+        "best_possible": exact.optimal_return,
+        "best_stationary": number(exact.optimal_stationary_return),
+        "gap_to_best_possible": number(exact.optimal_return - value.mean()),
+        "gap_to_best_stationary": number(exact.optimal_stationary_return - value.mean()),
+        "seeds_near_best_stationary": near(value, exact.optimal_stationary_return),
     }
     if exact.model.success is not None:
         figures["success"] = summary(exact.success(policies), run.seeds, 0.0, 1.0)

@@ -144,8 +144,8 @@ def markdown(run: Run) -> str:
         rows += [("replay, when full", f"{run.local.loop.memory_bytes / 1e6:,.1f} MB")]
     if run.exact is not None:
         rows += [
-            ("best possible return", f"{run.exact.best:.6f}"),
-            ("best stationary return", f"{run.exact.stationary:.6f}"),
+            ("best possible return", f"{run.exact.optimal_return:.6f}"),
+            ("best stationary return", f"{run.exact.optimal_stationary_return:.6f}"),
         ]
     else:
         rows += [("no exact optimum", run.no_model)]
@@ -170,7 +170,7 @@ def _ranges(run: Run, logger: Logger | None) -> dict[str, Range]:
         return {}
     low, high = run.rewards.returns(None if run.rewards.limit or run.model is None else STEP_LIMIT)
     return {
-        "eval/mean_reward": (low, high if run.exact is None else run.exact.best),
+        "eval/mean_reward": (low, high if run.exact is None else run.exact.optimal_return),
         "eval/optimality_gap": (0.0, None),
         "eval/success_rate": SHARE,
         "rollout/ep_rew_mean": run.rewards.returns(),

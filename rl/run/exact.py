@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -10,6 +11,7 @@ from envs import tables
 from rl import planning
 from rl.core.evaluate import STEP_LIMIT, Evaluation, joined
 from rl.core.protocols import LiveAgent
+from rl.core.renamed import RENAMED, warn
 from rl.explore.masked import best_allowed
 from supervised.schedules import as_schedule, value_at
 
@@ -17,13 +19,13 @@ __all__ = ["Evaluation", "Exact", "exact_of", "joined"]
 
 
 class Exact:
-    """What a model says of the tables that learn in it.
+    """The exact reference for tables that learn in an environment whose model is known.
 
-    best: the best expected return from the start, by a policy that may look at the time left. stationary: what value
-    iteration's greedy policy, at the agent's gamma, is worth (at gamma 1 one that attains the values, `planning.greedy`); no
-    agent that sees only the state is promised more.
-    Both over `horizon` steps: the environment's own time limit, or ours where it has none. Where nothing ends nor is discounted,
-    `stationary` is what the policy with the highest gain (reward per step in the long run) is worth in those steps.
+    optimal_return: the best expected return from the start, by a policy that may depend on the time left.
+    optimal_stationary_return: the expected return of value iteration's greedy policy at the agent's gamma (at gamma 1 of one that
+    attains the values, `planning.greedy`). Both are over `horizon` steps: the environment's own time limit, or ours where it has
+    none. In continuing tasks without discounting, optimal_stationary_return
+    is that of the policy with the highest gain (average reward per step) in so many steps.
     """
 
     def __init__(
@@ -32,36 +34,44 @@ class Exact:
         self.model, self.gamma, self.epsilon = model, gamma, epsilon
         self.horizon = horizon or model.limit or STEP_LIMIT
 
+    def __getattr__(self, name: str) -> Any:
+        """Attributes by their former names."""
+        new = RENAMED.get(f"Exact.{name}")
+        if new is None:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        warn(f"exact.{name}", f"exact.{new}")
+        return getattr(self, new)
+
     @cached_property
-    def best(self) -> float:
+    def optimal_return(self) -> float:
         return float(planning.at_start(self.model, planning.optimum_within(self.model, self.horizon).v[-1]))
 
     @property
-    def continuing(self) -> bool:
-        """Whether nothing ends and nothing is discounted: then what counts is what comes in per step."""
+    def is_continuing(self) -> bool:
+        """Whether the task is continuing and undiscounted: then the average reward per step counts."""
         return self.gamma == 1 and not self.model.ends
 
     @cached_property
     def solution(self) -> planning.Solution | None:
         """Q* at the agent's gamma, at gamma 1 without an end counted from the gain; None where it does not exist."""
         try:
-            if self.continuing:
+            if self.is_continuing:
                 return planning.relative_value_iteration(self.model)[1]
             return planning.value_iteration(self.model, self.gamma)
         except ValueError:
             return None
 
     @cached_property
-    def stationary(self) -> float:
+    def optimal_stationary_return(self) -> float:
         return float("nan") if self.solution is None else float(self.value(self.solution.policy[None])[0])
 
     @cached_property
-    def promised(self) -> float:
-        """What the greedy policy is worth that the agent's theory leads to: `stationary`, but for an agent that learns what its
-        own exploring is worth the best way to act while epsilon is what it ends with. NaN where that is not known."""
+    def target_return(self) -> float:
+        """The expected return of the greedy policy that the algorithm should converge to: `optimal_stationary_return`, and for
+        on-policy methods that of the best epsilon-greedy policy at the final epsilon. NaN where that is not known."""
         if self.epsilon == 0.0 or self.solution is None:
-            return self.stationary
-        if self.epsilon is None or self.continuing:
+            return self.optimal_stationary_return
+        if self.epsilon is None or self.is_continuing:
             return float("nan")
         return float(self.value(planning.value_iteration(self.model, self.gamma, epsilon=self.epsilon).policy[None])[0])
 
@@ -90,14 +100,14 @@ class Exact:
         table = agent.table
         policies = self.policies(agent)
         value = self.value(policies)
-        found = {"eval/mean_reward": value, "eval/optimality_gap": self.best - value}
+        found = {"eval/mean_reward": value, "eval/optimality_gap": self.optimal_return - value}
         if self.model.success is not None:
             found["eval/success_rate"] = self.success(policies)
-        if self.continuing:
+        if self.is_continuing:
             found["eval/gain"] = np.array([planning.gain(self.model, policy) for policy in policies])
             table = table - planning.allowed_only(self.model, table)[:, :1].max(-1, keepdims=True)  # any zero will do
         if self.solution is not None:
-            found["eval/stationary_gap"] = self.stationary - value
+            found["eval/stationary_gap"] = self.optimal_stationary_return - value
             error = np.abs(table - self.solution.q)
             found["eval/q_error"] = error.max(
                 (1, 2), initial=0.0, where=True if self.model.mask is None else self.model.mask

@@ -20,6 +20,7 @@ from rl.core import registry
 from rl.core.policy import NetworkPolicy, TablePolicy
 from rl.core.protocols import Backend, LiveAgent, Loop, Place
 from rl.core.registry import Description
+from rl.core.renamed import ByName
 from rl.core.spaces import SpaceError, space_from_json, space_to_json
 from rl.deep.loops.replay import ReplayLoop
 from rl.explore import EPSILON_GREEDY, UPPER_BOUND
@@ -112,7 +113,7 @@ class Run:
         Where info["episode"] gives returns (RecordEpisodeStatistics, below a wrapper that alters rewards, say), their mean
         is rollout/recorded_ep_rew_mean; rollout/ep_rew_mean is of the rewards that the agent learns from.
         """
-        return self.backend.episodes()
+        return ByName(self.backend.episodes())
 
     def statistics(self) -> list[Statistics] | None:
         """The running statistics that each seed's wrappers keep now (NormalizeObservation), pooled over its environments.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import warnings
 from collections.abc import Callable, Mapping
@@ -15,6 +16,7 @@ from torch import Tensor
 from rl.core import jit
 from rl.core.policy import TablePolicy
 from rl.core.registry import name_of, optional_setting
+from rl.core.renamed import accept_renamed_members, module_getattr
 from rl.core.spaces import StateIndex, actions_of
 from rl.core.types import Batch, Decision, State, Update
 from rl.explore import BOLTZMANN, EPSILON_GREEDY, EpsilonGreedy, TableExplore, masked
@@ -31,30 +33,45 @@ MOST_TIMES = 2**60  # that anything was counted
 MOST_Q = 1e100  # of what a table starts with: squares stay finite
 
 
-class Moment(NamedTuple):
+class Transition(NamedTuple):
     """What a rule learns from: one step of one environment, in numbers."""
 
-    e: int  # which of the seed's environments
+    env: int  # which of the seed's environments
     s: int
     a: int
     reward: float
-    discount: float  # how the future counts: gamma * scale, or 0 after a termination; then s2 and a2 are not read
+    discount: (
+        float  # how the future counts: gamma * scale, or 0 after a termination; then next_s and next_a are not read
+    )
     gamma: float  # also after a termination
-    s2: int
-    a2: int  # the next action, for rules that needs_next_action; else -1
+    next_s: int
+    next_a: int  # the next action, for params that needs_next_action; else -1
     step_size: float
-    over: bool  # the episode has ended, by termination or truncation
+    episode_end: bool  # the episode has ended, by termination or truncation
     explore: int  # EPSILON_GREEDY, BOLTZMANN, NOISE or UPPER_BOUND, and
-    level: float  # its epsilon, temperature or scale, for rules that are knows_policy; else 0
+    level: float  # its epsilon, temperature or scale, for params that are needs_policy; else 0
     scale: float = 1.0  # the step's own discount, which is in `discount` and not in `gamma`; 1 where it has none
 
 
 class Table(NamedTuple):
-    """What one seed has learned, for rules that need no more."""
+    """What one seed has learned, for params that need no more."""
 
     q: Any  # float64 [S, A]
     visits: Any  # int64 [S, A]
     mask: Any = None  # float64 [S, A], added to q: 0 where an action is allowed, -infinity where not; None: all are
+
+
+FORMER_FIELDS = {"s2": "next_s", "a2": "next_a", "over": "episode_end"}  # of a Transition
+
+
+def check_rule(kind: type) -> None:
+    """Raise ArgumentError for a rule that reads a Transition's fields by the names of earlier versions: compiled code has no
+    other names for them."""
+    rule = inspect.unwrap(getattr(kind, "rule", check_rule))
+    read = [name for name in FORMER_FIELDS if name in getattr(rule, "__code__", check_rule.__code__).co_names]
+    if read:
+        said = " and ".join(f"t.{name}, which is t.{FORMER_FIELDS[name]} now" for name in read)
+        raise ArgumentError(f"The rule of {kind.__name__} reads {said}.")
 
 
 @dataclass(frozen=True)
@@ -76,48 +93,52 @@ class Tabular:
     initial_q: float | tuple[float, float] = 0.0
     count_bonus: float = 0.0
 
-    # What an algorithm is: its rule, (table, moment, generator) -> TD error, the arrays that it reads and writes, and what
+    # What an algorithm is: its rule, (table, transition, generator) -> TD error, the arrays that it reads and writes, and what
     # it asks for.
     rule: ClassVar[Callable[..., float]]
-    memory: ClassVar[type] = Table
-    needs_next_action: ClassVar[bool] = False  # whether it reads t.a2
-    knows_policy: ClassVar[bool] = False  # whether it reads how likely each action is: t.explore and t.level
+    state_type: ClassVar[type] = Table
+    needs_next_action: ClassVar[bool] = False  # whether it reads t.next_a
+    needs_policy: ClassVar[bool] = False  # whether it reads how likely each action is: t.explore and t.level
     on_policy: ClassVar[bool] = False  # whether it learns what acting as it does is worth, exploration included
     continuing: ClassVar[bool] = False  # whether it is for tasks without an end alone
     respects_masks: ClassVar[bool] = False  # whether the rule's targets leave out actions that `allowed` forbids
     why_no_discounts: ClassVar[str | None] = None  # why no step can have a discount of its own; None: it can
 
+    def __init_subclass__(cls) -> None:
+        accept_renamed_members(cls)
+        check_rule(cls)
+
     def __post_init__(self) -> None:
         check_table_settings(self)
 
-    def tables(self, states: int, actions: int) -> dict[str, np.ndarray]:
+    def seed_arrays(self, states: int, actions: int) -> dict[str, np.ndarray]:
         """Arrays beside q and visits that a seed learns, as they are at the start."""
         return {}
 
-    def trail(self, states: int, actions: int) -> dict[str, np.ndarray]:
+    def episode_arrays(self, states: int, actions: int) -> dict[str, np.ndarray]:
         """Arrays that go with an episode, as they are at its start; each environment has its own, [E, ...]."""
         return {}
 
-    def constants(self) -> dict[str, np.ndarray]:
+    def rule_params(self) -> dict[str, np.ndarray]:
         """Arrays that hold the settings of the rule."""
         return {}
 
-    def begin(self, tables: dict[str, np.ndarray]) -> None:
+    def init_from_q(self, tables: dict[str, np.ndarray]) -> None:
         """Put into all seeds' arrays [N, ...] what depends on the first values of q."""
 
-    def limits(self, states: int, actions: int) -> dict[str, int]:
+    def index_bounds(self, states: int, actions: int) -> dict[str, int]:
         """What whole numbers that lead into an array must stay below, by name: saved ones are held to it."""
         return {}
 
-    def check_saved(self, arrays: Mapping[str, Any], states: int, actions: int) -> None:
+    def validate_state(self, arrays: Mapping[str, Any], states: int, actions: int) -> None:
         """Raise ValueError for saved arrays whose numbers would lead the rule out of its tables."""
-        for name, limit in self.limits(states, actions).items():
+        for name, limit in self.index_bounds(states, actions).items():
             if name in arrays and (arrays[name].min() < 0 or arrays[name].max() >= limit):
                 raise ValueError(f"The saved {name!r} lies outside 0..{limit - 1}.")
 
     @property
     def backups_per_step(self) -> int:
-        """How often the rule learns from what it remembers after each step, at most; 1 for rules without a model."""
+        """How often the rule learns from what it remembers after each step, at most; 1 for params without a model."""
         return 1
 
     def check_model(self, model: Any) -> None:
@@ -126,11 +147,11 @@ class Tabular:
     @property
     def takes_weights(self) -> bool:
         """Whether the weights of a batch scale the rule's steps: where it keeps nothing but Q and visits."""
-        return self.memory is Table
+        return self.state_type is Table
 
-    def build(self, observation_space: Any, action_space: Any, seeds: Any = 1, device: str = "cpu") -> TableAgent:
+    def build(self, observation_space: Any, action_space: Any, seeds: Any = 1, device: str = "cpu") -> TabularAgent:
         """The live agent: N tables of zeros, or of `initial_q`. Raises SpaceError for spaces that are not finite."""
-        return TableAgent(self, observation_space, action_space, seeds, device)
+        return TabularAgent(self, observation_space, action_space, seeds, device)
 
 
 @dataclass(frozen=True)
@@ -171,7 +192,7 @@ def initial_value(value: Any, name: str) -> float | tuple[float, float]:
     return (values[0], values[1]) if several else values[0]
 
 
-class TableAgent:
+class TabularAgent:
     """N tables Q [N, S, A] with their visit counts, float64 and int64, on the CPU."""
 
     def __init__(
@@ -184,7 +205,7 @@ class TableAgent:
         self.actions, self.first_action = actions_of(action_space)
         shape = (self.index.size, self.actions)
         try:
-            extra = description.tables(*shape)
+            extra = description.seed_arrays(*shape)
         except MemoryError:
             raise ArgumentError(
                 f"The arrays of {name_of(description)} for {shape[0]:,} states and {shape[1]} actions take more memory than"
@@ -200,7 +221,7 @@ class TableAgent:
         self.visits = np.zeros((len(self.seeds), *shape), np.int64)
         self.tables = {"q": q, "visits": self.visits}
         self.tables |= {name: np.stack([part] * len(self.seeds)) for name, part in extra.items()}
-        description.begin(self.tables)
+        description.init_from_q(self.tables)
         self.mask: np.ndarray | None = None  # float64 [N, S, A], see `rl.masked`: the actions last allowed; None: all
         self.updates = 0
         self.generators = [generator(seed, "agent") for seed in self.seeds]  # for `update`
@@ -235,7 +256,7 @@ class TableAgent:
             if not self.description.respects_masks:
                 warnings.warn(
                     f"The environment forbids some actions. {name_of(self.description)} never takes them, but its rule"
-                    " does not say that it leaves them out of its targets: read the best next value by highest(table.q, t.s2,"
+                    " does not say that it leaves them out of its targets: read the best next value by highest(table.q, t.next_s,"
                     " table.mask) and set respects_masks = True.",
                     RuntimeWarning,
                     stacklevel=3,
@@ -291,9 +312,9 @@ class TableAgent:
     def update(self, batch: Batch) -> Update:
         """Learn from a batch of transitions [N, B], one after another; obs and next_obs are state indices.
 
-        For loops of your own, and rules that learn from one step by itself. A schedule in steps counts the transitions (one
+        For loops of your own, and params that learn from one step by itself. A schedule in steps counts the transitions (one
         without a horizon spans 100 000 of them), one in visits the visits; episodes are not known here, and such a
-        schedule stays at its start. Raises ValueError for other rules, and for masks or weights where the rule knows none.
+        schedule stays at its start. Raises ValueError for other params, and for masks or weights where the rule knows none.
         """
         description = self.description
         check_learnable(batch, description, len(self.seeds), self.index.size, self.actions)
@@ -305,7 +326,7 @@ class TableAgent:
         reward, discount = batch.reward.double().cpu().numpy(), batch.discount.double().cpu().numpy()
         action = batch.action.cpu().numpy()
         check(states, action, reward, discount, next_states, self.actions)
-        rule, mask, constants = description.rule, self.mask, description.constants()
+        rule, mask, constants = description.rule, self.mask, description.rule_params()
         masks = None if batch.next_mask is None else masks_of(batch.next_mask, discount, self.actions)
         if masks is not None:
             mask = self.allow()
@@ -319,20 +340,20 @@ class TableAgent:
         for b in range(states.shape[1]):
             now = value_at(level, self.updates * (level.unit == 0))
             for k, table in enumerate(members):
-                s, a, s2 = int(states[k, b]), int(action[k, b]), int(next_states[k, b])
+                s, a, next_s = int(states[k, b]), int(action[k, b]), int(next_states[k, b])
                 visits = int(self.visits[k, s, a])
                 self.visits[k, s, a] += 1
                 step_size = value_at(rate, visits if rate.unit == VISITS else self.updates * (rate.unit == 0))
                 if batch.weight is not None:
                     step_size *= float(batch.weight[k, b])
                 if mask is not None:
-                    mask[k, s2] = 0.0 if masks is None else as_mask(masks[k, b])
-                gain, future = float(reward[k, b]), float(discount[k, b])
+                    mask[k, next_s] = 0.0 if masks is None else as_mask(masks[k, b])
+                bonus_reward, future = float(reward[k, b]), float(discount[k, b])
                 if description.count_bonus > 0:
-                    gain += description.count_bonus / math.sqrt(visits + 1)
+                    bonus_reward += description.count_bonus / math.sqrt(visits + 1)
                 gamma, kind = value_at(discounting, self.updates), description.explore.kind
-                moment = Moment(0, s, a, gain, future, gamma, s2, -1, step_size, False, kind, now)
-                errors[k, b] = rule(table, moment, self.generators[k])
+                transition = Transition(0, s, a, bonus_reward, future, gamma, next_s, -1, step_size, False, kind, now)
+                errors[k, b] = rule(table, transition, self.generators[k])
             self.updates += 1
         return Update({"train/td_error": errors.abs().mean(1)}, errors)
 
@@ -355,7 +376,7 @@ class TableAgent:
                 raise ValueError(f"The saved table {name!r} has values that are NaN or infinite.")
         if (state["visits"] < 0).any() or (state["visits"] >= MOST_TIMES).any():
             raise ValueError(f"The saved visit counts lie outside 0..{MOST_TIMES - 1}.")
-        self.description.check_saved(state, self.index.size, self.actions)
+        self.description.validate_state(state, self.index.size, self.actions)
         if "allowed" in state:
             check_allowed(state["allowed"], self.visits.shape)
             self.allow()[:] = as_mask(state["allowed"])
@@ -368,8 +389,8 @@ class TableAgent:
 
 def memory_of(description: Tabular, arrays: dict[str, Any]) -> Any:
     """The arrays of one seed as the rule takes them; those that know no masks get none."""
-    known = "mask" in getattr(description.memory, "_fields", ())
-    return description.memory(**{name: array for name, array in arrays.items() if known or name != "mask"})
+    known = "mask" in getattr(description.state_type, "_fields", ())
+    return description.state_type(**{name: array for name, array in arrays.items() if known or name != "mask"})
 
 
 def lookup(rate: Curve) -> np.ndarray:
@@ -411,3 +432,6 @@ def check_unused(description: Any, name: str, why: str) -> None:
     """Raise ValueError for a setting that this agent does not have, unless it stands as it comes."""
     if getattr(description, name) != getattr(type(description), name):
         raise ValueError(f"{name_of(description)} takes no {name}: {why}.")
+
+
+__getattr__ = module_getattr(__name__, globals())

@@ -53,7 +53,7 @@ def masks_of(mask: Tensor, discount: np.ndarray, actions: int) -> np.ndarray:
 def check_learnable(batch: Batch, description: Any, n: int, size: int, actions: int) -> None:
     """Raise ValueError for a batch with parts that the rule does not know, and where the rule does not learn from batches."""
     check_parts(batch, n, actions)
-    if description.needs_next_action or description.trail(size, actions):
+    if description.needs_next_action or description.episode_arrays(size, actions):
         raise ValueError(
             f"{name_of(description)} learns from whole episodes, or from what it does next, which a batch does not"
             " tell: train it by rl.train, or step by step with run.advance()."

@@ -12,7 +12,7 @@ import numpy as np
 
 from rl.core.registry import add_presets, register
 from rl.explore import greedy_action
-from rl.tabular.agent import Moment, Tabular
+from rl.tabular.agent import Tabular, Transition
 
 
 class TwoTables(NamedTuple):
@@ -25,7 +25,7 @@ class TwoTables(NamedTuple):
     mask: Any = None  # float64 [S, A], added to q: 0 where an action is allowed, -infinity where not; None: all are
 
 
-def learn(table: TwoTables, t: Moment, rng: Any) -> float:
+def learn(table: TwoTables, t: Transition, rng: Any) -> float:
     """A coin decides which table learns: Q1(s, a) <- Q1(s, a) + step_size * (r + discount * Q2(s', argmax Q1(s', .)) - Q1(s, a)).
 
     -> the TD error. Ties of the argmax go to the first.
@@ -35,12 +35,12 @@ def learn(table: TwoTables, t: Moment, rng: Any) -> float:
     error: float = 0.0
     if first:
         if t.discount != 0.0:
-            target += t.discount * table.two[t.s2, greedy_action(table.one, t.s2, 0.0, False, table.mask)]
+            target += t.discount * table.two[t.next_s, greedy_action(table.one, t.next_s, 0.0, False, table.mask)]
         error = target - table.one[t.s, t.a]
         table.one[t.s, t.a] += t.step_size * error
     else:
         if t.discount != 0.0:
-            target += t.discount * table.one[t.s2, greedy_action(table.two, t.s2, 0.0, False, table.mask)]
+            target += t.discount * table.one[t.next_s, greedy_action(table.two, t.next_s, 0.0, False, table.mask)]
         error = target - table.two[t.s, t.a]
         table.two[t.s, t.a] += t.step_size * error
     table.q[t.s, t.a] = 0.5 * (table.one[t.s, t.a] + table.two[t.s, t.a])
@@ -54,12 +54,12 @@ class DoubleQ(Tabular):
 
     rule = staticmethod(learn)
     respects_masks: ClassVar[bool] = True
-    memory: ClassVar[type] = TwoTables
+    state_type: ClassVar[type] = TwoTables
 
-    def tables(self, states: int, actions: int) -> dict[str, np.ndarray]:
+    def seed_arrays(self, states: int, actions: int) -> dict[str, np.ndarray]:
         return {name: np.zeros((states, actions)) for name in ("one", "two")}
 
-    def begin(self, tables: dict[str, np.ndarray]) -> None:
+    def init_from_q(self, tables: dict[str, np.ndarray]) -> None:
         tables["one"][:] = tables["two"][:] = tables["q"]
 
 

@@ -16,8 +16,8 @@ import numpy as np
 
 from rl.core.registry import add_presets, register
 from rl.explore import highest
-from rl.tabular.agent import MOST_TIMES, Moment, Tabular, check_count, check_number, check_unused
-from rl.tabular.learned_model import check_outcomes, count, drawn, outcome_of, outcomes_of, rarest
+from rl.tabular.agent import MOST_TIMES, Tabular, Transition, check_count, check_number, check_unused
+from rl.tabular.learned_model import check_outcomes, count, least_seen_outcome, outcome_of, outcomes_of, sample_backup
 from rl.tabular.q_learning import learn as learn_once
 
 
@@ -41,58 +41,58 @@ class Planned(NamedTuple):
     mask: Any = None  # float64 [S, A], added to q: 0 where an action is allowed, -infinity where not; None: all are
 
 
-def enter(table: Planned, s: int, a: int) -> None:
+def add_pair(table: Planned, s: int, a: int) -> None:
     """Let a pair be made up from now on."""
     table.state[table.count[0]] = s
     table.action[table.count[0]] = a
     table.count[0] += 1
 
 
-def tempt(table: Planned, t: Moment) -> None:
+def add_bonus_pairs(table: Planned, t: Transition) -> None:
     """Let all actions of a state be made up: what was never tried is taken to lead back, for no reward (Dyna-Q+)."""
     for b in range(table.q.shape[1]):
         if table.tried[t.s, b] != 0:
             return
     for b in range(table.q.shape[1]):
-        enter(table, t.s, b)
+        add_pair(table, t.s, b)
         table.rate[t.s, b] = t.step_size
 
 
-def remember(table: Planned, t: Moment) -> None:
+def remember(table: Planned, t: Transition) -> None:
     """Put a real step into the model."""
     k = outcome_of(table, t)
     if k < 0:
-        k = rarest(table, t.s, t.a)
+        k = least_seen_outcome(table, t.s, t.a)
         table.times[t.s, t.a, k] = 0
     count(table, t, k)
     table.rate[t.s, t.a] = t.step_size
     table.tried[t.s, t.a] = table.clock[0]
 
 
-def made_up(table: Planned, s: int, a: int, gamma: float, rng: Any) -> Any:
+def simulated_target(table: Planned, s: int, a: int, gamma: float, rng: Any) -> Any:
     """What a step of the model is worth, the bonus included."""
-    value = gamma * highest(table.q, s, table.mask) if table.tried[s, a] == 0 else drawn(table, s, a, rng)
+    value = gamma * highest(table.q, s, table.mask) if table.tried[s, a] == 0 else sample_backup(table, s, a, rng)
     if table.bonus[0] > 0.0:
         value += table.bonus[0] * math.sqrt(table.clock[0] - table.tried[s, a])
     return value
 
 
-def learn(table: Planned, t: Moment, rng: Any) -> float:
+def learn(table: Planned, t: Transition, rng: Any) -> float:
     """Q-learning from the real step, then from `planning` steps of the model -> the real step's TD error.
 
     With a bonus a made-up step brings bonus * sqrt(steps since the pair was really tried) more.
     """
     error = learn_once(table, t, rng)  # type: ignore[arg-type]  # it has a table's q
     if table.bonus[0] > 0.0:
-        tempt(table, t)
+        add_bonus_pairs(table, t)
     elif table.tried[t.s, t.a] == 0:
-        enter(table, t.s, t.a)
+        add_pair(table, t.s, t.a)
     table.clock[0] += 1
     remember(table, t)
     for _ in range(table.planning[0]):
         i = min(int(rng.random() * table.count[0]), table.count[0] - 1)
         s, a = table.state[i], table.action[i]
-        table.q[s, a] += table.rate[s, a] * (made_up(table, s, a, t.gamma, rng) - table.q[s, a])
+        table.q[s, a] += table.rate[s, a] * (simulated_target(table, s, a, t.gamma, rng) - table.q[s, a])
     return error
 
 
@@ -112,7 +112,7 @@ class DynaQ(Tabular):
 
     rule = staticmethod(learn)
     respects_masks: ClassVar[bool] = True
-    memory: ClassVar[type] = Planned
+    state_type: ClassVar[type] = Planned
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -128,7 +128,7 @@ class DynaQ(Tabular):
     def backups_per_step(self) -> int:
         return self.planning_steps
 
-    def tables(self, states: int, actions: int) -> dict[str, np.ndarray]:
+    def seed_arrays(self, states: int, actions: int) -> dict[str, np.ndarray]:
         pairs, whole = (states, actions), np.int64
         return {
             **outcomes_of(states, actions, self.outcomes),
@@ -137,15 +137,15 @@ class DynaQ(Tabular):
             **{name: np.zeros(1, whole) for name in ("count", "clock")},
         }
 
-    def constants(self) -> dict[str, np.ndarray]:
+    def rule_params(self) -> dict[str, np.ndarray]:
         return {"planning": np.array([self.planning_steps]), "bonus": np.array([float(self.bonus)])}
 
-    def limits(self, states: int, actions: int) -> dict[str, int]:
+    def index_bounds(self, states: int, actions: int) -> dict[str, int]:
         most = {"times": MOST_TIMES, "tried": MOST_TIMES, "clock": MOST_TIMES}
         return most | {"following": states, "state": states, "action": actions, "count": states * actions + 1}
 
-    def check_saved(self, arrays: Mapping[str, Any], states: int, actions: int) -> None:
-        super().check_saved(arrays, states, actions)
+    def validate_state(self, arrays: Mapping[str, Any], states: int, actions: int) -> None:
+        super().validate_state(arrays, states, actions)
         for k in range(len(arrays.get("count", ()))):
             tried = arrays["tried"][k] > 0
             known = tried | (tried.any(1, keepdims=True) & (self.bonus > 0))

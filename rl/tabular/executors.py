@@ -20,8 +20,8 @@ from rl.core.registry import name_of, optional_setting
 from rl.core.spaces import StateIndex
 from rl.explore import masked
 from rl.explore.masked import as_mask
-from rl.tabular.agent import TableAgent
-from rl.tabular.kernel import STEPS_DONE, ActorState, Rules, absorb, act, loop
+from rl.tabular.agent import TabularAgent
+from rl.tabular.kernel import STEPS_DONE, ActorState, LoopParams, act, learn_from_step, loop
 
 # Steps that one call of the compiled loop may take, so that an interrupt is never waited for long.
 CHUNK = 1_000_000
@@ -29,13 +29,13 @@ TASKS_PER_THREAD = 4
 NOTHING = object()  # what was noted of a state that was not seen
 
 
-def apart(n: int, width: int, kind: type) -> np.ndarray:
+def padded_zeros(n: int, width: int, kind: type) -> np.ndarray:
     """Zeros [n, width] whose rows share no cache line: threads that write to neighbouring rows would slow each other."""
     line = 128 // np.dtype(kind).itemsize
     return np.zeros((n, -(-width // line) * line), kind)[:, :width]
 
 
-def view(array: np.ndarray) -> Any:
+def as_memoryview(array: np.ndarray) -> Any:
     """What plain Python reads and writes an array's numbers by, several times faster than by the array itself."""
     return memoryview(array)  # type: ignore[arg-type]  # numpy's types do not say that arrays are buffers
 
@@ -50,7 +50,7 @@ class Stepped(Protocol):
 
     seeds: tuple[int, ...]
     envs_per_seed: int
-    agent: TableAgent
+    agent: TabularAgent
     actor: ActorState  # arrays that begin with the seeds
     parts: dict[str, Any]  # what the kernel is made for
 
@@ -59,9 +59,9 @@ class Stepped(Protocol):
 
     def begin_anew(self, place: Any) -> None: ...
 
-    def of_seed(
+    def seed_slice(
         self, k: int, wrap: Callable[[np.ndarray], Any]
-    ) -> tuple[Any, Rules, ActorState, np.random.Generator]: ...
+    ) -> tuple[Any, LoopParams, ActorState, np.random.Generator]: ...
 
 
 class Executor:
@@ -99,7 +99,7 @@ class CompiledExecutor(Executor):
         super().__init__(run)
         self.model = model
         n, e = len(run.seeds), run.envs_per_seed
-        self.elapsed, self.state = apart(n, e, np.int64), apart(n, e, np.int64)
+        self.elapsed, self.state = padded_zeros(n, e, np.int64), padded_zeros(n, e, np.int64)
         rows = [[member_seed(seed, i) for i in range(e)] for seed in run.seeds]
         self.generators = [tuple(np.random.Generator(np.random.PCG64(seed)) for seed in row) for row in rows]
         parts = {**run.parts, "world_step": tables.model_step, "world_reset": tables.model_reset}
@@ -107,7 +107,7 @@ class CompiledExecutor(Executor):
             parts |= masked.RULES
         fast = jit.compiled(loop, **parts)
         self.loop = fast or jit.specialise(loop, **parts)
-        self.wrap: Callable[[np.ndarray], Any] = (lambda array: array) if fast else view
+        self.wrap: Callable[[np.ndarray], Any] = (lambda array: array) if fast else as_memoryview
         # A signal is answered after a compiled call, an exception of the rule's own leaves it within a step.
         self.leaves: tuple[type[BaseException], ...] = (Exception,) if fast else (BaseException,)
         self.threads = min(workers or cores(), n) if fast else 1
@@ -159,8 +159,8 @@ class CompiledExecutor(Executor):
 
     def _prepare(self) -> None:
         for k in range(len(self.run.seeds)):
-            table, rules, actor, rng = self.run.of_seed(k, self.wrap)
-            self.prepared.append((table, rules, actor, self._world(k), rng))
+            table, params, actor, rng = self.run.seed_slice(k, self.wrap)
+            self.prepared.append((table, params, actor, self._world(k), rng))
         self.entry = jit.entry(self.loop, 0, *self.prepared[0])
 
     def _take(self, k: int, target: int, stopped: list[BaseException]) -> None:
@@ -192,7 +192,7 @@ class CompiledExecutor(Executor):
 
 
 class StepByStep(Executor):
-    """Over Gymnasium's environments, in plain Python: `act` and `absorb` are called step by step.
+    """Over Gymnasium's environments, in plain Python: `act` and `learn_from_step` are called step by step.
 
     Both are made anew for masks when an environment forbids an action for the first time, and for discounts when one gives a
     step its own, so that the others cost nothing.
@@ -209,8 +209,8 @@ class StepByStep(Executor):
         if self.masked:
             self.run.agent.allow()
         parts = {**self.run.parts, **(masked.RULES if self.masked else {}), "SEMI_MARKOV": int(self.discounted)}
-        self.act, self.absorb = jit.specialise(act, **parts), jit.specialise(absorb, **parts)
-        self.parts = [self.run.of_seed(k, view) for k in range(len(self.run.seeds))]
+        self.act, self.learn_from = jit.specialise(act, **parts), jit.specialise(learn_from_step, **parts)
+        self.parts = [self.run.seed_slice(k, as_memoryview) for k in range(len(self.run.seeds))]
 
     def _forget(self) -> None:
         """Forget what was noted of masks: the agent may learn of others between calls of `take`."""
@@ -290,30 +290,46 @@ class PythonExecutor(StepByStep):
     def _take(self, k: int, rounds: int) -> None:
         """`rounds` steps in each environment of the k-th seed."""
         members = list(enumerate(self.members[k]))
-        masked, noted, (table, rules, actor, rng) = self.masked, self.noted[k], self.parts[k]
-        act, absorb, state, action, counters = self.act, self.absorb, actor.state, actor.action, actor.counters
+        masked, noted, (table, params, actor, rng) = self.masked, self.noted[k], self.parts[k]
+        act, learn, state, action, counters = (
+            self.act,
+            self.learn_from,
+            actor.state,
+            actor.action,
+            actor.counters,
+        )
         for _ in range(rounds):
             for e, member in members:
                 if masked and noted.get(state[e], NOTHING) is not member.mask:
                     self._allow(k, state[e], member.mask)
-                act(table, rules, actor, e, rng)
+                act(table, params, actor, e, rng)
             steps = counters[STEPS_DONE]
             for e, member in members:
-                s2, reward, terminated, truncated = member.step(action[e])
+                next_s, reward, terminated, truncated = member.step(action[e])
                 if member.mask is not None and not masked:  # the first; `state`, `action` and `counters` stay
                     self._respect_masks()
-                    masked, act, absorb, (table, rules, actor, rng) = True, self.act, self.absorb, self.parts[k]
-                if masked and noted.get(s2, NOTHING) is not member.mask:
-                    self._allow(k, s2, member.mask)
+                    masked, act, learn, (table, params, actor, rng) = (
+                        True,
+                        self.act,
+                        self.learn_from,
+                        self.parts[k],
+                    )
+                if masked and noted.get(next_s, NOTHING) is not member.mask:
+                    self._allow(k, next_s, member.mask)
                 scale = member.discount
                 if scale != 1.0 and not self.discounted:
                     self._respect_discounts()
-                    act, absorb, (table, rules, actor, rng) = self.act, self.absorb, self.parts[k]
-                if absorb(table, rules, actor, e, steps, s2, reward, terminated, truncated, rng, scale):
+                    act, learn, (table, params, actor, rng) = self.act, self.learn_from, self.parts[k]
+                if learn(table, params, actor, e, steps, next_s, reward, terminated, truncated, rng, scale):
                     state[e] = member.reset()
                     if member.mask is not None and not masked:
                         self._respect_masks()
-                        masked, act, absorb, (table, rules, actor, rng) = True, self.act, self.absorb, self.parts[k]
+                        masked, act, learn, (table, params, actor, rng) = (
+                            True,
+                            self.act,
+                            self.learn_from,
+                            self.parts[k],
+                        )
             counters[STEPS_DONE] = steps + len(members)
 
     def state_dict(self) -> dict[str, Any]:
@@ -377,11 +393,11 @@ class VectorExecutor(StepByStep):
         """One step in every environment."""
         run = self.run
         shape = run.actor.state.shape
-        for k, (table, rules, actor, rng) in enumerate(self.parts):
+        for k, (table, params, actor, rng) in enumerate(self.parts):
             for e in range(run.envs_per_seed):
                 if self.masked:
                     self._allow(k, actor.state[e], None if self.mask is None else self.mask[k, e])
-                self.act(table, rules, actor, e, rng)
+                self.act(table, params, actor, e, rng)
         row = self.rows.step(run.actor.action.reshape(-1))
         next_mask, self.mask = self._masks(row.next_mask), self._masks(row.mask)
         if row.discount is not None and not self.discounted:
@@ -391,15 +407,15 @@ class VectorExecutor(StepByStep):
         reward, terminated, truncated = (array.reshape(shape).tolist() for array in flags)
         scale = (np.ones(shape) if row.discount is None else row.discount.reshape(shape)).tolist()
         real = np.ones(shape, bool) if row.valid is None else row.valid.reshape(shape)
-        for k, (table, rules, actor, rng) in enumerate(self.parts):
+        for k, (table, params, actor, rng) in enumerate(self.parts):
             steps = actor.counters[STEPS_DONE]
             for e in range(run.envs_per_seed):
                 if real[k, e]:
-                    s2 = following[k][e]
+                    next_s = following[k][e]
                     if self.masked:
-                        self._allow(k, s2, None if next_mask is None else next_mask[k, e])
-                    answer = s2, float(reward[k][e]), terminated[k][e], truncated[k][e]
-                    self.absorb(table, rules, actor, e, steps, *answer, rng, scale[k][e])
+                        self._allow(k, next_s, None if next_mask is None else next_mask[k, e])
+                    answer = next_s, float(reward[k][e]), terminated[k][e], truncated[k][e]
+                    self.learn_from(table, params, actor, e, steps, *answer, rng, scale[k][e])
                 actor.state[e] = going_on[k][e]
             actor.counters[STEPS_DONE] = steps + run.envs_per_seed
 

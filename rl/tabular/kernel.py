@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from rl.core.timing import WINDOW, time_in
 from rl.core.world import world_reset, world_step
 from rl.explore import choose
-from rl.tabular.agent import Moment
+from rl.tabular.agent import Transition
 from supervised.schedules import VISITS, Curve, value_at
 
 STEPS_DONE, ENDED = 0, 1  # places in ActorState.counters
@@ -23,7 +23,7 @@ NEXT_ACTION = 0  # 1: the rule asks for the next action, which is chosen before 
 KNOWS_POLICY = 0  # 1: the rule asks how likely each action is
 
 
-class Rules(NamedTuple):
+class LoopParams(NamedTuple):
     """An agent's settings as numbers."""
 
     gamma: Curve
@@ -54,31 +54,31 @@ class ActorState(NamedTuple):
     error: Any  # float64 [1]: sum of |TD error| since it was last read
 
 
-def learn(table: Any, t: Moment, rng: Any) -> float:
+def learn(table: Any, t: Transition, rng: Any) -> float:
     """The rule of an algorithm stands here -> the TD error."""
     raise TypeError("This loop was not given a rule.")
 
 
-def pick(table: Any, rules: Any, actor: Any, e: int, s: int, steps: int, rng: Any) -> Any:
+def select_action(table: Any, params: Any, actor: Any, e: int, s: int, steps: int, rng: Any) -> Any:
     """Choose an action in state s of environment e."""
-    level = value_at(rules.level, time_in(rules.level, steps, actor.episodes[e], 0))
-    return choose(table.q, table.visits, s, rules.explore, level, rules.random_ties, rng, rules.mask)
+    level = value_at(params.level, time_in(params.level, steps, actor.episodes[e], 0))
+    return choose(table.q, table.visits, s, params.explore, level, params.random_ties, rng, params.mask)
 
 
-def act(table: Any, rules: Any, actor: Any, e: int, rng: Any) -> Any:
+def act(table: Any, params: Any, actor: Any, e: int, rng: Any) -> Any:
     """Choose an action in environment e, unless one has been."""
     if NEXT_ACTION == 0 or actor.chosen[e] == 0:
-        actor.action[e] = pick(table, rules, actor, e, actor.state[e], actor.counters[STEPS_DONE], rng)
+        actor.action[e] = select_action(table, params, actor, e, actor.state[e], actor.counters[STEPS_DONE], rng)
     return actor.action[e]
 
 
-def absorb(
+def learn_from_step(
     table: Any,
-    rules: Any,
+    params: Any,
     actor: Any,
     e: int,
     steps: int,
-    s2: int,
+    next_s: int,
     reward: float,
     terminated: bool,
     truncated: bool,
@@ -90,32 +90,34 @@ def absorb(
     a = actor.action[e]
     visits = table.visits[s, a]
     table.visits[s, a] = visits + 1
-    if rules.rate.unit == VISITS and visits < rules.rates.shape[0]:
-        step_size = rules.rates[visits]
-    elif rules.settled:
-        step_size = rules.rate.end
+    if params.rate.unit == VISITS and visits < params.rates.shape[0]:
+        step_size = params.rates[visits]
+    elif params.settled:
+        step_size = params.rate.end
     else:
-        step_size = value_at(rules.rate, time_in(rules.rate, steps, actor.episodes[e], visits))
-    gamma = value_at(rules.gamma, steps)
+        step_size = value_at(params.rate, time_in(params.rate, steps, actor.episodes[e], visits))
+    gamma = value_at(params.gamma, steps)
     discount = 0.0
     if not terminated:
         discount = gamma * scale
     over = terminated or truncated
-    a2 = -1
+    next_a = -1
     if NEXT_ACTION == 1:
         if not terminated:
-            a2 = pick(table, rules, actor, e, s2, steps + ENVS, rng)
-            actor.action[e] = a2
+            next_a = select_action(table, params, actor, e, next_s, steps + ENVS, rng)
+            actor.action[e] = next_a
         actor.chosen[e] = 0 if over else 1
     level = 0.0
     if KNOWS_POLICY == 1:
-        level = value_at(rules.level, time_in(rules.level, steps, actor.episodes[e], 0))
-    gain = reward
-    if rules.bonus > 0.0:
-        gain += rules.bonus / math.sqrt(visits + 1)
-    moment = Moment(e, s, a, gain, discount, gamma, s2, a2, step_size, over, rules.explore, level, scale)
-    actor.error[0] += abs(learn(table, moment, rng))
-    actor.state[e] = s2
+        level = value_at(params.level, time_in(params.level, steps, actor.episodes[e], 0))
+    bonus_reward = reward
+    if params.bonus > 0.0:
+        bonus_reward += params.bonus / math.sqrt(visits + 1)
+    transition = Transition(
+        e, s, a, bonus_reward, discount, gamma, next_s, next_a, step_size, over, params.explore, level, scale
+    )
+    actor.error[0] += abs(learn(table, transition, rng))
+    actor.state[e] = next_s
     actor.total[e] += reward
     actor.length[e] += 1
     if over:
@@ -129,14 +131,14 @@ def absorb(
     return over
 
 
-def loop(rounds: int, table: Any, rules: Any, actor: Any, world: Any, rng: Any) -> None:
+def loop(rounds: int, table: Any, params: Any, actor: Any, world: Any, rng: Any) -> None:
     """Take `rounds` steps in each of a seed's ENVS environments."""
     for _ in range(rounds):
         for e in range(ENVS):
-            act(table, rules, actor, e, rng)
+            act(table, params, actor, e, rng)
         steps = actor.counters[STEPS_DONE]
         for e in range(ENVS):
-            s2, reward, terminated, truncated = world_step(world, e, actor.action[e])
-            if absorb(table, rules, actor, e, steps, s2, reward, terminated, truncated, rng):
+            next_s, reward, terminated, truncated = world_step(world, e, actor.action[e])
+            if learn_from_step(table, params, actor, e, steps, next_s, reward, terminated, truncated, rng):
                 actor.state[e] = world_reset(world, e)
         actor.counters[STEPS_DONE] = steps + ENVS

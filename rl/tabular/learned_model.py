@@ -13,7 +13,7 @@ import numpy as np
 
 from rl.core.registry import name_of
 from rl.explore import highest
-from rl.tabular.agent import Moment
+from rl.tabular.agent import Transition
 
 SEMI_MARKOV = 0  # 1: steps have discounts of their own, so the mean is kept; else the last, for gamma may change
 
@@ -35,17 +35,17 @@ def check_outcomes(description: Any, model: Any) -> None:
         )
 
 
-def outcome_of(table: Any, t: Moment) -> int:
+def outcome_of(table: Any, t: Transition) -> int:
     """Which outcome of its pair a step is; -1: none that is known."""
     place = -1
     for k in range(table.times.shape[2]):
-        same = table.following[t.s, t.a, k] == t.s2 and (table.discount[t.s, t.a, k] == 0.0) == (t.discount == 0.0)
+        same = table.following[t.s, t.a, k] == t.next_s and (table.discount[t.s, t.a, k] == 0.0) == (t.discount == 0.0)
         if table.times[t.s, t.a, k] > 0 and same:
             place = k
     return place
 
 
-def rarest(table: Any, s: int, a: int) -> int:
+def least_seen_outcome(table: Any, s: int, a: int) -> int:
     """The outcome that came least often: a free place, if there is one."""
     place = 0
     for k in range(1, table.times.shape[2]):
@@ -54,12 +54,12 @@ def rarest(table: Any, s: int, a: int) -> int:
     return place
 
 
-def count(table: Any, t: Moment, k: int) -> None:
+def count(table: Any, t: Transition, k: int) -> None:
     """Count a step as outcome k of its pair; a place that held another is emptied before."""
     if table.times.shape[2] == 1:
         table.times[t.s, t.a, k] = 0
     if table.times[t.s, t.a, k] == 0:
-        table.following[t.s, t.a, k] = t.s2
+        table.following[t.s, t.a, k] = t.next_s
         table.reward[t.s, t.a, k] = 0.0
         table.discount[t.s, t.a, k] = 0.0
     table.times[t.s, t.a, k] += 1
@@ -70,7 +70,7 @@ def count(table: Any, t: Moment, k: int) -> None:
     table.reward[t.s, t.a, k] += (t.reward - table.reward[t.s, t.a, k]) / table.times[t.s, t.a, k]
 
 
-def worth(table: Any, s: int, a: int, k: int) -> Any:
+def backup(table: Any, s: int, a: int, k: int) -> Any:
     """r + discount * max Q(s', .) of an outcome."""
     value = table.reward[s, a, k]
     if table.discount[s, a, k] != 0.0:
@@ -78,7 +78,7 @@ def worth(table: Any, s: int, a: int, k: int) -> Any:
     return value
 
 
-def drawn(table: Any, s: int, a: int, rng: Any) -> Any:
+def sample_backup(table: Any, s: int, a: int, rng: Any) -> Any:
     """What a step that the model makes up is worth: an outcome is drawn by how often it came."""
     total = 0
     for k in range(table.times.shape[2]):
@@ -88,7 +88,7 @@ def drawn(table: Any, s: int, a: int, rng: Any) -> Any:
     while left >= table.times[s, a, k] and k < table.times.shape[2] - 1:
         left -= table.times[s, a, k]
         k += 1
-    return worth(table, s, a, k)
+    return backup(table, s, a, k)
 
 
 def expected_backup(table: Any, s: int, a: int) -> Any:
@@ -99,5 +99,5 @@ def expected_backup(table: Any, s: int, a: int) -> Any:
         n = table.times[s, a, k]
         if n > 0:
             total += n
-            value += n * worth(table, s, a, k)
+            value += n * backup(table, s, a, k)
     return value / total

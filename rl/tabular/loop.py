@@ -21,9 +21,9 @@ from rl.core.protocols import Diagnostics, Place
 from rl.core.registry import name_of
 from rl.core.spaces import StateIndex
 from rl.core.timing import WINDOW, time_in
-from rl.tabular.agent import MOST_BYTES, TableAgent, Tabular, lookup, memory_of
-from rl.tabular.executors import CompiledExecutor, Executor, PythonExecutor, VectorExecutor, apart
-from rl.tabular.kernel import ENDED, STEPS_DONE, ActorState, Rules
+from rl.tabular.agent import MOST_BYTES, Tabular, TabularAgent, lookup, memory_of
+from rl.tabular.executors import CompiledExecutor, Executor, PythonExecutor, VectorExecutor, padded_zeros
+from rl.tabular.kernel import ENDED, STEPS_DONE, ActorState, LoopParams
 from rl.tabular.play import play_tables
 from supervised.checkpoint import CheckpointError
 from supervised.schedules import STEPS, Curve, as_schedule, value_at
@@ -38,29 +38,29 @@ class TabularLoop:
     memory_bytes = 0
     play = staticmethod(play_tables)
 
-    def __init__(self, agent: TableAgent, place: Place) -> None:
+    def __init__(self, agent: TabularAgent, place: Place) -> None:
         where, model, seeds, envs_per_seed, horizon_steps, workers = place
         self.agent, self.seeds, self.envs_per_seed = agent, seeds, envs_per_seed
         self.streams = Streams(seeds)
-        self.rules = rules_of(agent.description, horizon_steps)
+        self.params = rules_of(agent.description, horizon_steps)
         description, n, e = agent.description, len(seeds), envs_per_seed
         # What the loop is made for: its rule, and numbers that are the same all the time.
         self.parts: dict[str, Any] = {"learn": description.rule, "ENVS": e}
         self.parts["NEXT_ACTION"] = int(description.needs_next_action)
-        self.parts["KNOWS_POLICY"] = int(description.knows_policy)
-        self.constants = description.constants()
+        self.parts["KNOWS_POLICY"] = int(description.needs_policy)
+        self.constants = description.rule_params()
         if model is not None:
             description.check_model(model)
             if model.mask is not None:
                 agent.allow(model.mask)
-        trail = description.trail(agent.index.size, agent.actions)
+        trail = description.episode_arrays(agent.index.size, agent.actions)
         needed = n * e * sum(part.nbytes for part in trail.values())
         if needed > MOST_BYTES:
             raise ValueError(
                 f"What {name_of(description)} remembers of {n * e} episodes at once takes {needed / 1e9:.1f} GB, more than"
                 f" the {MOST_BYTES / 1e9:.0f} GB that are allowed. Take fewer seeds or environments, or a one-step rule."
             )
-        self.trail = {name: np.full((n, e, *part.shape), part) for name, part in trail.items()}
+        self.episode_arrays = {name: np.full((n, e, *part.shape), part) for name, part in trail.items()}
         self.actor = actors(n, e)
         self.begun = False
         self.last_log = 0
@@ -127,7 +127,7 @@ class TabularLoop:
 
     def exploration(self) -> torch.Tensor:
         """Epsilon, temperature or scale of each seed now, float64 [N]."""
-        curve = self.rules.level
+        curve = self.params.level
         return torch.tensor([value_at(curve, time) for time in self._times(curve)], dtype=torch.float64)
 
     def diagnostics(self) -> Diagnostics:
@@ -176,7 +176,7 @@ class TabularLoop:
             "streams": self.streams.state_dict(),
             "begun": self.begun,
             "last_log": self.last_log,
-            "trail": self.trail,
+            "trail": self.episode_arrays,
             "walk": {"kind": self.executor.kind, **(self.executor.state_dict() if self.begun else {})},
         }
 
@@ -191,12 +191,12 @@ class TabularLoop:
             if saved.shape != array.shape or saved.dtype != array.dtype:
                 raise ValueError(f"The saved {name!r} must be {array.dtype} {list(array.shape)}.")
             array[:] = saved
-        for name, array in self.trail.items():
+        for name, array in self.episode_arrays.items():
             saved = state["trail"][name]
             if saved.shape != array.shape or saved.dtype != array.dtype:
                 raise ValueError(f"The saved {name!r} must be {array.dtype} {list(array.shape)}.")
             array[:] = saved
-        self.agent.description.check_saved(self.trail, self.agent.index.size, self.agent.actions)
+        self.agent.description.validate_state(self.episode_arrays, self.agent.index.size, self.agent.actions)
         if (
             self.actor.state.min() < 0
             or self.actor.state.max() >= self.agent.index.size
@@ -213,42 +213,44 @@ class TabularLoop:
     def begin_anew(self, place: Any) -> None:
         """Forget the episode of one environment (seed, environment), or of all (...): a fresh one has begun."""
         self.actor.total[place], self.actor.length[place], self.actor.chosen[place] = 0.0, 0, 0
-        for name, part in self.agent.description.trail(self.agent.index.size, self.agent.actions).items():
-            self.trail[name][place] = part
+        for name, part in self.agent.description.episode_arrays(self.agent.index.size, self.agent.actions).items():
+            self.episode_arrays[name][place] = part
 
-    def of_seed(self, k: int, wrap: Callable[[np.ndarray], Any]) -> tuple[Any, Rules, ActorState, np.random.Generator]:
+    def seed_slice(
+        self, k: int, wrap: Callable[[np.ndarray], Any]
+    ) -> tuple[Any, LoopParams, ActorState, np.random.Generator]:
         """The k-th seed's part of everything, with arrays made fast for the executor by `wrap`."""
-        own = {**self.agent.tables, **self.trail}
+        own = {**self.agent.tables, **self.episode_arrays}
         if self.agent.mask is not None:
             own["mask"] = self.agent.mask
         arrays = {name: wrap(array[k]) for name, array in own.items()}
         constants = {name: wrap(array) for name, array in self.constants.items()}
         table = memory_of(self.agent.description, {**arrays, **constants})
-        rules = self.rules._replace(rates=wrap(self.rules.rates), mask=arrays.get("mask"))
-        return table, rules, ActorState(*(wrap(array[k]) for array in self.actor)), self.streams.generators[k]
+        params = self.params._replace(rates=wrap(self.params.rates), mask=arrays.get("mask"))
+        return table, params, ActorState(*(wrap(array[k]) for array in self.actor)), self.streams.generators[k]
 
 
 def actors(n: int, e: int) -> ActorState:
     """Where N seeds are in E environments each, before the first step."""
     return ActorState(
-        state=apart(n, e, np.int64),
-        action=apart(n, e, np.int64),
-        chosen=apart(n, e, np.int64),
-        total=apart(n, e, np.float64),
-        length=apart(n, e, np.int64),
-        episodes=apart(n, e, np.int64),
-        returns=apart(n, WINDOW, np.float64),
-        lengths=apart(n, WINDOW, np.int64),
-        counters=apart(n, 2, np.int64),
-        error=apart(n, 1, np.float64),
+        state=padded_zeros(n, e, np.int64),
+        action=padded_zeros(n, e, np.int64),
+        chosen=padded_zeros(n, e, np.int64),
+        total=padded_zeros(n, e, np.float64),
+        length=padded_zeros(n, e, np.int64),
+        episodes=padded_zeros(n, e, np.int64),
+        returns=padded_zeros(n, WINDOW, np.float64),
+        lengths=padded_zeros(n, WINDOW, np.int64),
+        counters=padded_zeros(n, 2, np.int64),
+        error=padded_zeros(n, 1, np.float64),
     )
 
 
-def rules_of(description: Tabular, horizon_steps: int) -> Rules:
+def rules_of(description: Tabular, horizon_steps: int) -> LoopParams:
     """An agent's settings as numbers; schedules without a horizon span `horizon_steps`."""
     rate = as_schedule(description.step_size).curve(horizon_steps)
     rates = lookup(rate)
-    return Rules(
+    return LoopParams(
         gamma=as_schedule(description.gamma).curve(horizon_steps),
         level=description.explore.level.curve(horizon_steps),
         rate=rate,

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from rl.core.registry import add_presets, register
-from rl.tabular.agent import Moment, OnPolicy, check_count
+from rl.tabular.agent import OnPolicy, Transition, check_count
 from supervised.validate import flag, store
 
 
@@ -33,39 +33,39 @@ class Episode(NamedTuple):
     mask: Any = None  # float64 [S, A], added to q: 0 where an action is allowed, -infinity where not; None: all are
 
 
-def learn(table: Episode, t: Moment, rng: Any) -> float:
+def learn(table: Episode, t: Transition, rng: Any) -> float:
     """Remember the step; at the episode's end go back over it: G <- r + discount * G, Q(s, a) += step_size * (G - Q(s, a)).
 
     -> the sum of the errors' sizes.
     """
     length = table.state.shape[1]
-    i = table.time[t.e] % length
-    table.state[t.e, i] = t.s
-    table.action[t.e, i] = t.a
-    table.reward[t.e, i] = t.reward
-    table.discount[t.e, i] = t.discount
-    table.rate[t.e, i] = t.step_size
-    table.time[t.e] += 1
-    if table.met[t.e, t.s, t.a] == 0:
-        table.met[t.e, t.s, t.a] = table.time[t.e]
+    i = table.time[t.env] % length
+    table.state[t.env, i] = t.s
+    table.action[t.env, i] = t.a
+    table.reward[t.env, i] = t.reward
+    table.discount[t.env, i] = t.discount
+    table.rate[t.env, i] = t.step_size
+    table.time[t.env] += 1
+    if table.met[t.env, t.s, t.a] == 0:
+        table.met[t.env, t.s, t.a] = table.time[t.env]
     total = 0.0
-    if t.over:
+    if t.episode_end:
         value = 0.0
         if t.discount != 0.0:
-            value = table.q[t.s2, t.a2]
-        last = table.time[t.e]
+            value = table.q[t.next_s, t.next_a]
+        last = table.time[t.env]
         for back in range(min(last, length)):
             i = (last - 1 - back) % length
-            s, a = table.state[t.e, i], table.action[t.e, i]
-            value = table.reward[t.e, i] + table.discount[t.e, i] * value
-            if table.every[0] == 1 or table.met[t.e, s, a] == last - back:
+            s, a = table.state[t.env, i], table.action[t.env, i]
+            value = table.reward[t.env, i] + table.discount[t.env, i] * value
+            if table.every[0] == 1 or table.met[t.env, s, a] == last - back:
                 error = value - table.q[s, a]
-                table.q[s, a] += table.rate[t.e, i] * error
+                table.q[s, a] += table.rate[t.env, i] * error
                 total += abs(error)
         for s in range(table.met.shape[1]):
             for a in range(table.met.shape[2]):
-                table.met[t.e, s, a] = 0
-        table.time[t.e] = 0
+                table.met[t.env, s, a] = 0
+        table.time[t.env] = 0
     return total
 
 
@@ -83,7 +83,7 @@ class MonteCarlo(OnPolicy):
 
     rule = staticmethod(learn)
     respects_masks: ClassVar[bool] = True
-    memory: ClassVar[type] = Episode
+    state_type: ClassVar[type] = Episode
     needs_next_action: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -91,15 +91,15 @@ class MonteCarlo(OnPolicy):
         check_count(self, "memory_steps")
         store(self, flag, "every_visit")
 
-    def trail(self, states: int, actions: int) -> dict[str, np.ndarray]:
+    def episode_arrays(self, states: int, actions: int) -> dict[str, np.ndarray]:
         whole, real = np.zeros(self.memory_steps, np.int64), np.zeros(self.memory_steps)
         rings = {"state": whole, "action": whole, "reward": real, "discount": real, "rate": real}
         return {**rings, "time": np.array(0), "met": np.zeros((states, actions), np.int64)}
 
-    def constants(self) -> dict[str, np.ndarray]:
+    def rule_params(self) -> dict[str, np.ndarray]:
         return {"every": np.array([int(self.every_visit)])}
 
-    def limits(self, states: int, actions: int) -> dict[str, int]:
+    def index_bounds(self, states: int, actions: int) -> dict[str, int]:
         return {"state": states, "action": actions, "time": 2**62}
 
 

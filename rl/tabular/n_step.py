@@ -13,7 +13,7 @@ import numpy as np
 
 from rl.core.registry import add_presets, register
 from rl.explore import TableExplore, forbidden, highest
-from rl.tabular.agent import Moment, OnPolicy, Tabular, check_count
+from rl.tabular.agent import OnPolicy, Tabular, Transition, check_count
 from supervised.schedules import Schedule
 
 
@@ -32,15 +32,15 @@ class Window(NamedTuple):
     mask: Any = None  # float64 [S, A], added to q: 0 where an action is allowed, -infinity where not; None: all are
 
 
-def enter(table: Window, t: Moment) -> None:
+def add_step(table: Window, t: Transition) -> None:
     """Put a step into the ring."""
-    i = (table.first[t.e] + table.count[t.e]) % table.state.shape[1]
-    table.state[t.e, i] = t.s
-    table.action[t.e, i] = t.a
-    table.reward[t.e, i] = t.reward
-    table.discount[t.e, i] = t.discount
-    table.rate[t.e, i] = t.step_size
-    table.count[t.e] += 1
+    i = (table.first[t.env] + table.count[t.env]) % table.state.shape[1]
+    table.state[t.env, i] = t.s
+    table.action[t.env, i] = t.a
+    table.reward[t.env, i] = t.reward
+    table.discount[t.env, i] = t.discount
+    table.rate[t.env, i] = t.step_size
+    table.count[t.env] += 1
 
 
 def learn_oldest(table: Window, e: int, value: float) -> Any:
@@ -83,27 +83,27 @@ def tree_return(table: Window, e: int, tail: float) -> Any:
     return value
 
 
-def learn_sarsa(table: Window, t: Moment, rng: Any) -> float:
+def learn_sarsa(table: Window, t: Transition, rng: Any) -> float:
     """The oldest of n steps learns from what it and those after it brought; at an episode's end all do -> their errors' sum."""
-    enter(table, t)
+    add_step(table, t)
     error = 0.0
     tail = 0.0
     if t.discount != 0.0:
-        tail = table.q[t.s2, t.a2]
-    while table.count[t.e] == table.state.shape[1] or (t.over and table.count[t.e] > 0):
-        error += learn_oldest(table, t.e, sarsa_return(table, t.e, tail))
+        tail = table.q[t.next_s, t.next_a]
+    while table.count[t.env] == table.state.shape[1] or (t.episode_end and table.count[t.env] > 0):
+        error += learn_oldest(table, t.env, sarsa_return(table, t.env, tail))
     return error
 
 
-def learn_tree(table: Window, t: Moment, rng: Any) -> float:
+def learn_tree(table: Window, t: Transition, rng: Any) -> float:
     """As n-step SARSA, off-policy and without importance weights: what is learned is the greedy policy's worth."""
-    enter(table, t)
+    add_step(table, t)
     error = 0.0
-    while table.count[t.e] == table.state.shape[1] or (t.over and table.count[t.e] > 0):
+    while table.count[t.env] == table.state.shape[1] or (t.episode_end and table.count[t.env] > 0):
         tail = 0.0
         if t.discount != 0.0:
-            tail = highest(table.q, t.s2, table.mask)
-        error += learn_oldest(table, t.e, tree_return(table, t.e, tail))
+            tail = highest(table.q, t.next_s, table.mask)
+        error += learn_oldest(table, t.env, tree_return(table, t.env, tail))
     return error
 
 
@@ -116,19 +116,19 @@ class NStepSARSA(OnPolicy):
 
     rule = staticmethod(learn_sarsa)
     respects_masks: ClassVar[bool] = True
-    memory: ClassVar[type] = Window
+    state_type: ClassVar[type] = Window
     needs_next_action: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_count(self, "n")
 
-    def trail(self, states: int, actions: int) -> dict[str, np.ndarray]:
+    def episode_arrays(self, states: int, actions: int) -> dict[str, np.ndarray]:
         whole, real = np.zeros(self.n, np.int64), np.zeros(self.n)
         rings = {"state": whole, "action": whole, "reward": real, "discount": real, "rate": real}
         return {**rings, "first": np.array(0), "count": np.array(0)}
 
-    def limits(self, states: int, actions: int) -> dict[str, int]:
+    def index_bounds(self, states: int, actions: int) -> dict[str, int]:
         return {"state": states, "action": actions, "first": self.n, "count": self.n}
 
 

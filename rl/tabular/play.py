@@ -7,11 +7,11 @@ from envs.source import Source
 from rl.core.evaluate import Found, environments
 from rl.core.spaces import StateIndex
 from rl.explore.masked import best_allowed
-from rl.tabular.agent import TableAgent
+from rl.tabular.agent import TabularAgent
 
 
 def play_tables(
-    agent: TableAgent, where: Source, step_limit: int | None, found: Found, running: list[Statistics] | None
+    agent: TabularAgent, where: Source, step_limit: int | None, found: Found, running: list[Statistics] | None
 ) -> None:
     """Greedy episodes of each seed, one after another."""
     for k in range(len(agent.seeds)):
@@ -19,7 +19,7 @@ def play_tables(
 
 
 def _play_table(
-    agent: TableAgent,
+    agent: TabularAgent,
     where: Source,
     k: int,
     step_limit: int | None,

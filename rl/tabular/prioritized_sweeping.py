@@ -1,4 +1,4 @@
-"""Prioritised sweeping: a learned model is planned with where values are most out of date; and R-MAX, which explores by it.
+"""Prioritized sweeping: a learned model is planned with where values are most out of date; and R-MAX, which explores by it.
 
 Moore and Atkeson (1993), Peng and Williams (1993); Sutton and Barto (2018), section 8.4, with the expected backups of its last
 paragraphs. R-MAX: Brafman and Tennenholtz (2002): what has not been tried often enough is taken to be as good as can be.
@@ -17,8 +17,8 @@ import numpy as np
 
 from rl.core.registry import add_presets, register
 from rl.explore import Greedy, TableExplore, highest
-from rl.tabular.agent import MOST_TIMES, Moment, Tabular, check_count, check_number, check_unused
-from rl.tabular.learned_model import check_outcomes, count, expected_backup, outcome_of, outcomes_of, rarest
+from rl.tabular.agent import MOST_TIMES, Tabular, Transition, check_count, check_number, check_unused
+from rl.tabular.learned_model import check_outcomes, count, expected_backup, least_seen_outcome, outcome_of, outcomes_of
 from supervised.schedules import Schedule
 
 
@@ -62,38 +62,38 @@ def most_urgent(peak: Any) -> int:
     return pair
 
 
-def link(table: Swept, s2: int, i: int) -> None:
-    """Let outcome i be one that leads to s2."""
-    table.after[i] = table.head[s2]
-    table.head[s2] = i + 1
+def link(table: Swept, next_s: int, i: int) -> None:
+    """Let outcome i be one that leads to next_s."""
+    table.after[i] = table.head[next_s]
+    table.head[next_s] = i + 1
 
 
-def unlink(table: Swept, s2: int, i: int) -> None:
-    """Take outcome i out of those that lead to s2."""
-    if table.head[s2] == i + 1:
-        table.head[s2] = table.after[i]
+def unlink(table: Swept, next_s: int, i: int) -> None:
+    """Take outcome i out of those that lead to next_s."""
+    if table.head[next_s] == i + 1:
+        table.head[next_s] = table.after[i]
     else:
-        before = table.head[s2] - 1
+        before = table.head[next_s] - 1
         while table.after[before] != i + 1:
             before = table.after[before] - 1
         table.after[before] = table.after[i]
 
 
-def remember(table: Swept, t: Moment) -> None:
+def remember(table: Swept, t: Transition) -> None:
     """Put a real step into the model, and its outcome among those that lead to where it led."""
     k = outcome_of(table, t)
     if k < 0:
-        k = rarest(table, t.s, t.a)
+        k = least_seen_outcome(table, t.s, t.a)
         i = (t.s * table.q.shape[1] + t.a) * table.times.shape[2] + k
         if table.times[t.s, t.a, k] > 0 and table.discount[t.s, t.a, k] != 0.0:
             unlink(table, table.following[t.s, t.a, k], i)
         table.times[t.s, t.a, k] = 0
         if t.discount != 0.0:
-            link(table, t.s2, i)
+            link(table, t.next_s, i)
     count(table, t, k)
 
 
-def look_at(table: Swept, s: int, a: int) -> None:
+def refresh_priority(table: Swept, s: int, a: int) -> None:
     """Let a pair wait for a backup if it lies off what the model says, and the model is believed."""
     if table.visits[s, a] >= table.known[0]:
         i = s * table.q.shape[1] + a
@@ -102,15 +102,15 @@ def look_at(table: Swept, s: int, a: int) -> None:
             make_urgent(table.peak, i, urgency)
 
 
-def learn(table: Swept, t: Moment, rng: Any) -> float:
+def learn(table: Swept, t: Transition, rng: Any) -> float:
     """Remember the step, then back up the most urgent pairs, Q(s, a) <- sum_k p_k (r_k + discount_k * max Q(s'_k, .)), and
     look at what leads to each state whose value moved -> the step's TD error.
     """
     remember(table, t)
     error: float = t.reward - table.q[t.s, t.a]
     if t.discount != 0.0:
-        error += t.discount * highest(table.q, t.s2, table.mask)
-    look_at(table, t.s, t.a)
+        error += t.discount * highest(table.q, t.next_s, table.mask)
+    refresh_priority(table, t.s, t.a)
     actions, outcomes = table.q.shape[1], table.times.shape[2]
     for _ in range(table.planning[0]):
         if table.peak[1] <= table.threshold[0]:
@@ -124,15 +124,15 @@ def learn(table: Swept, t: Moment, rng: Any) -> float:
             i = table.head[s]
             while i > 0:
                 leading = (i - 1) // outcomes
-                look_at(table, leading // actions, leading % actions)
+                refresh_priority(table, leading // actions, leading % actions)
                 i = table.after[i - 1]
     return error
 
 
 @register
 @dataclass(frozen=True)
-class PrioritisedSweeping(Tabular):
-    """Prioritised sweeping.
+class PrioritizedSweeping(Tabular):
+    """Prioritized sweeping.
 
     planning_steps: most backups after each real step. threshold: how far a value may lie off before it waits for one. outcomes:
     how many different ones the model keeps of each pair: as many as it can have, or 1 for a world that is certain, and may
@@ -146,7 +146,7 @@ class PrioritisedSweeping(Tabular):
 
     rule = staticmethod(learn)
     respects_masks: ClassVar[bool] = True
-    memory: ClassVar[type] = Swept
+    state_type: ClassVar[type] = Swept
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -163,21 +163,21 @@ class PrioritisedSweeping(Tabular):
     def backups_per_step(self) -> int:
         return self.planning_steps
 
-    def tables(self, states: int, actions: int) -> dict[str, np.ndarray]:
+    def seed_arrays(self, states: int, actions: int) -> dict[str, np.ndarray]:
         found = outcomes_of(states, actions, self.outcomes)
         found |= {"head": np.zeros(states, np.int64), "after": np.zeros(states * actions * self.outcomes, np.int64)}
         return found | {"peak": np.zeros(2 * states * actions)}
 
-    def constants(self) -> dict[str, np.ndarray]:
+    def rule_params(self) -> dict[str, np.ndarray]:
         planning, threshold = np.array([self.planning_steps]), np.array([float(self.threshold)])
         return {"planning": planning, "threshold": threshold, "known": np.array([1])}
 
-    def limits(self, states: int, actions: int) -> dict[str, int]:
+    def index_bounds(self, states: int, actions: int) -> dict[str, int]:
         slots = states * actions * self.outcomes
         return {"following": states, "times": MOST_TIMES, "head": slots + 1, "after": slots + 1}
 
-    def check_saved(self, arrays: Mapping[str, Any], states: int, actions: int) -> None:
-        super().check_saved(arrays, states, actions)
+    def validate_state(self, arrays: Mapping[str, Any], states: int, actions: int) -> None:
+        super().validate_state(arrays, states, actions)
         if "head" not in arrays:  # these are not the tables, but what goes with an episode
             return
         for k in range(len(arrays["head"])):  # a list that goes in circles would be followed for ever
@@ -201,11 +201,11 @@ class PrioritisedSweeping(Tabular):
 
 @register
 @dataclass(frozen=True)
-class RMax(PrioritisedSweeping):
+class RMax(PrioritizedSweeping):
     """R-MAX.
 
     known_after: how often a pair is tried before the model is believed. initial_q: what a pair is worth until then; as much as
-    can be reached, or more: r_max / (1 - gamma). The rest as in `PrioritisedSweeping`.
+    can be reached, or more: r_max / (1 - gamma). The rest as in `PrioritizedSweeping`.
     """
 
     explore: TableExplore = Greedy()
@@ -217,8 +217,8 @@ class RMax(PrioritisedSweeping):
         super().__post_init__()
         check_count(self, "known_after")
 
-    def constants(self) -> dict[str, np.ndarray]:
-        return super().constants() | {"known": np.array([self.known_after])}
+    def rule_params(self) -> dict[str, np.ndarray]:
+        return super().rule_params() | {"known": np.array([self.known_after])}
 
 
-add_presets("from a model", {"prioritised-sweeping": PrioritisedSweeping(), "r-max": RMax()})
+add_presets("from a model", {"prioritized-sweeping": PrioritizedSweeping(), "r-max": RMax()})

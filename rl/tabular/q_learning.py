@@ -10,11 +10,11 @@ from typing import Any, ClassVar
 
 from rl.core.registry import add_presets, register
 from rl.explore import UCB, DecayingNoise, EpsilonGreedy, Greedy, highest
-from rl.tabular.agent import Moment, Table, Tabular
+from rl.tabular.agent import Table, Tabular, Transition
 from supervised.schedules import Inverse
 
 
-def learn(table: Table, t: Moment, rng: Any) -> float:
+def learn(table: Table, t: Transition, rng: Any) -> float:
     """Q(s, a) <- Q(s, a) + step_size * (r + discount * max_b Q(s', b) - Q(s, a)) -> the TD error.
 
     discount is gamma, or 0 after a termination: then the next state is not read. A truncation keeps its discount.
@@ -22,7 +22,7 @@ def learn(table: Table, t: Moment, rng: Any) -> float:
     q = table.q
     target = t.reward
     if t.discount != 0.0:
-        target += t.discount * highest(q, t.s2, table.mask)
+        target += t.discount * highest(q, t.next_s, table.mask)
     error: float = target - q[t.s, t.a]
     q[t.s, t.a] += t.step_size * error
     return error

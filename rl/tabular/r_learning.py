@@ -12,7 +12,7 @@ import numpy as np
 
 from rl.core.registry import add_presets, register
 from rl.explore import highest
-from rl.tabular.agent import Moment, Tabular, check_number, check_unused
+from rl.tabular.agent import Tabular, Transition, check_number, check_unused
 from supervised.schedules import Schedule
 
 
@@ -26,7 +26,7 @@ class Average(NamedTuple):
     mask: Any = None  # float64 [S, A], added to q: 0 where an action is allowed, -infinity where not; None: all are
 
 
-def learn(table: Average, t: Moment, rng: Any) -> float:
+def learn(table: Average, t: Transition, rng: Any) -> float:
     """Q(s, a) += step_size * (r - gain + max Q(s', .) - Q(s, a)), then, if a is greedy in s,
     gain += beta * (r - gain + max Q(s', .) - max Q(s, .)) -> the first error.
     """
@@ -34,11 +34,11 @@ def learn(table: Average, t: Moment, rng: Any) -> float:
         raise ValueError(
             "An episode came to its end, but R-learning is for tasks without: take an agent with a discount."
         )
-    error: float = t.reward - table.gain[0] + highest(table.q, t.s2, table.mask) - table.q[t.s, t.a]
+    error: float = t.reward - table.gain[0] + highest(table.q, t.next_s, table.mask) - table.q[t.s, t.a]
     table.q[t.s, t.a] += t.step_size * error
     best = highest(table.q, t.s, table.mask)
     if table.q[t.s, t.a] == best:
-        table.gain[0] += table.rate[0] * (t.reward - table.gain[0] + highest(table.q, t.s2, table.mask) - best)
+        table.gain[0] += table.rate[0] * (t.reward - table.gain[0] + highest(table.q, t.next_s, table.mask) - best)
     return error
 
 
@@ -52,7 +52,7 @@ class RLearning(Tabular):
 
     rule = staticmethod(learn)
     respects_masks: ClassVar[bool] = True
-    memory: ClassVar[type] = Average
+    state_type: ClassVar[type] = Average
     continuing: ClassVar[bool] = True
     why_no_discounts: ClassVar[str | None] = "it has no gamma that they could multiply"
 
@@ -65,10 +65,10 @@ class RLearning(Tabular):
         if model.ends:
             raise ValueError(f"RLearning is for tasks without an end, but {model.name} has endings.")
 
-    def tables(self, states: int, actions: int) -> dict[str, np.ndarray]:
+    def seed_arrays(self, states: int, actions: int) -> dict[str, np.ndarray]:
         return {"gain": np.zeros(1)}
 
-    def constants(self) -> dict[str, np.ndarray]:
+    def rule_params(self) -> dict[str, np.ndarray]:
         return {"rate": np.array([float(self.gain_step_size)])}
 
 

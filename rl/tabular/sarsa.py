@@ -11,26 +11,26 @@ from typing import Any, ClassVar
 
 from rl.core.registry import add_presets, register
 from rl.explore import expected
-from rl.tabular.agent import Moment, OnPolicy, Table, check_expected
+from rl.tabular.agent import OnPolicy, Table, Transition, check_expected
 
 
-def learn_sarsa(table: Table, t: Moment, rng: Any) -> float:
+def learn_sarsa(table: Table, t: Transition, rng: Any) -> float:
     """Q(s, a) <- Q(s, a) + step_size * (r + discount * Q(s', a') - Q(s, a)), where a' is what is done next -> the TD error."""
     q = table.q
     target = t.reward
     if t.discount != 0.0:
-        target += t.discount * q[t.s2, t.a2]
+        target += t.discount * q[t.next_s, t.next_a]
     error: float = target - q[t.s, t.a]
     q[t.s, t.a] += t.step_size * error
     return error
 
 
-def learn_expected(table: Table, t: Moment, rng: Any) -> float:
+def learn_expected(table: Table, t: Transition, rng: Any) -> float:
     """As SARSA, with the mean of Q(s', .) over what may be done next in place of one draw -> the TD error."""
     q = table.q
     target = t.reward
     if t.discount != 0.0:
-        target += t.discount * expected(q, t.s2, t.explore, t.level, table.mask)
+        target += t.discount * expected(q, t.next_s, t.explore, t.level, table.mask)
     error: float = target - q[t.s, t.a]
     q[t.s, t.a] += t.step_size * error
     return error
@@ -53,7 +53,7 @@ class ExpectedSARSA(OnPolicy):
 
     rule = staticmethod(learn_expected)
     respects_masks: ClassVar[bool] = True
-    knows_policy: ClassVar[bool] = True
+    needs_policy: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()

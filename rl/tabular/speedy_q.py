@@ -15,7 +15,7 @@ import numpy as np
 
 from rl.core.registry import add_presets, register
 from rl.explore import UCB, TableExplore, highest
-from rl.tabular.agent import MOST_TIMES, Moment, Tabular, check_unused
+from rl.tabular.agent import MOST_TIMES, Tabular, Transition, check_unused
 from supervised.schedules import Schedule
 
 
@@ -32,16 +32,16 @@ class Rounds(NamedTuple):
     mask: Any = None  # float64 [S, A], added to q: 0 where an action is allowed, -infinity where not; None: all are
 
 
-def learn(table: Rounds, t: Moment, rng: Any) -> float:
+def learn(table: Rounds, t: Transition, rng: Any) -> float:
     """Note what a pair's first try in a round brought, as the last table and as this one would have it -> the TD error."""
     now = t.reward
     if t.discount != 0.0:
-        now += t.discount * highest(table.q, t.s2, table.mask)
+        now += t.discount * highest(table.q, t.next_s, table.mask)
     error: float = now - table.q[t.s, t.a]
     if table.tried[t.s, t.a] == 0:
         before = t.reward
         if t.discount != 0.0:
-            before += t.discount * highest(table.old, t.s2, table.mask)
+            before += t.discount * highest(table.old, t.next_s, table.mask)
         table.by_old[t.s, t.a] = before
         table.by_q[t.s, t.a] = now
         table.tried[t.s, t.a] = 1
@@ -80,20 +80,20 @@ class SpeedyQ(Tabular):
 
     rule = staticmethod(learn)
     respects_masks: ClassVar[bool] = True
-    memory: ClassVar[type] = Rounds
+    state_type: ClassVar[type] = Rounds
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_unused(self, "step_size", "it counts rounds")
 
-    def tables(self, states: int, actions: int) -> dict[str, np.ndarray]:
+    def seed_arrays(self, states: int, actions: int) -> dict[str, np.ndarray]:
         values = {name: np.zeros((states, actions)) for name in ("old", "by_old", "by_q")}
         return {**values, "tried": np.zeros((states, actions), np.int64), "counts": np.zeros(3, np.int64)}
 
-    def limits(self, states: int, actions: int) -> dict[str, int]:
+    def index_bounds(self, states: int, actions: int) -> dict[str, int]:
         return {"tried": 2, "counts": MOST_TIMES}
 
-    def begin(self, tables: dict[str, np.ndarray]) -> None:
+    def init_from_q(self, tables: dict[str, np.ndarray]) -> None:
         tables["old"][:] = tables["q"]
 
 

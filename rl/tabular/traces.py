@@ -18,11 +18,11 @@ import numpy as np
 
 from rl.core.registry import add_presets, register
 from rl.explore import TableExplore, highest
-from rl.tabular.agent import Moment, OnPolicy, Tabular, check_number
+from rl.tabular.agent import OnPolicy, Tabular, Transition, check_number
 from supervised.schedules import Linear, Schedule
 from supervised.validate import choice, store
 
-FAINT = 1e-4
+TRACE_CUTOFF = 1e-4
 ACCUMULATING, REPLACING, DUTCH = 0, 1, 2
 KINDS = ("accumulating", "replacing", "dutch")
 
@@ -43,13 +43,13 @@ class Traces(NamedTuple):
     mask: Any = None  # float64 [S, A], added to q: 0 where an action is allowed, -infinity where not; None: all are
 
 
-def fade(table: Traces, e: int, factor: float) -> None:
+def decay_traces(table: Traces, e: int, factor: float) -> None:
     """Shrink all traces of an environment, and let go of the faint ones."""
     i = 0
     while i < table.size[e]:
         s, a = table.state[e, i], table.action[e, i]
         table.trace[e, s, a] *= factor
-        if table.trace[e, s, a] < FAINT:
+        if table.trace[e, s, a] < TRACE_CUTOFF:
             table.trace[e, s, a] = 0.0
             table.size[e] -= 1
             table.state[e, i] = table.state[e, table.size[e]]
@@ -58,30 +58,30 @@ def fade(table: Traces, e: int, factor: float) -> None:
             i += 1
 
 
-def mark(table: Traces, t: Moment) -> None:
+def update_trace(table: Traces, t: Transition) -> None:
     """Begin or renew the trace of the pair that was just left."""
-    before = table.trace[t.e, t.s, t.a]
+    before = table.trace[t.env, t.s, t.a]
     if before == 0.0:
-        table.state[t.e, table.size[t.e]] = t.s
-        table.action[t.e, table.size[t.e]] = t.a
-        table.size[t.e] += 1
+        table.state[t.env, table.size[t.env]] = t.s
+        table.action[t.env, table.size[t.env]] = t.a
+        table.size[t.env] += 1
     after = before + 1.0
     if table.kind[0] == REPLACING:
         after = 1.0
     elif table.kind[0] == DUTCH:
         after = before + 1.0 - t.step_size * before
-    table.trace[t.e, t.s, t.a] = after
-    table.rate[t.e, t.s, t.a] = t.step_size
+    table.trace[t.env, t.s, t.a] = after
+    table.rate[t.env, t.s, t.a] = t.step_size
 
 
-def hand_back(table: Traces, e: int, error: float) -> None:
+def apply_traces(table: Traces, e: int, error: float) -> None:
     """Move every pair by its share of the error."""
     for i in range(table.size[e]):
         s, a = table.state[e, i], table.action[e, i]
         table.q[s, a] += table.rate[e, s, a] * error * table.trace[e, s, a]
 
 
-def forget(table: Traces, e: int) -> None:
+def reset_traces(table: Traces, e: int) -> None:
     """End all traces of an environment."""
     for i in range(table.size[e]):
         table.trace[e, table.state[e, i], table.action[e, i]] = 0.0
@@ -89,46 +89,46 @@ def forget(table: Traces, e: int) -> None:
     table.old[e] = 0.0
 
 
-def learn_sarsa(table: Traces, t: Moment, rng: Any) -> float:
+def learn_sarsa(table: Traces, t: Transition, rng: Any) -> float:
     """All pairs learn from r + discount * Q(s', a') - Q(s, a), each by its trace -> that error."""
     value = table.q[t.s, t.a]
     following = 0.0
     if t.discount != 0.0:
-        following = table.q[t.s2, t.a2]
+        following = table.q[t.next_s, t.next_a]
     error: float = t.reward + t.discount * following - value
-    fade(table, t.e, t.gamma * table.decay[0])
-    mark(table, t)
+    decay_traces(table, t.env, t.gamma * table.decay[0])
+    update_trace(table, t)
     if table.kind[0] == DUTCH:
-        luck = value - table.old[t.e]
-        for i in range(table.size[t.e]):
-            s, a = table.state[t.e, i], table.action[t.e, i]
-            table.q[s, a] += t.step_size * (error + luck) * table.trace[t.e, s, a]
-        table.q[t.s, t.a] -= t.step_size * luck
-        table.old[t.e] = following
+        q_correction = value - table.old[t.env]
+        for i in range(table.size[t.env]):
+            s, a = table.state[t.env, i], table.action[t.env, i]
+            table.q[s, a] += t.step_size * (error + q_correction) * table.trace[t.env, s, a]
+        table.q[t.s, t.a] -= t.step_size * q_correction
+        table.old[t.env] = following
     else:
-        hand_back(table, t.e, error)
-    if t.over:
-        forget(table, t.e)
+        apply_traces(table, t.env, error)
+    if t.episode_end:
+        reset_traces(table, t.env)
     elif t.scale != 1.0:
-        fade(table, t.e, t.scale)
+        decay_traces(table, t.env, t.scale)
     return error
 
 
-def learn_q(table: Traces, t: Moment, rng: Any) -> float:
+def learn_q(table: Traces, t: Transition, rng: Any) -> float:
     """As SARSA(lambda) with max Q(s', .); where the next action is not greedy, what led here did not lead to it: traces end."""
     best = 0.0
     greedy = True
     if t.discount != 0.0:
-        best = highest(table.q, t.s2, table.mask)
-        greedy = table.q[t.s2, t.a2] == best
+        best = highest(table.q, t.next_s, table.mask)
+        greedy = table.q[t.next_s, t.next_a] == best
     error: float = t.reward + t.discount * best - table.q[t.s, t.a]
-    fade(table, t.e, t.gamma * table.decay[0])
-    mark(table, t)
-    hand_back(table, t.e, error)
-    if t.over or not greedy:
-        forget(table, t.e)
+    decay_traces(table, t.env, t.gamma * table.decay[0])
+    update_trace(table, t)
+    apply_traces(table, t.env, error)
+    if t.episode_end or not greedy:
+        reset_traces(table, t.env)
     elif t.scale != 1.0:
-        fade(table, t.e, t.scale)
+        decay_traces(table, t.env, t.scale)
     return error
 
 
@@ -161,7 +161,7 @@ class SARSALambda(OnPolicy):
 
     rule = staticmethod(learn_sarsa)
     respects_masks: ClassVar[bool] = True
-    memory: ClassVar[type] = Traces
+    state_type: ClassVar[type] = Traces
     needs_next_action: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -169,7 +169,7 @@ class SARSALambda(OnPolicy):
         check_number(self, "lambda_", 1)
         store(self, choice, "traces", known=KINDS)
 
-    def trail(self, states: int, actions: int) -> dict[str, np.ndarray]:
+    def episode_arrays(self, states: int, actions: int) -> dict[str, np.ndarray]:
         pairs = np.zeros((states, actions))
         listed = np.zeros(states * actions, np.int64)
         return {
@@ -177,14 +177,14 @@ class SARSALambda(OnPolicy):
             **{"size": np.array(0), "old": np.array(0.0)},
         }
 
-    def constants(self) -> dict[str, np.ndarray]:
+    def rule_params(self) -> dict[str, np.ndarray]:
         return {"decay": np.array([float(self.lambda_)]), "kind": np.array([KINDS.index(self.traces)])}
 
-    def limits(self, states: int, actions: int) -> dict[str, int]:
+    def index_bounds(self, states: int, actions: int) -> dict[str, int]:
         return {"state": states, "action": actions, "size": states * actions + 1}
 
-    def check_saved(self, arrays: Mapping[str, Any], states: int, actions: int) -> None:
-        super().check_saved(arrays, states, actions)
+    def validate_state(self, arrays: Mapping[str, Any], states: int, actions: int) -> None:
+        super().validate_state(arrays, states, actions)
         if "trace" in arrays:  # and not the tables
             listed = arrays["state"] * actions + arrays["action"]
             trace, rate = (arrays[name].reshape(-1, states * actions) for name in ("trace", "rate"))

@@ -16,7 +16,7 @@ import numpy as np
 
 from rl.core.registry import add_presets, register
 from rl.explore import forbidden
-from rl.tabular.agent import Moment, Tabular
+from rl.tabular.agent import Tabular, Transition
 
 ANYTHING = 1e10  # the deviation while one target has all the weight
 
@@ -40,7 +40,7 @@ def spread_of(square: float, mean: float, share: float) -> Any:
     return found
 
 
-def learn(table: Spread, t: Moment, rng: Any) -> float:
+def learn(table: Spread, t: Transition, rng: Any) -> float:
     """Q(s, a) <- Q(s, a) + step_size * (r + discount * Q(s', b) - Q(s, a)), b being the best of a draw of the means.
 
     -> the TD error.
@@ -49,11 +49,11 @@ def learn(table: Spread, t: Moment, rng: Any) -> float:
     if t.discount != 0.0:
         best, arg = -math.inf, 0
         for b in range(table.q.shape[1]):
-            value = table.q[t.s2, b] + table.deviation[t.s2, b] * rng.standard_normal()
-            better = value > best and not forbidden(table.mask, t.s2, b)
+            value = table.q[t.next_s, b] + table.deviation[t.next_s, b] * rng.standard_normal()
+            better = value > best and not forbidden(table.mask, t.next_s, b)
             arg = b if better else arg
             best = value if better else best
-        target += t.discount * table.q[t.s2, arg]
+        target += t.discount * table.q[t.next_s, arg]
     error: float = target - table.q[t.s, t.a]
     table.q[t.s, t.a] += t.step_size * error
     table.square[t.s, t.a] += t.step_size * (target * target - table.square[t.s, t.a])
@@ -70,13 +70,13 @@ class WeightedQ(Tabular):
 
     rule = staticmethod(learn)
     respects_masks: ClassVar[bool] = True
-    memory: ClassVar[type] = Spread
+    state_type: ClassVar[type] = Spread
 
-    def tables(self, states: int, actions: int) -> dict[str, np.ndarray]:
+    def seed_arrays(self, states: int, actions: int) -> dict[str, np.ndarray]:
         pairs = (states, actions)
         return {"square": np.zeros(pairs), "share": np.ones(pairs), "deviation": np.full(pairs, ANYTHING)}
 
-    def begin(self, tables: dict[str, np.ndarray]) -> None:
+    def init_from_q(self, tables: dict[str, np.ndarray]) -> None:
         tables["square"][:] = tables["q"] ** 2
 
 

@@ -24,7 +24,7 @@ from rl.deep.sequence_learner import mixed_priority
 from rl.explore import EPSILON_GREEDY
 from rl.linear import sarsa as linear
 from rl.tabular import double_q, monte_carlo, n_step, q_learning, sarsa, traces
-from rl.tabular.agent import Moment, Table, Tabular
+from rl.tabular.agent import Table, Tabular, Transition
 from supervised import Streams
 from supervised.losses import cross_entropy, cross_entropy_slope
 
@@ -218,13 +218,13 @@ def own(function: Ours) -> Ours:
 def memory(agent: Tabular, q: np.ndarray) -> Any:
     """One seed's arrays of an agent with one environment, around q."""
     states, actions = q.shape
-    held = {"q": q, "visits": np.zeros(q.shape, np.int64)} | agent.tables(states, actions)
-    agent.begin(held)
-    trail = {name: np.full((1, *part.shape), part) for name, part in agent.trail(states, actions).items()}
-    return agent.memory(**held, **trail, **agent.constants())
+    held = {"q": q, "visits": np.zeros(q.shape, np.int64)} | agent.seed_arrays(states, actions)
+    agent.init_from_q(held)
+    trail = {name: np.full((1, *part.shape), part) for name, part in agent.episode_arrays(states, actions).items()}
+    return agent.state_type(**held, **trail, **agent.rule_params())
 
 
-def moments(given: Arrays, k: int, b: int) -> list[Moment]:
+def moments(given: Arrays, k: int, b: int) -> list[Transition]:
     """The steps of an episode, with a step size of 1."""
     action, gamma = given["action"][k, b], float(given["gamma"][k])
     steps = len(action) - 1
@@ -233,7 +233,7 @@ def moments(given: Arrays, k: int, b: int) -> list[Moment]:
         scale, last = float(given["scale"][k, b, t]), t == steps - 1
         discount = 0.0 if last and given["terminated"][k, b] else gamma * scale
         first = 0, t, action[t], float(given["reward"][k, b, t]), discount, gamma, t + 1, action[t + 1]
-        found.append(Moment(*first, 1.0, last, EPSILON_GREEDY, 0.25, scale))
+        found.append(Transition(*first, 1.0, last, EPSILON_GREEDY, 0.25, scale))
     return found
 
 
@@ -291,7 +291,7 @@ def linear_sarsa_lambda(given: Arrays, dtype: Any) -> Arrays:
         size = weights[0].size
         held = linear.Memory(np.zeros((1, size)), np.zeros((1, size), np.int64), np.zeros(1, np.int64), np.zeros(1))
         for m in moments(given, k, b):
-            row = (m.a, m.reward, m.discount, q[m.s2, m.a2], m.over, True, m.step_size, m.scale)
+            row = (m.a, m.reward, m.discount, q[m.next_s, m.next_a], m.over, True, m.step_size, m.scale)
             step = linear.Transition(np.array([[2 * m.s, 2 * m.s + 1]]), *(np.array([x]) for x in row))
             linear.learn(weights, held, step, m.gamma, float(given["lambda"][k]), traces.ACCUMULATING, np.empty(1))
         whole = weights.reshape(states, 2, actions).sum(1)

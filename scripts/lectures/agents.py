@@ -30,7 +30,7 @@ def reward(run: rl.Run) -> np.ndarray:
 
 def predicted(run: rl.Run) -> np.ndarray:
     """What each seed's network predicted at the start of its last 100 training episodes, on average, [N]."""
-    return run.episodes()["rollout/promised_return"].numpy()
+    return run.episodes()["rollout/predicted_return"].numpy()
 
 
 def obtained(run: rl.Run) -> np.ndarray:

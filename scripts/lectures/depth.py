@@ -21,7 +21,7 @@ from supervised.streams import generator
 
 @dataclass
 class Activations(OnDigits):
-    """Sigmoid against ReLU, 3 layers against 10, from N(0, 1) as the notes have it; then five activations well initialised."""
+    """Sigmoid against ReLU, 3 layers against 10, from N(0, 1) as the notes have it; then five activations well initialized."""
 
     width: int = 256
     """Units of each hidden layer."""
@@ -109,7 +109,7 @@ class Initialisation(OnDigits):
 
     labels: int = 200
     """How many pictures have a label in the demonstration of pre-training."""
-    unlabelled: int = 5000
+    unlabeled: int = 5000
     """How many have none: the Boltzmann machine learns from these."""
 
     def run(self, desk: Desk) -> None:
@@ -150,7 +150,7 @@ class Initialisation(OnDigits):
         found = self.digits(desk)
         x = found.train.x.flatten(1).float() / 255
         few = Data(x[: self.labels], found.train.y[: self.labels])
-        rbm = BernoulliRBM(64, learning_rate=0.05, n_iter=20, random_state=0).fit(x[: self.unlabelled].numpy())
+        rbm = BernoulliRBM(64, learning_rate=0.05, n_iter=20, random_state=0).fit(x[: self.unlabeled].numpy())
         weights, biases = (
             torch.from_numpy(part.astype(np.float32)) for part in (rbm.components_, rbm.intercept_hidden_)
         )

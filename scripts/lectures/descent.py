@@ -52,12 +52,12 @@ RATES = [round(10 ** (k / 3), 6) for k in range(-12, 4)]  # 1e-4 .. 10, three to
 
 
 def walk(surface: Surface, make: Make, rate: float, steps: int) -> np.ndarray:
-    """The way of one optimiser, [steps + 1, 3]: x, y and the value; cut short where it runs away."""
+    """The way of one optimizer, [steps + 1, 3]: x, y and the value; cut short where it runs away."""
     place = torch.tensor(surface.start, dtype=torch.float64, requires_grad=True)
-    optimiser = make([place], rate)
+    optimizer = make([place], rate)
 
     def closure() -> Tensor:
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         value = surface.value(*place)
         value.backward()
         return value
@@ -68,7 +68,7 @@ def walk(surface: Surface, make: Make, rate: float, steps: int) -> np.ndarray:
         way.append([*here.tolist(), float(surface.value(*here))])
         if not np.isfinite(way[-1]).all() or abs(way[-1][2]) > 1e12:
             break
-        optimiser.step(closure)
+        optimizer.step(closure)
     return np.array(way)
 
 
@@ -84,7 +84,7 @@ class Optimisers(Seeded):
     """Seven optimisers, from SGD to Adam and L-BFGS, on three surfaces, animated; rates that fall; mini-batch noise."""
 
     steps: int = 500
-    """Steps of each optimiser."""
+    """Steps of each optimizer."""
     frames: int = 60
     """Frames of the animation."""
 
@@ -158,13 +158,13 @@ class Optimisers(Seeded):
             ends = []
             for k, generator in enumerate(self.generators()):
                 w = torch.zeros(4, dtype=torch.float64, requires_grad=True)
-                optimiser = torch.optim.SGD([w], 0.1)
-                fall, costs = schedule(optimiser), []
+                optimizer = torch.optim.SGD([w], 0.1)
+                fall, costs = schedule(optimizer), []
                 for _ in range(self.steps):
                     i = slice(None) if name.startswith("all") else torch.randint(len(x), (1,), generator=generator)
-                    optimiser.zero_grad()
+                    optimizer.zero_grad()
                     ((x[i] @ w - y[i]) ** 2).mean().backward()
-                    optimiser.step()
+                    optimizer.step()
                     if fall is not None:
                         fall.step()
                     costs.append(float(((x @ w.detach() - y) ** 2).mean()) - best)

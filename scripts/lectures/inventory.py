@@ -314,7 +314,7 @@ ITEMS = (
             "sigmoid, 10 layers, N(0,1): test",
             "relu, 10 layers, N(0,1): test",
         ),
-        "From N(0, 1) the differences are those of bad first weights, not of depth: see the same nets well initialised.",
+        "From N(0, 1) the differences are those of bad first weights, not of depth: see the same nets well initialized.",
     ),
     Item(
         "1b",

@@ -175,15 +175,15 @@ class Speed(Experiment):
         torch.set_num_threads(threads or before)
         try:
             net = lecture_cnn((28, 28)).to(device)
-            optimiser = torch.optim.Adam(net.parameters())
+            optimizer = torch.optim.Adam(net.parameters())
             x, y = torch.rand(100, 28, 28, device=device), torch.randint(10, (100,), device=device)
 
             def steps() -> float:
                 began = time.perf_counter()
                 for _ in range(self.batches):
-                    optimiser.zero_grad()
+                    optimizer.zero_grad()
                     torch.nn.functional.cross_entropy(net(x), y).backward()
-                    optimiser.step()
+                    optimizer.step()
                 if place != "cpu":
                     getattr(torch, place).synchronize()
                 return time.perf_counter() - began

@@ -39,7 +39,7 @@ from supervised.validate import ArgumentError, choice, explained, flag, integer,
 
 
 class Stack(Unrolling):
-    """N copies of what `make` makes, each initialised from its own seed; called, it maps [N, B, ...] -> [N, B, ...].
+    """N copies of what `make` makes, each initialized from its own seed; called, it maps [N, B, ...] -> [N, B, ...].
 
     compiled: run chains of linear layers and ReLUs (see `supervised.stack.compiled_mlp`) and models that read sequences by GRU
     or tanh cells (`supervised.stack.sequences`) as compiled code where that is possible; outputs without a gradient, and those

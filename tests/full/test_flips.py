@@ -11,7 +11,7 @@ from supervised import checkpoint
 pytestmark = pytest.mark.full
 KINDS = {
     "table": ("Taxi-v4", rl.QLearning(), 20_000),
-    "network": ("CartPole-v1", rl.DQN(network="mlp(16)", prioritised=True, n_step=3, learn_after_steps=500), 1_500),
+    "network": ("CartPole-v1", rl.DQN(network="mlp(16)", prioritized=True, n_step=3, learn_after_steps=500), 1_500),
 }
 
 

@@ -197,7 +197,7 @@ def test_the_lotterys_returns_add_up_to_its_values():
 
 @pytest.mark.parametrize("preset", ["c51", "hl-gauss", "qr-dqn"])
 @pytest.mark.parametrize(
-    "options", [{}, {"dueling": True, "double": True, "n_step": 3, "prioritised": True, "rescale_values": True}]
+    "options", [{}, {"dueling": True, "double": True, "n_step": 3, "prioritized": True, "rescale_values": True}]
 )
 def test_presets_learn_combine_and_come_back_to_the_bit(preset, options, tmp_path):
     small = {"network": "mlp(16)", "learn_after_steps": 40, "batch_size": 8, "capacity_steps": 300}

@@ -39,7 +39,7 @@ OPTIONS = {
     "double": {"double": True},
     "dueling": {"dueling": True},
     "n_step": {"n_step": 3},
-    "prioritised": {"prioritised": True},
+    "prioritized": {"prioritized": True},
     "soft": {"target_every_updates": 1, "target_rate": 0.05},
     "no target": {"target_every_updates": None},
     "huber": {"loss": "huber"},
@@ -175,16 +175,16 @@ def test_every_pair_of_options_by_itself_finds_the_fixed_point(pair):
     test_every_pair_of_options_finds_the_fixed_point(pair)
 
 
-@pytest.mark.parametrize("option", daily(OPTIONS, ("double", "prioritised")))
+@pytest.mark.parametrize("option", daily(OPTIONS, ("double", "prioritized")))
 def test_every_option_alone_bootstraps_through_truncations(option):
     settings = {**BASE, "gamma": 0.7, **OPTIONS[option]}
     assert_exact("Endless", learned("Endless", rl.DQN(**settings), 1200), 0.7)
 
 
-PRESETS = ["dqn-2013", "dqn-2015", "dqn", "double-dqn", "dueling-dqn", "prioritised-dqn"]
+PRESETS = ["dqn-2013", "dqn-2015", "dqn", "double-dqn", "dueling-dqn", "prioritized-dqn"]
 
 
-@pytest.mark.parametrize("name", daily(PRESETS, ("prioritised-dqn",)))
+@pytest.mark.parametrize("name", daily(PRESETS, ("prioritized-dqn",)))
 def test_every_preset_finds_the_fixed_point(name):
     import dataclasses
 
@@ -478,7 +478,7 @@ def test_masked_actions_are_never_taken_nor_believed():
     [
         ({"double": True, "target_every_updates": None}, "double=True contradicts target_every_updates=None"),
         ({"target_rate": 0.5, "target_every_updates": None}, "there is no target network"),
-        ({"capacity_steps": None, "prioritised": True, "learn_after_steps": 0}, "needs a replay"),
+        ({"capacity_steps": None, "prioritized": True, "learn_after_steps": 0}, "needs a replay"),
         ({"capacity_steps": None, "n_step": 3, "learn_after_steps": 0}, "needs a replay"),
         ({"capacity_steps": None, "learn_after_steps": 5}, "Without a replay"),
         ({"batch_size": 64, "capacity_steps": 10}, "batch_size=64 is larger than capacity_steps=10"),
@@ -610,7 +610,7 @@ def test_a_replay_goes_by_the_priority_that_an_update_gives():
 
     settings = {
         "network": "mlp(8)",
-        "prioritised": True,
+        "prioritized": True,
         "priority_exponent": 1.0,
         "learn_after_steps": 50,
         "batch_size": 32,

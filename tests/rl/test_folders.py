@@ -17,7 +17,7 @@ from told import NoisyWalk, curves
 
 import rl
 import supervised
-from rl.core import registry
+from rl.core import renamed
 from supervised import MLP, Recipe, checkpoint, fit
 from supervised.fitting import recipe
 from supervised.logger import EVENTS, Logger
@@ -349,7 +349,7 @@ def test_what_was_renamed_is_read_by_its_new_name(tmp_path, monkeypatch):
     rewrite(tmp_path / "run.safetensors", older)
     with pytest.raises(rl.CheckpointError, match="agent was"):
         train(tmp_path, 200, resume=True)
-    monkeypatch.setattr(registry, "RENAMED", {"WatkinsQ": "QLearning", "QLearning.discount": "gamma"})
+    monkeypatch.setattr(renamed, "RENAMED", {"WatkinsQ": "QLearning", "QLearning.discount": "gamma"})
     assert rl.load(tmp_path / "run.safetensors", NoisyWalk).description == run.description
     assert train(tmp_path, 200, resume=True).step == 200
 

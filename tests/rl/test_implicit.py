@@ -156,7 +156,7 @@ def test_judging_draws_nothing():
     "options",
     [
         {},
-        {"dueling": True, "double": True, "n_step": 3, "prioritised": True, "rescale_values": True, "noise": 0.5},
+        {"dueling": True, "double": True, "n_step": 3, "prioritized": True, "rescale_values": True, "noise": 0.5},
         {"munchausen": rl.Munchausen(), "sequence_steps": 6},
     ],
     ids=["alone", "with all", "in windows"],

@@ -14,7 +14,7 @@ from told import NoisyWalk, curves
 
 import rl
 
-NETWORK = {"double": True, "n_step": 3, "prioritised": True, "batch_size": 16, "network": "mlp(16)"}
+NETWORK = {"double": True, "n_step": 3, "prioritized": True, "batch_size": 16, "network": "mlp(16)"}
 NETWORK |= {"capacity_steps": 1000, "learn_after_steps": 100}
 MEMORY = {"network": "mlp(8)+gru(8)", "dueling": True, "rescale_values": True, "update_every_steps": 4}
 MEMORY |= {"sequence_steps": 12, "sequence_every_steps": 4, "burn_in_steps": 4}
@@ -24,7 +24,7 @@ RUNS = {
     "function": (NoisyWalk, rl.QLearning(), 9_000, {"envs_per_seed": 2, "evaluate_every_steps": 3000}),
     # What agents remember: traces, models, episodes, tiles, a replay; and an environment that changes for good.
     "traces": ("Taxi-v4", rl.SARSALambda(traces="dutch"), 200_000, {}),
-    "model": ("Taxi-v4", rl.PrioritisedSweeping(), 200_000, {}),
+    "model": ("Taxi-v4", rl.PrioritizedSweeping(), 200_000, {}),
     "episodes": ("Taxi-v4", rl.MonteCarlo(), 200_000, {}),
     "tiles": ("MountainCar-v0", rl.LinearSARSA(), 3_000, {}),
     "maze": ("envs/BlockingMaze-v0", rl.DynaQ(bonus=1e-3, outcomes=1), 2_500, {}),

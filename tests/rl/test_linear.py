@@ -107,7 +107,9 @@ def test_the_rule_against_a_naive_reference(kind):
     features, actions, grids, gamma, decay, rate = 8, 3, 2, 0.9, 0.8, 0.4
     weights = np.zeros((2, features, actions))
     pairs = features * actions
-    memory = linear.Memory(np.zeros((2, pairs)), np.zeros((2, pairs), np.int64), np.zeros(2, np.int64), np.zeros(2))
+    memory = linear.EligibilityTraces(
+        np.zeros((2, pairs)), np.zeros((2, pairs), np.int64), np.zeros(2, np.int64), np.zeros(2)
+    )
     steps = [[], []]
 
     def somewhere():
@@ -122,7 +124,9 @@ def test_the_rule_against_a_naive_reference(kind):
         following = np.array([weights[r, tiles2[r], action2[r]].sum() for r in range(2)])
         following[discount == 0] = np.nan  # must not be read
         valid = np.array([True, rng.random() < 0.9])
-        t = linear.Transition(tiles, action, reward, discount, following, over, valid, np.full(2, rate), np.ones(2))
+        t = linear.TransitionBatch(
+            tiles, action, reward, discount, following, over, valid, np.full(2, rate), np.ones(2)
+        )
         linear.learn(weights, memory, t, gamma, decay, KINDS.index(kind), np.empty(2))
         for r in np.flatnonzero(valid):
             steps[r].append((tiles[r], action[r], reward[r], discount[r], tiles2[r], action2[r], over[r]))

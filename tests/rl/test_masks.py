@@ -68,7 +68,7 @@ class Trap(gym.Env):
 
 
 RULES = [rl.QLearning, rl.SARSA, rl.ExpectedSARSA, rl.DoubleQ, rl.TreeBackup, rl.QLambda, rl.SARSALambda, rl.MonteCarlo]
-RULES += [rl.DynaQ, rl.PrioritisedSweeping, rl.RMax, rl.SpeedyQ, rl.WeightedQ, rl.NStepSARSA]
+RULES += [rl.DynaQ, rl.PrioritizedSweeping, rl.RMax, rl.SpeedyQ, rl.WeightedQ, rl.NStepSARSA]
 
 
 @pytest.mark.parametrize("rule", daily(RULES, RULES[::3]), ids=lambda rule: rule.__name__)
@@ -157,7 +157,7 @@ def test_plans_choose_among_allowed_actions():
         found = other(run.model, 0.9)
         np.testing.assert_allclose(found.v, solution.v, atol=1e-8)
         assert run.model.mask[np.arange(500), found.policy].all()
-    assert run.exact.best == pytest.approx(7.93)
+    assert run.exact.optimal_return == pytest.approx(7.93)
     # With exploration among allowed actions alone less is lost than with any.
     exploring = planning.value_iteration(run.model, 0.9, epsilon=0.5)
     q = planning.backup(run.model, exploring.v, 0.9)
@@ -219,7 +219,7 @@ def test_tiles_respect_masks(rule):
 
 def test_a_rule_that_knows_no_masks_is_told_of_and_acts_within_them():
     def learn(table, t, rng):
-        error = t.reward + (t.discount * highest(table.q, t.s2) if t.discount else 0.0) - table.q[t.s, t.a]
+        error = t.reward + (t.discount * highest(table.q, t.next_s) if t.discount else 0.0) - table.q[t.s, t.a]
         table.q[t.s, t.a] += t.step_size * error
         return error
 

@@ -184,7 +184,7 @@ class Dear(Scaled):
     reward = 64.0
 
 
-@pytest.mark.parametrize("kind", [{}, {"n_step": 3, "prioritised": True}, {"compiled": False}])
+@pytest.mark.parametrize("kind", [{}, {"n_step": 3, "prioritized": True}, {"compiled": False}])
 def test_scaled_rewards_teach_the_same_and_returns_stay_raw(kind):
     settings = {**SMALL, "network": "linear", "learning_rate": 0.03, **kind}
     plain = rl.train(Scaled, rl.DQN(**settings), steps=600, seeds=2, progress=False)

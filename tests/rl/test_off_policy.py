@@ -27,7 +27,7 @@ KINDS = {
         "double": True,
         "dueling": True,
         "n_step": 3,
-        "prioritised": True,
+        "prioritized": True,
         "target_every_updates": 1,
         "target_rate": 0.1,
     },
@@ -39,7 +39,7 @@ KINDS = {
         "update_every_steps": 3,
     },
     "Boltzmann": {"explore": Boltzmann(0.5), "target_every_updates": None},
-    "noise": {"explore": DecayingNoise(), "prioritised": True},
+    "noise": {"explore": DecayingNoise(), "prioritized": True},
     "dropout": {"network": lambda space, outputs: MLP(space.shape[0], outputs, (16,), dropout=0.2)},
 }
 
@@ -258,7 +258,7 @@ def test_curves_tell_what_the_guide_says(tmp_path):
     for tag in (
         *("train/loss", "train/td_error", "train/q_mean", "train/q_max", "train/gradient_norm", "train/learning_rate"),
         *("train/updates_per_step", "train/dead_units", "replay/size_steps", "replay/age_steps"),
-        *("rollout/ep_rew_mean", "rollout/ep_len_mean", "rollout/discounted_return", "rollout/promised_return"),
+        *("rollout/ep_rew_mean", "rollout/ep_len_mean", "rollout/discounted_return", "rollout/predicted_return"),
         *("rollout/exploration_rate", "eval/mean_reward", "eval/mean_ep_length"),
     ):
         assert found[".", tag], tag
@@ -275,7 +275,7 @@ def test_the_promise_and_what_came_of_it():
     run.advance(20)
     found = run.episodes()
     assert found["rollout/discounted_return"].tolist() == [2.0, 2.0]
-    assert found["rollout/promised_return"].tolist() == [7.0, 7.0]
+    assert found["rollout/predicted_return"].tolist() == [7.0, 7.0]
     assert found["rollout/ep_rew_mean"].tolist() == [3.0, 3.0]
 
 

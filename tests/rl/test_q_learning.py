@@ -9,13 +9,13 @@ import envs
 import rl
 from envs.diagnostic import DIAGNOSTIC
 from rl.explore import Boltzmann, EpsilonGreedy
-from rl.tabular.agent import Moment, Table
+from rl.tabular.agent import Table, Transition
 from rl.tabular.q_learning import learn
 from supervised.schedules import Inverse, Linear
 
 
-def moment(s, a, reward, discount, s2, step_size):
-    return Moment(0, s, a, reward, discount, discount, s2, -1, step_size, False, 0, 0.0)
+def moment(s, a, reward, discount, next_s, step_size):
+    return Transition(0, s, a, reward, discount, discount, next_s, -1, step_size, False, 0, 0.0)
 
 
 def test_the_rule_by_hand():
@@ -70,7 +70,7 @@ def test_so_they_are_in_the_plain_loop(name, plain_loop):
 def test_ten_seeds_reach_the_stationary_optimum(env, kwargs, gamma, steps):
     run = rl.train(env, rl.QLearning(gamma=gamma), steps=steps, seeds=10, env_kwargs=kwargs, progress=False)
     value = run.exact.value(run.agent.table.argmax(-1))
-    near = value >= run.exact.stationary - 0.01 * abs(run.exact.stationary)
+    near = value >= run.exact.optimal_stationary_return - 0.01 * abs(run.exact.optimal_stationary_return)
     assert near.sum() >= (9 if "8x8" in env else 10), value
 
 
@@ -87,7 +87,7 @@ def test_ten_seeds_reach_the_stationary_optimum(env, kwargs, gamma, steps):
 def test_the_stationary_optimum_at_gamma_1_is_that_of_a_policy_that_gets_there(env, kwargs, stationary, success):
     """On certain ice the first of equally good actions walks into the wall forever, and got 0."""
     run = rl.start(env, rl.QLearning(gamma=1.0), seeds=1, steps=1, env_kwargs=kwargs)
-    assert run.exact.stationary == pytest.approx(stationary, abs=1e-6)
+    assert run.exact.optimal_stationary_return == pytest.approx(stationary, abs=1e-6)
     if success is not None:
         assert run.exact.stationary_success == pytest.approx(success, abs=1e-6)
     found = run.exact.metrics(run.agent)

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:Episodes of")
 
 SMALL = {"learn_after_steps": 40, "batch_size": 6, "capacity_steps": 300, "target_every_updates": 3}
 R2D2 = {
-    **{"double": True, "dueling": True, "n_step": 3, "prioritised": True, "rescale_values": True},
+    **{"double": True, "dueling": True, "n_step": 3, "prioritized": True, "rescale_values": True},
     **{"sequence_steps": 12, "sequence_every_steps": 5, "burn_in_steps": 4},
 }
 
@@ -45,7 +45,7 @@ OPTIONS = (
     {},
     {"double": True},
     {"n_step": 3},
-    {"prioritised": True},
+    {"prioritized": True},
     {"dueling": True, "n_step": 2},
     {"optimizer": "SGD"},
 )
@@ -502,11 +502,11 @@ class Late(gym.Env):
         return self.answer(), 1.0, self.episodes == 1 and self.t == 5, False, {}
 
 
-@pytest.mark.parametrize("prioritised", [False, True])
-def test_nothing_is_learned_once_the_last_window_is_overwritten(prioritised):
+@pytest.mark.parametrize("prioritized", [False, True])
+def test_nothing_is_learned_once_the_last_window_is_overwritten(prioritized):
     """The entries of the short episode are those of the endless one from step 30 on."""
     settings = {"learn_after_steps": 3, "batch_size": 4, "capacity_steps": 30}
-    run = rl.start(Late, described("gru(4)", prioritised=prioritised, **settings), 1)
+    run = rl.start(Late, described("gru(4)", prioritized=prioritized, **settings), 1)
     run.advance(200)
     assert len(run.loop.replay) == 0
     assert run.agent.updates == 27

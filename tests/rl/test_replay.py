@@ -48,11 +48,11 @@ def everything(replay, k, streams):
 
 @pytest.mark.parametrize("n_step", [1, 3])
 @pytest.mark.parametrize("envs_per_seed", [1, 2])
-@pytest.mark.parametrize("prioritised", [False, True])
-def test_windows_against_a_naive_list(n_step, envs_per_seed, prioritised):
+@pytest.mark.parametrize("prioritized", [False, True])
+def test_windows_against_a_naive_list(n_step, envs_per_seed, prioritized):
     n, e, gamma, steps, capacity = 2, envs_per_seed, 0.9, 400, 60 * envs_per_seed
     rng = np.random.default_rng(0)
-    replay = rl.Replay(World(n, e), capacity, n_step, gamma, 0.6 if prioritised else None)
+    replay = rl.Replay(World(n, e), capacity, n_step, gamma, 0.6 if prioritized else None)
     history = {}  # observation -> its step, of each seed and environment; all observations differ
     number = 0.0
     obs = np.zeros((n, e, 1), np.float32)

@@ -81,7 +81,7 @@ def test_evaluations_keep_to_what_is_possible():
     lake = rl.train("FrozenLake-v1", rl.QLearning(), steps=200, seeds=3, progress=False)
     figures = result(lake)
     assert figures["success"]["possible"] == [0.0, 1.0]
-    assert figures["return"]["possible"] == [0.0, lake.exact.best]
+    assert figures["return"]["possible"] == [0.0, lake.exact.optimal_return]
 
 
 def test_an_environment_that_exists_once_trains_on():

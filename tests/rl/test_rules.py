@@ -14,7 +14,7 @@ from rl.tabular import prioritized_sweeping as sweeping
 from rl.tabular import r_learning as average
 from rl.tabular import speedy_q as speedy
 from rl.tabular import weighted_q as weighted
-from rl.tabular.agent import Moment, Table
+from rl.tabular.agent import Table, Transition
 
 GAMMA, RATE = 0.9, 0.1
 
@@ -22,15 +22,17 @@ GAMMA, RATE = 0.9, 0.1
 def memory(agent, q):
     """One seed's arrays of an agent with one environment, around q."""
     states, actions = q.shape
-    arrays = {"q": q, "visits": np.zeros(q.shape, np.int64)} | agent.tables(states, actions)
-    agent.begin(arrays)
-    trail = {name: np.full((1, *part.shape), part) for name, part in agent.trail(states, actions).items()}
-    return agent.memory(**arrays, **trail, **agent.constants())
+    arrays = {"q": q, "visits": np.zeros(q.shape, np.int64)} | agent.seed_arrays(states, actions)
+    agent.init_from_q(arrays)
+    trail = {name: np.full((1, *part.shape), part) for name, part in agent.episode_arrays(states, actions).items()}
+    return agent.state_type(**arrays, **trail, **agent.rule_params())
 
 
-def moment(s, a, reward, s2, a2=-1, terminated=False, over=None, rate=RATE, explore=EPSILON_GREEDY, level=0.2):
+def moment(s, a, reward, next_s, next_a=-1, terminated=False, over=None, rate=RATE, explore=EPSILON_GREEDY, level=0.2):
     discount = 0.0 if terminated else GAMMA
-    return Moment(0, s, a, reward, discount, GAMMA, s2, a2, rate, terminated if over is None else over, explore, level)
+    return Transition(
+        0, s, a, reward, discount, GAMMA, next_s, next_a, rate, terminated if over is None else over, explore, level
+    )
 
 
 def unread(*rows):
@@ -158,8 +160,8 @@ def test_dyna_counts_outcomes_and_makes_them_up():
         dyna.learn(table, moment(0, 0, 3.0, 2, terminated=True), Coin(0.0, 0.99))
     assert table.times[0, 0].tolist() == [1, 2]
     before = table.q[0, 0]
-    assert dyna.made_up(table, 0, 0, GAMMA, Coin(0.34)) == 3.0
-    assert dyna.made_up(table, 0, 0, GAMMA, Coin(0.3)) == pytest.approx(1.0)
+    assert dyna.simulated_target(table, 0, 0, GAMMA, Coin(0.34)) == 3.0
+    assert dyna.simulated_target(table, 0, 0, GAMMA, Coin(0.3)) == pytest.approx(1.0)
     assert model.expected_backup(table, 0, 0) == pytest.approx((1 * 1.0 + 2 * 3.0) / 3)
     assert table.q[0, 0] == before
     dyna.learn(table, moment(0, 0, 9.0, 0), Coin(0.0, 0.0))  # a third: the rarest gives way
@@ -247,28 +249,28 @@ def test_speedy_q_by_hand():
 
 def test_speedy_q_against_a_naive_reference():
     steps, old, q, k, round_, met = episodes(8, 1000), np.zeros((5, 3)), np.zeros((5, 3)), 0, [], set()
-    for s, a, r, s2, _, terminated, _ in steps:
-        round_.append((s, a, r, s2, terminated))
+    for s, a, r, next_s, _, terminated, _ in steps:
+        round_.append((s, a, r, next_s, terminated))
         met.add((s, a))
         if {step[:2] for step in round_} != met:
             continue
         new = q.copy()
         for pair in met:
-            _, _, r, s2, over = next(step for step in round_ if step[:2] == pair)
-            by_old, by_q = (r + (0 if over else GAMMA * table[s2].max()) for table in (old, q))
+            _, _, r, next_s, over = next(step for step in round_ if step[:2] == pair)
+            by_old, by_q = (r + (0 if over else GAMMA * table[next_s].max()) for table in (old, q))
             new[pair] = q[pair] + (by_old - q[pair]) / (k + 1) + k / (k + 1) * (by_q - by_old)
         old, q, k, round_ = q, new, k + 1, []
     table = memory(rl.SpeedyQ(), np.zeros((5, 3)))
-    for s, a, r, s2, a2, terminated, over in steps:
+    for s, a, r, next_s, next_a, terminated, over in steps:
         table.visits[s, a] += 1
-        speedy.learn(table, moment(s, a, r, s2, a2, terminated, over), None)
+        speedy.learn(table, moment(s, a, r, next_s, next_a, terminated, over), None)
     assert k > 10
     np.testing.assert_allclose(table.q, q, atol=1e-12)
 
 
 def test_sweeping_by_hand():
     """Along a chain one reward at the end is known everywhere after as many backups as there are states."""
-    table = memory(rl.PrioritisedSweeping(planning_steps=3), np.zeros((5, 1)))
+    table = memory(rl.PrioritizedSweeping(planning_steps=3), np.zeros((5, 1)))
     for s in range(3):
         table.visits[s, 0] = 1
         assert sweeping.learn(table, moment(s, 0, 0.0, s + 1), None) == 0
@@ -297,22 +299,22 @@ def test_the_most_urgent_pair_is_found():
 def test_sweeping_solves_the_model_that_it_has_seen(outcomes):
     """Until nothing is urgent: the table is then what value iteration makes of the counted outcomes, with those that gave way
     left out; and the lists of what leads to a state are right."""
-    agent = rl.PrioritisedSweeping(planning_steps=100_000, threshold=1e-9, outcomes=outcomes)
+    agent = rl.PrioritizedSweeping(planning_steps=100_000, threshold=1e-9, outcomes=outcomes)
     table, counted = memory(agent, np.zeros((5, 3))), {}
-    for s, a, r, s2, a2, terminated, over in episodes(9):
+    for s, a, r, next_s, next_a, terminated, over in episodes(9):
         table.visits[s, a] += 1
-        sweeping.learn(table, moment(s, a, r, s2, a2, terminated, over), None)
+        sweeping.learn(table, moment(s, a, r, next_s, next_a, terminated, over), None)
         known = counted.setdefault((s, a), {})
         if outcomes == 1:  # the last is believed
             known.clear()
-        if (s2, terminated) not in known and len(known) == outcomes:
+        if (next_s, terminated) not in known and len(known) == outcomes:
             # The rarest gives way: of several, the one in the lowest place.
             places = [(int(table.following[s, a, k]), bool(table.discount[s, a, k] == 0)) for k in range(outcomes)]
             gone = [outcome for outcome in known if outcome not in places]
             assert len(gone) == 1
             assert len(known[gone[0]]) == min(map(len, known.values()))
             del known[gone[0]]
-        known.setdefault((s2, terminated), []).append(r)
+        known.setdefault((next_s, terminated), []).append(r)
         leading = {s: [] for s in range(5)}
         for state in range(5):
             i = table.head[state]
@@ -328,8 +330,8 @@ def test_sweeping_solves_the_model_that_it_has_seen(outcomes):
             [
                 [
                     sum(
-                        len(rs) * (np.mean(rs) + (0 if ended else GAMMA * q[s2].max()))
-                        for (s2, ended), rs in counted[s, a].items()
+                        len(rs) * (np.mean(rs) + (0 if ended else GAMMA * q[next_s].max()))
+                        for (next_s, ended), rs in counted[s, a].items()
                     )
                     / sum(map(len, counted[s, a].values()))
                     for a in range(3)
@@ -364,21 +366,21 @@ def test_r_learning_by_hand():
 
 
 def episodes(seed, length=400):
-    """Random steps through 5 states with 3 actions: (s, a, r, s2, a2, terminated, over)."""
+    """Random steps through 5 states with 3 actions: (s, a, r, next_s, next_a, terminated, over)."""
     rng = np.random.default_rng(seed)
     steps, s, a = [], 0, int(rng.integers(3))
     for _ in range(length):
-        s2, a2, kind = int(rng.integers(5)), int(rng.integers(3)), rng.random()
+        next_s, next_a, kind = int(rng.integers(5)), int(rng.integers(3)), rng.random()
         terminated, truncated = kind < 0.1, 0.1 <= kind < 0.2
-        steps.append((s, a, float(rng.normal()), s2, a2, terminated, terminated or truncated))
-        s, a = (int(rng.integers(5)), int(rng.integers(3))) if terminated or truncated else (s2, a2)
+        steps.append((s, a, float(rng.normal()), next_s, next_a, terminated, terminated or truncated))
+        s, a = (int(rng.integers(5)), int(rng.integers(3))) if terminated or truncated else (next_s, next_a)
     return steps
 
 
 def feed(agent, steps):
     table = memory(agent, np.zeros((5, 3)))
-    for s, a, r, s2, a2, terminated, over in steps:
-        agent.rule(table, moment(s, a, r, s2, a2, terminated, over), Coin(*[0.3] * 50))
+    for s, a, r, next_s, next_a, terminated, over in steps:
+        agent.rule(table, moment(s, a, r, next_s, next_a, terminated, over), Coin(*[0.3] * 50))
     return table.q
 
 
@@ -405,8 +407,8 @@ def reference(steps, n):
     q = np.zeros((5, 3))
     for episode in cut(steps):
         for now in range(len(episode)):
-            _, _, _, s2, a2, terminated, over = episode[now]
-            tail = 0.0 if terminated else q[s2, a2]
+            _, _, _, next_s, next_a, terminated, over = episode[now]
+            tail = 0.0 if terminated else q[next_s, next_a]
             for begin in range(max(0, now - n + 1), now + 1 if over else now - n + 2):
                 if begin < 0:
                     continue
@@ -420,10 +422,10 @@ def reference(steps, n):
 
 def test_watkins_against_a_naive_reference():
     steps, q, trace = episodes(5), np.zeros((5, 3)), np.zeros((5, 3))
-    for s, a, r, s2, a2, terminated, over in steps:
-        best = 0.0 if terminated else q[s2].max()
+    for s, a, r, next_s, next_a, terminated, over in steps:
+        best = 0.0 if terminated else q[next_s].max()
         error = r + GAMMA * best - q[s, a]
-        greedy = terminated or q[s2, a2] == best
+        greedy = terminated or q[next_s, next_a] == best
         trace *= GAMMA * 0.8
         trace[trace < 1e-4] = 0
         trace[s, a] = 1
@@ -436,8 +438,8 @@ def test_watkins_against_a_naive_reference():
 @pytest.mark.parametrize("kind", ["accumulating", "replacing"])
 def test_sarsa_lambda_against_a_naive_reference(kind):
     steps, q, trace = episodes(6), np.zeros((5, 3)), np.zeros((5, 3))
-    for s, a, r, s2, a2, terminated, over in steps:
-        error = r + (0.0 if terminated else GAMMA * q[s2, a2]) - q[s, a]
+    for s, a, r, next_s, next_a, terminated, over in steps:
+        error = r + (0.0 if terminated else GAMMA * q[next_s, next_a]) - q[s, a]
         trace *= GAMMA * 0.8
         trace[trace < 1e-4] = 0
         trace[s, a] = 1 if kind == "replacing" else trace[s, a] + 1
@@ -450,8 +452,8 @@ def test_sarsa_lambda_against_a_naive_reference(kind):
 def test_true_online_traces_against_a_naive_reference():
     """van Seijen et al. (2016), algorithm 2, with one-hot features."""
     steps, w, e, old = episodes(7), np.zeros(15), np.zeros(15), 0.0
-    for s, a, r, s2, a2, terminated, over in steps:
-        x, x2 = np.eye(15)[s * 3 + a], np.zeros(15) if terminated else np.eye(15)[s2 * 3 + a2]
+    for s, a, r, next_s, next_a, terminated, over in steps:
+        x, x2 = np.eye(15)[s * 3 + a], np.zeros(15) if terminated else np.eye(15)[next_s * 3 + next_a]
         value, following = w @ x, w @ x2
         error = r + GAMMA * following - value
         e = GAMMA * 0.8 * e
@@ -465,12 +467,12 @@ def test_true_online_traces_against_a_naive_reference():
 
 
 def naive_one_step(worth):
-    """Q(s, a) += rate * (r + gamma * worth(q, s2, a2) - Q(s, a)), nothing behind a termination."""
+    """Q(s, a) += rate * (r + gamma * worth(q, next_s, next_a) - Q(s, a)), nothing behind a termination."""
 
     def learned(steps):
         q = np.zeros((5, 3))
-        for s, a, r, s2, a2, terminated, _ in steps:
-            q[s, a] += RATE * (r + (0.0 if terminated else GAMMA * worth(q[s2], a2)) - q[s, a])
+        for s, a, r, next_s, next_a, terminated, _ in steps:
+            q[s, a] += RATE * (r + (0.0 if terminated else GAMMA * worth(q[next_s], next_a)) - q[s, a])
         return q
 
     return learned
@@ -479,8 +481,8 @@ def naive_one_step(worth):
 def naive_double(steps):
     """Coins of .3: the first table learns each time."""
     one, two = np.zeros((5, 3)), np.zeros((5, 3))
-    for s, a, r, s2, _, terminated, _ in steps:
-        one[s, a] += RATE * (r + (0.0 if terminated else GAMMA * two[s2, one[s2].argmax()]) - one[s, a])
+    for s, a, r, next_s, _, terminated, _ in steps:
+        one[s, a] += RATE * (r + (0.0 if terminated else GAMMA * two[next_s, one[next_s].argmax()]) - one[s, a])
     return (one + two) / 2
 
 
@@ -489,15 +491,15 @@ def naive_tree(steps, n=3):
     q = np.zeros((5, 3))
 
     def value(episode, begin, end):
-        _, _, r, s2, _, terminated, _ = episode[begin]
+        _, _, r, next_s, _, terminated, _ = episode[begin]
         if terminated:
             return r
         if begin == end:
-            return r + GAMMA * q[s2].max()
-        a2 = episode[begin + 1][1]
-        pi = (q[s2] == q[s2].max()) / (q[s2] == q[s2].max()).sum()
-        rest = sum(pi[b] * q[s2, b] for b in range(3) if b != a2)
-        return r + GAMMA * (rest + pi[a2] * value(episode, begin + 1, end))
+            return r + GAMMA * q[next_s].max()
+        next_a = episode[begin + 1][1]
+        pi = (q[next_s] == q[next_s].max()) / (q[next_s] == q[next_s].max()).sum()
+        rest = sum(pi[b] * q[next_s, b] for b in range(3) if b != next_a)
+        return r + GAMMA * (rest + pi[next_a] * value(episode, begin + 1, end))
 
     for episode in cut(steps):
         for now in range(len(episode)):
@@ -514,8 +516,8 @@ def naive_monte_carlo(every):
     def learned(steps):
         q = np.zeros((5, 3))
         for episode in cut(steps):
-            _, _, _, s2, a2, terminated, _ = episode[-1]
-            value = 0.0 if terminated else q[s2, a2]
+            _, _, _, next_s, next_a, terminated, _ = episode[-1]
+            value = 0.0 if terminated else q[next_s, next_a]
             for i, (s, a, r, *_, ended, _) in reversed(list(enumerate(episode))):
                 value = r + (0.0 if ended else GAMMA * value)
                 if every or (s, a) not in [step[:2] for step in episode[:i]]:
@@ -530,12 +532,12 @@ def naive_dyna(bonus):
 
     def learned(steps):
         q, known, outcomes, last = np.zeros((5, 3)), [], {}, {}
-        for clock, (s, a, r, s2, _, terminated, _) in enumerate(steps, start=1):
-            q[s, a] += RATE * (r + (0.0 if terminated else GAMMA * q[s2].max()) - q[s, a])
+        for clock, (s, a, r, next_s, _, terminated, _) in enumerate(steps, start=1):
+            q[s, a] += RATE * (r + (0.0 if terminated else GAMMA * q[next_s].max()) - q[s, a])
             entered = [(s, b) for b in range(3)] if bonus and all((s, b) not in last for b in range(3)) else []
             known += entered if bonus else [(s, a)] * ((s, a) not in last)
             last[s, a] = clock
-            outcomes.setdefault((s, a), {}).setdefault((s2, terminated), []).append(r)
+            outcomes.setdefault((s, a), {}).setdefault((next_s, terminated), []).append(r)
             for _ in range(2):
                 pair = known[int(0.3 * len(known))]
                 if pair in outcomes:
@@ -558,10 +560,10 @@ def naive_dyna(bonus):
 def naive_r(steps):
     """Schwartz's rule over steps none of which ends."""
     q, gain = np.zeros((5, 3)), 0.0
-    for s, a, r, s2, *_ in steps:
-        q[s, a] += RATE * (r - gain + q[s2].max() - q[s, a])
+    for s, a, r, next_s, *_ in steps:
+        q[s, a] += RATE * (r - gain + q[next_s].max() - q[s, a])
         if q[s, a] == q[s].max():
-            gain += 0.001 * (r - gain + q[s2].max() - q[s].max())
+            gain += 0.001 * (r - gain + q[next_s].max() - q[s].max())
     return q
 
 
@@ -576,8 +578,8 @@ def naive_weighted(steps):
         mean, share = weights @ values, weights @ weights
         return mean, math.sqrt((weights @ values**2 - mean**2) * share / (1 - share)) if n else 1e10
 
-    for s, a, r, s2, _, terminated, _ in steps:
-        next_ones = [mean_and_deviation((s2, b)) for b in range(3)]
+    for s, a, r, next_s, _, terminated, _ in steps:
+        next_ones = [mean_and_deviation((next_s, b)) for b in range(3)]
         best = max(range(3), key=lambda b: next_ones[b][0] + 0.3 * next_ones[b][1])
         targets[s, a].append(r + (0.0 if terminated else GAMMA * next_ones[best][0]))
     return np.array([[mean_and_deviation((s, a))[0] for a in range(3)] for s in range(5)])
@@ -589,9 +591,9 @@ class Bells(Coin):
 
 
 NAIVE = {
-    "QLearning": (rl.QLearning(), naive_one_step(lambda row, a2: row.max())),
-    "SARSA": (rl.SARSA(), naive_one_step(lambda row, a2: row[a2])),
-    "ExpectedSARSA": (rl.ExpectedSARSA(), naive_one_step(lambda row, a2: 0.8 * row.max() + 0.2 * row.mean())),
+    "QLearning": (rl.QLearning(), naive_one_step(lambda row, next_a: row.max())),
+    "SARSA": (rl.SARSA(), naive_one_step(lambda row, next_a: row[next_a])),
+    "ExpectedSARSA": (rl.ExpectedSARSA(), naive_one_step(lambda row, next_a: 0.8 * row.max() + 0.2 * row.mean())),
     "DoubleQ": (rl.DoubleQ(), naive_double),
     "TreeBackup": (rl.TreeBackup(n=3), naive_tree),
     "first visit": (rl.MonteCarlo(), naive_monte_carlo(False)),
@@ -613,8 +615,8 @@ def test_every_rule_against_a_naive_reference(name, seed):
     if agent.continuing:
         steps = [(*step[:5], False, False) for step in steps]
     table = memory(agent, np.zeros((5, 3)))
-    for s, a, r, s2, a2, terminated, over in steps:
-        agent.rule(table, moment(s, a, r, s2, a2, terminated, over), Bells(*[0.3] * 10))
+    for s, a, r, next_s, next_a, terminated, over in steps:
+        agent.rule(table, moment(s, a, r, next_s, next_a, terminated, over), Bells(*[0.3] * 10))
     np.testing.assert_allclose(table.q, learned(steps), atol=1e-12)
 
 
@@ -639,7 +641,7 @@ def test_sarsa_1_is_every_visit_monte_carlo_as_the_step_size_vanishes():
     rate, found = 1e-7, []
     for agent in (rl.SARSALambda(lambda_=1.0, traces="accumulating"), rl.MonteCarlo(every_visit=True)):
         table = memory(agent, np.zeros((5, 3)))
-        for s, a, r, s2, a2, terminated, over in steps:
-            agent.rule(table, moment(s, a, r, s2, a2, terminated, over, rate=rate), None)
+        for s, a, r, next_s, next_a, terminated, over in steps:
+            agent.rule(table, moment(s, a, r, next_s, next_a, terminated, over, rate=rate), None)
         found.append(table.q / rate)
     np.testing.assert_allclose(*found, rtol=1e-4, atol=1e-3)

@@ -17,7 +17,7 @@ from rl.core import jit, registry
 from rl.explore import EpsilonGreedy
 from rl.run.processes import merge
 from rl.tabular import learned_model, monte_carlo, n_step, traces
-from rl.tabular.agent import Moment
+from rl.tabular.agent import Transition
 from supervised import Streams
 from supervised.schedules import Linear
 
@@ -90,7 +90,7 @@ SHORT = (
     "double-q",
     "n-step-sarsa",
     "true-online-sarsa-lambda",
-    "prioritised-sweeping",
+    "prioritized-sweeping",
 )
 
 
@@ -150,7 +150,7 @@ def test_discounts_of_a_half_are_half_the_gamma_to_the_bit(agent):
         for around, gamma in ((Halved, 0.5), (Plain, 0.25))
     )
     one, two = halved.agent.tables, plain.agent.tables
-    if isinstance(agent, (rl.SARSALambda, rl.DynaQ, rl.PrioritisedSweeping)):
+    if isinstance(agent, (rl.SARSALambda, rl.DynaQ, rl.PrioritizedSweeping)):
         for name in one:  # traces of 1 / 2**i below 1e-4 are let go of at other times, and means round
             np.testing.assert_allclose(one[name], two[name], atol=1e-4, err_msg=name)
     else:
@@ -162,15 +162,17 @@ def test_discounts_of_a_half_are_half_the_gamma_to_the_bit(agent):
 # --- updates by hand --------------------------------------------------------------------------------------------------------
 
 
-def moment(s, a, reward, scale, s2, a2=-1, over=False, terminated=False, gamma=0.5, rate=0.5):
-    return Moment(0, s, a, reward, 0.0 if terminated else gamma * scale, gamma, s2, a2, rate, over, 0, 0.0, scale)
+def moment(s, a, reward, scale, next_s, next_a=-1, over=False, terminated=False, gamma=0.5, rate=0.5):
+    return Transition(
+        0, s, a, reward, 0.0 if terminated else gamma * scale, gamma, next_s, next_a, rate, over, 0, 0.0, scale
+    )
 
 
 def table_of(agent, q):
     states, actions = q.shape
-    arrays = {name: part[None].copy() for name, part in agent.trail(states, actions).items()}
-    arrays |= agent.tables(states, actions) | agent.constants()
-    return agent.memory(q=q, visits=np.zeros(q.shape, np.int64), **arrays)
+    arrays = {name: part[None].copy() for name, part in agent.episode_arrays(states, actions).items()}
+    arrays |= agent.seed_arrays(states, actions) | agent.rule_params()
+    return agent.state_type(q=q, visits=np.zeros(q.shape, np.int64), **arrays)
 
 
 def test_two_steps_with_discounts_of_their_own():
@@ -212,7 +214,7 @@ def test_traces_fade_by_the_discount_of_the_step_that_they_span(kind, rule):
 
 def test_a_learned_model_keeps_the_mean_discount():
     """As a gamma that is scheduled has it keep the last, where steps have none of their own."""
-    agent = rl.PrioritisedSweeping()
+    agent = rl.PrioritizedSweeping()
     for semi_markov, wanted in ((0, 0.5 * 0.2), (1, 0.5 * 0.5)):
         table = table_of(agent, np.zeros((2, 1)))
         count = jit.specialise(learned_model.count, SEMI_MARKOV=semi_markov)
@@ -401,8 +403,8 @@ RESUMED = {
     "dyna-q": (Options, rl.DynaQ(planning_steps=2)),
     "r-max": (Options, rl.RMax(known_after=5, planning_steps=10)),
     "tiles": (lambda: Row(box=True), rl.LinearSARSA()),
-    "dqn": (Options, rl.DQN(network="linear", n_step=3, learn_after_steps=50, capacity_steps=150, prioritised=True)),
-    "sweeping, discounts in the past": (lambda: Sometimes(20, 40), rl.PrioritisedSweeping(gamma=0.5)),
+    "dqn": (Options, rl.DQN(network="linear", n_step=3, learn_after_steps=50, capacity_steps=150, prioritized=True)),
+    "sweeping, discounts in the past": (lambda: Sometimes(20, 40), rl.PrioritizedSweeping(gamma=0.5)),
     LATE: (lambda: Sometimes(300), rl.DQN(network="linear", learn_after_steps=50, capacity_steps=150)),
 }
 

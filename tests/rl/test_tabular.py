@@ -29,7 +29,7 @@ AGENTS = {
     "QLambda": rl.QLambda(),
     "MonteCarlo": rl.MonteCarlo(memory_steps=300),
     "DynaQ": rl.DynaQ(planning_steps=5),
-    "PrioritisedSweeping": rl.PrioritisedSweeping(planning_steps=5),
+    "PrioritizedSweeping": rl.PrioritizedSweeping(planning_steps=5),
     "RMax": rl.RMax(),
     "SpeedyQ": rl.SpeedyQ(),
     "WeightedQ": rl.WeightedQ(),
@@ -38,7 +38,7 @@ AGENTS = {
     "optimistic": rl.QLearning(initial_q=1.0, explore=EpsilonGreedy(0.05)),
 }
 OFF_POLICY = ("QLearning", "DoubleQ", "TreeBackup", "QLambda", "DynaQ")
-OFF_POLICY += ("PrioritisedSweeping", "RMax", "SpeedyQ", "WeightedQ", "UCB", "count bonus", "optimistic")
+OFF_POLICY += ("PrioritizedSweeping", "RMax", "SpeedyQ", "WeightedQ", "UCB", "count bonus", "optimistic")
 
 
 def test_r_learning_finds_the_most_that_can_be_had_per_step():
@@ -74,8 +74,8 @@ def test_alone_as_stacked_and_gone_on_with_to_the_bit(name, tmp_path):
     assert again.description == agent
     for part, array in whole.agent.tables.items():
         assert array[1].tobytes() == again.agent.tables[part][0].tobytes(), part
-    for part, array in whole.loop.trail.items():
-        assert array[1].tobytes() == again.loop.trail[part][0].tobytes(), part
+    for part, array in whole.loop.episode_arrays.items():
+        assert array[1].tobytes() == again.loop.episode_arrays[part][0].tobytes(), part
 
 
 @pytest.mark.parametrize("name", daily(OFF_POLICY, ("QLearning", "DoubleQ", "QLambda", "UCB")))
@@ -86,8 +86,8 @@ def test_off_policy_agents_reach_the_optimum(name):
     for env, steps in (("FrozenLake-v1", lake), ("CliffWalking-v1", cliff), ("Taxi-v4", 500_000)):
         run = rl.train(env, AGENTS[name], steps=steps, seeds=10, progress=False)
         value = run.exact.value(run.agent.table.argmax(-1))
-        near = value >= run.exact.stationary - 0.01 * abs(run.exact.stationary) - 1e-9
-        assert near.sum() >= 9, (env, value, run.exact.stationary)
+        near = value >= run.exact.optimal_stationary_return - 0.01 * abs(run.exact.optimal_stationary_return) - 1e-9
+        assert near.sum() >= 9, (env, value, run.exact.optimal_stationary_return)
 
 
 @pytest.mark.parametrize("name", ["SARSA", "ExpectedSARSA"])
@@ -95,10 +95,10 @@ def test_what_sarsa_is_promised_it_reaches(name):
     """The best way to act while exploring with epsilon .2, as planning finds it; on the cliff not the edge but the way round."""
     for env, steps in (("FrozenLake-v1", 1_000_000), ("CliffWalking-v1", 500_000), ("Taxi-v4", 500_000)):
         run = rl.train(env, AGENTS[name], steps=steps, seeds=10, progress=False)
-        value, promised = run.exact.value(run.agent.table.argmax(-1)), run.exact.promised
+        value, promised = run.exact.value(run.agent.table.argmax(-1)), run.exact.target_return
         assert (value >= promised - 0.01 * abs(promised) - 1e-9).sum() >= 9, (env, value, promised)
-    assert rl.start("CliffWalking-v1", AGENTS[name]).exact.promised == -17
-    assert rl.start("CliffWalking-v1", rl.QLearning()).exact.promised == -13
+    assert rl.start("CliffWalking-v1", AGENTS[name]).exact.target_return == -17
+    assert rl.start("CliffWalking-v1", rl.QLearning()).exact.target_return == -13
 
 
 @pytest.mark.parametrize("name", ["SARSA", "ExpectedSARSA", "NStepSARSA", "accumulating", "replacing", "dutch"])
@@ -119,7 +119,7 @@ def test_a_batch_teaches_one_step_rules_alone():
     spaces = gym.spaces.Discrete(3), gym.spaces.Discrete(2)
     batch = rl.Batch(*(torch.tensor(x) for x in ([[0]], [[1]], [[1.0]], [[0.0]], [[1]])))
     agents = [rl.ExpectedSARSA(step_size=0.5), rl.DynaQ(step_size=0.5, planning_steps=1), rl.WeightedQ(step_size=0.5)]
-    for agent in (*agents, rl.PrioritisedSweeping(), rl.SpeedyQ(), rl.RMax(known_after=1, initial_q=0.0)):
+    for agent in (*agents, rl.PrioritizedSweeping(), rl.SpeedyQ(), rl.RMax(known_after=1, initial_q=0.0)):
         live = agent.build(*spaces, seeds=1)
         assert live.update(batch).td_error.tolist() == [[1.0]]
         assert live.table[0, 0, 1] >= 0.5
@@ -142,8 +142,8 @@ def test_a_mask_of_a_batch_holds_also_where_the_state_leads_back_to_itself():
     assert agent.tables["q"][0, 0].tolist() == [1.0, pytest.approx(2 - 0.05)]
     assert agent.table[0, 0, 1] == -np.inf
     weighted = batch._replace(next_mask=None, weight=torch.zeros(1, 1))
-    with pytest.raises(ValueError, match="PrioritisedSweeping knows no weights"):
-        rl.PrioritisedSweeping().build(*spaces, seeds=1).update(weighted)
+    with pytest.raises(ValueError, match="PrioritizedSweeping knows no weights"):
+        rl.PrioritizedSweeping().build(*spaces, seeds=1).update(weighted)
 
 
 @pytest.mark.parametrize(
@@ -157,8 +157,8 @@ def test_a_mask_of_a_batch_holds_also_where_the_state_leads_back_to_itself():
         (lambda: rl.DynaQ(bonus=math.nan), "bonus must lie in"),
         (lambda: rl.DynaQ(outcomes=-1), "outcomes is a whole number"),
         (lambda: rl.QLearning(count_bonus=-1.0), "count_bonus must lie in"),
-        (lambda: rl.PrioritisedSweeping(step_size=0.5), "PrioritisedSweeping takes no step_size: the model's mean"),
-        (lambda: rl.PrioritisedSweeping(threshold=-1.0), "threshold must lie in"),
+        (lambda: rl.PrioritizedSweeping(step_size=0.5), "PrioritizedSweeping takes no step_size: the model's mean"),
+        (lambda: rl.PrioritizedSweeping(threshold=-1.0), "threshold must lie in"),
         (lambda: rl.RMax(known_after=0), "known_after is a whole number"),
         (lambda: rl.SpeedyQ(step_size=0.5), "SpeedyQ takes no step_size: it counts rounds"),
         (lambda: rl.RLearning(gamma=0.9), "RLearning takes no gamma: nothing is discounted"),
@@ -197,7 +197,7 @@ def test_a_model_must_hold_what_can_happen():
 @pytest.mark.full  # takes 4 s
 def test_a_model_of_many_outcomes_is_solved():
     run = rl.train(
-        "envs/AccessControl-v0", rl.PrioritisedSweeping(gamma=0.9, outcomes=44), steps=300_000, seeds=2, progress=False
+        "envs/AccessControl-v0", rl.PrioritizedSweeping(gamma=0.9, outcomes=44), steps=300_000, seeds=2, progress=False
     )
     often = run.agent.visits > 2000
     assert np.abs(run.agent.table - value_iteration(run.model, 0.9).q)[often].max() < 0.5
@@ -205,9 +205,9 @@ def test_a_model_of_many_outcomes_is_solved():
 
 def test_what_is_promised_is_not_known_everywhere():
     run = rl.start("envs/AccessControl-v0", rl.SARSA(gamma=1.0))
-    assert run.exact.stationary > 2700
-    assert math.isnan(run.exact.promised)
-    assert math.isnan(rl.start("FrozenLake-v1", rl.SARSA(explore=Boltzmann(1.0))).exact.promised)
+    assert run.exact.optimal_stationary_return > 2700
+    assert math.isnan(run.exact.target_return)
+    assert math.isnan(rl.start("FrozenLake-v1", rl.SARSA(explore=Boltzmann(1.0))).exact.target_return)
 
 
 def damaged(run, tmp_path, part, **arrays):
@@ -230,8 +230,8 @@ def damaged(run, tmp_path, part, **arrays):
         (rl.DynaQ(), "agent", {"count": 64, "tried": 0}, "are not those that were tried"),
         (rl.DynaQ(bonus=0.01), "agent", {"count": 64, "tried": 0}, "are not those that were tried"),
         (rl.DynaQ(), "agent", {"clock": -9000}, "'clock' lies outside"),
-        (rl.PrioritisedSweeping(), "agent", {"peak": 5.0}, "contradict the model"),
-        (rl.PrioritisedSweeping(), "agent", {"visits": 2**62}, "visit counts lie outside"),
+        (rl.PrioritizedSweeping(), "agent", {"peak": 5.0}, "contradict the model"),
+        (rl.PrioritizedSweeping(), "agent", {"visits": 2**62}, "visit counts lie outside"),
         (rl.SpeedyQ(), "agent", {"counts": -1}, "'counts' lies outside"),
     ],
 )
@@ -247,7 +247,7 @@ def test_bad_batches_are_refused_before_anything_is_learned():
     import torch
 
     good = {"obs": 0, "action": 0, "reward": 1.0, "discount": 0.9, "next_obs": 1}
-    for agent in (rl.QLearning(), rl.DynaQ(), rl.PrioritisedSweeping()):
+    for agent in (rl.QLearning(), rl.DynaQ(), rl.PrioritizedSweeping()):
         live = agent.build(gym.spaces.Discrete(4), gym.spaces.Discrete(2))
         for bad in ({"action": -1}, {"action": 2}, {"action": 0.5}, {"reward": math.nan}, {"discount": 5.0}):
             parts = {name: torch.tensor([[value]]) for name, value in (good | bad).items()}
@@ -274,7 +274,7 @@ def test_an_untried_pair_keeps_its_discount_in_a_batch():
 
 def test_lists_that_go_in_circles_are_refused():
     """The compiled loop would follow them for ever."""
-    run = rl.start("FrozenLake-v1", rl.PrioritisedSweeping(), 2, steps=1000)
+    run = rl.start("FrozenLake-v1", rl.PrioritizedSweeping(), 2, steps=1000)
     run.advance(500)
     saved = {name: array.copy() for name, array in run.agent.state_dict().items() if isinstance(array, np.ndarray)}
     run.agent.load_state_dict(saved)
@@ -293,7 +293,7 @@ def believe(table, t, rng):
     before = table.q[t.s, t.a]
     value = t.reward
     if t.discount != 0.0:
-        value += t.discount * highest(table.q, t.s2)
+        value += t.discount * highest(table.q, t.next_s)
     table.q[t.s, t.a] = max(before, value)
     return value - before
 

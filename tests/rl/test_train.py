@@ -35,7 +35,7 @@ def test_the_curves_are_those_named_and_lie_on_the_grid(tmp_path, drawn):
     last = {tag: found[".", tag][-1][1] for tag in ("eval/mean_reward", "eval/optimality_gap")}
     exact = run.exact.value(run.agent.table.argmax(-1)).mean()
     assert last["eval/mean_reward"] == pytest.approx(exact, abs=1e-6)
-    assert last["eval/optimality_gap"] == pytest.approx(run.exact.best - exact, abs=1e-6)
+    assert last["eval/optimality_gap"] == pytest.approx(run.exact.optimal_return - exact, abs=1e-6)
     gaps = [v for _, v in found["seed_0", "eval/optimality_gap"]]
     assert found["seed_0", "eval/regret"][-1][1] == pytest.approx(sum(gaps), rel=1e-5)
     assert [step for step, _ in found[".", "table/policy"]] == list(range(400, 4001, 400))

@@ -450,16 +450,16 @@ def test_how_much_noise_a_noisy_layer_makes():
         layer.numbers.value = draw
         made.append(layer(torch.ones(16)).detach())
     assert torch.stack(made).std().item() == pytest.approx(0.5 * math.sqrt(2 / math.pi), rel=0.05)
-    factorised = noise("factorised", 0.5, 16, rng)
-    assert factorised.std() == pytest.approx(0.5 * math.sqrt(2 / math.pi), rel=0.03)  # E|e| of each factor
-    assert noise("factorised", 0.1, 16, rng).std() == pytest.approx(0.1 * math.sqrt(2 / math.pi), rel=0.03)
+    factorized = noise("factorized", 0.5, 16, rng)
+    assert factorized.std() == pytest.approx(0.5 * math.sqrt(2 / math.pi), rel=0.03)  # E|e| of each factor
+    assert noise("factorized", 0.1, 16, rng).std() == pytest.approx(0.1 * math.sqrt(2 / math.pi), rel=0.03)
     independent = noise("independent", 0.5, 16, rng)
     assert independent.std() == pytest.approx(0.5, rel=0.03)
     inside = math.erf(math.sqrt(2))  # the share of a normal distribution within 2 standard deviations
     mean_size = math.sqrt(2 / math.pi) * (1 - math.exp(-2)) / inside
     assert noise("truncated", 0.1, 16, rng).std() == pytest.approx(0.1 * mean_size, rel=0.03)
     # Factorised noise of two outputs has its inputs' factors in common: the sizes go together.
-    sizes = [np.corrcoef(*(both**2).T)[0, 1] for both in (factorised, independent)]
+    sizes = [np.corrcoef(*(both**2).T)[0, 1] for both in (factorized, independent)]
     assert sizes[0] > 0.1
     assert abs(sizes[1]) < 0.05
 

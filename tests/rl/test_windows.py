@@ -115,14 +115,14 @@ def expected(episode, begin, steps, n_step, burn_in):
     return seen, rows
 
 
-@pytest.mark.parametrize("prioritised", [False, True])
+@pytest.mark.parametrize("prioritized", [False, True])
 @pytest.mark.parametrize(
     ("steps", "every", "burn_in", "n_step", "envs_per_seed"),
     [(6, 3, 2, 1, 1), (6, 3, 3, 4, 2), (1, 1, 0, 3, 2), (5, 2, 3, 2, 1), (None, None, 0, 3, 2), (4, 4, 0, 1, 1)],
 )
-def test_windows_are_those_of_a_naive_list(steps, every, burn_in, n_step, envs_per_seed, prioritised):
+def test_windows_are_those_of_a_naive_list(steps, every, burn_in, n_step, envs_per_seed, prioritized):
     state = {"h": np.zeros((2, envs_per_seed, 1, 2), np.float32)}
-    alpha = 0.6 if prioritised else None
+    alpha = 0.6 if prioritized else None
     replay = rl.SequenceReplay(
         World(2, envs_per_seed), 80 * envs_per_seed, steps, every, burn_in, n_step, GAMMA, alpha, state
     )

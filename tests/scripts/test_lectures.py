@@ -34,7 +34,7 @@ TINY = {
     "mnist-cnn": [*WITHOUT, "--seeds", 2, "--epochs", 1, "--nets", "lecture", "simple", "best"],
     "mnist-ensemble": [*WITHOUT, "--seeds", 2, "--epochs", 1, "--hold-out", 0.1],
     "activations": [*WITHOUT, "--seeds", 1, "--epochs", 1, "--width", 16],
-    "initialisation": [*WITHOUT, "--seeds", 2, "--epochs", 1, "--unlabelled", 100],
+    "initialisation": [*WITHOUT, "--seeds", 2, "--epochs", 1, "--unlabeled", 100],
     "gradients": ["--seeds", 2, "--length", 10],
     "backward-by-hand": ["--threads", 1, "--seeds", 2, "--epochs", 2, "--pictures", 200],
     "sanity-checks": ["--threads", 1, "--seeds", 2, "--epochs", 80, "--pictures", 200],

@@ -158,18 +158,18 @@ def test_it_is_what_torchs_own_loop_computes():
     )  # fmt: skip
     fitted = quick(lambda: MLP(64, 10, (24,)), FEW, recipe)
     net = Stack(lambda: MLP(64, 10, (24,)), [0]).modules[0]
-    optimiser = torch.optim.SGD(net.parameters(), 0.1, momentum=0.9, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, 12)
+    optimizer = torch.optim.SGD(net.parameters(), 0.1, momentum=0.9, weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 12)
     rng = supervised.Streams([0], "data").generators[0]
     rates = []
     for _ in range(3):
         order = torch.from_numpy(rng.permutation(200))
         for index in order.split(64):
-            optimiser.zero_grad()
-            rates.append(optimiser.param_groups[0]["lr"])
+            optimizer.zero_grad()
+            rates.append(optimizer.param_groups[0]["lr"])
             answer = net(FEW.x[index].float() / 255)
             nn.functional.cross_entropy(answer, FEW.y[index], label_smoothing=0.1).backward()
-            optimiser.step()
+            optimizer.step()
             schedule.step()
     for a, b in zip(fitted.stack.modules[0].parameters(), net.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
@@ -183,13 +183,13 @@ def test_truncated_back_propagation_by_hand():
     recipe = Recipe(epochs=1, batch_size=None, optimizer="SGD", learning_rate=0.1, bptt_steps=3)
     fitted = quick(make, (x, y), recipe)
     net, state = Stack(make, [0]).modules[0], None
-    optimiser = torch.optim.SGD(net.parameters(), 0.1)
+    optimizer = torch.optim.SGD(net.parameters(), 0.1)
     for a, b in zip(x.split(3, 1), y.split(3, 1), strict=True):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         answer, state = net(a, state)
         nn.functional.mse_loss(answer, b).backward()
         state = tuple(part.detach() for part in state)
-        optimiser.step()
+        optimizer.step()
     assert fitted.step == 3
     for a, b in zip(fitted.stack.modules[0].parameters(), net.parameters(), strict=True):
         torch.testing.assert_close(a, b)

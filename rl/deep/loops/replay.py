@@ -26,7 +26,7 @@ MEASURE_EVERY = 10  # updates: metrics cost a tenth of an update
 # first stays above the second, values are overestimated.
 CHARTS = {
     "promised and obtained: above it, values are overestimated": [
-        "rollout/promised_return",
+        "rollout/predicted_return",
         "rollout/discounted_return",
     ],
     "values in the sampled batches, and the bound that rewards set": [

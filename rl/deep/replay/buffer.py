@@ -27,7 +27,7 @@ class Replay(Ring):
     """The last `capacity_steps` steps of each seed, its environments together.
 
     world: what steps come from (its spaces, seeds and stacked frames). n_step, gamma: how many steps a sample folds, and the
-    discount between them. priority_exponent: alpha of prioritised replay, in [0, 1] (Schaul et al. 2016); None: uniform.
+    discount between them. priority_exponent: alpha of prioritized replay, in [0, 1] (Schaul et al. 2016); None: uniform.
     state: what an agent remembers when an episode begins, arrays [N, E, ...] by name; it is kept with each observation. None:
     nothing. An episode's last observation takes a place too. Raises ValueError for settings out of range, and before any
     memory is taken when it would not fit.
