@@ -7,7 +7,7 @@ python scripts/benchmark.py recurrent                     whole training steps o
 python scripts/benchmark.py r2d2                          whole runs of R2D2 beside plain PyTorch, one seed and eight
 python scripts/benchmark.py deep                          Q-networks beside Stable-Baselines3, and their memory
 python scripts/benchmark.py learning CartPole-v1          what the tuned agent reaches: 10 seeds, with an interval
-python scripts/benchmark.py learning --check              all four environments of the README; fails where one falls below
+python scripts/benchmark.py learning --check              all four environments of docs/results.md; fails where one falls below
 python scripts/benchmark.py memory --task chain-50        what recurrent networks learn where memory is needed, beside a bar
 python scripts/benchmark.py cuda --output FILE.json       a GPU: parity with the CPU, speed, waits, memory; below 8 minutes
 """
@@ -67,7 +67,7 @@ class Settings:
     env: Annotated[str, tyro.conf.Positional] = "CartPole-v1"
     """For learning: where."""
     check: bool = False
-    """For learning: train in every environment of the README's table instead of ENV, and exit with 1 where a mean lies below
+    """For learning: train in every environment of the table in docs/results.md instead of ENV, and exit with 1 where a mean lies below
     the interval that stands there, or where an environment cannot be made."""
     agent: str = "best"
     """For learning: who; best is the agent that was tuned for the environment."""

@@ -53,7 +53,9 @@ def main(settings: Settings) -> None:
         if "success" in figures:
             print(f"             success     {describe(figures['success'], 6)}")
         exact = run.exact
-        print(f"             best possible {exact.optimal_return:.6f}, best stationary {exact.optimal_stationary_return:.6f}")
+        print(
+            f"             best possible {exact.optimal_return:.6f}, best stationary {exact.optimal_stationary_return:.6f}"
+        )
         for seed, value in figures["return"]["per_seed"].items():
             print(f"             seed {seed:>4}  {value:.6f}")
     seed = run.seeds[0] if settings.seed is None else settings.seed

@@ -106,6 +106,8 @@ def number(
             what = f"must lie in {'(' if above else '['}{low:g}, {high:g}{')' if below else ']'}"
         elif math.isfinite(low):
             what = f"is a number {'above' if above else 'from'} {low:g}{'' if above else ' on'}"
+        elif math.isfinite(high):
+            what = f"is a number {'below' if below else 'up to'} {high:g}"
         else:
             what = "must be a finite number"
         raise error(f"{name} {what}{' or be None' if none else ''}, not {shown(value)}.")

@@ -394,6 +394,34 @@ def test_an_update_does_not_wait(gpu, space, n, most, options):
     assert gpu.waits() == 1
 
 
+DRAWN = {"distribution": rl.ImplicitQuantiles(4, 5, 6, 7), "noise": 0.5, "munchausen": rl.Munchausen()}
+
+
+def test_what_a_pass_draws_comes_in_one_copy_without_a_wait(gpu):
+    agent, batch = agent_of("cuda", 2, **DRAWN), next(batches(2))
+    agent.update(batch, False)
+    gpu.clear()
+    agent.update(batch, False)
+    assert gpu.waits() == 0, gpu.table()
+    if gpu.pretended:
+        found = gpu.totals()
+        assert found["copy to gpu, pinned"] == sum(found.values()) - found["launch"] == 1 + 3, gpu.table()
+
+
+@pytest.mark.filterwarnings("ignore:Episodes of")
+@pytest.mark.parametrize("options", [{}, {"sequence_steps": 6}, {"network": "gru(8)"}])
+def test_what_is_drawn_is_the_cpus(gpu, options):
+    states = []
+    for device in ("cpu", "cuda"):
+        description = rl.DQN(**{**SMALL, **DRAWN, "network": "mlp(8)", "compiled": False, **options})
+        run = rl.start("CartPole-v1", description, 2, device=device)
+        run.advance(40)
+        assert run.agent.updates > 5
+        states.append(run.agent.state_dict())
+    if gpu.pretended:  # beyond rounding, another action may be taken on another machine
+        assert_same(gpu, *states, fused=False)
+
+
 @pytest.mark.parametrize(
     ("options", "most"), [({}, 1), ({"prioritized": True}, 2), ({"normalize_observations": True}, 1)]
 )

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PAGES = ("README.md", "docs/guide.md", "docs/memory.md")
+PAGES = ("README.md", "docs/guide.md", "docs/memory.md", "docs/coming-from.md", "docs/library.md")
 EXAMPLES = [code for page in PAGES for code in re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.S)]
 SHORT = {"steps=50_000, seeds=8": "steps=2_000, seeds=4", "steps=100_000": "steps=20_000"}
 

@@ -116,12 +116,12 @@ class EpisodeStats:
         found: np.ndarray = lengths.max(1).astype(np.int64)
         return found
 
-    def bound(self) -> np.ndarray:
+    def bound(self, added: float = 0.0) -> np.ndarray:
         """What no value can exceed in size with rewards such as those so far, float64 [N]; NaN: all were 0.
 
-        The largest reward over 1 - gamma; at gamma 1, times the steps of the longest episode.
+        The largest reward over 1 - gamma; at gamma 1, times the steps of the longest episode. added: to each reward, at most.
         """
-        largest, longest = self.arrays["largest"], self.arrays["longest"]
+        largest, longest = self.arrays["largest"] + added, self.arrays["longest"]
         found: np.ndarray = largest * (longest if self.gamma == 1.0 else 1.0 / (1.0 - self.gamma))
         return np.where(found > 0, found, np.nan)
 

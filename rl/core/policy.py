@@ -190,15 +190,18 @@ class NetworkPolicy:
         found: np.ndarray = judged.q.reshape(*shape, self.agent.actions)
         return found
 
-    def distribution(self, obs: Any, state: Any = None, episode_start: Any = None) -> tuple[np.ndarray, np.ndarray]:
+    def distribution(
+        self, obs: Any, state: Any = None, episode_start: Any = None, fractions: Any = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """The return of each action as it is judged -> values and their probabilities: each [A, Z] of one observation, [B, A, Z]
         of a batch.
 
-        state, episode_start: as of `predict`. Raises SpaceError as `q`, and ArgumentError for an agent that learns values alone.
+        state, episode_start: as of `predict`. fractions: as of `DeepAgent.distribution`. Raises SpaceError as `q`, and
+        ArgumentError for an agent that learns values alone, and for fractions of one without implicit quantiles.
         """
         arrays, shape = self._arrays(obs)
         start = None if episode_start is None else _start(episode_start, shape)
-        found = self.agent.distribution(arrays, state, start)
+        found = self.agent.distribution(arrays, state, start, fractions)
         values, probability = (part[0].cpu().numpy().reshape(*shape, *part.shape[2:]) for part in found)
         return values, probability
 

@@ -108,9 +108,9 @@ def for_policy(description: Any) -> Any:
     return description.for_policy() if hasattr(description, "for_policy") else description
 
 
-def for_returns(description: Any, returns: Any) -> Any:
+def for_returns(description: Any, returns: Any, action_space: Any) -> Any:
     """The description for an environment whose returns are bounded: what its method `for_returns` returns, or itself."""
-    return description.for_returns(returns) if hasattr(description, "for_returns") else description
+    return description.for_returns(returns, action_space) if hasattr(description, "for_returns") else description
 
 
 def functions_of(description: Any) -> dict[str, Any]:

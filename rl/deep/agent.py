@@ -181,11 +181,15 @@ class DeepAgent(Shown):
         x = self.arrays.encode(obs)
         rows = next(iter(leaves(x).values())).shape[1]
         passes = self.learner.passes
-        if exploring:
-            passes.chosen(self.online, rows)
-        else:
-            passes.judged(self.online, fractions)
-        return self.respond(x, self.begin(state, episode_start, rows), exploring)
+        state = self.begin(state, episode_start, rows)
+        try:
+            if exploring:
+                passes.chosen(self.online, rows)
+            elif fractions is not None:
+                passes.asked(self.online, fractions)
+            return self.respond(x, state, exploring)
+        finally:
+            passes.clear()
 
     def respond(self, x: Any, state: State, exploring: bool) -> tuple[Any, State]:
         """The outputs for encoded observations, and what is remembered after them, in arrays of the agent's kind.

@@ -255,7 +255,9 @@ def checked_windows(batch: SequenceBatch, n: int, actions: int) -> SequenceBatch
     return batch._replace(**tensors)
 
 
-@explained("an rl.Batch whose action, reward, discount, next_mask, weight and index are tensors", "DeepAgent.update")
+@explained(
+    "an rl.Batch whose action, reward, discount, next_mask, weight, index and mask are tensors", "DeepAgent.update"
+)
 def checked(batch: Batch, n: int, actions: int) -> Batch:
     """The batch with its numbers as float32 and int64. Raises ValueError unless its parts are [N, B] of one B from 1 on.
 

@@ -123,7 +123,9 @@ class ImplicitQuantiles:
     kappa: float = 1.0
 
     def __post_init__(self) -> None:
-        store(self, integer, "learned", "sought", "chosen", "cosines", low=1)
+        store(
+            self, integer, "learned", "sought", "chosen", "cosines", low=1, high=1_000
+        )  # memory grows by their product
         store(self, number, "kappa", low=0.0)
 
     def head(self, dueling: bool, rescale: bool, bootstrap: Bootstrap = BEST_ACTION) -> Implicit:

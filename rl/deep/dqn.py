@@ -121,14 +121,14 @@ class DQN:
             return self.distribution.head(self.dueling, self.rescale_values, bootstrap)
         return Scalar(self.loss, self.dueling, self.rescale_values, bootstrap)
 
-    def for_returns(self, returns: Callable[[float], tuple[float, float] | None]) -> DQN:
+    def for_returns(self, returns: Callable[[float], tuple[float, float] | None], action_space: Any) -> DQN:
         """The same in an environment. returns: the bounds of its returns at a discount, None where they are not known."""
         if self.distribution is None:
             return self
         bounds = returns(self.gamma)
         scaled = None if bounds is None else (bounds[0] * self.reward_scale, bounds[1] * self.reward_scale)
         if self.munchausen is not None:
-            scaled = self.munchausen.widened(scaled, self.gamma)
+            scaled = self.munchausen.widened(scaled, self.gamma, actions_of(action_space)[0])
         return dataclasses.replace(self, distribution=self.distribution.within(scaled))
 
     def for_policy(self) -> DQN:
@@ -167,7 +167,8 @@ def check_settings(d: DQN) -> None:
     store(d, integer, "chrono_steps", low=3, none=True)
     store(d, number, "priority_mix", low=0.0, high=1.0)
     store(d, flag, "rescale_values")
-    if d.distribution is not None and not isinstance(d.distribution, Distribution):
+    made = isinstance(d.distribution, Distribution) and not isinstance(d.distribution, type)
+    if d.distribution is not None and not made:
         raise ArgumentError(
             "distribution is rl.Atoms(...), rl.Quantiles(...), rl.ImplicitQuantiles(...) or None, not"
             f" {shown(d.distribution)}."

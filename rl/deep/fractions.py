@@ -5,7 +5,6 @@ Dabney, Ostrovski, Silver and Munos (2018), "Implicit Quantile Networks for Dist
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -25,7 +24,7 @@ from supervised.validate import ArgumentError, explained, integer, shown
 class QuantileHead(Drawn):
     """Features [B, F] or [B, T, F] -> quantiles [B, A, K] or [B, T, A, K]: head(features * relu(embedding(cos(pi i fraction)))).
 
-    The numbers drawn for it are fractions [B, K] in (0, 1), at every step of a sequence the same; without any it answers at
+    The numbers drawn for it are fractions [B, K] in [0, 1], at every step of a sequence the same; without any it answers at
     `quantiles` fractions at equal distances. cosines: how many, i = 1 ... cosines. head: the linear layer behind the features.
     dueling: its outputs are a state value and advantages, at each fraction.
     """
@@ -41,7 +40,7 @@ class QuantileHead(Drawn):
     def forward(self, features: Tensor) -> Tensor:
         """[B, F] -> [B, A, K]; [B, T, F] -> [B, T, A, K]."""
         fractions = self.drawn
-        fractions = evenly(self.quantiles, features) if fractions is None else fractions
+        fractions = evenly(self.quantiles, self.embedding.weight) if fractions is None else fractions
         fractions = fractions.expand(len(features), -1)
         embedded = torch.relu(self.embedding(_cosines(self.cosines, fractions[None])[0]))  # [B, K, F]
         if features.ndim == 3:
@@ -75,13 +74,8 @@ def evenly(quantiles: int, like: Tensor) -> Tensor:
 
 def _cosines(count: int, fractions: Tensor) -> Tensor:
     """cos(pi i fraction) for i = 1 ... count: [N, B, K] -> [N, B, K, count]."""
-    return determinism.elementwise(torch.cos_, fractions[..., None] * _angles(count, fractions.dtype, fractions.device))
-
-
-@functools.cache
-def _angles(count: int, kind: torch.dtype, device: torch.device) -> Tensor:
-    """pi i for i = 1 ... count: [count]."""
-    return torch.arange(1, count + 1, dtype=kind, device=device) * math.pi
+    angles = torch.arange(1, count + 1, dtype=fractions.dtype, device=fractions.device) * math.pi
+    return determinism.elementwise(torch.cos_, fractions[..., None] * angles)
 
 
 register_deterministic(QuantileHead)
@@ -105,10 +99,10 @@ def _quantile_head(members: Members, modules: Sequence[QuantileHead]) -> Op | No
     return run
 
 
-def _fractions(layer: QuantileHead, features: Tensor) -> Tensor:
+def _fractions(layer: Any, features: Tensor) -> Tensor:
     """The fractions of all members, [N, B, K]."""
     drawn = layer.numbers.value
-    return (evenly(layer.quantiles, features) if drawn is None else drawn).expand(*features.shape[:2], -1)
+    return (evenly(layer.quantiles, layer.embedding.weight) if drawn is None else drawn).expand(*features.shape[:2], -1)
 
 
 class _Passed(NamedTuple):

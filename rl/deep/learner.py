@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from rl.core.registry import optional_setting
 from rl.core.types import Batch
 from rl.deep.arrays import Arrays
+from rl.deep.asked import Asked
 from rl.deep.checks import DeepDescription, check_apart, not_finite
 from rl.deep.heads.head import HeadLoss, Outputs
 from rl.deep.passes import Passes
@@ -44,7 +45,6 @@ class Learner:
     ) -> None:
         self.online = Stack(make, seeds, device, description.compiled)
         self.head, self.arrays = description.head, arrays(self.online.modules[0])
-        self.double = bool(optional_setting(description, "double", False))
         self.reward_scale = float(optional_setting(description, "reward_scale", 1.0))
         self.target: Stack | None = None
         self.every, self.target_rate = description.target_every_updates, description.target_rate
@@ -54,6 +54,8 @@ class Learner:
             self.target.load_state_dict(self.online.state_dict())
         stacks = [self.online] if self.target is None else [self.online, self.target]
         self.passes = Passes(stacks, self.head.fractions)
+        double = bool(optional_setting(description, "double", False))
+        self.asked = Asked(self.online, self.target, self.passes, double, self.head.reads_own)
         self.rate = as_schedule(description.learning_rate)
         self.optimizer = optimizer(self.online, description.optimizer, self.rate.bounds()[1])
         compiled = self.online.compiled and description.optimizer == "Adam"
@@ -64,8 +66,11 @@ class Learner:
 
     def learn(self, batch: Batch, given: Batch, measured: bool) -> HeadLoss:
         """One update from a batch in arrays of the agent's kind. given: the batch as an error will show it."""
-        found, backward = self.found(batch, measured)
-        backward(found.gradient)
+        try:
+            found, backward = self.found(batch, measured)
+            backward(found.gradient)
+        finally:
+            self.passes.clear()
         norm = self.step(given, found.td_error)
         if not measured:
             return found
@@ -80,22 +85,9 @@ class Learner:
 
     def outputs(self, batch: Batch) -> tuple[Outputs, Callable[[Any], None]]:
         """What the networks say of a batch, and what takes the gradient by `y` back to the weights."""
-        arrays, passes, rows = self.arrays, self.passes, batch.reward.shape[1]
-        x = arrays.encode(batch.obs)
-        valuing = self.target or self.online
-        next_y = choice = own_y = None
-        if batch.next_obs is not None:
-            next_x = arrays.encode(batch.next_obs)
-            choosing = self.online if self.double else valuing
-            next_y, choice = passes.following(valuing, choosing, rows, lambda stack: arrays.values(stack, next_x))
-        if self.head.reads_own:
-            passes.chosen(valuing, rows)
-            own_y = arrays.values(valuing, x)
-        fractions = passes.learned(self.online, rows)
-        y, backward = arrays.vjp(self.online, x)
-        if next_y is None:
-            next_y = choice = 0 * y
-        return Outputs(y, next_y, choice, own_y, arrays.own(fractions)), backward
+        x = self.arrays.encode(batch.obs)
+        next_x = None if batch.next_obs is None else self.arrays.encode(batch.next_obs)
+        return self.asked.outputs(self.arrays, x, next_x, batch.reward.shape[1])
 
     def step(self, batch: Batch, td_error: Any) -> Tensor:
         """Take the optimizer's step from the gradient in `online` -> the norm of each seed's gradient before clipping, [N].

@@ -29,16 +29,17 @@ class Munchausen:
 
     def __post_init__(self) -> None:
         store(self, number, "alpha", low=0.0, high=1.0)
-        store(self, number, "temperature", low=1e-6)
+        store(self, number, "temperature", low=1e-6, high=1e6)
         store(self, number, "low", high=0.0)
 
     def bootstrap(self) -> Bootstrap:
         """What targets make of values."""
         return SoftPolicy(self.alpha, self.temperature, self.low)
 
-    def widened(self, returns: tuple[float, float] | None, gamma: float) -> tuple[float, float] | None:
-        """Bounds of returns with the bonus, which is alpha * low at least at every step; None: they are not known."""
-        if returns is None or (gamma == 1.0 and self.alpha * self.low < 0):
+    def widened(self, returns: tuple[float, float] | None, gamma: float, actions: int) -> tuple[float, float] | None:
+        """Bounds of returns with the bonus of every step, and the entropy of every step after it; None: they are not known."""
+        if returns is None or gamma == 1.0:
             return None
-        lowest = self.alpha * self.low / (1.0 - gamma) if gamma < 1.0 else 0.0
-        return float(f"{returns[0] + lowest:.12g}"), returns[1]
+        bonus, entropy = self.bootstrap().added(actions)
+        low, high = returns[0] + bonus / (1.0 - gamma), returns[1] + gamma * entropy / (1.0 - gamma)
+        return float(f"{low:.12g}"), float(f"{high:.12g}")

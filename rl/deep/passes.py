@@ -2,7 +2,8 @@
 
 Each pass draws anew, from the seeds' own streams: online(s), target(s') and, where the online network chooses, online(s') share
 no noise (Fortunato et al. 2018, section 3.2), and the values that choose an action share no fractions with those of the target
-(Dabney, Ostrovski, Silver and Munos 2018, section 3). Judged, an agent draws nothing.
+(Dabney, Ostrovski, Silver and Munos 2018, section 3). Judged, an agent draws nothing. Layers keep no numbers beyond an update or
+an answer: whoever asks a network in between, as diagnostics and pictures do, sees it as it is judged.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 
 from rl.deep.fractions import QuantileHead
 from rl.deep.heads.head import Fractions
+from rl.deep.moving import together
 from supervised import Stack
 from supervised.models.noisy import NoisyLinear, noise_of
 from supervised.stack.drawn import Drawn, Numbers, share
@@ -43,8 +45,8 @@ class Passes:
         """Whether anything is drawn, so that no pass can stand in for another."""
         return bool(self.streams)
 
-    def learned(self, stack: Stack, rows: int) -> Any:
-        """Draw for the pass that is learned from -> its fractions [N, rows, K], an array; None without."""
+    def learned(self, stack: Stack, rows: int) -> Tensor | None:
+        """Draw for the pass that is learned from -> its fractions [N, rows, K], on the device; None without."""
         return self._draw(stack, rows, 0 if self.fractions is None else self.fractions.learned)
 
     def chosen(self, stack: Stack, rows: int) -> None:
@@ -67,12 +69,16 @@ class Passes:
         y = ask(valuing)
         return (y[..., :sought], y[..., sought:]) if sought else (y, y)
 
-    def judged(self, stack: Stack, fractions: Tensor | None = None) -> None:
-        """Take away what was drawn: no noise, and these fractions [Z]; None: at equal distances."""
-        for numbers in self.noise[id(stack)]:
-            numbers.value = None
+    def asked(self, stack: Stack, fractions: Tensor) -> None:
+        """Ask for the quantiles at these fractions [Z], without noise."""
         for numbers in self.heads[id(stack)]:
-            numbers.value = None if fractions is None else fractions.expand(len(stack.seeds), 1, -1)
+            numbers.value = fractions.expand(len(stack.seeds), 1, -1)
+
+    def clear(self) -> None:
+        """Take away what was drawn: no noise, and fractions at equal distances."""
+        for read in (*self.noise.values(), *self.heads.values()):
+            for numbers in read:
+                numbers.value = None
 
     def checked(self, fractions: Any) -> Tensor:
         """Fractions [Z] on the device. Raises ArgumentError for what is none, and where no layer reads any."""
@@ -92,20 +98,25 @@ class Passes:
         for name, stream in self.streams.items():
             stream.load_state_dict(saved[name])
 
-    def _draw(self, stack: Stack, rows: int, fractions: int) -> np.ndarray | None:
+    def _draw(self, stack: Stack, rows: int, fractions: int) -> Tensor | None:
         """Draw noise, and so many fractions for each row -> these."""
+        drawn: dict[str, Tensor] = {}
         if self.sizes:
-            normal = torch.from_numpy(self.streams["noise"].random((sum(self.sizes),)).astype(np.float32))
-            noise = noise_of(normal).to(self.device, non_blocking=True)
-            for numbers, part in zip(self.noise[id(stack)], torch.split(noise, self.sizes, 1), strict=True):
+            drawn["noise"] = noise_of(self._random("noise", sum(self.sizes)))
+        if fractions:
+            drawn["fractions"] = self._random("fractions", rows, fractions)
+        drawn = together(drawn, self.device)
+        if "noise" in drawn:
+            for numbers, part in zip(self.noise[id(stack)], torch.split(drawn["noise"], self.sizes, 1), strict=True):
                 numbers.value = part
-        if not fractions:
-            return None
-        found = self.streams["fractions"].random((rows, fractions)).astype(np.float32)
-        on_device = torch.from_numpy(found).to(self.device, non_blocking=True)
-        for numbers in self.heads[id(stack)]:
-            numbers.value = on_device
-        return found
+        if "fractions" in drawn:
+            for numbers in self.heads[id(stack)]:
+                numbers.value = drawn["fractions"]
+        return drawn.get("fractions")
+
+    def _random(self, name: str, *shape: int) -> Tensor:
+        """Numbers of each seed's stream of this name, float32 [N, *shape] on the host."""
+        return torch.from_numpy(self.streams[name].random(shape).astype(np.float32))
 
 
 def layers(module: nn.Module, kind: type[Drawn]) -> list[Any]:

@@ -11,31 +11,18 @@ import torch
 
 from rl.core.types import SequenceBatch, State
 from rl.deep.arrays import Arrays
+from rl.deep.asked import Asked
+from rl.deep.heads.head import Outputs
 from rl.deep.moving import mapped, tensors_of
-from rl.deep.passes import Passes
 from supervised import Stack
 
 
 class Read(NamedTuple):
-    """What the networks say of windows, in arrays of the agent's kind, [N, B, ...] by step or by observation."""
+    """What the networks say of windows, in arrays of the agent's kind."""
 
-    y: Any  # of the online network, at each step of a window
-    next_y: Any  # of the network that values the future
-    next_choice: Any  # of the network that chooses the next action
-    own_y: Any  # of the network that values the future, at each step; None unless it is asked for
-    fractions: Any  # [N, B, K], drawn for y, at each step the same; None without
+    outputs: Outputs  # [N, B, T, ...] at each step of a window; next_y and next_choice along `bootstrap`
     bootstrap: np.ndarray  # int64 [N, B, T], where along next_y and next_choice each step's future begins
     backward: Callable[[Any], None]  # takes the gradient by y back to the weights
-
-
-class Asked(NamedTuple):
-    """The networks of a learner, and what it asks of them."""
-
-    online: Stack
-    target: Stack | None
-    passes: Passes
-    double: bool
-    own: bool  # whether own_y is asked for
 
 
 class Reading(ABC):
@@ -80,27 +67,12 @@ class Single(Reading):
             return mapped(x, lambda part: part[seed[..., None], row[..., None], at].reshape(n, b * t, *part.shape[3:]))
 
         def by_step(y: Any) -> Any:
-            return y.reshape(n, b, t, *y.shape[2:])
+            return None if y is None else y.reshape(n, b, t, *y.shape[2:])
 
-        online, target, passes, double, own = asked
-        valuing = target or online
-        next_x, own_x = flat(np.take_along_axis(batch.bootstrap, step, 2)), flat(step)
-        next_y, choice = passes.following(
-            valuing, online if double else valuing, b * t, lambda stack: self.arrays.values(stack, next_x)
-        )
-        own_y = None
-        if own:
-            passes.chosen(valuing, b * t)
-            own_y = by_step(self.arrays.values(valuing, own_x))
-        fractions = passes.learned(online, b * t)
-        y, back = self.arrays.vjp(online, own_x)
-        shape = y.shape
+        next_x = flat(np.take_along_axis(batch.bootstrap, step, 2))
+        found, back = asked.outputs(self.arrays, flat(step), next_x, b * t)
         each = np.tile(np.arange(t), (n, b, 1))
-        return Read(
-            *(by_step(y), by_step(next_y), by_step(choice), own_y, None if fractions is None else by_step(fractions)),
-            each,
-            lambda gradient: back(gradient.reshape(shape)),
-        )
+        return Read(Outputs(*map(by_step, found)), each, lambda gradient: back(gradient.reshape(found.y.shape)))
 
 
 class Recurrent(Reading):
@@ -125,28 +97,25 @@ class Recurrent(Reading):
         return y[:, :, 0], self._outer(after)
 
     def windows(self, asked: Asked, x: Any, batch: SequenceBatch) -> Read:
-        online, target, passes, double, own = asked
-        rows = batch.reward.shape[1]
+        online, passes, rows = asked.online, asked.passes, batch.reward.shape[1]
         state = None if batch.state is None else self._inner(batch.state)
         seen = np.maximum(batch.bootstrap.max((1, 2)) + 1, batch.length.max(1))
         lengths = seen.tolist()  # observations of each seed's longest window
-        valuing = target or online
         next_y = choice = None
         # Where nothing is drawn, the pass that is learned from also says what the online network makes of what follows.
-        if passes.draws or (target is not None and not double):
-            choosing = online if double else valuing
+        if passes.draws or asked.choosing is not online:
             next_y, choice = passes.following(
-                valuing, choosing, rows, lambda stack: self._unroll(stack, x, state, lengths)[0]
+                asked.valuing, asked.choosing, rows, lambda stack: self._unroll(stack, x, state, lengths)[0]
             )
-        elif target is not None:
-            next_y = self._unroll(target, x, state, lengths)[0]
+        elif asked.valuing is not online:
+            next_y = self._unroll(asked.valuing, x, state, lengths)[0]
         fractions = passes.learned(online, rows)
         y, backward = self._vjp(online, x, state, batch.burn_in, lengths)
         next_y = y if next_y is None else next_y
         choice = y if choice is None else choice
-        if fractions is not None:
-            fractions = np.repeat(fractions[:, :, None], batch.reward.shape[2], 2)
-        return Read(y, next_y, choice, choice if own else None, fractions, batch.bootstrap, backward)
+        if fractions is not None:  # at each step the same
+            fractions = self.arrays.own(fractions[:, :, None].expand(-1, -1, batch.reward.shape[2], -1))
+        return Read(Outputs(y, next_y, choice, choice if asked.own else None, fractions), batch.bootstrap, backward)
 
     def _unroll(self, stack: Stack, x: Any, state: Any, lengths: Sequence[int] | None) -> tuple[Any, Any]:
         code = stack.compiled_sequence()

@@ -16,7 +16,7 @@ from torch import Tensor
 from rl.core.types import Batch, SequenceBatch
 from rl.deep.heads.head import HeadLoss, Outputs
 from rl.deep.learner import Learner
-from rl.deep.reading import Asked, Reading
+from rl.deep.reading import Read, Reading
 
 
 class Steps(NamedTuple):
@@ -34,11 +34,10 @@ class SequenceLearner(Learner):
 
     def found(self, batch: SequenceBatch, measured: bool) -> tuple[HeadLoss, Callable[[Any], None]]:  # type: ignore[override]  # of windows
         """What is to be learned from windows, TD errors [N, B, T] and priorities [N, B]."""
-        asked = Asked(self.online, self.target, self.passes, self.double, self.head.reads_own)
-        read = self.reading.windows(asked, self.arrays.encode_windows(batch.obs), batch)
+        read = self.reading.windows(self.asked, self.arrays.encode_windows(batch.obs), batch)
         steps = [loss_steps(batch, k) for k in range(len(batch.reward))]
         losses = [self._of_member(batch, read, k, at, measured) for k, at in enumerate(steps)]
-        gradient = self.arrays.placed([loss.gradient for loss in losses], read.y, [tuple(at) for at in steps])
+        gradient = self.arrays.placed([loss.gradient for loss in losses], read.outputs.y, [tuple(at) for at in steps])
         td_error = np.zeros(batch.reward.shape, np.float32)
         priority = np.zeros(batch.reward.shape[:2], np.float32)
         errors = self.arrays.host_rows([loss.td_error for loss in losses])
@@ -52,14 +51,15 @@ class SequenceLearner(Learner):
             metrics["train/padding"] = padding(batch)
         return HeadLoss(gradient, td_error, metrics, priority), read.backward
 
-    def _of_member(self, batch: SequenceBatch, read: Any, k: int, at: Steps, measured: bool) -> HeadLoss:
+    def _of_member(self, batch: SequenceBatch, read: Read, k: int, at: Steps, measured: bool) -> HeadLoss:
         future = at.row, read.bootstrap[k][tuple(at)]
+        y, next_y, choice, own_y, fractions = read.outputs
         outputs = Outputs(
-            self.arrays.rows(read.y, k, *at),
-            self.arrays.rows(read.next_y, k, *future),
-            self.arrays.rows(read.next_choice, k, *future),
-            None if read.own_y is None else self.arrays.rows(read.own_y, k, *at),
-            None if read.fractions is None else self.arrays.own(read.fractions[k][tuple(at)][None]),
+            self.arrays.rows(y, k, *at),
+            self.arrays.rows(next_y, k, *future),
+            self.arrays.rows(choice, k, *future),
+            None if own_y is None else self.arrays.rows(own_y, k, *at),
+            None if fractions is None else self.arrays.rows(fractions, k, *at),
         )
         scale = np.float32(self.reward_scale)
         transitions = Batch(

@@ -63,7 +63,7 @@ class Run:
         self.seeds, self.envs_per_seed, self.horizon_steps = seeds, envs_per_seed, horizon_steps
         self.model, self.no_model, spaces = probe(where)
         try:
-            fitted = registry.for_returns(description, self._returns)
+            fitted = registry.for_returns(description, self._returns, spaces[1])
             self.agent: LiveAgent = fitted.build(*spaces, seeds=seeds, device=device)
         except SpaceError as error:
             raise SpaceError(str(error).replace("The environment", where.name, 1)) from None

@@ -21,7 +21,7 @@ from supervised.stack.drawn import Drawn
 from supervised.stack.manual_backward import LayerBackward, register_backward
 from supervised.stack.memory import FlatMemory
 from supervised.stack.registry import Members, Op, register_batched, register_deterministic
-from supervised.validate import ArgumentError, explained, instance, number
+from supervised.validate import ArgumentError, explained, instance, number, shown
 
 
 class NoisyLinear(Drawn):
@@ -35,6 +35,10 @@ class NoisyLinear(Drawn):
     def __init__(self, linear: nn.Linear, sigma: float = 0.5) -> None:
         super().__init__()
         instance(linear, "linear", nn.Linear, "a torch.nn.Linear")
+        if 0 in (linear.in_features, linear.out_features):
+            raise ArgumentError(
+                f"linear has inputs and outputs, {shown(linear)} has not; a lazy layer must see one input first."
+            )
         deviation = number(sigma, "sigma", 0.0, above=True) / math.sqrt(linear.in_features)
         self.in_features, self.out_features = linear.in_features, linear.out_features
         self.weight, self.bias = linear.weight, linear.bias
@@ -64,15 +68,17 @@ class NoisyLinear(Drawn):
 def noisy(module: nn.Module, sigma: float = 0.5) -> nn.Module:
     """Put a `NoisyLinear` in the place of each nn.Linear in `module` -> the module, or the layer where it is one itself.
 
-    Recurrent cells and convolutions stay as they are. Raises ArgumentError where there is no linear layer.
+    Recurrent cells and convolutions stay as they are, and so do linear layers whose weight is not trained. Raises ArgumentError
+    where there is no other linear layer.
     """
     instance(module, "module", nn.Module, "a torch.nn.Module")
-    if type(module) is nn.Linear:
-        return NoisyLinear(module, sigma)
-    places = [(name, part) for name, part in module.named_modules(remove_duplicate=False) if type(part) is nn.Linear]
+    parts = module.named_modules(remove_duplicate=False)
+    places = [(name, part) for name, part in parts if type(part) is nn.Linear and part.weight.requires_grad]
     if not places:
-        raise ArgumentError(f"Noise is for linear layers, and {type(module).__name__} has none.")
+        raise ArgumentError(f"Noise is for linear layers that are trained, and {type(module).__name__} has none.")
     made = {part: NoisyLinear(part, sigma) for _, part in places}  # a layer that stands in two places stays one layer
+    if module in made:
+        return made[module]
     for name, part in places:
         module.set_submodule(name, made[part])
     return module

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
@@ -121,6 +122,10 @@ def test_nothing_is_read_behind_an_ending(name):
 def test_a_number_that_is_not_finite_reaches_the_gradient(name):
     head, batch = HEADS[name], random_batch()
     outputs = outputs_of(head)
+    for part, value in itertools.product((batch.reward, batch.discount), (torch.inf, -torch.inf, NAN)):
+        kept, part[0, 0] = float(part[0, 0]), value
+        assert torch.isnan(head.loss(outputs, batch, False).gradient[0, 0]).any()
+        part[0, 0] = kept
     outputs.next_y[0, 0] = NAN
     assert torch.isnan(head.loss(outputs, batch, False).gradient[0, 0]).any()
 
@@ -328,9 +333,12 @@ def test_compiled_losses_refuse_actions_and_show_what_is_not_finite(name):
         assert np.isnan(head.loss_of(Outputs(broken[0], broken[1], choice), batch, False).gradient[0, 0]).any(), (
             part.shape
         )
-    reward = batch.reward.copy()
-    reward[0, 0] = np.inf
-    assert np.isnan(head.loss_of(Outputs(*given), batch._replace(reward=reward), False).gradient[0, 0]).any()
+    for name_, value in itertools.product(("reward", "discount"), (np.inf, -np.inf, NAN)):
+        numbers = getattr(batch, name_).copy()
+        numbers[0, 0] = value
+        found = head.loss_of(Outputs(*given), batch._replace(**{name_: numbers}), False).gradient
+        assert np.isnan(found[0, 0]).any(), (name_, value)
+        assert np.isfinite(found[0, 1]).all()
 
 
 FAMILY = ("c51", "hl-gauss", "qr-dqn", "iqn", "munchausen-dqn", "noisy-dqn", "rainbow", "rainbow-without-noise")

@@ -17,7 +17,7 @@ import rl
 from rl.core.types import Batch
 from rl.deep.fractions import QuantileHead
 from supervised import MLP, Stack
-from supervised.stack.drawn import share
+from supervised.stack.drawn import Drawn, share
 
 SPACE, TWO = gym.spaces.Box(-1, 1, (3,)), gym.spaces.Discrete(2)
 
@@ -39,6 +39,23 @@ def test_the_layer_is_the_papers_formula():
     torch.testing.assert_close(sequence[:, 1], y)
     layer.numbers.value = None
     assert layer(x).shape == (6, 2, 3)
+
+
+def test_fractions_at_equal_distances_are_exact_under_autocast():
+    def make():
+        model = MLP(4, 2, (8,), loss="huber")
+        model.head = QuantileHead(model.head, 30, 64, False)
+        return model
+
+    stack, x = Stack(make, [0, 1]), torch.randn(2, 6, 4)
+    numbers, even = share([module.head for module in stack.modules]), (torch.arange(30) + 0.5) / 30
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        for ask in (lambda: stack(x), lambda: stack.modules[1](x[1])):
+            answers = []
+            for numbers.value in (None, even.expand(2, 6, 30)):
+                answers.append(ask())
+            assert torch.equal(*answers)
+    numbers.value = None
 
 
 @pytest.mark.parametrize("dueling", [False, True])
@@ -151,6 +168,26 @@ def test_judging_draws_nothing():
 
 
 @pytest.mark.filterwarnings("ignore:Episodes of")
+@pytest.mark.parametrize("network", ["mlp(8)", "gru(8)"])
+def test_who_asks_between_passes_finds_nothing_drawn(network):
+    settings = {"network": network, "distribution": rl.ImplicitQuantiles(3, 4, 5, 6), "noise": 0.5}
+    run = rl.start("CartPole-v1", rl.DQN(learn_after_steps=40, batch_size=8, **settings), [3, 5])
+    run.advance(100)
+    assert run.agent.updates > 5
+    for stack in (run.agent.online, run.agent.target):
+        layers = [part for part in stack.modules[0].modules() if isinstance(part, Drawn)]
+        assert len(layers) > 1
+        assert [layer.numbers.value for layer in layers] == [None] * len(layers)
+    first, again = run.loop.diagnostics().histograms, run.loop.diagnostics().histograms
+    for name, numbers in first.items():
+        np.testing.assert_array_equal(numbers, again[name])
+    obs = torch.zeros(2, 3, 4)
+    asked, _ = run.agent.distribution(obs, fractions=[0.5])
+    assert asked.shape[3] == 1
+    assert run.agent.distribution(obs)[0].shape[3] == 5  # at equal distances again
+
+
+@pytest.mark.filterwarnings("ignore:Episodes of")
 @pytest.mark.parametrize("network", ["mlp(8)", "gru(8)", "linear"])
 @pytest.mark.parametrize(
     "options",
@@ -181,11 +218,13 @@ def test_a_seed_alone_is_the_seed_of_many_and_a_run_comes_back_to_the_bit(networ
     policy = whole.policy(5)
     policy.save(tmp_path / "policy")
     obs = np.zeros((2, 1, 4), np.float32)
-    np.testing.assert_allclose(
-        rl.load_policy(tmp_path / "policy").distribution(obs[0, 0])[0],
-        whole.agent.distribution(obs)[0][1, 0],
-        rtol=1e-5,
-    )
+    loaded = rl.load_policy(tmp_path / "policy")
+    for fractions in (None, [0.1, 0.5]):
+        np.testing.assert_allclose(
+            loaded.distribution(obs[0, 0], fractions=fractions)[0],
+            whole.agent.distribution(obs, fractions=fractions)[0][1, 0],
+            rtol=1e-5,
+        )
 
 
 def test_compiled_and_by_torch_agree():
@@ -201,6 +240,8 @@ def test_compiled_and_by_torch_agree():
     ("make", "said"),
     [
         (lambda: rl.ImplicitQuantiles(0), "learned"),
+        (lambda: rl.ImplicitQuantiles(chosen=10**9), "chosen is a whole number from 1 on, 1,000 at most"),
+        (lambda: rl.DQN(distribution=rl.ImplicitQuantiles), "distribution is rl.Atoms"),
         (lambda: rl.ImplicitQuantiles(kappa=-1.0), "kappa"),
         (lambda: rl.ImplicitQuantiles(cosines=2.5), "cosines"),
         (lambda: agent_of().distribution(torch.zeros(2, 1, 3), fractions=[0.5, 1.5]), "numbers in \\[0, 1\\]"),

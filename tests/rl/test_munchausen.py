@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import warnings
 
 import gymnasium as gym
 import numpy as np
@@ -268,7 +269,8 @@ def test_only_the_first_step_of_several_has_the_bonus():
         (lambda: rl.DQN(munchausen=0.9), "munchausen is rl.Munchausen"),
         (lambda: rl.Munchausen(alpha=1.5), "alpha"),
         (lambda: rl.Munchausen(temperature=0.0), "temperature"),
-        (lambda: rl.Munchausen(low=0.5), "low"),
+        (lambda: rl.Munchausen(temperature=1e300), "temperature"),
+        (lambda: rl.Munchausen(low=0.5), "low is a number up to 0, not 0.5"),
         (lambda: rl.Munchausen(low=float("nan")), "low"),
         (lambda: targets.log_policy(torch.zeros(2), 0.0), "temperature"),
     ],
@@ -281,9 +283,41 @@ def test_settings_that_make_no_sense_are_refused(make, said):
 def test_the_derived_atoms_have_room_for_the_bonus():
     soft = rl.DQN(distribution=rl.Atoms(), munchausen=rl.Munchausen(0.5, low=-2.0))
     run = rl.start("CartPole-v1", soft, seeds=1)
-    assert (run.agent.description.distribution.low, run.agent.description.distribution.high) == (-100.0, 100.0)
+    atoms = run.agent.description.distribution
+    assert atoms.low == -100.0
+    assert atoms.high == pytest.approx(100.0 + 99.0 * 0.03 * math.log(2))  # the entropy of the steps behind the first
     with pytest.raises(ValueError, match="What returns can be is not known"):
         rl.start("CartPole-v1", dataclasses.replace(soft, gamma=1.0), seeds=1)
+
+
+class Trickle(gym.Env):
+    """Four actions alike, and rewards that are small beside the entropy."""
+
+    observation_space, action_space = gym.spaces.Discrete(1), gym.spaces.Discrete(4)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return 0, {}
+
+    def step(self, action):
+        return 0, 0.001, False, False, {}
+
+
+def test_values_of_a_soft_policy_are_no_divergence():
+    soft = rl.Munchausen(alpha=0.0, temperature=0.5)
+    description = rl.DQN(
+        network="linear", munchausen=soft, gamma=0.5, learning_rate=0.1, optimizer="SGD", learn_after_steps=10,
+        target_every_updates=1, reward_scale=2.0,
+    )  # fmt: skip
+    run = rl.start(Trickle, description, seeds=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for _ in range(3):
+            metrics = run.advance(200)
+    # r + gamma (V + tau ln 4): far above what rewards alone allow.
+    exact = (0.002 + 0.5 * 0.5 * math.log(4)) / 0.5
+    assert run.agent.table.max() * 2.0 == pytest.approx(exact, rel=0.05)
+    assert float(metrics["train/q_bound"]) == pytest.approx((0.002 + 0.5 * math.log(4)) / 0.5)
 
 
 def test_it_learns_with_settings_of_a_schedule():

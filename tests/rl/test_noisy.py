@@ -84,8 +84,12 @@ def test_every_linear_layer_of_a_model_becomes_noisy():
     shared = nn.Linear(2, 2)
     twice = noisy(nn.Sequential(shared, nn.ReLU(), shared))
     assert twice[0] is twice[2]
+    half = nn.Sequential(nn.Linear(2, 2).requires_grad_(False), nn.Linear(2, 2))
+    assert [type(part) for part in noisy(half)] == [nn.Linear, NoisyLinear]
     with pytest.raises(ValueError, match="has none"):
         noisy(nn.Sequential(nn.ReLU()))
+    with pytest.raises(ValueError, match="a lazy layer must see one input"):
+        NoisyLinear(nn.LazyLinear(3))
     for wrong in (0.0, -1.0, float("nan"), "half"):
         with pytest.raises((ValueError, TypeError), match="sigma"):
             noisy(MLP(2, 2), wrong)

@@ -18,7 +18,8 @@ from forked import Child
 import rl
 from rl.core import registry
 from rl.deep.heads.head import Outputs
-from rl.tabular.agent import Tabular, Transition
+from rl.deep.moving import tensors_of
+from rl.tabular.agent import Transition, Tabular
 from supervised.checkpoint import CheckpointError
 from supervised.validate import ArgumentError
 
@@ -28,7 +29,7 @@ EXAMPLES = dict(re.findall(r"<!-- example: (\w+) -->\n```python\n(.*?)```", TEXT
 MADE = {
     "tabular": ("CautiousQ()", "FrozenLake-v1", 3_000),
     "deep": (
-        "LogCoshDQN(width=0.5, learn_after_steps=50, batch_size=8, prioritized=True, n_step=2)",
+        "LogCoshDQN(width=0.5, learn_after_steps=50, batch_size=8, prioritised=True, n_step=2)",
         "CartPole-v1",
         200,
     ),
@@ -58,7 +59,7 @@ class Own:
     target_every_updates: int | None = 10
     target_rate: float = 1.0
     n_step: int = 1
-    prioritized: bool = False
+    prioritised: bool = False
     priority_exponent: float = 0.6
     importance_exponent: float = 1.0
     compiled: bool = True
@@ -144,7 +145,7 @@ def test_the_slope_of_the_example_is_the_gradient_of_its_loss(module):
     action = torch.randint(2, (2, 5), generator=generator)
     batch = rl.Batch(obs, action, torch.randn(2, 5, generator=generator), torch.full((2, 5), 0.9), other)
     outputs, _ = agent.learner.outputs(agent.arrays.batch(batch, 2))
-    found = agent.head.loss(Outputs(*map(torch.as_tensor, outputs[:3])), batch, True)
+    found = agent.head.loss(Outputs(*map(tensors_of, outputs)), batch, True)
     expected = -torch.tanh(found.td_error / 2.0) / 5
     np.testing.assert_allclose(found.gradient.gather(-1, action[..., None])[..., 0], expected, rtol=1e-5)
     assert (found.gradient != 0).sum() == 10
@@ -191,7 +192,7 @@ def test_what_was_imported_before_is_found():
     """Rules of one's own name modules where these once lay."""
     from rl.agents import deep, table
 
-    assert (table.Tabular, table.TabularAgent, deep.DeepAgent) == (Tabular, rl.TabularAgent, rl.DeepAgent)
+    assert (table.Tabular, table.TableAgent, deep.DeepAgent) == (Tabular, rl.TableAgent, rl.DeepAgent)
 
 
 def test_a_description_that_is_no_tabular_builds_a_table():
@@ -207,11 +208,11 @@ def test_a_description_that_is_no_tabular_builds_a_table():
             return getattr(self.inner, name)
 
         def build(self, observation_space, action_space, seeds=1, device="cpu"):
-            return rl.TabularAgent(self, observation_space, action_space, seeds, device)
+            return rl.TableAgent(self, observation_space, action_space, seeds, device)
 
     run = rl.start("FrozenLake-v1", Foreign(), 2, steps=1_000)
     run.advance(1_000)
-    assert run.exact.target_return == run.exact.optimal_stationary_return
+    assert run.exact.promised == run.exact.stationary
 
 
 def test_a_description_says_in_how_many_environments_it_acts(tmp_path):

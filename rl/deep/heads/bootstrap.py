@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Protocol, final
 
@@ -18,6 +19,10 @@ class Bootstrap(Protocol):
     @property
     def reads_own(self) -> bool:
         """Whether `reward` needs the values of the state itself."""
+        ...
+
+    def added(self, actions: int) -> tuple[float, float]:
+        """The least and the most that a step adds to returns, beside its reward."""
         ...
 
     def reward(self, batch: Batch, own_q: Tensor | None) -> Tensor:
@@ -40,6 +45,9 @@ class BestAction:
     """argmax_a of the values that choose, as in Q-learning; of those allowed where there is a mask."""
 
     reads_own = False
+
+    def added(self, actions: int) -> tuple[float, float]:
+        return 0.0, 0.0
 
     def reward(self, batch: Batch, own_q: Tensor | None) -> Tensor:
         found: Tensor = batch.reward
@@ -68,6 +76,9 @@ class SoftPolicy:
     temperature: float
     low: float
     reads_own = True
+
+    def added(self, actions: int) -> tuple[float, float]:
+        return self.alpha * self.low, self.temperature * math.log(actions)  # of the bonus, and of pi's entropy
 
     def reward(self, batch: Batch, own_q: Tensor | None) -> Tensor:
         assert own_q is not None

@@ -106,8 +106,9 @@ class Categorical(Distributional):
         error = cross_entropy(logits, target)
         scale = share(batch.weight, error.shape[1])
         slope = cross_entropy_slope(logits, target) * scale
-        # A reward that is not finite would count as one on the edge.
-        slope = slope.masked_fill(~torch.isfinite(batch.reward)[..., None], torch.nan)
+        # What is infinite would pass for a return on the edge.
+        finite = torch.isfinite(batch.reward) & torch.isfinite(batch.discount)
+        slope = slope.masked_fill(~finite[..., None], torch.nan)
         gradient = losses.at_taken(slope, self.by_action(y), batch.action).flatten(2)
         td_error = ((target - logits.softmax(-1)) * self.values(y)).sum(-1)
         metrics = {}

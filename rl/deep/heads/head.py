@@ -60,6 +60,10 @@ class Head(ABC):
         """Whether the loss reads `Outputs.own_y`."""
         return False
 
+    def added(self, actions: int) -> tuple[float, float]:
+        """The least and the most that targets add to the reward of a step, in units of scaled rewards."""
+        return 0.0, 0.0
+
     def size(self, actions: int) -> int:
         """How many numbers the last layer of the network makes."""
         return actions
@@ -90,8 +94,8 @@ class Head(ABC):
         Raises ArgumentError for a head of values alone.
         """
         raise ArgumentError(
-            "This agent learns values and no distributions of returns: rl.DQN(distribution=rl.Atoms(...)) and"
-            " rl.Quantiles(...) do."
+            "This agent learns values and no distributions of returns: rl.DQN(distribution=rl.Atoms(...)),"
+            " rl.Quantiles(...) and rl.ImplicitQuantiles(...) do."
         )
 
     def q_of(self, y: np.ndarray) -> np.ndarray:
@@ -115,6 +119,9 @@ class Bootstrapped(Head):
     @property
     def reads_own(self) -> bool:
         return self.bootstrap.reads_own
+
+    def added(self, actions: int) -> tuple[float, float]:
+        return self.bootstrap.added(actions)
 
     def is_plain(self, batch: Batch) -> bool:
         """Whether a loop of the head's own computes the loss of a batch: Q-learning without rescaling or masks."""

@@ -116,6 +116,9 @@ def categorical_errors(
             if not 0 <= action[k, b] < y.shape[2]:
                 return False
             r, d = reward[k, b], discount[k, b]
+            broken = not (math.isfinite(r) and math.isfinite(d))
+            if broken:  # a NaN lies between no atoms, and what is infinite would pass for a return on the edge
+                r, d = np.float32(0), np.float32(0)
             if d != 0:
                 best_masses(choice[k, b], next_y[k, b], values, double, p, target)
             else:
@@ -124,7 +127,7 @@ def categorical_errors(
                 smear(r + d * mean(p, values), values, width, target)
             else:
                 project(r, d, p, values, target)
-            broken = math.isnan(p[0]) or not math.isfinite(r)  # a cast to whole numbers would hide it
+            broken = broken or math.isnan(p[0])
             logits, into = y[k, b, action[k, b]], gradient[k, b, action[k, b]]
             whole = softmax(logits, p)
             scale = np.float32(1) / np.float32(y.shape[1])

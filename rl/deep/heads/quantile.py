@@ -6,6 +6,7 @@ Dabney, Rowland, Bellemare and Munos (2018), "Distributional Reinforcement Learn
 
 from __future__ import annotations
 
+import functools
 from abc import abstractmethod
 from dataclasses import dataclass
 from typing import final
@@ -32,6 +33,11 @@ class QuantileRegression(Distributional):
     @abstractmethod
     def fraction(self, outputs: Outputs) -> Tensor:
         """The fractions of the quantiles `outputs.y`: [Z] or [N, B, Z]."""
+
+    def fraction_of(self, outputs: Outputs) -> np.ndarray:
+        """`fraction` of arrays: [N, B, Z], or [1, 1, Z]."""
+        fraction: np.ndarray = self.fraction(Outputs(*map(tensors_of, outputs))).numpy()
+        return fraction.reshape(*(1,) * (3 - fraction.ndim), *fraction.shape)
 
     def distribution(self, y: Tensor) -> tuple[Tensor, Tensor]:
         values = self.values(y)
@@ -63,16 +69,10 @@ class QuantileRegression(Distributional):
         y, next_y, q = self.by_action(outputs.y), self.by_action(outputs.next_y), self.q_of(outputs.next_choice)
         error, td_error = np.empty_like(batch.reward), np.empty_like(batch.reward)
         gradient = np.zeros_like(outputs.y)
-        fraction = self.fraction(Outputs(*map(tensors_of, outputs))).numpy()
         sound = fast(
             *(next_y, q, y, batch.action, batch.reward, batch.discount),
             *(no_weight if batch.weight is None else batch.weight, np.float32(self.kappa)),
-            *(
-                fraction.reshape(*(1,) * (3 - fraction.ndim), *fraction.shape),
-                error,
-                td_error,
-                self.by_action(gradient),
-            ),
+            *(self.fraction_of(outputs), error, td_error, self.by_action(gradient)),
             *(np.empty(next_y.shape[3], np.float32), np.empty(y.shape[3], np.float32)),
         )
         if not sound:
@@ -110,3 +110,14 @@ class Quantile(QuantileRegression):
     def fraction(self, outputs: Outputs) -> Tensor:
         y = outputs.y
         return (torch.arange(self.quantiles, device=y.device) + 0.5).to(y.dtype) / self.quantiles
+
+    def fraction_of(self, outputs: Outputs) -> np.ndarray:
+        return self._fractions
+
+    @functools.cached_property
+    def _fractions(self) -> np.ndarray:
+        # Times 1 / Z, where `fraction` divides by Z: runs under way go on to the bit.
+        quantiles = np.float32(self.quantiles)
+        return ((np.arange(self.quantiles, dtype=np.float32) + np.float32(0.5)) * (np.float32(1) / quantiles))[
+            None, None
+        ]

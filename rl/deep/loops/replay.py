@@ -150,7 +150,8 @@ class ReplayLoop:
         ratio = (self.agent.updates - self.last_log[1]) / steps
         found["train/updates_per_step"] = torch.full((n,), ratio, dtype=torch.float64)
         if self.first is not None:
-            bound = torch.from_numpy(self.actor.episodes.bound() * self.agent.reward_scale)
+            scale, added = self.agent.reward_scale, max(map(abs, self.agent.head.added(self.agent.actions)))
+            bound = torch.from_numpy(self.actor.episodes.bound(added / scale) * scale)
             found["train/q_bound"] = torch.where(bound.isnan(), bound, bound.maximum(self.first.cpu().double()))
         if self.replay is not None:
             found |= {name: torch.from_numpy(count) for name, count in self.replay.contents().items()}
