@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from rl.core import registry
 from rl.core.registry import Description
 from rl.deep import r2d2
+from rl.deep.distributions import Atoms
 from rl.deep.dqn import DQN
 from rl.explore import EpsilonGreedy
 from rl.linear import sarsa as tiles
@@ -57,15 +58,25 @@ def _falling(end: float, fraction: float) -> EpsilonGreedy:
 
 
 @dataclass(frozen=True)
+class Other:
+    """Another agent that was tuned for an environment: what differs from `best`, and for how many steps, if for others."""
+
+    changes: dict[str, Any]
+    steps: int | None = None
+
+
+@dataclass(frozen=True)
 class Tuned:
     """For one environment: how many steps, what rl-zoo published for DQN there (if anything), and the settings of our best agent.
 
-    rl-zoo renews its target network every so many environment steps, which is put into updates here.
+    rl-zoo renews its target network every so many environment steps, which is put into updates here. others: further agents
+    that were tuned there, by name.
     """
 
     steps: int
     zoo: dict[str, Any]
     best: dict[str, Any]
+    others: dict[str, Other] = field(default_factory=dict)
 
 
 # By the environment's name without its version.
@@ -88,6 +99,7 @@ TUNED = {
             "target_rate": 0.0025,
             "explore": _falling(0.05, 0.2),
         },
+        {"best-c51": Other({"distribution": Atoms()})},
     ),
     "Acrobot": Tuned(
         100_000,
@@ -136,6 +148,21 @@ TUNED = {
             "target_every_updates": 300,
             "explore": _falling(0.07, 0.3),
         },
+        {
+            "best-c51": Other({"distribution": Atoms()}),
+            # As many updates as in 120 000 steps, of a smaller network. The replay holds all steps: with the last 100 000 alone,
+            # of which few explore, seeds forgot what they knew.
+            "best-c51-long": Other(
+                {
+                    "distribution": Atoms(),
+                    "network": "mlp(64,64)",
+                    "batch_size": 64,
+                    "updates": 2,
+                    "capacity_steps": 500_000,
+                },
+                500_000,
+            ),
+        },
     ),
     "LunarLander": Tuned(
         100_000,
@@ -157,6 +184,8 @@ TUNED = {
             "target_every_updates": 250,
             "explore": _falling(0.03, 0.1),
         },
+        # Its rewards have no bounds: the atoms reach as far as what is met with after the first steps.
+        {"best-c51": Other({"distribution": Atoms(-250.0, 300.0, 56)})},
     ),
     # Velocities follow from two observations: windows are short, and the state that was stored needs little burn-in. With
     # unscaled rewards the values of 500 steps saturate the GRU, and nothing is learned.
@@ -182,17 +211,20 @@ TUNED = {
 }
 
 
-def steps_for(env: str) -> int:
-    """How many steps the settings for an environment are made for; 100 000 where there are none."""
+def steps_for(env: str, agent: str = "best") -> int:
+    """How many steps an agent's settings for an environment are made for; 100 000 where there are none."""
     tuned = TUNED.get(_stem(env))
-    return 100_000 if tuned is None else tuned.steps
+    if tuned is None:
+        return 100_000
+    other = tuned.others.get(agent)
+    return tuned.steps if other is None or other.steps is None else other.steps
 
 
 def presets(env: str | None = None) -> dict[str, Description]:
     """Every agent by name. env: an environment's id.
 
-    Where there are settings for it, the agents with a target network have rl-zoo's, where it published any, and "best" our own;
-    elsewhere "best" is double DQN as it comes.
+    Where there are settings for it, the agents with a target network have rl-zoo's, where it published any, and "best" and names
+    that begin with it, which other environments do not have, our own; elsewhere "best" is double DQN as it comes.
     """
     optional(instance, env, "env", str, "the id of an environment")
     found: dict[str, Any] = registry.presets()
@@ -206,6 +238,7 @@ def presets(env: str | None = None) -> dict[str, Description]:
                 kept = {"explore": found[name].explore} if found[name].noise is not None else {}
                 found[name] = dataclasses.replace(found[name], **{**tuned.zoo, **kept})
         found["best"] = dataclasses.replace(DQN(), **tuned.best)
+        found |= {name: dataclasses.replace(found["best"], **other.changes) for name, other in tuned.others.items()}
     if env is not None and _stem(env) == "CartPole":
         # L 07_1: Adam at .1, epsilon 1 / (episode / 10 + 1).
         explore = EpsilonGreedy(Inverse(1.0, every=10, unit="episodes"))

@@ -7,6 +7,7 @@ python scripts/compare.py --resume                                 go on: what i
 python scripts/compare.py textbook                                 what Sutton and Barto show in figures
 python scripts/compare.py lectures                                 what the lecture notes tell in words
 python scripts/compare.py memory                                   what memory is worth, where the state is hidden
+python scripts/compare.py deep --resume                            all deep agents by their last parameters: begin, or go on
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 from cli import common
-from comparisons import panels
+from comparisons import deep, panels
 from comparisons.memory import memory
 from comparisons.panels import Panel
 from comparisons.textbook import gap, textbook
@@ -70,23 +71,32 @@ solution. What the book's column says is the book's claim in our words; its curv
 class Settings:
     """Compare agents over the same seeds."""
 
-    what: Annotated[Literal["tables", "textbook", "lectures", "memory"], tyro.conf.Positional] = "tables"
+    what: Annotated[Literal["tables", "textbook", "lectures", "memory", "deep"], tyro.conf.Positional] = "tables"
     """tables: tabular agents, judged by the exact optimum. textbook: figures of Sutton and Barto. lectures: what the lecture
-    notes tell in words. memory: worlds that need memory, beside the best return with it and without."""
-    envs: tuple[str, ...] = tuple(STEPS)
-    """For tables: environments whose model is known."""
+    notes tell in words. memory: worlds that need memory, beside the best return with it and without. deep: Q-networks in
+    classic control and LunarLander, judged by the last parameters; each trains in a folder of its own, from its last
+    checkpoint where it was interrupted."""
+    envs: tuple[str, ...] = ("all",)
+    """For tables: environments whose model is known; all: three of them. For deep: any; all: four of them."""
     agents: tuple[str, ...] = ("all",)
-    """For tables: agents by name; all: the whole family."""
+    """For tables and deep: agents by name; all: the whole family."""
     panels: tuple[str, ...] = ("all",)
     """For lectures: which of exploration, discount, step-size and cartpole. For textbook: which of cliff, cliff-greedy, bias,
     planning, blocking, shortcut, queue and mountain-car. For memory: which of t-maze, memory-chain, repeat-previous,
     repeat-first and window."""
     seeds: int | None = None
-    """How many seeds; if not given 10 for lectures and memory, else 30 or as many as a figure needs."""
+    """How many seeds; if not given 10 for lectures, memory and deep, else 30 or as many as a figure needs."""
+    first_seed: int = deep.SEEDS[0]
+    """For deep: the first of them. 20 to 29 are for what is reported: tune on others, 100 and up."""
+    workers: int = 2
+    """For deep: how many processes share out the seeds."""
+    episodes: int = deep.EPISODES
+    """For deep: greedy episodes a seed at the end."""
     steps: int | None = None
     """Environment steps a seed; as many as each comparison needs if not given."""
     docs: bool = False
-    """For tables and textbook: also write docs/tabular.md or docs/textbook.md, and its picture."""
+    """For tables and textbook: also write docs/tabular.md or docs/textbook.md, and its picture. For deep: also take the
+    results into docs/results/deep.json, and write docs/deep.md from all that it has."""
     logdir: Path | None = None
     """The folder of this comparison; a new one under runs/ if not given."""
     resume: bool = False
@@ -107,7 +117,7 @@ def tables(envs: tuple[str, ...], names: tuple[str, ...]) -> dict[str, Panel]:
             env, env, {name: family[name] for name in chosen}, {}, gap, "gap to the optimum (exact)", STEPS.get(env, 500_000),
             scale="symlog", floor=0.0,
         )
-        for env in envs
+        for env in (tuple(STEPS) if envs == ("all",) else envs)
     }  # fmt: skip
 
 
@@ -202,9 +212,38 @@ def choose(settings: Settings) -> dict[str, Panel]:
     return {name: panel for name, panel in known.items() if settings.panels == ("all",) or name in settings.panels}
 
 
+def deep_agents(settings: Settings, console: Console) -> None:
+    """The table of deep agents, whose cells keep themselves."""
+    for name, value, low in (
+        ("first-seed", settings.first_seed, 0),
+        ("workers", settings.workers, 1),
+        ("episodes", settings.episodes, 1),
+    ):
+        integer(value, f"--{name}", low)
+    cells = deep.cells(settings.envs, settings.agents, settings.steps)
+    folder = common.folder(settings.logdir, Path("runs/compare-deep"), settings.resume)
+    console.print(f"deep. The comparison lies in {folder}", soft_wrap=True)
+    seeds = range(settings.first_seed, settings.first_seed + (10 if settings.seeds is None else settings.seeds))
+    found = deep.fill(cells, seeds, settings.workers, settings.episodes, folder, console)
+    if not found:
+        raise ValueError("Nothing could be trained, for the reasons above.")
+    deep.show(found, console)
+    path = folder / "result.json"
+    if results.finished(path, cells=found) is None:
+        results.write({"experiment": "compare-deep", "cells": found, "command": " ".join(sys.argv)}, path)
+    else:
+        console.print("Everything was finished before: result.json is left as it is.")
+    if settings.docs:
+        deep.write_docs(found, DOCS)
+    console.print(f"The comparison lies in {folder}: result.json, and each run.", soft_wrap=True)
+
+
 def main(settings: Settings, console: Console) -> None:
     for name, value in (("seeds", settings.seeds), ("steps", settings.steps)):
         optional(integer, value, f"--{name}", 1)
+    if settings.what == "deep":
+        deep_agents(settings, console)
+        return
     chosen = choose(settings)
     family = Path(f"runs/compare-{settings.what}")
     done = sorted({path.parent.parent for path in family.glob("*/cells/*.json")}) if settings.resume else []

@@ -111,7 +111,7 @@ def main(console: Console) -> None:
     where = place(settings.env, settings.wrap)
     check_acts(settings.env, where, agent_name)
     agent = flags.with_settings(rl.presets(settings.env)[agent_name], given, settings.set)
-    steps = tuned.steps_for(settings.env) if settings.steps is None else settings.steps
+    steps = tuned.steps_for(settings.env, agent_name) if settings.steps is None else settings.steps
     name = " with ".join([settings.env, ", ".join(settings.wrap)][: 1 + bool(settings.wrap)])
     if settings.show_settings:
         show(console, f"{agent_name} in {name}, {steps:,} steps a seed", agent)

@@ -185,7 +185,7 @@ def learning(env: str, agent: str, seeds: int, workers: int, episodes: int, cons
     presets = rl.presets(env)
     if agent not in presets:
         raise ValueError(f"There is no agent {agent!r}; there are {', '.join(presets)}.")
-    description, steps = presets[agent], tuned.steps_for(env)
+    description, steps = presets[agent], tuned.steps_for(env, agent)
     console.print(
         f"{agent} in {env}, {steps:,} steps, {seeds} seeds on {workers} workers: {description}", highlight=False
     )

@@ -218,7 +218,7 @@ def test_benchmark_learning(tmp_path, monkeypatch):
     from benchmarks import deep as benchmark_deep
     from rich.console import Console
 
-    monkeypatch.setattr(benchmark_deep.tuned, "steps_for", lambda env: 400)
+    monkeypatch.setattr(benchmark_deep.tuned, "steps_for", lambda env, agent: 400)
     figures = benchmark_deep.learning("CartPole-v1", "q-network", 2, 1, 3, Console(quiet=True))
     assert figures["settings"]["network"] == "linear"
     assert len(figures["return"]["per_seed"]) == 2

@@ -1,0 +1,282 @@
+"""All deep agents side by side, for `compare.py deep`: environments, agents and seeds, judged by their last parameters.
+
+Each pair of an environment and an agent is a cell with a run folder of its own, ENVIRONMENT-STEPS/AGENT: what is done there is
+not done again, what was interrupted goes on from its last checkpoint.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+import envs
+import rl
+from rl import settings as tuned
+from rl.core import registry
+from rl.deep.agent import NotFinite
+from supervised import statistics
+from supervised.session import results
+from supervised.validate import choice
+
+ENVS = ("CartPole-v1", "Acrobot-v1", "MountainCar-v0", "LunarLander-v3")
+SEEDS = range(20, 30)  # of the page; no setting is tuned on them
+EPISODES = 100  # greedy ones of each seed, at the end
+LOOKS = 5  # evaluations on the way, for the curves
+PAGE = """# Deep agents side by side
+
+`python scripts/compare.py deep --docs` wrote this page: every deep agent with `rl.presets(ENVIRONMENT)[AGENT]` in four
+environments, seeds {first} to {last}. Each number is the mean return of the last parameters, greedy, {episodes} episodes a seed,
+with the 95 % interval of the mean over seeds, and the lowest seed. Agents with a target network have the settings that rl-zoo
+published for DQN in each environment, whatever they learn; `best` and names that begin with it have settings that were tuned
+here, on other seeds. An empty cell has not been run.
+
+"""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """An agent in an environment, for so many steps a seed."""
+
+    env: str
+    steps: int
+    agent: str
+
+    @property
+    def description(self) -> Any:
+        """The agent with its settings for the environment."""
+        return rl.presets(self.env)[self.agent]
+
+    @property
+    def place(self) -> Path:
+        """Its run folder, within the comparison's."""
+        return Path(f"{self.env.replace(':', '-').replace('/', '-')}-{self.steps}", self.agent)
+
+    def is_of(self, found: Mapping[str, Any]) -> bool:
+        """Whether a result is of this cell with the settings that it has today."""
+        same = (found["env"], found["steps"], found["agent"]) == (self.env, self.steps, self.agent)
+        return same and registry.current(found["settings"]) == registry.to_json(self.description)
+
+
+@dataclass(frozen=True)
+class Bar:
+    """What the mean over seeds and the lowest seed of a cell shall reach, beside what others published.
+
+    tried: how its settings were found, and what else was tried on other seeds, for the page.
+    """
+
+    cell: Cell
+    published: str
+    mean: float
+    lowest: float | None = None
+    tried: str = ""
+
+    def verdict(self, values: Sequence[float]) -> str:
+        """Whether the values of seeds reach it."""
+        mean, lowest = sum(values) / len(values), min(values)
+        missed = [f"mean by {self.mean - mean:.1f}"] if mean < self.mean else []
+        if self.lowest is not None and lowest < self.lowest:
+            missed.append(f"lowest by {self.lowest - lowest:.1f}")
+        return f"missed: {', '.join(missed)}" if missed else "reached"
+
+    @property
+    def asked(self) -> str:
+        """What is asked, in words."""
+        return f"mean {self.mean:g}" + ("" if self.lowest is None else f", lowest {self.lowest:g}")
+
+
+CARTPOLE, ACROBOT, CAR, LANDER = ((env, tuned.steps_for(env)) for env in ENVS)
+LONG = "MountainCar-v0", tuned.steps_for("MountainCar-v0", "best-c51-long")
+BARS = (
+    Bar(Cell(*CARTPOLE, "best"), "rl-zoo's QR-DQN: 500", 490.0, 450.0),
+    Bar(
+        Cell(*CARTPOLE, "best-c51"), "rl-zoo's QR-DQN: 500", 490.0, 450.0,
+        "`best` with 51 atoms 500.0 (500.0), with 51 quantiles 468.1 (435.0); rl-zoo's settings with 51 quantiles 427.3 (136.6)",
+    ),
+    Bar(
+        Cell(*ACROBOT, "best"), "rl-zoo's DQN: -76.6, QR-DQN: -69.1", -80.0, None,
+        "`best` with 51 atoms -84.3 (-87.8), with normalized observations -91.7 (-102.2)",
+    ),
+    Bar(Cell(*CAR, "best"), "rl-zoo's DQN: -100.8, QR-DQN: -106.0", -103.0, -115.0),
+    Bar(
+        Cell(*CAR, "best-c51"), "rl-zoo's DQN: -100.8, QR-DQN: -106.0", -103.0, -115.0,
+        "`best` with 51 atoms -99.8 (-101.2), with a network of 64-64 and batches of 64 too -101.1 (-106.7)",
+    ),
+    Bar(Cell(*LANDER, "best"), "rl-zoo's DQN: 154 (v2), QR-DQN: 70", 225.0, 170.0),
+    Bar(
+        Cell(*LANDER, "best-c51"), "rl-zoo's DQN: 154 (v2), QR-DQN: 70", 225.0, 170.0,
+        "`best` with 56 atoms from -250 to 300 236.9 (183.7)",
+    ),
+    Bar(
+        Cell(*LONG, "best-c51-long"), "CleanRL's C51: -166.4 ± 27.9", -110.0, None,
+        "64-64, 2 updates of 64 every 16 steps -103.4 (-106.3); with a replay of 100 000 steps -123.1 (-161.1)",
+    ),
+)  # fmt: skip
+
+
+def agents_of(env: str) -> list[str]:
+    """The deep agents that there are for an environment: networks without a state, and the tuned ones."""
+    return [name for name in rl.presets(env) if name in registry.PRESETS["networks"] or name.startswith("best")]
+
+
+def cells(worlds: Sequence[str], names: Sequence[str], steps: int | None) -> list[Cell]:
+    """The cells of these environments and agents; an agent that was tuned for some of them alone has cells there.
+
+    ("all",) stands for every one; steps=None: as many as the settings are made for.
+    """
+    if not worlds or not names:
+        raise ValueError("--envs and --agents name at least one each.")
+    known = {env: agents_of(env) for env in (ENVS if tuple(worlds) == ("all",) else worlds)}
+    for name in names if tuple(names) != ("all",) else ():
+        choice(name, "deep agent", dict.fromkeys(name for some in known.values() for name in some))
+    return [
+        Cell(env, tuned.steps_for(env, name) if steps is None else steps, name)
+        for env, some in known.items()
+        for name in some
+        if tuple(names) == ("all",) or name in names
+    ]
+
+
+def missing(worlds: Iterable[str], console: Console) -> set[str]:
+    """Which of these environments cannot be made here; what each of them lacks is said."""
+    lacking = set()
+    for env in worlds:
+        try:
+            envs.make(env, seeds=1).close()
+        except envs.EnvError as error:
+            console.print(f"{env} is left out: {error}", soft_wrap=True)
+            lacking.add(env)
+    return lacking
+
+
+def measure(cell: Cell, seeds: range, workers: int, episodes: int, folder: Path) -> dict[str, Any]:
+    """Train a cell in its folder, from its last checkpoint if there is one, and judge it -> its result."""
+    began = time.perf_counter()
+    run = rl.train(
+        cell.env, cell.description, steps=cell.steps, seeds=seeds, workers=min(workers, len(seeds)), logdir=folder,
+        resume=True, progress=sys.stderr.isatty(), evaluate_every_steps=max(cell.steps // LOOKS, 1),
+    )  # fmt: skip
+    evaluation = run.evaluate(episodes)
+    return {
+        "env": cell.env, "steps": cell.steps, "agent": cell.agent, "settings": run.config()["agent"], "episodes": episodes,
+        "return": results.summary(evaluation.per_seed, run.seeds, *evaluation.possible),
+        "wall_seconds": time.perf_counter() - began, **results.about(),
+    }  # fmt: skip
+
+
+def done_before(cell: Cell, seeds: range, episodes: int, folder: Path) -> dict[str, Any] | None:
+    """The result in a cell's folder; None where it is not there, or of other settings, seeds or episodes."""
+    path = folder / "result.json"
+    found = results.finished(path, env=cell.env, steps=cell.steps, agent=cell.agent, episodes=episodes)
+    if found is None or not cell.is_of(found) or seeds_of(found) != list(seeds):
+        return None
+    return found
+
+
+def seeds_of(found: Mapping[str, Any]) -> list[int]:
+    """The seeds of a result."""
+    return [int(seed) for seed in found["return"]["per_seed"]]
+
+
+def fill(
+    chosen: Sequence[Cell], seeds: range, workers: int, episodes: int, folder: Path, console: Console
+) -> list[dict[str, Any]]:
+    """The results of cells, trained where they are not done; what cannot be is said, and left out."""
+    found = []
+    lacking = missing(dict.fromkeys(cell.env for cell in chosen), console)
+    for cell in chosen:
+        if cell.env in lacking:
+            continue
+        where = folder / cell.place
+        result = done_before(cell, seeds, episodes, where)
+        said = "done before"
+        if result is None:
+            try:
+                result = measure(cell, seeds, workers, episodes, where)
+            except NotFinite as error:
+                console.print(f"{cell.env}, {cell.agent} is left out: {error}", soft_wrap=True)
+                continue
+            results.write(result, where / "result.json")
+            said = f"{result['wall_seconds']:.0f} s"
+        console.print(f"{cell.env}, {cell.steps:,} steps, {cell.agent}: {told(result)} ({said})", soft_wrap=True)
+        found.append(result)
+    return found
+
+
+def told(found: Mapping[str, Any]) -> str:
+    """A result in words: mean, interval and lowest seed."""
+    values, (low, high) = list(found["return"]["per_seed"].values()), found["return"]["possible"]
+    if len(values) == 1:
+        return f"{values[0]:.1f} (one seed)"
+    return f"{statistics.describe(values, digits=1, low=low, high=high)}, lowest {min(values):.1f}"
+
+
+def merged(before: Iterable[Mapping[str, Any]], now: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Results of earlier comparisons and of this one, which counts where both have a cell; of today's settings alone."""
+    last = {Cell(one["env"], one["steps"], one["agent"]): one for one in (*before, *now)}
+    return [one for cell, one in last.items() if cell.agent in rl.presets(cell.env) and cell.is_of(one)]
+
+
+def page(found: Iterable[Mapping[str, Any]], bars: Sequence[Bar] = BARS) -> str:
+    """docs/deep.md: the table of all cells, and the bars. Results of other seeds or numbers of episodes do not count."""
+    known = {
+        Cell(one["env"], one["steps"], one["agent"]): one
+        for one in found
+        if seeds_of(one) == list(SEEDS) and one["episodes"] == EPISODES
+    }
+    names = dict.fromkeys(
+        name for env in ENVS for name in agents_of(env) if tuned.steps_for(env, name) == tuned.steps_for(env)
+    )
+    head = ["agent", *(f"{env}, {tuned.steps_for(env):,} steps" for env in ENVS)]
+    lines = [f"| {' | '.join(head)} |", "| --- " * len(head) + "|"]
+    for name in names:
+        row = [known.get(Cell(env, tuned.steps_for(env), name)) for env in ENVS]
+        lines.append(f"| `{name}` | {' | '.join('' if one is None else told(one) for one in row)} |")
+    text = PAGE.format(first=SEEDS[0], last=SEEDS[-1], episodes=EPISODES) + "\n".join(lines) + "\n"
+    return text + (_bars(known, bars) if bars else "")
+
+
+def _bars(known: Mapping[Cell, Mapping[str, Any]], bars: Sequence[Bar]) -> str:
+    lines = [
+        "\n## Beside what others published\n",
+        f"Settings were frozen, then seeds {SEEDS[0]} to {SEEDS[-1]} were run, once. What rl-zoo published is one run each. In"
+        " the last column: mean, and lowest of five seeds (of three in 500,000 steps), with settings that are otherwise those of"
+        " `best`.\n",
+        "| environment, steps | agent | published | asked | here | | what was tried, on seeds from 100 on |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for bar in bars:
+        cell, found = bar.cell, known.get(bar.cell)
+        here = (
+            ("not run", "") if found is None else (told(found), bar.verdict(list(found["return"]["per_seed"].values())))
+        )
+        lines.append(
+            f"| {cell.env}, {cell.steps:,} | `{cell.agent}` | {bar.published} | {bar.asked} | {' | '.join(here)} | {bar.tried} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def show(found: Sequence[Mapping[str, Any]], console: Console) -> None:
+    """Print the table: a line for each agent, a column for each environment."""
+    columns = list(dict.fromkeys((one["env"], one["steps"]) for one in found))
+    table = Table("agent", *(f"{env}, {steps:,}" for env, steps in columns))
+    for name in dict.fromkeys(one["agent"] for one in found):
+        row = {(one["env"], one["steps"]): told(one) for one in found if one["agent"] == name}
+        table.add_row(name, *(row.get(column, "") for column in columns))
+    console.print(table)
+
+
+def write_docs(found: Sequence[Mapping[str, Any]], docs: Path) -> None:
+    """Take results into docs/results/deep.json and write docs/deep.md from all that are there."""
+    path = docs / "results" / "deep.json"
+    before = json.loads(path.read_text())["cells"] if path.is_file() else []
+    every = merged(before, found)
+    results.write({"experiment": "compare-deep", "cells": every}, path)
+    results.write_bytes(page(every).encode(), docs / "deep.md")
