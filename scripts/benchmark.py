@@ -67,8 +67,8 @@ class Settings:
     env: Annotated[str, tyro.conf.Positional] = "CartPole-v1"
     """For learning: where."""
     check: bool = False
-    """For learning: train in every environment of the table in docs/results.md instead of ENV, and exit with 1 where a mean lies below
-    the interval that stands there, or where an environment cannot be made."""
+    """For learning: train in every environment of the table in docs/results.md instead of ENV, and exit with 1 where a mean
+    lies below the interval that stands there, or where an environment cannot be made."""
     agent: str = "best"
     """For learning: who; best is the agent that was tuned for the environment."""
     task: str = "chain-50"
