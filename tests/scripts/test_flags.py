@@ -54,7 +54,7 @@ def test_a_flag_that_is_not_given_leaves_what_was_tuned(tmp_path):
         ("train_frozenlake.py", ("--agent", "r-learning"), "There is no agent 'r-learning'"),
         ("train.py", ("CartPole-v1", "--agent", "q-learning"), "Agents that can act there: q-network, dqn-2013"),
         ("train.py", ("FrozenLake-v1", "--agent", "linear-sarsa"), "Agents that can act there: q-learning, double-q"),
-        ("train.py", ("FrozenLake-v1", "--agent", "r-learning"), "FrozenLake-v1 has endings. Agents that can act"),
+        ("train.py", ("FrozenLake-v1", "--agent", "r-learning"), "episodes of FrozenLake-v1 can terminate. Agents that can act"),
         ("train.py", ("Pendulum-v1",), "No agent can act there."),
         ("train.py", ("CartPole-v1", "--seeds", "1", "1"), "more than once"),
         ("train.py", ("CartPole-v1", "--network", "mpl(8)"), "Did you mean 'mlp'?"),
@@ -79,7 +79,7 @@ def test_a_folder_that_is_taken_is_found_before_anything_is_announced(tmp_path):
     inside("train_frozenlake.py", *LAKE, cwd=tmp_path)
     again = inside("train_frozenlake.py", *LAKE, cwd=tmp_path, check=False)
     assert again.stdout == ""
-    assert "already holds a run" in again.stderr
+    assert "already contains a run" in again.stderr
 
 
 def test_help_lists_the_settings_of_the_agent_with_their_lines(tmp_path):
