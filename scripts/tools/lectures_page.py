@@ -166,7 +166,9 @@ def plain(word: str) -> str:
 
 def written() -> str:
     """The page as it should be."""
-    paths = [path for path in sorted((DOCS / "results").glob("*.json")) if path.stem != "deep"]  # `compare.py deep`'s own
+    paths = [
+        path for path in sorted((DOCS / "results").glob("*.json")) if path.stem != "deep"
+    ]  # `compare.py deep`'s own
     results = {path.stem: json.loads(path.read_text()) for path in paths}
     return page(results, DOCS / "pictures" / "lectures")
 
