@@ -385,7 +385,7 @@ def test_data_that_do_not_fit_are_told_of(gpu, monkeypatch):
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device=None: (10_000, 20_000))
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device=None: 0)
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device=None: 0)
-    with pytest.raises(ValueError, match=r"The data take 1\.06e-05 GB, and cuda has 1e-05 GB free"):
+    with pytest.raises(ValueError, match=r"The data take 1\.06e-05 GB, but cuda has 1e-05 GB free"):
         quick(MLP_, "cuda", 1)
     quick(MLP_, "cpu", 1)
     quick(MLP_, "cuda", 1, data=Data(X.to("cuda"), Y.to("cuda")))  # they are there already
