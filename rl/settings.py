@@ -11,46 +11,27 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
+# All that enters agents; see `rl.core.registry.complete`.
+import rl.deep.r2d2
+import rl.linear.sarsa
+import rl.tabular.double_q
+import rl.tabular.dyna
+import rl.tabular.monte_carlo
+import rl.tabular.n_step
+import rl.tabular.prioritized_sweeping
+import rl.tabular.q_learning
+import rl.tabular.r_learning
+import rl.tabular.sarsa
+import rl.tabular.speedy_q
+import rl.tabular.traces
+import rl.tabular.weighted_q  # noqa: F401  (for what they enter)
 from rl.core import registry
 from rl.core.registry import Description
-from rl.deep import r2d2
 from rl.deep.distributions import Atoms
 from rl.deep.dqn import DQN
 from rl.explore import EpsilonGreedy
-from rl.linear import sarsa as tiles
-from rl.tabular import (
-    double_q,
-    dyna,
-    monte_carlo,
-    n_step,
-    prioritized_sweeping,
-    q_learning,
-    r_learning,
-    sarsa,
-    speedy_q,
-    traces,
-    weighted_q,
-)
 from supervised.schedules import Inverse, Linear
 from supervised.validate import instance, optional
-
-# All that enters agents; see `rl.core.registry.complete`.
-ENTERING = (
-    *(
-        double_q,
-        dyna,
-        monte_carlo,
-        n_step,
-        prioritized_sweeping,
-        q_learning,
-        r_learning,
-        sarsa,
-        speedy_q,
-        traces,
-        weighted_q,
-    ),
-    *(tiles, r2d2),
-)
 
 
 def _falling(end: float, fraction: float) -> EpsilonGreedy:

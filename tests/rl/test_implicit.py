@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from lottery import PAIRS, learned
+from three_runs import whole_alone_and_resumed
 from torch import nn
 
 import envs
@@ -203,18 +204,7 @@ def test_a_seed_alone_is_the_seed_of_many_and_a_run_comes_back_to_the_bit(networ
     description = rl.DQN(
         network=network, distribution=drawn, learn_after_steps=40, batch_size=8, capacity_steps=300, **options
     )
-    whole, alone = (rl.start("CartPole-v1", description, seeds) for seeds in ([3, 5], [5]))
-    for run in (whole, alone):
-        run.advance(70)
-    whole.save(tmp_path / "run.safetensors")
-    resumed = rl.load(tmp_path / "run.safetensors")
-    for run in (whole, alone, resumed):
-        run.advance(10)
-    assert whole.agent.updates > 20
-    for name, weight in whole.agent.online.weights.items():
-        assert torch.equal(weight, resumed.agent.online.weights[name])
-        if network != "gru(8)":  # whose seeds begin to learn together
-            assert torch.equal(weight[1], alone.agent.online.weights[name][0]), name
+    whole = whole_alone_and_resumed(description, tmp_path, network != "gru(8)")
     policy = whole.policy(5)
     policy.save(tmp_path / "policy")
     obs = np.zeros((2, 1, 4), np.float32)
