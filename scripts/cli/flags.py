@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import itertools
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, TypeVar
@@ -21,7 +22,7 @@ SHORT_FORM = "Short for --explore 'epsilon-greedy(X)': a number, or a schedule s
 def named(words: Sequence[str], flag: str, default: str) -> str:
     """The last value that a flag is given among the words of a command line."""
     found = default
-    for word, after in zip(words, [*words[1:], ""], strict=True):
+    for word, after in itertools.pairwise([*words, ""]):
         option, equals, own = word.partition("=")
         if option == f"--{flag}":
             found = own if equals else after

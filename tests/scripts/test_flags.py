@@ -1,9 +1,10 @@
 """The settings of agents as flags: read, checked before anything is said, and offered where the agent can act."""
 
+import importlib
 import json
 
 import pytest
-from told import inside
+from told import ROOT, inside
 
 LAKE = ("--steps", 200, "--seeds", 2, "--logdir", "run")
 
@@ -108,3 +109,18 @@ def test_wrappers_by_name(tmp_path):
     wrappers = json.loads((folder / "result.json").read_text())["configuration"]["env"]["wrappers"]
     assert wrappers[1] == ["FrameStackObservation", {"stack_size": 3, "padding_type": "zero"}]
     assert "by episodes" in inside("evaluate.py", folder, "--episodes", 1, cwd=tmp_path).stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ((), "default"),
+        (("--agent", "sarsa"), "sarsa"),
+        (("--agent=sarsa", "--seeds", "3"), "sarsa"),
+        (("--agent",), ""),
+    ],
+)
+def test_a_flag_is_found_among_any_words_none_included(words, said, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "scripts")
+    flags = importlib.import_module("cli.flags")
+    assert flags.named(words, "agent", "default") == said
