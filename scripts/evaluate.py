@@ -18,8 +18,7 @@ import tyro
 import rl
 from envs import EnvError
 from rl.core import registry
-from rl.report import pictures, results
-from rl.report.episode import greedy_episode
+from rl.report import results
 from supervised.session.results import describe, write_bytes
 
 
@@ -63,6 +62,8 @@ def main(settings: Settings) -> None:
     if settings.render == "ansi":
         show(run, policy, seed)
     elif settings.render == "gif":
+        from rl.report import pictures
+
         data, _, total = pictures.gif(run, run.seeds.index(seed))
         write_bytes(data, settings.output)
         print(f"One greedy episode of seed {seed}, return {total:g}: {settings.output}")
@@ -70,6 +71,9 @@ def main(settings: Settings) -> None:
 
 def show(run: rl.Run, policy: rl.TablePolicy | rl.NetworkPolicy, seed: int) -> None:
     """Print one greedy episode."""
+    from rl.report import pictures
+    from rl.report.episode import greedy_episode
+
     try:
         env = pictures.rendered(run, "ansi")
     except EnvError as error:

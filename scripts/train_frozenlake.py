@@ -23,7 +23,7 @@ from rich.table import Table
 
 import rl
 from rl.core import registry
-from rl.report import pictures, results
+from rl.report import results
 from supervised.logger import Logger
 from supervised.session import RUN as CHECKPOINT
 from supervised.session.results import write, write_bytes
@@ -127,6 +127,8 @@ def main(console: Console) -> None:
         figures |= {"wall_seconds": time.perf_counter() - began, "steps_per_second": run.steps_per_second}
         figures |= {"compile_seconds": run.compile_seconds}
         write(figures, logdir / "result.json")
+    from rl.report import pictures
+
     pictures.save_policy(run, logdir / "policy.png")
     if settings.video:
         video(run, logdir, console)
@@ -135,6 +137,8 @@ def main(console: Console) -> None:
 
 def video(run: rl.Run, logdir: Path, console: Console) -> None:
     """Write one greedy episode as a GIF, beside the run and into TensorBoard."""
+    from rl.report import pictures
+
     data, size, total = pictures.gif(run)
     write_bytes(data, logdir / "episode.gif")
     logger = Logger(logdir)
@@ -145,6 +149,8 @@ def video(run: rl.Run, logdir: Path, console: Console) -> None:
 
 def report(console: Console, run: rl.Run, figures: dict[str, Any], logdir: Path) -> None:
     """Say on the terminal what came out."""
+    from rl.report import pictures
+
     success, exact = figures["success"], run.exact
     assert exact is not None
     console.print("\nExact success probability of each seed's greedy policy")

@@ -10,35 +10,54 @@ tensorboard --logdir runs                                          look at it
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Union
+from typing import TYPE_CHECKING, Annotated, Any, Union
 
 import tyro
-from cli import common
-from lectures import EXPERIMENTS
+from cli import common, flags
+from lectures import EXPERIMENTS, experiment, name_of, summary
 from lectures.desk import Desk
-from lectures.experiment import Experiment
 from rich.console import Console
 
 from supervised.session import results
 
-Chosen: Any = Union[  # noqa: UP007  (made of a table)
-    tuple(Annotated[kind, tyro.conf.subcommand(name, prefix_name=False)] for name, kind in EXPERIMENTS.items())
-]
-NAMES = {kind: name for name, kind in EXPERIMENTS.items()}
+if TYPE_CHECKING:
+    from lectures.experiment import Experiment
 
 
-def main(experiment: Experiment, console: Console) -> None:
-    name = NAMES[type(experiment)]
-    experiment.check()
-    folder = common.folder(experiment.logdir, Path("runs") / name, getattr(experiment, "resume", False))
+def kind_of(name: str, words: Sequence[str]) -> type[Any]:
+    """An experiment's class if the command line names it, else a class of its name and docstring alone.
+
+    Most experiments need torch, which takes longer to import than the list of them to be read.
+    """
+    if name in words or any(word.startswith("--tyro-") for word in words):  # a completion script has every flag
+        return experiment(name)
+    kind = dataclasses.make_dataclass(EXPERIMENTS[name].partition(".")[2], [])
+    kind.__doc__ = summary(name)
+    return kind
+
+
+def chosen_from(words: Sequence[str]) -> Any:
+    """The experiments by name, one of which a command line chooses."""
+    kinds = {name: kind_of(name, words) for name in EXPERIMENTS}
+    return Union[  # noqa: UP007  (made of a table)
+        tuple(Annotated[kind, tyro.conf.subcommand(name, prefix_name=False)] for name, kind in kinds.items())
+    ]
+
+
+def main(chosen: Experiment, console: Console) -> None:
+    name = name_of(chosen)
+    chosen.check()
+    folder = common.folder(chosen.logdir, Path("runs") / name, getattr(chosen, "resume", False))
     console.print(f"{name}. The run lies in {folder}", soft_wrap=True)
     desk = Desk(folder, console)
     began = time.perf_counter()
     try:
-        experiment.run(desk)
+        chosen.run(desk)
         figures = {"experiment": name, "rows": desk.rows, "pictures": desk.pictures, **desk.facts}
         figures |= {"wall_seconds": time.perf_counter() - began, "command": " ".join(sys.argv), **results.about()}
         nothing_new = bool(desk.fits) and not any(desk.fits)
@@ -59,4 +78,4 @@ def main(experiment: Experiment, console: Console) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(common.command(Chosen, main))
+    sys.exit(common.command(chosen_from(flags.words()), main))

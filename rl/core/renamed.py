@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import sys
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 # {"Name": "NewName", "Type.setting": "new_setting", "preset-name": "new-preset-name"}
@@ -86,15 +87,15 @@ def accept_renamed_members(kind: type) -> None:
             setattr(kind, new, vars(kind)[old])
 
 
-def module_getattr(module: str, names: Mapping[str, Any]) -> Callable[[str], Any]:
-    """A `__getattr__` for a module with these names, which also finds them by the names of earlier versions, with a warning."""
+def former_name(module: str) -> Callable[[str], Any]:
+    """What finds a module's names by those of earlier versions, with a warning: an `otherwise` of `supervised.lazy.names`."""
 
     def find(name: str) -> Any:
         new = RENAMED.get(name)
-        if new is None or new not in names:
+        if new is None or not hasattr(sys.modules[module], new):
             raise AttributeError(f"module {module!r} has no attribute {name!r}")
-        warn(f"{module}.{name}", f"{module}.{new}")
-        return names[new]
+        warn(f"{module}.{name}", f"{module}.{new}", stacklevel=4)
+        return getattr(sys.modules[module], new)
 
     return find
 

@@ -1,20 +1,12 @@
 """Exploration rules in three forms: `configs` describe them, `scalar` rules run in the tabular loops, plain or compiled (those of
 `masked` if an environment forbids actions), and `batched` rules take arrays [N, E, A].
 
-`configs` imports none of the others, the scalar rules import `configs`, and `batched` imports all. The package may import
-`rl.core.jit`.
+`configs` imports none of the others, the scalar rules import `configs`, and `batched` imports all and torch: its names are
+imported when they are first asked for (`supervised.lazy`). The package may import `rl.core.jit`.
 """
 
-from rl.explore.batched import (
-    boltzmann,
-    by_rule,
-    check_some,
-    choose_each,
-    epsilon_greedy,
-    greedy,
-    noisy_greedy,
-    select_actions,
-)
+from typing import TYPE_CHECKING
+
 from rl.explore.configs import (
     BOLTZMANN,
     EPSILON_GREEDY,
@@ -42,6 +34,33 @@ from rl.explore.scalar import (
     random_action,
     upper_bound,
     upper_bound_action,
+)
+from supervised import lazy
+
+if TYPE_CHECKING:
+    from rl.explore.batched import (
+        boltzmann,
+        by_rule,
+        check_some,
+        choose_each,
+        epsilon_greedy,
+        greedy,
+        noisy_greedy,
+        select_actions,
+    )
+
+_PLACES = dict.fromkeys(
+    (
+        "boltzmann",
+        "by_rule",
+        "check_some",
+        "choose_each",
+        "epsilon_greedy",
+        "greedy",
+        "noisy_greedy",
+        "select_actions",
+    ),
+    "rl.explore.batched",
 )
 
 __all__ = [
@@ -78,3 +97,5 @@ __all__ = [
     "upper_bound",
     "upper_bound_action",
 ]
+
+__getattr__, __dir__ = lazy.names(__name__, _PLACES)

@@ -7,14 +7,16 @@ import sys
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import tyro
 from rich.console import Console
 
-from rl.training import Training
 from supervised.logger import LoggingError
 from supervised.session import results
+
+if TYPE_CHECKING:
+    from rl.training import Training
 
 S = TypeVar("S")
 

@@ -21,7 +21,6 @@ import envs
 import rl
 from rl import settings as tuned
 from rl.core import registry
-from rl.deep.agent import NotFinite
 from supervised import statistics
 from supervised.session import results
 from supervised.validate import choice
@@ -189,6 +188,8 @@ def fill(
     chosen: Sequence[Cell], seeds: range, workers: int, episodes: int, folder: Path, console: Console
 ) -> list[dict[str, Any]]:
     """The results of cells, trained where they are not done; what cannot be is said, and left out."""
+    from rl.deep.agent import NotFinite
+
     found = []
     lacking = missing(dict.fromkeys(cell.env for cell in chosen), console)
     for cell in chosen:

@@ -7,19 +7,21 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from lectures.desk import Desk
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 import rl
 from supervised import statistics
 from supervised.checkpoint import CheckpointError
 from supervised.session import results
 
-Measure = Callable[[rl.Run], np.ndarray]
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Measure = Callable[["rl.Run"], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,8 @@ def draw(panels: Mapping[str, Panel], found: Mapping[str, Mapping[str, dict[str,
         if panels[name].beside
     ]
     columns = min(2, len(draws))
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(6.5 * columns, 4.9 * -(-len(draws) // 2)), layout="constrained")
     axes = figure.subplots(-(-len(draws) // 2), columns, squeeze=False).flat
     for one, draw_into in zip(axes, draws, strict=False):
@@ -141,6 +145,8 @@ def draw_groups(
     rows = {title: [n for n in names if n in known] for title, names in groups.items()}
     rows["others"] = [n for n in known if not any(n in names for names in rows.values())]
     rows = {title: names for title, names in rows.items() if names and (names != [beside] or len(known) == 1)}
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(4.6 * len(found) + 2.4, 3.1 * len(rows)), layout="constrained")
     for row, (title, names) in zip(figure.subplots(len(rows), len(found), squeeze=False), rows.items(), strict=True):
         for axes, (name, curves) in zip(row, found.items(), strict=True):

@@ -6,16 +6,18 @@ import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
 from supervised import statistics
 from supervised.logger import Logger
 from supervised.session import results
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Ours = float | int | str | Mapping[str, Any]  # a number, words, or `results.summary` over seeds
 

@@ -1,5 +1,6 @@
 """The lecture notes' experiments: each runs with tiny settings, and says what it is known to say."""
 
+import inspect
 import json
 import math
 import re
@@ -331,6 +332,15 @@ def test_every_experiment_is_tried(scripts):
     from lectures import EXPERIMENTS
 
     assert set(EXPERIMENTS) == set(TINY)
+
+
+def test_the_list_of_experiments_has_the_docstring_of_each(scripts):
+    from lectures import EXPERIMENTS, experiment, name_of, summary
+
+    for name in EXPERIMENTS:
+        kind = experiment(name)
+        assert name_of(kind()) == name
+        assert summary(name) == inspect.getdoc(kind)
 
 
 def test_resume_comes_to_the_same(tmp_path):

@@ -250,11 +250,11 @@ def test_a_fall_below_the_published_interval_is_named(monkeypatch):
 
 def test_benchmark_recurrent(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "scripts"))
-    import benchmark
+    from benchmarks import fitting
     from rich.console import Console
 
     with determinism.threads(1):
-        found = benchmark.recurrent(benchmark.Settings("recurrent", pairs=2), Console(quiet=True))
+        found = fitting.recurrent(2, Console(quiet=True))
     assert found.keys() == {"gru, N = 1", "gru, N = 8", "rnn, N = 1", "rnn, N = 8"}
     for row in found.values():
         assert 0 < row["low"] <= row["ratio"] <= row["high"]
