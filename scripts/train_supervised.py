@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Union
 
 import tyro
 from cli import common, flags
-from lectures import EXPERIMENTS, experiment, name_of, summary
+from lectures import EXPERIMENTS, find, name_of, summary
 from lectures.desk import Desk
 from rich.console import Console
 
@@ -35,7 +35,7 @@ def kind_of(name: str, words: Sequence[str]) -> type[Any]:
     Most experiments need torch, which takes longer to import than the list of them to be read.
     """
     if name in words or any(word.startswith("--tyro-") for word in words):  # a completion script has every flag
-        return experiment(name)
+        return find(name)
     kind = dataclasses.make_dataclass(EXPERIMENTS[name].partition(".")[2], [])
     kind.__doc__ = summary(name)
     return kind

@@ -58,7 +58,7 @@ EXPERIMENTS = {
 }
 
 
-def experiment(name: str) -> type[Experiment]:
+def find(name: str) -> type[Experiment]:
     """The experiment of that name."""
     module, kind = EXPERIMENTS[name].split(".")
     found: type[Experiment] = getattr(importlib.import_module(f"lectures.{module}"), kind)

@@ -335,10 +335,10 @@ def test_every_experiment_is_tried(scripts):
 
 
 def test_the_list_of_experiments_has_the_docstring_of_each(scripts):
-    from lectures import EXPERIMENTS, experiment, name_of, summary
+    from lectures import EXPERIMENTS, find, name_of, summary
 
     for name in EXPERIMENTS:
-        kind = experiment(name)
+        kind = find(name)
         assert name_of(kind()) == name
         assert summary(name) == inspect.getdoc(kind)
 
