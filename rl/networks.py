@@ -34,6 +34,21 @@ from supervised.validate import (
     shown,
 )
 
+__all__ = [
+    "CALLED",
+    "Dueling",
+    "Joined",
+    "Name",
+    "Network",
+    "check",
+    "make",
+    "nature",
+    "on_trunk",
+    "parse",
+    "reads_sequences",
+    "recurrent",
+]
+
 WIDTHS = (64, 64)
 LARGE_IMAGE = 36  # pixels a side, from which on the network of Mnih et al. (2015) has enough to look at
 

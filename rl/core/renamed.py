@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-# {"Name": "NewName", "Type.setting": "new_setting", "preset-name": "new-preset-name"}
+# By the former name, of a class, of a setting of a type (Type.setting), of a preset or of a tag.
 RENAMED: dict[str, str] = {
     "PrioritisedSweeping": "PrioritizedSweeping",
     "TableAgent": "TabularAgent",

@@ -90,7 +90,7 @@ def restored(
         run = Run(
             where, description, numbers, config["envs_per_seed"], check_steps(meta["horizon_steps"]), workers, device
         )
-        run._restore(state, meta)
+        run.restore(state, meta)
     except registry.NotHere as error:
         raise CheckpointError(f"{path} contains no code. {error}") from error
     except (CheckpointError, envs.EnvError):
