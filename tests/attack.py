@@ -13,7 +13,6 @@ import os
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -61,7 +60,13 @@ def deep(
 
 def fitted(model: Callable[[], Any], x: np.ndarray, **recipe: Any) -> Callable[[Path], None]:
     def run(folder: Path) -> None:
-        settings = {"seeds": 2, "resume": True, "progress": False, "save_every_epochs": 1, "look_every_epochs": 4}
+        settings: dict[str, Any] = {
+            "seeds": 2,
+            "resume": True,
+            "progress": False,
+            "save_every_epochs": 1,
+            "look_every_epochs": 4,
+        }
         supervised.fit(
             model,
             (x, (x.sum(-1) > 0).astype(np.int64)),
@@ -78,7 +83,10 @@ class Picture(gym.Env[Any, Any]):
     """A dict of a small picture and two numbers; ends now and then."""
 
     def __init__(self) -> None:
-        spaces = {"eye": gym.spaces.Box(0, 255, (6, 6), np.uint8), "place": gym.spaces.Box(-9, 9, (2,))}
+        spaces: dict[str, gym.Space[Any]] = {
+            "eye": gym.spaces.Box(0, 255, (6, 6), np.uint8),
+            "place": gym.spaces.Box(-9, 9, (2,)),
+        }
         self.observation_space, self.action_space = gym.spaces.Dict(spaces), gym.spaces.Discrete(2)
 
     def _obs(self) -> Any:
@@ -124,7 +132,7 @@ def attacked(kind: str, folder: Path, kills: Sequence[Kill], victim: str = "itse
             workers = children(pid)
             pid = workers[len(left) % len(workers)]
         if when == "later":
-            threading.Thread(target=lambda: (time.sleep(LATER * np.random.default_rng().random()), _kill(pid))).start()
+            threading.Timer(LATER * np.random.default_rng().random(), _kill, [pid]).start()
         else:
             _kill(pid)
 
@@ -148,7 +156,7 @@ def attacked(kind: str, folder: Path, kills: Sequence[Kill], victim: str = "itse
 
     for name in ("fsync", "replace", "link", "unlink", "rename", "truncate"):
         setattr(os, name, wrapped(getattr(os, name)))
-    RecordWriter.write = wrapped(RecordWriter.write)  # type: ignore[method-assign]  # meant so
+    RecordWriter.write = wrapped(RecordWriter.write)
     pictures.pixels = sketch
     KINDS[kind](folder)
     if counted is not None:
@@ -173,7 +181,7 @@ def server() -> Any:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["attack"])
     here = Path(__file__).resolve().parent
-    paths = os.pathsep.join(str(Path(part).resolve()) for part in (here, here.parent, *sys.path))
+    paths = os.pathsep.join(str(Path(part).resolve()) for part in (str(here), str(here.parent), *sys.path))
     with mock.patch.dict(os.environ, PYTHONPATH=paths):
         multiprocessing.forkserver.ensure_running()
     return context

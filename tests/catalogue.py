@@ -69,9 +69,11 @@ def model() -> Any:
 
 @functools.cache
 def run(kind: str) -> Any:
-    agent = {"table": rl.QLearning(), "deep": rl.DQN(batch_size=8, learn_after_steps=10), "tiles": rl.LinearSARSA()}[
-        kind
-    ]
+    agent: Any = {
+        "table": rl.QLearning(),
+        "deep": rl.DQN(batch_size=8, learn_after_steps=10),
+        "tiles": rl.LinearSARSA(),
+    }[kind]
     env = {"table": "FrozenLake-v1", "deep": "CartPole-v1", "tiles": "MountainCar-v0"}[kind]
     made = rl.start(env, agent, 2)
     made.advance(20)

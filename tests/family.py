@@ -1,5 +1,7 @@
 """The tabular family for tests over all rules, and whether two runs are the same to the bit."""
 
+from typing import Any
+
 import rl
 from rl.explore import UCB, Boltzmann, DecayingNoise
 from supervised.schedules import Inverse, Linear
@@ -29,19 +31,19 @@ FAMILY = [
 ]
 
 
-def everything(run):
+def everything(run: Any) -> dict[str, Any]:
     actor = run.loop.actor._asdict()
     return {**run.agent.tables, **run.loop.episode_arrays, **actor, "streams": run.loop.streams.state_dict()}
 
 
-def assert_same(one, two):
+def assert_same(one: Any, two: Any) -> None:
     for name, value in everything(one).items():
         other = everything(two)[name]
         same = value == other if isinstance(value, list) else value.tobytes() == other.tobytes()
         assert same, name
 
 
-def advance(run, steps):
+def advance(run: Any, steps: int) -> list[Any]:
     """As the returns of more than the last 100 episodes shall be compared, many short advances."""
     rings = []
     while run.step < steps:

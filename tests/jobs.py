@@ -37,26 +37,34 @@ def fit(folder: Path) -> None:
     """Fit a CNN in a folder, or go on; then write its weights into weights.safetensors."""
     digits = mnist.digits().train
     recipe = Recipe(epochs=12, batch_size=50, schedule="OneCycleLR", augment=(augment.Shift(1),))
+    settings: dict[str, Any] = {
+        "validation": 0.1,
+        "seeds": 2,
+        "resume": True,
+        "progress": False,
+        "look_every_epochs": 10,
+    }
     fitted = supervised.fit(
         lambda: CNN((1, 8, 8), 10, (4, 6), norm=True, dropout=0.2),
         (digits.x[:300], digits.y[:300]),
         recipe,
-        **{"validation": 0.1, "seeds": 2, "logdir": folder, "resume": True, "progress": False, "look_every_epochs": 10},
+        logdir=folder,
+        **settings,
     )
     weights = {name: value.contiguous().clone() for name, value in fitted.stack.state_dict().items()}
     safetensors.torch.save_file(weights, folder / "weights.safetensors")
 
 
 def fit_for_long(folder: Path) -> None:
-    settings = {"logdir": folder, "save_every_epochs": 3, "progress": False}
+    settings: dict[str, Any] = {"logdir": folder, "save_every_epochs": 3, "progress": False}
     supervised.fit(lambda: MLP(64, 10), mnist.digits().train, Recipe(epochs=100_000), **settings)
 
 
 def train_as_nobody(env: Any, places: list[tuple[Path, bool]]) -> None:
     """Train in each of these folders as a user who may write nowhere, and print what is raised; with each, whether to resume."""
     settings: dict[str, Any] = {"steps": 200, "seeds": 2, "progress": False}
-    with tempfile.TemporaryDirectory() as folder:  # loads whatever is loaded late
-        rl.train(env, rl.QLearning(), logdir=folder, **settings)
+    with tempfile.TemporaryDirectory() as passing:  # loads whatever is loaded late
+        rl.train(env, rl.QLearning(), logdir=passing, **settings)
     if os.getuid() == 0:
         os.setuid(65534)
     for folder, resume in places:

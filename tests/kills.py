@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import signal
@@ -24,12 +25,12 @@ X = np.sin(np.arange(60.0, dtype=np.float32).reshape(20, 3))
 
 
 def table(folder: Path) -> None:
-    cadence = {"log_every_steps": 50, "save_every_steps": 50, "evaluate_every_steps": 150}
+    cadence: dict[str, Any] = {"log_every_steps": 50, "save_every_steps": 50, "evaluate_every_steps": 150}
     rl.train(NoisyWalk, rl.QLearning(), steps=150, seeds=2, logdir=folder, resume=True, progress=False, **cadence)
 
 
 def deep(folder: Path) -> None:
-    cadence = {"log_every_steps": 30, "save_every_steps": 30, "evaluate_every_steps": 90}
+    cadence: dict[str, Any] = {"log_every_steps": 30, "save_every_steps": 30, "evaluate_every_steps": 90}
     rl.train("CartPole-v1", DQN, steps=90, seeds=2, logdir=folder, resume=True, progress=False, **cadence)
 
 
@@ -97,7 +98,7 @@ def main(kind: str, folder: Path, first: int, last: int, stride: int) -> None:
     whole, one = seen(folder / "whole"), folder / "killed"
     for n in range(first, last + 1, stride):
         shutil.rmtree(one, ignore_errors=True)
-        if forked(lambda n=n: killed_at(n, lambda: train(one))):
+        if forked(functools.partial(killed_at, n, functools.partial(train, one))):
             print(f"the run is over before operation {n}")
             return
         if not forked(lambda: train(one)):
