@@ -37,7 +37,7 @@ from torch import Tensor
 
 import rl
 from envs import tables as models
-from rl.tabular.agent import Tabular
+from rl.tabular.agent import TabularConfig
 from supervised import CNN, MLP, RNN, Data, Fit, Recipe, Stack, determinism, losses, mnist, optimizer
 from supervised.models.cnn import Image
 from supervised.session import results
@@ -135,7 +135,7 @@ def classic_dyna(env_id: str, steps: int, planning: int = 10) -> float:
 
 
 def ours(
-    env_id: str, steps: int, seeds: int = 1, workers: int | None = None, agent: Tabular | None = None
+    env_id: str, steps: int, seeds: int = 1, workers: int | None = None, agent: TabularConfig | None = None
 ) -> Callable[[], float]:
     """Q-learning as `rl.QLearning()` describes it, or another -> a function that gives steps a second, all seeds summed."""
     run = rl.start(env_id, rl.QLearning() if agent is None else agent, seeds, steps=steps * 20, workers=workers)
@@ -154,7 +154,7 @@ def plain(env_id: str, steps: int) -> Callable[[], float]:
     read = models.read
 
     def refuse(env: Any) -> models.Model:
-        raise models.NotATable("refused, to time the plain loop")
+        raise models.NoModelError("refused, to time the plain loop")
 
     models.read = refuse
     try:
@@ -200,7 +200,7 @@ def tables(settings: Settings, console: Console) -> dict[str, Any]:
 
 def family(settings: Settings, console: Console) -> dict[str, dict[str, float]]:
     """Every tabular agent, one seed, beside the classic loop; those that plan beside the classic Dyna-Q with 10 made-up steps."""
-    known = {n: a for n, a in rl.presets().items() if isinstance(a, Tabular) and not a.continuing}
+    known = {n: a for n, a in rl.presets().items() if isinstance(a, TabularConfig) and not a.continuing}
     agents = {n: a for n, a in known.items() if not n.startswith("lecture")}
     planning = {"classic dyna", *(n for n, a in agents.items() if isinstance(a, (rl.DynaQ, rl.PrioritizedSweeping)))}
     rows: dict[str, dict[str, float]] = {}
@@ -301,11 +301,11 @@ def cnn_epoch(train: Data, test: Data | None, settings: Settings) -> tuple[dict[
     usual = peers.plain_cnn(plain, *few)
 
     def plain_epoch() -> float:
-        with determinism.threads(fit.manner.threads):
+        with determinism.threads(fit.compute_plan.threads):
             return usual()
 
     medians = in_turn(
-        {f"ours ({fit.manner})": lambda: seconds(fit.advance, 1), "plain float32": plain_epoch}, settings.repeats
+        {f"ours ({fit.compute_plan})": lambda: seconds(fit.advance, 1), "plain float32": plain_epoch}, settings.repeats
     )
     if test is None:
         return medians, {}

@@ -149,7 +149,7 @@ def attacked(kind: str, folder: Path, kills: Sequence[Kill], victim: str = "itse
     for name in ("fsync", "replace", "link", "unlink", "rename", "truncate"):
         setattr(os, name, wrapped(getattr(os, name)))
     RecordWriter.write = wrapped(RecordWriter.write)  # type: ignore[method-assign]  # meant so
-    pictures.pixels = sketch
+    pictures.to_images = sketch
     KINDS[kind](folder)
     if counted is not None:
         counted.value = next(count) - 1

@@ -325,11 +325,11 @@ def test_fp32_is_without_tf32_and_tf32_with_it(gpu, precision, older):
     seen = {one for one in fitted.stack.modules[0].seen if one != ()}
     wanted = "tf32" if precision == "tf32" else "ieee"
     assert ((wanted,) * 3, (wanted == "tf32",) * 2) in seen
-    assert str(fitted.manner) == ("TF32, 1 thread" if precision == "tf32" else "float32, 1 thread")
+    assert str(fitted.compute_plan) == ("TF32, 1 thread" if precision == "tf32" else "float32, 1 thread")
 
 
 def test_precision_is_decided_and_refused(gpu, monkeypatch):
-    assert str(quick(CNN_, "cuda", 1, recipe={"precision": "auto"}).manner) == "bf16, channels last, 1 thread"
+    assert str(quick(CNN_, "cuda", 1, recipe={"precision": "auto"}).compute_plan) == "bf16, channels last, 1 thread"
     with pytest.raises(ValueError, match=r"precision='tf32': this machine's CPU does not compute in TF32\."):
         quick(MLP_, "cpu", 1, recipe={"precision": "tf32"})
     with pytest.raises(ValueError, match="needs full precision"):
@@ -338,7 +338,7 @@ def test_precision_is_decided_and_refused(gpu, monkeypatch):
     for precision in ("tf32", "bf16"):
         with pytest.raises(ValueError, match="CUDA does not compute in"):
             quick(MLP_, "cuda", 1, recipe={"precision": precision})
-    assert str(quick(CNN_, "cuda", 1, recipe={"precision": "auto"}).manner) == "float32, 1 thread"
+    assert str(quick(CNN_, "cuda", 1, recipe={"precision": "auto"}).compute_plan) == "float32, 1 thread"
 
 
 # -- where things are -------------------------------------------------------------------------------------------------------

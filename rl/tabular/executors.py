@@ -12,7 +12,7 @@ import numpy as np
 
 from envs import tables
 from envs.backends.beginning import member_seed
-from envs.backends.member import Member
+from envs.backends.member import ReplayableEnv
 from envs.backends.rows import rows_of
 from envs.source import Source
 from rl.core import jit
@@ -117,7 +117,7 @@ class CompiledExecutor(Executor):
         self.prepared: list[Any] = []  # each seed's arguments of the loop
         self.entry: Callable[..., None] = self.loop  # replaced by its machine code once the argument types are known
 
-    def _world(self, k: int) -> tables.World:
+    def _world(self, k: int) -> tables.ModelState:
         world = tables.world_of(self.model, self.state[k], self.elapsed[k], self.generators[k])
         arrays = {name: self.wrap(value) for name, value in world._asdict().items() if isinstance(value, np.ndarray)}
         return world._replace(**arrays)
@@ -164,7 +164,7 @@ class CompiledExecutor(Executor):
         self.entry = jit.entry(self.loop, 0, *self.prepared[0])
 
     def _take(self, k: int, target: int, stopped: list[BaseException]) -> None:
-        chunk = max(1, CHUNK // optional_setting(self.run.agent.description, "backups_per_step", 1))
+        chunk = max(1, CHUNK // optional_setting(self.run.agent.config, "backups_per_step", 1))
         counters = self.run.actor.counters
         while not stopped and (rounds := (target - int(counters[k, STEPS_DONE])) // self.run.envs_per_seed) > 0:
             try:
@@ -224,11 +224,11 @@ class StepByStep(Executor):
 
     def _respect_discounts(self) -> None:
         """Specialize for per-step discounts. Raises ValueError if the rule does not support them."""
-        description = self.run.agent.description
-        if description.why_no_discounts is not None:
+        config = self.run.agent.config
+        if config.why_no_discounts is not None:
             raise ValueError(
-                f"The environment gives a per-step discount, info['discount'], which {name_of(description)} does not support:"
-                f" {description.why_no_discounts}."
+                f"The environment gives a per-step discount, info['discount'], which {name_of(config)} does not support:"
+                f" {config.why_no_discounts}."
             )
         self.discounted = True
         self._specialise()
@@ -254,7 +254,7 @@ class PythonExecutor(StepByStep):
 
     kind = "single environments"
 
-    def __init__(self, run: Stepped, members: list[Member]) -> None:
+    def __init__(self, run: Stepped, members: list[ReplayableEnv]) -> None:
         e = run.envs_per_seed
         self.members = [members[k * e : k * e + e] for k in range(len(run.seeds))]
         super().__init__(run)

@@ -50,7 +50,7 @@ class Cell:
     agent: str
 
     @property
-    def description(self) -> Any:
+    def config(self) -> Any:
         """The agent with its settings for the environment."""
         return rl.presets(self.env)[self.agent]
 
@@ -62,7 +62,7 @@ class Cell:
     def is_of(self, found: Mapping[str, Any]) -> bool:
         """Whether a result is of this cell with the settings that it has today."""
         same = (found["env"], found["steps"], found["agent"]) == (self.env, self.steps, self.agent)
-        return same and registry.current(found["settings"]) == registry.to_json(self.description)
+        return same and registry.current(found["settings"]) == registry.to_json(self.config)
 
 
 @dataclass(frozen=True)
@@ -160,12 +160,12 @@ def measure(cell: Cell, seeds: range, workers: int, episodes: int, folder: Path)
     """Train a cell in its folder, from its last checkpoint if there is one, and judge it -> its result."""
     began = time.perf_counter()
     run = rl.train(
-        cell.env, cell.description, steps=cell.steps, seeds=seeds, workers=min(workers, len(seeds)), logdir=folder,
+        cell.env, cell.config, steps=cell.steps, seeds=seeds, workers=min(workers, len(seeds)), logdir=folder,
         resume=True, progress=sys.stderr.isatty(), evaluate_every_steps=max(cell.steps // LOOKS, 1),
     )  # fmt: skip
     evaluation = run.evaluate(episodes)
     return {
-        "env": cell.env, "steps": cell.steps, "agent": cell.agent, "settings": run.config()["agent"], "episodes": episodes,
+        "env": cell.env, "steps": cell.steps, "agent": cell.agent, "settings": run.to_json()["agent"], "episodes": episodes,
         "return": results.summary(evaluation.per_seed, run.seeds, *evaluation.possible),
         "wall_seconds": time.perf_counter() - began, **results.about(),
     }  # fmt: skip

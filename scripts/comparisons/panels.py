@@ -66,7 +66,7 @@ def train(run: rl.Run, panel: Panel, agent: str, steps: int) -> dict[str, Any]:
         {} if exact is None else {name: results.number(getattr(exact, attribute)) for name, attribute in KNOWN.items()}
     )
     also = {"beside": beside} if beside else {}
-    return {"steps": grid, "values": values, **also, "configuration": run.config(), **known}
+    return {"steps": grid, "values": values, **also, "configuration": run.to_json(), **known}
 
 
 # What a saved comparison calls the exact returns.
@@ -81,7 +81,7 @@ def curve(desk: Desk, name: str, panel: Panel, agent: str, seeds: int, steps: in
     if resume and path.is_file():
         try:
             found: dict[str, Any] = json.loads(path.read_text())
-            same = found["steps"][-1] == steps and found["configuration"] == json.loads(json.dumps(run.config()))
+            same = found["steps"][-1] == steps and found["configuration"] == json.loads(json.dumps(run.to_json()))
             same = same and numbers(found).shape == (len(found["steps"]), seeds)
             same = same and found.get("beside", {}).keys() == panel.beside.keys()
         except (ValueError, KeyError, IndexError, TypeError) as error:

@@ -60,7 +60,7 @@ class Judged(OnDigits):
         fitted = self.fit(
             desk, folder, lambda: net.make(shape), found.train, net.recipe, validation=self.hold_out or None
         )
-        desk.say(f"Computed in {fitted.manner}.")
+        desk.say(f"Computed in {fitted.compute_plan}.")
         facts: dict[str, Any] = {"recipe": fitted.recipe.to_json()}
         if fitted.validation is not None:
             accuracy = fitted.evaluate(fitted.validation)["accuracy"]

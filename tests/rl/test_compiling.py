@@ -7,7 +7,7 @@ import pytest
 
 import rl
 from rl.core import compiling, jit
-from rl.tabular.agent import Tabular
+from rl.tabular.agent import TabularConfig
 from supervised.session import progress
 
 
@@ -17,7 +17,7 @@ def learn(table, t, rng):
 
 
 @dataclass(frozen=True)
-class Myopic(Tabular):
+class Myopic(TabularConfig):
     rule = staticmethod(learn)
 
 

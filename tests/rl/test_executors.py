@@ -129,7 +129,7 @@ def test_any_finite_model(seed, outcomes, actions, limited, agent):
     fast = rl.start(make, agent, [int(rng.integers(1000))], steps=500)
     assert fast.model is not None
     read = tables.read
-    tables.read = lambda env: (_ for _ in ()).throw(tables.NotATable("refused"))
+    tables.read = lambda env: (_ for _ in ()).throw(tables.NoModelError("refused"))
     try:
         plain = rl.start(make, agent, fast.seeds, steps=500)
     finally:

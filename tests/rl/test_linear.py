@@ -194,7 +194,7 @@ def test_alone_as_stacked_and_gone_on_with_to_the_bit(name, tmp_path):
     alone.save(tmp_path / "run.safetensors")
     again = rl.load(tmp_path / "run.safetensors")
     again.advance(2000 - again.step)
-    assert again.description == AGENTS[name]
+    assert again.agent_config == AGENTS[name]
     assert (whole.agent.weights[1] != 0).any()
     assert again.agent.weights[0].tobytes() == whole.agent.weights[1].tobytes()
     for part, array in whole.loop.memory._asdict().items():

@@ -222,7 +222,7 @@ def test_the_number_of_workers_changes_no_bit(tmp_path, forked_workers):
 def test_a_killed_worker_is_begun_anew(tmp_path, capfd):
     """From where it was handed its seeds, or from the last checkpoint."""
     run = rl.start("CartPole-v1", rl.DQN(**SMALL), 2, steps=300)
-    pool = workers.Workers(run, 2)
+    pool = workers.ProcessPool(run, 2)
     run.backend = pool
     pool.advance(60)
     for seed, steps in ((1, 60), (0, 120)):

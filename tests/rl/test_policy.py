@@ -146,4 +146,4 @@ def test_the_policy_of_a_network_tells_what_it_cannot_read():
             lake.predict(wrong)
     weights = {name: w[0].numpy() * np.nan for name, w in run.agent.online.state_dict().items()}
     with pytest.raises(ValueError, match="NaN or infinite"):
-        rl.NetworkPolicy(run.description, weights, *run.spaces)
+        rl.NetworkPolicy(run.agent_config, weights, *run.spaces)

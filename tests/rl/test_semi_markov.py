@@ -383,10 +383,10 @@ class Sometimes(Row):
         super().__init__()
         self.first, self.last, self.taken = first, last, 0
 
-    def lasting_state(self):
+    def persistent_state(self):
         return self.taken
 
-    def put_back(self, state):
+    def set_persistent_state(self, state):
         self.taken = state
 
     def step(self, action):
