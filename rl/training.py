@@ -180,7 +180,7 @@ def _points(run: Run, session: Session, plan: _Plan) -> Generator[Metrics]:
     yield {}
     with contextlib.ExitStack() as around:
         bar = around.enter_context(session.running(report.label, steps, run.step, plan.progress))
-        around.enter_context(compiling.told(lambda: bar.show(run.step, "compiling (once)")))
+        around.enter_context(compiling.notifying(lambda: bar.show(run.step, "compiling (once)")))
         around.enter_context(sharded(run, plan.workers))
         report.start_clock()
         while run.step < steps and not session.interrupted:

@@ -25,10 +25,10 @@ import numpy as np
 import scipy.special  # noqa: F401  (likewise)
 import torch._dynamo
 import torch.utils.tensorboard  # noqa: F401  (likewise)
+from helpers import NoisyWalk
 from sketches import sketch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.summary.writer.record_writer import RecordWriter
-from told import NoisyWalk
 
 import rl
 import supervised

@@ -16,8 +16,8 @@ import matplotlib.figure  # noqa: F401  (imported here once, for all children)
 import numba  # noqa: F401  (likewise)
 import safetensors.torch
 import torch.utils.tensorboard  # noqa: F401  (likewise)
+from helpers import ROOT
 from sketches import sketch
-from told import ROOT
 
 import rl
 import supervised

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from helpers import NoisyWalk, curves
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from told import NoisyWalk, curves
 
 import rl
 import supervised

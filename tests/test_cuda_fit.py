@@ -13,7 +13,7 @@ from torch import nn
 
 import rl
 import supervised
-from supervised import CNN, MLP, Data, Diverged, Recipe, Stack, augment, device, fit, losses, optimizer
+from supervised import CNN, MLP, Data, Diverged, Recipe, Stack, augment, device, fit, losses
 from supervised.fitting import Fit
 from supervised.models.cnn import Image
 from supervised.stack.optimizers import OPTIMIZERS, load_state_by_seed, state_by_seed
@@ -424,23 +424,23 @@ def test_a_loaded_optimizer_waits_no_more_often(gpu, name, alone):
     def trainer():
         stack = Stack(make, 2, "cuda")
         assert stack.batched != alone
-        optimiser = optimizer(stack, name)
+        optimizer = supervised.optimizer(stack, name)
 
         def step():
             stack.zero_grad()
             losses.per_seed(losses.LOSSES["mse"](stack(x), y)).sum().backward()
-            optimiser.step()
+            optimizer.step()
 
         step()
-        return stack, optimiser, step
+        return stack, optimizer, step
 
-    stack, optimiser, step = trainer()
+    stack, optimizer, step = trainer()
     other, loaded, again = trainer()
-    load_state_by_seed(other, loaded, state_by_seed(stack, optimiser))
+    load_state_by_seed(other, loaded, state_by_seed(stack, optimizer))
     from supervised.state import load_optimizer, to_tree
 
     third, from_tree, anew = trainer()
-    load_optimizer(from_tree, to_tree(optimiser.state_dict()))
+    load_optimizer(from_tree, to_tree(optimizer.state_dict()))
     expected = waits(gpu, step)
     assert waits(gpu, again) == expected
     assert waits(gpu, anew) == expected

@@ -195,7 +195,7 @@ def _by_model(agent: LiveAgent, model: tables.Model, step_limit: int | None, fou
     own = model.limit or (None if step_limit else STEP_LIMIT)
     found.limits[:] = min(x for x in (own, step_limit) if x)
     parts = {"world_step": tables.model_step, "world_reset": tables.model_reset}
-    run = jit.compiled(rollout, **parts) or jit.specialise(rollout, **parts)
+    run = jit.compiled(rollout, **parts) or jit.specialize(rollout, **parts)
     episodes, limit = found.returns.shape[1], int(found.limits[0])
     for k, seed in enumerate(agent.seeds):
         rng = np.random.Generator(np.random.PCG64(evaluation_seed(seed)))

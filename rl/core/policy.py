@@ -83,7 +83,7 @@ class TablePolicy:
         if flag(deterministic, "deterministic"):
             actions = best_allowed(q, allowed)
         else:
-            chooser = jit.specialise(choose, **masked.RULES)
+            chooser = jit.specialize(choose, **masked.RULES)
             rule = (self.explore, self.level, True, self.rng)
             mask = None if allowed is None else masked.as_mask(allowed)
             actions = np.array([chooser(q, UNREAD, b, *rule, mask) for b in range(len(states))], np.int64)

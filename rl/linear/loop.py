@@ -54,7 +54,7 @@ class LinearLoop:
         self.last_log = 0
         self._learn = jit.compiled(learn) or learn
         self._choose_each = jit.compiled(choose_each) or choose_each
-        self._choose_allowed = jit.compiled(choose_each, **masked.RULES) or jit.specialise(choose_each, **masked.RULES)
+        self._choose_allowed = jit.compiled(choose_each, **masked.RULES) or jit.specialize(choose_each, **masked.RULES)
 
     @property
     def rows(self) -> Rows:

@@ -339,7 +339,7 @@ class TabularAgent:
             mask = self.allow()
         own = self.tables
         if mask is not None:
-            rule, own = jit.specialise(rule, **masked.RULES), {**own, "mask": mask}
+            rule, own = jit.specialize(rule, **masked.RULES), {**own, "mask": mask}
         members = [
             rule_state(config, {**{name: array[k] for name, array in own.items()}, **constants})
             for k in range(len(self.seeds))

@@ -106,7 +106,7 @@ class CompiledExecutor(Executor):
         if model.mask is not None:
             parts |= masked.RULES
         fast = jit.compiled(loop, **parts)
-        self.loop = fast or jit.specialise(loop, **parts)
+        self.loop = fast or jit.specialize(loop, **parts)
         self.wrap: Callable[[np.ndarray], Any] = (lambda array: array) if fast else as_memoryview
         # Signals are handled only between compiled calls, so there only the rule's own exceptions interrupt a step.
         self.leaves: tuple[type[BaseException], ...] = (Exception,) if fast else (BaseException,)
@@ -203,13 +203,13 @@ class StepByStep(Executor):
         self.masked, self.discounted = False, False
         # Each seed's most recent mask per state, within the current call of `take`.
         self.noted: list[dict[int, Any]] = [{} for _ in run.seeds]
-        self._specialise()
+        self._specialize()
 
-    def _specialise(self) -> None:
+    def _specialize(self) -> None:
         if self.masked:
             self.run.agent.allow()
         parts = {**self.run.parts, **(masked.RULES if self.masked else {}), "SEMI_MARKOV": int(self.discounted)}
-        self.act, self.learn_from = jit.specialise(act, **parts), jit.specialise(learn_from_step, **parts)
+        self.act, self.learn_from = jit.specialize(act, **parts), jit.specialize(learn_from_step, **parts)
         self.parts = [self.run.seed_slice(k, as_memoryview) for k in range(len(self.run.seeds))]
 
     def _forget(self) -> None:
@@ -220,7 +220,7 @@ class StepByStep(Executor):
     def _respect_masks(self) -> None:
         if not self.masked:
             self.masked = True
-            self._specialise()
+            self._specialize()
 
     def _respect_discounts(self) -> None:
         """Specialize for per-step discounts. Raises ValueError if the rule does not support them."""
@@ -231,7 +231,7 @@ class StepByStep(Executor):
                 f" {config.why_no_discounts}."
             )
         self.discounted = True
-        self._specialise()
+        self._specialize()
 
     def _allow(self, k: int, s: int, mask: np.ndarray | None) -> None:
         """Record the actions allowed in state s of the k-th seed; None: all."""

@@ -20,7 +20,7 @@ from rich.table import Table
 
 import envs
 import rl
-from benchmarks import peers
+from benchmarks import baselines
 from envs import EnvError
 from rl import settings as tuned
 from supervised import statistics as intervals
@@ -83,7 +83,7 @@ def speed(repeats: int, console: Console) -> dict[str, float]:
     ready = time.perf_counter() - began
     ways: dict[str, Callable[[], float]] = {}
     try:
-        ways["Stable-Baselines3"] = peers.stable_baselines3((64, 64), 2_000)
+        ways["Stable-Baselines3"] = baselines.stable_baselines3((64, 64), 2_000)
     except ImportError as error:
         console.print(f"Stable-Baselines3 is left out: {error}. pip install '.[benchmark]' brings it.")
     ways["ours, one seed, torch alone"] = ours(dataclasses.replace(EVERY_STEP, compiled=False), 1, 4_000)
@@ -113,7 +113,7 @@ def zoo(console: Console) -> dict[str, float]:
     """rl-zoo's setting, 50 000 steps: ten seeds of ours on two workers against one run of Stable-Baselines3, times ten."""
     found = {}
     try:
-        peer = peers.stable_baselines3(
+        peer = baselines.stable_baselines3(
             (256, 256),
             50_000,
             learn_after_steps=1_000,

@@ -205,12 +205,12 @@ def fill(
                 continue
             results.write(result, where / "result.json")
             said = f"{result['wall_seconds']:.0f} s"
-        console.print(f"{cell.env}, {cell.steps:,} steps, {cell.agent}: {told(result)} ({said})", soft_wrap=True)
+        console.print(f"{cell.env}, {cell.steps:,} steps, {cell.agent}: {cell_text(result)} ({said})", soft_wrap=True)
         found.append(result)
     return found
 
 
-def told(found: Mapping[str, Any]) -> str:
+def cell_text(found: Mapping[str, Any]) -> str:
     """A result in words: mean, interval and lowest seed."""
     values, (low, high) = list(found["return"]["per_seed"].values()), found["return"]["possible"]
     if len(values) == 1:
@@ -238,7 +238,7 @@ def page(found: Iterable[Mapping[str, Any]], bars: Sequence[Bar] = BARS) -> str:
     lines = [f"| {' | '.join(head)} |", "| --- " * len(head) + "|"]
     for name in names:
         row = [known.get(Cell(env, tuned.steps_for(env), name)) for env in ENVS]
-        lines.append(f"| `{name}` | {' | '.join('' if one is None else told(one) for one in row)} |")
+        lines.append(f"| `{name}` | {' | '.join('' if one is None else cell_text(one) for one in row)} |")
     text = PAGE.format(first=SEEDS[0], last=SEEDS[-1], episodes=EPISODES) + "\n".join(lines) + "\n"
     return text + (_bars(known, bars) if bars else "")
 
@@ -255,7 +255,9 @@ def _bars(known: Mapping[Cell, Mapping[str, Any]], bars: Sequence[Bar]) -> str:
     for bar in bars:
         cell, found = bar.cell, known.get(bar.cell)
         here = (
-            ("not run", "") if found is None else (told(found), bar.verdict(list(found["return"]["per_seed"].values())))
+            ("not run", "")
+            if found is None
+            else (cell_text(found), bar.verdict(list(found["return"]["per_seed"].values())))
         )
         lines.append(
             f"| {cell.env}, {cell.steps:,} | `{cell.agent}` | {bar.published} | {bar.asked} | {' | '.join(here)} | {bar.tried} |"
@@ -268,7 +270,7 @@ def show(found: Sequence[Mapping[str, Any]], console: Console) -> None:
     columns = list(dict.fromkeys((one["env"], one["steps"]) for one in found))
     table = Table("agent", *(f"{env}, {steps:,}" for env, steps in columns))
     for name in dict.fromkeys(one["agent"] for one in found):
-        row = {(one["env"], one["steps"]): told(one) for one in found if one["agent"] == name}
+        row = {(one["env"], one["steps"]): cell_text(one) for one in found if one["agent"] == name}
         table.add_row(name, *(row.get(column, "") for column in columns))
     console.print(table)
 

@@ -1,7 +1,7 @@
 import gymnasium as gym
 import numpy as np
 import pytest
-from told import NoisyWalk
+from helpers import NoisyWalk
 
 from envs.backends.member import ReplayableEnv, digest
 

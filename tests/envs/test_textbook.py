@@ -21,7 +21,7 @@ def test_former_names_still_work():
     assert np.array_equal(
         envs.exact_textbook_q("MaximisationBias", 0.9), envs.exact_textbook_q("MaximizationBias", 0.9)
     )
-    assert envs.textbook.maximisation_bias is envs.textbook.maximization_bias
+    assert envs.textbook.maximization_bias is envs.textbook.maximization_bias
 
 
 @pytest.mark.parametrize("name", ["MaximizationBias", "DynaMaze"])

@@ -57,7 +57,7 @@ def test_every_grid_has_one_tile_for_an_observation(axes, tilings, tiles, number
         assert wanted == place % each
 
 
-def test_neighbours_share_tiles_evenly():
+def test_neighbors_share_tiles_evenly():
     """Over the range each tiling changes its tile at places of its own, evenly spread."""
     coding = coding_of(box([0], [1]), 8, 4)
     x = np.linspace(0, 1, 3200, endpoint=False)[:, None] + 1e-6

@@ -184,7 +184,7 @@ def test_a_model_whose_masks_are_not_those_of_the_environment_is_refused():
 @pytest.mark.parametrize("random_ties", [True, False])
 def test_with_all_allowed_the_masked_rules_choose_as_the_others_do(random_ties):
     rng = np.random.default_rng(0)
-    chooser = jit.specialise(explore.choose, **masked.RULES)
+    chooser = jit.specialize(explore.choose, **masked.RULES)
     for _ in range(300):
         q, visits = rng.integers(0, 3, (1, 5)).astype(float), rng.integers(0, 3, (1, 5))
         kind, level, seed = int(rng.integers(4)), float(rng.choice([0.1, 0.5, 1.0])), int(rng.integers(1000))

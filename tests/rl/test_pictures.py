@@ -3,7 +3,7 @@
 import gymnasium as gym
 import numpy as np
 import pytest
-from told import NoisyWalk
+from helpers import NoisyWalk
 
 import rl
 from rl.report import episode, pictures

@@ -1,7 +1,7 @@
 import gymnasium as gym
 import numpy as np
 import pytest
-from told import NoisyWalk
+from helpers import NoisyWalk
 
 import rl
 from rl.core.spaces import SpaceError, StateIndex, space_from_json, space_to_json

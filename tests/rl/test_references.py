@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from told import ROOT
+from helpers import ROOT
 
 from rl import losses, targets
 

@@ -7,7 +7,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from daily import daily
-from told import NoisyWalk
+from helpers import NoisyWalk
 
 import envs
 import rl

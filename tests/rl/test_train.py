@@ -1,7 +1,7 @@
 """The loop, its curves, and everything that can be asked of `rl.train`."""
 
 import pytest
-from told import NoisyWalk, curves
+from helpers import NoisyWalk, curves
 
 import envs
 import rl

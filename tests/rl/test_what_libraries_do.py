@@ -9,7 +9,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from told import ROOT
+from helpers import ROOT
 
 import rl
 from rl import losses, targets

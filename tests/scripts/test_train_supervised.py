@@ -5,13 +5,13 @@ import os
 
 import pytest
 from daily import daily
-from told import inside
+from helpers import run_in_process
 
 from supervised import mnist
 
 
 def train(*words, cwd, check=True):
-    return inside("train_supervised.py", *words, cwd=cwd, check=check)
+    return run_in_process("train_supervised.py", *words, cwd=cwd, check=check)
 
 
 @pytest.mark.parametrize("net", daily(["lecture", "best"], ["best"]))

@@ -14,8 +14,8 @@ import pytest
 import torch
 from daily import daily
 from forked import Child
+from helpers import curves
 from safetensors.torch import load_file
-from told import curves
 from torch import nn
 
 import supervised
