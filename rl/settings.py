@@ -103,6 +103,16 @@ TUNED = {
             "target_rate": 0.005,
             "explore": _falling(0.05, 0.15),
         },
+        {
+            "best-c51": Other(
+                {
+                    "distribution": Atoms(),
+                    "network": "mlp(128,128)",
+                    "batch_size": 128,
+                    "update_every_steps": 1,
+                }
+            )
+        },
     ),
     "MountainCar": Tuned(
         120_000,

@@ -104,6 +104,10 @@ BARS = (
         Cell(*ACROBOT, "best"), "rl-zoo's DQN: -76.6, QR-DQN: -69.1", -80.0, None,
         "`best` with 51 atoms -84.3 (-87.8), with normalized observations -91.7 (-102.2)",
     ),
+    Bar(
+        Cell(*ACROBOT, "best-c51"), "rl-zoo's DQN: -76.6, QR-DQN: -69.1", -80.0, None,
+        "these settings -70.7 (-73.2); with a network of 64-64, batches of 64 and half as many updates -84.3 (-87.8)",
+    ),
     Bar(Cell(*CAR, "best"), "rl-zoo's DQN: -100.8, QR-DQN: -106.0", -103.0, -115.0),
     Bar(
         Cell(*CAR, "best-c51"), "rl-zoo's DQN: -100.8, QR-DQN: -106.0", -103.0, -115.0,
