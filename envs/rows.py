@@ -1,5 +1,8 @@
 """See `envs.backends.rows`."""
 
-from envs.backends.rows import MemberRows, Rows, RowStep, VectorRows, rows_of
+from envs.backends.rows import Rows, RowStep, SingleEnvs, VectorEnvs, rows_of
+from supervised.renamed import former_name
 
-__all__ = ["MemberRows", "RowStep", "Rows", "VectorRows", "rows_of"]
+__all__ = ["RowStep", "Rows", "SingleEnvs", "VectorEnvs", "rows_of"]
+
+__getattr__ = former_name(__name__)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Union
 import tyro
 from cli import common, flags
 from lectures import EXPERIMENTS, find, name_of, summary
-from lectures.desk import Desk
+from lectures.report import Report
 from rich.console import Console
 
 from supervised.session import results
@@ -54,13 +54,13 @@ def main(chosen: Experiment, console: Console) -> None:
     chosen.check()
     folder = common.folder(chosen.logdir, Path("runs") / name, getattr(chosen, "resume", False))
     console.print(f"{name}. The run lies in {folder}", soft_wrap=True)
-    desk = Desk(folder, console)
+    report = Report(folder, console)
     began = time.perf_counter()
     try:
-        chosen.run(desk)
-        figures = {"experiment": name, "rows": desk.rows, "pictures": desk.pictures, **desk.facts}
+        chosen.run(report)
+        figures = {"experiment": name, "rows": report.rows, "pictures": report.pictures, **report.facts}
         figures |= {"wall_seconds": time.perf_counter() - began, "command": " ".join(sys.argv), **results.about()}
-        nothing_new = bool(desk.fits) and not any(desk.fits)
+        nothing_new = bool(report.fits) and not any(report.fits)
         before = results.finished(folder / "result.json", experiment=name) if nothing_new else None
         if before is None:
             results.write(figures, folder / "result.json")
@@ -68,14 +68,15 @@ def main(chosen: Experiment, console: Console) -> None:
             console.print("Everything was finished before: result.json is left as it is.")
             figures = before
     finally:
-        desk.close()
-    desk.report()
+        report.close()
+    report.print_table()
     console.print(f"wall time  {figures['wall_seconds']:.1f} s", highlight=False)
     console.print(
-        f"The run lies in {folder}: {', '.join(['result.json', *desk.pictures])} and the curves.", soft_wrap=True
+        f"The run lies in {folder}: {', '.join(['result.json', *report.pictures])} and the curves.", soft_wrap=True
     )
     console.print(f"Look at it:  tensorboard --logdir {folder}", soft_wrap=True)
 
 
 if __name__ == "__main__":
+    sys.argv[1:2] = [common.current_name(word) for word in sys.argv[1:2]]
     sys.exit(common.command(chosen_from(flags.words()), main))

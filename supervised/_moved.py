@@ -1,11 +1,9 @@
-"""Compatibility with earlier versions: former module paths still import and unpickle, former names work and warn."""
+"""Compatibility with earlier versions: former module paths still import and unpickle."""
 
 from __future__ import annotations
 
 import importlib
 import sys
-import warnings
-from collections.abc import Callable, Mapping
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
@@ -59,19 +57,3 @@ def find(name: str) -> ModuleType:
     if name not in MOVED:
         raise AttributeError(f"module 'supervised' has no attribute {name!r}")
     return importlib.import_module(f"supervised.{name}")
-
-
-def module_getattr(module: str, names: Mapping[str, Any], renamed: Mapping[str, str]) -> Callable[[str], Any]:
-    """Return a `__getattr__` for a module with these names that also finds renamed ones, {old: new}, with a warning."""
-
-    def find(name: str) -> Any:
-        if name not in renamed:
-            raise AttributeError(f"module {module!r} has no attribute {name!r}")
-        warnings.warn(
-            f"{module}.{name} is deprecated and will be removed in the next version: use {module}.{renamed[name]}.",
-            DeprecationWarning,
-            stacklevel=2,
-        )
-        return names[renamed[name]]
-
-    return find

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from rl.explore.configs import (
     BOLTZMANN,
     EPSILON_GREEDY,
-    NOISE,
+    GAUSSIAN_NOISE,
     RULES,
     TIES,
     UCB,
@@ -36,29 +36,30 @@ from rl.explore.scalar import (
     upper_bound_action,
 )
 from supervised import lazy
+from supervised.renamed import former_name
 
 if TYPE_CHECKING:
     from rl.explore.batched import (
         boltzmann,
-        by_rule,
         check_some,
         choose_each,
         epsilon_greedy,
         greedy,
         noisy_greedy,
         select_actions,
+        select_on_host,
     )
 
 _PLACES = dict.fromkeys(
     (
         "boltzmann",
-        "by_rule",
+        "select_actions",
         "check_some",
         "choose_each",
         "epsilon_greedy",
         "greedy",
         "noisy_greedy",
-        "select_actions",
+        "select_on_host",
     ),
     "rl.explore.batched",
 )
@@ -66,7 +67,7 @@ _PLACES = dict.fromkeys(
 __all__ = [
     "BOLTZMANN",
     "EPSILON_GREEDY",
-    "NOISE",
+    "GAUSSIAN_NOISE",
     "RULES",
     "TIES",
     "UCB",
@@ -79,7 +80,6 @@ __all__ = [
     "TableExplore",
     "boltzmann",
     "boltzmann_action",
-    "by_rule",
     "check_some",
     "choose",
     "choose_each",
@@ -94,8 +94,9 @@ __all__ = [
     "noisy_greedy",
     "random_action",
     "select_actions",
+    "select_on_host",
     "upper_bound",
     "upper_bound_action",
 ]
 
-__getattr__, __dir__ = lazy.names(__name__, _PLACES)
+__getattr__, __dir__ = lazy.names(__name__, _PLACES, otherwise=former_name(__name__, 4))

@@ -1,4 +1,4 @@
-"""The base configs of all tabular agents: `Tabular` and `OnPolicy`. `rl.tabular.tables` has the live agent that they build."""
+"""The base configs of all tabular agents, `TabularConfig` and `OnPolicyConfig`; they build `rl.tabular.tables.TabularAgent`."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from rl.core.registry import name_of
-from rl.core.renamed import accept_renamed_members, former_name
 from rl.core.spaces import StateIndex, actions_of
 from rl.explore import BOLTZMANN, EPSILON_GREEDY, EpsilonGreedy, TableExplore
-from rl.tabular.rule import Table, Transition
+from rl.tabular.rule import QTable, Transition
 from supervised import lazy
+from supervised.renamed import accept_renamed_members, former_name
 from supervised.schedules import VISITS, Curve, Inverse, Linear, Schedule, setting, value_at
 from supervised.validate import ArgumentError, as_float, integer, number, shown, store
 
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from rl.tabular.tables import TabularAgent
 
 __all__ = [
-    "OnPolicy",
-    "Table",
-    "Tabular",
+    "OnPolicyConfig",
+    "QTable",
     "TabularAgent",
+    "TabularConfig",
     "Transition",
     "check_count",
     "check_expected",
@@ -54,7 +54,7 @@ def check_rule(kind: type) -> None:
 
 
 @dataclass(frozen=True)
-class Tabular:
+class TabularConfig:
     """What every tabular agent is described by."""
 
     gamma: float | Schedule = 0.99
@@ -76,7 +76,7 @@ class Tabular:
     # What an algorithm is: its rule, (table, transition, generator) -> TD error, the arrays that it reads and writes, and what
     # it asks for.
     rule: ClassVar[Callable[..., float]]
-    state_type: ClassVar[type] = Table
+    state_type: ClassVar[type] = QTable
     needs_next_action: ClassVar[bool] = False  # whether the rule reads t.next_a
     needs_policy: ClassVar[bool] = False  # whether the rule reads the behavior policy, t.explore and t.level
     on_policy: ClassVar[bool] = False  # whether the rule evaluates the behavior policy, exploration included
@@ -132,7 +132,7 @@ class Tabular:
     @property
     def takes_weights(self) -> bool:
         """Whether a batch's importance weights can scale the rule's step sizes: only if it keeps nothing but Q and visits."""
-        return self.state_type is Table
+        return self.state_type is QTable
 
     def build(self, observation_space: Any, action_space: Any, seeds: Any = 1, device: str = "cpu") -> TabularAgent:
         """Return the live agent: N tables filled from `initial_q`. Raises SpaceError for spaces that are not finite."""
@@ -142,32 +142,32 @@ class Tabular:
 
 
 @dataclass(frozen=True)
-class OnPolicy(Tabular):
+class OnPolicyConfig(TabularConfig):
     """The base config of on-policy agents, which evaluate the behavior policy, exploration included.
 
-    Their values keep changing while the exploration does, so the defaults differ from those of `Tabular`: epsilon decays to 0.2
-    over the first half of the run and then stays constant, and the step size decays further, max(0.002, visits**-0.6).
+    Their values keep changing while the exploration does, so the defaults differ from those of `TabularConfig`: epsilon decays
+    to 0.2 over the first half of the run and then stays constant, and the step size decays further, max(0.002, visits**-0.6).
     """
 
     step_size: float | Schedule = Inverse(1.0, end=0.002, power=0.6, unit="visits")
-    """As in `Tabular`; the default is max(0.002, visits**-0.6)."""
+    """As in `TabularConfig`; the default is max(0.002, visits**-0.6)."""
     explore: TableExplore = EpsilonGreedy(Linear(1.0, 0.2, fraction=0.5))
-    """As in `Tabular`; by default epsilon goes from 1 to 0.2 over the first half of the run."""
+    """As in `TabularConfig`; by default epsilon goes from 1 to 0.2 over the first half of the run."""
 
     on_policy: ClassVar[bool] = True
 
 
-def check_table_settings(description: Tabular) -> None:
+def check_table_settings(config: TabularConfig) -> None:
     """Check the settings that all tabular agents share. Raises ArgumentError for invalid ones."""
-    store(description, setting, "gamma", low=0.0, high=1.0, units=("steps",))
-    store(description, setting, "step_size", low=0.0, high=1.0)
-    if not isinstance(description.explore, TableExplore):
+    store(config, setting, "gamma", low=0.0, high=1.0, units=("steps",))
+    store(config, setting, "step_size", low=0.0, high=1.0)
+    if not isinstance(config.explore, TableExplore):
         raise ArgumentError(
             "explore must be one of rl.explore's EpsilonGreedy, Greedy, Boltzmann, DecayingNoise or UCB, not"
-            f" {shown(description.explore)}."
+            f" {shown(config.explore)}."
         )
-    check_number(description, "count_bonus")
-    store(description, initial_value, "initial_q")
+    check_number(config, "count_bonus")
+    store(config, initial_value, "initial_q")
 
 
 def initial_value(value: Any, name: str) -> float | tuple[float, float]:
@@ -191,29 +191,29 @@ def lookup(rate: Curve) -> np.ndarray:
     return np.array(values, dtype=np.float64)
 
 
-def check_expected(description: Any) -> None:
+def check_expected(config: Any) -> None:
     """Raise ValueError for an exploration whose action probabilities are not known in closed form."""
-    if description.explore.kind not in (EPSILON_GREEDY, BOLTZMANN):
+    if config.explore.kind not in (EPSILON_GREEDY, BOLTZMANN):
         raise ValueError(
-            f"{name_of(description)} needs the action probabilities of its policy: explore must be EpsilonGreedy, Greedy or"
-            f" Boltzmann, not {type(description.explore).__name__}."
+            f"{name_of(config)} needs the action probabilities of its policy: explore must be EpsilonGreedy, Greedy or"
+            f" Boltzmann, not {type(config.explore).__name__}."
         )
 
 
-def check_count(description: Any, name: str, most: int = 1_000_000_000) -> None:
+def check_count(config: Any, name: str, most: int = 1_000_000_000) -> None:
     """Store a setting as an int. Raises ArgumentError for anything but a whole number from 1 to `most`."""
-    store(description, integer, name, low=1, high=most)
+    store(config, integer, name, low=1, high=most)
 
 
-def check_number(description: Any, name: str, most: float = 1e6) -> None:
+def check_number(config: Any, name: str, most: float = 1e6) -> None:
     """Store a setting as a float. Raises ArgumentError for anything but a number in [0, most]."""
-    store(description, number, name, low=0.0, high=most)
+    store(config, number, name, low=0.0, high=most)
 
 
-def check_unused(description: Any, name: str, why: str) -> None:
+def check_unused(config: Any, name: str, why: str) -> None:
     """Raise ValueError if a setting that this agent does not use differs from its default."""
-    if getattr(description, name) != getattr(type(description), name):
-        raise ValueError(f"{name_of(description)} takes no {name}: {why}.")
+    if getattr(config, name) != getattr(type(config), name):
+        raise ValueError(f"{name_of(config)} takes no {name}: {why}.")
 
 
-__getattr__, _ = lazy.names(__name__, {"TabularAgent": "rl.tabular.tables"}, otherwise=former_name(__name__))
+__getattr__, _ = lazy.names(__name__, {"TabularAgent": "rl.tabular.tables"}, otherwise=former_name(__name__, 4))

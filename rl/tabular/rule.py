@@ -20,12 +20,12 @@ class Transition(NamedTuple):
     next_a: int  # the next action if the rule sets needs_next_action, else -1
     step_size: float
     episode_end: bool  # whether the episode has terminated or been truncated
-    explore: int  # EPSILON_GREEDY, BOLTZMANN, NOISE or UPPER_BOUND
+    explore: int  # EPSILON_GREEDY, BOLTZMANN, GAUSSIAN_NOISE or UPPER_BOUND
     level: float  # epsilon, temperature or noise scale if the rule sets needs_policy, else 0
     scale: float = 1.0  # the step's own discount (info["discount"]): included in `discount`, not in `gamma`
 
 
-class Table(NamedTuple):
+class QTable(NamedTuple):
     """The arrays of one seed, for rules that need only Q-values and visit counts."""
 
     q: Any  # float64 [S, A]
@@ -33,7 +33,7 @@ class Table(NamedTuple):
     mask: Any = None  # float64 [S, A], added to q: 0 if allowed, -infinity if forbidden; None: all actions are allowed
 
 
-def rule_state(description: Any, arrays: dict[str, Any]) -> Any:
+def rule_state(config: Any, arrays: dict[str, Any]) -> Any:
     """Return the arrays of one seed as the rule's state_type, without the mask if that type has none."""
-    known = "mask" in getattr(description.state_type, "_fields", ())
-    return description.state_type(**{name: array for name, array in arrays.items() if known or name != "mask"})
+    known = "mask" in getattr(config.state_type, "_fields", ())
+    return config.state_type(**{name: array for name, array in arrays.items() if known or name != "mask"})

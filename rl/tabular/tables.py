@@ -22,28 +22,28 @@ from rl.explore.masked import as_mask, check_allowed
 from rl.tabular.batches import check, check_learnable, masks_of, states_of
 from rl.tabular.rule import MOST_TIMES, Transition, rule_state
 from supervised.device import cpu_only
+from supervised.renamed import former_attributes
 from supervised.schedules import STEPS, VISITS, as_schedule, value_at
 from supervised.streams import generator
 from supervised.validate import ArgumentError, explained, seeds_of
 
 
+@former_attributes
 class TabularAgent:
     """N Q-tables, float64 [N, S, A], and their visit counts, int64 [N, S, A], on the CPU."""
 
-    def __init__(
-        self, description: Any, observation_space: Any, action_space: Any, seeds: Any, device: str = "cpu"
-    ) -> None:
+    def __init__(self, config: Any, observation_space: Any, action_space: Any, seeds: Any, device: str = "cpu") -> None:
         cpu_only(device, "A tabular agent runs")
-        self.description = description
+        self.config = config
         self.seeds = seeds_of(seeds)
         self.index = StateIndex(observation_space)
         self.actions, self.first_action = actions_of(action_space)
         shape = (self.index.size, self.actions)
         try:
-            extra = description.seed_arrays(*shape)
+            extra = config.seed_arrays(*shape)
         except MemoryError:
             raise ArgumentError(
-                f"The arrays of {name_of(description)} for {shape[0]:,} states and {shape[1]} actions do not fit into memory."
+                f"The arrays of {name_of(config)} for {shape[0]:,} states and {shape[1]} actions do not fit into memory."
                 " Use smaller settings, or an agent with a network."
             ) from None
         needed = len(self.seeds) * (shape[0] * shape[1] * 16 + sum(part.nbytes for part in extra.values()))
@@ -52,11 +52,11 @@ class TabularAgent:
                 f"{len(self.seeds)} tables of {shape[0]:,} states and {shape[1]} actions need {needed / 1e9:.1f} GB; at most"
                 f" {MOST_BYTES / 1e9:.0f} GB are allowed. Use fewer seeds, or an agent with a network."
             )
-        q = np.stack([_initial(description.initial_q, shape, seed) for seed in self.seeds])
+        q = np.stack([_initial(config.initial_q, shape, seed) for seed in self.seeds])
         self.visits = np.zeros((len(self.seeds), *shape), np.int64)
         self.tables = {"q": q, "visits": self.visits}
         self.tables |= {name: np.stack([part] * len(self.seeds)) for name, part in extra.items()}
-        description.init_from_q(self.tables)
+        config.init_from_q(self.tables)
         self.mask: np.ndarray | None = None  # float64 [N, S, A], see `rl.masked`; None: all actions are allowed
         self.updates = 0
         self.generators = [generator(seed, "agent") for seed in self.seeds]  # used by `update`
@@ -88,9 +88,9 @@ class TabularAgent:
     def allow(self, allowed: np.ndarray | None = None) -> np.ndarray:
         """Start tracking allowed actions, initially those of allowed bool [S, A] (None: all), and return the mask [N, S, A]."""
         if self.mask is None:
-            if not self.description.respects_masks:
+            if not self.config.respects_masks:
                 warnings.warn(
-                    f"The environment forbids some actions. {name_of(self.description)} never takes them, but its rule does"
+                    f"The environment forbids some actions. {name_of(self.config)} never takes them, but its rule does"
                     " not declare that its targets ignore them: compute the best next value with highest(table.q, t.next_s,"
                     " table.mask) and set respects_masks = True.",
                     RuntimeWarning,
@@ -132,9 +132,9 @@ class TabularAgent:
 
     def final_epsilon(self, horizon_steps: int) -> float | None:
         """Return the final epsilon of the policy being evaluated: 0 if it is the greedy policy, None if it is unknown."""
-        if not optional_setting(self.description, "on_policy", False):
+        if not optional_setting(self.config, "on_policy", False):
             return 0.0
-        rule, level = self.description.explore, self.description.explore.level.curve(horizon_steps)
+        rule, level = self.config.explore, self.config.explore.level.curve(horizon_steps)
         known = rule.kind == EPSILON_GREEDY and level.unit == STEPS
         return value_at(level, horizon_steps) if known else None
 
@@ -152,25 +152,25 @@ class TabularAgent:
         value, since a batch has no episodes. Raises ValueError for other rules, and for masks or weights that the rule does not
         support.
         """
-        description = self.description
-        check_learnable(batch, description, len(self.seeds), self.index.size, self.actions)
+        config = self.config
+        check_learnable(batch, config, len(self.seeds), self.index.size, self.actions)
         given = batch.obs, batch.obs if batch.next_obs is None else batch.next_obs
         states, next_states = (states_of(obs, len(self.seeds), self.index.size) for obs in given)
-        schedules = (description.step_size, description.explore.level, description.gamma)
+        schedules = (config.step_size, config.explore.level, config.gamma)
         rate, level, discounting = (as_schedule(s).curve(100_000) for s in schedules)
         errors = torch.zeros(states.shape, dtype=torch.float64)
         reward, discount = batch.reward.double().cpu().numpy(), batch.discount.double().cpu().numpy()
         action = batch.action.cpu().numpy()
         check(states, action, reward, discount, next_states, self.actions)
-        rule, mask, constants = description.rule, self.mask, description.rule_params()
+        rule, mask, constants = config.rule, self.mask, config.rule_params()
         masks = None if batch.next_mask is None else masks_of(batch.next_mask, discount, self.actions)
         if masks is not None:
             mask = self.allow()
         own = self.tables
         if mask is not None:
-            rule, own = jit.specialise(rule, **masked.RULES), {**own, "mask": mask}
+            rule, own = jit.specialize(rule, **masked.RULES), {**own, "mask": mask}
         members = [
-            rule_state(description, {**{name: array[k] for name, array in own.items()}, **constants})
+            rule_state(config, {**{name: array[k] for name, array in own.items()}, **constants})
             for k in range(len(self.seeds))
         ]
         for b in range(states.shape[1]):
@@ -185,9 +185,9 @@ class TabularAgent:
                 if mask is not None:
                     mask[k, next_s] = 0.0 if masks is None else as_mask(masks[k, b])
                 bonus_reward, future = float(reward[k, b]), float(discount[k, b])
-                if description.count_bonus > 0:
-                    bonus_reward += description.count_bonus / math.sqrt(visits + 1)
-                gamma, kind = value_at(discounting, self.updates), description.explore.kind
+                if config.count_bonus > 0:
+                    bonus_reward += config.count_bonus / math.sqrt(visits + 1)
+                gamma, kind = value_at(discounting, self.updates), config.explore.kind
                 transition = Transition(0, s, a, bonus_reward, future, gamma, next_s, -1, step_size, False, kind, now)
                 errors[k, b] = rule(table, transition, self.generators[k])
             self.updates += 1
@@ -212,7 +212,7 @@ class TabularAgent:
                 raise ValueError(f"The saved table {name!r} contains NaN or infinite values.")
         if (state["visits"] < 0).any() or (state["visits"] >= MOST_TIMES).any():
             raise ValueError(f"The saved visit counts must be in 0..{MOST_TIMES - 1}.")
-        self.description.validate_state(state, self.index.size, self.actions)
+        self.config.validate_state(state, self.index.size, self.actions)
         if "allowed" in state:
             check_allowed(state["allowed"], self.visits.shape)
             self.allow()[:] = as_mask(state["allowed"])

@@ -15,7 +15,7 @@ from rich.table import Table
 import rl
 from benchmarks.timing import in_turn
 from envs import tables as models
-from rl.tabular.agent import Tabular
+from rl.tabular.agent import TabularConfig
 
 ENVIRONMENTS = ("FrozenLake-v1", "FrozenLake8x8-v1", "CliffWalking-v1", "Taxi-v4")
 
@@ -63,7 +63,7 @@ def classic_dyna(env_id: str, steps: int, planning: int = 10) -> float:
 
 
 def ours(
-    env_id: str, steps: int, seeds: int = 1, workers: int | None = None, agent: Tabular | None = None
+    env_id: str, steps: int, seeds: int = 1, workers: int | None = None, agent: TabularConfig | None = None
 ) -> Callable[[], float]:
     """Q-learning as `rl.QLearning()` describes it, or another -> a function that gives steps a second, all seeds summed."""
     run = rl.start(env_id, rl.QLearning() if agent is None else agent, seeds, steps=steps * 20, workers=workers)
@@ -82,7 +82,7 @@ def plain(env_id: str, steps: int) -> Callable[[], float]:
     read = models.read
 
     def refuse(env: Any) -> models.Model:
-        raise models.NotATable("refused, to time the plain loop")
+        raise models.NoModelError("refused, to time the plain loop")
 
     models.read = refuse
     try:
@@ -127,7 +127,7 @@ def tables(repeats: int, console: Console) -> dict[str, Any]:
 
 def family(repeats: int, console: Console) -> dict[str, dict[str, float]]:
     """Every tabular agent, one seed, beside the classic loop; those that plan beside the classic Dyna-Q with 10 made-up steps."""
-    known = {n: a for n, a in rl.presets().items() if isinstance(a, Tabular) and not a.continuing}
+    known = {n: a for n, a in rl.presets().items() if isinstance(a, TabularConfig) and not a.continuing}
     agents = {n: a for n, a in known.items() if not n.startswith("lecture")}
     planning = {"classic dyna", *(n for n, a in agents.items() if isinstance(a, (rl.DynaQ, rl.PrioritizedSweeping)))}
     rows: dict[str, dict[str, float]] = {}
