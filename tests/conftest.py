@@ -67,13 +67,13 @@ def gpu(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iter
 @pytest.fixture(autouse=True)
 def sketched(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs draw no pictures of their agents, unless a test takes the fixture `drawn`: they would be most of many tests' time."""
-    monkeypatch.setattr(pictures, "pixels", sketch)
+    monkeypatch.setattr(pictures, "to_images", sketch)
 
 
 @pytest.fixture
 def drawn(sketched: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs draw pictures of their agents, as they do for a user."""
-    monkeypatch.setattr(pictures, "pixels", PIXELS)
+    monkeypatch.setattr(pictures, "to_images", PIXELS)
 
 
 @pytest.fixture

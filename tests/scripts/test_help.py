@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 import pytest
-from told import ROOT
+from helpers import ROOT
 
 LATE = ("torch", "numba", "scipy", "sklearn", "matplotlib", "tensorboard")
 COMMANDS = [(path.name,) for path in sorted((ROOT / "scripts").glob("*.py"))]
