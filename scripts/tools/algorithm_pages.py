@@ -106,14 +106,14 @@ def value(agent: Any, name: str) -> str:
 
 def changes(presets: str) -> str:
     """The settings in which presets differ from their class, and why."""
-    why, rows = reasons(), []
+    why, rows, said = reasons(), [], set[str]()
     for preset in presets.split():
         agent = registry.presets()[preset]
         meaning = text.documentation(type(agent))
-        rows += [
-            [f"`{preset}`", f"`{name}`", f"`{value(agent, name)}`", plain(meaning[name]), plain(why[preset][name])]
-            for name in changed(preset)
-        ]
+        for name in changed(preset):
+            what = "" if name in said else plain(meaning[name])
+            rows.append([f"`{preset}`", f"`{name}`", f"`{value(agent, name)}`", what, plain(why[preset][name])])
+            said.add(name)
     return table(("preset", "setting", "value", "what it is", "why"), rows)
 
 
