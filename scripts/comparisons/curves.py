@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ import envs
 import rl
 from comparisons import deep, panels
 from comparisons.deep import Cell
+from comparisons.memory import memory
 from comparisons.panels import Panel
 from comparisons.textbook import gain, lately, rewards
 from envs import mazes
@@ -86,9 +88,14 @@ def _tabular() -> dict[str, Curve]:
     tenth = EpsilonGreedy(0.1)
     best_gain, _ = envs.exact_access_control()
     lake, cliff, taxi, coin = "FrozenLake-v1", "CliffWalking-v1", "Taxi-v4", "envs/MaximizationBias-v0"
-    bias = {"measure": believed, "unit": "value of the start, as believed", "lines": ((0.0, "true value"),), "digits": 3}
+    bias = {
+        "measure": believed,
+        "unit": "value of the start, as believed",
+        "lines": ((0.0, "true value"),),
+        "digits": 3,
+    }
     return {
-        "q-learning": Curve(lake, 200_000, of("q-learning"), "The policy becomes optimal within the first half of the run.", digits=4),
+        "q-learning": Curve(lake, 200_000, of("q-learning"), "The policy is optimal within the first half of the run.", digits=4),
         "exploration": Curve(
             taxi, 200_000, of("ucb", "count-bonus", "optimistic", "q-learning"),
             "Exploring what is new reaches the optimum in half of the steps that epsilon-greedy takes, or fewer.",
@@ -143,7 +150,7 @@ def _tabular() -> dict[str, Curve]:
         ),
         "r-max": Curve(
             taxi, 100_000, of("r-max", "prioritized-sweeping", "q-learning"),
-            "While pairs are unknown it goes looking for them, and its greedy policy is worth nothing; then it is optimal at once.",
+            "While pairs are unknown it goes looking for them, and its greedy policy never arrives; then it is optimal at once.",
         ),
         "r-learning": Curve(
             "envs/AccessControl-v0", 200_000,
@@ -157,7 +164,11 @@ def _tabular() -> dict[str, Curve]:
         ),
         "linear-sarsa": Curve(
             "MountainCar-v0", 60_000,
-            {"replacing (the preset)": rl.LinearSARSA(), "accumulating": rl.LinearSARSA(traces="accumulating"), "dutch (true online)": rl.LinearSARSA(traces="dutch")},
+            {
+                "replacing (the preset)": rl.LinearSARSA(),
+                "accumulating": rl.LinearSARSA(traces="accumulating"),
+                "dutch (true online)": rl.LinearSARSA(traces="dutch"),
+            },
             "Episodes are cut after 200 steps. No exact optimum is known: the state is continuous.",
             measure=lately, unit="mean return of the last 100 episodes", beside="", digits=1, points=20,
         ),
@@ -181,9 +192,44 @@ DEEP: dict[str, tuple[str, ...]] = {
 }
 
 
+MEMORY = "drqn", "t-maze"  # the picture, and the panel of `compare.py memory` that it is drawn from
+
+
 def command(name: str) -> str:
     """The command that draws a curve."""
     return f"{TOOL} --curves {name}" if name in TABULAR else f"{TOOL} --folder FOLDER"
+
+
+def comparison(name: str) -> str:
+    """The command that fills the folder a curve is drawn from."""
+    return (
+        f"python scripts/compare.py memory --panels {MEMORY[1]}"
+        if name == MEMORY[0]
+        else "python scripts/compare.py deep"
+    )
+
+
+def drawn_from(folder: Path, console: Console) -> dict[str, Drawn]:
+    """Draw what the folder of a comparison has: deep agents side by side, or agents with memory and without."""
+    return remembered(folder) if (folder / "cells").is_dir() else compared(folder, console)
+
+
+def remembered(folder: Path) -> dict[str, Drawn]:
+    """Draw agents with memory and without from a folder of `compare.py memory`. Raises ValueError where it lacks the panel."""
+    picture, name = MEMORY
+    panel = memory()[name]
+    paths = sorted((folder / "cells").glob(f"{name}_*.json"))
+    found = {path.stem.removeprefix(f"{name}_").replace("_", " "): json.loads(path.read_text()) for path in paths}
+    if not found:
+        raise ValueError(f"{folder} has no curves of {name}: `{comparison(picture)}` makes them.")
+    ends = [f"{agent} {_end(panels.numbers(one)[-1], panel.digits, panel.possible)}" for agent, one in found.items()]
+    seeds = len(next(iter(found.values()))["values"][0])
+    caption = (
+        f"A cue at the start says which way to turn at the end. Mean over {seeds} seeds and its 95 % interval; at the end:"
+        f" {'; '.join(ends)}. The settings of DRQN are those of `scripts/comparisons/memory.py`."
+        f" Drawn by `{command(picture)}` from the folder of `{comparison(picture)}`."
+    )
+    return {picture: Drawn(_picture(panel, found, {}), f"{', '.join(found)} in {panel.env}: {panel.unit}", caption)}
 
 
 def trained(name: str, seeds: int, console: Console) -> Drawn:
@@ -205,8 +251,8 @@ def trained(name: str, seeds: int, console: Console) -> Drawn:
     png = _picture(panel, colored, black, curve.limits, curve.optimum)
     ends = [f"{agent} {_end(panels.numbers(one)[-1], curve.digits, panel.possible)}" for agent, one in found.items()]
     caption = (
-        f"{curve.shows} Mean over {seeds} seeds and its 95 % interval, {curve.steps:,} steps a seed; at the end: {'; '.join(ends)}."
-        f" Drawn by `{command(name)}`."
+        f"{curve.shows} Mean over {seeds} seeds and its 95 % interval, {curve.steps:,} steps a seed; at the end:"
+        f" {'; '.join(ends)}. Drawn by `{command(name)}`."
     )
     return Drawn(png, f"{', '.join(curve.agents)} in {curve.env}: {curve.unit}", caption)
 
@@ -249,7 +295,7 @@ def _picture(
 
 
 def compared(folder: Path, console: Console) -> dict[str, Drawn]:
-    """Draw deep agents from the folder of a comparison; which cells are missing is said, and pictures without any are left out."""
+    """Draw deep agents from the folder of a comparison. Cells that are missing are named, pictures without any left out."""
     found: dict[str, dict[str, Any]] = {}
     env, steps = DEEP_CELL
     for name in dict.fromkeys(("dqn", *(name for names in DEEP.values() for name in names))):
@@ -291,8 +337,8 @@ def _drawn(found: Mapping[str, dict[str, Any]], beside: Mapping[str, dict[str, A
     png = _picture(panel, found, beside, (0.0, 1.03 * MOST))
     ends = "; ".join(f"{name} {one['told']}" for name, one in {**beside, **found}.items())
     caption = (
-        f"Greedy episodes at {deep.LOOKS} points on the way, mean over seeds {deep.SEEDS[0]} to {deep.SEEDS[-1]} and its 95 % interval."
-        f" With the last parameters, {deep.EPISODES} episodes a seed: {ends}. Drawn by `{TOOL} --folder FOLDER` from the"
-        " folder of `python scripts/compare.py deep`."
+        f"Greedy episodes at {deep.LOOKS} points on the way, mean over seeds {deep.SEEDS[0]} to {deep.SEEDS[-1]} and its"
+        f" 95 % interval. With the last parameters, {deep.EPISODES} episodes a seed: {ends}. Drawn by `{TOOL} --folder FOLDER`"
+        " from the folder of `python scripts/compare.py deep`."
     )
     return Drawn(png, f"{', '.join(found)} in {env}: return of the greedy policy", caption)

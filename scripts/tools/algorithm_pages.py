@@ -4,7 +4,8 @@
 python scripts/tools/algorithm_pages.py                                write the tables and pictures' captions anew
 python scripts/tools/algorithm_pages.py --curves                       first train the tabular agents and draw them (minutes)
 python scripts/tools/algorithm_pages.py --curves q-learning dyna-q     these curves alone
-python scripts/tools/algorithm_pages.py --folder runs/compare-deep/RUN first draw deep agents from a folder of `compare.py deep`
+python scripts/tools/algorithm_pages.py --folder runs/compare-deep/RUN first draw agents from a folder of `compare.py deep`,
+                                                                       or of `compare.py memory`
 
 A page says where by comments: `<!-- settings: PRESET -->` for all settings of a preset, `<!-- changes: PRESET ... -->` for
 those in which presets differ from their class, `<!-- part: NAME -->` for a part such as rl.Atoms, `<!-- curve: NAME -->`. What
@@ -49,7 +50,7 @@ class Settings:
     curves: tuple[str, ...] | None = None
     """Curves to train and draw first, by name; without a name all tabular ones."""
     folder: Path | None = None
-    """The folder of a finished `compare.py deep` to draw deep agents from first."""
+    """The folder of a `compare.py deep` or `compare.py memory` to draw agents from first. Cells that it lacks are named."""
     seeds: int = 10
     """Seeds of each trained curve."""
 
@@ -62,7 +63,7 @@ def plain(words: str) -> str:
 
 def owner(kind: type, name: str) -> str:
     """The class that a field's default comes from."""
-    return next(one.__name__ for one in kind.__mro__ if name in one.__dict__.get("__annotations__", {}))
+    return next(one.__name__ for one in kind.__mro__ if name in inspect.get_annotations(one))
 
 
 def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
@@ -85,7 +86,12 @@ def settings(preset: str) -> str:
     for field in dataclasses.fields(kind):
         place = (preset, field.name) if field.name in own else (owner(kind, field.name), field.name)
         rows.append(
-            [f"`{field.name}`", f"`{value(agent, field.name)}`", plain(meaning[field.name]), plain(why[place[0]][place[1]])]
+            [
+                f"`{field.name}`",
+                f"`{value(agent, field.name)}`",
+                plain(meaning[field.name]),
+                plain(why[place[0]][place[1]]),
+            ]
         )
     return table(("setting", "default", "what it is", "why this default"), rows)
 
@@ -122,7 +128,9 @@ def part(name: str) -> str:
     kind, why = getattr(rl, name), reasons()
     said = " ".join(inspect.cleandoc(kind.__doc__ or "").split())
     said = re.sub(r" Raises [^.]*\.$", "", said)
-    rows = [[f"`{field.name}`", f"`{field.default}`", plain(why[name][field.name])] for field in dataclasses.fields(kind)]
+    rows = [
+        [f"`{field.name}`", f"`{field.default}`", plain(why[name][field.name])] for field in dataclasses.fields(kind)
+    ]
     return f"`rl.{name}`: {plain(said)}\n\n" + table(("setting", "default", "why this default"), rows)
 
 
@@ -131,7 +139,8 @@ def curve(name: str) -> str:
     record = recorded().get(name)
     picture = DOCS / "pictures" / "algorithms" / f"{name}.png"
     if record is None or not picture.is_file():
-        return f"*The curve is not drawn yet: `{curves.command(name)}` draws it.*"
+        whence = "" if name in curves.TABULAR else f", from the folder of `{curves.comparison(name)}`"
+        return f"*The curve is not drawn yet: `{curves.command(name)}` draws it{whence}.*"
     lines = [f"![{record['alt']}](../pictures/algorithms/{name}.png)", "", record["caption"]]
     return "\n".join(lines)
 
@@ -174,7 +183,7 @@ def main(settings: Settings, console: Console) -> None:
     if settings.folder is not None:
         if not settings.folder.is_dir():
             raise ValueError(f"--folder {settings.folder} is no folder.")
-        keep(curves.compared(settings.folder, console))
+        keep(curves.drawn_from(settings.folder, console))
     for path in pages():
         write_bytes(filled(path.read_text()).encode(), path)
     console.print(f"The pages in {DOCS / 'algorithms'} are written.", soft_wrap=True)
