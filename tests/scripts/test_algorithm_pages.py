@@ -159,8 +159,10 @@ def test_deep_curves_are_drawn_from_a_comparison_and_missing_cells_are_named(cur
     )
     assert found["steps"] == [60, 120, 180, 240, 300]
     assert [len(row) for row in found["values"]] == [2] * 5
-    with pytest.raises(ValueError, match="has no curves of t-maze: `python scripts/compare.py memory --panels t-maze`"):
-        (tmp_path / "cells").mkdir()
+    (tmp_path / "cells").mkdir()
+    with pytest.raises(
+        ValueError, match=r"has no curves of t-maze: `python scripts/compare\.py memory --panels t-maze`"
+    ):
         curves.drawn_from(tmp_path, Console())
 
 
