@@ -28,7 +28,7 @@ def separated(text: str, names: set[str]) -> tuple[str, dict[str, str]]:
         ends = [head.start() for head in heads[1:]] + [len(described)]
         for head, end in zip(heads, ends, strict=True):
             said = " ".join(described[head.end() : end].split())
-            found |= {name: said for name in head[1].split(", ")}
+            found |= {name: said[:1].upper() + said[1:] for name in head[1].split(", ")}
         kept += [part for part in (described[: heads[0].start()].strip(), *raises) if part]
     return "\n\n".join(kept), found
 
@@ -70,7 +70,7 @@ def parameters(one: Any) -> set[str]:
     return {*fields(one), *(parameters(init) if init is not None else ())}
 
 
-class ParameterTables(griffe.Extension):  # type: ignore[misc]  # griffe need not be here
+class ParameterTables(griffe.Extension):
     """Gives docstrings their sections of arguments and attributes, once a package is loaded."""
 
     def on_package(self, *, pkg: Any, **rest: Any) -> None:
