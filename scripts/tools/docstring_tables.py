@@ -13,7 +13,7 @@ from typing import Any
 import griffe
 
 HEAD = re.compile(r"(?:^|(?<=[.;)]\s)|(?<=\n))([a-z]\w*(?:, [a-z]\w*)*): ", re.MULTILINE)
-RAISES = re.compile(r"(?<=[.)])\s+(?=Raises [A-Z])")
+RAISES = re.compile(r"(?<=[.)])\s+(?=Raises\s[A-Z])")
 
 
 def separated(text: str, names: set[str]) -> tuple[str, dict[str, str]]:
