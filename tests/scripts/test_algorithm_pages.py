@@ -1,11 +1,13 @@
 """docs/algorithms: every preset has a page, what is generated is up to date, commands can be run, curves are drawn."""
 
 import importlib
+import json
 import re
 import shlex
 
 import pytest
 import tyro
+from daily import daily
 from rich.console import Console
 from told import ROOT, inside
 
@@ -83,7 +85,12 @@ def test_a_table_cannot_break_on_what_a_text_holds(tool):
     assert tool.plain("a | b, x**2, `q | r**2`, <i>") == r"a \| b, x\*\*2, `q | r**2`, \<i>"
 
 
-@pytest.mark.parametrize(("page", "command"), COMMANDS, ids=[f"{page}-{i}" for i, (page, _) in enumerate(COMMANDS)])
+FIRST = {page: (page, command) for page, command in reversed(COMMANDS)}.values()
+
+
+@pytest.mark.parametrize(
+    ("page", "command"), daily(COMMANDS, FIRST), ids=[f"{page}-{i}" for i, (page, _) in enumerate(COMMANDS)]
+)
 def test_the_commands_can_be_run(page, command, tmp_path):
     """By the real command line: `--show-settings` checks the environment and the agent, and trains nothing."""
     _, script, *words = shlex.split(command)
@@ -164,6 +171,16 @@ def test_deep_curves_are_drawn_from_a_comparison_and_missing_cells_are_named(cur
         ValueError, match=r"has no curves of t-maze: `python scripts/compare\.py memory --panels t-maze`"
     ):
         curves.drawn_from(tmp_path, Console())
+
+
+def test_curves_of_memory_are_drawn_from_its_cells(curves, tmp_path):
+    (tmp_path / "cells").mkdir()
+    for agent, end in (("Q-learning", 0.5), ("DRQN", 1.0)):
+        cell = {"steps": [10, 20], "values": [[0.0, 0.2], [end, end]]}
+        (tmp_path / "cells" / f"t-maze_{agent}.json").write_text(json.dumps(cell))
+    (drawn,) = curves.drawn_from(tmp_path, Console()).values()
+    assert drawn.png.startswith(b"\x89PNG")
+    assert "at the end: DRQN 1.000 [1.000, 1.000]; Q-learning 0.500 [0.500, 0.500]" in drawn.caption
 
 
 def test_an_agent_that_knows_the_way_arrives_more_often_once_the_shortcut_opens(curves):
