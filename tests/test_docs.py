@@ -1,7 +1,7 @@
 """What the site is made of: lists that are lists, pictures that are there, public names under their public paths."""
 
+import importlib
 import re
-import sys
 from pathlib import Path
 
 import pytest
@@ -64,9 +64,8 @@ def test_the_reference_shows_every_public_name_by_its_public_path(package):
 @pytest.fixture
 def tables(monkeypatch):
     pytest.importorskip("griffe")
-    monkeypatch.syspath_prepend(ROOT / "scripts" / "tools")
-    yield __import__("docstring_tables")
-    sys.modules.pop("docstring_tables")
+    monkeypatch.syspath_prepend(ROOT / "scripts")
+    return importlib.import_module("tools.docstring_tables")
 
 
 def test_parameters_in_running_text_become_arguments(tables):

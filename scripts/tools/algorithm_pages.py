@@ -31,6 +31,7 @@ sys.path.append(str(Path(__file__).parents[1]))  # where the packages of the scr
 from cli import common
 from comparisons import curves
 from rich.console import Console
+from tools.running_text import separated
 
 import rl
 from rl.core import registry, text
@@ -41,6 +42,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 REASONS = Path(__file__).parent / "defaults.toml"
 BLOCK = re.compile(r"<!-- (settings|changes|part|curve): ([^>]*?) -->\n.*?<!-- end -->", re.DOTALL)
 RECORD = "algorithms/curves.json"
+HEAD = ("setting", "default", "what it is", "why this default")
 
 
 @dataclass
@@ -94,7 +96,7 @@ def settings(preset: str) -> str:
                 plain(why[place[0]][place[1]]),
             ]
         )
-    return table(("setting", "default", "what it is", "why this default"), rows)
+    return table(HEAD, rows)
 
 
 def changed(preset: str) -> list[str]:
@@ -125,14 +127,15 @@ def changes(presets: str) -> str:
 
 
 def part(name: str) -> str:
-    """A part such as rl.Atoms: what its docstring says, its defaults, and why."""
-    kind, why = getattr(rl, name), reasons()
-    said = " ".join(inspect.cleandoc(kind.__doc__ or "").split())
-    said = re.sub(r" Raises [^.]*\.$", "", said)
+    """A part such as rl.Atoms: what it is, and its settings, what each is, its default, and why."""
+    kind, why = getattr(rl, name), reasons()[name]
+    names = [field.name for field in dataclasses.fields(kind)]
+    said, meaning = separated(inspect.cleandoc(kind.__doc__ or ""), {*names})
     rows = [
-        [f"`{field.name}`", f"`{field.default}`", plain(why[name][field.name])] for field in dataclasses.fields(kind)
+        [f"`{one}`", f"`{value(kind(), one)}`", plain(meaning.get(one, "See above.")), plain(why[one])] for one in names
     ]
-    return f"`rl.{name}`: {plain(said)}\n\n" + table(("setting", "default", "why this default"), rows)
+    about = " ".join(said.split("\n\n")[0].split())
+    return f"`rl.{name}`: {plain(about)}\n\n" + table(HEAD, rows)
 
 
 def curve(name: str) -> str:
