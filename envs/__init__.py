@@ -1,15 +1,16 @@
 """Environments: creating and vectorizing them, and reading the exact models of finite ones."""
 
 from envs import memory, textbook, views
-from envs.backends.member import Member
+from envs.backends.member import ReplayableEnv
 from envs.diagnostic import TableEnv, exact_q, exact_returns, register
 from envs.last import LastActionReward
 from envs.memory import HiddenStates
 from envs.model.partial import PartialModel, read_partial
 from envs.source import EnvError, EnvLike, Source, source, with_last, with_wrappers
-from envs.tables import Model, NotATable, read
+from envs.tables import Model, NoModelError, read
 from envs.textbook import exact_access_control, exact_textbook_q
 from envs.vector import Step, World, make
+from supervised.renamed import module_getattr
 from supervised.validate import seeds_of
 
 register()
@@ -22,10 +23,10 @@ __all__ = [
     "EnvLike",
     "HiddenStates",
     "LastActionReward",
-    "Member",
     "Model",
-    "NotATable",
+    "NoModelError",
     "PartialModel",
+    "ReplayableEnv",
     "Source",
     "Step",
     "TableEnv",
@@ -43,3 +44,5 @@ __all__ = [
     "with_last",
     "with_wrappers",
 ]
+
+__getattr__ = module_getattr(__name__, globals())

@@ -80,9 +80,9 @@ def dyna_maze(**kwargs: Any) -> TableEnv:
 class ChangingMaze(gym.Env[Any, Any]):
     """A maze that changes after a total of `change_after` steps over all episodes; reward 1 at the goal.
 
-    The change persists across episodes, so no finite model describes it. A resumed run restores it by `lasting_state` (see
-    `envs.Member`). A run's `evaluate` counts its own steps and starts in the initial maze; to evaluate a policy in the changed
-    maze, create the environment with change_after=0.
+    The change persists across episodes, so no finite model describes it. A resumed run restores it by `persistent_state` (see
+    `envs.ReplayableEnv`). A run's `evaluate` counts its own steps and starts in the initial maze; to evaluate a policy in the
+    changed maze, create the environment with change_after=0.
     """
 
     def __init__(self, before: Maze, after: Maze, change_after: int, render_mode: str | None = None) -> None:
@@ -113,12 +113,12 @@ class ChangingMaze(gym.Env[Any, Any]):
         arrived = self.s == place(maze, "G")
         return self.s, float(arrived), arrived, False, {}
 
-    def lasting_state(self) -> int:
+    def persistent_state(self) -> int:
         """Return the state that persists across episodes: the number of steps so far."""
         return self.steps
 
-    def put_back(self, state: int) -> None:
-        """Restore a `lasting_state`."""
+    def set_persistent_state(self, state: int) -> None:
+        """Restore a `persistent_state`."""
         self.steps = int(state)
 
 

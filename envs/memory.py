@@ -60,7 +60,7 @@ class HiddenStates(gym.Env[Any, Any]):
         return self.seen(self.state), reward, terminated, False, {}
 
     def partial_model(self) -> PartialModel:
-        """Return the model over all reachable states, with their observations. Raises NotATable if there are too many."""
+        """Return the model over all reachable states, with their observations. Raises NoModelError if there are too many."""
         name = type(self).__name__ if self.spec is None else self.spec.id
         return enumerated(name, self.first(), self.outcomes, self.seen, int(self.action_space.n))
 

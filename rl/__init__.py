@@ -6,7 +6,7 @@ Names are imported when they are first asked for (PEP 562), so that `import rl` 
 import importlib
 from typing import TYPE_CHECKING, Any
 
-import rl._siblings  # noqa: F401  (first, for it explains what would otherwise fail below)
+import rl._check_packages  # noqa: F401  (first, for it explains what would otherwise fail below)
 from rl._version import __version__ as __version__
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ def __dir__() -> list[str]:
 
 def _renamed(name: str) -> Any:
     """Find a name of an earlier version, with a warning. Raises AttributeError for any other."""
-    from rl.core.renamed import RENAMED, warn
+    from supervised.renamed import RENAMED, warn
 
     new = RENAMED.get(name)
     if new not in _PLACES:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from supervised.renamed import module_getattr
 from supervised.validate import explained, number
 
 
@@ -22,7 +23,7 @@ def squared(error: Tensor) -> Tensor:
 
 
 @explained("a tensor error [...]")
-def squared_slope(error: Tensor) -> Tensor:
+def squared_grad(error: Tensor) -> Tensor:
     """Return the derivative of `squared`."""
     return 2 * error
 
@@ -35,7 +36,7 @@ def huber(error: Tensor) -> Tensor:
 
 
 @explained("a tensor error [...]")
-def huber_slope(error: Tensor) -> Tensor:
+def huber_grad(error: Tensor) -> Tensor:
     """Return the derivative of `huber`."""
     return error.clamp(-1.0, 1.0)
 
@@ -52,18 +53,18 @@ def quantile_huber(predicted: Tensor, sought: Tensor, fraction: Tensor, kappa: f
     error = sought[..., None, :] - predicted[..., :, None]  # [..., Z, M]
     pull = (fraction[..., :, None] - (error < 0).to(error.dtype)).abs()
     scaled = error / kappa if kappa else error
-    cost, slope = (huber(scaled) * kappa, huber_slope(scaled)) if kappa else (error.abs(), error.sign())
+    cost, slope = (huber(scaled) * kappa, huber_grad(scaled)) if kappa else (error.abs(), error.sign())
     return (pull * cost).mean(-1).sum(-1), -(pull * slope).mean(-1)
 
 
 LOSSES: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]] = {
-    "huber": (huber, huber_slope),
-    "squared": (squared, squared_slope),
+    "huber": (huber, huber_grad),
+    "squared": (squared, squared_grad),
 }
 
 
 @explained("tensors values [..., A] and action int64 [...] of numbers from 0 to A - 1")
-def taken(values: Tensor, action: Tensor) -> Tensor:
+def select(values: Tensor, action: Tensor) -> Tensor:
     """Return the values [...] of the actions taken [...] from values [..., A], or [..., Z] from values [..., A, Z]."""
     if values.ndim == action.ndim + 2:
         index = action[..., None, None].expand(*action.shape, 1, values.shape[-1])
@@ -72,9 +73,12 @@ def taken(values: Tensor, action: Tensor) -> Tensor:
 
 
 @explained("tensors slope [...], values [..., A] and action int64 [...] of numbers from 0 to A - 1")
-def at_taken(slope: Tensor, values: Tensor, action: Tensor) -> Tensor:
+def scatter_to_action(slope: Tensor, values: Tensor, action: Tensor) -> Tensor:
     """Return the gradient by all values [..., A] or [..., A, Z] from that of the actions taken [...]; zero elsewhere."""
     if values.ndim == action.ndim + 2:
         index = action[..., None, None].expand(*action.shape, 1, values.shape[-1])
         return torch.zeros_like(values).scatter_(-2, index, slope[..., None, :])
     return torch.zeros_like(values).scatter_(-1, action[..., None], slope[..., None])
+
+
+__getattr__ = module_getattr(__name__, globals())

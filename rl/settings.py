@@ -26,7 +26,7 @@ import rl.tabular.speedy_q
 import rl.tabular.traces
 import rl.tabular.weighted_q  # noqa: F401  (for what they enter)
 from rl.core import registry
-from rl.core.registry import Description
+from rl.core.registry import AgentConfig
 from rl.deep.distributions import Atoms
 from rl.deep.dqn import DQN
 from rl.explore import EpsilonGreedy
@@ -102,6 +102,16 @@ TUNED = {
             "target_every_updates": 1,
             "target_rate": 0.005,
             "explore": _falling(0.05, 0.15),
+        },
+        {
+            "best-c51": Other(
+                {
+                    "distribution": Atoms(),
+                    "network": "mlp(128,128)",
+                    "batch_size": 128,
+                    "update_every_steps": 1,
+                }
+            )
         },
     ),
     "MountainCar": Tuned(
@@ -201,7 +211,7 @@ def steps_for(env: str, agent: str = "best") -> int:
     return tuned.steps if other is None or other.steps is None else other.steps
 
 
-def presets(env: str | None = None) -> dict[str, Description]:
+def presets(env: str | None = None) -> dict[str, AgentConfig]:
     """Every agent by name. env: an environment's id.
 
     Where there are settings for it, the agents with a target network have rl-zoo's, where it published any, and "best" and names

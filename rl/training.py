@@ -14,11 +14,11 @@ import numpy as np
 
 from envs.source import EnvLike
 from rl.core import compiling
-from rl.core.registry import Description
+from rl.core.registry import AgentConfig
 from rl.deep.agent import NotFinite
 from rl.report.tensorboard import Report
 from rl.run.open import folder, opened
-from rl.run.processes import check_workers, shared
+from rl.run.processes import check_workers, sharded
 from rl.run.run import Run, check_steps
 from supervised import checkpoint
 from supervised.session import RUN as CHECKPOINT
@@ -34,7 +34,7 @@ OnLog = Callable[[Run, Metrics], Literal["stop"] | None]
 
 def train(
     env: EnvLike | Run,
-    agent: Description | None = None,
+    agent: AgentConfig | None = None,
     steps: int | None = None,
     seeds: int | Iterable[int] = 1,
     *,
@@ -54,9 +54,9 @@ def train(
     """Train N seeds at once -> the run.
 
     env: a Gymnasium id, an EnvSpec, a function that returns a new gym.Env, or a VectorEnv of N * E rows; or a run, which
-    then goes on, in place, to `steps` in all. agent: a description such as rl.QLearning(). steps: environment steps in
+    then goes on, in place, to `steps` in all. agent: a config such as rl.QLearning(). steps: environment steps in
     all, for each seed. seeds: a count (0..n-1), a list or a range. envs_per_seed: environments that each seed acts in; None:
-    as many as the description says, else one. workers: how many threads (tables, where the environment's model is known;
+    as many as the config says, else one. workers: how many threads (tables, where the environment's model is known;
     None: as many as there are cores) or processes (networks on the CPU; None: one) share out the seeds. logdir: where
     curves and checkpoints go; None: nowhere. resume: go on from logdir's newest whole checkpoint, or start if there is none;
     only steps, progress, workers, device and the cadences may differ from what was saved.
@@ -86,7 +86,7 @@ def train(
 
 def iterate(
     env: EnvLike | Run,
-    agent: Description | None = None,
+    agent: AgentConfig | None = None,
     steps: int | None = None,
     seeds: int | Iterable[int] = 1,
     *,
@@ -180,8 +180,8 @@ def _points(run: Run, session: Session, plan: _Plan) -> Generator[Metrics]:
     yield {}
     with contextlib.ExitStack() as around:
         bar = around.enter_context(session.running(report.label, steps, run.step, plan.progress))
-        around.enter_context(compiling.told(lambda: bar.show(run.step, "compiling (once)")))
-        around.enter_context(shared(run, plan.workers))
+        around.enter_context(compiling.notifying(lambda: bar.show(run.step, "compiling (once)")))
+        around.enter_context(sharded(run, plan.workers))
         report.start_clock()
         while run.step < steps and not session.interrupted:
             before = run.step

@@ -30,15 +30,16 @@ import gymnasium as gym
 import numpy as np
 import torch
 import tyro
-from benchmarks import cuda, deep, memory, peers, r2d2
+from benchmarks import baselines, cuda, deep, memory, r2d2
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
 import rl
 from envs import tables as models
-from rl.tabular.agent import Tabular
-from supervised import CNN, MLP, RNN, Data, Fit, Recipe, Stack, determinism, losses, mnist, optimizer
+from rl.tabular.agent import TabularConfig
+from supervised import CNN, MLP, RNN, Data, Fit, Recipe, Stack, determinism, losses, mnist
+from supervised import optimizer as make_optimizer
 from supervised.models.cnn import Image
 from supervised.session import results
 from supervised.validate import ArgumentError, integer
@@ -135,7 +136,7 @@ def classic_dyna(env_id: str, steps: int, planning: int = 10) -> float:
 
 
 def ours(
-    env_id: str, steps: int, seeds: int = 1, workers: int | None = None, agent: Tabular | None = None
+    env_id: str, steps: int, seeds: int = 1, workers: int | None = None, agent: TabularConfig | None = None
 ) -> Callable[[], float]:
     """Q-learning as `rl.QLearning()` describes it, or another -> a function that gives steps a second, all seeds summed."""
     run = rl.start(env_id, rl.QLearning() if agent is None else agent, seeds, steps=steps * 20, workers=workers)
@@ -154,7 +155,7 @@ def plain(env_id: str, steps: int) -> Callable[[], float]:
     read = models.read
 
     def refuse(env: Any) -> models.Model:
-        raise models.NotATable("refused, to time the plain loop")
+        raise models.NoModelError("refused, to time the plain loop")
 
     models.read = refuse
     try:
@@ -200,7 +201,7 @@ def tables(settings: Settings, console: Console) -> dict[str, Any]:
 
 def family(settings: Settings, console: Console) -> dict[str, dict[str, float]]:
     """Every tabular agent, one seed, beside the classic loop; those that plan beside the classic Dyna-Q with 10 made-up steps."""
-    known = {n: a for n, a in rl.presets().items() if isinstance(a, Tabular) and not a.continuing}
+    known = {n: a for n, a in rl.presets().items() if isinstance(a, TabularConfig) and not a.continuing}
     agents = {n: a for n, a in known.items() if not n.startswith("lecture")}
     planning = {"classic dyna", *(n for n, a in agents.items() if isinstance(a, (rl.DynaQ, rl.PrioritizedSweeping)))}
     rows: dict[str, dict[str, float]] = {}
@@ -268,9 +269,13 @@ def seconds(step: Callable[[], object], count: int) -> float:
 
 
 def mlp_epoch(train: Data, settings: Settings, console: Console) -> dict[str, float]:
-    fit = Fit(Stack(lambda: MLP(784, 10, (256, 256)), [0]), train, None, Recipe(batch_size=peers.BATCH))
+    fit = Fit(Stack(lambda: MLP(784, 10, (256, 256)), [0]), train, None, Recipe(batch_size=baselines.BATCH))
     ways: dict[str, Callable[[], float]] = {"ours": lambda: seconds(fit.advance, 1)}
-    for name, peer in {"DataLoader": peers.data_loader, "Keras": peers.keras, "Lightning": peers.lightning}.items():
+    for name, peer in {
+        "DataLoader": baselines.data_loader,
+        "Keras": baselines.keras,
+        "Lightning": baselines.lightning,
+    }.items():
         try:
             ways[name] = peer(*train)
         except ImportError as error:
@@ -280,8 +285,8 @@ def mlp_epoch(train: Data, settings: Settings, console: Console) -> dict[str, fl
 
 def mlp_pairs(train: Data, pairs: int, console: Console) -> dict[str, float]:
     """An epoch of the MLP beside the shortest loop that PyTorch allows, in turn."""
-    fit = Fit(Stack(lambda: MLP(784, 10, (256, 256)), [0]), train, None, Recipe(batch_size=peers.BATCH))
-    found = rounds({"ours": lambda: seconds(fit.advance, 1), "plain": peers.plain_mlp(*train)}, pairs)
+    fit = Fit(Stack(lambda: MLP(784, 10, (256, 256)), [0]), train, None, Recipe(batch_size=baselines.BATCH))
+    found = rounds({"ours": lambda: seconds(fit.advance, 1), "plain": baselines.plain_mlp(*train)}, pairs)
     ratio, low, high = median_ratio(found["ours"], found["plain"])
     console.print(f"An epoch takes {ratio:.3f} [{low:.3f}, {high:.3f}] times that of the plain loop ({pairs} pairs).")
     return {"ratio": ratio, "low": low, "high": high, "pairs": pairs}
@@ -293,19 +298,19 @@ def cnn_epoch(train: Data, test: Data | None, settings: Settings) -> tuple[dict[
     def make() -> CNN:
         return CNN((1, 28, 28), 10, (32, 64, 128), widths=(625,), dropout=0.3, dense_dropout=0.5)
 
-    fit = Fit(Stack(make, [0]), few, None, Recipe(batch_size=peers.BATCH))
+    fit = Fit(Stack(make, [0]), few, None, Recipe(batch_size=baselines.BATCH))
     plain = copy.deepcopy(fit.stack.modules[0])
     for part in plain.modules():
         if isinstance(part, Image):
             part.channels_last = False
-    usual = peers.plain_cnn(plain, *few)
+    usual = baselines.plain_cnn(plain, *few)
 
     def plain_epoch() -> float:
-        with determinism.threads(fit.manner.threads):
+        with determinism.threads(fit.compute_plan.threads):
             return usual()
 
     medians = in_turn(
-        {f"ours ({fit.manner})": lambda: seconds(fit.advance, 1), "plain float32": plain_epoch}, settings.repeats
+        {f"ours ({fit.compute_plan})": lambda: seconds(fit.advance, 1), "plain float32": plain_epoch}, settings.repeats
     )
     if test is None:
         return medians, {}
@@ -319,7 +324,7 @@ def stacked(settings: Settings) -> dict[str, float]:
     """One step of 32 members of 4-64-64-2, batch 64."""
     n = 32
     stack = Stack(lambda: MLP(4, 2, (64, 64)), list(range(n)))
-    optimiser = optimizer(stack, "Adam", 1e-3)
+    optimizer = make_optimizer(stack, "Adam", 1e-3)
     generator = torch.Generator().manual_seed(0)
     x, y = torch.randn(n, 64, 4, generator=generator), torch.randint(2, (n, 64), generator=generator)
 
@@ -327,10 +332,10 @@ def stacked(settings: Settings) -> dict[str, float]:
         loss = losses.per_seed(losses.cross_entropy(stack(x), y)).sum()
         stack.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
 
     nets = [copy.deepcopy(module) for module in stack.modules]
-    one_by_one = {fused: peers.one_after_another(copy.deepcopy(nets), x, y, fused) for fused in (False, True)}
+    one_by_one = {fused: baselines.one_after_another(copy.deepcopy(nets), x, y, fused) for fused in (False, True)}
     ways = {
         "stacked": lambda: seconds(step, 200),
         "one after another": lambda: seconds(one_by_one[False], 20),
@@ -371,7 +376,7 @@ def recurrent(settings: Settings, console: Console) -> dict[str, Any]:
         x, y = torch.randn(n, 32, 40, 64, generator=generator), torch.randn(n, 32, 40, 8, generator=generator)
         ways = {
             "ours": unrolled_step(stack, x, y),
-            "torch": peers.through_time([copy.deepcopy(module) for module in stack.modules], x, y),
+            "torch": baselines.through_time([copy.deepcopy(module) for module in stack.modules], x, y),
         }
         times = rounds({name: functools.partial(cpu_seconds, way) for name, way in ways.items()}, settings.pairs + 1)
         ours, theirs = times["ours"][1:], times["torch"][1:]  # the first compiles
@@ -392,13 +397,13 @@ def recurrent(settings: Settings, console: Console) -> dict[str, Any]:
 
 def unrolled_step(stack: Stack, x: Tensor, y: Tensor) -> Callable[[], None]:
     """A training step of recurrent members, by `Stack.unroll_vjp`."""
-    optimiser = optimizer(stack, "Adam", 1e-3)
+    optimizer = make_optimizer(stack, "Adam", 1e-3)
 
     def step() -> None:
         prediction, _, backward = stack.unroll_vjp(x)
         prediction.requires_grad_()
         backward(*torch.autograd.grad(losses.per_seed(losses.mse(prediction, y)).sum(), prediction))
-        optimiser.step()
+        optimizer.step()
 
     return step
 

@@ -26,7 +26,7 @@ from comparisons.memory import memory
 from comparisons.panels import Panel
 from comparisons.textbook import gap, textbook
 from lectures import agents
-from lectures.desk import Desk, told
+from lectures.report import Report, format_result
 from rich.console import Console
 from rich.table import Table
 
@@ -142,11 +142,12 @@ def of_all(count: int | None, seeds: int, since: int | None = None) -> tuple[str
     return f"{count} of {seeds}", "never" if since is None else f"{since:,}"
 
 
-def report(console: Console, env: str, curves: Mapping[str, Mapping[str, Any]], desk: Desk) -> list[str]:
+def table_lines(console: Console, env: str, curves: Mapping[str, Mapping[str, Any]], report: Report) -> list[str]:
     """Print an environment's table -> the same in Markdown."""
     first = next(iter(curves.values()))
     seeds = len(first["values"][0])
-    title = f"{env}: best possible {first['best']:.4f}, best stationary policy {told(first['stationary'], 4)}, {seeds} seeds"
+    stationary = format_result(first["stationary"], 4)
+    title = f"{env}: best possible {first['best']:.4f}, best stationary policy {stationary}, {seeds} seeds"
     head = (
         "agent",
         "gap to the best",
@@ -166,37 +167,37 @@ def report(console: Console, env: str, curves: Mapping[str, Mapping[str, Any]], 
     ]
     for agent, found in curves.items():
         count, since = reached(found, found["promised"])
-        stationary, _ = reached(found, found["stationary"])
+        at_best, _ = reached(found, found["stationary"])
         gap_there = "not known" if found["promised"] is None else f"{found['best'] - found['promised']:.4f}"
-        ours = told(results.summary(panels.numbers(found)[-1], range(seeds), 0.0), 4)
-        row = (agent, ours, gap_there, *of_all(count, seeds, since), of_all(stationary, seeds)[0])
+        ours = format_result(results.summary(panels.numbers(found)[-1], range(seeds), 0.0), 4)
+        row = (agent, ours, gap_there, *of_all(count, seeds, since), of_all(at_best, seeds)[0])
         table.add_row(*row)
         lines.append(f"| {' | '.join(row)} |")
-        desk.row(f"{env}, {agent}: seeds near what its theory promises", row[3])
+        report.row(f"{env}, {agent}: seeds near what its theory promises", row[3])
     console.print(table)
     return [*lines, ""]
 
 
-def figures(chosen: Mapping[str, Panel], found: Mapping[str, Mapping[str, Any]], desk: Desk) -> list[str]:
+def figures(chosen: Mapping[str, Panel], found: Mapping[str, Mapping[str, Any]], report: Report) -> list[str]:
     """The textbook's table in Markdown."""
-    desk.report()
+    report.print_table()
     lines = ["| figure | agent | in the end, mean over seeds | the book, in words |", "| --- | --- | --- | --- |"]
     for name, panel in chosen.items():
         for agent, one in found[name].items():
             values = panels.numbers(one)[-1]
-            ours = told(results.summary(values, range(len(values)), *panel.possible), panel.digits)
+            ours = format_result(results.summary(values, range(len(values)), *panel.possible), panel.digits)
             known = "".join(f"; {what}: {value:.{panel.digits}f}" for value, what in panel.lines)
             title = f"{panel.title}: {panel.unit}{known}; {len(values):,} seeds, {one['steps'][-1]:,} steps"
             lines.append(f"| {title} | {agent} | {ours} | {panel.notes.get(agent, '')} |")
     return [*lines, ""]
 
 
-def write_docs(page: str, introduction: str, lines: list[str], desk: Desk) -> None:
+def write_docs(page: str, introduction: str, lines: list[str], report: Report) -> None:
     """docs/PAGE.md and its picture."""
     about = results.about()
     machine = f"On {about['machine']['cores']} cores of an {about['machine']['processor']}, commit {str(about['commit'])[:10]}."
-    (picture,) = desk.pictures
-    results.write_bytes((desk.folder / picture).read_bytes(), DOCS / "pictures" / f"{page}.png")
+    (picture,) = report.pictures
+    results.write_bytes((report.folder / picture).read_bytes(), DOCS / "pictures" / f"{page}.png")
     results.write_bytes(("\n".join([introduction, *lines, machine]) + "\n").encode(), DOCS / f"{page}.md")
 
 
@@ -249,24 +250,24 @@ def main(settings: Settings, console: Console) -> None:
     done = sorted({path.parent.parent for path in family.glob("*/cells/*.json")}) if settings.resume else []
     folder = done[-1] if done and settings.logdir is None else common.folder(settings.logdir, family, False)
     console.print(f"{settings.what}. The comparison lies in {folder}", soft_wrap=True)
-    desk = Desk(folder, console)
+    report = Report(folder, console)
     began = time.perf_counter()
     found: dict[str, dict[str, dict[str, Any]]] = {}
     try:
-        desk.logger.bands({panel.title: name for name, panel in chosen.items()}, interval=settings.seeds != 1)
+        report.logger.bands({panel.title: name for name, panel in chosen.items()}, interval=settings.seeds != 1)
         for name, panel in chosen.items():
             found[name] = {}
             seeds = settings.seeds or panel.seeds or (10 if settings.what in {"lectures", "memory"} else 30)
             for agent in panel.agents:
                 steps = settings.steps or panel.steps
-                found[name][agent] = one = panels.curve(desk, name, panel, agent, seeds, steps, settings.resume)
-                panels.log(desk, name, panel, agent, one)
+                found[name][agent] = one = panels.curve(report, name, panel, agent, seeds, steps, settings.resume)
+                panels.log(report, name, panel, agent, one)
                 what = f"{panel.title}{', ' if settings.what == 'tables' else ': '}{agent}"
                 what += ": gap to the best possible" if settings.what == "tables" else ""
                 values, note = panels.numbers(one)[-1], panel.notes.get(agent, "")
-                desk.seeds(what, values, range(seeds), note, panel.digits, *panel.possible)
+                report.seeds(what, values, range(seeds), note, panel.digits, *panel.possible)
                 for beside in panel.beside:
-                    desk.seeds(f"{what}, {beside}", panels.numbers(one, beside)[-1], range(seeds), "", panel.digits)
+                    report.seeds(f"{what}, {beside}", panels.numbers(one, beside)[-1], range(seeds), "", panel.digits)
         drawn = (
             panels.draw_groups(
                 chosen, found, {group: list(names) for group, names in registry.PRESETS.items()}, "q-learning"
@@ -274,21 +275,21 @@ def main(settings: Settings, console: Console) -> None:
             if settings.what == "tables"
             else panels.draw(chosen, found)
         )
-        desk.picture(settings.what, drawn)
+        report.picture(settings.what, drawn)
         if settings.what == "tables":
-            lines = [line for env, curves in found.items() for line in report(console, env, curves, desk)]
+            lines = [line for env, curves in found.items() for line in table_lines(console, env, curves, report)]
             if settings.docs:
-                write_docs("tabular", INTRODUCTION, lines, desk)
+                write_docs("tabular", INTRODUCTION, lines, report)
         elif settings.what == "textbook":
-            lines = figures(chosen, found, desk)
+            lines = figures(chosen, found, report)
             if settings.docs:
-                write_docs("textbook", TEXTBOOK, lines, desk)
+                write_docs("textbook", TEXTBOOK, lines, report)
         else:
-            desk.report()
+            report.print_table()
         result: dict[str, Any] = {
             "experiment": f"compare-{settings.what}",
-            "rows": desk.rows,
-            "pictures": desk.pictures,
+            "rows": report.rows,
+            "pictures": report.pictures,
             "curves": found,
         }
         result |= {"wall_seconds": time.perf_counter() - began, "command": " ".join(sys.argv), **results.about()}
@@ -300,9 +301,9 @@ def main(settings: Settings, console: Console) -> None:
             console.print("Everything was finished before: result.json is left as it is.")
             result = before
     finally:
-        desk.close()
+        report.close()
     console.print(f"wall time  {result['wall_seconds']:.1f} s", highlight=False)
-    pictures = ", ".join(desk.pictures)
+    pictures = ", ".join(report.pictures)
     console.print(f"The comparison lies in {folder}: result.json, {pictures} and the curves.", soft_wrap=True)
     console.print(f"Look at it:  tensorboard --logdir {folder}", soft_wrap=True)
 

@@ -43,7 +43,7 @@ def main(settings: Settings) -> None:
     path = settings.checkpoint / "run.safetensors" if settings.checkpoint.is_dir() else settings.checkpoint
     run = rl.load(path)
     evaluation = run.evaluate(settings.episodes)
-    print(f"{run.where.name}, {registry.name_of(run.description)}, {len(run.seeds)} seeds, step {run.step:,}")
+    print(f"{run.where.name}, {registry.name_of(run.agent_config)}, {len(run.seeds)} seeds, step {run.step:,}")
     print(f"by episodes: {evaluation}")
     if run.exact is None:
         print(f"exactly:     not known ({run.no_model})")
@@ -63,7 +63,7 @@ def main(settings: Settings) -> None:
     if settings.render == "ansi":
         show(run, policy, seed)
     elif settings.render == "gif":
-        data, _, total = pictures.gif(run, run.seeds.index(seed))
+        data, _, total = pictures.record_gif(run, run.seeds.index(seed))
         write_bytes(data, settings.output)
         print(f"One greedy episode of seed {seed}, return {total:g}: {settings.output}")
 
@@ -71,7 +71,7 @@ def main(settings: Settings) -> None:
 def show(run: rl.Run, policy: rl.TablePolicy | rl.NetworkPolicy, seed: int) -> None:
     """Print one greedy episode."""
     try:
-        env = pictures.rendered(run, "ansi")
+        env = pictures.make_render_env(run, "ansi")
     except EnvError as error:
         raise EnvError(f"{run.where.name} cannot be rendered as text; try --render gif.") from error
     total, steps = 0.0, -1

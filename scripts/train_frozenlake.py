@@ -135,7 +135,7 @@ def main(console: Console) -> None:
 
 def video(run: rl.Run, logdir: Path, console: Console) -> None:
     """Write one greedy episode as a GIF, beside the run and into TensorBoard."""
-    data, size, total = pictures.gif(run)
+    data, size, total = pictures.record_gif(run)
     write_bytes(data, logdir / "episode.gif")
     logger = Logger(logdir)
     logger.gif(run.step, "episode", data, size)

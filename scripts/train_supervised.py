@@ -18,8 +18,8 @@ from typing import Annotated, Any, Union
 import tyro
 from cli import common
 from lectures import EXPERIMENTS
-from lectures.desk import Desk
 from lectures.experiment import Experiment
+from lectures.report import Report
 from rich.console import Console
 
 from supervised.session import results
@@ -35,13 +35,13 @@ def main(experiment: Experiment, console: Console) -> None:
     experiment.check()
     folder = common.folder(experiment.logdir, Path("runs") / name, getattr(experiment, "resume", False))
     console.print(f"{name}. The run lies in {folder}", soft_wrap=True)
-    desk = Desk(folder, console)
+    report = Report(folder, console)
     began = time.perf_counter()
     try:
-        experiment.run(desk)
-        figures = {"experiment": name, "rows": desk.rows, "pictures": desk.pictures, **desk.facts}
+        experiment.run(report)
+        figures = {"experiment": name, "rows": report.rows, "pictures": report.pictures, **report.facts}
         figures |= {"wall_seconds": time.perf_counter() - began, "command": " ".join(sys.argv), **results.about()}
-        nothing_new = bool(desk.fits) and not any(desk.fits)
+        nothing_new = bool(report.fits) and not any(report.fits)
         before = results.finished(folder / "result.json", experiment=name) if nothing_new else None
         if before is None:
             results.write(figures, folder / "result.json")
@@ -49,14 +49,15 @@ def main(experiment: Experiment, console: Console) -> None:
             console.print("Everything was finished before: result.json is left as it is.")
             figures = before
     finally:
-        desk.close()
-    desk.report()
+        report.close()
+    report.print_table()
     console.print(f"wall time  {figures['wall_seconds']:.1f} s", highlight=False)
     console.print(
-        f"The run lies in {folder}: {', '.join(['result.json', *desk.pictures])} and the curves.", soft_wrap=True
+        f"The run lies in {folder}: {', '.join(['result.json', *report.pictures])} and the curves.", soft_wrap=True
     )
     console.print(f"Look at it:  tensorboard --logdir {folder}", soft_wrap=True)
 
 
 if __name__ == "__main__":
+    sys.argv[1:2] = [common.current_name(word) for word in sys.argv[1:2]]
     sys.exit(common.command(Chosen, main))

@@ -1,12 +1,9 @@
-"""Compatibility with earlier versions: former module paths still import and unpickle, former names work and warn."""
+"""Compatibility with earlier versions: former module paths still import and unpickle."""
 
 from __future__ import annotations
 
 import importlib
 import sys
-import warnings
-from collections.abc import Callable, Mapping
-from typing import Any
 
 MOVED = {
     **{
@@ -31,19 +28,3 @@ def enter() -> None:
         sys.modules[f"supervised.{old}"] = module
         if not hasattr(package, old):
             setattr(package, old, module)
-
-
-def module_getattr(module: str, names: Mapping[str, Any], renamed: Mapping[str, str]) -> Callable[[str], Any]:
-    """Return a `__getattr__` for a module with these names that also finds renamed ones, {old: new}, with a warning."""
-
-    def find(name: str) -> Any:
-        if name not in renamed:
-            raise AttributeError(f"module {module!r} has no attribute {name!r}")
-        warnings.warn(
-            f"{module}.{name} is deprecated and will be removed in the next version: use {module}.{renamed[name]}.",
-            DeprecationWarning,
-            stacklevel=2,
-        )
-        return names[renamed[name]]
-
-    return find

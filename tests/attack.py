@@ -25,10 +25,10 @@ import numpy as np
 import scipy.special  # noqa: F401  (likewise)
 import torch._dynamo
 import torch.utils.tensorboard  # noqa: F401  (likewise)
+from helpers import NoisyWalk
 from sketches import sketch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.summary.writer.record_writer import RecordWriter
-from told import NoisyWalk
 
 import rl
 import supervised
@@ -149,7 +149,7 @@ def attacked(kind: str, folder: Path, kills: Sequence[Kill], victim: str = "itse
     for name in ("fsync", "replace", "link", "unlink", "rename", "truncate"):
         setattr(os, name, wrapped(getattr(os, name)))
     RecordWriter.write = wrapped(RecordWriter.write)  # type: ignore[method-assign]  # meant so
-    pictures.pixels = sketch
+    pictures.to_images = sketch
     KINDS[kind](folder)
     if counted is not None:
         counted.value = next(count) - 1

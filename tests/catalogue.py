@@ -385,8 +385,8 @@ def parts() -> list[Case]:
         Case("explore.boltzmann", explore.boltzmann, {"q": q, "temperature": 0.5, "streams": streams(), "mask": mask}),
         Case("explore.noisy_greedy", explore.noisy_greedy, {"q": q, "scale": 0.5, "streams": streams(), "mask": mask}),
         Case(
-            "explore.by_rule",
-            explore.by_rule,
+            "explore.select_actions",
+            explore.select_actions,
             {
                 "kind": 0,
                 "q": q,
@@ -426,12 +426,12 @@ def pure() -> list[Case]:
         ),
         *(
             Case(f"losses.{f.__name__}", f, {"error": r})
-            for f in (losses.squared, losses.squared_slope, losses.huber, losses.huber_slope)
+            for f in (losses.squared, losses.squared_grad, losses.huber, losses.huber_grad)
         ),
-        Case("losses.taken", losses.taken, {"values": q, "action": torch.zeros(N, 4, dtype=torch.int64)}),
+        Case("losses.select", losses.select, {"values": q, "action": torch.zeros(N, 4, dtype=torch.int64)}),
         Case(
-            "losses.at_taken",
-            losses.at_taken,
+            "losses.scatter_to_action",
+            losses.scatter_to_action,
             {"slope": r, "values": q, "action": torch.zeros(N, 4, dtype=torch.int64)},
         ),
         Case("planning.backup", planning.backup, {"model": lake, "v": np.zeros(16), "gamma": 0.5, "reward": None}),

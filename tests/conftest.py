@@ -20,7 +20,7 @@ from rl.run import processes
 from supervised import device
 
 BEST = device.best
-PIXELS = pictures.pixels
+PIXELS = pictures.to_images
 
 # What `-m quick` runs: files that together touch every part in less than a minute, and a few tests of slower ones.
 QUICK = (
@@ -89,7 +89,7 @@ def plain_loop(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
 
     def refuse_all() -> None:
         def refuse(env: Any) -> tables.Model:
-            raise tables.NotATable("refused by the test")
+            raise tables.NoModelError("refused by the test")
 
         monkeypatch.setattr(tables, "read", refuse)
 

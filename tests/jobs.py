@@ -16,8 +16,8 @@ import matplotlib.figure  # noqa: F401  (imported here once, for all children)
 import numba  # noqa: F401  (likewise)
 import safetensors.torch
 import torch.utils.tensorboard  # noqa: F401  (likewise)
+from helpers import ROOT
 from sketches import sketch
-from told import ROOT
 
 import rl
 import supervised
@@ -28,7 +28,7 @@ from supervised.logger import LoggingError
 
 def train(folder: Path, env: Any, agent: Any, steps: int, saves: int, **settings: Any) -> None:
     """Train in a folder, or go on with what is in it; `saves` checkpoints on the way."""
-    pictures.pixels = sketch
+    pictures.to_images = sketch
     settings = {"seeds": 2, "save_every_steps": steps // saves, **settings}
     rl.train(env, agent, steps=steps, logdir=folder, resume=True, progress=False, **settings)
 
@@ -67,10 +67,10 @@ def train_as_nobody(env: Any, places: list[tuple[Path, bool]]) -> None:
 
 
 def load_described(folder: Path, module: str, path: Path) -> None:
-    """Import a module of a folder, load a run, and print what type its description is."""
+    """Import a module of a folder, load a run, and print what type its config is."""
     sys.path.insert(0, str(folder))
     importlib.import_module(module)
-    print(type(rl.load(path).description).__name__)
+    print(type(rl.load(path).agent_config).__name__)
 
 
 def script(name: str, *words: str, most_bytes: int | None = None) -> None:

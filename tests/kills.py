@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from helpers import NoisyWalk, curves
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from told import NoisyWalk, curves
 
 import rl
 import supervised
@@ -91,7 +91,7 @@ def main(kind: str, folder: Path, first: int, last: int, stride: int) -> None:
     Prints for which n something is lost, and from which n on the run is over before it.
     """
     np.set_printoptions(threshold=sys.maxsize)
-    pictures.pixels = lambda *_: {}
+    pictures.to_images = lambda *_: {}
     train = KINDS[kind]
     assert forked(lambda: train(folder / "whole"))
     whole, one = seen(folder / "whole"), folder / "killed"

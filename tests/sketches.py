@@ -11,8 +11,8 @@ from rl.run.run import Run
 
 
 def sketch(run: Run, k: int = 0) -> dict[str, np.ndarray]:
-    """A stand-in for `rl.report.pictures.pixels`: small pictures that any bit of what the seed has learned changes."""
-    panels = pictures.panels(run, k)
+    """A stand-in for `rl.report.pictures.to_images`: small pictures that any bit of what the seed has learned changes."""
+    panels = pictures.table_plots(run, k)
     learned = split(run.agent.state_dict(), k, k + 1, len(run.seeds)) if panels else {}
     return {name: _picture(digest({"panel": name, **learned})) for name in panels}
 

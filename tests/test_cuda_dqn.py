@@ -120,8 +120,8 @@ class Corridor(gym.Env):
 def test_training_gives_the_cpus_numbers(gpu, env, n, options):
     found, steps = [], 110
     for device in ("cpu", "cuda"):
-        description = rl.DQN(**{**SMALL, "network": "auto", "compiled": False, **options})
-        run = rl.start(env, description, n, steps=steps, device=device)
+        config = rl.DQN(**{**SMALL, "network": "auto", "compiled": False, **options})
+        run = rl.start(env, config, n, steps=steps, device=device)
         metrics = run.advance(steps)
         found.append((run.agent.state_dict(), metrics))
         assert run.agent.updates > 25
@@ -267,7 +267,7 @@ def test_a_mask_function_sees_the_host(gpu, mask):
 
 def agent_of_same(agent, batch):
     """What the agent said of the actions in a batch before its only update: the same seeds' first weights."""
-    fresh = rl.DQN(mask=agent.description.mask, compiled=False)
+    fresh = rl.DQN(mask=agent.config.mask, compiled=False)
     fresh = fresh.build(gym.spaces.Discrete(5), gym.spaces.Discrete(2), 2, "cpu")
     return fresh.q(batch.obs).gather(-1, batch.action[..., None]).squeeze(-1)
 
@@ -413,8 +413,8 @@ def test_what_a_pass_draws_comes_in_one_copy_without_a_wait(gpu):
 def test_what_is_drawn_is_the_cpus(gpu, options):
     states = []
     for device in ("cpu", "cuda"):
-        description = rl.DQN(**{**SMALL, **DRAWN, "network": "mlp(8)", "compiled": False, **options})
-        run = rl.start("CartPole-v1", description, 2, device=device)
+        config = rl.DQN(**{**SMALL, **DRAWN, "network": "mlp(8)", "compiled": False, **options})
+        run = rl.start("CartPole-v1", config, 2, device=device)
         run.advance(40)
         assert run.agent.updates > 5
         states.append(run.agent.state_dict())

@@ -13,7 +13,7 @@ from torch import nn
 
 import rl
 import supervised
-from supervised import CNN, MLP, Data, Diverged, Recipe, Stack, augment, device, fit, losses, optimizer
+from supervised import CNN, MLP, Data, Diverged, Recipe, Stack, augment, device, fit, losses
 from supervised.fitting import Fit
 from supervised.models.cnn import Image
 from supervised.stack.optimizers import OPTIMIZERS, load_state_by_seed, state_by_seed
@@ -325,11 +325,11 @@ def test_fp32_is_without_tf32_and_tf32_with_it(gpu, precision, older):
     seen = {one for one in fitted.stack.modules[0].seen if one != ()}
     wanted = "tf32" if precision == "tf32" else "ieee"
     assert ((wanted,) * 3, (wanted == "tf32",) * 2) in seen
-    assert str(fitted.manner) == ("TF32, 1 thread" if precision == "tf32" else "float32, 1 thread")
+    assert str(fitted.compute_plan) == ("TF32, 1 thread" if precision == "tf32" else "float32, 1 thread")
 
 
 def test_precision_is_decided_and_refused(gpu, monkeypatch):
-    assert str(quick(CNN_, "cuda", 1, recipe={"precision": "auto"}).manner) == "bf16, channels last, 1 thread"
+    assert str(quick(CNN_, "cuda", 1, recipe={"precision": "auto"}).compute_plan) == "bf16, channels last, 1 thread"
     with pytest.raises(ValueError, match=r"precision='tf32': this machine's CPU does not compute in TF32\."):
         quick(MLP_, "cpu", 1, recipe={"precision": "tf32"})
     with pytest.raises(ValueError, match="needs full precision"):
@@ -338,7 +338,7 @@ def test_precision_is_decided_and_refused(gpu, monkeypatch):
     for precision in ("tf32", "bf16"):
         with pytest.raises(ValueError, match="CUDA does not compute in"):
             quick(MLP_, "cuda", 1, recipe={"precision": precision})
-    assert str(quick(CNN_, "cuda", 1, recipe={"precision": "auto"}).manner) == "float32, 1 thread"
+    assert str(quick(CNN_, "cuda", 1, recipe={"precision": "auto"}).compute_plan) == "float32, 1 thread"
 
 
 # -- where things are -------------------------------------------------------------------------------------------------------
@@ -424,23 +424,23 @@ def test_a_loaded_optimizer_waits_no_more_often(gpu, name, alone):
     def trainer():
         stack = Stack(make, 2, "cuda")
         assert stack.batched != alone
-        optimiser = optimizer(stack, name)
+        optimizer = supervised.optimizer(stack, name)
 
         def step():
             stack.zero_grad()
             losses.per_seed(losses.LOSSES["mse"](stack(x), y)).sum().backward()
-            optimiser.step()
+            optimizer.step()
 
         step()
-        return stack, optimiser, step
+        return stack, optimizer, step
 
-    stack, optimiser, step = trainer()
+    stack, optimizer, step = trainer()
     other, loaded, again = trainer()
-    load_state_by_seed(other, loaded, state_by_seed(stack, optimiser))
+    load_state_by_seed(other, loaded, state_by_seed(stack, optimizer))
     from supervised.state import load_optimizer, to_tree
 
     third, from_tree, anew = trainer()
-    load_optimizer(from_tree, to_tree(optimiser.state_dict()))
+    load_optimizer(from_tree, to_tree(optimizer.state_dict()))
     expected = waits(gpu, step)
     assert waits(gpu, again) == expected
     assert waits(gpu, anew) == expected

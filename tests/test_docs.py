@@ -88,10 +88,14 @@ def test_fields_and_parameters_stand_in_tables(tables):
     loader = griffe.GriffeLoader(extensions=griffe.load_extensions(tables.ParameterTables), search_paths=[ROOT])
     loader.load("supervised")
     package = loader.load("rl")
-    dqn, tabular, sarsa = package["deep.dqn.DQN"], package["tabular.agent.Tabular"], package["tabular.sarsa.SARSA"]
+    dqn, tabular, sarsa = (
+        package["deep.dqn.DQN"],
+        package["tabular.agent.TabularConfig"],
+        package["tabular.sarsa.SARSA"],
+    )
     assert "    gamma: The discount, in [0, 1].\n" in dqn.docstring.value
     assert dqn["gamma"].docstring is None
     assert "    count_bonus: " in tabular.docstring.value
     assert "    initial_q: " in sarsa.docstring.value  # of its base
-    assert "    explore: As in `Tabular`" in sarsa.docstring.value  # of the nearer of two
+    assert "    explore: As in `TabularConfig`" in sarsa.docstring.value  # of the nearer of two
     assert "    seeds: A count (0..n-1), a list or a range." in package["training.train"].docstring.value

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from told import NoisyWalk, curves
+from helpers import NoisyWalk, curves
 
 import rl
 import supervised

@@ -132,7 +132,7 @@ def test_settings_from_numpy_lie_in_files(tmp_path):
     run = rl.train("FrozenLake-v1", agent, steps=100, seeds=np.arange(2), progress=False, env_kwargs=kwargs)
     run.save(tmp_path / "run")
     again = rl.load(tmp_path / "run")
-    assert again.description == rl.QLearning(gamma=0.5, explore=rl.explore.EpsilonGreedy(0.25))
+    assert again.agent_config == rl.QLearning(gamma=0.5, explore=rl.explore.EpsilonGreedy(0.25))
     assert again.where.description == {
         "id": "FrozenLake-v1",
         "kwargs": {"success_rate": 0.5, "map_name": "4x4", "is_slippery": True},

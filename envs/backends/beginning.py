@@ -12,6 +12,7 @@ import numpy as np
 
 from envs.backends.running import Running
 from envs.errors import EnvError
+from supervised.renamed import former_members
 
 
 def member_seed(seed: int, e: int, episode: int = 0) -> int:
@@ -21,30 +22,36 @@ def member_seed(seed: int, e: int, episode: int = 0) -> int:
     return int(np.random.SeedSequence(seed, spawn_key=(e, episode)).generate_state(1)[0])
 
 
+PERSISTENCE = ("persistent_state", "set_persistent_state")  # methods of an environment whose state outlasts episodes
+
+
 class Beginning:
     """The index, random generator, persistent state and running statistics at the start of the current episode.
 
-    Raises EnvError for an environment that has only one of `lasting_state` and `put_back`.
+    Raises EnvError for an environment that has only one of `persistent_state` and `set_persistent_state`.
     """
 
     def __init__(self, env: gym.Env[Any, Any], name: str, seed: int, e: int) -> None:
         self.env, self.name, self.seed, self.e = env, name, seed, e
-        if hasattr(env.unwrapped, "lasting_state") != hasattr(env.unwrapped, "put_back"):
+        self.base: Any = env.unwrapped
+        former = former_members(self.base)
+        self.reads, self.writes = (former.get(name, name) for name in PERSISTENCE)
+        if hasattr(self.base, self.reads) != hasattr(self.base, self.writes):
             raise EnvError(
-                f"{name} has only one of lasting_state and put_back: both are needed, to save and to restore."
+                f"{name} has only one of persistent_state and set_persistent_state: both are needed, to save and to restore."
             )
         self.episode = -1
         self.readable = True  # whether the environment's generator can be read
         self.generator: dict[str, Any] | None = None  # None: the episode starts from a seed
-        self.lasting: Any = None  # the environment's lasting_state, if it has one
+        self.lasting: Any = None  # the environment's persistent_state, if it has one
         self.running = Running(env)
         self.statistics: list[dict[str, Any]] = []  # of the wrappers
 
     def next(self) -> int | None:
         """Record the state before another episode -> the seed for its reset; None: the environment's generator continues."""
         self.episode += 1
-        base: Any = self.env.unwrapped
-        self.lasting = copy.deepcopy(base.lasting_state()) if hasattr(base, "lasting_state") else None
+        base = self.base
+        self.lasting = copy.deepcopy(getattr(base, self.reads)()) if hasattr(base, self.reads) else None
         if self.running:
             self.statistics = self.running.state()
         self.generator = None
@@ -72,8 +79,7 @@ class Beginning:
             self.env.unwrapped.np_random = np.random.Generator(np.random.PCG64())
             self.env.unwrapped.np_random.bit_generator.state = state["generator"]
         if state.get("lasting") is not None:  # older checkpoints have none
-            base: Any = self.env.unwrapped
-            base.put_back(state["lasting"])
+            getattr(self.base, self.writes)(state["lasting"])
         if "statistics" in state:
             self.running.load_state(state["statistics"])
         elif self.running:

@@ -3,7 +3,7 @@
 In general an environment's internal state cannot be saved. Instead, a checkpoint contains its random generator at the start of
 the episode, the running statistics of its wrappers, and the actions since. Resuming restores these, starts the episode, replays
 the actions and compares the result with what was saved. An environment with other state that persists across episodes provides
-two methods: `lasting_state()` returns it as JSON values, `put_back(state)` restores it.
+two methods: `persistent_state()` returns it as JSON values, `set_persistent_state(state)` restores it.
 
 Violations of Gymnasium's interface raise an EnvError that names environment, seed, episode and step. Exceptions raised by the
 environment itself keep their type and get this place as a note.
@@ -27,11 +27,12 @@ from envs.backends.contract import Breach
 from envs.backends.discounts import KEY as DISCOUNT
 from envs.backends.masks import KEY as MASK
 from envs.errors import EnvError
+from supervised.renamed import module_getattr
 
 WINDOW = 100  # number of recorded returns to keep
 
 
-class Member:
+class ReplayableEnv:
     """Environment e of a seed. Actions count from 0; observations pass through `encode` (for tables: to state indices).
 
     mask: the currently allowed actions, bool [A], read-only; None: all. See `envs.backends.masks` for its sources.
@@ -257,3 +258,6 @@ def digest(observation: Any) -> str:
 
     feed(observation)
     return sha.hexdigest()[:32]
+
+
+__getattr__ = module_getattr(__name__, globals())

@@ -16,7 +16,7 @@ import gymnasium as gym
 import numpy as np
 import torch
 
-from envs.backends.member import Member, digest
+from envs.backends.member import ReplayableEnv, digest
 
 EPISODES, STEPS = 2, 8  # for each environment
 MOST_SECONDS = 1.0  # a slower environment is run only once
@@ -66,7 +66,7 @@ def why_not_repeatable(first: gym.Env[Any, Any], make: Callable[[], gym.Env[Any,
 
 def _trace(env: gym.Env[Any, Any]) -> list[Any]:
     """Return the results of an environment from its first reset, always taking the first allowed action."""
-    member = Member(env, SEED)
+    member = ReplayableEnv(env, SEED)
     found: list[Any] = []
     for _ in range(EPISODES):
         found.append(digest(member.reset()))

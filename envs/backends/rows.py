@@ -12,15 +12,16 @@ from gymnasium.vector import SyncVectorEnv
 
 from envs.backends import discounts
 from envs.backends.contract import layers
-from envs.backends.member import WINDOW, Member
+from envs.backends.member import WINDOW, ReplayableEnv
 from envs.backends.row_step import Rows, RowStep, together
 from envs.backends.running import Statistics
 from envs.backends.values import Fit, Misfit
-from envs.backends.vector_rows import VectorRows, discrete
+from envs.backends.vector_rows import VectorEnvs, discrete
 from envs.errors import EnvError
 from envs.source import Source
+from supervised.renamed import module_getattr
 
-__all__ = ["MemberRows", "RowStep", "Rows", "VectorRows", "altered_by", "members_of", "rows_of"]
+__all__ = ["RowStep", "Rows", "SingleEnvs", "VectorEnvs", "altered_by", "members_of", "rows_of"]
 
 # Wrappers that do not change observations.
 TRANSPARENT = (
@@ -33,12 +34,12 @@ TRANSPARENT = (
 )
 
 
-class MemberRows:
+class SingleEnvs:
     """Rows of single environments, each resumable."""
 
     resumable = True
 
-    def __init__(self, members: list[Member]) -> None:
+    def __init__(self, members: list[ReplayableEnv]) -> None:
         self.members = members
         self.name = members[0].name
         self.observation_space = members[0].env.observation_space
@@ -118,7 +119,9 @@ def _frames(env: gym.Env[Any, Any]) -> int:
     return 1
 
 
-def members_of(where: Source, seeds: Sequence[int], envs_per_seed: int, encode: Any = None) -> list[Member] | None:
+def members_of(
+    where: Source, seeds: Sequence[int], envs_per_seed: int, encode: Any = None
+) -> list[ReplayableEnv] | None:
     """Create N * E single environments of a source; return None for a VectorEnv that cannot be split."""
     if where.vector is not None:
         _check_rows(where, len(seeds), envs_per_seed)
@@ -130,7 +133,7 @@ def members_of(where: Source, seeds: Sequence[int], envs_per_seed: int, encode: 
         for e in range(envs_per_seed):
             row = k * envs_per_seed + e
             env = where.make() if where.vector is None else where.vector.envs[row]
-            members.append(Member(env, seed, e, encode, recorded))
+            members.append(ReplayableEnv(env, seed, e, encode, recorded))
     return members
 
 
@@ -142,10 +145,13 @@ def _check_rows(where: Source, n: int, e: int) -> None:
         )
 
 
-def rows_of(where: Source, seeds: tuple[int, ...], envs_per_seed: int) -> MemberRows | VectorRows:
+def rows_of(where: Source, seeds: tuple[int, ...], envs_per_seed: int) -> SingleEnvs | VectorEnvs:
     """Create the N * E environments of a source; row k * E + e is environment e of seed k."""
     members = members_of(where, seeds, envs_per_seed)
     if members is not None:
-        return MemberRows(members)
+        return SingleEnvs(members)
     assert where.vector is not None
-    return VectorRows(where.vector, seeds, envs_per_seed)
+    return VectorEnvs(where.vector, seeds, envs_per_seed)
+
+
+__getattr__ = module_getattr(__name__, globals())

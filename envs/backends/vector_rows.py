@@ -23,7 +23,7 @@ from envs.errors import EnvError
 from envs.source import vector_layers
 
 
-class VectorRows:
+class VectorEnvs:
     """A vector environment of N * E rows, in any autoreset mode. Row k * E + e is environment e of seed k.
 
     Each row gets its own seed if the environment accepts a list of seeds; otherwise the first seed is used for all rows, with a

@@ -19,7 +19,7 @@ from gymnasium.envs.toy_text.taxi import TaxiEnv
 from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker, RecordEpisodeStatistics, TimeLimit
 
 from envs.errors import EnvError
-from envs.model.model import Model, NotATable
+from envs.model.model import Model, NoModelError
 from envs.model.proof import proved
 from supervised.validate import instance
 
@@ -29,7 +29,7 @@ HARMLESS = (TimeLimit, OrderEnforcing, PassiveEnvChecker, RecordEpisodeStatistic
 def read(env: gym.Env[Any, Any]) -> Model:
     """Return the finite model of `env`, which is stepped, and so changed, to verify it.
 
-    Raises NotATable, with the reason, if there is no model or the environment does not behave like it; EnvError for a
+    Raises NoModelError, with the reason, if there is no model or the environment does not behave like it; EnvError for a
     FrozenLake map without a start or goal.
     """
     base = instance(env, "env", gym.Env, "a gymnasium.Env").unwrapped
@@ -38,19 +38,19 @@ def read(env: gym.Env[Any, Any]) -> Model:
         _check_map(base, name)
     limit = peeled(env)[1]
     if getattr(base, "fickle_passenger", False):
-        raise NotATable(
+        raise NoModelError(
             f"{name}: fickle_passenger makes the passenger's change of mind hidden state, so P is not the complete model."
         )
     if not hasattr(base, "P") or not hasattr(base, "initial_state_distrib"):
-        raise NotATable(f"{name} has no model: it lacks P or initial_state_distrib.")
+        raise NoModelError(f"{name} has no model: it lacks P or initial_state_distrib.")
     if not isinstance(base.observation_space, gym.spaces.Discrete) or not isinstance(
         base.action_space, gym.spaces.Discrete
     ):
-        raise NotATable(f"{name} has P, but its observations or actions are not Discrete.")
+        raise NoModelError(f"{name} has P, but its observations or actions are not Discrete.")
     if callable(getattr(base, "action_masks", None)):
-        raise NotATable(f"{name} has P, but P does not include the actions allowed by action_masks().")
+        raise NoModelError(f"{name} has P, but P does not include the actions allowed by action_masks().")
     if base.action_space.start != 0 or base.observation_space.start != 0:
-        raise NotATable(f"{name} has P, but its states or actions do not count from 0.")
+        raise NoModelError(f"{name} has P, but its states or actions do not count from 0.")
     model = _arrays(base, name, limit)
     return proved(base, model)
 
@@ -66,12 +66,14 @@ def _check_map(base: FrozenLakeEnv, name: str) -> None:
 def peeled(env: gym.Env[Any, Any], owns: str = "") -> tuple[gym.Env[Any, Any], int | None]:
     """Return the environment inside the wrappers of `env`, and their time limit. owns: stop at the first layer with this method.
 
-    Raises NotATable for a wrapper that may change what an agent observes.
+    Raises NoModelError for a wrapper that may change what an agent observes.
     """
     limits = []
     while isinstance(env, gym.Wrapper) and not (owns and callable(getattr(env, owns, None))):
         if type(env) not in HARMLESS:
-            raise NotATable(f"The wrapper {type(env).__name__} may change observations, rewards, actions or endings.")
+            raise NoModelError(
+                f"The wrapper {type(env).__name__} may change observations, rewards, actions or endings."
+            )
         if isinstance(env, TimeLimit):
             limits.append(int(env._max_episode_steps))
         env = env.env
@@ -84,7 +86,7 @@ def _arrays(base: Any, name: str, limit: int | None) -> Model:
         rows = [[list(base.P[s][a]) for a in range(actions)] for s in range(states)]
         model = Model.of(name, rows, base.initial_state_distrib, limit)
     except (KeyError, IndexError, TypeError, ValueError) as error:
-        raise NotATable(
+        raise NoModelError(
             f"{name} has P, but not in Gymnasium's format (probability, next state, reward, terminated)."
         ) from error
     start, following = model.start, model.next_state
@@ -94,9 +96,11 @@ def _arrays(base: Any, name: str, limit: int | None) -> Model:
         or not np.allclose(model.probability.sum(-1), 1)
         or (model.probability < 0).any()
     ):
-        raise NotATable(f"{name} has P, but its probabilities do not sum to 1 in every state and action.")
+        raise NoModelError(f"{name} has P, but its probabilities do not sum to 1 in every state and action.")
     if (following < 0).any() or (following >= states).any() or not np.isfinite(model.reward).all():
-        raise NotATable(f"{name} has P, but with a next state outside 0..{states - 1} or a reward that is not finite.")
+        raise NoModelError(
+            f"{name} has P, but with a next state outside 0..{states - 1} or a reward that is not finite."
+        )
     desc, success = _map_and_goal(base, following, model.terminated)
     return dataclasses.replace(model, success=success, desc=desc, mask=_mask(base, name, states, actions))
 
@@ -111,9 +115,11 @@ def _mask(base: Any, name: str, states: int, actions: int) -> np.ndarray | None:
     try:
         mask = np.array([np.asarray(base.action_mask(s)) for s in range(states)]) != 0
     except Exception as error:  # whatever a user's method may raise
-        raise NotATable(f"{name} has P, but its action_mask(state) raises {type(error).__name__}: {error}") from error
+        raise NoModelError(
+            f"{name} has P, but its action_mask(state) raises {type(error).__name__}: {error}"
+        ) from error
     if mask.shape != (states, actions):
-        raise NotATable(f"{name} has P, but its action_mask(state) does not return {actions} entries.")
+        raise NoModelError(f"{name} has P, but its action_mask(state) does not return {actions} entries.")
     mask |= ~mask.any(-1, keepdims=True)
     return None if mask.all() else mask
 

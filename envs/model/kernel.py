@@ -9,7 +9,7 @@ import numpy as np
 from envs.model.model import Model
 
 
-class World(NamedTuple):
+class ModelState(NamedTuple):
     """A model and the state of E environments, for scalar loops: plain arrays and generators."""
 
     thresholds: Any  # float64 [S, A, K], cumulative probabilities; 2 after the last outcome
@@ -54,9 +54,9 @@ def model_step(world: Any, e: int, a: int) -> tuple[int, float, bool, bool]:
 
 def world_of(
     model: Model, state: np.ndarray, elapsed: np.ndarray, generators: tuple[np.random.Generator, ...]
-) -> World:
+) -> ModelState:
     """Return E environments of `model`; the caller owns state and elapsed, int64 [E]."""
-    return World(
+    return ModelState(
         *model.arrays,
         np.cumsum(model.start),
         model.limit or 0,

@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from supervised.renamed import module_getattr
+
 Outcomes = Sequence[tuple[float, int, float, bool]]  # (probability, next state, reward, terminated)
 
 
-class NotATable(ValueError):
+class NoModelError(ValueError):
     """Raised if an environment has no finite model, or does not behave like its model; the message says why."""
 
 
@@ -69,7 +71,7 @@ class Model:
 
     @cached_property
     def arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """thresholds, next_state, reward and terminated in the format of `World`.
+        """thresholds, next_state, reward and terminated in the format of `ModelState`.
 
         Gymnasium selects the first outcome whose cumulative probability exceeds u, or the very first if rounding leaves none:
         the index is the number of sums that do not exceed u, with the first outcome repeated after the last.
@@ -94,3 +96,6 @@ class Model:
             *(other.limit, other.step_draws, other.reset_draws),
             other.mask is None,
         )
+
+
+__getattr__ = module_getattr(__name__, globals())

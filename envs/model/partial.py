@@ -11,7 +11,7 @@ import gymnasium as gym
 import numpy as np
 
 from envs.model.extract import peeled
-from envs.model.model import Model, NotATable
+from envs.model.model import Model, NoModelError
 from supervised.validate import instance
 
 MOST_STATES = 100_000
@@ -39,11 +39,11 @@ class PartialModel:
 def read_partial(env: gym.Env[Any, Any]) -> PartialModel:
     """Return the finite model of an environment with hidden states, from its `partial_model()`, with its time limit.
 
-    Raises NotATable, with the reason, if there is none or it has too many states to enumerate.
+    Raises NoModelError, with the reason, if there is none or it has too many states to enumerate.
     """
     inside, limit = peeled(instance(env, "env", gym.Env, "a gymnasium.Env"), "partial_model")
     if not callable(getattr(inside, "partial_model", None)):
-        raise NotATable(f"{type(inside).__name__} has no model with hidden states: it lacks partial_model().")
+        raise NoModelError(f"{type(inside).__name__} has no model with hidden states: it lacks partial_model().")
     found: PartialModel = inside.partial_model()  # type: ignore[attr-defined]  # checked above
     limits = [n for n in (limit, found.model.limit) if n is not None]
     return dataclasses.replace(found, model=dataclasses.replace(found.model, limit=min(limits, default=None)))
@@ -67,7 +67,7 @@ def enumerated(
     """Return the model of a process defined by functions, over all reachable states.
 
     first: (probability, state) of the initial states. outcomes(state, action) and seen(state): as in
-    `envs.memory.HiddenStates`. Raises NotATable if more than 100,000 states are reachable.
+    `envs.memory.HiddenStates`. Raises NoModelError if more than 100,000 states are reachable.
     """
     numbers: dict[Hidden, int] = {state: i for i, (_, state) in enumerate(first)}
     states, rows = list(numbers), []
@@ -83,7 +83,7 @@ def enumerated(
             row.append(found)
         rows.append(row)
         if len(states) > MOST_STATES:
-            raise NotATable(f"{name} has more than {MOST_STATES:,} hidden states, too many to enumerate.")
+            raise NoModelError(f"{name} has more than {MOST_STATES:,} hidden states, too many to enumerate.")
     start = np.zeros(len(states))
     start[: len(first)] = [probability for probability, _ in first]
     return looked_at(Model.of(name, rows, start), [seen(state) for state in states])

@@ -8,19 +8,22 @@ from typing import Any
 import numpy as np
 from gymnasium.utils import seeding
 
-from envs.model.kernel import World, model_reset, model_step, world_of
-from envs.model.model import Model, NotATable
+from envs.model.kernel import ModelState, model_reset, model_step, world_of
+from envs.model.model import Model, NoModelError
 
 CHECKED_PAIRS = 20_000  # maximum number of (state, action) pairs to try
 CHECKED_STEPS = 2_000
 
 
 def proved(base: Any, model: Model) -> Model:
-    """Step `base` and `model` side by side -> the model with `step_draws` and `reset_draws`. Raises NotATable if they differ."""
+    """Step `base` and `model` side by side and return the model with `step_draws` and `reset_draws`.
+
+    Raises NoModelError if they differ.
+    """
     first, _ = base.reset(seed=0)
     allowed = np.ones((model.states, model.actions), np.bool_) if model.mask is None else model.mask
     if not isinstance(getattr(base, "np_random", None), np.random.Generator):
-        raise NotATable(f"{model.name} has P, but its random generator cannot be read.")
+        raise NoModelError(f"{model.name} has P, but its random generator cannot be read.")
     twin = seeding.np_random(0)[0]
     reset_draws = _state(base) != _state_of(twin)
     before = _state(base)
@@ -51,21 +54,21 @@ def proved(base: Any, model: Model) -> Model:
     return model
 
 
-def _compare_step(base: Any, model: Model, world: World, s: int, a: int, twin: np.random.Generator) -> bool:
+def _compare_step(base: Any, model: Model, world: ModelState, s: int, a: int, twin: np.random.Generator) -> bool:
     observation, reward, terminated, truncated, info = base.step(a)
     s2, model_reward, model_terminated, _ = model_step(world, 0, a)
     place = f"in state {s}, action {a}"
     _compare(base, model, place, observation, s2, twin)
     if float(reward) != model_reward or bool(terminated) != bool(model_terminated) or truncated:
-        raise NotATable(f"{model.name} does not behave like its P: {place} reward or termination differ.")
+        raise NoModelError(f"{model.name} does not behave like its P: {place} reward or termination differ.")
     _compare_mask(model, place, s2, info, bool(terminated))
     if isinstance(info, dict) and not np.array_equal(info.get("discount", 1.0), 1.0):
-        raise NotATable(f"{model.name} gives a discount in info ({place}), which its model does not have.")
+        raise NoModelError(f"{model.name} gives a discount in info ({place}), which its model does not have.")
     return bool(terminated)
 
 
 def _compare_mask(model: Model, place: str, state: int, info: Any, over: bool = False) -> None:
-    """Raise NotATable if the mask in `info` differs from the model's; an all-zero mask at an episode's end is ignored."""
+    """Raise NoModelError if the mask in `info` differs from the model's; an all-zero mask at an episode's end is ignored."""
     given = info.get("action_mask") if isinstance(info, dict) else None
     if given is None and model.mask is None:
         return
@@ -74,16 +77,18 @@ def _compare_mask(model: Model, place: str, state: int, info: Any, over: bool = 
         found = np.ones(model.actions, np.bool_)
     wanted = np.ones(model.actions, np.bool_) if model.mask is None else model.mask[state]
     if not np.array_equal(found, wanted):
-        raise NotATable(f"{model.name} gives action masks ({place}) that its model does not have: action_mask(state).")
+        raise NoModelError(
+            f"{model.name} gives action masks ({place}) that its model does not have: action_mask(state)."
+        )
 
 
 def _compare(base: Any, model: Model, place: str, observation: Any, state: int, twin: np.random.Generator) -> None:
     if int(observation) != state:
-        raise NotATable(
+        raise NoModelError(
             f"{model.name} does not behave like its P: {place} the observation is {observation}, not {state}."
         )
     if _state(base) != _state_of(twin):
-        raise NotATable(f"{model.name} does not draw random numbers as P requires ({place}).")
+        raise NoModelError(f"{model.name} does not draw random numbers as P requires ({place}).")
 
 
 def _state(base: Any) -> Any:

@@ -1,5 +1,5 @@
 """See `rl.tabular.agent`."""
 
-from rl.tabular.agent import OnPolicy, Table, Tabular, TabularAgent, Transition, __getattr__
+from rl.tabular.agent import OnPolicyConfig, QTable, TabularAgent, TabularConfig, Transition, __getattr__
 
-__all__ = ["OnPolicy", "Table", "Tabular", "TabularAgent", "Transition", "__getattr__"]
+__all__ = ["OnPolicyConfig", "QTable", "TabularAgent", "TabularConfig", "Transition", "__getattr__"]

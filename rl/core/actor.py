@@ -17,7 +17,7 @@ from rl.core.timing import time_in
 from rl.core.types import State
 from supervised.checkpoint import CheckpointError
 from supervised.schedules import STEPS, value_at
-from supervised.streams import Ahead
+from supervised.streams import BufferedStreams
 
 INTERRUPTED = (
     "An exception interrupted this run within a step, so it cannot be saved now: call run.advance() first, which brings all"
@@ -29,13 +29,13 @@ class Actor:
     """Acts with N seeds in E environments each, all in lockstep."""
 
     def __init__(
-        self, description: Any, where: Source, seeds: tuple[int, ...], envs_per_seed: int, horizon_steps: int
+        self, config: Any, where: Source, seeds: tuple[int, ...], envs_per_seed: int, horizon_steps: int
     ) -> None:
-        self.rule, self.envs_per_seed = description.explore, envs_per_seed
+        self.rule, self.envs_per_seed = config.explore, envs_per_seed
         self.world = vector.make(where, seeds, envs_per_seed)
-        self.streams = Ahead(seeds, "agent")
-        self.curve = description.explore.level.curve(horizon_steps)
-        self.episodes = EpisodeStats(len(seeds), envs_per_seed, description.gamma)
+        self.streams = BufferedStreams(seeds, "agent")
+        self.curve = config.explore.level.curve(horizon_steps)
+        self.episodes = EpisodeStats(len(seeds), envs_per_seed, config.gamma)
         self.step = 0  # environment steps per seed
         self.obs: Any = None  # the current observations, arrays [N, E, *O]; None before the first reset
         self.state: State = {}  # the agent's recurrent state in each environment
@@ -84,7 +84,7 @@ class Actor:
     def choose(self, q: np.ndarray, allowed: np.ndarray | None) -> np.ndarray:
         """Select an action for each environment: q [N, E, A], allowed bool [N, E, A] or None -> int64 [N, E]."""
         rule = self.rule
-        return explore.select_actions(rule.kind, q, self.level(), self.streams, allowed, rule.ties == "random")
+        return explore.select_on_host(rule.kind, q, self.level(), self.streams, allowed, rule.ties == "random")
 
     def take(self, action: np.ndarray, q: np.ndarray, allowed: np.ndarray | None) -> vector.Step:
         """Step every environment and return the result in arrays. q [N, E, A]: the Q-values of the current observations.

@@ -17,13 +17,13 @@ class _Clock:
 
     def __init__(self) -> None:
         self.total, self.depth, self.began = 0.0, 0, 0.0
-        self.told: list[Callable[[], None]] = []
+        self.listeners: list[Callable[[], None]] = []
 
     def start(self) -> None:
         self.depth += 1
         if self.depth == 1:
             self.began = time.perf_counter()
-            for tell in self.told:
+            for tell in self.listeners:
                 tell()
 
     def end(self) -> None:
@@ -42,14 +42,14 @@ def seconds() -> float:
 
 
 @contextlib.contextmanager
-def told(tell: Callable[[], None]) -> Iterator[None]:
+def notifying(tell: Callable[[], None]) -> Iterator[None]:
     """Call `tell` meanwhile whenever a compilation begins."""
     _listen()
-    _clock.told.append(tell)
+    _clock.listeners.append(tell)
     try:
         yield
     finally:
-        _clock.told.remove(tell)
+        _clock.listeners.remove(tell)
 
 
 @cache

@@ -17,8 +17,8 @@ import numpy as np
 
 from envs import tables
 from envs.backends.limits import own_limit, time_limit
-from envs.backends.member import Member
-from envs.backends.rows import MemberRows, altered_by
+from envs.backends.member import ReplayableEnv
+from envs.backends.rows import SingleEnvs, altered_by
 from envs.backends.running import Running, Statistics
 from envs.source import Source
 from envs.vector import ArrayWorld
@@ -195,7 +195,7 @@ def _by_model(agent: LiveAgent, model: tables.Model, step_limit: int | None, fou
     own = model.limit or (None if step_limit else STEP_LIMIT)
     found.limits[:] = min(x for x in (own, step_limit) if x)
     parts = {"world_step": tables.model_step, "world_reset": tables.model_reset}
-    run = jit.compiled(rollout, **parts) or jit.specialise(rollout, **parts)
+    run = jit.compiled(rollout, **parts) or jit.specialize(rollout, **parts)
     episodes, limit = found.returns.shape[1], int(found.limits[0])
     for k, seed in enumerate(agent.seeds):
         rng = np.random.Generator(np.random.PCG64(evaluation_seed(seed)))
@@ -228,7 +228,7 @@ def play_networks(
     with environments(where, agent.seeds, lanes, running) as members, determinism.threads(1):
         for k in range(n):
             found.set_limit(k, members[k * lanes].env, step_limit)
-        rows = MemberRows(members)
+        rows = SingleEnvs(members)
         world = ArrayWorld(rows, agent.seeds, lanes)
         obs = [member.reset() for member in members]
         state: State = {}
@@ -264,14 +264,14 @@ def environments(
     running: list[Statistics] | None,
     index: StateIndex | None = None,
     only: int | None = None,
-) -> Iterator[list[Member]]:
+) -> Iterator[list[ReplayableEnv]]:
     """Yield `lanes` evaluation environments per seed (only=k: of the k-th seed), with frozen statistics, and close them."""
-    members: list[Member] = []
+    members: list[ReplayableEnv] = []
     each = 1 if where.vector is None else where.vector.num_envs // len(seeds)
     try:
         for k, seed in enumerate(seeds):
             for e in range(lanes if only in (None, k) else 0):
-                member = Member(where.make(row=k * each), evaluation_seed(seed), e, index)
+                member = ReplayableEnv(where.make(row=k * each), evaluation_seed(seed), e, index)
                 member.label = f"evaluation of seed {seed}"
                 members.append(member)
                 freeze(member.env, None if running is None else running[k], where.name)

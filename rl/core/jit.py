@@ -1,6 +1,6 @@
 """Specialization of plain Python functions, and their compilation with numba.
 
-`specialise(loop, learn=rule)` copies `loop`, and all the functions it calls, with the global name `learn` bound to `rule` (or to
+`specialize(loop, learn=rule)` copies `loop`, and all the functions it calls, with the global name `learn` bound to `rule` (or to
 a number); `compiled` compiles that copy with those functions inlined. So a new rule needs no change here. numba caches machine
 code on disk by function name only, so the name of a copy ends in a hash of all the bytecode involved: the cache never returns the
 machine code of an earlier version of a rule.
@@ -51,14 +51,14 @@ def have_numba() -> bool:
 
 
 @functools.cache
-def specialise(function: Function, **replacements: Replacement) -> Function:
+def specialize(function: Function, **replacements: Replacement) -> Function:
     """Return a copy of `function`, and of all the functions it calls, with the names in `replacements` bound to new values."""
     return _build(function, replacements, {}, {}, lambda copy, outermost: copy)
 
 
 @functools.cache
 def compiled(function: Function, **replacements: Replacement) -> Function | None:
-    """Return the compiled result of `specialise`, or None without numba. The compiled function releases the GIL."""
+    """Return the compiled result of `specialize`, or None without numba. The compiled function releases the GIL."""
     if not have_numba():
         return None
     import numba

@@ -17,10 +17,11 @@ from rl.core import jit
 from rl.core.observations import leaves
 from rl.core.registry import AGENTS, NotHere, check, for_policy, from_json, name_of, to_json
 from rl.core.spaces import SpaceError, StateIndex, actions_of, space_from_json, space_to_json
-from rl.explore import BOLTZMANN, EPSILON_GREEDY, NOISE, check_some, choose, select_actions
+from rl.explore import BOLTZMANN, EPSILON_GREEDY, GAUSSIAN_NOISE, check_some, choose, select_on_host
 from rl.masked import best_allowed, check_allowed
 from supervised import checkpoint, validate
 from supervised.checkpoint import CheckpointError
+from supervised.renamed import former_attributes
 from supervised.streams import Streams, generator
 from supervised.validate import ArgumentError, flag, instance, integer, number, shown
 
@@ -82,7 +83,7 @@ class TablePolicy:
         if flag(deterministic, "deterministic"):
             actions = best_allowed(q, allowed)
         else:
-            chooser = jit.specialise(choose, **masked.RULES)
+            chooser = jit.specialize(choose, **masked.RULES)
             rule = (self.explore, self.level, True, self.rng)
             mask = None if allowed is None else masked.as_mask(allowed)
             actions = np.array([chooser(q, UNREAD, b, *rule, mask) for b in range(len(states))], np.int64)
@@ -121,17 +122,18 @@ class TablePolicy:
         checkpoint.save(validate.path(path, "path"), state, meta, keep=False)
 
 
+@former_attributes
 class NetworkPolicy:
     """The policy of one seed's Q-network or tile coding.
 
-    description: the config of the agent. weights: arrays by their names in the agent. explore and level: see `TablePolicy`.
+    config: the config of the agent. weights: arrays by their names in the agent. explore and level: see `TablePolicy`.
     statistics: the running statistics of the environment's wrappers (NormalizeObservation) in training; `wrap` puts them into
     another environment. Raises ValueError if the weights belong to another network.
     """
 
     def __init__(
         self,
-        description: Any,
+        config: Any,
         weights: dict[str, np.ndarray],
         observation_space: Any,
         action_space: Any,
@@ -140,11 +142,11 @@ class NetworkPolicy:
         level: float = 0.0,
         statistics: Statistics | None = None,
     ) -> None:
-        self.description, self.statistics = description, statistics
+        self.config, self.statistics = config, statistics
         self.observation_space, self.action_space = observation_space, action_space
         self.seed = integer(seed, "seed", 0)
         self.explore, self.level = check_rule(explore, level)
-        check(description)
+        check(config)
         instance(weights, "weights", Mapping, "a dict of arrays by name")
         if not all(np.isfinite(_floats(weight, f"weights[{name!r}]")).all() for name, weight in weights.items()):
             raise ValueError("The weights contain NaN or infinite values.")
@@ -176,7 +178,7 @@ class NetworkPolicy:
             actions = best_allowed(q, allowed)
         else:
             level = np.full(q.shape[:2], self.level)
-            actions = select_actions(self.explore, q, level, self.streams, allowed, True)
+            actions = select_on_host(self.explore, q, level, self.streams, allowed, True)
         return _answer(actions.reshape(-1) + self.agent.first_action, shape), following or state
 
     def q(self, obs: Any, state: Any = None, episode_start: Any = None) -> np.ndarray:
@@ -216,7 +218,7 @@ class NetworkPolicy:
     def _built(self, weights: Mapping[str, np.ndarray]) -> Any:
         """Build an agent with these weights, for acting only."""
         spaces = self.observation_space, self.action_space
-        agent = for_policy(self.description).build(*spaces, [self.seed])
+        agent = for_policy(self.config).build(*spaces, [self.seed])
         agent.load_seed_weights(weights)
         return agent
 
@@ -260,7 +262,7 @@ class NetworkPolicy:
         """Write the policy to a safetensors file."""
         meta = {
             "kind": "network policy",
-            "agent": to_json(self.description),
+            "agent": to_json(self.config),
             "observation_space": space_to_json(self.observation_space),
             "action_space": space_to_json(self.action_space),
             "seed": self.seed,
@@ -322,7 +324,7 @@ def _mask(given: Any, shape: tuple[int, ...], actions: int) -> np.ndarray:
 
 def check_rule(explore: Any, level: Any) -> tuple[int, float]:
     """Check the exploration rule of a policy and its epsilon, temperature or scale. Raises ArgumentError for invalid ones."""
-    limits = {EPSILON_GREEDY: (0.0, 1.0), BOLTZMANN: (1e-12, math.inf), NOISE: (0.0, math.inf)}
+    limits = {EPSILON_GREEDY: (0.0, 1.0), BOLTZMANN: (1e-12, math.inf), GAUSSIAN_NOISE: (0.0, math.inf)}
     explore = integer(explore, "explore")
     if explore not in limits:
         raise ArgumentError(
@@ -350,10 +352,10 @@ def load_policy(path: str | Path, network: Any = None, mask: Any = None) -> Tabl
         rest["statistics"] = checked(state.get("statistics"))
         if meta["kind"] == "policy":
             return TablePolicy(state["q"], *spaces, **rest, allowed=state.get("allowed"))
-        description = from_json(meta["agent"], network=network, mask=mask)
-        if name_of(description) not in AGENTS:
+        config = from_json(meta["agent"], network=network, mask=mask)
+        if name_of(config) not in AGENTS:
             raise CheckpointError(f"{path} does not contain the config of an agent.")
-        return NetworkPolicy(description, state["weights"], *spaces, **rest)
+        return NetworkPolicy(config, state["weights"], *spaces, **rest)
     except NotHere as error:
         raise CheckpointError(f"{path} contains no code. {error}") from error
     except CheckpointError:

@@ -47,7 +47,7 @@ class Plane(NamedTuple):
 class LiveAgent(Agent, Protocol):
     """An agent that `rl.train` can train: N members of one family."""
 
-    description: Any
+    config: Any
     seeds: tuple[int, ...]
     actions: int
     loop: str  # the name of the loop that trains it; see `rl.run.run.LOOPS`

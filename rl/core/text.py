@@ -28,7 +28,7 @@ EPSILON = "epsilon"  # a short form: epsilon=X is explore=epsilon-greedy(X)
 
 
 class Setting(NamedTuple):
-    """A setting of a description that can be given as text."""
+    """A setting of a config that can be given as text."""
 
     name: str
     value: str  # as `written`
@@ -41,34 +41,34 @@ class Setting(NamedTuple):
         return self.name.strip("_").replace("_", "-")
 
 
-def settings_of(description: Any) -> dict[str, Setting]:
-    """The settings of a description that can be given as text, by name: all but those that hold functions alone."""
-    lines = documentation(type(description))
+def settings_of(config: Any) -> dict[str, Setting]:
+    """The settings of a config that can be given as text, by name: all but those that hold functions alone."""
+    lines = documentation(type(config))
     return {
         field.name: Setting(
             field.name,
-            str(own) if isinstance(own := getattr(description, field.name), str) else written(own),
+            str(own) if isinstance(own := getattr(config, field.name), str) else written(own),
             lines.get(field.name, ""),
             str(field.type) == "bool",
         )
-        for field in dataclasses.fields(description)
+        for field in dataclasses.fields(config)
         if not str(field.type).startswith("Callable")
     }
 
 
-def changed(description: Any, texts: Mapping[str, str]) -> Any:
-    """The description with the settings in `texts` replaced, each a text. `epsilon` stands for an epsilon-greedy `explore`.
+def changed(config: Any, texts: Mapping[str, str]) -> Any:
+    """The config with the settings in `texts` replaced, each a text. `epsilon` stands for an epsilon-greedy `explore`.
 
-    Raises ArgumentError for unknown names and for texts that are no values, and what the description raises.
+    Raises ArgumentError for unknown names and for texts that are no values, and what the config raises.
     """
-    fields = {field.name: field for field in dataclasses.fields(description)}
+    fields = {field.name: field for field in dataclasses.fields(config)}
     options = {name.strip("_"): name for name in fields}
     values: dict[str, Any] = {}
     for given, own in texts.items():
         name, text = given.replace("-", "_").strip("_"), own
         if name == EPSILON and EPSILON not in fields and "explore" in fields:
             name, text = "explore", f"epsilon-greedy({own})"
-        choice(name, f"setting of {registry.name_of(description)}", options)
+        choice(name, f"setting of {registry.name_of(config)}", options)
         name = options[name]
         if name in values:
             raise ArgumentError(f"{name} is given twice{f', once as {EPSILON}' * (EPSILON in texts)}: give it once.")
@@ -76,7 +76,7 @@ def changed(description: Any, texts: Mapping[str, str]) -> Any:
             values[name] = as_written(text) if _holds_text(fields[name]) else value(text)
         except ArgumentError as error:
             raise ArgumentError(f"{given}: {error}") from None
-    return dataclasses.replace(description, **values)
+    return dataclasses.replace(config, **values)
 
 
 def as_written(text: str) -> str | None:
@@ -277,7 +277,7 @@ def owners(option: str, presets: Mapping[str, Any]) -> list[str]:
     return [name for name, agent in presets.items() if option in options_of(agent)]
 
 
-def options_of(description: Any) -> Iterable[str]:
-    """The names that a description's settings have on a command line, without the dashes in front."""
-    found = [setting.option for setting in settings_of(description).values()]
+def options_of(config: Any) -> Iterable[str]:
+    """The names that a config's settings have on a command line, without the dashes in front."""
+    found = [setting.option for setting in settings_of(config).values()]
     return [*found, EPSILON] if "explore" in found and EPSILON not in found else found

@@ -1,6 +1,6 @@
 """What all Q-networks share: N members in a stack that act, and learn what a head says of a batch.
 
-An algorithm is a description with a head (`rl.deep.heads`). `rl.deep.learner` carries the head's gradient out.
+An algorithm is a config with a head (`rl.deep.heads`). `rl.deep.learner` carries the head's gradient out.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from rl.core.spaces import actions_of
 from rl.core.types import Batch, Decision, State, Update
 from rl.deep import checks
 from rl.deep.arrays import encoded, of_device
-from rl.deep.checks import DeepDescription, NotFinite, check_learner
+from rl.deep.checks import DeepConfig, NotFinite, check_learner
 from rl.deep.heads.head import HeadLoss
 from rl.deep.learner import Learner
 from rl.deep.moving import arrays_of, on_host, tensors_of
@@ -32,11 +32,12 @@ from rl.deep.shown import Shown
 from supervised import determinism
 from supervised.device import choose, exact_floats
 from supervised.models.noisy import noisy
+from supervised.renamed import former_attributes
 from supervised.schedules import Curve
-from supervised.streams import Ahead
+from supervised.streams import BufferedStreams
 from supervised.validate import explained, flag, integer, seeds_of
 
-__all__ = ["DeepAgent", "DeepDescription", "NotFinite", "check_learner"]
+__all__ = ["DeepAgent", "DeepConfig", "NotFinite", "check_learner"]
 
 STATISTICS = "observations/"  # what the names of running statistics begin with among a policy's weights
 ONE_THREAD_BELOW = (
@@ -44,6 +45,7 @@ ONE_THREAD_BELOW = (
 )
 
 
+@former_attributes
 class DeepAgent(Shown):
     """N Q-networks that learn at once. `online` and `target` are `supervised.Stack`s; target is None without one."""
 
@@ -51,26 +53,26 @@ class DeepAgent(Shown):
     learner_type = Learner
 
     def __init__(
-        self, description: DeepDescription, observation_space: Any, action_space: Any, seeds: Any, device: str = "cpu"
+        self, config: DeepConfig, observation_space: Any, action_space: Any, seeds: Any, device: str = "cpu"
     ) -> None:
-        check_learner(description, [name for name in vars(DeepDescription) if not name.startswith("_")])
-        self.description, self.head, self.seeds = description, description.head, seeds_of(seeds)
+        check_learner(config, [name for name in vars(DeepConfig) if not name.startswith("_")])
+        self.config, self.head, self.seeds = config, config.head, seeds_of(seeds)
         self.observation_space = observation_space
-        channels = optional_setting(description, "channels", "auto")
+        channels = optional_setting(config, "channels", "auto")
         self.parts = parts_of(observation_space, channels=channels)
         self.actions, self.first_action = actions_of(action_space)
         # Small networks beside environments on the CPU are fastest there.
         pictures = any(part.kind == "image" for part in self.parts)
         self.device = choose("cpu" if isinstance(device, str) and device == "auto" and not pictures else device)
-        normalized = optional_setting(description, "normalize_observations", False)
+        normalized = optional_setting(config, "normalize_observations", False)
         self.moments = RunningMoments(self.parts, len(self.seeds), self.device) if normalized else None
 
         def make() -> nn.Module:
             outputs = self.head.size(self.actions)
-            return self.joined(networks.make(description.network, observation_space, outputs, channels))
+            return self.joined(networks.make(config.network, observation_space, outputs, channels))
 
         arrays = functools.partial(of_device, self.device, self.parts, self.moments)
-        self.learner = self.learner_type(description, make, self.seeds, self.device, arrays)
+        self.learner = self.learner_type(config, make, self.seeds, self.device, arrays)
         self.online, self.target = self.learner.online, self.learner.target
         self.optimizer, self.guard, self.rate = self.learner.optimizer, self.learner.guard, self.learner.rate
         self.arrays, self.reward_scale = self.learner.arrays, self.learner.reward_scale
@@ -80,15 +82,15 @@ class DeepAgent(Shown):
         self.threads: Callable[[], contextlib.AbstractContextManager[None]] = (
             functools.partial(determinism.threads, 1) if small else functools.partial(exact_floats, self.device)
         )
-        self.streams = {name: Ahead(self.seeds, name) for name in optional_setting(description, "streams", ())}
+        self.streams = {name: BufferedStreams(self.seeds, name) for name in optional_setting(config, "streams", ())}
 
     def joined(self, network: nn.Module) -> nn.Module:
-        """The network with what the head puts behind it, and with noise where the description asks for it."""
+        """The network with what the head puts behind it, and with noise where the config asks for it."""
         return self.noisy(self.head.module(network))
 
     def noisy(self, network: nn.Module) -> nn.Module:
-        """The network, its linear layers noisy where the description asks for it."""
-        sigma = optional_setting(self.description, "noise", None)
+        """The network, its linear layers noisy where the config asks for it."""
+        sigma = optional_setting(self.config, "noise", None)
         return network if sigma is None else noisy(network, sigma)
 
     def example(self, *lead: int) -> Any:
@@ -102,7 +104,7 @@ class DeepAgent(Shown):
 
     def replay(self, world: Where) -> Replay | None:
         """An empty replay of the kind that the agent learns from; None where it learns from each step as it comes."""
-        d: Any = self.description
+        d: Any = self.config
         if d.capacity_steps is None:
             return None
         alpha = d.priority_exponent if d.prioritized else None
@@ -110,7 +112,7 @@ class DeepAgent(Shown):
 
     @explained("observations [N, B, *O]")
     def encode(self, obs: Any) -> Any:
-        """Observations [N, B, *O] as the networks take them, tensors on the device; normalized if the description says so."""
+        """Observations [N, B, *O] as the networks take them, tensors on the device; normalized if the config says so."""
         return encoded(self.parts, self.moments, obs, self.device)
 
     def examples(self, obs: Any) -> Any:
@@ -221,19 +223,19 @@ class DeepAgent(Shown):
 
     @explained("observations and a mask bool [N, B, A] or None")
     def allowed(self, obs: Any, mask: Tensor | None) -> Tensor | None:
-        """The mask [N, B, A] that came with observations, and what the description's function says of them; None: all.
+        """The mask [N, B, A] that came with observations, and what the config's function says of them; None: all.
 
         The function sees observations on the CPU, wherever they are.
         """
-        if self.description.mask is None:
+        if self.config.mask is None:
             return mask
-        found: Tensor = self.description.mask(on_host(tensors_of(obs)))
+        found: Tensor = self.config.mask(on_host(tensors_of(obs)))
         checks.check_allowed(found, obs, self.actions)
         return found if mask is None else found.to(mask.device) & mask
 
     def allowed_of(self, obs: Any, allowed: np.ndarray | None) -> np.ndarray | None:
         """`allowed` in arrays."""
-        if self.description.mask is None:
+        if self.config.mask is None:
             return allowed
         found: np.ndarray = arrays_of(self.allowed(obs, tensors_of(allowed)))
         return found
@@ -254,9 +256,9 @@ class DeepAgent(Shown):
     def learn(self, batch: Batch, measured: bool) -> HeadLoss:
         """`update` from a batch that is known to be sound, within `threads`, in arrays of the agent's kind."""
         given = batch
-        if self.description.mask is not None and batch.next_obs is not None:
+        if self.config.mask is not None and batch.next_obs is not None:
             batch = batch._replace(next_mask=self.allowed(batch.next_obs, tensors_of(batch.next_mask)))
-        if self.description.mask is not None and self.head.reads_own:
+        if self.config.mask is not None and self.head.reads_own:
             batch = batch._replace(mask=self.allowed(batch.obs, tensors_of(batch.mask)))
         return self.learner.learn(self.arrays.batch(batch, self.actions), given, measured)
 

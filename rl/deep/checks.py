@@ -1,4 +1,4 @@
-"""What is refused, in sentences: descriptions, networks and batches that an agent cannot learn with or from."""
+"""What is refused, in sentences: configs, networks and batches that an agent cannot learn with or from."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ class NotFinite(FloatingPointError):
         return NotFinite, (str(self), self.batch)
 
 
-class DeepDescription(Protocol):
-    """What every Q-network's description has; to be trained by `rl.train`, also the settings in REPLAYED."""
+class DeepConfig(Protocol):
+    """What every Q-network's config has; to be trained by `rl.train`, also the settings in REPLAYED."""
 
     @property
     def gamma(self) -> float: ...
@@ -67,23 +67,23 @@ REPLAYED = (
 )
 
 
-def check_learner(description: Any, needed: Iterable[str] = REPLAYED) -> None:
-    """Raise ArgumentError, naming them, where a description lacks settings that learning from a replay needs."""
-    missing = lacking(description, needed)
+def check_learner(config: Any, needed: Iterable[str] = REPLAYED) -> None:
+    """Raise ArgumentError, naming them, where a config lacks settings that learning from a replay needs."""
+    missing = lacking(config, needed)
     if missing:
         raise ArgumentError(
-            f"{name_of(description)} lacks {', '.join(missing)}: the description of an agent with a network has them as"
+            f"{name_of(config)} lacks {', '.join(missing)}: the config of an agent with a network has them as"
             " rl.DQN does, which it may be a subclass of."
         )
-    if optional_setting(description, "learn", None) is not None:
+    if optional_setting(config, "learn", None) is not None:
         raise ArgumentError(
-            f"{name_of(description)} has a function `learn`, which nothing calls: what is learned from a batch is said by"
+            f"{name_of(config)} has a function `learn`, which nothing calls: what is learned from a batch is said by"
             " the `loss` of its `head` (rl.deep.heads.head.Head)."
         )
-    if not isinstance(description.head, Head):
+    if not isinstance(config.head, Head):
         raise ArgumentError(
-            f"The head of {name_of(description)} is an rl.deep.heads.head.Head, which says what the network's outputs mean, not"
-            f" {shown(description.head)}."
+            f"The head of {name_of(config)} is an rl.deep.heads.head.Head, which says what the network's outputs mean, not"
+            f" {shown(config.head)}."
         )
 
 
@@ -177,7 +177,7 @@ def not_finite(online: Stack, batch: Batch, norm: Tensor, td_error: Any, update:
 
 
 def check_allowed(found: Any, obs: Any, actions: int) -> None:
-    """Raise ArgumentError unless a description's mask function answered bool [N, B, A] to observations [N, B, *O]."""
+    """Raise ArgumentError unless a config's mask function answered bool [N, B, A] to observations [N, B, *O]."""
     shape = [*np.shape(next(iter(leaves(obs).values())))[:2], actions]
     if not isinstance(found, Tensor) or found.dtype != torch.bool or list(found.shape) != shape:
         what = kind_of(found) if isinstance(found, Tensor) else type(found).__name__

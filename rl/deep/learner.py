@@ -13,7 +13,7 @@ from rl.core.registry import optional_setting
 from rl.core.types import Batch
 from rl.deep.arrays import Arrays
 from rl.deep.asked import Asked
-from rl.deep.checks import DeepDescription, check_apart, not_finite
+from rl.deep.checks import DeepConfig, check_apart, not_finite
 from rl.deep.heads.head import HeadLoss, Outputs
 from rl.deep.passes import Passes
 from supervised import Stack, optimizer
@@ -37,31 +37,31 @@ class Learner:
 
     def __init__(
         self,
-        description: DeepDescription,
+        config: DeepConfig,
         make: Callable[[], nn.Module],
         seeds: tuple[int, ...],
         device: torch.device,
         arrays: Callable[[nn.Module], Arrays],
     ) -> None:
-        self.online = Stack(make, seeds, device, description.compiled)
-        self.head, self.arrays = description.head, arrays(self.online.modules[0])
-        self.reward_scale = float(optional_setting(description, "reward_scale", 1.0))
+        self.online = Stack(make, seeds, device, config.compiled)
+        self.head, self.arrays = config.head, arrays(self.online.modules[0])
+        self.reward_scale = float(optional_setting(config, "reward_scale", 1.0))
         self.target: Stack | None = None
-        self.every, self.target_rate = description.target_every_updates, description.target_rate
+        self.every, self.target_rate = config.target_every_updates, config.target_rate
         if self.every is not None:
-            self.target = Stack(make, seeds, device, description.compiled, "target")
+            self.target = Stack(make, seeds, device, config.compiled, "target")
             check_apart(self.online, self.target)
             self.target.load_state_dict(self.online.state_dict())
         stacks = [self.online] if self.target is None else [self.online, self.target]
         self.passes = Passes(stacks, self.head.fractions)
-        double = bool(optional_setting(description, "double", False))
+        double = bool(optional_setting(config, "double", False))
         self.asked = Asked(self.online, self.target, self.passes, double, self.head.reads_own)
-        self.rate = as_schedule(description.learning_rate)
-        self.optimizer = optimizer(self.online, description.optimizer, self.rate.bounds()[1])
-        compiled = self.online.compiled and description.optimizer == "Adam"
+        self.rate = as_schedule(config.learning_rate)
+        self.optimizer = optimizer(self.online, config.optimizer, self.rate.bounds()[1])
+        compiled = self.online.compiled and config.optimizer == "Adam"
         self.adam = CompiledAdam(self.online.memory, self.optimizer) if compiled else None
         self.guard = Guard.of(self.optimizer, device)
-        self.max_norm = float("inf") if description.max_grad_norm is None else description.max_grad_norm
+        self.max_norm = float("inf") if config.max_grad_norm is None else config.max_grad_norm
         self.updates = 0
 
     def learn(self, batch: Batch, given: Batch, measured: bool) -> HeadLoss:

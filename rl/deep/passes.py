@@ -21,7 +21,7 @@ from rl.deep.moving import together
 from supervised import Stack
 from supervised.models.noisy import NoisyLinear, noise_of
 from supervised.stack.drawn import Drawn, Numbers, share
-from supervised.streams import Ahead
+from supervised.streams import BufferedStreams
 from supervised.validate import ArgumentError, shown
 
 
@@ -34,11 +34,11 @@ class Passes:
         self.noise = {id(stack): shared(stack, NoisyLinear) for stack in stacks}
         self.heads = {id(stack): shared(stack, QuantileHead) for stack in stacks}
         self.sizes = [layer.drawn_size for layer in layers(stacks[0].modules[0], NoisyLinear)]
-        self.streams: dict[str, Ahead] = {}
+        self.streams: dict[str, BufferedStreams] = {}
         if self.sizes:
-            self.streams["noise"] = Ahead(stacks[0].seeds, "noise", np.random.Generator.standard_normal)
+            self.streams["noise"] = BufferedStreams(stacks[0].seeds, "noise", np.random.Generator.standard_normal)
         if fractions is not None:
-            self.streams["fractions"] = Ahead(stacks[0].seeds, "fractions")
+            self.streams["fractions"] = BufferedStreams(stacks[0].seeds, "fractions")
 
     @property
     def draws(self) -> bool:

@@ -39,12 +39,12 @@ class RecurrentAgent(DeepAgent):
     @functools.cached_property
     def recurrent(self) -> bool:
         """Whether the network has a state. One that has none learns from windows as from so many transitions."""
-        d: Any = self.description
+        d: Any = self.config
         outputs = self.head.size(self.actions)
         return networks.reads_sequences(d.network, self.observation_space, outputs, d.channels)
 
     def joined(self, network: nn.Module) -> nn.Module:
-        d: Any = self.description
+        d: Any = self.config
         if not self.recurrent:
             if d.chrono_steps is not None:
                 raise ArgumentError(NO_GATES.format(d.chrono_steps, shown(d.network)))
@@ -56,7 +56,7 @@ class RecurrentAgent(DeepAgent):
         return self.noisy(self.head.recurrent(network))
 
     def check_networks(self) -> None:
-        d: Any = self.description
+        d: Any = self.config
         if self.recurrent:
             example = self.example(2, 3)
             checks.check_sequences(self.online, self.head, example, self.actions, self.observation_space)
@@ -79,7 +79,7 @@ class RecurrentAgent(DeepAgent):
         return super().why_no_model()
 
     def replay(self, world: Where) -> SequenceReplay:
-        d: Any = self.description
+        d: Any = self.config
         return SequenceReplay(
             *(world, d.capacity_steps, d.sequence_steps, d.sequence_every_steps, d.burn_in_steps, d.n_step, d.gamma),
             d.priority_exponent if d.prioritized else None,
@@ -111,7 +111,7 @@ class RecurrentAgent(DeepAgent):
         given, parts = batch, batch._asdict()
         numbers = {name: arrays_of(on_host(parts[name])) for name in NUMBERS}
         batch = batch._replace(**numbers, state=self.arrays.own(batch.state))
-        if self.description.mask is not None:
+        if self.config.mask is not None:
             batch = batch._replace(next_mask=self._allowed_next(batch))
             if self.head.reads_own:
                 batch = batch._replace(mask=self._allowed(batch, steps_of(batch), batch.mask))

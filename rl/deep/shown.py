@@ -20,7 +20,7 @@ from supervised import Stack
 class Shown(ABC):
     """What every Q-network can be asked for beside acting and learning, made of what it says of observations."""
 
-    description: Any
+    config: Any
     seeds: tuple[int, ...]
     observation_space: gym.Space[Any]
     parts: tuple[Part, ...]
@@ -90,7 +90,7 @@ class Shown(ABC):
 
     def why_no_model(self) -> str | None:
         """That of a mask function; None without one."""
-        if self.description.mask is None:
+        if self.config.mask is None:
             return None
         return "which actions the agent's mask allows is not part of the environment's model"
 
@@ -100,4 +100,4 @@ class Shown(ABC):
 
     def policy(self, k: int, spaces: tuple[Any, Any], settings: Mapping[str, Any]) -> NetworkPolicy:
         """The policy of the k-th seed."""
-        return NetworkPolicy(self.description, self.weights_of(k), *spaces, **settings)
+        return NetworkPolicy(self.config, self.weights_of(k), *spaces, **settings)

@@ -7,18 +7,18 @@
 
 from rl.explore.batched import (
     boltzmann,
-    by_rule,
     check_some,
     choose_each,
     epsilon_greedy,
     greedy,
     noisy_greedy,
     select_actions,
+    select_on_host,
 )
 from rl.explore.configs import (
     BOLTZMANN,
     EPSILON_GREEDY,
-    NOISE,
+    GAUSSIAN_NOISE,
     RULES,
     TIES,
     UCB,
@@ -43,11 +43,12 @@ from rl.explore.scalar import (
     upper_bound,
     upper_bound_action,
 )
+from supervised.renamed import module_getattr
 
 __all__ = [
     "BOLTZMANN",
     "EPSILON_GREEDY",
-    "NOISE",
+    "GAUSSIAN_NOISE",
     "RULES",
     "TIES",
     "UCB",
@@ -60,7 +61,6 @@ __all__ = [
     "TableExplore",
     "boltzmann",
     "boltzmann_action",
-    "by_rule",
     "check_some",
     "choose",
     "choose_each",
@@ -75,6 +75,9 @@ __all__ = [
     "noisy_greedy",
     "random_action",
     "select_actions",
+    "select_on_host",
     "upper_bound",
     "upper_bound_action",
 ]
+
+__getattr__ = module_getattr(__name__, globals())

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from rl.core import jit
-from rl.explore.configs import BOLTZMANN, EPSILON_GREEDY, NOISE
+from rl.explore.configs import BOLTZMANN, EPSILON_GREEDY, GAUSSIAN_NOISE
 from rl.explore.masked import RULES
 from rl.explore.scalar import boltzmann_action, epsilon_greedy_action
 from supervised.streams import Streams
@@ -92,12 +92,14 @@ def choose_each(q: Any, kind: int, level: Any, random_ties: bool, u: Any, action
 @explained(
     "a kind of rule, tensors q [N, E, A], level float64 [N, E], streams of N seeds and mask bool [N, E, A] or None"
 )
-def by_rule(kind: int, q: Tensor, level: Tensor, streams: Streams, mask: Tensor | None, random_ties: bool) -> Tensor:
+def select_actions(
+    kind: int, q: Tensor, level: Tensor, streams: Streams, mask: Tensor | None, random_ties: bool
+) -> Tensor:
     """Select actions by the rule `kind`, whose epsilon, temperature or scale is `level` float64 [N, E]; compiled if possible.
 
     Raises ArgumentError for arguments of other shapes, since compiled code would read out of bounds.
     """
-    kind, random_ties = integer(kind, "kind", 0, NOISE), flag(random_ties, "random_ties")
+    kind, random_ties = integer(kind, "kind", 0, GAUSSIAN_NOISE), flag(random_ties, "random_ties")
     seeds, same = len(streams.seeds), mask is None or mask.shape == q.shape
     if q.ndim != 3 or len(q) != seeds or level.shape != q.shape[:2] or not same:
         raise ArgumentError(
@@ -106,18 +108,18 @@ def by_rule(kind: int, q: Tensor, level: Tensor, streams: Streams, mask: Tensor 
         )
     _, allowed = _allowed(q, mask)
     values, levels = q.detach().cpu().numpy(), level.numpy()
-    return torch.from_numpy(select_actions(kind, values, levels, streams, allowed, random_ties))
+    return torch.from_numpy(select_on_host(kind, values, levels, streams, allowed, random_ties))
 
 
-def select_actions(
+def select_on_host(
     kind: int, q: np.ndarray, level: np.ndarray, streams: Streams, allowed: np.ndarray | None, random_ties: bool
 ) -> np.ndarray:
-    """Do the same as `by_rule` with arrays: q [N, E, A], level float64 [N, E], allowed bool [N, E, A] or None -> int64 [N, E]."""
+    """`select_actions` with arrays: q [N, E, A], level float64 [N, E], allowed bool [N, E, A] or None -> int64 [N, E]."""
     # The masked rules use the same arithmetic, so one seed's forbidden actions do not change the numbers of another seed.
     parts = {} if allowed is None else RULES
-    fast = jit.compiled(choose_each, **parts) if kind != NOISE else None
+    fast = jit.compiled(choose_each, **parts) if kind != GAUSSIAN_NOISE else None
     if fast is None:
-        rule: Any = {EPSILON_GREEDY: epsilon_greedy, BOLTZMANN: boltzmann, NOISE: noisy_greedy}[kind]
+        rule: Any = {EPSILON_GREEDY: epsilon_greedy, BOLTZMANN: boltzmann, GAUSSIAN_NOISE: noisy_greedy}[kind]
         mask = None if allowed is None else torch.from_numpy(allowed)
         ties = {"random_ties": random_ties} if kind == EPSILON_GREEDY else {}
         found: np.ndarray = rule(torch.from_numpy(q), torch.from_numpy(level), streams, mask, **ties).numpy()

@@ -8,7 +8,7 @@ from typing import ClassVar
 from supervised.schedules import Inverse, Linear, Schedule, as_schedule, setting
 from supervised.validate import choice, store
 
-EPSILON_GREEDY, BOLTZMANN, NOISE, UPPER_BOUND = 0, 1, 2, 3
+EPSILON_GREEDY, BOLTZMANN, GAUSSIAN_NOISE, UPPER_BOUND = 0, 1, 2, 3
 TIES = ("random", "first")
 
 
@@ -66,7 +66,7 @@ class DecayingNoise:
 
     scale: float | Schedule = field(default_factory=lambda: Inverse(1.0, unit="episodes"))
     ties: ClassVar[str] = "first"
-    kind: ClassVar[int] = NOISE
+    kind: ClassVar[int] = GAUSSIAN_NOISE
 
     def __post_init__(self) -> None:
         store(self, setting, "scale", low=0.0, units=("steps", "episodes"))

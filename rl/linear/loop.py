@@ -44,17 +44,17 @@ class LinearLoop:
                 f"The traces of {rows} environments need {rows * pairs * 16 / 1e9:.1f} GB; at most"
                 f" {MOST_BYTES / 1e9:.0f} GB are allowed. Use fewer seeds, environments or tiles."
             )
-        self.actor = Actor(agent.description, where, seeds, envs_per_seed, horizon_steps)
-        self.rate = as_schedule(agent.description.step_size).curve(horizon_steps)
+        self.actor = Actor(agent.config, where, seeds, envs_per_seed, horizon_steps)
+        self.rate = as_schedule(agent.config.step_size).curve(horizon_steps)
         traces, listed = np.zeros((rows, pairs)), np.zeros((rows, pairs), np.int64)
         self.memory = EligibilityTraces(traces, listed, np.zeros(rows, np.int64), np.zeros(rows))
         self.action = np.zeros(rows, np.int64)  # the next actions
-        self.tiles = np.zeros((rows, agent.description.tilings), np.int64)  # the active tiles of the observations
+        self.tiles = np.zeros((rows, agent.config.tilings), np.int64)  # the active tiles of the observations
         self.error = np.zeros(len(seeds))  # sum of |TD error| since the last reset of the metrics
         self.last_log = 0
         self._learn = jit.compiled(learn) or learn
         self._choose_each = jit.compiled(choose_each) or choose_each
-        self._choose_allowed = jit.compiled(choose_each, **masked.RULES) or jit.specialise(choose_each, **masked.RULES)
+        self._choose_allowed = jit.compiled(choose_each, **masked.RULES) or jit.specialize(choose_each, **masked.RULES)
 
     @property
     def rows(self) -> Rows:
@@ -106,7 +106,7 @@ class LinearLoop:
 
     def _round(self) -> None:
         """Take one step in every environment and learn from it."""
-        d, actor = self.agent.description, self.actor
+        d, actor = self.agent.config, self.actor
         tiles, action = self.tiles, self.action
         step_size = self._step_sizes()
         taken = action.reshape(len(self.seeds), -1)

@@ -28,6 +28,7 @@ from rl.linear.tile_coding import Bounds, code, coding_of, values
 from rl.tabular.agent import MOST_BYTES, check_count, check_expected, check_number
 from rl.tabular.traces import DUTCH, KINDS, REPLACING, TRACE_CUTOFF
 from supervised.device import cpu_only
+from supervised.renamed import former_attributes
 from supervised.schedules import Schedule, setting
 from supervised.validate import ArgumentError, as_float, choice, explained, seeds_of, shown, store
 
@@ -173,17 +174,18 @@ class LinearSARSA:
         return LinearAgent(self, observation_space, action_space, seeds, device)
 
 
+@former_attributes
 class LinearAgent:
     """N seeds of linear action values: weights float64 [N, F, A], on the CPU."""
 
     def __init__(
-        self, description: LinearSARSA, observation_space: Any, action_space: Any, seeds: Any, device: str = "cpu"
+        self, config: LinearSARSA, observation_space: Any, action_space: Any, seeds: Any, device: str = "cpu"
     ) -> None:
         cpu_only(device, "Tile coding runs")
-        self.description = description
+        self.config = config
         self.seeds = seeds_of(seeds)
         self.actions, self.first_action = actions_of(action_space)
-        self.coding = coding_of(observation_space, description.tilings, description.tiles, description.bounds)
+        self.coding = coding_of(observation_space, config.tilings, config.tiles, config.bounds)
         self.parts = parts_of(observation_space)
         needed = len(self.seeds) * self.coding.features * self.actions * 8
         if needed > MOST_BYTES:
@@ -273,7 +275,7 @@ class LinearAgent:
 
     def policy(self, k: int, spaces: tuple[Any, Any], settings: Mapping[str, Any]) -> NetworkPolicy:
         """Return the policy of the k-th seed."""
-        return NetworkPolicy(self.description, self.weights_of(k), *spaces, **settings)
+        return NetworkPolicy(self.config, self.weights_of(k), *spaces, **settings)
 
     def allowed_of(self, obs: Any, allowed: np.ndarray | None) -> np.ndarray | None:
         """Return the actions allowed, bool [N, B, A], which are those of the environment's mask; None: all."""

@@ -69,12 +69,12 @@ def trace(run: Run, k: int) -> Trace:
     value = np.array([policy.q(s.obs, s.state)[a.action - first] for s, a in zip(steps, behind, strict=True)])
     obtained, following = np.zeros(len(steps)), 0.0
     for t, after in reversed(list(enumerate(behind))):
-        following = after.reward + float(run.description.gamma) * after.discount * following
+        following = after.reward + float(run.agent_config.gamma) * after.discount * following
         obtained[t] = following
     norms = [state_norm(step.state or {}) for step in steps[1:]]
     remembers = any(found is not None for found in norms)
     norm = np.array([0.0, *(float(found[0]) for found in norms if found is not None)]) if remembers else None
-    return Trace(value / optional_setting(run.description, "reward_scale", 1.0), obtained, norm, last.terminated)
+    return Trace(value / optional_setting(run.agent_config, "reward_scale", 1.0), obtained, norm, last.terminated)
 
 
 def draw_distribution(run: Run, k: int, axes: Axes) -> None:
@@ -86,7 +86,7 @@ def draw_distribution(run: Run, k: int, axes: Axes) -> None:
     finally:
         env.close()
     values, probability = policy.distribution(first.obs)
-    values = values / optional_setting(run.description, "reward_scale", 1.0)
+    values = values / optional_setting(run.agent_config, "reward_scale", 1.0)
     for a, (value, p) in enumerate(zip(values, probability, strict=True)):
         order = value.argsort()
         line = axes.step(value[order], p[order].cumsum(), where="post", label=f"action {a}")[0]

@@ -16,6 +16,7 @@ from rl.core.protocols import Plane
 from rl.explore.masked import best_allowed
 from rl.report import episode
 from rl.run.run import Run
+from supervised.renamed import module_getattr
 from supervised.session.results import write_bytes
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def policy_text(run: Run, k: int = 0) -> str | None:
     return "\n".join(" ".join(cells[i : i + width]) for i in range(0, len(cells), width))
 
 
-def panels(run: Run, k: int = 0) -> dict[str, Callable[[Axes], None]]:
+def table_plots(run: Run, k: int = 0) -> dict[str, Callable[[Axes], None]]:
     """Return functions that draw the k-th seed into given axes, by TensorBoard tag.
 
     For tabular agents, and tile coding over two numbers, they draw the values (nothing for tables with more than MOST_STATES
@@ -127,13 +128,13 @@ def _over_the_plane(plane: Plane) -> dict[str, Callable[[Axes], None]]:
     return {"table/max_q": value, "table/policy": policy}
 
 
-def pixels(run: Run, k: int = 0) -> dict[str, np.ndarray]:
+def to_images(run: Run, k: int = 0) -> dict[str, np.ndarray]:
     """Return each panel of the k-th seed as a separate image, uint8 [height, width, 3], sized for TensorBoard."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     drawn = {}
-    for name, draw in panels(run, k).items():
+    for name, draw in table_plots(run, k).items():
         picture = Figure(figsize=(5, 5), dpi=80)
         axes = picture.subplots()
         draw(axes)
@@ -148,7 +149,7 @@ def save_policy(run: Run, path: Path, k: int = 0) -> bool:
     """Write all panels of the k-th seed side by side to a PNG file, and return whether there was anything to draw."""
     from matplotlib.figure import Figure
 
-    draws = panels(run, k)
+    draws = table_plots(run, k)
     if draws:
         picture = Figure(figsize=(4.6 * len(draws), 5), layout="constrained")
         for axes, draw in zip(picture.subplots(1, len(draws), squeeze=False)[0], draws.values(), strict=True):
@@ -160,7 +161,7 @@ def save_policy(run: Run, path: Path, k: int = 0) -> bool:
     return bool(draws)
 
 
-def rendered(run: Run, render_mode: str = "rgb_array") -> Any:
+def make_render_env(run: Run, render_mode: str = "rgb_array") -> Any:
     """Return the environment of a run created with this render mode. Raises EnvError if it does not support it."""
     os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # pygame draws without a screen
     try:
@@ -174,14 +175,14 @@ def rendered(run: Run, render_mode: str = "rgb_array") -> Any:
     return run.where.make(render_mode=render_mode)
 
 
-def gif(run: Run, k: int = 0, render_mode: str = "rgb_array") -> tuple[bytes, tuple[int, int], float]:
+def record_gif(run: Run, k: int = 0, render_mode: str = "rgb_array") -> tuple[bytes, tuple[int, int], float]:
     """Play a greedy episode of the k-th seed and return (animated GIF, its (width, height), the return).
 
     Raises EnvError if the environment cannot be rendered.
     """
     from PIL import Image
 
-    env = rendered(run, render_mode)
+    env = make_render_env(run, render_mode)
     frames, total = [], 0.0
     try:
         for seen in episode.greedy_episode(run.policy(run.seeds[k]), env, run.seeds[k]):
@@ -212,3 +213,6 @@ def _write(axes: Axes, x: int, y: int, text: str, dark: bool, size: int) -> None
 
 def _short(count: int) -> str:
     return f"{count / 1e6:.1f}M" if count >= 1e6 else f"{count / 1e3:.0f}k" if count >= 1e4 else str(count)
+
+
+__getattr__ = module_getattr(__name__, globals())

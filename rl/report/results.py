@@ -46,5 +46,5 @@ def near(value: np.ndarray, optimum: float) -> int | None:
 
 
 def _about(run: Run) -> dict[str, Any]:
-    configuration = {**run.config(), "horizon_steps": run.horizon_steps, "cadence": run.cadence}
+    configuration = {**run.to_json(), "horizon_steps": run.horizon_steps, "cadence": run.cadence}
     return {"steps": run.step, "seeds": list(run.seeds), "configuration": configuration, **about()}

@@ -41,7 +41,7 @@ class Report:
         self.run, self.videos, self.heard = run, videos, heard
         self.logged: dict[str, np.ndarray] = {}  # the current point of the curves by tag, float64 [N]
         if videos:
-            pictures.rendered(run).close()
+            pictures.make_render_env(run).close()
         self.logger = session.log(run.curves, run.step, self._describe, self._save)
         memory = run.local.loop.memory_bytes
         if progress and memory > REPLAY_NOTICE_BYTES:
@@ -104,7 +104,7 @@ class Report:
         if logger is None:
             return
         run.backend.sync_agent()
-        for tag, picture in pictures.pixels(run).items():
+        for tag, picture in pictures.to_images(run).items():
             logger.image(run.step, tag, picture)
         found = run.backend.diagnostics()
         if found.metrics:
@@ -112,7 +112,7 @@ class Report:
         for name, values in found.histograms.items():
             logger.histogram(run.step, name, values)
         if self.videos:
-            data, size, _ = pictures.gif(run)
+            data, size, _ = pictures.record_gif(run)
             logger.gif(run.step, "episode", data, size)
 
     def save(self) -> None:
@@ -132,8 +132,8 @@ class Report:
         if run.model is None or run.model.success is None:
             charts.pop("success of the greedy policy")
         logger.bands(charts, run.local.loop.charts, interval=len(run.seeds) > 1)
-        settings = {"env": run.where.name, "agent": registry.name_of(run.description), "seeds": len(run.seeds)}
-        logger.hparams(settings | vars(run.description), list(charts.values()))
+        settings = {"env": run.where.name, "agent": registry.name_of(run.agent_config), "seeds": len(run.seeds)}
+        logger.hparams(settings | vars(run.agent_config), list(charts.values()))
         graph = run.agent.graph()
         if graph is not None:
             inspect.draw_graph(*graph, logger)
@@ -161,8 +161,8 @@ def markdown(run: Run) -> str:
         ("seeds", ", ".join(map(str, run.seeds))),
         ("envs per seed", run.envs_per_seed),
         ("horizon of schedules (steps)", f"{run.horizon_steps:,}"),
-        ("agent", registry.name_of(run.description)),
-        *vars(run.description).items(),
+        ("agent", registry.name_of(run.agent_config)),
+        *vars(run.agent_config).items(),
         *run.agent.summary().items(),
     ]
     if run.local.loop.memory_bytes:

@@ -26,14 +26,12 @@ def exceeding(metrics: Mapping[str, Tensor]) -> Any:
     return (_size(metrics) > MARGIN * metrics["train/q_bound"]).numpy()
 
 
-def sentence(
-    description: Any, seeds: Sequence[int], found: np.ndarray, metrics: Mapping[str, Tensor], step: int
-) -> str:
+def sentence(config: Any, seeds: Sequence[int], found: np.ndarray, metrics: Mapping[str, Tensor], step: int) -> str:
     """Return the warning about the seeds where `found`, bool [N], is true."""
     places = np.flatnonzero(found).tolist()
     worst = max(places, key=lambda k: float(_size(metrics)[k]))
     named = ", ".join(str(seeds[k]) for k in places[:MOST_NAMED]) + ", ..." * (len(places) > MOST_NAMED)
-    causes = "; ".join(_causes(description, float(metrics["train/learning_rate"][worst])))
+    causes = "; ".join(_causes(config, float(metrics["train/learning_rate"][worst])))
     return (
         f"The Q-values of seed{'s' * (len(places) > 1)} {named} exceed what rewards allow: at step {step:,} they reach"
         f" {float(_size(metrics)[worst]):,.4g}, but the rewards so far allow at most"
@@ -45,23 +43,23 @@ def _size(metrics: Mapping[str, Tensor]) -> Tensor:
     return metrics["train/q_max"].double().maximum(-metrics["train/q_mean"].double())
 
 
-def _causes(description: Any, rate: float) -> Iterator[str]:
+def _causes(config: Any, rate: float) -> Iterator[str]:
     """Yield the causes, most likely first. User-defined configs may have no loss."""
-    every = description.target_every_updates
+    every = config.target_every_updates
     if every is None:
         yield "no target network, so each update moves its own target: use target_every_updates=500"
-        if optional_setting(description, "loss", None) == "huber":
+        if optional_setting(config, "loss", None) == "huber":
             yield (
                 'loss="huber", which without a target network clips the few large errors that pull values down but not the'
                 ' many small ones that push them up: use loss="squared"'
             )
-        if description.max_grad_norm is not None:
-            yield f"max_grad_norm={description.max_grad_norm:g}, which has the same effect on whole batches: use None"
-    elif every / description.target_rate < QUICK:
+        if config.max_grad_norm is not None:
+            yield f"max_grad_norm={config.max_grad_norm:g}, which has the same effect on whole batches: use None"
+    elif every / config.target_rate < QUICK:
         yield (
-            f"a target network that follows within {every / description.target_rate:.0f} updates: use a larger"
+            f"a target network that follows within {every / config.target_rate:.0f} updates: use a larger"
             " target_every_updates or a smaller target_rate"
         )
-    if description.gamma == 1.0:
+    if config.gamma == 1.0:
         yield "gamma=1, with which values bootstrap beyond time limits without bound: use gamma=0.99"
     yield f"a learning rate of {rate:.3g} that is too large: try {rate / 10:.3g}"

@@ -11,8 +11,8 @@ from envs import tables
 from rl import planning
 from rl.core.evaluate import STEP_LIMIT, Evaluation, joined
 from rl.core.protocols import LiveAgent
-from rl.core.renamed import RENAMED, warn
 from rl.explore.masked import best_allowed
+from supervised.renamed import RENAMED, warn
 from supervised.schedules import as_schedule, value_at
 
 __all__ = ["Evaluation", "Exact", "exact_of", "joined"]
@@ -120,5 +120,5 @@ class Exact:
 
 def exact_of(agent: LiveAgent, model: tables.Model, horizon_steps: int) -> Exact:
     """Return the exact reference for an agent; a scheduled gamma or epsilon counts with its final value."""
-    gamma = as_schedule(agent.description.gamma).curve(horizon_steps)
+    gamma = as_schedule(agent.config.gamma).curve(horizon_steps)
     return Exact(model, value_at(gamma, horizon_steps), epsilon=agent.final_epsilon(horizon_steps))

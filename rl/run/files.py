@@ -73,22 +73,22 @@ def restored(
     if meta.get("kind") != "run":
         raise CheckpointError(f"{path} holds a {meta.get('kind')}, not a run. Read a policy with rl.load_policy.")
     try:
-        config = meta["config"]
-        if env is None and "id" not in config["env"]:
+        saved_as = meta["config"]
+        if env is None and "id" not in saved_as["env"]:
             raise CheckpointError(
-                f"{path} was made with an environment that cannot be saved ({config['env']['name']}): pass it again as env=..."
+                f"{path} was made with an environment that cannot be saved ({saved_as['env']['name']}): pass it again as env=..."
             )
-        where = from_description(config["env"]) if env is None else source(env, env_kwargs)
-        description = registry.from_json(config["agent"], **functions)
-        if "network" in functions and "network" not in registry.functions_of(description):
+        where = from_description(saved_as["env"]) if env is None else source(env, env_kwargs)
+        config = registry.from_json(saved_as["agent"], **functions)
+        if "network" in functions and "network" not in registry.functions_of(config):
             raise CheckpointError(
                 "network=... was given, but the agent in this file was created without a network function."
             )
-        if registry.name_of(description) not in registry.AGENTS:
+        if registry.name_of(config) not in registry.AGENTS:
             raise CheckpointError(f"{path} does not contain the config of an agent.")
-        numbers = seeds_of(config["seeds"])
+        numbers = seeds_of(saved_as["seeds"])
         run = Run(
-            where, description, numbers, config["envs_per_seed"], check_steps(meta["horizon_steps"]), workers, device
+            where, config, numbers, saved_as["envs_per_seed"], check_steps(meta["horizon_steps"]), workers, device
         )
         run._restore(state, meta)
     except registry.NotHere as error:

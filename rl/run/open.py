@@ -9,7 +9,7 @@ from typing import Any
 
 from envs.source import EnvLike, Source, source
 from rl.core import registry
-from rl.core.registry import Description
+from rl.core.registry import AgentConfig
 from rl.run.files import restored
 from rl.run.run import Run, start
 from supervised import checkpoint
@@ -25,7 +25,7 @@ def folder(env: EnvLike | Run, logdir: str | Path | None) -> str | Path | None:
 
 def opened(
     env: EnvLike | Run,
-    agent: Description | None,
+    agent: AgentConfig | None,
     steps: int,
     seeds: int | Iterable[int],
     session: Session,
@@ -59,7 +59,7 @@ def _in_place(run: Run, session: Session) -> Run:
 
 
 def _resumed(
-    saved: Saved, env: EnvLike, agent: Description, seeds: Any, place: Path | None, settings: dict[str, Any]
+    saved: Saved, env: EnvLike, agent: AgentConfig, seeds: Any, place: Path | None, settings: dict[str, Any]
 ) -> Run:
     """Return the run saved in the folder `place`. Raises CheckpointError if its settings differ from those given now."""
     where = source(env, settings.pop("env_kwargs"))

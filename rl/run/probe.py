@@ -40,7 +40,7 @@ def probe(where: Source) -> tuple[tables.Model | None, str, tuple[Any, Any]]:
     spaces = env.observation_space, env.action_space
     try:
         model = tables.read(env)
-    except tables.NotATable as reason:
+    except tables.NoModelError as reason:
         why = str(reason)
     except BaseException:
         env.close()
@@ -66,7 +66,7 @@ def unable(where: Source, agents: Mapping[str, Any]) -> dict[str, str]:
     env = where.make()
     try:
         model = tables.read(env)
-    except tables.NotATable:
+    except tables.NoModelError:
         model = None
     finally:
         env.close()
@@ -88,7 +88,7 @@ def _check_same(where: Source, model: tables.Model) -> None:
     env = where.make()
     try:
         same = model.same_as(tables.read(env))
-    except tables.NotATable:
+    except tables.NoModelError:
         same = False
     finally:
         env.close()

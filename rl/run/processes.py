@@ -47,7 +47,7 @@ class WorkerDied(Exception):
     """The process at the other end of a pipe is gone."""
 
 
-class Workers:
+class ProcessPool:
     """A backend (see `rl.core.protocols`) that runs the seeds in worker processes."""
 
     def __init__(self, run: Run, count: int) -> None:
@@ -103,7 +103,7 @@ class Workers:
         spec = gym.registry.get(where.description["id"]) if where.description else None
         payload = (
             (where.description, spec) if where.description else (None, where.maker),
-            *(self.run.description, self.seeds[first:end], self.envs_per_seed, self.run.horizon_steps),
+            *(self.run.agent_config, self.seeds[first:end], self.envs_per_seed, self.run.horizon_steps),
         )
         state = self.initial_state if self.checkpoint is None else checkpoint.load(self.checkpoint)[0]
         part = split({name: state[name] for name in ("agent", "loop")}, first, end, len(self.seeds))
@@ -244,12 +244,12 @@ class Workers:
 
 
 @contextlib.contextmanager
-def shared(run: Run, count: int | None) -> Iterator[None]:
+def sharded(run: Run, count: int | None) -> Iterator[None]:
     """Run the seeds in `count` processes inside the context; afterwards the run is as if it had taken the steps itself."""
     if count is None or count == 1 or len(run.seeds) == 1 or not run.local.loop.in_processes:
         yield
         return
-    run.backend = workers = Workers(run, count)
+    run.backend = workers = ProcessPool(run, count)
     try:
         yield
         run.local.restore(workers.state())

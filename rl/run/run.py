@@ -19,8 +19,7 @@ from rl._version import __version__
 from rl.core import registry
 from rl.core.policy import NetworkPolicy, TablePolicy
 from rl.core.protocols import Backend, LiveAgent, Loop, Place
-from rl.core.registry import Description
-from rl.core.renamed import ByName
+from rl.core.registry import AgentConfig
 from rl.core.spaces import SpaceError, space_from_json, space_to_json
 from rl.deep.loops.replay import ReplayLoop
 from rl.explore import EPSILON_GREEDY, UPPER_BOUND
@@ -34,6 +33,7 @@ from rl.tabular.loop import TabularLoop
 from supervised import checkpoint, validate
 from supervised.checkpoint import CheckpointError
 from supervised.events import Curves
+from supervised.renamed import ByName, former_attributes, former_keywords
 from supervised.validate import ArgumentError, integer, is_whole, optional, seeds_of, shown, unwrap
 
 DEFAULT_HORIZON = 100_000
@@ -44,26 +44,27 @@ DEFAULT_ADVANCE = 1_000
 LOOPS: dict[str, Callable[[Any, Place], Loop]] = {"tabular": TabularLoop, "linear": LinearLoop, "replay": ReplayLoop}
 
 
+@former_attributes
 class Run:
     """N seeds of an agent in an environment. Created by `rl.start`, `rl.train` or `rl.load`."""
 
     def __init__(
         self,
         where: Source,
-        description: Description,
+        config: AgentConfig,
         seeds: tuple[int, ...],
         envs_per_seed: int,
         horizon_steps: int,
         workers: int | None = None,
         device: str = "auto",
     ) -> None:
-        self.where, self.description = where, description
+        self.where, self.agent_config = where, config
         envs_per_seed = validate.envs_per_seed(envs_per_seed, len(seeds))
         workers = optional(integer, workers, "workers", 1)
         self.seeds, self.envs_per_seed, self.horizon_steps = seeds, envs_per_seed, horizon_steps
         self.model, self.no_model, spaces = probe(where)
         try:
-            fitted = registry.for_returns(description, self._returns, spaces[1])
+            fitted = registry.for_returns(config, self._returns, spaces[1])
             self.agent: LiveAgent = fitted.build(*spaces, seeds=seeds, device=device)
         except SpaceError as error:
             raise SpaceError(str(error).replace("The environment", where.name, 1)) from None
@@ -105,7 +106,7 @@ class Run:
         found = divergence.exceeding(metrics) & ~self.diverged
         if found.any():
             self.diverged |= found
-            message = divergence.sentence(self.description, self.seeds, found, metrics, self.step)
+            message = divergence.sentence(self.agent_config, self.seeds, found, metrics, self.step)
             warnings.warn(message, RuntimeWarning, stacklevel=2)
         return metrics
 
@@ -153,7 +154,7 @@ class Run:
             known = ", ".join(map(str, self.seeds[:20])) + ", ..." * (len(self.seeds) > 20)
             raise ArgumentError(f"This run has the seeds {known}; {shown(seed)} is not one of them.")
         k = self.seeds.index(int(plain))
-        explore: Any = self.description.explore
+        explore: Any = self.agent_config.explore
         level = float(self.backend.exploration()[k])
         statistics = self.statistics()
         own = None if statistics is None else statistics[k]
@@ -175,11 +176,11 @@ class Run:
         )
         return self.seeds[k]
 
-    def config(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """Return the settings of the run as JSON values; they must be the same when a run is resumed."""
         return {
             "env": self.where.description or {"name": self.where.name},
-            "agent": registry.to_json(self.description),
+            "agent": registry.to_json(self.agent_config),
             "seeds": list(self.seeds),
             "envs_per_seed": self.envs_per_seed,
         }
@@ -189,7 +190,7 @@ class Run:
         meta = {
             "kind": "run",
             "package": __version__,
-            "config": self.config(),
+            "config": self.to_json(),
             "horizon_steps": self.horizon_steps,
             "step": self.step,
             "spaces": [space_to_json(space) for space in self.spaces],
@@ -224,9 +225,10 @@ class Run:
         Curves.of(self.curves)  # raises ValueError if they are damaged
 
 
+@former_keywords
 def start(
     env: EnvLike | Source,
-    description: Description,
+    agent: AgentConfig,
     seeds: int | Iterable[int] = 1,
     *,
     steps: int | None = None,
@@ -239,11 +241,11 @@ def start(
 
     steps: the horizon of schedules without their own (default: 100 000). The other arguments are those of `rl.train`.
     """
-    registry.check(description)
+    registry.check(agent)
     numbers = seeds_of(seeds)
     horizon = check_steps(DEFAULT_HORIZON if steps is None else steps)
-    count = registry.envs_per_seed(description, envs_per_seed)
-    return Run(source(env, env_kwargs), description, numbers, count, horizon, workers, device)
+    count = registry.envs_per_seed(agent, envs_per_seed)
+    return Run(source(env, env_kwargs), agent, numbers, count, horizon, workers, device)
 
 
 def check_steps(steps: Any, name: str = "steps") -> int:

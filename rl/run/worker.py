@@ -44,10 +44,10 @@ def serve(descriptor: int) -> None:
         data = pipe.recv_bytes()
         try:
             torch.set_num_threads(1)
-            (described, made), description, seeds, envs_per_seed, horizon, device, state = pickle.loads(data)
+            (described, made), config, seeds, envs_per_seed, horizon, device, state = pickle.loads(data)
             with warnings.catch_warnings():  # the parent has already issued them
                 warnings.simplefilter("ignore")
-                run = Run(_source(described, made), description, seeds, envs_per_seed, horizon, None, device)
+                run = Run(_source(described, made), config, seeds, envs_per_seed, horizon, None, device)
             run.local.restore(state)
             run.backend.compile_seconds()  # starts counting
         except Exception as error:  # sent to the parent and raised there

@@ -1,4 +1,4 @@
-"""The base of all tabular agents: their config (`Tabular`, `OnPolicy`) and the live agent with N Q-tables."""
+"""The base of all tabular agents: their config (`TabularConfig`, `OnPolicyConfig`) and the live agent with N Q-tables."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from torch import Tensor
 from rl.core import jit
 from rl.core.policy import TablePolicy
 from rl.core.registry import name_of, optional_setting
-from rl.core.renamed import accept_renamed_members, module_getattr
 from rl.core.spaces import StateIndex, actions_of
 from rl.core.types import Batch, Decision, State, Update
 from rl.explore import BOLTZMANN, EPSILON_GREEDY, EpsilonGreedy, TableExplore, masked
 from rl.explore.masked import as_mask, check_allowed
 from rl.tabular.batches import check, check_learnable, masks_of, states_of
 from supervised.device import cpu_only
+from supervised.renamed import accept_renamed_members, former_attributes, module_getattr
 from supervised.schedules import STEPS, VISITS, Curve, Inverse, Linear, Schedule, as_schedule, setting, value_at
 from supervised.streams import generator
 from supervised.validate import ArgumentError, as_float, explained, integer, number, seeds_of, shown, store
@@ -46,12 +46,12 @@ class Transition(NamedTuple):
     next_a: int  # the next action if the rule sets needs_next_action, else -1
     step_size: float
     episode_end: bool  # whether the episode has terminated or been truncated
-    explore: int  # EPSILON_GREEDY, BOLTZMANN, NOISE or UPPER_BOUND
+    explore: int  # EPSILON_GREEDY, BOLTZMANN, GAUSSIAN_NOISE or UPPER_BOUND
     level: float  # epsilon, temperature or noise scale if the rule sets needs_policy, else 0
     scale: float = 1.0  # the step's own discount (info["discount"]): included in `discount`, not in `gamma`
 
 
-class Table(NamedTuple):
+class QTable(NamedTuple):
     """The arrays of one seed, for rules that need only Q-values and visit counts."""
 
     q: Any  # float64 [S, A]
@@ -72,7 +72,7 @@ def check_rule(kind: type) -> None:
 
 
 @dataclass(frozen=True)
-class Tabular:
+class TabularConfig:
     """What every tabular agent is described by."""
 
     gamma: float | Schedule = 0.99
@@ -94,7 +94,7 @@ class Tabular:
     # What an algorithm is: its rule, (table, transition, generator) -> TD error, the arrays that it reads and writes, and what
     # it asks for.
     rule: ClassVar[Callable[..., float]]
-    state_type: ClassVar[type] = Table
+    state_type: ClassVar[type] = QTable
     needs_next_action: ClassVar[bool] = False  # whether the rule reads t.next_a
     needs_policy: ClassVar[bool] = False  # whether the rule reads the behavior policy, t.explore and t.level
     on_policy: ClassVar[bool] = False  # whether the rule evaluates the behavior policy, exploration included
@@ -150,7 +150,7 @@ class Tabular:
     @property
     def takes_weights(self) -> bool:
         """Whether a batch's importance weights can scale the rule's step sizes: only if it keeps nothing but Q and visits."""
-        return self.state_type is Table
+        return self.state_type is QTable
 
     def build(self, observation_space: Any, action_space: Any, seeds: Any = 1, device: str = "cpu") -> TabularAgent:
         """Return the live agent: N tables filled from `initial_q`. Raises SpaceError for spaces that are not finite."""
@@ -158,32 +158,32 @@ class Tabular:
 
 
 @dataclass(frozen=True)
-class OnPolicy(Tabular):
+class OnPolicyConfig(TabularConfig):
     """The base config of on-policy agents, which evaluate the behavior policy, exploration included.
 
-    Their values keep changing while the exploration does, so the defaults differ from those of `Tabular`: epsilon decays to 0.2
-    over the first half of the run and then stays constant, and the step size decays further, max(0.002, visits**-0.6).
+    Their values keep changing while the exploration does, so the defaults differ from those of `TabularConfig`: epsilon decays
+    to 0.2 over the first half of the run and then stays constant, and the step size decays further, max(0.002, visits**-0.6).
     """
 
     step_size: float | Schedule = Inverse(1.0, end=0.002, power=0.6, unit="visits")
-    """As in `Tabular`; the default is max(0.002, visits**-0.6)."""
+    """As in `TabularConfig`; the default is max(0.002, visits**-0.6)."""
     explore: TableExplore = EpsilonGreedy(Linear(1.0, 0.2, fraction=0.5))
-    """As in `Tabular`; by default epsilon goes from 1 to 0.2 over the first half of the run."""
+    """As in `TabularConfig`; by default epsilon goes from 1 to 0.2 over the first half of the run."""
 
     on_policy: ClassVar[bool] = True
 
 
-def check_table_settings(description: Tabular) -> None:
+def check_table_settings(config: TabularConfig) -> None:
     """Check the settings that all tabular agents share. Raises ArgumentError for invalid ones."""
-    store(description, setting, "gamma", low=0.0, high=1.0, units=("steps",))
-    store(description, setting, "step_size", low=0.0, high=1.0)
-    if not isinstance(description.explore, TableExplore):
+    store(config, setting, "gamma", low=0.0, high=1.0, units=("steps",))
+    store(config, setting, "step_size", low=0.0, high=1.0)
+    if not isinstance(config.explore, TableExplore):
         raise ArgumentError(
             "explore must be one of rl.explore's EpsilonGreedy, Greedy, Boltzmann, DecayingNoise or UCB, not"
-            f" {shown(description.explore)}."
+            f" {shown(config.explore)}."
         )
-    check_number(description, "count_bonus")
-    store(description, initial_value, "initial_q")
+    check_number(config, "count_bonus")
+    store(config, initial_value, "initial_q")
 
 
 def initial_value(value: Any, name: str) -> float | tuple[float, float]:
@@ -197,23 +197,24 @@ def initial_value(value: Any, name: str) -> float | tuple[float, float]:
     return (values[0], values[1]) if several else values[0]
 
 
+@former_attributes
 class TabularAgent:
     """N Q-tables, float64 [N, S, A], and their visit counts, int64 [N, S, A], on the CPU."""
 
     def __init__(
-        self, description: Tabular, observation_space: Any, action_space: Any, seeds: Any, device: str = "cpu"
+        self, config: TabularConfig, observation_space: Any, action_space: Any, seeds: Any, device: str = "cpu"
     ) -> None:
         cpu_only(device, "A tabular agent runs")
-        self.description = description
+        self.config = config
         self.seeds = seeds_of(seeds)
         self.index = StateIndex(observation_space)
         self.actions, self.first_action = actions_of(action_space)
         shape = (self.index.size, self.actions)
         try:
-            extra = description.seed_arrays(*shape)
+            extra = config.seed_arrays(*shape)
         except MemoryError:
             raise ArgumentError(
-                f"The arrays of {name_of(description)} for {shape[0]:,} states and {shape[1]} actions do not fit into memory."
+                f"The arrays of {name_of(config)} for {shape[0]:,} states and {shape[1]} actions do not fit into memory."
                 " Use smaller settings, or an agent with a network."
             ) from None
         needed = len(self.seeds) * (shape[0] * shape[1] * 16 + sum(part.nbytes for part in extra.values()))
@@ -222,11 +223,11 @@ class TabularAgent:
                 f"{len(self.seeds)} tables of {shape[0]:,} states and {shape[1]} actions need {needed / 1e9:.1f} GB; at most"
                 f" {MOST_BYTES / 1e9:.0f} GB are allowed. Use fewer seeds, or an agent with a network."
             )
-        q = np.stack([_initial(description.initial_q, shape, seed) for seed in self.seeds])
+        q = np.stack([_initial(config.initial_q, shape, seed) for seed in self.seeds])
         self.visits = np.zeros((len(self.seeds), *shape), np.int64)
         self.tables = {"q": q, "visits": self.visits}
         self.tables |= {name: np.stack([part] * len(self.seeds)) for name, part in extra.items()}
-        description.init_from_q(self.tables)
+        config.init_from_q(self.tables)
         self.mask: np.ndarray | None = None  # float64 [N, S, A], see `rl.masked`; None: all actions are allowed
         self.updates = 0
         self.generators = [generator(seed, "agent") for seed in self.seeds]  # used by `update`
@@ -258,9 +259,9 @@ class TabularAgent:
     def allow(self, allowed: np.ndarray | None = None) -> np.ndarray:
         """Start tracking allowed actions, initially those of allowed bool [S, A] (None: all), and return the mask [N, S, A]."""
         if self.mask is None:
-            if not self.description.respects_masks:
+            if not self.config.respects_masks:
                 warnings.warn(
-                    f"The environment forbids some actions. {name_of(self.description)} never takes them, but its rule does"
+                    f"The environment forbids some actions. {name_of(self.config)} never takes them, but its rule does"
                     " not declare that its targets ignore them: compute the best next value with highest(table.q, t.next_s,"
                     " table.mask) and set respects_masks = True.",
                     RuntimeWarning,
@@ -302,9 +303,9 @@ class TabularAgent:
 
     def final_epsilon(self, horizon_steps: int) -> float | None:
         """Return the final epsilon of the policy being evaluated: 0 if it is the greedy policy, None if it is unknown."""
-        if not optional_setting(self.description, "on_policy", False):
+        if not optional_setting(self.config, "on_policy", False):
             return 0.0
-        rule, level = self.description.explore, self.description.explore.level.curve(horizon_steps)
+        rule, level = self.config.explore, self.config.explore.level.curve(horizon_steps)
         known = rule.kind == EPSILON_GREEDY and level.unit == STEPS
         return value_at(level, horizon_steps) if known else None
 
@@ -322,25 +323,25 @@ class TabularAgent:
         value, since a batch has no episodes. Raises ValueError for other rules, and for masks or weights that the rule does not
         support.
         """
-        description = self.description
-        check_learnable(batch, description, len(self.seeds), self.index.size, self.actions)
+        config = self.config
+        check_learnable(batch, config, len(self.seeds), self.index.size, self.actions)
         given = batch.obs, batch.obs if batch.next_obs is None else batch.next_obs
         states, next_states = (states_of(obs, len(self.seeds), self.index.size) for obs in given)
-        schedules = (description.step_size, description.explore.level, description.gamma)
+        schedules = (config.step_size, config.explore.level, config.gamma)
         rate, level, discounting = (as_schedule(s).curve(100_000) for s in schedules)
         errors = torch.zeros(states.shape, dtype=torch.float64)
         reward, discount = batch.reward.double().cpu().numpy(), batch.discount.double().cpu().numpy()
         action = batch.action.cpu().numpy()
         check(states, action, reward, discount, next_states, self.actions)
-        rule, mask, constants = description.rule, self.mask, description.rule_params()
+        rule, mask, constants = config.rule, self.mask, config.rule_params()
         masks = None if batch.next_mask is None else masks_of(batch.next_mask, discount, self.actions)
         if masks is not None:
             mask = self.allow()
         own = self.tables
         if mask is not None:
-            rule, own = jit.specialise(rule, **masked.RULES), {**own, "mask": mask}
+            rule, own = jit.specialize(rule, **masked.RULES), {**own, "mask": mask}
         members = [
-            rule_state(description, {**{name: array[k] for name, array in own.items()}, **constants})
+            rule_state(config, {**{name: array[k] for name, array in own.items()}, **constants})
             for k in range(len(self.seeds))
         ]
         for b in range(states.shape[1]):
@@ -355,9 +356,9 @@ class TabularAgent:
                 if mask is not None:
                     mask[k, next_s] = 0.0 if masks is None else as_mask(masks[k, b])
                 bonus_reward, future = float(reward[k, b]), float(discount[k, b])
-                if description.count_bonus > 0:
-                    bonus_reward += description.count_bonus / math.sqrt(visits + 1)
-                gamma, kind = value_at(discounting, self.updates), description.explore.kind
+                if config.count_bonus > 0:
+                    bonus_reward += config.count_bonus / math.sqrt(visits + 1)
+                gamma, kind = value_at(discounting, self.updates), config.explore.kind
                 transition = Transition(0, s, a, bonus_reward, future, gamma, next_s, -1, step_size, False, kind, now)
                 errors[k, b] = rule(table, transition, self.generators[k])
             self.updates += 1
@@ -382,7 +383,7 @@ class TabularAgent:
                 raise ValueError(f"The saved table {name!r} contains NaN or infinite values.")
         if (state["visits"] < 0).any() or (state["visits"] >= MOST_TIMES).any():
             raise ValueError(f"The saved visit counts must be in 0..{MOST_TIMES - 1}.")
-        self.description.validate_state(state, self.index.size, self.actions)
+        self.config.validate_state(state, self.index.size, self.actions)
         if "allowed" in state:
             check_allowed(state["allowed"], self.visits.shape)
             self.allow()[:] = as_mask(state["allowed"])
@@ -393,10 +394,10 @@ class TabularAgent:
             rng.bit_generator.state = saved
 
 
-def rule_state(description: Tabular, arrays: dict[str, Any]) -> Any:
+def rule_state(config: TabularConfig, arrays: dict[str, Any]) -> Any:
     """Return the arrays of one seed as the rule's state_type, without the mask if that type has none."""
-    known = "mask" in getattr(description.state_type, "_fields", ())
-    return description.state_type(**{name: array for name, array in arrays.items() if known or name != "mask"})
+    known = "mask" in getattr(config.state_type, "_fields", ())
+    return config.state_type(**{name: array for name, array in arrays.items() if known or name != "mask"})
 
 
 def lookup(rate: Curve) -> np.ndarray:
@@ -415,29 +416,29 @@ def _initial(initial_q: float | tuple[float, float], shape: tuple[int, int], see
     return np.full(shape, float(initial_q))
 
 
-def check_expected(description: Any) -> None:
+def check_expected(config: Any) -> None:
     """Raise ValueError for an exploration whose action probabilities are not known in closed form."""
-    if description.explore.kind not in (EPSILON_GREEDY, BOLTZMANN):
+    if config.explore.kind not in (EPSILON_GREEDY, BOLTZMANN):
         raise ValueError(
-            f"{name_of(description)} needs the action probabilities of its policy: explore must be EpsilonGreedy, Greedy or"
-            f" Boltzmann, not {type(description.explore).__name__}."
+            f"{name_of(config)} needs the action probabilities of its policy: explore must be EpsilonGreedy, Greedy or"
+            f" Boltzmann, not {type(config.explore).__name__}."
         )
 
 
-def check_count(description: Any, name: str, most: int = 1_000_000_000) -> None:
+def check_count(config: Any, name: str, most: int = 1_000_000_000) -> None:
     """Store a setting as an int. Raises ArgumentError for anything but a whole number from 1 to `most`."""
-    store(description, integer, name, low=1, high=most)
+    store(config, integer, name, low=1, high=most)
 
 
-def check_number(description: Any, name: str, most: float = 1e6) -> None:
+def check_number(config: Any, name: str, most: float = 1e6) -> None:
     """Store a setting as a float. Raises ArgumentError for anything but a number in [0, most]."""
-    store(description, number, name, low=0.0, high=most)
+    store(config, number, name, low=0.0, high=most)
 
 
-def check_unused(description: Any, name: str, why: str) -> None:
+def check_unused(config: Any, name: str, why: str) -> None:
     """Raise ValueError if a setting that this agent does not use differs from its default."""
-    if getattr(description, name) != getattr(type(description), name):
-        raise ValueError(f"{name_of(description)} takes no {name}: {why}.")
+    if getattr(config, name) != getattr(type(config), name):
+        raise ValueError(f"{name_of(config)} takes no {name}: {why}.")
 
 
 __getattr__ = module_getattr(__name__, globals())

@@ -50,17 +50,17 @@ def masks_of(mask: Tensor, discount: np.ndarray, actions: int) -> np.ndarray:
     return allowed
 
 
-def check_learnable(batch: Batch, description: Any, n: int, size: int, actions: int) -> None:
+def check_learnable(batch: Batch, config: Any, n: int, size: int, actions: int) -> None:
     """Raise ValueError for a rule that cannot learn from batches, and for batch fields that the rule does not support."""
     check_parts(batch, n, actions)
-    if description.needs_next_action or description.episode_arrays(size, actions):
+    if config.needs_next_action or config.episode_arrays(size, actions):
         raise ValueError(
-            f"{name_of(description)} learns from whole episodes or from the next action, which a batch does not contain:"
+            f"{name_of(config)} learns from whole episodes or from the next action, which a batch does not contain:"
             " train it with rl.train, or step by step with run.advance()."
         )
-    if batch.next_mask is not None and not description.respects_masks:
-        raise ValueError(f"The rule of {name_of(description)} does not respect action masks.")
-    if batch.weight is not None and not description.takes_weights:
-        raise ValueError(f"{name_of(description)} does not support importance weights.")
+    if batch.next_mask is not None and not config.respects_masks:
+        raise ValueError(f"The rule of {name_of(config)} does not respect action masks.")
+    if batch.weight is not None and not config.takes_weights:
+        raise ValueError(f"{name_of(config)} does not support importance weights.")
     if batch.weight is not None and (batch.weight.shape != batch.action.shape or not batch.weight.isfinite().all()):
         raise ArgumentError(f"A batch's weight must be finite {list(batch.action.shape)}, not {kind_of(batch.weight)}.")

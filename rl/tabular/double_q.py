@@ -12,7 +12,7 @@ import numpy as np
 
 from rl.core.registry import add_presets, register
 from rl.explore import greedy_action
-from rl.tabular.agent import Tabular, Transition
+from rl.tabular.agent import TabularConfig, Transition
 
 
 class TwoTables(NamedTuple):
@@ -50,8 +50,8 @@ def learn(table: TwoTables, t: Transition, rng: Any) -> float:
 
 @register
 @dataclass(frozen=True)
-class DoubleQ(Tabular):
-    """Double Q-learning; for its settings see `Tabular`. On average each table learns from half of the steps."""
+class DoubleQ(TabularConfig):
+    """Double Q-learning; for its settings see `TabularConfig`. On average each table learns from half of the steps."""
 
     rule = staticmethod(learn)
     respects_masks: ClassVar[bool] = True

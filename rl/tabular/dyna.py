@@ -16,7 +16,7 @@ import numpy as np
 
 from rl.core.registry import add_presets, register
 from rl.explore import highest
-from rl.tabular.agent import MOST_TIMES, Tabular, Transition, check_count, check_number, check_unused
+from rl.tabular.agent import MOST_TIMES, TabularConfig, Transition, check_count, check_number, check_unused
 from rl.tabular.learned_model import check_outcomes, count, least_seen_outcome, outcome_of, outcomes_of, sample_backup
 from rl.tabular.q_learning import learn as learn_once
 
@@ -82,7 +82,7 @@ def learn(table: Planned, t: Transition, rng: Any) -> float:
 
     With a bonus, a simulated step's reward is raised by bonus * sqrt(steps since the pair's last real visit).
     """
-    error = learn_once(table, t, rng)  # type: ignore[arg-type]  # it has the q of a Table
+    error = learn_once(table, t, rng)  # type: ignore[arg-type]  # it has the q of a QTable
     if table.bonus[0] > 0.0:
         add_bonus_pairs(table, t)
     elif table.tried[t.s, t.a] == 0:
@@ -98,8 +98,8 @@ def learn(table: Planned, t: Transition, rng: Any) -> float:
 
 @register
 @dataclass(frozen=True)
-class DynaQ(Tabular):
-    """Dyna-Q; for its other settings see `Tabular`.
+class DynaQ(TabularConfig):
+    """Dyna-Q; for its other settings see `TabularConfig`.
 
     A simulated step uses the step size of the pair's last real visit and the discount that its outcome had then.
     """

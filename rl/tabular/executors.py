@@ -12,7 +12,7 @@ import numpy as np
 
 from envs import tables
 from envs.backends.beginning import member_seed
-from envs.backends.member import Member
+from envs.backends.member import ReplayableEnv
 from envs.backends.rows import rows_of
 from envs.source import Source
 from rl.core import jit
@@ -106,7 +106,7 @@ class CompiledExecutor(Executor):
         if model.mask is not None:
             parts |= masked.RULES
         fast = jit.compiled(loop, **parts)
-        self.loop = fast or jit.specialise(loop, **parts)
+        self.loop = fast or jit.specialize(loop, **parts)
         self.wrap: Callable[[np.ndarray], Any] = (lambda array: array) if fast else as_memoryview
         # Signals are handled only between compiled calls, so there only the rule's own exceptions interrupt a step.
         self.leaves: tuple[type[BaseException], ...] = (Exception,) if fast else (BaseException,)
@@ -117,7 +117,7 @@ class CompiledExecutor(Executor):
         self.prepared: list[Any] = []  # each seed's arguments of the loop
         self.entry: Callable[..., None] = self.loop  # replaced by its machine code once the argument types are known
 
-    def _world(self, k: int) -> tables.World:
+    def _world(self, k: int) -> tables.ModelState:
         world = tables.world_of(self.model, self.state[k], self.elapsed[k], self.generators[k])
         arrays = {name: self.wrap(value) for name, value in world._asdict().items() if isinstance(value, np.ndarray)}
         return world._replace(**arrays)
@@ -164,7 +164,7 @@ class CompiledExecutor(Executor):
         self.entry = jit.entry(self.loop, 0, *self.prepared[0])
 
     def _take(self, k: int, target: int, stopped: list[BaseException]) -> None:
-        chunk = max(1, CHUNK // optional_setting(self.run.agent.description, "backups_per_step", 1))
+        chunk = max(1, CHUNK // optional_setting(self.run.agent.config, "backups_per_step", 1))
         counters = self.run.actor.counters
         while not stopped and (rounds := (target - int(counters[k, STEPS_DONE])) // self.run.envs_per_seed) > 0:
             try:
@@ -203,13 +203,13 @@ class StepByStep(Executor):
         self.masked, self.discounted = False, False
         # Each seed's most recent mask per state, within the current call of `take`.
         self.noted: list[dict[int, Any]] = [{} for _ in run.seeds]
-        self._specialise()
+        self._specialize()
 
-    def _specialise(self) -> None:
+    def _specialize(self) -> None:
         if self.masked:
             self.run.agent.allow()
         parts = {**self.run.parts, **(masked.RULES if self.masked else {}), "SEMI_MARKOV": int(self.discounted)}
-        self.act, self.learn_from = jit.specialise(act, **parts), jit.specialise(learn_from_step, **parts)
+        self.act, self.learn_from = jit.specialize(act, **parts), jit.specialize(learn_from_step, **parts)
         self.parts = [self.run.seed_slice(k, as_memoryview) for k in range(len(self.run.seeds))]
 
     def _forget(self) -> None:
@@ -220,18 +220,18 @@ class StepByStep(Executor):
     def _respect_masks(self) -> None:
         if not self.masked:
             self.masked = True
-            self._specialise()
+            self._specialize()
 
     def _respect_discounts(self) -> None:
         """Specialize for per-step discounts. Raises ValueError if the rule does not support them."""
-        description = self.run.agent.description
-        if description.why_no_discounts is not None:
+        config = self.run.agent.config
+        if config.why_no_discounts is not None:
             raise ValueError(
-                f"The environment gives a per-step discount, info['discount'], which {name_of(description)} does not support:"
-                f" {description.why_no_discounts}."
+                f"The environment gives a per-step discount, info['discount'], which {name_of(config)} does not support:"
+                f" {config.why_no_discounts}."
             )
         self.discounted = True
-        self._specialise()
+        self._specialize()
 
     def _allow(self, k: int, s: int, mask: np.ndarray | None) -> None:
         """Record the actions allowed in state s of the k-th seed; None: all."""
@@ -254,7 +254,7 @@ class PythonExecutor(StepByStep):
 
     kind = "single environments"
 
-    def __init__(self, run: Stepped, members: list[Member]) -> None:
+    def __init__(self, run: Stepped, members: list[ReplayableEnv]) -> None:
         e = run.envs_per_seed
         self.members = [members[k * e : k * e + e] for k in range(len(run.seeds))]
         super().__init__(run)

@@ -1,7 +1,7 @@
 """The tabular loop: act, step, learn. Scalar code that runs as plain Python or compiled (see `rl.core.jit`).
 
 `jit` replaces `world_step` and `world_reset` by the functions of a Gymnasium environment or a finite model, `learn` by the rule
-of an algorithm, and `ENVS` by a number. All mutable state is in the arrays of `ActorState` and `Table`, so the loop can stop and
+of an algorithm, and `ENVS` by a number. All mutable state is in the arrays of `ActorState` and `QTable`, so the loop can stop and
 continue at any step. In each round all environments of a seed act; then each of them steps and learns, one after another.
 """
 
@@ -31,7 +31,7 @@ class LoopParams(NamedTuple):
     rate: Curve  # the step size
     rates: Any  # float64 [V], precomputed step sizes of the first V visits
     settled: bool  # whether the step size stays at rate.end after V visits
-    explore: int  # EPSILON_GREEDY, BOLTZMANN, NOISE or UPPER_BOUND
+    explore: int  # EPSILON_GREEDY, BOLTZMANN, GAUSSIAN_NOISE or UPPER_BOUND
     random_ties: bool
     bonus: float  # exploration bonus added to the reward at a pair's first visit
     mask: Any = None  # float64 [S, A], -infinity for forbidden actions, else 0; None: all actions are allowed

@@ -25,12 +25,12 @@ def outcomes_of(states: int, actions: int, outcomes: int) -> dict[str, np.ndarra
     return whole | {name: np.zeros(shape) for name in ("discount", "reward")}
 
 
-def check_outcomes(description: Any, model: Any) -> None:
+def check_outcomes(config: Any, model: Any) -> None:
     """Raise ValueError if a pair has more outcomes than the agent's model keeps, unless it keeps just the last one."""
     most = int(model.outcomes.max())
-    if 1 < description.outcomes < most:
+    if 1 < config.outcomes < most:
         raise ValueError(
-            f"{name_of(description)} keeps {description.outcomes} outcomes of each state and action, but {model.name} has"
+            f"{name_of(config)} keeps {config.outcomes} outcomes of each state and action, but {model.name} has"
             f" up to {most}: set outcomes={most} (or 1, to keep only the last outcome)."
         )
 

@@ -14,14 +14,14 @@ import numpy as np
 import torch
 
 from envs import tables
-from envs.backends.rows import MemberRows, Rows, members_of
+from envs.backends.rows import Rows, SingleEnvs, members_of
 from envs.source import Source
 from rl.core.actor import INTERRUPTED
 from rl.core.protocols import Diagnostics, Place
 from rl.core.registry import name_of
 from rl.core.spaces import StateIndex
 from rl.core.timing import WINDOW, time_in
-from rl.tabular.agent import MOST_BYTES, Tabular, TabularAgent, lookup, rule_state
+from rl.tabular.agent import MOST_BYTES, TabularAgent, TabularConfig, lookup, rule_state
 from rl.tabular.executors import CompiledExecutor, Executor, PythonExecutor, VectorExecutor, padded_zeros
 from rl.tabular.kernel import ENDED, STEPS_DONE, ActorState, LoopParams
 from rl.tabular.play import play_tables
@@ -42,22 +42,22 @@ class TabularLoop:
         where, model, seeds, envs_per_seed, horizon_steps, workers = place
         self.agent, self.seeds, self.envs_per_seed = agent, seeds, envs_per_seed
         self.streams = Streams(seeds)
-        self.params = loop_params(agent.description, horizon_steps)
-        description, n, e = agent.description, len(seeds), envs_per_seed
+        self.params = loop_params(agent.config, horizon_steps)
+        config, n, e = agent.config, len(seeds), envs_per_seed
         # What the kernel is specialized for: the rule and constants.
-        self.parts: dict[str, Any] = {"learn": description.rule, "ENVS": e}
-        self.parts["NEXT_ACTION"] = int(description.needs_next_action)
-        self.parts["KNOWS_POLICY"] = int(description.needs_policy)
-        self.constants = description.rule_params()
+        self.parts: dict[str, Any] = {"learn": config.rule, "ENVS": e}
+        self.parts["NEXT_ACTION"] = int(config.needs_next_action)
+        self.parts["KNOWS_POLICY"] = int(config.needs_policy)
+        self.constants = config.rule_params()
         if model is not None:
-            description.check_model(model)
+            config.check_model(model)
             if model.mask is not None:
                 agent.allow(model.mask)
-        trail = description.episode_arrays(agent.index.size, agent.actions)
+        trail = config.episode_arrays(agent.index.size, agent.actions)
         needed = n * e * sum(part.nbytes for part in trail.values())
         if needed > MOST_BYTES:
             raise ValueError(
-                f"The per-episode arrays of {name_of(description)} for {n * e} environments need {needed / 1e9:.1f} GB; at most"
+                f"The per-episode arrays of {name_of(config)} for {n * e} environments need {needed / 1e9:.1f} GB; at most"
                 f" {MOST_BYTES / 1e9:.0f} GB are allowed. Use fewer seeds or environments, or a one-step rule."
             )
         self.episode_arrays = {name: np.full((n, e, *part.shape), part) for name, part in trail.items()}
@@ -81,7 +81,7 @@ class TabularLoop:
             executor = VectorExecutor(self, where, index)
             self.rows = executor.rows
             return executor
-        self.rows = MemberRows(members)
+        self.rows = SingleEnvs(members)
         return PythonExecutor(self, members)
 
     @property
@@ -197,7 +197,7 @@ class TabularLoop:
             if saved.shape != array.shape or saved.dtype != array.dtype:
                 raise ValueError(f"The saved {name!r} must be {array.dtype} {list(array.shape)}.")
             array[:] = saved
-        self.agent.description.validate_state(self.episode_arrays, self.agent.index.size, self.agent.actions)
+        self.agent.config.validate_state(self.episode_arrays, self.agent.index.size, self.agent.actions)
         if (
             self.actor.state.min() < 0
             or self.actor.state.max() >= self.agent.index.size
@@ -214,7 +214,7 @@ class TabularLoop:
     def begin_anew(self, place: Any) -> None:
         """Reset the episode state at an index (seed, environment), or everywhere (...), after new episodes have started."""
         self.actor.total[place], self.actor.length[place], self.actor.chosen[place] = 0.0, 0, 0
-        for name, part in self.agent.description.episode_arrays(self.agent.index.size, self.agent.actions).items():
+        for name, part in self.agent.config.episode_arrays(self.agent.index.size, self.agent.actions).items():
             self.episode_arrays[name][place] = part
 
     def seed_slice(
@@ -226,7 +226,7 @@ class TabularLoop:
             own["mask"] = self.agent.mask
         arrays = {name: wrap(array[k]) for name, array in own.items()}
         constants = {name: wrap(array) for name, array in self.constants.items()}
-        table = rule_state(self.agent.description, {**arrays, **constants})
+        table = rule_state(self.agent.config, {**arrays, **constants})
         params = self.params._replace(rates=wrap(self.params.rates), mask=arrays.get("mask"))
         return table, params, ActorState(*(wrap(array[k]) for array in self.actor)), self.streams.generators[k]
 
@@ -247,17 +247,17 @@ def actor_state(n: int, e: int) -> ActorState:
     )
 
 
-def loop_params(description: Tabular, horizon_steps: int) -> LoopParams:
+def loop_params(config: TabularConfig, horizon_steps: int) -> LoopParams:
     """Return the settings of an agent as LoopParams; schedules without a horizon span `horizon_steps`."""
-    rate = as_schedule(description.step_size).curve(horizon_steps)
+    rate = as_schedule(config.step_size).curve(horizon_steps)
     rates = lookup(rate)
     return LoopParams(
-        gamma=as_schedule(description.gamma).curve(horizon_steps),
-        level=description.explore.level.curve(horizon_steps),
+        gamma=as_schedule(config.gamma).curve(horizon_steps),
+        level=config.explore.level.curve(horizon_steps),
         rate=rate,
         rates=rates,
         settled=bool(rates.size) and bool(rates[-1] == rate.end),
-        explore=description.explore.kind,
-        random_ties=description.explore.ties == "random",
-        bonus=float(description.count_bonus),
+        explore=config.explore.kind,
+        random_ties=config.explore.ties == "random",
+        bonus=float(config.count_bonus),
     )

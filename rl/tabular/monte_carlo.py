@@ -12,7 +12,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from rl.core.registry import add_presets, register
-from rl.tabular.agent import OnPolicy, Transition, check_count
+from rl.tabular.agent import OnPolicyConfig, Transition, check_count
 from supervised.validate import flag, store
 
 
@@ -70,8 +70,8 @@ def learn(table: Episode, t: Transition, rng: Any) -> float:
 
 @register
 @dataclass(frozen=True)
-class MonteCarlo(OnPolicy):
-    """Monte-Carlo control; for its other settings see `OnPolicy`."""
+class MonteCarlo(OnPolicyConfig):
+    """Monte-Carlo control; for its other settings see `OnPolicyConfig`."""
 
     every_visit: bool = False
     """Whether each visit of an episode learns, or a pair's first alone."""

@@ -13,7 +13,7 @@ import numpy as np
 
 from rl.core.registry import add_presets, register
 from rl.explore import TableExplore, forbidden, highest
-from rl.tabular.agent import OnPolicy, Tabular, Transition, check_count
+from rl.tabular.agent import OnPolicyConfig, TabularConfig, Transition, check_count
 from supervised.schedules import Schedule
 
 
@@ -109,8 +109,8 @@ def learn_tree(table: Window, t: Transition, rng: Any) -> float:
 
 @register
 @dataclass(frozen=True)
-class NStepSARSA(OnPolicy):
-    """n-step SARSA; for its other settings see `OnPolicy`."""
+class NStepSARSA(OnPolicyConfig):
+    """n-step SARSA; for its other settings see `OnPolicyConfig`."""
 
     n: int = 3
     """How many steps are looked at."""
@@ -136,12 +136,12 @@ class NStepSARSA(OnPolicy):
 @register
 @dataclass(frozen=True)
 class TreeBackup(NStepSARSA):
-    """n-step Tree Backup for the greedy policy; for its other settings see `NStepSARSA` and `Tabular`."""
+    """n-step Tree Backup for the greedy policy; for its other settings see `NStepSARSA` and `TabularConfig`."""
 
-    step_size: float | Schedule = Tabular.step_size
-    """As in `Tabular`; the default is max(0.01, visits**-0.6)."""
-    explore: TableExplore = Tabular.explore
-    """As in `Tabular`; by default epsilon goes from 1 to 0.05 in a straight line over the run."""
+    step_size: float | Schedule = TabularConfig.step_size
+    """As in `TabularConfig`; the default is max(0.01, visits**-0.6)."""
+    explore: TableExplore = TabularConfig.explore
+    """As in `TabularConfig`; by default epsilon goes from 1 to 0.05 in a straight line over the run."""
 
     rule = staticmethod(learn_tree)
     respects_masks: ClassVar[bool] = True

@@ -17,7 +17,7 @@ import numpy as np
 
 from rl.core.registry import add_presets, register
 from rl.explore import Greedy, TableExplore, highest
-from rl.tabular.agent import MOST_TIMES, Tabular, Transition, check_count, check_number, check_unused
+from rl.tabular.agent import MOST_TIMES, TabularConfig, Transition, check_count, check_number, check_unused
 from rl.tabular.learned_model import check_outcomes, count, expected_backup, least_seen_outcome, outcome_of, outcomes_of
 from supervised.schedules import Schedule
 
@@ -134,8 +134,8 @@ def learn(table: Swept, t: Transition, rng: Any) -> float:
 
 @register
 @dataclass(frozen=True)
-class PrioritizedSweeping(Tabular):
-    """Prioritized sweeping; for its other settings see `Tabular`. Backups are expected values: there is no step size."""
+class PrioritizedSweeping(TabularConfig):
+    """Prioritized sweeping; for its other settings see `TabularConfig`. Backups are expected values: there is no step size."""
 
     step_size: float | Schedule = 1.0
     """Not read: the model's mean is taken as it is."""
@@ -206,7 +206,7 @@ class RMax(PrioritizedSweeping):
     """R-MAX; for its other settings see `PrioritizedSweeping`."""
 
     explore: TableExplore = Greedy()
-    """As in `Tabular`; by default greedy."""
+    """As in `TabularConfig`; by default greedy."""
     initial_q: float | tuple[float, float] = 100.0
     """What a pair is worth until the model is believed: as much as can be reached, or more, r_max / (1 - gamma)."""
     planning_steps: int = 1000

@@ -10,11 +10,11 @@ from typing import Any, ClassVar
 
 from rl.core.registry import add_presets, register
 from rl.explore import UCB, DecayingNoise, EpsilonGreedy, Greedy, highest
-from rl.tabular.agent import Table, Tabular, Transition
+from rl.tabular.agent import QTable, TabularConfig, Transition
 from supervised.schedules import Inverse
 
 
-def learn(table: Table, t: Transition, rng: Any) -> float:
+def learn(table: QTable, t: Transition, rng: Any) -> float:
     """Apply Q(s, a) <- Q(s, a) + step_size * (r + discount * max_b Q(s', b) - Q(s, a)) and return the TD error.
 
     discount is gamma, or 0 after a termination, where the next state is not read. At a truncation the target bootstraps as usual.
@@ -30,8 +30,8 @@ def learn(table: Table, t: Transition, rng: Any) -> float:
 
 @register
 @dataclass(frozen=True)
-class QLearning(Tabular):
-    """Tabular Q-learning; for its settings see `Tabular`."""
+class QLearning(TabularConfig):
+    """Tabular Q-learning; for its settings see `TabularConfig`."""
 
     rule = staticmethod(learn)
     respects_masks: ClassVar[bool] = True

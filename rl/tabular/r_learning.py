@@ -12,7 +12,7 @@ import numpy as np
 
 from rl.core.registry import add_presets, register
 from rl.explore import highest
-from rl.tabular.agent import Tabular, Transition, check_number, check_unused
+from rl.tabular.agent import TabularConfig, Transition, check_number, check_unused
 from supervised.schedules import Schedule
 
 
@@ -46,8 +46,8 @@ def learn(table: Average, t: Transition, rng: Any) -> float:
 
 @register
 @dataclass(frozen=True)
-class RLearning(Tabular):
-    """R-learning, for continuing tasks, undiscounted; for its other settings see `Tabular`."""
+class RLearning(TabularConfig):
+    """R-learning, for continuing tasks, undiscounted; for its other settings see `TabularConfig`."""
 
     gamma: float | Schedule = 1.0
     """1: nothing is discounted."""

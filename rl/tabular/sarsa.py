@@ -11,10 +11,10 @@ from typing import Any, ClassVar
 
 from rl.core.registry import add_presets, register
 from rl.explore import expected
-from rl.tabular.agent import OnPolicy, Table, Transition, check_expected
+from rl.tabular.agent import OnPolicyConfig, QTable, Transition, check_expected
 
 
-def learn_sarsa(table: Table, t: Transition, rng: Any) -> float:
+def learn_sarsa(table: QTable, t: Transition, rng: Any) -> float:
     """Apply Q(s, a) <- Q(s, a) + step_size * (r + discount * Q(s', a') - Q(s, a)), a' the next action; return the TD error."""
     q = table.q
     target = t.reward
@@ -25,7 +25,7 @@ def learn_sarsa(table: Table, t: Transition, rng: Any) -> float:
     return error
 
 
-def learn_expected(table: Table, t: Transition, rng: Any) -> float:
+def learn_expected(table: QTable, t: Transition, rng: Any) -> float:
     """Update like SARSA with the mean of Q(s', .) under the behavior policy in place of Q(s', a'); return the TD error."""
     q = table.q
     target = t.reward
@@ -38,8 +38,8 @@ def learn_expected(table: Table, t: Transition, rng: Any) -> float:
 
 @register
 @dataclass(frozen=True)
-class SARSA(OnPolicy):
-    """SARSA; for its settings see `OnPolicy`. At a truncation a next action is sampled only to bootstrap from its value."""
+class SARSA(OnPolicyConfig):
+    """SARSA; for its settings see `OnPolicyConfig`. At a truncation a next action is sampled only to bootstrap from its value."""
 
     rule = staticmethod(learn_sarsa)
     respects_masks: ClassVar[bool] = True
@@ -48,8 +48,8 @@ class SARSA(OnPolicy):
 
 @register
 @dataclass(frozen=True)
-class ExpectedSARSA(OnPolicy):
-    """Expected SARSA; for its settings see `OnPolicy`. explore must be EpsilonGreedy, Greedy or Boltzmann."""
+class ExpectedSARSA(OnPolicyConfig):
+    """Expected SARSA; for its settings see `OnPolicyConfig`. explore must be EpsilonGreedy, Greedy or Boltzmann."""
 
     rule = staticmethod(learn_expected)
     respects_masks: ClassVar[bool] = True

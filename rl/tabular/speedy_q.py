@@ -15,7 +15,7 @@ import numpy as np
 
 from rl.core.registry import add_presets, register
 from rl.explore import UCB, TableExplore, highest
-from rl.tabular.agent import MOST_TIMES, Tabular, Transition, check_unused
+from rl.tabular.agent import MOST_TIMES, TabularConfig, Transition, check_unused
 from supervised.schedules import Schedule
 
 
@@ -72,8 +72,8 @@ def next_round(table: Rounds) -> None:
 
 @register
 @dataclass(frozen=True)
-class SpeedyQ(Tabular):
-    """Speedy Q-learning, whose step size depends on the number of rounds; for its other settings see `Tabular`.
+class SpeedyQ(TabularConfig):
+    """Speedy Q-learning, whose step size depends on the number of rounds; for its other settings see `TabularConfig`.
 
     A round takes until its least visited pair is tried, so by default exploration favors the least tried action of each state.
     """
@@ -81,7 +81,7 @@ class SpeedyQ(Tabular):
     step_size: float | Schedule = 1.0
     """Not read: rounds are counted."""
     explore: TableExplore = UCB(1000.0)
-    """As in `Tabular`; by default what was tried least."""
+    """As in `TabularConfig`; by default what was tried least."""
 
     rule = staticmethod(learn)
     respects_masks: ClassVar[bool] = True

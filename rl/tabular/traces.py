@@ -18,7 +18,7 @@ import numpy as np
 
 from rl.core.registry import add_presets, register
 from rl.explore import TableExplore, highest
-from rl.tabular.agent import OnPolicy, Tabular, Transition, check_number
+from rl.tabular.agent import OnPolicyConfig, TabularConfig, Transition, check_number
 from supervised.schedules import Linear, Schedule
 from supervised.validate import choice, store
 
@@ -149,8 +149,8 @@ def check_traces(trace: Any, listed: Any, size: Any, *rest: Any) -> None:
 
 @register
 @dataclass(frozen=True)
-class SARSALambda(OnPolicy):
-    """SARSA(lambda); for its other settings see `OnPolicy`.
+class SARSALambda(OnPolicyConfig):
+    """SARSA(lambda); for its other settings see `OnPolicyConfig`.
 
     Dutch traces are derived for a single step size shared by all pairs: use a schedule in steps, as the preset
     true-online-sarsa-lambda does.
@@ -196,12 +196,12 @@ class SARSALambda(OnPolicy):
 @register
 @dataclass(frozen=True)
 class QLambda(SARSALambda):
-    """Watkins's Q(lambda); for its settings see `SARSALambda` and `Tabular`. Its traces are accumulating or replacing."""
+    """Watkins's Q(lambda); for its settings see `SARSALambda` and `TabularConfig`. Its traces are accumulating or replacing."""
 
-    step_size: float | Schedule = Tabular.step_size
-    """As in `Tabular`; the default is max(0.01, visits**-0.6)."""
-    explore: TableExplore = Tabular.explore
-    """As in `Tabular`; by default epsilon goes from 1 to 0.05 in a straight line over the run."""
+    step_size: float | Schedule = TabularConfig.step_size
+    """As in `TabularConfig`; the default is max(0.01, visits**-0.6)."""
+    explore: TableExplore = TabularConfig.explore
+    """As in `TabularConfig`; by default epsilon goes from 1 to 0.05 in a straight line over the run."""
 
     rule = staticmethod(learn_q)
     respects_masks: ClassVar[bool] = True

@@ -16,7 +16,7 @@ import numpy as np
 
 from rl.core.registry import add_presets, register
 from rl.explore import forbidden
-from rl.tabular.agent import Tabular, Transition
+from rl.tabular.agent import TabularConfig, Transition
 
 MAX_DEVIATION = 1e10  # the standard deviation while a single target has all the weight
 
@@ -65,8 +65,8 @@ def learn(table: Spread, t: Transition, rng: Any) -> float:
 
 @register
 @dataclass(frozen=True)
-class WeightedQ(Tabular):
-    """Weighted Q-learning; for its settings see `Tabular`."""
+class WeightedQ(TabularConfig):
+    """Weighted Q-learning; for its settings see `TabularConfig`."""
 
     rule = staticmethod(learn)
     respects_masks: ClassVar[bool] = True

@@ -42,8 +42,8 @@ class Update:
         with torch.no_grad():
             next_q = self.target(self.next_obs)
         q, backward = self.online.vjp(self.obs)
-        error = targets.double_q(self.reward, self.discount, next_q, next_q, None) - losses.taken(q, self.action)
-        backward(losses.at_taken(losses.huber_slope(error) * (-1.0 / error.shape[1]), q, self.action))
+        error = targets.double_q(self.reward, self.discount, next_q, next_q, None) - losses.select(q, self.action)
+        backward(losses.scatter_to_action(losses.huber_grad(error) * (-1.0 / error.shape[1]), q, self.action))
         clip_per_seed(self.online, 10.0)
         self.step()
 

@@ -20,7 +20,7 @@ from rich.table import Table
 
 import envs
 import rl
-from benchmarks import peers
+from benchmarks import baselines
 from envs import EnvError
 from rl import settings as tuned
 from supervised import statistics as intervals
@@ -48,10 +48,10 @@ LEARNING: dict[str, tuple[str, float]] = {
 }
 
 
-def ours(description: rl.DQN, seeds: int, steps: int) -> Callable[[], float]:
+def ours(config: rl.DQN, seeds: int, steps: int) -> Callable[[], float]:
     """A run past its first steps -> a function that takes `steps` more a seed and gives steps a second, all summed."""
-    run = rl.start("CartPole-v1", description, seeds, steps=100_000)
-    run.advance(description.learn_after_steps + 200)
+    run = rl.start("CartPole-v1", config, seeds, steps=100_000)
+    run.advance(config.learn_after_steps + 200)
 
     def time_it() -> float:
         began = time.perf_counter()
@@ -61,13 +61,13 @@ def ours(description: rl.DQN, seeds: int, steps: int) -> Callable[[], float]:
     return time_it
 
 
-def shared_out(description: rl.DQN, seeds: int, steps: int, workers: int) -> Callable[[], float]:
+def shared_out(config: rl.DQN, seeds: int, steps: int, workers: int) -> Callable[[], float]:
     """The same with the seeds shared out over processes."""
-    run = rl.start("CartPole-v1", description, seeds, steps=100_000)
-    from rl.run.processes import Workers
+    run = rl.start("CartPole-v1", config, seeds, steps=100_000)
+    from rl.run.processes import ProcessPool
 
-    pool = Workers(run, workers)
-    pool.advance(description.learn_after_steps + 200)
+    pool = ProcessPool(run, workers)
+    pool.advance(config.learn_after_steps + 200)
 
     def time_it() -> float:
         began = time.perf_counter()
@@ -83,7 +83,7 @@ def speed(repeats: int, console: Console) -> dict[str, float]:
     ready = time.perf_counter() - began
     ways: dict[str, Callable[[], float]] = {}
     try:
-        ways["Stable-Baselines3"] = peers.stable_baselines3((64, 64), 2_000)
+        ways["Stable-Baselines3"] = baselines.stable_baselines3((64, 64), 2_000)
     except ImportError as error:
         console.print(f"Stable-Baselines3 is left out: {error}. pip install '.[benchmark]' brings it.")
     ways["ours, one seed, torch alone"] = ours(dataclasses.replace(EVERY_STEP, compiled=False), 1, 4_000)
@@ -113,7 +113,7 @@ def zoo(console: Console) -> dict[str, float]:
     """rl-zoo's setting, 50 000 steps: ten seeds of ours on two workers against one run of Stable-Baselines3, times ten."""
     found = {}
     try:
-        peer = peers.stable_baselines3(
+        peer = baselines.stable_baselines3(
             (256, 256),
             50_000,
             learn_after_steps=1_000,
@@ -185,12 +185,10 @@ def learning(env: str, agent: str, seeds: int, workers: int, episodes: int, cons
     presets = rl.presets(env)
     if agent not in presets:
         raise ValueError(f"There is no agent {agent!r}; there are {', '.join(presets)}.")
-    description, steps = presets[agent], tuned.steps_for(env, agent)
-    console.print(
-        f"{agent} in {env}, {steps:,} steps, {seeds} seeds on {workers} workers: {description}", highlight=False
-    )
+    config, steps = presets[agent], tuned.steps_for(env, agent)
+    console.print(f"{agent} in {env}, {steps:,} steps, {seeds} seeds on {workers} workers: {config}", highlight=False)
     began = time.perf_counter()
-    run = rl.train(env, description, steps=steps, seeds=seeds, workers=workers, progress=sys.stderr.isatty())
+    run = rl.train(env, config, steps=steps, seeds=seeds, workers=workers, progress=sys.stderr.isatty())
     trained = time.perf_counter() - began
     evaluation = run.evaluate(episodes)
     values, (low, high) = evaluation.per_seed, evaluation.possible
@@ -213,7 +211,7 @@ def learning(env: str, agent: str, seeds: int, workers: int, episodes: int, cons
     return {
         "env": env,
         "agent": agent,
-        "settings": run.config()["agent"],
+        "settings": run.to_json()["agent"],
         "steps": steps,
         "return": summary(values, run.seeds, low, high),
         "published": published,

@@ -16,7 +16,7 @@ from rich.table import Table
 
 import rl
 from rl.explore import EpsilonGreedy
-from rl.run.processes import shared
+from rl.run.processes import sharded
 from supervised import statistics as intervals
 from supervised.schedules import Linear
 from supervised.session.results import summary
@@ -133,7 +133,7 @@ def learn(task: Task, agent: Any, seeds: range, steps: int, workers: int) -> tup
     """Train, with an evaluation at each look -> values [LOOKS, N], seconds, the run, and between what values lie."""
     began, looks = time.perf_counter(), []
     run = rl.start(task.env, agent, seeds, steps=steps, env_kwargs=task.kwargs)
-    with shared(run, workers):
+    with sharded(run, workers):
         for i in range(LOOKS):
             run.advance(steps * (i + 1) // LOOKS - run.step)
             evaluation = run.evaluate(task.episodes)
@@ -160,7 +160,7 @@ def memory(
         row, good = summary(looks[-1], run.seeds, low, high), reached(task, looks)
         says = bounded(task, *row["interval_95"]) if who == PLAIN else verdict(task, good, looks[-1])
         rows[who] = {
-            "settings": run.config()["agent"], "value": row, "looks": looks.tolist(), "reached": good.tolist(),
+            "settings": run.to_json()["agent"], "value": row, "looks": looks.tolist(), "reached": good.tolist(),
             "seconds": seconds, "verdict": says,
         }  # fmt: skip
         text = intervals.describe(looks[-1], digits=3, low=low, high=high)

@@ -24,7 +24,7 @@ from rl.deep.sequence_learner import mixed_priority
 from rl.explore import EPSILON_GREEDY
 from rl.linear import sarsa as linear
 from rl.tabular import double_q, monte_carlo, n_step, q_learning, sarsa, traces
-from rl.tabular.agent import Table, Tabular, Transition
+from rl.tabular.agent import QTable, TabularConfig, Transition
 from supervised import Streams
 from supervised.losses import cross_entropy, cross_entropy_slope
 
@@ -128,19 +128,19 @@ def r2d2_target(given: Arrays, dtype: Any) -> Arrays:
 @ours
 def squared(given: Arrays, dtype: Any) -> Arrays:
     (x,) = tensors(given, dtype, "x")
-    return arrays(loss=losses.squared(x / 8), slope=losses.squared_slope(x / 8))
+    return arrays(loss=losses.squared(x / 8), slope=losses.squared_grad(x / 8))
 
 
 @ours
 def huber(given: Arrays, dtype: Any) -> Arrays:
     (x,) = tensors(given, dtype, "x")
-    return arrays(loss=losses.huber(x), slope=losses.huber_slope(x))
+    return arrays(loss=losses.huber(x), slope=losses.huber_grad(x))
 
 
 @ours
 def clipped(given: Arrays, dtype: Any) -> Arrays:
     (x,) = tensors(given, dtype, "x")
-    return arrays(slope=losses.huber_slope(x))
+    return arrays(slope=losses.huber_grad(x))
 
 
 @ours
@@ -215,7 +215,7 @@ def own(function: Ours) -> Ours:
     return function
 
 
-def memory(agent: Tabular, q: np.ndarray) -> Any:
+def memory(agent: TabularConfig, q: np.ndarray) -> Any:
     """One seed's arrays of an agent with one environment, around q."""
     states, actions = q.shape
     held = {"q": q, "visits": np.zeros(q.shape, np.int64)} | agent.seed_arrays(states, actions)
@@ -237,7 +237,7 @@ def moments(given: Arrays, k: int, b: int) -> list[Transition]:
     return found
 
 
-def learned(agent: Callable[[float], Tabular], rule: Callable[..., float]) -> Ours:
+def learned(agent: Callable[[float], TabularConfig], rule: Callable[..., float]) -> Ours:
     """What the pairs of each episode hold when it is over."""
 
     def found(given: Arrays, dtype: Any) -> Arrays:
@@ -274,7 +274,7 @@ def table_td(given: Arrays, dtype: Any) -> Arrays:
     for k, b, t in np.ndindex(given["reward"].shape):
         moment, q = moments(given, k, b)[t], given["q"][k, b].astype(np.float64)
         for name, rule in rules.items():
-            found[name][k, b, t] = rule(Table(q.copy(), None), moment, None)
+            found[name][k, b, t] = rule(QTable(q.copy(), None), moment, None)
         two = double_q.TwoTables(q.copy(), None, q.copy(), -q)
         found["double_q"][k, b, t] = double_q.learn(two, moment, Heads())
     return found

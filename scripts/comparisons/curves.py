@@ -325,7 +325,7 @@ def read(place: Path, cell: Cell) -> dict[str, Any] | None:
         rows.append([(event.step, event.value) for event in events.Scalars("eval/mean_reward")])
     steps = [step for step, _ in rows[0]]
     values = [[row[i][1] for row in rows] for i in range(len(steps))]
-    return {"steps": steps, "values": values, "told": deep.told(result)}
+    return {"steps": steps, "values": values, "told": deep.cell_text(result)}
 
 
 def _drawn(found: Mapping[str, dict[str, Any]], beside: Mapping[str, dict[str, Any]]) -> Drawn:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from lectures.desk import Desk
+from lectures.report import Report
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -66,34 +66,34 @@ def train(run: rl.Run, panel: Panel, agent: str, steps: int) -> dict[str, Any]:
         {} if exact is None else {name: results.number(getattr(exact, attribute)) for name, attribute in KNOWN.items()}
     )
     also = {"beside": beside} if beside else {}
-    return {"steps": grid, "values": values, **also, "configuration": run.config(), **known}
+    return {"steps": grid, "values": values, **also, "configuration": run.to_json(), **known}
 
 
 # What a saved comparison calls the exact returns.
 KNOWN = {"best": "optimal_return", "stationary": "optimal_stationary_return", "promised": "target_return"}
 
 
-def curve(desk: Desk, name: str, panel: Panel, agent: str, seeds: int, steps: int, resume: bool) -> dict[str, Any]:
+def curve(report: Report, name: str, panel: Panel, agent: str, seeds: int, steps: int, resume: bool) -> dict[str, Any]:
     """One curve: read, where the same was done before, or trained and kept."""
     plain = f"{name}_{agent}".replace(" ", "_").replace(",", "").replace("/", "-").replace(":", "-")
-    path = desk.folder / "cells" / f"{plain}.json"
+    path = report.folder / "cells" / f"{plain}.json"
     run = rl.start(panel.env, panel.agents[agent], seeds, steps=steps, env_kwargs=panel.kwargs)
     if resume and path.is_file():
         try:
             found: dict[str, Any] = json.loads(path.read_text())
-            same = found["steps"][-1] == steps and found["configuration"] == json.loads(json.dumps(run.config()))
+            same = found["steps"][-1] == steps and found["configuration"] == json.loads(json.dumps(run.to_json()))
             same = same and numbers(found).shape == (len(found["steps"]), seeds)
             same = same and found.get("beside", {}).keys() == panel.beside.keys()
         except (ValueError, KeyError, IndexError, TypeError) as error:
             raise CheckpointError(f"{path} is no curve that was kept here: remove it to train anew.") from error
         if same:
-            desk.say(f"{panel.title}, {agent}: done before")
+            report.print(f"{panel.title}, {agent}: done before")
             return found
     began = time.perf_counter()
     found = train(run, panel, agent, steps)
     found["seconds"] = time.perf_counter() - began
     results.write(found, path)
-    desk.say(f"{panel.title}, {agent}: {steps:,} steps of {seeds} seeds in {found['seconds']:.1f} s")
+    report.print(f"{panel.title}, {agent}: {steps:,} steps of {seeds} seeds in {found['seconds']:.1f} s")
     return found
 
 
@@ -102,11 +102,11 @@ def numbers(found: Mapping[str, Any], beside: str | None = None) -> np.ndarray:
     return np.array(found["values"] if beside is None else found["beside"][beside], np.float64)
 
 
-def log(desk: Desk, name: str, panel: Panel, agent: str, found: Mapping[str, Any]) -> None:
+def log(report: Report, name: str, panel: Panel, agent: str, found: Mapping[str, Any]) -> None:
     """A curve and its interval for TensorBoard, in a sub-run of the agent's name."""
     for step, row in zip(found["steps"], numbers(found), strict=True):
         _, tags = statistics.aggregate({name: row}, [name], {name: panel.possible})
-        desk.logger.scalars(step, tags, agent.replace(" ", "_"))
+        report.logger.scalars(step, tags, agent.replace(" ", "_"))
 
 
 def draw(panels: Mapping[str, Panel], found: Mapping[str, Mapping[str, dict[str, Any]]]) -> Figure:
@@ -159,8 +159,8 @@ def draw_one(
     for agent, one in everything.items():
         values = numbers(one)
         bands = np.array([statistics.interval(row, 0.95, *panel.possible) for row in values])
-        colour = {"color": "black", "linewidth": 1} if agent in (beside or {}) and agent not in curves else {}
-        (line,) = axes.plot(one["steps"], values.mean(1), label=agent, **colour)
+        color = {"color": "black", "linewidth": 1} if agent in (beside or {}) and agent not in curves else {}
+        (line,) = axes.plot(one["steps"], values.mean(1), label=agent, **color)
         axes.fill_between(one["steps"], *bands.T, color=line.get_color(), alpha=0.2)
     for (value, name), style in zip(panel.lines, (":", "--"), strict=False):
         axes.axhline(value, color="black", linewidth=1, linestyle=style, label=f"{name}: {value:.{panel.digits}f}")

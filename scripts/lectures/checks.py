@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from matplotlib.figure import Figure
 from torch import nn
 
-from lectures.desk import Desk
 from lectures.experiment import OnDigits
+from lectures.report import Report
 from supervised import MLP, Data, Recipe
 from supervised.streams import generator
 
@@ -37,8 +37,8 @@ class SanityChecks(OnDigits):
     penalty: float = 0.01
     """Strength of the L2 penalty, penalty * sum(W²)."""
 
-    def run(self, desk: Desk) -> None:
-        train = self.digits(desk, self.pictures).train
+    def run(self, report: Report) -> None:
+        train = self.digits(report, self.pictures).train
         inputs = math.prod(train.x.shape[1:])
 
         def net(init: str, classes: int = 10) -> Callable[[], nn.Module]:
@@ -48,28 +48,30 @@ class SanityChecks(OnDigits):
             some = Data(train.x[train.y < classes], train.y[train.y < classes])
             first = [first_cost(net("normal(0.01)", classes), some, seed) for seed in self.all_seeds]
             what = f"{classes} classes, normal(.01): first cost"
-            desk.seeds(what, first, self.all_seeds, f"log {classes} = {math.log(classes):.4f}", low=0.0)
+            report.seeds(what, first, self.all_seeds, f"log {classes} = {math.log(classes):.4f}", low=0.0)
         first = [first_cost(net("normal(0.01)"), train, seed, self.penalty) for seed in self.all_seeds]
-        desk.seeds(f"10 classes, with {self.penalty:g} sum(W²): first cost", first, self.all_seeds, "goes up", low=0.0)
+        report.seeds(
+            f"10 classes, with {self.penalty:g} sum(W²): first cost", first, self.all_seeds, "goes up", low=0.0
+        )
         first = [first_cost(net("normal"), train, seed) for seed in self.all_seeds]
-        desk.seeds("10 classes, N(0, 1): first cost", first, self.all_seeds, "fails: weights too large", 2, low=0.0)
+        report.seeds("10 classes, N(0, 1): first cost", first, self.all_seeds, "fails: weights too large", 2, low=0.0)
         ten = Data(train.x[:TEN], train.y[:TEN])
         drawn = Data(ten.x, torch.from_numpy(generator(0, "data").integers(0, 10, TEN)))
         curves = {
-            "ten examples": self.overfit(desk, "ten examples", net("he"), ten, "cost 0, all right"),
-            "ten random labels": self.overfit(desk, "ten random labels", net("he"), drawn, "cost 0, all right"),
-            "all weights zero": self.overfit(desk, "all weights zero", net("zeros"), ten, "fails: it cannot learn"),
+            "ten examples": self.overfit(report, "ten examples", net("he"), ten, "cost 0, all right"),
+            "ten random labels": self.overfit(report, "ten random labels", net("he"), drawn, "cost 0, all right"),
+            "all weights zero": self.overfit(report, "all weights zero", net("zeros"), ten, "fails: it cannot learn"),
         }
-        desk.picture("overfit", draw_costs(curves, "Ten examples are overfitted by a network that can learn", 1e-4))
+        report.picture("overfit", draw_costs(curves, "Ten examples are overfitted by a network that can learn", 1e-4))
 
-    def overfit(self, desk: Desk, name: str, make: Callable[[], nn.Module], data: Data, note: str) -> np.ndarray:
+    def overfit(self, report: Report, name: str, make: Callable[[], nn.Module], data: Data, note: str) -> np.ndarray:
         """Fit ten examples and lay down how it ends -> the cost at each step, the mean over seeds."""
-        fitted = self.fit(desk, name.replace(" ", "_"), make, data, OVERFIT)
+        fitted = self.fit(report, name.replace(" ", "_"), make, data, OVERFIT)
         found = fitted.evaluate(data)
-        desk.seeds(f"{name}: cost after {fitted.epoch} steps", found["loss"], self.all_seeds, note, low=0.0)
-        desk.shares(f"{name}: share right", found["accuracy"], self.all_seeds)
+        report.seeds(f"{name}: cost after {fitted.epoch} steps", found["loss"], self.all_seeds, note, low=0.0)
+        report.shares(f"{name}: share right", found["accuracy"], self.all_seeds)
         costs = np.array([row["train/loss"].mean() for row in fitted.history])
-        desk.curve("cost", costs, name.replace(" ", "_"))
+        report.curve("cost", costs, name.replace(" ", "_"))
         return costs
 
 
@@ -110,15 +112,15 @@ class BackwardByHand(OnDigits):
     rate: float = 0.2
     """Learning rate of gradient descent."""
 
-    def run(self, desk: Desk) -> None:
+    def run(self, report: Report) -> None:
         from threadpoolctl import threadpool_limits
 
         with threadpool_limits(self.threads or 1):  # the matrices are small
-            self.compare(desk)
+            self.compare(report)
 
-    def compare(self, desk: Desk) -> None:
+    def compare(self, report: Report) -> None:
         """Both ways from the same weights, seed by seed."""
-        found = self.digits(desk, self.pictures)
+        found = self.digits(report, self.pictures)
         x, y = rows_of(found.train)
         test_x, test_y = rows_of(found.test)
         differences, numeric, apart, right, learned = [], [], [], [], []
@@ -139,20 +141,20 @@ class BackwardByHand(OnDigits):
             if seed == self.all_seeds[0]:
                 curves = {"by hand (numpy)": costs, "autograd (torch)": costs_of_torch}
         note = "local slope times the one from above"
-        self.largest(desk, "gradient by hand and by autograd: largest relative difference", differences, note)
-        self.largest(desk, "gradient by hand and by differences: largest relative difference", numeric)
-        self.largest(desk, f"cost by hand and by autograd: largest difference in {len(batches)} steps", apart)
-        desk.shares("trained by hand: test accuracy", right, self.all_seeds)
-        desk.shares("trained by autograd: test accuracy", learned, self.all_seeds)
+        self.largest(report, "gradient by hand and by autograd: largest relative difference", differences, note)
+        self.largest(report, "gradient by hand and by differences: largest relative difference", numeric)
+        self.largest(report, f"cost by hand and by autograd: largest difference in {len(batches)} steps", apart)
+        report.shares("trained by hand: test accuracy", right, self.all_seeds)
+        report.shares("trained by autograd: test accuracy", learned, self.all_seeds)
         for name, costs in curves.items():
-            desk.curve("cost", costs, name.split(" (")[0].replace(" ", "_"))
-        desk.picture(
+            report.curve("cost", costs, name.split(" (")[0].replace(" ", "_"))
+        report.picture(
             "costs", draw_costs(curves, "One curve: the costs of the first seed, by hand and by autograd", 1e-6)
         )
 
-    def largest(self, desk: Desk, what: str, values: Sequence[float], note: str = "") -> None:
+    def largest(self, report: Report, what: str, values: Sequence[float], note: str = "") -> None:
         """A row of the largest value over all seeds."""
-        desk.row(f"{what}, {len(values)} seeds", f"{max(values):.1e}", note)
+        report.row(f"{what}, {len(values)} seeds", f"{max(values):.1e}", note)
 
 
 def rows_of(data: Data) -> tuple[np.ndarray, np.ndarray]:

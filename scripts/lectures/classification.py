@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from lectures.desk import Desk
+from lectures.datasets import FromFiles, rows_of
 from lectures.experiment import Fitted, Seeded
-from lectures.files import FromFiles, rows_of
+from lectures.report import Report
 from supervised import MLP, Data, Fit, LogisticRegression, Recipe, SoftmaxRegression, data
 
 DESCENT = Recipe(epochs=10_001, batch_size=None, optimizer="SGD", learning_rate=0.01)
@@ -48,22 +48,22 @@ def draw_plane(axes: Any, fitted: Fit, x: Tensor, y: Tensor, margin: float = 1.0
 class Logistic(Fitted, FromFiles):
     """Pass or fail from two numbers, with the decision boundary; then diabetes from eight."""
 
-    def run(self, desk: Desk) -> None:
+    def run(self, report: Report) -> None:
         points = small("pass-or-fail")
-        fitted = self.fit(desk, "pass_or_fail", lambda: LogisticRegression(2), points, DESCENT)
+        fitted = self.fit(report, "pass_or_fail", lambda: LogisticRegression(2), points, DESCENT)
         found = fitted.evaluate(points)
-        desk.seeds("six students: cost", found["loss"], self.all_seeds, low=0.0)
-        desk.shares("six students: share right", found["accuracy"], self.all_seeds, "all right")
+        report.seeds("six students: cost", found["loss"], self.all_seeds, low=0.0)
+        report.shares("six students: share right", found["accuracy"], self.all_seeds, "all right")
         figure = Figure(figsize=(6.5, 5), layout="constrained")
         axes = figure.subplots()
         draw_plane(axes, fitted, *points)
         axes.set(
             xlabel="first number", ylabel="second number", title="Decision boundary: where the probability is one half"
         )
-        desk.picture("boundary", figure)
-        table = self.table(desk, "data-03-diabetes.csv")
+        report.picture("boundary", figure)
+        table = self.table(report, "data-03-diabetes.csv")
         if table is not None:
-            desk.row("rows, columns of the file", f"{table.values.shape[0]}, {table.values.shape[1]}", "759, 9")
+            report.row("rows, columns of the file", f"{table.values.shape[0]}, {table.values.shape[1]}", "759, 9")
             name, whole = (
                 "diabetes",
                 Data(*(torch.from_numpy(part) for part in (table.values[:, :-1], table.values[:, -1]))),
@@ -76,28 +76,28 @@ class Logistic(Fitted, FromFiles):
                 *(torch.from_numpy(part) for part in (data.scale("standard", loaded.data)[1][0], loaded.target))
             )
         train, test = data.split(whole, 0.2)
-        fitted = self.fit(desk, "table", lambda: LogisticRegression(train.x.shape[1]), train, DESCENT)
-        desk.shares(f"{name}: share right, training", fitted.evaluate(train)["accuracy"], self.all_seeds)
-        desk.shares(f"{name}: share right, the fifth held out", fitted.evaluate(test)["accuracy"], self.all_seeds)
+        fitted = self.fit(report, "table", lambda: LogisticRegression(train.x.shape[1]), train, DESCENT)
+        report.shares(f"{name}: share right, training", fitted.evaluate(train)["accuracy"], self.all_seeds)
+        report.shares(f"{name}: share right, the fifth held out", fitted.evaluate(test)["accuracy"], self.all_seeds)
 
 
 @dataclass
 class Softmax(Fitted, FromFiles):
     """Which of several classes: the lecture's eight rows, then the animals of a zoo; softmax beside sigmoids."""
 
-    def run(self, desk: Desk) -> None:
+    def run(self, report: Report) -> None:
         rows = small("three-classes")
         recipe = Recipe(epochs=2001, batch_size=None, optimizer="SGD", learning_rate=0.1)
-        fitted = self.fit(desk, "three_classes", lambda: SoftmaxRegression(4, 3), rows, recipe)
+        fitted = self.fit(report, "three_classes", lambda: SoftmaxRegression(4, 3), rows, recipe)
         found = fitted.evaluate(rows)
-        desk.seeds("eight rows: cost", found["loss"], self.all_seeds, low=0.0)
-        desk.shares("eight rows: share right", found["accuracy"], self.all_seeds, "all right")
+        report.seeds("eight rows: cost", found["loss"], self.all_seeds, low=0.0)
+        report.shares("eight rows: share right", found["accuracy"], self.all_seeds, "all right")
         logits = fitted.predict(torch.tensor([[1.0, 11.0, 7.0, 9.0]]))[0, 0].cpu()
-        desk.row("probabilities of softmax for 1, 11, 7, 9 add up to", float(logits.softmax(0).sum()), "1")
-        desk.row("those of three sigmoids on the same numbers", float(logits.sigmoid().sum()), "not 1")
-        table = self.table(desk, "data-04-zoo.csv")
+        report.row("probabilities of softmax for 1, 11, 7, 9 add up to", float(logits.softmax(0).sum()), "1")
+        report.row("those of three sigmoids on the same numbers", float(logits.sigmoid().sum()), "not 1")
+        table = self.table(report, "data-04-zoo.csv")
         if table is not None:
-            desk.row("rows, columns of the file", f"{table.values.shape[0]}, {table.values.shape[1]}", "101, 17")
+            report.row("rows, columns of the file", f"{table.values.shape[0]}, {table.values.shape[1]}", "101, 17")
             name, x, y = "zoo", table.values[:, :-1], table.values[:, -1]
         else:
             from sklearn.datasets import load_wine
@@ -106,13 +106,13 @@ class Softmax(Fitted, FromFiles):
             x, y = data.scale("standard", loaded.data)[1][0], loaded.target
         whole = Data(torch.from_numpy(x), torch.from_numpy(y.astype(np.int64)))
         classes = int(whole.y.max()) + 1
-        desk.row(
+        report.row(
             "classes", str(classes), '7, each animal in one: multi-class, not "multi-label"' if name == "zoo" else ""
         )
         for folder, (train, test) in (("all", (whole, None)), ("held_out", data.split(whole, 0.2))):
-            fitted = self.fit(desk, folder, lambda: SoftmaxRegression(x.shape[1], classes), train, recipe)
+            fitted = self.fit(report, folder, lambda: SoftmaxRegression(x.shape[1], classes), train, recipe)
             judged, what = (train, "training on all") if test is None else (test, "the fifth held out")
-            desk.shares(f"{name}: share right, {what}", fitted.evaluate(judged)["accuracy"], self.all_seeds)
+            report.shares(f"{name}: share right, {what}", fitted.evaluate(judged)["accuracy"], self.all_seeds)
 
 
 def cost_of(kind: str, logits: Tensor, y: Tensor) -> Tensor:
@@ -129,7 +129,7 @@ class LearningRates(Seeded):
     steps: int = 201
     """Steps of gradient descent."""
 
-    def run(self, desk: Desk) -> None:
+    def run(self, report: Report) -> None:
         train = small("learning-rates")
         test_x, test_y = torch.tensor([[2.0, 1, 1], [3, 1, 2], [3, 3, 4]]), torch.tensor([2, 2, 2])
         notes = {1e-10: ("5.73203, unmoved", "0"), 0.1: ("0.670909", "1"), 1.5: ("nan", "0")}
@@ -139,15 +139,15 @@ class LearningRates(Seeded):
                 costs, w, b = self.descend(kind, rate, train)
                 curves[kind, rate] = costs
                 name = f"rate {rate:g}, {kind} loss"
-                desk.seeds(
+                report.seeds(
                     f"{name}: cost at the end", costs[-1], self.all_seeds, cost_note if kind == "naive" else "", low=0.0
                 )
                 if rate < 1e-3:
-                    desk.seeds(f"{name}: change of the cost", costs[-1] - costs[0], self.all_seeds, "", 6)
+                    report.seeds(f"{name}: change of the cost", costs[-1] - costs[0], self.all_seeds, "", 6)
                 right = ((test_x @ w + b).argmax(-1) == test_y).double().mean(-1)
-                desk.shares(f"{name}: share right", right, self.all_seeds, right_note if kind == "naive" else "")
-                desk.curve("cost", costs.mean(1), f"{kind}_{rate:g}")
-        desk.picture("costs", self.draw(curves))
+                report.shares(f"{name}: share right", right, self.all_seeds, right_note if kind == "naive" else "")
+                report.curve("cost", costs.mean(1), f"{kind}_{rate:g}")
+        report.picture("costs", self.draw(curves))
 
     def descend(self, kind: str, rate: float, train: Data) -> tuple[np.ndarray, Tensor, Tensor]:
         """-> costs [steps, N], weights [N, 3, 3] and biases [N, 1, 3] after them, from N(0, 1)."""
@@ -186,7 +186,7 @@ class LearningRates(Seeded):
 class Xor(Fitted):
     """XOR: one layer cannot learn it, two can; wider and deeper ones; with what each makes of the plane."""
 
-    def run(self, desk: Desk) -> None:
+    def run(self, report: Report) -> None:
         square = Data(torch.tensor([[0.0, 0], [0, 1], [1, 0], [1, 1]]), torch.tensor([0, 1, 1, 0]))
         recipe = Recipe(epochs=10_001, batch_size=None, optimizer="SGD", learning_rate=0.1, loss="binary_cross_entropy")
         nets: dict[str, Sequence[int]] = {
@@ -198,7 +198,7 @@ class Xor(Fitted):
         figure = Figure(figsize=(13, 4.4), layout="constrained")
         for axes, (name, widths) in zip(figure.subplots(1, 4), nets.items(), strict=True):
             fitted = self.fit(
-                desk,
+                report,
                 name.split(",")[0].replace(" ", "_"),
                 lambda widths=widths: MLP(2, 1, widths, activation="sigmoid", init="normal"),
                 Data(square.x, square.y.float()),
@@ -206,11 +206,11 @@ class Xor(Fitted):
             )
             found = fitted.evaluate(Data(square.x, square.y.float()))
             note = "never right: cost .693, share .5" if not widths else "learns it"
-            desk.seeds(f"{name}: cost", found["loss"], self.all_seeds, note, low=0.0)
+            report.seeds(f"{name}: cost", found["loss"], self.all_seeds, note, low=0.0)
             whole = int((found["accuracy"] == 1).sum())
-            desk.row(
+            report.row(
                 f"{name}: seeds with all four right", f"{whole} of {len(found['accuracy'])}", "0" if not widths else ""
             )
             draw_plane(axes, fitted, square.x, square.y, 0.3)
             axes.set(title=name, xlabel="first input", ylabel="second input")
-        desk.picture("plane", figure)
+        report.picture("plane", figure)

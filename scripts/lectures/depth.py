@@ -11,9 +11,9 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from lectures.desk import Desk
 from lectures.experiment import OnDigits, Seeded
 from lectures.mnist import ADAM
+from lectures.report import Report
 from supervised import MLP, RNN, Data, Recipe, mnist
 from supervised.fitting import inspect
 from supervised.streams import generator
@@ -26,23 +26,23 @@ class Activations(OnDigits):
     width: int = 256
     """Units of each hidden layer."""
 
-    def run(self, desk: Desk) -> None:
-        found = self.digits(desk)
+    def run(self, report: Report) -> None:
+        found = self.digits(report)
         inside: dict[str, dict[str, Tensor]] = {}
         notes = {("sigmoid", 3): ".9421", ("relu", 3): ".9587", ("sigmoid", 10): ".9431", ("relu", 10): ".9300"}
         for (activation, layers), note in notes.items():
             name = f"{activation}, {layers} layers, N(0,1)"
-            inside[name] = self.judge(desk, found, name, activation, layers, "normal", ADAM, note)
+            inside[name] = self.judge(report, found, name, activation, layers, "normal", ADAM, note)
         short = Recipe(epochs=5, batch_size=100)
         for activation in ("sigmoid", "tanh", "relu", "leaky_relu", "elu"):
             init = "he" if activation in ("relu", "leaky_relu", "elu") else "xavier"
             name = f"{activation}, 10 layers, {init}, 5 epochs"
-            inside[name] = self.judge(desk, found, name, activation, 10, init, short)
-        desk.picture("activations", draw_by_layer({n: list(a.values()) for n, a in inside.items()}, "after training"))
+            inside[name] = self.judge(report, found, name, activation, 10, init, short)
+        report.picture("activations", draw_by_layer({n: list(a.values()) for n, a in inside.items()}, "after training"))
 
     def judge(
         self,
-        desk: Desk,
+        report: Report,
         found: mnist.Digits,
         name: str,
         activation: str,
@@ -61,14 +61,14 @@ class Activations(OnDigits):
         torch.manual_seed(0)
         first, last = slopes(make(), x, y)
         folder = name.replace("N(0,1)", "normal").replace(", ", "_").replace(" ", "_")
-        fitted = self.fit(desk, folder, make, found.train, recipe)
-        desk.shares(
-            f"{name}: test accuracy", fitted.evaluate(found.test)["accuracy"], self.all_seeds, self.note(desk, note)
+        fitted = self.fit(report, folder, make, found.train, recipe)
+        report.shares(
+            f"{name}: test accuracy", fitted.evaluate(found.test)["accuracy"], self.all_seeds, self.note(report, note)
         )
-        desk.row(f"{name}: first gradient, first by last hidden layer", first / last)
+        report.row(f"{name}: first gradient, first by last hidden layer", first / last)
         answers = inspect.activations(fitted.stack.modules[0], x.to(fitted.stack.device))
         if activation == "relu":
-            desk.row(f"{name}: share of dead units", inspect.dead_units(fitted.stack.modules[0], answers) or 0.0)
+            report.row(f"{name}: share of dead units", inspect.dead_units(fitted.stack.modules[0], answers) or 0.0)
         return {layer: answer.cpu() for layer, answer in answers.items() if activation in layer}
 
 
@@ -104,7 +104,7 @@ def draw_by_layer(answers: dict[str, list[Tensor]], when: str) -> Figure:
 
 
 @dataclass
-class Initialisation(OnDigits):
+class Initialization(OnDigits):
     """Activations through ten layers for weights too small, too large and right; and pre-training by a Boltzmann machine."""
 
     labels: int = 200
@@ -112,7 +112,7 @@ class Initialisation(OnDigits):
     unlabeled: int = 5000
     """How many have none: the Boltzmann machine learns from these."""
 
-    def run(self, desk: Desk) -> None:
+    def run(self, report: Report) -> None:
         spread: dict[str, list[Tensor]] = {}
         scales: dict[str, tuple[str, Callable[[Tensor], Tensor]]] = {
             "std .01": ("tanh", lambda w: w.normal_(std=0.01)),
@@ -131,23 +131,23 @@ class Initialisation(OnDigits):
                 layers.append(x)
             spread[name] = layers
             stds = [float(layer.std()) for layer in layers]
-            told = ", ".join(f"{stds[i]:.2g}" for i in (0, 4, 9))
-            desk.row(f"{name}: std of layers 1, 5, 10", told, notes.get(name, ""))
+            text = ", ".join(f"{stds[i]:.2g}" for i in (0, 4, 9))
+            report.row(f"{name}: std of layers 1, 5, 10", text, notes.get(name, ""))
             if name == "std 1":
-                desk.row(
+                report.row(
                     "std 1: share of tanh beyond .99 in layer 10",
                     float((layers[-1].abs() > 0.99).float().mean()),
                     "saturated",
                 )
-            desk.curve("activation_std", stds, name.replace(" ", "_"))
-        desk.picture("by_layer", draw_by_layer(spread, "before training"))
-        self.pretrain(desk)
+            report.curve("activation_std", stds, name.replace(" ", "_"))
+        report.picture("by_layer", draw_by_layer(spread, "before training"))
+        self.pretrain(report)
 
-    def pretrain(self, desk: Desk) -> None:
+    def pretrain(self, report: Report) -> None:
         """Restricted Boltzmann machine (Hinton 2002): learn features without labels, then a classifier on few labels."""
         from sklearn.neural_network import BernoulliRBM
 
-        found = self.digits(desk)
+        found = self.digits(report)
         x = found.train.x.flatten(1).float() / 255
         few = Data(x[: self.labels], found.train.y[: self.labels])
         rbm = BernoulliRBM(64, learning_rate=0.05, n_iter=20, random_state=0).fit(x[: self.unlabeled].numpy())
@@ -167,9 +167,9 @@ class Initialisation(OnDigits):
         recipe = Recipe(epochs=100, batch_size=20)
         test = Data(found.test.x.flatten(1).float() / 255, found.test.y)
         for name, pretrained in (("Xavier", False), ("pre-trained by a Boltzmann machine", True)):
-            fitted = self.fit(desk, "rbm" if pretrained else "xavier", lambda p=pretrained: make(p), few, recipe)
+            fitted = self.fit(report, "rbm" if pretrained else "xavier", lambda p=pretrained: make(p), few, recipe)
             what = f"{len(few.x)} labels, {name}: test accuracy"
-            desk.shares(
+            report.shares(
                 what,
                 fitted.evaluate(test)["accuracy"],
                 self.all_seeds,
@@ -181,7 +181,7 @@ class Initialisation(OnDigits):
             axes.imshow(filter_.view(*side), cmap="gray")
             axes.axis("off")
         figure.suptitle("What the Boltzmann machine's 64 units look for")
-        desk.picture("rbm", figure)
+        report.picture("rbm", figure)
 
 
 @dataclass
@@ -191,23 +191,23 @@ class Gradients(Seeded):
     length: int = 50
     """How many steps the products and sequences are long."""
 
-    def run(self, desk: Desk) -> None:
-        desk.row("slopes of three sigmoids in a chain, .01 x .03 x .2", f"{0.01 * 0.03 * 0.2:.0e}", "close to 0")
-        desk.row("largest slope a sigmoid has, to the power of 10", f"{0.25**10:.1e}", "")
+    def run(self, report: Report) -> None:
+        report.row("slopes of three sigmoids in a chain, .01 x .03 x .2", f"{0.01 * 0.03 * 0.2:.0e}", "close to 0")
+        report.row("largest slope a sigmoid has, to the power of 10", f"{0.25**10:.1e}", "")
         curves = {}
         for scale in (0.9, 1.0, 1.1):
             curves[f"singular values {scale}"] = norms = self.product(scale)
             note = {0.9: "vanishes", 1.1: "explodes"}.get(scale, "")
-            desk.row(f"{self.length} factors with singular values {scale}: length of the product", norms[-1], note)
-            desk.curve("product", norms, f"{scale}")
+            report.row(f"{self.length} factors with singular values {scale}: length of the product", norms[-1], note)
+            report.curve("product", norms, f"{scale}")
         cells = {}
         for cell in ("rnn", "lstm", "lstm, forget gate open", "gru"):
             cells[cell] = found = np.mean([self.reach(cell, seed) for seed in self.all_seeds], 0)
-            desk.row(
+            report.row(
                 f"{cell}: gradient from {self.length - 1} steps back by that of the last step",
                 float(found[0] / found[-1]),
             )
-        self.checked(desk)
+        self.checked(report)
         figure = Figure(figsize=(12, 4.5), layout="constrained")
         left, right = figure.subplots(1, 2)
         for name, values in curves.items():
@@ -220,7 +220,7 @@ class Gradients(Seeded):
         )
         for axes in (left, right):
             axes.legend()
-        desk.picture("gradients", figure)
+        report.picture("gradients", figure)
 
     def product(self, scale: float) -> list[float]:
         """The length of v after each product with a matrix whose singular values are all `scale`."""
@@ -245,20 +245,20 @@ class Gradients(Seeded):
         assert x.grad is not None
         return x.grad.norm(dim=-1).mean(0).numpy()
 
-    def checked(self, desk: Desk) -> None:
+    def checked(self, report: Report) -> None:
         """The lecture's own backward passes, against numeric differences (torch.autograd.gradcheck)."""
         x = torch.tensor([-2.0, 5.0, -4.0], dtype=torch.float64, requires_grad=True)
         ((x[0] + x[1]) * x[2]).backward()
         assert x.grad is not None
-        desk.row("gradient of (x + y) z at -2, 5, -4", ", ".join(f"{value:g}" for value in x.grad), "-4, -4, 3")
+        report.row("gradient of (x + y) z at -2, 5, -4", ", ".join(f"{value:g}" for value in x.grad), "-4, -4, 3")
         points = torch.linspace(-5, 5, 11, dtype=torch.float64, requires_grad=True)
-        desk.row(
+        report.row(
             "sigmoid's backward by hand equals differences",
             str(torch.autograd.gradcheck(Sigmoid.apply, (points,))),
             "s (1 - s)",
         )
         jacobian = torch.autograd.functional.jacobian(torch.relu, torch.randn(6))
-        desk.row(
+        report.row(
             "ReLU's Jacobian is diagonal", str(bool((jacobian == torch.diag(jacobian.diagonal())).all())), "diagonal"
         )
 

@@ -1,4 +1,4 @@
-"""Optimisers on surfaces that can be looked at: an ill-conditioned valley, a saddle, and Beale's function."""
+"""Optimizers on surfaces that can be looked at: an ill-conditioned valley, a saddle, and Beale's function."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from lectures.desk import Desk, pixels
+from lectures.datasets import rows_of
 from lectures.experiment import Seeded
-from lectures.files import rows_of
+from lectures.report import Report, pixels
 
 CLOSE = 1e-3  # this near to the lowest value counts as there
 
@@ -80,15 +80,15 @@ def arrival(way: np.ndarray, lowest: float) -> int | None:
 
 
 @dataclass
-class Optimisers(Seeded):
-    """Seven optimisers, from SGD to Adam and L-BFGS, on three surfaces, animated; rates that fall; mini-batch noise."""
+class Optimizers(Seeded):
+    """Seven optimizers, from SGD to Adam and L-BFGS, on three surfaces, animated; rates that fall; mini-batch noise."""
 
     steps: int = 500
     """Steps of each optimizer."""
     frames: int = 60
     """Frames of the animation."""
 
-    def run(self, desk: Desk) -> None:
+    def run(self, report: Report) -> None:
         ways: dict[str, dict[str, np.ndarray]] = {}
         for where, surface in SURFACES.items():
             ways[where] = {}
@@ -100,17 +100,17 @@ class Optimisers(Seeded):
                     tried[rate] = (steps if steps is not None else math.inf, float(way[-1, 2] - surface.lowest), way)
                 rate = min(tried, key=lambda r: tried[r][:2] if math.isfinite(tried[r][1]) else (math.inf, math.inf))
                 took, left, ways[where][name] = tried[rate]
-                told = f"{took} steps" if math.isfinite(took) else f"not there, {left:.2g} above"
+                text = f"{took} steps" if math.isfinite(took) else f"not there, {left:.2g} above"
                 note = (
                     {"Adam": "recommended", "L-BFGS": "where all data fit into a step"}.get(name, "")
                     if where == "Beale"
                     else ""
                 )
-                desk.row(f"{where}, {name}: steps to the lowest value", f"{told} (rate {rate:g})", note)
-                desk.curve(f"{where}_value", ways[where][name][:, 2], name.replace(" ", "_"), every=5)
-        desk.animation("animation", [pixels(self.draw(ways, n)) for n in self.shown()])
-        desk.picture("optimisers", self.draw(ways, self.steps))
-        self.noise(desk)
+                report.row(f"{where}, {name}: steps to the lowest value", f"{text} (rate {rate:g})", note)
+                report.curve(f"{where}_value", ways[where][name][:, 2], name.replace(" ", "_"), every=5)
+        report.animation("animation", [pixels(self.draw(ways, n)) for n in self.shown()])
+        report.picture("optimizers", self.draw(ways, self.steps))
+        self.noise(report)
 
     def shown(self) -> list[int]:
         """The steps that the animation shows: dense at first."""
@@ -133,7 +133,7 @@ class Optimisers(Seeded):
         figure.legend(handles, names, loc="outside lower center", ncols=len(names))
         return figure
 
-    def noise(self, desk: Desk) -> None:
+    def noise(self, report: Report) -> None:
         """Linear regression by one row at a time: the cost rattles where the rate stays, and settles where it falls."""
         rows = np.array(rows_of("exam-scores"))
         x = (rows[:, :-1] - rows[:, :-1].mean(0)) / rows[:, :-1].std(0)
@@ -171,7 +171,7 @@ class Optimisers(Seeded):
                 ends.append(costs[-1])
                 if k == 0:
                     axes.plot(costs, label=name, linewidth=1)
-            desk.seeds(
+            report.seeds(
                 f"{name}: cost above the least, step {self.steps}",
                 ends,
                 self.all_seeds,
@@ -186,4 +186,4 @@ class Optimisers(Seeded):
             title="Mini-batch noise, and rates that fall",
         )
         axes.legend()
-        desk.picture("noise", figure)
+        report.picture("noise", figure)

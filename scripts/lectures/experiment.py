@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 import supervised
-from lectures.desk import Desk
+from lectures.report import Report
 from supervised import Data, DataError, Fit, Recipe, mnist
 from supervised.device import choose
 from supervised.validate import integer, seeds_of
@@ -35,8 +35,8 @@ class Experiment(ABC):
                     integer(one, f"--{field.name.replace('_', '-')}", 1)
 
     @abstractmethod
-    def run(self, desk: Desk) -> None:
-        """Do the work, and lay what was found on the desk."""
+    def run(self, report: Report) -> None:
+        """Do the work, and lay what was found on the report."""
 
 
 @dataclass
@@ -76,7 +76,7 @@ class Fitted(Seeded):
 
     def fit(
         self,
-        desk: Desk,
+        report: Report,
         name: str,
         make: Callable[[], nn.Module] | nn.Module,
         data: Any,
@@ -89,7 +89,7 @@ class Fitted(Seeded):
         recipe = recipe if self.epochs is None else dataclasses.replace(recipe, epochs=self.epochs)
         seeds = self.all_seeds if seeds is None else seeds
         plural = "s" * (len(seeds) > 1)
-        desk.say(
+        report.print(
             f"{name or 'training'}: {recipe.epochs:,} epochs of {len(data[0]):,} examples, {len(seeds)} seed{plural}"
         )
         fitted = supervised.fit(
@@ -99,11 +99,11 @@ class Fitted(Seeded):
             seeds=seeds,
             device=self.device,
             threads=self.threads,
-            logdir=desk.folder / name,
+            logdir=report.folder / name,
             resume=self.resume,
             **more,
         )
-        desk.fits.append(fitted.epoch > fitted.resumed_at)
+        report.fits.append(fitted.epoch > fitted.resumed_at)
         return fitted
 
 
@@ -118,27 +118,27 @@ class OnDigits(Fitted):
     data: Literal["auto", "mnist", "digits"] = "auto"
     """digits: scikit-learn's 1 797 small ones, at hand everywhere; auto: those where MNIST cannot be had."""
 
-    def digits(self, desk: Desk, pictures: int | None = None) -> mnist.Digits:
+    def digits(self, report: Report, pictures: int | None = None) -> mnist.Digits:
         """The data that the flags ask for; where MNIST cannot be had, the small digits, said aloud.
 
         pictures: train on the first so many alone.
         """
-        found = mnist.digits() if self.data == "digits" else self._mnist(desk)
-        desk.facts["data"] = found.name
+        found = mnist.digits() if self.data == "digits" else self._mnist(report)
+        report.facts["data"] = found.name
         return found if pictures is None else found._replace(train=Data(*(part[:pictures] for part in found.train)))
 
-    def note(self, desk: Desk, text: str) -> str:
+    def note(self, report: Report, text: str) -> str:
         """The notes' figure, marked where it is not for the data at hand."""
-        return text if not text or desk.facts["data"] == "MNIST" else f"(MNIST) {text}"
+        return text if not text or report.facts["data"] == "MNIST" else f"(MNIST) {text}"
 
-    def _mnist(self, desk: Desk) -> mnist.Digits:
+    def _mnist(self, report: Report) -> mnist.Digits:
         try:
             return mnist.mnist(self.data_dir)
         except DataError as error:
             if self.data == "mnist" or self.data_dir is not None:
                 raise
-            desk.console.print(f"MNIST is not at hand: {error}", style="yellow")
-            desk.console.print(
+            report.console.print(f"MNIST is not at hand: {error}", style="yellow")
+            report.console.print(
                 "Instead: scikit-learn's 1 797 digits of 8x8 pixels. The notes' figures are not for these.\n",
                 style="yellow",
             )

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from lectures.desk import Desk
 from lectures.experiment import Experiment
+from lectures.report import Report
 
 
 class Entry(NamedTuple):
@@ -53,11 +53,11 @@ HUMAN = 5.1  # percent: one trained annotator on 1 500 pictures (Russakovsky et 
 class ImageNet(Experiment):
     """ImageNet's winners and their errors, as text: nothing is trained."""
 
-    def run(self, desk: Desk) -> None:
+    def run(self, report: Report) -> None:
         for entry in HISTORY:
-            desk.row(f"{entry.year}, {entry.place}: {entry.who}: top-5 error in percent", entry.error, entry.notes, 2)
+            report.row(f"{entry.year}, {entry.place}: {entry.who}: top-5 error in percent", entry.error, entry.notes, 2)
             if entry.place == "first":
-                desk.logger.scalars(entry.year, {"top_5_error_percent": entry.error})
-        desk.row("a trained human: top-5 error in percent", HUMAN, "", 1)
+                report.logger.scalars(entry.year, {"top_5_error_percent": entry.error})
+        report.row("a trained human: top-5 error in percent", HUMAN, "", 1)
         first = next(entry for entry in HISTORY if entry.error < HUMAN)
-        desk.row("the first entry below the human's error", f"{first.who}, {first.year}")
+        report.row("the first entry below the human's error", f"{first.who}, {first.year}")

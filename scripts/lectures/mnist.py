@@ -10,8 +10,8 @@ from typing import Any, ClassVar, Literal
 
 from torch import nn
 
-from lectures.desk import Desk
 from lectures.experiment import OnDigits
+from lectures.report import Report
 from supervised import CNN, MLP, Fit, Recipe, SoftmaxRegression, mnist, statistics
 from supervised.augment import Affine
 from supervised.session import results
@@ -48,32 +48,32 @@ class Judged(OnDigits):
         if not self.chosen():
             raise ValueError(f"--nets names at least one of {', '.join(self.NETS)}.")
 
-    def run(self, desk: Desk) -> None:
-        found = self.digits(desk)
+    def run(self, report: Report) -> None:
+        found = self.digits(report)
         for name in self.chosen():
-            self.judge(desk, name, found)
+            self.judge(report, name, found)
 
-    def judge(self, desk: Desk, name: str, found: mnist.Digits) -> Fit:
+    def judge(self, report: Report, name: str, found: mnist.Digits) -> Fit:
         """Fit one model and judge it: the test set is read once."""
         net, shape = self.NETS[name], tuple(found.train.x.shape[1:])
         folder = name if len(self.chosen()) > 1 else ""
         fitted = self.fit(
-            desk, folder, lambda: net.make(shape), found.train, net.recipe, validation=self.hold_out or None
+            report, folder, lambda: net.make(shape), found.train, net.recipe, validation=self.hold_out or None
         )
-        desk.say(f"Computed in {fitted.manner}.")
+        report.print(f"Computed in {fitted.compute_plan}.")
         facts: dict[str, Any] = {"recipe": fitted.recipe.to_json()}
         if fitted.validation is not None:
             accuracy = fitted.evaluate(fitted.validation)["accuracy"]
             facts["validation_accuracy"] = results.summary(accuracy, fitted.stack.seeds, *statistics.SHARE)
-            desk.row(f"{net.title}: validation accuracy", facts["validation_accuracy"])
+            report.row(f"{net.title}: validation accuracy", facts["validation_accuracy"])
         answers = fitted.probabilities(found.test.x)
         right = (answers.argmax(-1).cpu() == found.test.y).double().mean(1).numpy()
         facts["test_accuracy"] = results.summary(right, fitted.stack.seeds, *statistics.SHARE)
-        desk.facts.setdefault("nets", {})[name] = facts
-        desk.row(net.title, facts["test_accuracy"], self.note(desk, net.note))
+        report.facts.setdefault("nets", {})[name] = facts
+        report.row(net.title, facts["test_accuracy"], self.note(report, net.note))
         if "ensemble" in name:
             together = float((answers.mean(0).argmax(-1).cpu() == found.test.y).double().mean())
-            desk.row(f"the {len(right)} of them together", together, self.note(desk, ".9952 (7 of the lecture's)"))
+            report.row(f"the {len(right)} of them together", together, self.note(report, ".9952 (7 of the lecture's)"))
             facts["ensemble_accuracy"] = together
         return fitted
 
@@ -133,7 +133,7 @@ class Softmax(Judged):
 
 @dataclass
 class Perceptron(Judged):
-    """MLPs with Xavier's initialisation: two hidden layers, one, and five layers in all."""
+    """MLPs with Xavier's initialization: two hidden layers, one, and five layers in all."""
 
     NETS: ClassVar[Mapping[str, Net]] = {
         "lecture": Net("256-256, Xavier, Adam, 15 epochs", mlp(256, 256, init="xavier"), ADAM, ".9783"),
@@ -193,7 +193,7 @@ class Ensemble(Judged):
 
 
 @dataclass
-class Initialisers(Judged):
+class Initializers(Judged):
     """The same MLP (256-256, ReLU, Adam) from different first weights: its cost in the first epochs and its accuracy."""
 
     NETS: ClassVar[Mapping[str, Net]] = {
@@ -208,16 +208,16 @@ class Initialisers(Judged):
         )
     }
 
-    def run(self, desk: Desk) -> None:
-        found = self.digits(desk)
+    def run(self, report: Report) -> None:
+        found = self.digits(report)
         costs = {"normal": "141.2, 38.8, 24.0", "xavier": ".3015, .1073, .0649"}
         curves = {}
         for name, net in self.NETS.items():
-            fitted = self.judge(desk, name, found)
+            fitted = self.judge(report, name, found)
             curves[net.title] = [float(row["train/loss"].mean()) for row in fitted.history]
             first = ", ".join(f"{value:.3f}" for value in curves[net.title][:3])
-            desk.row(f"{net.title}: cost of the first epochs", first, self.note(desk, costs.get(name, "")))
-        desk.picture("costs", draw(curves))
+            report.row(f"{net.title}: cost of the first epochs", first, self.note(report, costs.get(name, "")))
+        report.picture("costs", draw(curves))
 
 
 def draw(curves: Mapping[str, list[float]]) -> Any:

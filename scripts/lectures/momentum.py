@@ -13,8 +13,8 @@ import torch
 from matplotlib.figure import Figure
 
 from lectures.descent import RATES, SURFACES, arrival, walk
-from lectures.desk import Desk
 from lectures.experiment import OnDigits
+from lectures.report import Report
 from supervised import MLP, Fit, Recipe, mnist
 
 MOMENTA = (0.0, 0.9, 0.99)
@@ -36,44 +36,44 @@ class Momentum(OnDigits):
     steps: int = 1500
     """Most steps in the valley."""
 
-    def run(self, desk: Desk) -> None:
-        ways = {momentum: self.valley(desk, momentum) for momentum in MOMENTA}
-        found = self.digits(desk, self.pictures)
-        tried = {momentum: self.tune(desk, found, momentum) for momentum in MOMENTA}
+    def run(self, report: Report) -> None:
+        ways = {momentum: self.valley(report, momentum) for momentum in MOMENTA}
+        found = self.digits(report, self.pictures)
+        tried = {momentum: self.tune(report, found, momentum) for momentum in MOMENTA}
         best = {momentum: self.rates[int(costs.argmin())] for momentum, costs in tried.items()}
         curves = {}
         for how, chosen in (("same rate", dict.fromkeys(MOMENTA, best[0.9])), ("best rate", best)):
             for momentum, rate in chosen.items():
                 name = f"momentum {momentum:g}, {how} {rate:g}"
-                fitted = self.train(desk, found, momentum, rate, self.all_seeds, how)
-                desk.seeds(f"{name}: training cost at the end", self.cost(fitted), self.all_seeds, "", 4, low=0.0)
+                fitted = self.train(report, found, momentum, rate, self.all_seeds, how)
+                report.seeds(f"{name}: training cost at the end", self.cost(fitted), self.all_seeds, "", 4, low=0.0)
                 right = fitted.evaluate(found.test)["accuracy"]
-                desk.shares(f"{name}: test accuracy", right, self.all_seeds)
+                report.shares(f"{name}: test accuracy", right, self.all_seeds)
                 curves[how, name.replace(f", {how}", ", rate")] = np.array(
                     [r["train/loss"].mean() for r in fitted.history]
                 )
-        desk.picture("momentum", self.draw(ways, tried, curves))
+        report.picture("momentum", self.draw(ways, tried, curves))
 
-    def valley(self, desk: Desk, momentum: float) -> np.ndarray:
+    def valley(self, report: Report, momentum: float) -> np.ndarray:
         """The value above the lowest at each step in the valley, at the rate that is there first."""
         surface, make = SURFACES["valley"], partial(torch.optim.SGD, momentum=momentum)
         ways = {rate: walk(surface, make, rate, self.steps) for rate in RATES if 1e-3 <= rate <= 0.1}
         took = {rate: arrival(way, surface.lowest) for rate, way in ways.items() if len(way) > self.steps}
         rate = min(took, key=lambda r: math.inf if took[r] is None else took[r])
-        told = "not there" if took[rate] is None else f"{took[rate]} steps"
-        desk.row(f"valley, momentum {momentum:g}: steps to the lowest value", f"{told} (rate {rate:g})")
-        desk.curve("valley_value", ways[rate][:, 2], f"momentum_{momentum:g}", every=5)
+        text = "not there" if took[rate] is None else f"{took[rate]} steps"
+        report.row(f"valley, momentum {momentum:g}: steps to the lowest value", f"{text} (rate {rate:g})")
+        report.curve("valley_value", ways[rate][:, 2], f"momentum_{momentum:g}", every=5)
         return ways[rate][:, 2] - surface.lowest
 
-    def tune(self, desk: Desk, found: mnist.Digits, momentum: float) -> np.ndarray:
+    def tune(self, report: Report, found: mnist.Digits, momentum: float) -> np.ndarray:
         """The training cost that each rate ends with, [rates], the mean over the seeds for tuning."""
         seeds, rates = range(100, 100 + TUNING * len(self.rates)), self.rates * TUNING
-        fitted = self.train(desk, found, momentum, rates, seeds, "tuning")
+        fitted = self.train(report, found, momentum, rates, seeds, "tuning")
         return self.cost(fitted).reshape(TUNING, -1).mean(0)
 
     def train(
         self,
-        desk: Desk,
+        report: Report,
         found: mnist.Digits,
         momentum: float,
         rate: float | tuple[float, ...],
@@ -91,7 +91,7 @@ class Momentum(OnDigits):
         )
         pixels = math.prod(found.train.x.shape[1:])
         return self.fit(
-            desk,
+            report,
             f"{how}_momentum_{momentum:g}".replace(" ", "_"),
             lambda: MLP(pixels, 10, (64,), init="he"),
             found.train,

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from lectures.desk import Desk
 from lectures.experiment import OnDigits
+from lectures.report import Report
 from supervised import MLP, Data, Recipe
 from supervised.fitting import inspect
 
@@ -47,7 +47,7 @@ class SelfNormalizing(OnDigits):
     width: int = 64
     """Units of each hidden layer of the networks that are trained."""
 
-    def run(self, desk: Desk) -> None:
+    def run(self, report: Report) -> None:
         spreads: dict[tuple[float, str], np.ndarray] = {}
         for scale in (0.5, 1.0, 2.0):
             for name in NETS:
@@ -55,23 +55,23 @@ class SelfNormalizing(OnDigits):
                 spreads[scale, name] = found.mean(0)
                 what = f"{name}, inputs of std {scale:g}: std of layer {self.layers}"
                 note = "goes to 1" if name.startswith("SELU") else ""
-                desk.seeds(what, found[:, -1], self.all_seeds, note, 3, low=0.0)
-                desk.curve(f"std_from_{scale:g}", found.mean(0), name.replace(", ", "_"))
-        digits = self.digits(desk, self.pictures)
+                report.seeds(what, found[:, -1], self.all_seeds, note, 3, low=0.0)
+                report.curve(f"std_from_{scale:g}", found.mean(0), name.replace(", ", "_"))
+        digits = self.digits(report, self.pictures)
         train, test = standardized(digits.train, digits.train), standardized(digits.train, digits.test)
         pixels = train.x.shape[1]
         for name, net in NETS.items():
             recipe = Recipe(epochs=10, batch_size=100, learning_rate=net.rate, schedule="LinearLR")
             fitted = self.fit(
-                desk,
+                report,
                 f"trained_{name.replace(', ', '_')}",
                 lambda net=net: MLP(pixels, 10, [self.width] * self.layers, activation=net.activation, init=net.init),
                 train,
                 recipe,
             )
             right = fitted.evaluate(test)["accuracy"]
-            desk.shares(f"{name}, {self.layers} layers, rate {net.rate:g}: test accuracy", right, self.all_seeds)
-        desk.picture("activations", self.draw(spreads))
+            report.shares(f"{name}, {self.layers} layers, rate {net.rate:g}: test accuracy", right, self.all_seeds)
+        report.picture("activations", self.draw(spreads))
 
     def spread(self, name: str, scale: float, seed: int, units: int = 128) -> list[float]:
         """The standard deviation of each hidden layer's activations for normal inputs, before training."""

@@ -11,8 +11,8 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from lectures.desk import Desk
 from lectures.experiment import OnDigits
+from lectures.report import Report
 from supervised import CNN, RNN, Data, Fit, Recipe, mnist
 from supervised.augment import Affine, Augmentation, Noise, Shift
 from supervised.data import Characters
@@ -35,26 +35,27 @@ class Transfer(OnDigits):
     pictures: int = 12_000
     """How many pictures there are to learn the old digits from."""
 
-    def run(self, desk: Desk) -> None:
-        found = self.digits(desk, self.pictures)
+    def run(self, report: Report) -> None:
+        found = self.digits(report, self.pictures)
         shape = found.train.x.shape[1:]
         old, new, test = (
             part for part in (self.half(found.train, 0), self.half(found.train, 5), self.half(found.test, 5))
         )
-        before = self.fit(desk, "old", lambda: small_cnn(shape, 5), old, RECIPE)
-        desk.shares("0 to 4: test accuracy", before.evaluate(self.half(found.test, 0))["accuracy"], self.all_seeds)
+        before = self.fit(report, "old", lambda: small_cnn(shape, 5), old, RECIPE)
+        report.shares("0 to 4: test accuracy", before.evaluate(self.half(found.test, 0))["accuracy"], self.all_seeds)
         for few in self.few:
             some = self.first(new, few)
             recipe = Recipe(epochs=60, batch_size=min(25, len(some.x)))
             for how in ("frozen", "retrained", "from nothing"):
                 right = [
-                    self.after(desk, how, before, k, shape, some, recipe, test, few) for k in range(len(self.all_seeds))
+                    self.after(report, how, before, k, shape, some, recipe, test, few)
+                    for k in range(len(self.all_seeds))
                 ]
-                desk.shares(f"5 to 9 from {few} examples each, {how}: test accuracy", right, self.all_seeds)
+                report.shares(f"5 to 9 from {few} examples each, {how}: test accuracy", right, self.all_seeds)
 
     def after(
         self,
-        desk: Desk,
+        report: Report,
         how: str,
         before: Fit,
         k: int,
@@ -75,7 +76,7 @@ class Transfer(OnDigits):
 
         recipe = dataclasses.replace(recipe, freeze=("trunk",) if how == "frozen" else ())
         fitted = self.fit(
-            desk, f"{how.replace(' ', '_')}_{few}/{seed}", make, some, recipe, seeds=[seed], progress=False
+            report, f"{how.replace(' ', '_')}_{few}/{seed}", make, some, recipe, seeds=[seed], progress=False
         )
         return float(fitted.evaluate(test)["accuracy"][0])
 
@@ -97,8 +98,8 @@ class Altered(OnDigits):
     pictures: int = 1000
     """How many pictures there are to learn from."""
 
-    def run(self, desk: Desk) -> None:
-        found = self.digits(desk, self.pictures)
+    def run(self, report: Report) -> None:
+        found = self.digits(report, self.pictures)
         shape = found.train.x.shape[1:]
         side = shape[0]
         kinds: dict[str, tuple[Augmentation, ...]] = {
@@ -120,10 +121,10 @@ class Altered(OnDigits):
             row[0].set_ylabel(name.replace(" ", "\n", 1), rotation=0, ha="right", va="center", fontsize=8)
             recipe = Recipe(epochs=40, batch_size=50, augment=augment, schedule="LinearLR")
             folder = name.replace(",", "").replace(" ", "_")
-            fitted = self.fit(desk, folder, lambda: small_cnn(shape, 10), found.train, recipe)
+            fitted = self.fit(report, folder, lambda: small_cnn(shape, 10), found.train, recipe)
             right = fitted.evaluate(found.test)["accuracy"]
-            desk.shares(f"{len(found.train.x):,} pictures, {name}: test accuracy", right, self.all_seeds)
-        desk.picture("altered", figure)
+            report.shares(f"{len(found.train.x):,} pictures, {name}: test accuracy", right, self.all_seeds)
+        report.picture("altered", figure)
 
 
 @dataclass
@@ -133,13 +134,13 @@ class FractionalPooling(OnDigits):
     pictures: int = 6000
     """How many pictures there are to learn from."""
 
-    def run(self, desk: Desk) -> None:
-        found = self.digits(desk, self.pictures)
+    def run(self, report: Report) -> None:
+        found = self.digits(report, self.pictures)
         shape = tuple(found.train.x.shape[1:])
         for pool in ("max", "average", "fractional"):
-            fitted = self.fit(desk, pool, lambda pool=pool: small_cnn(shape, 10, pool=pool), found.train, RECIPE)
+            fitted = self.fit(report, pool, lambda pool=pool: small_cnn(shape, 10, pool=pool), found.train, RECIPE)
             right = fitted.evaluate(found.test)["accuracy"]
-            desk.shares(
+            report.shares(
                 f"{pool} pooling: test accuracy", right, self.all_seeds, "named" if pool == "fractional" else ""
             )
         picture = found.train.x[:1].float()[:, None] / 255
@@ -152,7 +153,7 @@ class FractionalPooling(OnDigits):
         for axes, (name, image) in zip(figure.subplots(1, 5), pooled, strict=True):
             axes.imshow(image[0, 0], cmap="gray_r")
             axes.set(xticks=[], yticks=[], title=f"{name}\n{image.shape[2]} x {image.shape[3]}")
-        desk.picture("pooled", figure)
+        report.picture("pooled", figure)
 
 
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -192,20 +193,20 @@ class Caption(OnDigits):
     cell: Literal["rnn", "lstm", "gru"] = "rnn"
     """The recurrent network's cell."""
 
-    def run(self, desk: Desk) -> None:
-        found = self.digits(desk, self.pictures)
+    def run(self, report: Report) -> None:
+        found = self.digits(report, self.pictures)
         shape, length = tuple(found.train.x.shape[1:]), max(map(len, WORDS)) + 1
         letters = Characters("".join(WORDS) + END)
         spelled = torch.stack([letters.encode(word.ljust(length, END)) for word in WORDS])
         train, test = (Data(part.x, spelled[part.y]) for part in (found.train, found.test))
-        fitted = self.fit(desk, "", lambda: Captioner(shape, len(letters), length, self.cell), train, CAPTIONS)
+        fitted = self.fit(report, "", lambda: Captioner(shape, len(letters), length, self.cell), train, CAPTIONS)
         said = fitted.predict(test.x).argmax(-1).cpu()
         right = (said == test.y).all(-1).double().mean(1)
-        desk.shares("whole words right, test", right, self.all_seeds, "a picture; no figure")
-        desk.shares("characters right, test", (said == test.y).double().mean((1, 2)), self.all_seeds)
+        report.shares("whole words right, test", right, self.all_seeds, "a picture; no figure")
+        report.shares("characters right, test", (said == test.y).double().mean((1, 2)), self.all_seeds)
         learned = f"{int((right > 0.9).sum())} of {len(right)}"
-        desk.row("seeds that spell more than 9 of 10 test images right", learned)
-        desk.picture("captions", self.draw(found, said[0], letters))
+        report.row("seeds that spell more than 9 of 10 test images right", learned)
+        report.picture("captions", self.draw(found, said[0], letters))
 
     def draw(self, found: mnist.Digits, said: Tensor, letters: Characters) -> Figure:
         words = [letters.decode(word).split(END)[0] for word in said]

@@ -10,46 +10,46 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from lectures.desk import Desk
+from lectures.datasets import rows_of
 from lectures.experiment import OnDigits, Seeded
-from lectures.files import rows_of
+from lectures.report import Report
 from supervised import MLP, Data, Recipe
 
 RATE = 1e-5  # the notes'
 
 
 @dataclass
-class Normalisation(Seeded):
+class Normalization(Seeded):
     """Eight days of a share, whose volume is a thousand times its price: raw rows diverge, prepared ones do not."""
 
     steps: int = 101
     """Steps of gradient descent."""
 
-    def run(self, desk: Desk) -> None:
+    def run(self, report: Report) -> None:
         rows = np.array(rows_of("shares"))
         x, y = rows[:, :-1], rows[:, -1:]
         for kind in (np.float32, np.float64):
             lost = self.lost_at(x.astype(kind), y.astype(kind))
-            desk.row(
+            report.row(
                 f"raw, rate 1e-5: first step whose cost is no number, {kind.__name__}", lost, "nan after 100 steps", 0
             )
-        desk.row("raw: condition number of the cost's curvature", condition(x), "", 0)
+        report.row("raw: condition number of the cost's curvature", condition(x), "", 0)
         curves, plane = {}, {"raw": x[:, [0, 2]]}
         for name, prepare in preparations().items():
             z = prepare(x)
             plane[name] = z[:, [0, 2]]
-            target = prepare(y) if name in ("min-max", "standardised") else (y - y.mean()) / y.std()
+            target = prepare(y) if name in ("min-max", "standardized") else (y - y.mean()) / y.std()
             for rate in (RATE, 0.05):
                 costs = self.descend(z, target, rate)
                 curves[name, rate] = costs
                 note = "0.0136869 (one draw of the weights)" if (name, rate) == ("min-max", RATE) else ""
-                desk.seeds(
+                report.seeds(
                     f"{name}, rate {rate:g}: cost at step {self.steps - 1}", costs[-1], self.all_seeds, note, 5, low=0.0
                 )
-                desk.curve("cost", np.where(np.isfinite(costs), costs, np.nan).mean(1), f"{name}_{rate:g}")
-            desk.row(f"{name}: condition number", condition(z), "", 1)
-        desk.picture("preparations", self.draw(plane, curves))
-        self.mean_picture(desk)
+                report.curve("cost", np.where(np.isfinite(costs), costs, np.nan).mean(1), f"{name}_{rate:g}")
+            report.row(f"{name}: condition number", condition(z), "", 1)
+        report.picture("preparations", self.draw(plane, curves))
+        self.mean_picture(report)
 
     def lost_at(self, x: np.ndarray, y: np.ndarray) -> float:
         """The first step whose cost is no finite number, where gradient descent goes over raw rows."""
@@ -98,12 +98,12 @@ class Normalisation(Seeded):
         wide.legend(ncols=2)
         return figure
 
-    def mean_picture(self, desk: Desk) -> None:
+    def mean_picture(self, report: Report) -> None:
         """The digits' mean picture, which cs231n takes off before training."""
         from supervised import mnist
 
         x = mnist.digits().train.x.float()
-        desk.row(
+        report.row(
             "digits: mean pixel before and after the mean picture is taken off",
             f"{x.mean():.1f}, {abs(float((x - x.mean(0)).mean())):.1f}",
             "zero-centred",
@@ -123,7 +123,7 @@ def preparations() -> dict[str, Callable[[np.ndarray], np.ndarray]]:
 
     kinds: dict[str, Callable[[], Any]] = {
         "min-max": MinMaxScaler,
-        "standardised": StandardScaler,
+        "standardized": StandardScaler,
         "PCA": PCA,
         "whitened": lambda: PCA(whiten=True),
     }
@@ -137,8 +137,8 @@ class Overfitting(OnDigits):
     few: int = 100
     """How many pictures are few."""
 
-    def run(self, desk: Desk) -> None:
-        found = self.digits(desk)
+    def run(self, report: Report) -> None:
+        found = self.digits(report)
         pictures = found.train.x.flatten(1).float() / 255, found.test.x.flatten(1).float() / 255
         train, test = Data(pictures[0], found.train.y), Data(pictures[1], found.test.y)
         few, more = (
@@ -160,7 +160,7 @@ class Overfitting(OnDigits):
         for name, (some, judged, how, dropout, size) in cells.items():
             folder = name.split("(")[0].strip().replace(" ", "_")
             fitted = self.fit(
-                desk,
+                report,
                 folder,
                 lambda size=size, dropout=dropout: MLP(size, 10, (256, 256), dropout=dropout),
                 some,
@@ -168,13 +168,13 @@ class Overfitting(OnDigits):
                 validation=judged,
             )
             inside, outside = (fitted.evaluate(part)["accuracy"] for part in (some, judged))
-            desk.shares(f"{name}: share right, training", inside, self.all_seeds)
-            desk.shares(f"{name}: share right, test", outside, self.all_seeds)
+            report.shares(f"{name}: share right, training", inside, self.all_seeds)
+            report.shares(f"{name}: share right, test", outside, self.all_seeds)
             curves[name] = [
                 [float(row[f"{part}/loss"].mean()) for row in fitted.history] for part in ("train", "validation")
             ]
-        self.folds(desk, Data(few.x, few.y))
-        desk.picture("curves", self.draw(curves))
+        self.folds(report, Data(few.x, few.y))
+        report.picture("curves", self.draw(curves))
 
     def fewer(self, few: Data, test: Data) -> tuple[Data, Data]:
         """The same pictures as their 16 principal components, found on the training pictures alone."""
@@ -183,7 +183,7 @@ class Overfitting(OnDigits):
         pca = PCA(min(16, len(few.x)), random_state=0).fit(few.x.numpy())
         return tuple(Data(torch.from_numpy(pca.transform(p.x.numpy()).astype(np.float32)), p.y) for p in (few, test))
 
-    def folds(self, desk: Desk, few: Data) -> None:
+    def folds(self, report: Report, few: Data) -> None:
         """Choose the strength of L2 by five folds: each part of the training data is held out once."""
         from sklearn.model_selection import KFold
 
@@ -193,10 +193,10 @@ class Overfitting(OnDigits):
             for k, (fit, held) in enumerate(KFold(5, shuffle=True, random_state=0).split(few.x)):
                 part = Data(few.x[fit], few.y[fit])
                 fitted = self.fit(
-                    desk, f"folds/{decay:g}_{k}", lambda: MLP(few.x.shape[1], 10, (256, 256)), part, recipe, seeds=[0]
+                    report, f"folds/{decay:g}_{k}", lambda: MLP(few.x.shape[1], 10, (256, 256)), part, recipe, seeds=[0]
                 )
                 shares.append(float(fitted.evaluate(Data(few.x[held], few.y[held]))["accuracy"][0]))
-            desk.shares(f"five folds, L2 {decay:g}: share right in the fold held out", shares, range(5))
+            report.shares(f"five folds, L2 {decay:g}: share right in the fold held out", shares, range(5))
 
     def draw(self, curves: dict[str, list[list[float]]]) -> Figure:
         figure = Figure(figsize=(15, 4.2), layout="constrained")

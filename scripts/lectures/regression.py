@@ -9,9 +9,9 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from lectures.desk import Desk
+from lectures.datasets import FromFiles, rows_of
 from lectures.experiment import Fitted
-from lectures.files import FromFiles, rows_of
+from lectures.report import Report
 from supervised import Data, LinearRegression, Recipe, data
 
 X = Y = torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64)  # the notes' data: y is x, so W = 1 and b = 0
@@ -56,23 +56,23 @@ class Linear(Fitted):
         if not 0 < self.rate < 1e6:
             raise ValueError(f"--rate is a number above 0 and below 1e6, not {self.rate:g}.")
 
-    def run(self, desk: Desk) -> None:
+    def run(self, report: Report) -> None:
         down, up = descend(5.0, self.rate, 6), descend(-3.0, self.rate, 6)
         by_hand, at_once = descend(5.0, self.rate, 6, factor=1.0), newton(5.0, 2)
         for step, note in zip(range(5), ("5", "1.2667", "1.0178", "1.0012", "1.00008"), strict=True):
-            desk.row(f"W from 5, step {step}", down[step], note, 5)
-        desk.row("W from 5, step 6", down[6], "1, found in 6 steps", 6)
-        desk.row("W from -3, step 6", up[6], "1, found in 6 steps", 6)
-        desk.row("the factor 2 left out: steps 1 and 2", f"{by_hand[1]:.3f}, {by_hand[2]:.3f}", "3.133, 2.138")
-        desk.row("Newton's method from 5, step 1", at_once[1], "asked, not answered", 6)
+            report.row(f"W from 5, step {step}", down[step], note, 5)
+        report.row("W from 5, step 6", down[6], "1, found in 6 steps", 6)
+        report.row("W from -3, step 6", up[6], "1, found in 6 steps", 6)
+        report.row("the factor 2 left out: steps 1 and 2", f"{by_hand[1]:.3f}, {by_hand[2]:.3f}", "3.133, 2.138")
+        report.row("Newton's method from 5, step 1", at_once[1], "asked, not answered", 6)
         for tag, path in (("gradient", down), ("gradient_without_2", by_hand), ("newton", at_once)):
-            desk.curve("W", path, tag)
+            report.curve("W", path, tag)
         recipe = Recipe(epochs=2001, batch_size=None, optimizer="SGD", learning_rate=0.01)
-        fitted = self.fit(desk, "fit", lambda: LinearRegression(1), Data(X[:, None].float(), Y.float()), recipe)
+        fitted = self.fit(report, "fit", lambda: LinearRegression(1), Data(X[:, None].float(), Y.float()), recipe)
         w, b = (fitted.stack.state_dict()[f"head.{part}"].flatten(1)[:, 0] for part in ("weight", "bias"))
-        desk.seeds(f"W fitted at rate .01 in {fitted.epoch:,} steps", w, self.all_seeds, "close to 1")
-        desk.seeds("b fitted likewise", b, self.all_seeds, "close to 0")
-        desk.picture("cost", self.draw(down, up, at_once))
+        report.seeds(f"W fitted at rate .01 in {fitted.epoch:,} steps", w, self.all_seeds, "close to 1")
+        report.seeds("b fitted likewise", b, self.all_seeds, "close to 0")
+        report.picture("cost", self.draw(down, up, at_once))
 
     def draw(self, down: list[float], up: list[float], at_once: list[float]) -> Figure:
         figure = Figure(figsize=(12, 5), layout="constrained")
@@ -98,40 +98,40 @@ class Linear(Fitted):
 class MultiVariable(Fitted, FromFiles):
     """Several inputs: the final exam from three earlier ones, by gradient descent beside the exact least squares."""
 
-    def run(self, desk: Desk) -> None:
+    def run(self, report: Report) -> None:
         five = np.array(rows_of("exam-scores"))
-        self.compare(desk, "five students", five, 1e-5, 2001)
-        table = self.table(desk, "data-01-test-score.csv")
+        self.compare(report, "five students", five, 1e-5, 2001)
+        table = self.table(report, "data-01-test-score.csv")
         if table is not None:
-            desk.row("rows, columns of the file", f"{table.values.shape[0]}, {table.values.shape[1]}", "25, 4")
-            self.compare(desk, "the file's students", table.values, 1e-5, 2001)
+            report.row("rows, columns of the file", f"{table.values.shape[0]}, {table.values.shape[1]}", "25, 4")
+            self.compare(report, "the file's students", table.values, 1e-5, 2001)
 
-    def compare(self, desk: Desk, name: str, table: np.ndarray, rate: float, steps: int) -> None:
-        """Fit the last column by the others: raw, as the notes do, and with standardised inputs."""
+    def compare(self, report: Report, name: str, table: np.ndarray, rate: float, steps: int) -> None:
+        """Fit the last column by the others: raw, as the notes do, and with standardized inputs."""
         x, y = table[:, :-1], table[:, -1]
         exact = least_squares(x, y)
         raw = Recipe(epochs=steps, batch_size=None, optimizer="SGD", learning_rate=rate)
         scaler, (scaled,) = data.scale("standard", x)
         fits = {
-            "raw": self.fit(desk, f"{name} raw".replace(" ", "_"), lambda: LinearRegression(3), Data(*_f(x, y)), raw),
-            "standardised": self.fit(
-                desk,
-                f"{name} standardised".replace(" ", "_"),
+            "raw": self.fit(report, f"{name} raw".replace(" ", "_"), lambda: LinearRegression(3), Data(*_f(x, y)), raw),
+            "standardized": self.fit(
+                report,
+                f"{name} standardized".replace(" ", "_"),
                 lambda: LinearRegression(3),
                 Data(*_f(scaled, y)),
                 Recipe(epochs=steps, batch_size=None, optimizer="SGD", learning_rate=0.1),
             ),
         }
-        desk.row(f"{name}: cost of the exact solution", exact, "", 3)
-        for how, inputs in (("raw", x), ("standardised", scaled)):
+        report.row(f"{name}: cost of the exact solution", exact, "", 3)
+        for how, inputs in (("raw", x), ("standardized", scaled)):
             loss = fits[how].evaluate(Data(*_f(inputs, y)))["loss"]
-            desk.seeds(
+            report.seeds(
                 f"{name}: cost after {fits[how].epoch:,} steps, {how} inputs", loss, self.all_seeds, "", 3, low=0.0
             )
         new = np.array([[100.0, 70.0, 101.0]])
-        desk.seeds(
+        report.seeds(
             f"{name}: score foretold for 100, 70, 101",
-            fits["standardised"].predict(scaler.transform(new))[:, 0, 0].cpu(),
+            fits["standardized"].predict(scaler.transform(new))[:, 0, 0].cpu(),
             self.all_seeds,
             "",
             1,

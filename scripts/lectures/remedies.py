@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 import supervised
-from lectures.desk import Desk
 from lectures.experiment import OnDigits, Seeded
+from lectures.report import Report
 from supervised import MLP, RNN, Data, Recipe, SoftmaxRegression, Stack, determinism
 from supervised.stack import clip_per_seed
 from supervised.stack.optimizers import optimizer
@@ -81,7 +81,7 @@ class Dropout(Seeded):
     draws: int = 2000
     """Masks drawn for each seed."""
 
-    def run(self, desk: Desk) -> None:
+    def run(self, report: Report) -> None:
         for keep in (0.7, 0.5):
             layer = nn.Dropout(1 - keep)
             inverted, published, change = [], [], []
@@ -93,22 +93,22 @@ class Dropout(Seeded):
                 published.append(keep * inverted[-1])  # the same masks, and what stays is not scaled
                 change.append(float((layer.eval()(x) - x).abs().max()))
             so_far = out.mean(1).cumsum(0) / torch.arange(1, self.draws + 1) / x.mean()
-            desk.curve("mean_over_masks_so_far_last_seed", so_far, f"keep_{keep:g}", every=max(1, self.draws // 200))
+            report.curve("mean_over_masks_so_far_last_seed", so_far, f"keep_{keep:g}", every=max(1, self.draws // 200))
             name = f"keep {keep:g}"
-            desk.seeds(
+            report.seeds(
                 f"{name}, inverted: mean in training by mean of the input", inverted, self.all_seeds, "1", low=0.0
             )
-            desk.row(f"{name}, inverted: largest change in the test", max(change), "none: identity")
-            desk.seeds(
+            report.row(f"{name}, inverted: largest change in the test", max(change), "none: identity")
+            report.seeds(
                 f"{name}, as first published: mean in training by mean of the input",
                 published,
                 self.all_seeds,
                 f"{keep:g}; so weights times {keep:g} in the test",
                 low=0.0,
             )
-        self.average(desk)
+        self.average(report)
 
-    def average(self, desk: Desk) -> None:
+    def average(self, report: Report) -> None:
         """One pass in the test stands for the mean over all masks: exactly behind one linear layer, nearly behind two."""
         for name, widths in (("one linear layer", ()), ("two layers with ReLU", (64,))):
 
@@ -121,7 +121,7 @@ class Dropout(Seeded):
                 mean = torch.stack([stack.train()(x.expand(-1, 100, -1)).mean(1) for _ in rounds]).mean(0)
                 once = stack.train(False)(x)[:, 0]
             away = (mean - once).norm(dim=-1) / once.norm(dim=-1)
-            desk.seeds(
+            report.seeds(
                 f"{name}: distance of the test's outputs from the mean over masks, by their size",
                 away,
                 self.all_seeds,
@@ -131,7 +131,7 @@ class Dropout(Seeded):
 
 
 @dataclass
-class Regularisation(OnDigits):
+class Regularization(OnDigits):
     """The notes' L2, .001 sum(W²), on few digits, a fifth of them with random labels; each seed has digits of its own."""
 
     seeds: int = 10
@@ -141,8 +141,8 @@ class Regularisation(OnDigits):
     wrong: float = 0.2
     """The share of labels that are drawn at random."""
 
-    def run(self, desk: Desk) -> None:
-        found = self.digits(desk)
+    def run(self, report: Report) -> None:
+        found = self.digits(report)
         train, test = flat(found.train), flat(found.test)
         parts = stacked([drawn(train, seed, [self.pictures], self.wrong)[0] for seed in self.all_seeds])
         right, weights = {}, {}
@@ -154,10 +154,10 @@ class Regularisation(OnDigits):
             note = "the notes'" if strength == PENALTY else ""
             if strength in (0.0, PENALTY):
                 inside = [float((logits.argmax(-1) == y).double().mean()) for logits, y in self.inside(stack, parts)]
-                desk.shares(f"{name}: share right, training", inside, self.all_seeds, note)
-                desk.seeds(f"{name}: test cost", cost, self.all_seeds, note, low=0.0)
-            desk.shares(f"{name}: share right, test", right[strength], self.all_seeds, note)
-        desk.seeds(
+                report.shares(f"{name}: share right, training", inside, self.all_seeds, note)
+                report.seeds(f"{name}: test cost", cost, self.all_seeds, note, low=0.0)
+            report.shares(f"{name}: share right, test", right[strength], self.all_seeds, note)
+        report.seeds(
             f"{PENALTY:g} sum(W²): test accuracy gained",
             right[PENALTY] - right[0.0],
             self.all_seeds,
@@ -165,13 +165,13 @@ class Regularisation(OnDigits):
             high=1.0,
         )
         added = self.descend(parts, penalty=PENALTY).flat.detach()
-        desk.row(
+        report.row(
             "largest difference of weights: .001 sum(W²) in the cost, SGD's weight_decay .002",
             float((added - weights[PENALTY]).abs().max()),
             "none",
             6,
         )
-        desk.picture("strengths", self.draw(right))
+        report.picture("strengths", self.draw(right))
 
     def inside(self, stack: Stack, parts: Data) -> Iterator[tuple[Tensor, Tensor]]:
         """Each seed's logits for its own training data, and their labels."""
@@ -213,8 +213,8 @@ class EarlyStopping(OnDigits):
     patience: int = 5
     """Epochs that the validation loss may fail to come down."""
 
-    def run(self, desk: Desk) -> None:
-        found = self.digits(desk)
+    def run(self, report: Report) -> None:
+        found = self.digits(report)
         train, test = flat(found.train), flat(found.test)
         whole = Recipe(epochs=40 if self.epochs is None else self.epochs, batch_size=50)
         stopping = dataclasses.replace(whole, patience_epochs=self.patience)
@@ -243,18 +243,20 @@ class EarlyStopping(OnDigits):
             ended.append(fitted.epoch)
         lines = np.stack(curves)
         for part, values in (("train", lines[..., 0]), ("validation", lines[..., 1])):
-            desk.curve(f"{part}_loss", values.mean(0))
-        desk.seeds("validation loss, lowest", lines[..., 1].min(1), self.all_seeds, low=0.0)
-        desk.seeds("validation loss, last epoch", lines[:, -1, 1], self.all_seeds, low=0.0)
-        desk.seeds(f"epoch kept, of {whole.epochs}", kept, self.all_seeds, digits=1, low=1.0, high=float(whole.epochs))
-        desk.seeds(
+            report.curve(f"{part}_loss", values.mean(0))
+        report.seeds("validation loss, lowest", lines[..., 1].min(1), self.all_seeds, low=0.0)
+        report.seeds("validation loss, last epoch", lines[:, -1, 1], self.all_seeds, low=0.0)
+        report.seeds(
+            f"epoch kept, of {whole.epochs}", kept, self.all_seeds, digits=1, low=1.0, high=float(whole.epochs)
+        )
+        report.seeds(
             "epochs trained with early stopping", ended, self.all_seeds, digits=1, low=1.0, high=float(whole.epochs)
         )
         for name, values in right.items():
-            desk.shares(f"{name}: share right, test", values, self.all_seeds)
+            report.shares(f"{name}: share right, test", values, self.all_seeds)
         gained = np.subtract(right["with early stopping"], right["without"])
-        desk.seeds("test accuracy gained", gained, self.all_seeds, low=-1.0, high=1.0)
-        desk.picture("stopping", self.draw(lines, kept))
+        report.seeds("test accuracy gained", gained, self.all_seeds, low=-1.0, high=1.0)
+        report.picture("stopping", self.draw(lines, kept))
 
     def draw(self, lines: np.ndarray, kept: Sequence[int]) -> Figure:
         figure = Figure(figsize=(8, 4.8), layout="constrained")
@@ -282,11 +284,11 @@ class Online(OnDigits):
     arriving: int = 3000
     """How many arrive, one at a time."""
 
-    def run(self, desk: Desk) -> None:
-        found = self.digits(desk)
+    def run(self, report: Report) -> None:
+        found = self.digits(report)
         train, test = flat(found.train), flat(found.test)
         parts = [drawn(train, seed, [self.pictures, self.arriving]) for seed in self.all_seeds]
-        self.told(desk, "as they come", parts, test)
+        self.format_result(report, "as they come", parts, test)
         # The same, where all that is known are 0 to 4, and all that arrives are 5 to 9.
         old, new = (Data(*(p[chosen] for p in train)) for chosen in (train.y < 5, train.y >= 5))
         sizes = min(self.pictures, len(old.x)), min(self.arriving, len(new.x))
@@ -295,10 +297,10 @@ class Online(OnDigits):
             for seed in self.all_seeds
         ]
         known = Data(*(part[test.y < 5] for part in test))
-        self.told(desk, "0 to 4, then 5 to 9", sorted_parts, test, known)
+        self.format_result(report, "0 to 4, then 5 to 9", sorted_parts, test, known)
 
-    def told(
-        self, desk: Desk, name: str, parts: Sequence[Sequence[Data]], test: Data, known: Data | None = None
+    def format_result(
+        self, report: Report, name: str, parts: Sequence[Sequence[Data]], test: Data, known: Data | None = None
     ) -> None:
         """One order of arrival: the old model, what it becomes online, and one retrained on everything.
 
@@ -311,21 +313,21 @@ class Online(OnDigits):
         judged = [("before", *judge(stack, test)[:1], stack)]
         memory = None if known is None else judge(stack, known)[0]
         right = self.arrive(stack, later)
-        desk.curve(f"{name.replace(' ', '_').replace(',', '')}/right_before_learning", right.mean(0), every=10)
+        report.curve(f"{name.replace(' ', '_').replace(',', '')}/right_before_learning", right.mean(0), every=10)
         judged.append(("online", judge(stack, test)[0], stack))
         again = self.trained(everything, epochs)
         judged.append(("retrained", judge(again, test)[0], again))
         for how, values, _ in judged:
-            desk.shares(f"{name}, {how}: share right, test", values, self.all_seeds)
+            report.shares(f"{name}, {how}: share right, test", values, self.all_seeds)
         if memory is None:
             tail = right[:, -max(1, right.shape[1] // 4) :]
-            desk.shares(
+            report.shares(
                 f"{name}: share right of the last quarter, each before it is learned", tail.mean(1), self.all_seeds
             )
             online, retrained = judged[1][1], judged[2][1]
-            desk.seeds(f"{name}: what retraining adds", retrained - online, self.all_seeds, low=-1.0, high=1.0)
+            report.seeds(f"{name}: what retraining adds", retrained - online, self.all_seeds, low=-1.0, high=1.0)
             used = everything.x.shape[1] * epochs
-            desk.row(f"{name}: examples learned from, online and retrained", f"{later.x.shape[1]:,}, {used:,}")
+            report.row(f"{name}: examples learned from, online and retrained", f"{later.x.shape[1]:,}, {used:,}")
             return
         assert known is not None
         for how, values in (
@@ -333,7 +335,7 @@ class Online(OnDigits):
             ("online", judge(stack, known)[0]),
             ("retrained", judge(again, known)[0]),
         ):
-            desk.shares(f"{name}, {how}: share right of 0 to 4", values, self.all_seeds)
+            report.shares(f"{name}, {how}: share right of 0 to 4", values, self.all_seeds)
 
     def trained(self, data: Data, epochs: int) -> Stack:
         """Softmax regression from nothing, by passes over all data [N, M, ...]."""
@@ -378,15 +380,15 @@ class Clipping(Seeded):
     scale: float = 1.3
     """The singular values of the first recurrent matrix: above 1 gradients can grow from step to step."""
 
-    def run(self, desk: Desk) -> None:
+    def run(self, report: Report) -> None:
         figure = Figure(figsize=(8, 4.8), layout="constrained")
         axes = figure.subplots()
         for i, (name, clip) in enumerate({"not clipped": None, "clipped at 1": 1.0}.items()):
             before, after, right = self.descend(clip)
-            desk.seeds(f"{name}: largest norm before clipping", before.max(0), self.all_seeds, digits=1, low=0.0)
-            desk.seeds(f"{name}: largest norm of a step", after.max(0), self.all_seeds, digits=4, low=0.0)
-            desk.shares(f"{name}: share right", right, self.all_seeds)
-            desk.curve("largest_norm_before", before.max(1), name.replace(" ", "_"))
+            report.seeds(f"{name}: largest norm before clipping", before.max(0), self.all_seeds, digits=1, low=0.0)
+            report.seeds(f"{name}: largest norm of a step", after.max(0), self.all_seeds, digits=4, low=0.0)
+            report.shares(f"{name}: share right", right, self.all_seeds)
+            report.curve("largest_norm_before", before.max(1), name.replace(" ", "_"))
             axes.plot(before.max(1), color=f"C{i}", label=f"{name}: before")
             if clip is not None:
                 axes.plot(after.max(1), color=f"C{i}", linestyle="--", label=f"{name}: after")
@@ -397,7 +399,7 @@ class Clipping(Seeded):
             title=f"Which sign came {self.length} steps ago: an RNN with singular values {self.scale:g}",
         )
         figure.legend(loc="outside lower center", ncols=3)
-        desk.picture("norms", figure)
+        report.picture("norms", figure)
 
     def descend(self, clip: float | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Train -> each step's norms before and after clipping, [steps, N] each, and the share right on new data, [N]."""

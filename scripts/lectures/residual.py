@@ -9,8 +9,8 @@ from typing import Literal
 import numpy as np
 from matplotlib.figure import Figure
 
-from lectures.desk import Desk
 from lectures.experiment import OnDigits
+from lectures.report import Report
 from supervised import CNN, Recipe
 
 BLOCKS = {"plain": "vgg", "residual": "residual"}
@@ -32,14 +32,14 @@ class ResidualNetworks(OnDigits):
     channels: int = 16
     """Channels of each convolution."""
 
-    def run(self, desk: Desk) -> None:
-        found = self.digits(desk, self.pictures)
+    def run(self, report: Report) -> None:
+        found = self.digits(report, self.pictures)
         shape = tuple(found.train.x.shape[1:])
         curves: dict[tuple[int, str], np.ndarray] = {}
         for blocks in self.blocks:
             for name in BLOCKS:
                 fitted = self.fit(
-                    desk,
+                    report,
                     f"{name}_{blocks}",
                     lambda name=name, blocks=blocks: network(shape, name, blocks, self.channels),
                     found.train,
@@ -47,10 +47,10 @@ class ResidualNetworks(OnDigits):
                 )
                 curves[blocks, name] = np.stack([row["train/loss"] for row in fitted.history])
                 what = f"{name}, {2 * blocks} convolutions"
-                desk.seeds(f"{what}: training cost at the end", curves[blocks, name][-1], self.all_seeds, low=0.0)
+                report.seeds(f"{what}: training cost at the end", curves[blocks, name][-1], self.all_seeds, low=0.0)
                 right = fitted.evaluate(found.test)["accuracy"]
-                desk.shares(f"{what}: test accuracy", right, self.all_seeds)
-        desk.picture("costs", self.draw(curves))
+                report.shares(f"{what}: test accuracy", right, self.all_seeds)
+        report.picture("costs", self.draw(curves))
 
     def draw(self, curves: Mapping[tuple[int, str], np.ndarray]) -> Figure:
         figure = Figure(figsize=(10, 4.2), layout="constrained")

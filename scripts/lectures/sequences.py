@@ -13,10 +13,10 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from lectures.desk import Desk
+from lectures.datasets import FromFiles
 from lectures.experiment import Fitted
-from lectures.files import FromFiles
 from lectures.pictures import END, WORDS
+from lectures.report import Report
 from supervised import MLP, RNN, Data, DataError, Fit, LinearRegression, Recipe, data
 from supervised.data import Characters
 from supervised.models.rnn import free_running
@@ -34,15 +34,15 @@ class SequenceShapes(Fitted):
     examples: int = 1000
     """Sequences to learn from, and as many to be judged by."""
 
-    def run(self, desk: Desk) -> None:
+    def run(self, report: Report) -> None:
         for batch, steps in ((1, 1), (1, 5), (3, 5)):
             outputs, _ = nn.LSTM(4, 2, batch_first=True)(torch.zeros(batch, steps, 4))
             shape = ", ".join(map(str, outputs.shape))
-            desk.row(f"4 inputs, hidden 2, {steps} steps, batch {batch}: outputs", shape, f"{batch}, {steps}, 2")
+            report.row(f"4 inputs, hidden 2, {steps} steps, batch {batch}: outputs", shape, f"{batch}, {steps}, 2")
         parameters = {
             name: p.numel() // 2 for name, p in nn.LSTM(4, 2).named_parameters() if name.startswith("weight_hh")
         }
-        desk.row(
+        report.row(
             "gates of an LSTM (3 sigmoids, 1 tanh)",
             parameters["weight_hh_l0"] // 2,
             '4, "each another non-linearity"',
@@ -51,8 +51,8 @@ class SequenceShapes(Fitted):
         rng = generator(0, "data")
         for shape, (title, make, task) in self.tasks().items():
             train, test = (task(rng) for _ in range(2))
-            fitted = self.fit(desk, shape, make, train, Recipe(epochs=30, batch_size=32, learning_rate=5e-3))
-            desk.shares(f"{shape}, {title}: share right, test", fitted.evaluate(test)["accuracy"], self.all_seeds)
+            fitted = self.fit(report, shape, make, train, Recipe(epochs=30, batch_size=32, learning_rate=5e-3))
+            report.shares(f"{shape}, {title}: share right, test", fitted.evaluate(test)["accuracy"], self.all_seeds)
 
     def tasks(self) -> dict[str, tuple[str, Callable[[], nn.Module], Callable[[np.random.Generator], Data]]]:
         """By shape: what is asked, a model for it, and examples drawn for it."""
@@ -121,28 +121,28 @@ class ByHeart(Fitted):
     HIDDEN: ClassVar[int]
     NOTE: ClassVar[str]
 
-    def run(self, desk: Desk) -> None:
+    def run(self, report: Report) -> None:
         characters, train = data.next_characters(self.TEXT)
-        desk.facts["cells"] = {}
+        report.facts["cells"] = {}
         for cell in CELLS:
             recipe = Recipe(epochs=50, batch_size=1, learning_rate=0.1)
             size = len(characters)
             fitted = self.fit(
-                desk, cell, lambda cell=cell, size=size: RNN(size, size, self.HIDDEN, cell=cell), train, recipe
+                report, cell, lambda cell=cell, size=size: RNN(size, size, self.HIDDEN, cell=cell), train, recipe
             )
             steps = steps_to_all_right(fitted)
             first = characters.encode(self.TEXT[0])[None].to(fitted.stack.device)
             written = [free_running(m, first, len(self.TEXT) - 1) for m in fitted.stack.modules]
             said = [self.TEXT[0] + characters.decode(text[0]) for text in written]
             done = [s for s in steps if s is not None]
-            desk.shares(
+            report.shares(
                 f"{cell}: share of letters right", fitted.evaluate(train)["accuracy"], self.all_seeds, "all right"
             )
             took = f"{min(done)} to {max(done)}" if done else "never"
-            desk.row(f"{cell}: steps to all right", f"{took} ({len(done)} of {len(steps)} seeds)", self.NOTE)
+            report.row(f"{cell}: steps to all right", f"{took} ({len(done)} of {len(steps)} seeds)", self.NOTE)
             same = sum(text == self.TEXT for text in said)
-            desk.row(f"{cell}: writes it freely", f"{same} of {len(said)} seeds", "")
-            desk.facts["cells"][cell] = {"steps_to_all_right": steps, "free_running": said}
+            report.row(f"{cell}: writes it freely", f"{same} of {len(said)} seeds", "")
+            report.facts["cells"][cell] = {"steps_to_all_right": steps, "free_running": said}
 
 
 @dataclass
@@ -191,11 +191,11 @@ class CharRNN(Fitted):
     write: int = 120
     """How many characters to write freely."""
 
-    def run(self, desk: Desk) -> None:
+    def run(self, report: Report) -> None:
         text = SHIP if self.text is None else self.read(self.text)
         characters, windows = data.next_characters(text, 10)
         size, hidden = len(characters), self.hidden or len(characters)
-        desk.row(
+        report.row(
             "characters, different ones, windows of 10",
             f"{len(text)}, {size}, {len(windows.x)}",
             "180, 25, 170" if self.text is None else "",
@@ -206,18 +206,18 @@ class CharRNN(Fitted):
 
         batch = None if len(windows.x) <= 1000 else 100
         fitted = self.fit(
-            desk,
+            report,
             "windows",
             make,
             windows,
             Recipe(epochs=500 if batch is None else 5, batch_size=batch, learning_rate=0.1 if batch is None else 3e-3),
         )
-        desk.row(
+        report.row(
             "windows: best possible share, their first letters being ambiguous",
             best_possible(windows),
             ".8965" if self.text is None else "",
         )
-        desk.shares(
+        report.shares(
             "windows: share of letters right",
             fitted.evaluate(windows)["accuracy"],
             self.all_seeds,
@@ -231,16 +231,16 @@ class CharRNN(Fitted):
             bptt_steps=min(20, len(text) - 1),
             clip_norm=1.0,
         )
-        carried = self.fit(desk, "carried", make, whole, recipe)
-        desk.shares("state carried over: share of letters right", carried.evaluate(whole)["accuracy"], self.all_seeds)
+        carried = self.fit(report, "carried", make, whole, recipe)
+        report.shares("state carried over: share of letters right", carried.evaluate(whole)["accuracy"], self.all_seeds)
         first = characters.encode(text[0])[None].to(carried.stack.device)
         length = min(self.write, len(text) - 1)
         said = [text[0] + characters.decode(free_running(m, first, length)[0]) for m in carried.stack.modules]
-        desk.row("written freely by the first seed", said[0], "")
+        report.row("written freely by the first seed", said[0], "")
         same = sum(written == text[: len(written)] for written in said)
-        desk.row(f"seeds that write its first {length + 1} characters", f"{same} of {len(said)}", "")
-        desk.logger.text("written", "\n\n".join(said))
-        desk.facts["written"] = said
+        report.row(f"seeds that write its first {length + 1} characters", f"{same} of {len(said)}", "")
+        report.logger.text("written", "\n\n".join(said))
+        report.facts["written"] = said
 
     def read(self, path: Path) -> str:
         """A text file. Raises DataError when it cannot be read, or is too short."""
@@ -272,35 +272,35 @@ class Stock(Fitted, FromFiles):
     window: int = 7
     """Days the models see."""
 
-    def run(self, desk: Desk) -> None:
-        rows = self.days(desk)
+    def run(self, report: Report) -> None:
+        rows = self.days(report)
         cut = int(0.7 * len(rows))
         close = rows[:, -1]
         truth, before = close[cut:], close[cut - 1 : -1]
-        told = {"persistence": before[None]}
+        found_prices = {"persistence": before[None]}
         for plan in self.plans(rows, cut, before):
             parts = [plan.days[:cut], plan.days[cut - self.window :]]
             train, test = (data.windows(part, self.window, target=part[:, -1:]) for part in parts)
             folder = plan.name.split(" (")[0].replace(", ", "_").replace(" ", "_").replace("'", "")
-            fitted = self.fit(desk, folder, plan.make, train, plan.recipe)
-            told[plan.name] = plan.dollars(fitted.predict(test.x)[..., 0].cpu().numpy())
-        errors = {name: [rmse(each, truth) for each in found] for name, found in told.items()}
-        known = "missing" not in desk.facts
-        desk.row("persistence: RMSE in dollars", errors["persistence"][0], "7.97" if known else "", 2)
+            fitted = self.fit(report, folder, plan.make, train, plan.recipe)
+            found_prices[plan.name] = plan.dollars(fitted.predict(test.x)[..., 0].cpu().numpy())
+        errors = {name: [rmse(each, truth) for each in found] for name, found in found_prices.items()}
+        known = "missing" not in report.facts
+        report.row("persistence: RMSE in dollars", errors["persistence"][0], "7.97" if known else "", 2)
         for name in list(errors)[1:]:
-            desk.seeds(f"{name}: RMSE in dollars", errors[name], self.all_seeds, "", 2, low=0.0)
+            report.seeds(f"{name}: RMSE in dollars", errors[name], self.all_seeds, "", 2, low=0.0)
         best = min(errors, key=lambda name: float(np.mean(errors[name])))
-        desk.row("the lowest", best, "not asked there")
+        report.row("the lowest", best, "not asked there")
         if best == "persistence":
-            desk.say("Persistence wins: nothing tried foretells the price better than saying that it stays.")
-        desk.picture("price", self.draw(truth, {name: found[0] for name, found in told.items()}))
+            report.print("Persistence wins: nothing tried foretells the price better than saying that it stays.")
+        report.picture("price", self.draw(truth, {name: found[0] for name, found in found_prices.items()}))
 
-    def days(self, desk: Desk) -> np.ndarray:
+    def days(self, report: Report) -> np.ndarray:
         """The lecture's share, oldest day first: open, high, low, volume, close."""
-        table = self.table(desk, "data-02-stock_daily.csv")
+        table = self.table(report, "data-02-stock_daily.csv")
         if table is not None:
             return table.values[::-1].copy()
-        desk.say("Instead: a random walk of as many days, of which nobody can foretell anything.")
+        report.print("Instead: a random walk of as many days, of which nobody can foretell anything.")
         return 500 + 5 * generator(0, "data").standard_normal((732, 5)).cumsum(0) + np.arange(732)[:, None] * 0.4
 
     def plans(self, rows: np.ndarray, cut: int, before: np.ndarray) -> list[Plan]:
@@ -338,13 +338,13 @@ class Stock(Fitted, FromFiles):
             Plan("LSTM on the move since today", with_moves, lstm(6, 10), short, lambda z: before + z * size),
         ]
 
-    def draw(self, truth: np.ndarray, told: dict[str, np.ndarray]) -> Figure:
+    def draw(self, truth: np.ndarray, found_prices: dict[str, np.ndarray]) -> Figure:
         figure = Figure(figsize=(12, 5), layout="constrained")
         left, right = figure.subplots(1, 2, width_ratios=(2, 1))
         for axes, days in ((left, slice(None)), (right, slice(-40, None))):
             axes.plot(truth[days], "k", linewidth=2, label="truth")
             for name in ("persistence", "LSTM, hidden 10", "linear regression on the window"):
-                axes.plot(told[name][days], linewidth=1, label=name)
+                axes.plot(found_prices[name][days], linewidth=1, label=name)
         left.set(xlabel="test day", ylabel="dollars", title="The days after training")
         right.set(xlabel="day", title="The last 40 days")
         left.legend()

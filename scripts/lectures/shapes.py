@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from lectures.desk import Desk
 from lectures.experiment import Experiment
 from lectures.mnist import lecture_cnn
+from lectures.report import Report
 from supervised import CNN, MLP, ShapeError
 from supervised.shapes import conv_output, layer_table, table_text
 
@@ -30,60 +30,64 @@ SEED = {
 class Shapes(Experiment):
     """Output sizes, parameters and memory: of single layers, of the notes' CNNs, of an MLP."""
 
-    def run(self, desk: Desk) -> None:
-        for size, filter_, stride, padding, told in SIZES:
+    def run(self, report: Report) -> None:
+        for size, filter_, stride, padding, stated in SIZES:
             found = conv_output(size, filter_, stride, padding)
             real = nn.Conv1d(1, 1, filter_, stride, padding, device="meta")(
                 torch.empty(1, 1, size, device="meta")
             ).shape[-1]
             what = f"({size} - {filter_} + 2 x {padding}) / {stride} + 1"
-            desk.row(what, f"{found} (torch's layer: {real})", str(told))
+            report.row(what, f"{found} (torch's layer: {real})", str(stated))
         try:
             conv_output(7, 3, 3)
         except ShapeError as error:
-            desk.row("(7 - 3) / 3 + 1", f"refused: {str(error).split(':')[0]}", "doesn't fit")
+            report.row("(7 - 3) / 3 + 1", f"refused: {str(error).split(':')[0]}", "doesn't fit")
         ten = nn.Conv2d(3, 10, 5)
-        desk.row("parameters of ten 5x5 filters over 3 channels", sum(p.numel() for p in ten.parameters()), "760", 0)
+        report.row("parameters of ten 5x5 filters over 3 channels", sum(p.numel() for p in ten.parameters()), "760", 0)
         self.table(
-            desk, "3 convolutions and 625 units", CNN((1, 28, 28), 10, (32, 64, 128), widths=(625,)), SEED, "4,216,800"
+            report,
+            "3 convolutions and 625 units",
+            CNN((1, 28, 28), 10, (32, 64, 128), widths=(625,)),
+            SEED,
+            "4,216,800",
         )
         written = sum(p.numel() for p in lecture_cnn((28, 28)).parameters())
-        desk.row("the same as the notes' code has it, convolutions without bias: parameters", written, "", 0)
-        self.table(desk, "2 convolutions", CNN((1, 28, 28), 10, (32, 64)), {}, "")
+        report.row("the same as the notes' code has it, convolutions without bias: parameters", written, "", 0)
+        self.table(report, "2 convolutions", CNN((1, 28, 28), 10, (32, 64)), {}, "")
         one = MLP(784, 10, (256,))
         rows = layer_table(one, (784,))
         parameters = sum(row.parameters for row in rows)
-        desk.row("MLP 784-256-10: parameters", parameters, "203,530", 0)
-        desk.row(
+        report.row("MLP 784-256-10: parameters", parameters, "203,530", 0)
+        report.row(
             "MLP 784-256-10: bytes of weights without biases and inputs",
             (784 + 784 * 256 + 10) * 4,
             '805,992, called memory; "804k"',
             0,
         )
-        desk.row("MLP 784-256-10: bytes of activations for one picture", (784 + 256 + 10) * 4, "", 0)
+        report.row("MLP 784-256-10: bytes of activations for one picture", (784 + 256 + 10) * 4, "", 0)
         cnn = sum(p.numel() for p in CNN((1, 28, 28), 10, (32, 64, 128), widths=(625,)).parameters())
-        desk.row("parameters of the CNN by those of the MLP", cnn / parameters, '"memory 5x"', 1)
+        report.row("parameters of the CNN by those of the MLP", cnn / parameters, '"memory 5x"', 1)
 
-    def table(self, desk: Desk, title: str, model: nn.Module, seed: dict[str, str], total: str) -> None:
+    def table(self, report: Report, title: str, model: nn.Module, seed: dict[str, str], total: str) -> None:
         """The layer table of a model, in TensorBoard's Text tab; its weights beside the notes'."""
         rows = layer_table(model, (28, 28))
-        desk.logger.text(f"layers of {title}", f"```\n{table_text(rows)}\n```")
+        report.logger.text(f"layers of {title}", f"```\n{table_text(rows)}\n```")
         for row in rows:
             name = row.name.rsplit(".", maxsplit=1)[-1]
             if row.parameters:
                 weights = next(p.numel() for n, p in model.named_parameters() if n == f"{row.name}.weight")
                 output = "x".join(map(str, row.output))
-                desk.row(
+                report.row(
                     f"{title}, {name} ({output}): weights, with biases",
                     f"{weights:,}, {row.parameters:,}",
                     seed.get(name, ""),
                 )
-        desk.row(f"{title}: parameters", sum(row.parameters for row in rows), total, 0)
+        report.row(f"{title}: parameters", sum(row.parameters for row in rows), total, 0)
         kept = ("conv", "pool", "linear", "head", "input")
         layers = [
             row for row in rows if row.name.rsplit(".", maxsplit=1)[-1].startswith(kept) or "dense_linear" in row.name
         ]
-        desk.row(
+        report.row(
             f"{title}: bytes of activations for one picture",
             sum(row.activation_bytes for row in layers),
             "k x 4" if seed else "",

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from lectures.desk import Desk
 from lectures.experiment import Experiment, Fitted
 from lectures.mnist import lecture_cnn
+from lectures.report import Report
 from supervised import MLP, Data, Recipe, mnist
 from supervised import data as data_
 from supervised.device import choose
@@ -29,7 +29,7 @@ class Search(Fitted):
     trials: int = 9
     """Settings that each search tries; the grid has as many, in rows and columns."""
 
-    def run(self, desk: Desk) -> None:
+    def run(self, report: Report) -> None:
         try:
             import optuna
         except ImportError:
@@ -66,11 +66,11 @@ class Search(Fitted):
                 study.optimize(objective, self.trials)
                 best.append(study.best_value)
                 tests.append(study.best_trial.user_attrs["test"])
-                desk.logger.scalars(seed, {"best_validation_accuracy": best[-1]}, name)
+                report.logger.scalars(seed, {"best_validation_accuracy": best[-1]}, name)
             note = "better, in theory" if name == "random" else ""
-            desk.shares(f"{name}: best validation accuracy of {self.trials} trials", best, self.all_seeds, note)
-            desk.shares(f"{name}: its test accuracy", tests, self.all_seeds)
-        desk.picture("search", self.draw(tried))
+            report.shares(f"{name}: best validation accuracy of {self.trials} trials", best, self.all_seeds, note)
+            report.shares(f"{name}: its test accuracy", tests, self.all_seeds)
+        report.picture("search", self.draw(tried))
 
     def judge(
         self, rate: float, decay: float, seed: int, train: Data, validation: Data, test: Data
@@ -119,14 +119,14 @@ class Speed(Experiment):
     batches: int = 5
     """Steps of the CNN in one measurement, 100 pictures each."""
 
-    def run(self, desk: Desk) -> None:
+    def run(self, report: Report) -> None:
         places = [
             "cpu",
             *(["cuda"] if torch.cuda.is_available() else []),
             *(["mps"] if torch.backends.mps.is_available() else []),
         ]
         if len(places) == 1:
-            desk.say("No GPU here: the CPU alone is measured.")
+            report.print("No GPU here: the CPU alone is measured.")
         notes = {
             "cpu": "34 GFLOP/s as quoted (i7-4790K)",
             "cuda": '4 896 to 8 990 GFLOP/s (K520 to GTX-1080; "TFLOPS" there)',
@@ -140,23 +140,25 @@ class Speed(Experiment):
                     for side in sides:
                         rate = self.flops(place, kind, threads, side)
                         run = f"{name}_{kind}".replace(", ", "_").replace(" ", "_")
-                        desk.logger.scalars(side, {"gflops_by_side": rate / 1e9}, run)
-                    desk.row(
+                        report.logger.scalars(side, {"gflops_by_side": rate / 1e9}, run)
+                    report.row(
                         f"{name}, {str(kind).split('.')[1]}: GFLOP/s of a matrix product",
                         rate / 1e9,
                         notes.get(place, "") if kind == torch.float32 else "",
                         1,
                     )
                 seconds = self.cnn(place, threads)
-                desk.row(f"{name}: pictures a second, the notes' CNN in training", 100 * self.batches / seconds, "", 0)
+                report.row(
+                    f"{name}: pictures a second, the notes' CNN in training", 100 * self.batches / seconds, "", 0
+                )
                 minutes = 15 * 60_000 / (100 * self.batches / seconds) / 60
-                desk.row(f"{name}: minutes for 15 epochs of 60,000", minutes, took.get(place, ""), 1)
-        desk.facts["ratios"] = {
+                report.row(f"{name}: minutes for 15 epochs of 60,000", minutes, took.get(place, ""), 1)
+        report.facts["ratios"] = {
             name: round(6331 / seconds, 2) for name, seconds in (("K520", 1324), ("GTX-970", 550), ("GTX-1080", 327))
         }
-        desk.row(
+        report.row(
             "the notes' ratios from their own times",
-            ", ".join(f"{v:.2f}" for v in desk.facts["ratios"].values()),
+            ", ".join(f"{v:.2f}" for v in report.facts["ratios"].values()),
             "4.78, 11.5, 19.3",
         )
 

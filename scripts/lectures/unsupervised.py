@@ -1,4 +1,4 @@
-"""Supervised learning beside unsupervised: what each is told, and how well each sorts the same images."""
+"""Supervised learning beside unsupervised: what each is given, and how well each sorts the same images."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from lectures.desk import Desk
 from lectures.experiment import OnDigits
+from lectures.report import Report
 from supervised import Recipe, SoftmaxRegression
 
 SOFTMAX = Recipe(epochs=30, batch_size=100, learning_rate=1e-2, schedule="LinearLR")
@@ -21,7 +21,7 @@ CLUSTERS = 10
 
 @dataclass
 class Unsupervised(OnDigits):
-    """Softmax regression, told images and labels, beside k-means, told the images alone, on the same test images."""
+    """Softmax regression, given images and labels, beside k-means, given the images alone, on the same test images."""
 
     seeds: int = 10
     """How many seeds."""
@@ -30,33 +30,33 @@ class Unsupervised(OnDigits):
     pictures: int = 10_000
     """How many pictures there are to learn from."""
 
-    def run(self, desk: Desk) -> None:
+    def run(self, report: Report) -> None:
         from sklearn.metrics import adjusted_rand_score
 
-        found = self.digits(desk, self.pictures)
+        found = self.digits(report, self.pictures)
         train, test = (part.x.flatten(1).float() / 255 for part in (found.train, found.test))
         labels, truth = found.train.y.numpy(), found.test.y.numpy()
         pixels = math.prod(found.train.x.shape[1:])
-        fitted = self.fit(desk, "softmax", lambda: SoftmaxRegression(pixels, 10), found.train, SOFTMAX)
+        fitted = self.fit(report, "softmax", lambda: SoftmaxRegression(pixels, 10), found.train, SOFTMAX)
         said = fitted.predict(found.test.x).argmax(-1).cpu().numpy()
         clusters, learned, centers = zip(*[cluster(train, test, seed) for seed in self.all_seeds], strict=True)
-        desk.row("softmax regression is told", f"{len(train):,} images and their labels", "supervised")
-        desk.row("k-means is told", f"{len(train):,} images and that there are {CLUSTERS} clusters", "unsupervised")
+        report.row("softmax regression is given", f"{len(train):,} images and their labels", "supervised")
+        report.row("k-means is given", f"{len(train):,} images and that there are {CLUSTERS} clusters", "unsupervised")
         seeds = self.all_seeds
-        desk.shares("softmax regression: test accuracy", (said == truth).mean(1), seeds)
+        report.shares("softmax regression: test accuracy", (said == truth).mean(1), seeds)
         every = [(names_by_majority(own, labels)[c] == truth).mean() for own, c in zip(learned, clusters, strict=True)]
-        desk.shares("k-means, each cluster named after most of its images: test accuracy", every, seeds)
+        report.shares("k-means, each cluster named after most of its images: test accuracy", every, seeds)
         distances = [torch.cdist(center, train) for center in centers]
         once = [(labels[d.argmin(1).numpy()][c] == truth).mean() for d, c in zip(distances, clusters, strict=True)]
         what = f"k-means, each cluster named after one image, {CLUSTERS} labels in all: test accuracy"
-        desk.shares(what, once, seeds)
+        report.shares(what, once, seeds)
         for name, answers in (("softmax regression", said), ("k-means", clusters)):
             index = [adjusted_rand_score(truth, answer) for answer in answers]
             what = f"{name}: adjusted Rand index (1: the digits, 0: chance)"
-            desk.seeds(what, index, seeds, "needs no names" if name == "k-means" else "", low=-0.5, high=1.0)
+            report.seeds(what, index, seeds, "needs no names" if name == "k-means" else "", low=-0.5, high=1.0)
         weights = fitted.stack.member(seeds[0]).state_dict()["head.weight"].cpu()
         names = names_by_majority(learned[0], labels)
-        desk.picture("learned", draw(weights, centers[0], names, found.train.x.shape[1:]))
+        report.picture("learned", draw(weights, centers[0], names, found.train.x.shape[1:]))
 
 
 def cluster(train: Tensor, test: Tensor, seed: int) -> tuple[np.ndarray, np.ndarray, Tensor]:

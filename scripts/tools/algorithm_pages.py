@@ -59,7 +59,7 @@ class Settings:
 
 def plain(words: str) -> str:
     """A text for a cell of a table: what Markdown would read as markup is escaped, except in `code`."""
-    words = words.replace("As in `Tabular`", "As in [Q-learning](q-learning.md#settings)")
+    words = words.replace("As in `TabularConfig`", "As in [Q-learning](q-learning.md#settings)")
     parts = re.split(r"(`[^`]*`)", words)
     return "".join(part if part.startswith("`") else re.sub(r"([*|<])", r"\\\1", part) for part in parts)
 

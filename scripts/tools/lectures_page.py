@@ -17,9 +17,9 @@ from typing import Any
 sys.path.append(str(Path(__file__).parents[1]))  # where the packages of the scripts are
 
 from cli import common
-from lectures.desk import told
 from lectures.history import HISTORY, HUMAN
-from lectures.inventory import COMMANDS, ITEMS, SECTIONS, Item
+from lectures.lecture_index import COMMANDS, ITEMS, SECTIONS, Item
+from lectures.report import format_result
 from rich.console import Console
 
 from supervised.session.results import write_bytes
@@ -70,7 +70,7 @@ def shown(item: Item, result: dict[str, Any] | None) -> str:
     if result is None or not item.shows:
         return ""
     rows = [row for row in rows_of(result) if row["what"].startswith(item.shows)]
-    return "<br>".join(f"{row['what']}: **{told(row['ours'], row['digits'])}**" for row in rows)
+    return "<br>".join(f"{row['what']}: **{format_result(row['ours'], row['digits'])}**" for row in rows)
 
 
 def page(results: dict[str, dict[str, Any]], pictures: Path) -> str:
@@ -115,7 +115,7 @@ def table(result: dict[str, Any] | None) -> list[str]:
         if found:
             lines.append(f"| {found[1]} | {row['note']} | {row['ours']} |")
     total = next(row for row in result["rows"] if row["what"] == "3 convolutions and 625 units: parameters")
-    return [*lines, f"| all | {total['note']} | {told(total['ours'], 0)} |", ""]
+    return [*lines, f"| all | {total['note']} | {format_result(total['ours'], 0)} |", ""]
 
 
 def history() -> list[str]:

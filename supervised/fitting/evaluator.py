@@ -21,14 +21,14 @@ CHUNK = 1000  # examples per forward pass in evaluation
 class Evaluator:
     """Computes predictions without a gradient, chunk by chunk. trained: an x from the training data."""
 
-    def __init__(self, stack: Stack, objective: Objective, manner: ComputePlan, trained: Any) -> None:
-        self.stack, self.objective, self.manner, self.trained = stack, objective, manner, trained
+    def __init__(self, stack: Stack, objective: Objective, compute_plan: ComputePlan, trained: Any) -> None:
+        self.stack, self.objective, self.compute_plan, self.trained = stack, objective, compute_plan, trained
 
     def predict(self, x: Any) -> Tensor:
         """As `Fit.predict`."""
         source = inputs_of(x)
         place = source.sample.tensors()[0].device
-        with self.manner.at_work(self.stack.device):
+        with self.compute_plan.at_work(self.stack.device):
             try:
                 parts = [self._outputs(over(_like, part.x, self.trained)).to(place) for part in source.chunks(CHUNK)]
             except (RuntimeError, TypeError, IndexError, KeyError) as error:
@@ -40,7 +40,7 @@ class Evaluator:
         """Compute loss and metrics of each member over all data, each float64 [N]."""
         n = len(self.stack.seeds)
         sums: dict[str, Tensor] = {}  # by tag: the sum over examples and the sum of their weights, float64 [2, N]
-        with self.manner.at_work(self.stack.device):
+        with self.compute_plan.at_work(self.stack.device):
             for x, y in data.chunks(CHUNK):
                 for tag, (total, count) in self.objective.sums(self._outputs(x), y.expand(n, *y.shape)).items():
                     sums[tag] = sums.get(tag, 0) + torch.stack([total, count])
@@ -51,7 +51,7 @@ class Evaluator:
     def _outputs(self, x: Any) -> Tensor:
         """Compute each member's outputs for x [M, ...], float32 [N, M, ...]."""
         x, n = over(lambda part: part.to(self.stack.device), as_input(x)), len(self.stack.seeds)
-        with self.stack.eval_mode(), self.manner.autocast(self.stack.device):
+        with self.stack.eval_mode(), self.compute_plan.autocast(self.stack.device):
             prediction: Tensor = first(self.stack(over(lambda part: part.expand(n, *part.shape), x)))
         return prediction.float()
 

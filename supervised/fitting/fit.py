@@ -21,12 +21,14 @@ from supervised.fitting.members import set_channels_last, train
 from supervised.fitting.objective import Objective
 from supervised.fitting.recipe import Recipe
 from supervised.fitting.updates import Optimizers, update_of
+from supervised.renamed import former_attributes
 from supervised.sources import Plan, Source, source_of
 from supervised.stack import Stack
 from supervised.state import from_tree, to_tree
 from supervised.validate import first_line
 
 
+@former_attributes
 class Fit:
     """N members being fitted to the same data, each in its own order. `advance()` runs one epoch.
 
@@ -50,8 +52,8 @@ class Fit:
         precision = "fp32" if recipe.optimizer == "LBFGS" else recipe.precision  # its line search needs every digit
         shape = getattr(sources[0].sample.x, "shape", (0,))[1:]
         plan = compute_plan(stack.modules[0], shape, stack.device, precision, threads)
-        self.manner = dataclasses.replace(plan, compiled=stack.compiled and not plan.bf16)
-        set_channels_last(stack, self.manner.channels_last)
+        self.compute_plan = dataclasses.replace(plan, compiled=stack.compiled and not plan.bf16)
+        set_channels_last(stack, self.compute_plan.channels_last)
         names = ("The training data", "The validation data")
         checked = [
             check_data(stack, source, self.objective, name) for source, name in zip(sources, names, strict=False)
@@ -62,10 +64,10 @@ class Fit:
         self.batches = Batches(stack, self.train, recipe, self.recurrent)
         self.steps_per_epoch = self.batches.steps
         self.optimizers = Optimizers(stack, recipe, recipe.epochs * self.steps_per_epoch)
-        self.update = update_of(stack, self.objective, recipe, self.manner, self.recurrent, self.optimizers)
+        self.update = update_of(stack, self.objective, recipe, self.compute_plan, self.recurrent, self.optimizers)
         self.divergence = DivergenceMonitor(stack, recipe, self.objective, checked[0], self.optimizers.learning_rates)
         self.early_stopping = EarlyStopping(stack, recipe, validation is not None)
-        self.evaluator = Evaluator(stack, self.objective, self.manner, self.train.sample.x)
+        self.evaluator = Evaluator(stack, self.objective, self.compute_plan, self.train.sample.x)
         self.epoch = self.step = 0
         self.resumed_at = 0  # the epoch at which the last call of `fit` started
         self.history: list[dict[str, Any]] = []
@@ -74,7 +76,7 @@ class Fit:
 
     def advance(self, tick: Callable[[], None] | None = None) -> dict[str, Any]:
         """Run one epoch -> its metrics, each float64 [N]. tick: called after each step. Raises Diverged if the loss diverges."""
-        with self.manner.at_work(self.stack.device):
+        with self.compute_plan.at_work(self.stack.device):
             for module in self.stack.modules:
                 train(module, self.recipe.freeze)
             steps: list[tuple[float, dict[str, Tensor]]] = []  # share of the epoch, loss and measures, each [N]

@@ -70,7 +70,7 @@ def log_inspection(fit: Fit, logger: Logger) -> dict[str, np.ndarray]:
     x = as_input(over(lambda part: part[:EXAMPLES].to(fit.stack.device), fit.train.sample.x))
     shares = []
     for k, module in enumerate(fit.stack.modules):
-        with fit.stack.eval_mode(), fit.stack.drawing(k), fit.manner.autocast(fit.stack.device):
+        with fit.stack.eval_mode(), fit.stack.drawing(k), fit.compute_plan.autocast(fit.stack.device):
             outputs = activations(module, x)
         shares.append(dead_units(module, outputs))
         if k == 0:

@@ -112,7 +112,7 @@ def markdown(fitted: Fit, name: str) -> str:
         ("seeds", ", ".join(map(str, fitted.stack.seeds))),
         (
             "computed",
-            f"{fitted.manner}, on {fitted.stack.device}, member{'s all at once' if fitted.stack.batched else ' by member'}",
+            f"{fitted.compute_plan}, on {fitted.stack.device}, member{'s all at once' if fitted.stack.batched else ' by member'}",
         ),
         (
             "examples",

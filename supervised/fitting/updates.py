@@ -92,18 +92,18 @@ class GradientUpdate:
         stack: Stack,
         objective: Objective,
         recipe: Recipe,
-        manner: ComputePlan,
+        compute_plan: ComputePlan,
         recurrent: bool,
         optimizers: Optimizers,
     ) -> None:
-        self.stack, self.objective, self.manner, self.recurrent = stack, objective, manner, recurrent
+        self.stack, self.objective, self.compute_plan, self.recurrent = stack, objective, compute_plan, recurrent
         self.clip_norm, self.carries_state = recipe.clip_norm, recipe.bptt_steps is not None
         (self.optimizer,) = optimizers.each
 
     def step(self, x: Any, y: Tensor, state: Any, measured: bool) -> Updated:
         prediction, state, backward = self._forward(x, state)
         prediction.requires_grad_()
-        wide = prediction.float() if self.manner.bf16 else prediction  # the precision of the loss
+        wide = prediction.float() if self.compute_plan.bf16 else prediction  # the precision of the loss
         loss = self.objective.per_seed(wide, y)
         self._backward(loss, prediction, backward)
         found: dict[str, Tensor] = {}
@@ -125,7 +125,7 @@ class GradientUpdate:
 
     def _forward(self, x: Any, state: Any) -> tuple[Tensor, Any, Callable[[Tensor], None]]:
         """Return the predictions, the new state, and a function that backpropagates the gradient of the predictions."""
-        with self.manner.autocast(self.stack.device):
+        with self.compute_plan.autocast(self.stack.device):
             if not self.recurrent:
                 prediction, backward = self.stack.vjp(x)
                 return prediction, None, backward
@@ -170,9 +170,14 @@ class LBFGSUpdate:
 
 
 def update_of(
-    stack: Stack, objective: Objective, recipe: Recipe, manner: ComputePlan, recurrent: bool, optimizers: Optimizers
+    stack: Stack,
+    objective: Objective,
+    recipe: Recipe,
+    compute_plan: ComputePlan,
+    recurrent: bool,
+    optimizers: Optimizers,
 ) -> Update:
     """Return the update that a recipe specifies."""
     if recipe.optimizer == "LBFGS":
         return LBFGSUpdate(stack, objective, optimizers)
-    return GradientUpdate(stack, objective, recipe, manner, recurrent, optimizers)
+    return GradientUpdate(stack, objective, recipe, compute_plan, recurrent, optimizers)

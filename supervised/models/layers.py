@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from supervised._moved import module_getattr
 from supervised.losses import LOSSES
+from supervised.renamed import module_getattr
 from supervised.stack import Members, Op, register_batched, register_deterministic
 from supervised.stack.manual_backward import PARTS
 from supervised.validate import ArgumentError, choice, flag, instance, integer
@@ -134,6 +134,4 @@ def check_weights(**sizes: int) -> None:
         raise ArgumentError(f"{said} are too many weights for one layer: at most {MOST_WEIGHTS:,} are allowed.")
 
 
-__getattr__ = module_getattr(
-    __name__, globals(), {"initialise": "initialize", "INITIALISERS": "INITIALIZERS"}
-)  # their former names
+__getattr__ = module_getattr(__name__, globals())

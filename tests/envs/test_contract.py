@@ -49,7 +49,7 @@ def test_a_step_of_another_length(step, words, wrapper):
     env = Settable(step=step)
     if wrapper is not None:
         env = wrapper(env, *([9] if wrapper is gym.wrappers.TimeLimit else []))
-    member = envs.Member(gym.wrappers.TimeLimit(env, 9) if wrapper else env, 3)
+    member = envs.ReplayableEnv(gym.wrappers.TimeLimit(env, 9) if wrapper else env, 3)
     member.reset()
     member.step(0)
     with pytest.raises(envs.EnvError, match=words) as told:
@@ -81,7 +81,7 @@ def test_a_step_of_another_length(step, words, wrapper):
     ],
 )
 def test_a_step_of_other_values(step, words):
-    member = envs.Member(Settable(step=step), 3, 1)
+    member = envs.ReplayableEnv(Settable(step=step), 3, 1)
     member.reset()
     member.step(0)
     with pytest.raises(envs.EnvError, match=words) as told:
@@ -164,7 +164,7 @@ def test_rewards_that_are_meant(given):
 @pytest.mark.parametrize("wrapped", [False, True])
 def test_the_old_reset(reset, wrapped):
     env = Settable(reset=reset)
-    member = envs.Member(gym.wrappers.NormalizeObservation(env) if wrapped else env, 3)
+    member = envs.ReplayableEnv(gym.wrappers.NormalizeObservation(env) if wrapped else env, 3)
     with pytest.raises(envs.EnvError, match=r"Settable \(seed 3, episode 0, step 0\): .*reset must return"):
         member.reset()
 
@@ -185,14 +185,14 @@ def test_a_reset_without_seed():
     with pytest.raises(
         envs.EnvError, match=r"Bare.reset has no argument seed. Declare it as def reset\(self, \*, seed=None"
     ):
-        envs.Member(Bare(), 0).reset()
+        envs.ReplayableEnv(Bare(), 0).reset()
     with pytest.raises(envs.EnvError, match=r"Bare\.reset has no argument seed"):
-        envs.Member(gym.wrappers.OrderEnforcing(Bare()), 0).reset()
-    envs.Member(WithoutOptions(), 0).reset()
+        envs.ReplayableEnv(gym.wrappers.OrderEnforcing(Bare()), 0).reset()
+    envs.ReplayableEnv(WithoutOptions(), 0).reset()
     with pytest.raises(envs.EnvError, match=r"WithoutOptions\.reset has no argument options"):
-        envs.Member(gym.wrappers.OrderEnforcing(WithoutOptions()), 0).reset()
+        envs.ReplayableEnv(gym.wrappers.OrderEnforcing(WithoutOptions()), 0).reset()
     with pytest.raises(KeyError):
-        envs.Member(Inside(), 0).reset()
+        envs.ReplayableEnv(Inside(), 0).reset()
 
 
 class Breaks(Settable):
@@ -208,7 +208,7 @@ class Breaks(Settable):
 
 
 def test_an_exception_of_the_environments_own_keeps_its_type_and_says_where():
-    member = envs.Member(gym.wrappers.OrderEnforcing(Breaks()), 3)
+    member = envs.ReplayableEnv(gym.wrappers.OrderEnforcing(Breaks()), 3)
     member.reset()
     for t in range(4):
         if t == 3:

@@ -191,16 +191,16 @@ def test_a_window_shows_the_squares_around():
 
 
 def test_only_what_shows_what_the_model_says_has_a_model():
-    with pytest.raises(envs.NotATable, match="lacks partial_model"):
+    with pytest.raises(envs.NoModelError, match="lacks partial_model"):
         envs.read_partial(gym.make("FrozenLake-v1"))
     altered = gym.wrappers.TransformObservation(gym.make("envs/TMaze-v0"), lambda obs: obs, None)
-    with pytest.raises(envs.NotATable, match="TransformObservation may change observations"):
+    with pytest.raises(envs.NoModelError, match="TransformObservation may change observations"):
         envs.read_partial(altered)
 
 
 def test_too_many_hidden_states_are_not_listed(monkeypatch):
     monkeypatch.setattr(partial_models, "MOST_STATES", 30)
-    with pytest.raises(envs.NotATable, match="RepeatFirst-v0 has more than 30 hidden states"):
+    with pytest.raises(envs.NoModelError, match="RepeatFirst-v0 has more than 30 hidden states"):
         envs.read_partial(gym.make("envs/RepeatFirst-v0"))
     assert envs.read_partial(gym.make("envs/TMaze-v0", length=14)).model.states == 30
 

@@ -257,7 +257,7 @@ def test_a_run_and_a_policy_are_read_by_the_id_alone(tmp_path):
     run = rl.train(spec, DQN, steps=100, seeds=2, progress=False)
     run.save(tmp_path / "run.ckpt")
     again = rl.load(tmp_path / "run.ckpt")
-    assert again.config()["env"]["wrappers"] == ["LastActionReward"]
+    assert again.to_json()["env"]["wrappers"] == ["LastActionReward"]
     run.advance(40)
     again.advance(40)
     assert np.array_equal(run.evaluate(3).per_seed, again.evaluate(3).per_seed)
@@ -292,7 +292,7 @@ def test_images_and_dicts_are_learned_from():
     for env in (envs.with_last("envs/TMaze-v0", length=3), lambda: envs.LastActionReward(Pictures())):
         run = rl.train(env, DQN, steps=40, progress=False)
         assert np.isfinite(run.evaluate(1).per_seed).all()
-    with pytest.raises(envs.NotATable, match="LastActionReward may change"):
+    with pytest.raises(envs.NoModelError, match="LastActionReward may change"):
         envs.read(gym.make(envs.with_last("FrozenLake-v1")))
 
 

@@ -270,7 +270,7 @@ def test_a_member_keeps_a_mask_of_its_own():
         def _info(self):
             return {"action_mask": self.mask}
 
-    member = envs.Member(Shared(), 0)
+    member = envs.ReplayableEnv(Shared(), 0)
     member.reset()
     Shared.mask[:] = 0, 1
     assert member.mask.tolist() == [True, False]

@@ -1,9 +1,9 @@
 import gymnasium as gym
 import numpy as np
 import pytest
-from told import NoisyWalk
+from helpers import NoisyWalk
 
-from envs.backends.member import Member, digest
+from envs.backends.member import ReplayableEnv, digest
 
 
 def play(member, steps, log):
@@ -20,12 +20,12 @@ def play(member, steps, log):
 @pytest.mark.parametrize("stop", [0, 1, 23, 60])
 def test_an_episode_is_gone_on_with_to_the_bit(make, stop):
     whole, before, after = [], [], []
-    one = Member(make(), 5)
+    one = ReplayableEnv(make(), 5)
     one.reset()
     play(one, stop, before)
     saved = one.state_dict()
     play(one, 50, whole)
-    two = Member(make(), 5)
+    two = ReplayableEnv(make(), 5)
     assert two.load_state_dict(saved)
     play(two, 50, after)
     assert after == whole
@@ -48,18 +48,18 @@ class OwnGenerator(NoisyWalk):
 def test_an_environment_whose_generator_is_hidden_is_reseeded_per_episode():
     logs = []
     for _ in range(2):
-        member, log = Member(OwnGenerator(), 5), []
+        member, log = ReplayableEnv(OwnGenerator(), 5), []
         member.reset()
         assert not member.beginning.readable
         play(member, 200, log)
         logs.append(log)
     assert logs[0] == logs[1]
-    member = Member(OwnGenerator(), 5)
+    member = ReplayableEnv(OwnGenerator(), 5)
     member.reset()
     play(member, 31, [])
     saved, expected = member.state_dict(), []
     play(member, 40, expected)
-    again, log = Member(OwnGenerator(), 5), []
+    again, log = ReplayableEnv(OwnGenerator(), 5), []
     assert again.load_state_dict(saved)
     play(again, 40, log)
     assert log == expected
@@ -78,13 +78,13 @@ class Forgetful(NoisyWalk):
 
 
 def test_one_that_is_not_deterministic_is_told_of():
-    member = Member(Forgetful(), 1)
+    member = ReplayableEnv(Forgetful(), 1)
     member.reset()
     play(member, 400, [])
     with pytest.warns(RuntimeWarning, match="not deterministic"):
-        assert not Member(Forgetful(), 1).load_state_dict(member.state_dict())
+        assert not ReplayableEnv(Forgetful(), 1).load_state_dict(member.state_dict())
 
 
 def test_seeds_and_members_differ():
-    firsts = {digest(Member(gym.make("CartPole-v1"), seed, e).reset()) for seed in (0, 1) for e in (0, 1)}
+    firsts = {digest(ReplayableEnv(gym.make("CartPole-v1"), seed, e).reset()) for seed in (0, 1) for e in (0, 1)}
     assert len(firsts) == 4

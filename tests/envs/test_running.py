@@ -7,7 +7,7 @@ from gymnasium.wrappers import NormalizeObservation, NormalizeReward, TimeLimit
 from gymnasium.wrappers.utils import RunningMeanStd
 
 import envs
-from envs.backends.member import Member, digest
+from envs.backends.member import ReplayableEnv, digest
 from envs.backends.running import Running, checked, pooled
 
 
@@ -32,12 +32,12 @@ def test_wrappers_that_keep_statistics_are_found():
 
 @pytest.mark.parametrize("stop", [0, 7, 64, 111])
 def test_statistics_come_back_to_the_bit(stop):
-    one = Member(normalized(), 3)
+    one = ReplayableEnv(normalized(), 3)
     one.reset()
     play(one, stop)
     saved = one.state_dict()
     expected = play(one, 80, stop)
-    two = Member(normalized(), 3)
+    two = ReplayableEnv(normalized(), 3)
     assert two.load_state_dict(saved)
     assert play(two, 80, stop) == expected
     for mine, theirs in zip(one.running.state(), two.running.state(), strict=True):
@@ -45,7 +45,7 @@ def test_statistics_come_back_to_the_bit(stop):
 
 
 def test_a_checkpoint_from_before_says_that_statistics_begin_anew():
-    one = Member(normalized(), 3)
+    one = ReplayableEnv(normalized(), 3)
     one.reset()
     play(one, 50)
     saved = one.state_dict()
@@ -53,24 +53,24 @@ def test_a_checkpoint_from_before_says_that_statistics_begin_anew():
     with pytest.warns(
         RuntimeWarning, match="older version that did not save the running statistics of NormalizeReward"
     ):
-        Member(normalized(), 3).load_state_dict(saved)
+        ReplayableEnv(normalized(), 3).load_state_dict(saved)
 
 
 def test_statistics_of_other_wrappers_do_not_fit():
-    one = Member(normalized(), 3)
+    one = ReplayableEnv(normalized(), 3)
     one.reset()
     with pytest.raises(ValueError, match="of 2 wrappers, but the environment has 1"):
         Running(NormalizeObservation(gym.make("CartPole-v1"))).freeze(one.running.statistics())
 
 
 def test_frozen_statistics_do_not_move():
-    source = Member(normalized(), 3)
+    source = ReplayableEnv(normalized(), 3)
     source.reset()
     play(source, 100)
     statistics = source.running.statistics()
     env = normalized()
     Running(env).freeze(statistics)
-    member = Member(env, 9)
+    member = ReplayableEnv(env, 9)
     first = member.reset()
     play(member, 100)
     assert digest(member.running.statistics()) == digest(statistics)
@@ -100,7 +100,7 @@ class Own(gym.ObservationWrapper):
 
 
 def test_moments_of_another_make_without_a_switch():
-    member = Member(Own(gym.make("CartPole-v1")), 1)
+    member = ReplayableEnv(Own(gym.make("CartPole-v1")), 1)
     member.reset()
     play(member, 40)
     statistics = member.running.statistics()

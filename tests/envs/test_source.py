@@ -1,6 +1,6 @@
 import gymnasium as gym
 import pytest
-from told import Counting
+from helpers import Counting
 
 import envs
 from envs.source import from_description, source

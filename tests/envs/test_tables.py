@@ -95,12 +95,12 @@ def test_a_user_environment_that_behaves_like_its_P_is_read():
     [(LyingReward, "reward or termination"), (LyingPlace, "not behave"), (OtherDraws, "does not draw random numbers")],
 )
 def test_an_environment_that_does_not_is_refused(kind, words):
-    with pytest.raises(envs.NotATable, match=words):
+    with pytest.raises(envs.NoModelError, match=words):
         tables.read(ring(kind))
 
 
 def test_hidden_state_is_refused():
-    with pytest.raises(envs.NotATable, match="hidden state"):
+    with pytest.raises(envs.NoModelError, match="hidden state"):
         tables.read(gym.make("Taxi-v4", fickle_passenger=True))
 
 
@@ -117,7 +117,7 @@ def test_hidden_state_is_refused():
     ],
 )
 def test_wrappers_that_may_alter_what_is_seen_are_refused(wrap):
-    with pytest.raises(envs.NotATable, match="wrapper"):
+    with pytest.raises(envs.NoModelError, match="wrapper"):
         tables.read(wrap(gym.make("FrozenLake-v1")))
 
 
@@ -135,10 +135,10 @@ def test_a_P_of_another_form_is_refused():
         {s: {a: [(0.5, 0, 0.0, False)] for a in (0, 1)} for s in range(5)},
     ):
         env.P = P
-        with pytest.raises(envs.NotATable):
+        with pytest.raises(envs.NoModelError):
             tables.read(env)
     env.P = {s: {a: [(1.0, 9, 0.0, False)] for a in (0, 1)} for s in range(5)}
-    with pytest.raises(envs.NotATable, match="next state outside"):
+    with pytest.raises(envs.NoModelError, match="next state outside"):
         tables.read(env)
 
 

@@ -21,7 +21,7 @@ def test_former_names_still_work():
     assert np.array_equal(
         envs.exact_textbook_q("MaximisationBias", 0.9), envs.exact_textbook_q("MaximizationBias", 0.9)
     )
-    assert envs.textbook.maximisation_bias is envs.textbook.maximization_bias
+    assert envs.textbook.maximization_bias is envs.textbook.maximization_bias
 
 
 @pytest.mark.parametrize("name", ["MaximizationBias", "DynaMaze"])
@@ -128,10 +128,10 @@ class Lasting(gym.Env):
         self.s, self.k = (self.s + 1) % 3, self.k + 1
         return self.s, float(self.count[0] > 150), self.k == 50, False, {}
 
-    def lasting_state(self):
+    def persistent_state(self):
         return self.count
 
-    def put_back(self, state):
+    def set_persistent_state(self, state):
         self.count = list(state)
 
 
@@ -148,9 +148,9 @@ def test_what_lasts_is_kept_as_it_was_when_the_episode_began(tmp_path):
     assert rl.load(tmp_path / "old.safetensors", lambda: gym.wrappers.OrderEnforcing(Lasting())).step == 75
 
     class Half(Lasting):
-        put_back = property()
+        set_persistent_state = property()
 
-    with pytest.raises(envs.EnvError, match="has only one of lasting_state and put_back"):
+    with pytest.raises(envs.EnvError, match="has only one of persistent_state and set_persistent_state"):
         rl.start(Half, rl.QLearning())
 
 

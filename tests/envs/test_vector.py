@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
-from told import Counting
+from helpers import Counting
 
 import envs
 

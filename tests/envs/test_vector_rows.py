@@ -4,7 +4,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
-from told import Counting, NoisyWalk
+from helpers import Counting, NoisyWalk
 
 import envs
 from envs.backends.beginning import member_seed

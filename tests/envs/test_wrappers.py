@@ -5,7 +5,7 @@ import json
 import gymnasium as gym
 import numpy as np
 import pytest
-from told import curves
+from helpers import curves
 
 import envs
 import rl

@@ -1,4 +1,4 @@
-"""Compiling is told of, and is not counted in steps a second."""
+"""Compiling is notifying of, and is not counted in steps a second."""
 
 import time
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ import pytest
 
 import rl
 from rl.core import compiling, jit
-from rl.tabular.agent import Tabular
+from rl.tabular.agent import TabularConfig
 from supervised.session import progress
 
 
@@ -17,7 +17,7 @@ def learn(table, t, rng):
 
 
 @dataclass(frozen=True)
-class Myopic(Tabular):
+class Myopic(TabularConfig):
     rule = staticmethod(learn)
 
 
@@ -26,7 +26,7 @@ def test_a_compilation_is_told_of_and_timed():
     inner, begun = numba.njit(lambda x: x + 1), []
     outer = numba.njit(lambda x: inner(x))
     before, clock = compiling.seconds(), time.perf_counter()
-    with compiling.told(lambda: begun.append(1)):
+    with compiling.notifying(lambda: begun.append(1)):
         assert outer(1) == 2
     assert begun == [1]  # what is compiled within is no second one
     assert 0 < compiling.seconds() - before <= time.perf_counter() - clock

@@ -206,8 +206,8 @@ def test_the_lotterys_returns_add_up_to_its_values():
 )
 def test_presets_learn_combine_and_come_back_to_the_bit(preset, options, tmp_path):
     small = {"network": "mlp(16)", "learn_after_steps": 40, "batch_size": 8, "capacity_steps": 300}
-    description = dataclasses.replace(rl.presets()[preset], **small, **options)
-    whole, alone = (rl.start("CartPole-v1", description, seeds) for seeds in ([3, 5], [5]))
+    config = dataclasses.replace(rl.presets()[preset], **small, **options)
+    whole, alone = (rl.start("CartPole-v1", config, seeds) for seeds in ([3, 5], [5]))
     for run in (whole, alone):
         run.advance(100)
     whole.save(tmp_path / "run.safetensors")
@@ -232,10 +232,10 @@ def test_presets_learn_combine_and_come_back_to_the_bit(preset, options, tmp_pat
 
 
 def test_a_recurrent_network_learns_distributions():
-    description = rl.DQN(
+    config = rl.DQN(
         network="gru(8)", distribution=rl.Quantiles(7), dueling=True, learn_after_steps=30, batch_size=4
     )  # fmt: skip
-    runs = [rl.start("envs/MemoryChain-v0", description, seeds, env_kwargs={"length": 4}) for seeds in ([3, 5], [5])]
+    runs = [rl.start("envs/MemoryChain-v0", config, seeds, env_kwargs={"length": 4}) for seeds in ([3, 5], [5])]
     for run in runs:
         run.advance(80)
     for name, weight in runs[0].agent.online.weights.items():
@@ -255,8 +255,8 @@ def test_a_recurrent_network_learns_distributions():
 )
 def test_the_support_is_derived_where_rewards_are_known(env, settings, support):
     run = rl.start(env, rl.DQN(distribution=rl.Atoms(), **settings))
-    assert (run.agent.description.distribution.low, run.agent.description.distribution.high) == support
-    assert run.description.distribution == rl.Atoms()
+    assert (run.agent.config.distribution.low, run.agent.config.distribution.high) == support
+    assert run.agent_config.distribution == rl.Atoms()
 
 
 def test_a_support_that_is_too_narrow_or_unknown_is_refused():
@@ -293,10 +293,10 @@ def test_an_agent_of_values_alone_has_no_distribution():
 
 def test_the_taken_values_of_atoms_and_back():
     values, action = torch.randn(2, 3, 4, 5), torch.randint(4, (2, 3))
-    found = losses.taken(values, action)
+    found = losses.select(values, action)
     assert found.shape == (2, 3, 5)
-    back = losses.at_taken(found, values, action)
-    assert torch.equal(losses.taken(back, action), found)
+    back = losses.scatter_to_action(found, values, action)
+    assert torch.equal(losses.select(back, action), found)
     assert int((back != 0).sum()) == found.numel()
 
 
@@ -386,10 +386,8 @@ def test_a_fitted_classifiers_trunk_starts_an_agent(distribution):
         lambda: MLP(4, 3, (8,), loss="cross_entropy"), data.Data(x, (x[:, 0] > 0).long()), Recipe(epochs=2), seeds=1
     )
     trunk = fitted.stack.member(0).trunk
-    description = rl.DQN(
-        network=rl.networks.on_trunk(trunk), distribution=distribution, learn_after_steps=20, batch_size=8
-    )
-    run = rl.start("CartPole-v1", description, seeds=[0, 1])
+    config = rl.DQN(network=rl.networks.on_trunk(trunk), distribution=distribution, learn_after_steps=20, batch_size=8)
+    run = rl.start("CartPole-v1", config, seeds=[0, 1])
     first = run.agent.online.modules[1].trunk
     for mine, theirs in zip(first.parameters(), trunk.parameters(), strict=True):
         assert torch.equal(mine, theirs)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from daily import daily
-from told import Paying, curves
+from helpers import Paying, curves
 
 import rl
 from rl.core.episode_stats import EpisodeStats

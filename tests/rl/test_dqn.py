@@ -314,13 +314,13 @@ def test_compiled_and_torch_learn_the_same(settings):
 @pytest.mark.parametrize("network", ["auto", "mlp(7,33,5)", "linear", "mlp(1)"])
 def test_alone_is_stacked(settings, network, compiled):
     spaces = gym.spaces.Box(-1, 1, (2,)), gym.spaces.Discrete(3)
-    description = rl.DQN(**settings, network=network, compiled=compiled, target_every_updates=2)
+    config = rl.DQN(**settings, network=network, compiled=compiled, target_every_updates=2)
     seeds = [4, 0, 9, 2, 7, 1, 3, 8]
     batch = random_batch(len(seeds), actions=3)
-    many = description.build(*spaces, seeds=seeds)
+    many = config.build(*spaces, seeds=seeds)
     updates = [many.update(batch) for _ in range(5)]
     for k in (0, 3, 7):
-        alone = description.build(*spaces, seeds=[seeds[k]])
+        alone = config.build(*spaces, seeds=[seeds[k]])
         part = rl.Batch(*(None if x is None else x[k : k + 1] for x in batch))
         for update in updates:
             own = alone.update(part)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium.wrappers import ClipReward, NormalizeObservation, NormalizeReward, RecordEpisodeStatistics, TimeLimit
-from told import curves
+from helpers import curves
 
 import envs
 import rl

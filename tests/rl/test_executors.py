@@ -6,9 +6,9 @@ import pytest
 from daily import daily
 from family import FAMILY, advance, assert_same
 from gymnasium.vector import SyncVectorEnv
+from helpers import Counting, NoisyWalk
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from told import Counting, NoisyWalk
 
 import rl
 from envs import tables
@@ -129,7 +129,7 @@ def test_any_finite_model(seed, outcomes, actions, limited, agent):
     fast = rl.start(make, agent, [int(rng.integers(1000))], steps=500)
     assert fast.model is not None
     read = tables.read
-    tables.read = lambda env: (_ for _ in ()).throw(tables.NotATable("refused"))
+    tables.read = lambda env: (_ for _ in ()).throw(tables.NoModelError("refused"))
     try:
         plain = rl.start(make, agent, fast.seeds, steps=500)
     finally:
@@ -177,7 +177,7 @@ def test_an_edited_rule_is_compiled_anew():
         table.q[t.s, t.a] += 2.0
         return 0.0
 
-    names = {jit.specialise(loop, learn=f, ENVS=e).__qualname__ for f in (rule, edited) for e in (1, 2)}
+    names = {jit.specialize(loop, learn=f, ENVS=e).__qualname__ for f in (rule, edited) for e in (1, 2)}
     assert len(names) == 4
     found = []
     for f in (rule, edited):

@@ -52,9 +52,9 @@ def test_upper_bounds_by_hand():
 
 def test_noise_fades_to_greedy():
     rng = generator(0, "agent")
-    assert explore.choose(Q, None, 2, explore.NOISE, 0.0, True, rng) == 0
+    assert explore.choose(Q, None, 2, explore.GAUSSIAN_NOISE, 0.0, True, rng) == 0
     np.testing.assert_allclose(
-        shares(lambda: explore.choose(Q, None, 1, explore.NOISE, 1.0, True, rng)), 0.25, atol=0.01
+        shares(lambda: explore.choose(Q, None, 1, explore.GAUSSIAN_NOISE, 1.0, True, rng)), 0.25, atol=0.01
     )
 
 
@@ -79,13 +79,13 @@ def test_the_last_number_below_epsilon_is_in_range(epsilon, n):
     assert explore.epsilon_greedy_action(q, 0, 0.0, math.nextafter(1.0, 0), True) == n - 1
 
 
-@pytest.mark.parametrize("kind", [explore.EPSILON_GREEDY, explore.BOLTZMANN, explore.NOISE])
+@pytest.mark.parametrize("kind", [explore.EPSILON_GREEDY, explore.BOLTZMANN, explore.GAUSSIAN_NOISE])
 def test_arrays_choose_as_the_scalar_rule_does(kind):
     q = np.random.default_rng(0).integers(0, 3, (2, 50, 4)).astype(float)
     over = {
         explore.EPSILON_GREEDY: lambda s: explore.epsilon_greedy(torch.from_numpy(q), 0.3, s),
         explore.BOLTZMANN: lambda s: explore.boltzmann(torch.from_numpy(q), 0.3, s),
-        explore.NOISE: lambda s: explore.noisy_greedy(torch.from_numpy(q), 0.3, s),
+        explore.GAUSSIAN_NOISE: lambda s: explore.noisy_greedy(torch.from_numpy(q), 0.3, s),
     }[kind](Streams([3, 8]))
     for k, seed in enumerate([3, 8]):
         rng = generator(seed, "agent")

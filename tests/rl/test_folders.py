@@ -13,12 +13,11 @@ import numpy as np
 import pytest
 from daily import daily
 from forked import Child
-from told import NoisyWalk, curves
+from helpers import NoisyWalk, curves
 
 import rl
 import supervised
-from rl.core import renamed
-from supervised import MLP, Recipe, checkpoint, fit
+from supervised import MLP, Recipe, checkpoint, fit, renamed
 from supervised.fitting import recipe
 from supervised.logger import EVENTS, Logger
 
@@ -314,7 +313,7 @@ def test_the_whole_checkpoint_is_never_replaced_by_the_damaged_one(tmp_path, mon
     assert checkpoint.is_whole(checkpoint.previous(path))
 
 
-# -- descriptions of older packages ----------------------------------------------------------------------------------------
+# -- configs of older packages ----------------------------------------------------------------------------------------
 
 
 def rewrite(path, change):
@@ -350,7 +349,7 @@ def test_what_was_renamed_is_read_by_its_new_name(tmp_path, monkeypatch):
     with pytest.raises(rl.CheckpointError, match="agent was"):
         train(tmp_path, 200, resume=True)
     monkeypatch.setattr(renamed, "RENAMED", {"WatkinsQ": "QLearning", "QLearning.discount": "gamma"})
-    assert rl.load(tmp_path / "run.safetensors", NoisyWalk).description == run.description
+    assert rl.load(tmp_path / "run.safetensors", NoisyWalk).agent_config == run.agent_config
     assert train(tmp_path, 200, resume=True).step == 200
 
 

@@ -201,10 +201,10 @@ def test_who_asks_between_passes_finds_nothing_drawn(network):
 )
 def test_a_seed_alone_is_the_seed_of_many_and_a_run_comes_back_to_the_bit(network, options, tmp_path):
     drawn = rl.ImplicitQuantiles(3, 4, 5, 6)
-    description = rl.DQN(
+    config = rl.DQN(
         network=network, distribution=drawn, learn_after_steps=40, batch_size=8, capacity_steps=300, **options
     )
-    whole = whole_alone_and_resumed(description, tmp_path, network != "gru(8)")
+    whole = whole_alone_and_resumed(config, tmp_path, network != "gru(8)")
     policy = whole.policy(5)
     policy.save(tmp_path / "policy")
     obs = np.zeros((2, 1, 4), np.float32)

@@ -7,7 +7,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
-from told import NoisyWalk
+from helpers import NoisyWalk
 
 import rl
 from supervised import checkpoint

@@ -6,7 +6,7 @@ import signal
 
 import numpy as np
 import pytest
-from told import ROOT, curves
+from helpers import ROOT, curves
 
 import rl
 from supervised import checkpoint

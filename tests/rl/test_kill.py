@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from daily import daily
 from forked import Child
-from told import NoisyWalk, curves
+from helpers import NoisyWalk, curves
 
 import rl
 

@@ -57,7 +57,7 @@ def test_every_grid_has_one_tile_for_an_observation(axes, tilings, tiles, number
         assert wanted == place % each
 
 
-def test_neighbours_share_tiles_evenly():
+def test_neighbors_share_tiles_evenly():
     """Over the range each tiling changes its tile at places of its own, evenly spread."""
     coding = coding_of(box([0], [1]), 8, 4)
     x = np.linspace(0, 1, 3200, endpoint=False)[:, None] + 1e-6
@@ -194,7 +194,7 @@ def test_alone_as_stacked_and_gone_on_with_to_the_bit(name, tmp_path):
     alone.save(tmp_path / "run.safetensors")
     again = rl.load(tmp_path / "run.safetensors")
     again.advance(2000 - again.step)
-    assert again.description == AGENTS[name]
+    assert again.agent_config == AGENTS[name]
     assert (whole.agent.weights[1] != 0).any()
     assert again.agent.weights[0].tobytes() == whole.agent.weights[1].tobytes()
     for part, array in whole.loop.memory._asdict().items():

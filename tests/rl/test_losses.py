@@ -22,16 +22,16 @@ def test_losses_by_hand():
     error = torch.tensor([-3.0, -0.5, 0.0, 0.5, 1.0, 2.0])
     assert losses.huber(error).tolist() == [2.5, 0.125, 0.0, 0.125, 0.5, 1.5]
     assert losses.squared(error).tolist() == [9.0, 0.25, 0.0, 0.25, 1.0, 4.0]
-    assert losses.huber_slope(error).tolist() == [-1.0, -0.5, 0.0, 0.5, 1.0, 1.0]
+    assert losses.huber_grad(error).tolist() == [-1.0, -0.5, 0.0, 0.5, 1.0, 1.0]
     torch.testing.assert_close(losses.huber(error), torch.nn.functional.huber_loss(error, 0 * error, reduction="none"))
 
 
 def test_any_leading_axes():
     values, action = torch.arange(24.0).view(2, 3, 4), torch.tensor([[0, 1, 2], [3, 2, 1]])
-    taken = losses.taken(values, action)
+    taken = losses.select(values, action)
     assert taken.tolist() == [[0.0, 5.0, 10.0], [15.0, 18.0, 21.0]]
-    assert losses.taken(values[1], action[1]).tolist() == taken[1].tolist()
-    spread = losses.at_taken(taken, values, action)
+    assert losses.select(values[1], action[1]).tolist() == taken[1].tolist()
+    spread = losses.scatter_to_action(taken, values, action)
     assert spread.sum() == taken.sum()
     assert spread[1, 0].tolist() == [0.0, 0.0, 0.0, 15.0]
 
@@ -52,10 +52,10 @@ def test_the_compiled_errors_are_those_of_the_pure_functions_to_the_bit(loss, do
     fast = jit.compiled(scalar.errors, HUBER=int(loss == "huber"))
     given = weight if weighted else torch.zeros(1, 0)
     fast(*(t.numpy() for t in (next_q, chooser, q, action, reward, discount, given, error, gradient)))
-    wanted = targets.double_q(reward, discount, next_q, chooser) - losses.taken(q, action)
+    wanted = targets.double_q(reward, discount, next_q, chooser) - losses.select(q, action)
     scale = weight * (-1.0 / 40) if weighted else -1.0 / 40
     assert torch.equal(error, wanted)
-    assert torch.equal(gradient, losses.at_taken(losses.LOSSES[loss][1](wanted) * scale, q, action))
+    assert torch.equal(gradient, losses.scatter_to_action(losses.LOSSES[loss][1](wanted) * scale, q, action))
 
 
 def test_a_nan_in_the_values_is_seen_by_the_compiled_errors():

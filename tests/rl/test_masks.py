@@ -16,7 +16,7 @@ from envs import tables
 from rl import explore, masked, planning
 from rl.core import jit
 from rl.explore import UCB, Boltzmann, DecayingNoise, EpsilonGreedy, Greedy, highest
-from rl.tabular.agent import Tabular
+from rl.tabular.agent import TabularConfig
 from supervised.streams import Streams
 
 TAXI = [
@@ -177,14 +177,14 @@ def test_a_model_whose_masks_are_not_those_of_the_environment_is_refused():
 
     chances = {s: {a: [(1.0, 1 - s, 1.0, False)] for a in range(2)} for s in range(2)}
     for kind in (Lying, Silent):
-        with pytest.raises(tables.NotATable, match="action masks"):
+        with pytest.raises(tables.NoModelError, match="action masks"):
             tables.read(kind(chances, [1.0, 0.0]))
 
 
 @pytest.mark.parametrize("random_ties", [True, False])
 def test_with_all_allowed_the_masked_rules_choose_as_the_others_do(random_ties):
     rng = np.random.default_rng(0)
-    chooser = jit.specialise(explore.choose, **masked.RULES)
+    chooser = jit.specialize(explore.choose, **masked.RULES)
     for _ in range(300):
         q, visits = rng.integers(0, 3, (1, 5)).astype(float), rng.integers(0, 3, (1, 5))
         kind, level, seed = int(rng.integers(4)), float(rng.choice([0.1, 0.5, 1.0])), int(rng.integers(1000))
@@ -224,7 +224,7 @@ def test_a_rule_that_knows_no_masks_is_told_of_and_acts_within_them():
         return error
 
     @dataclass(frozen=True)
-    class Own(Tabular):
+    class Own(TabularConfig):
         rule = staticmethod(learn)
 
     with pytest.warns(RuntimeWarning, match="set respects_masks = True"):
@@ -251,7 +251,7 @@ def test_a_batch_with_masks_is_learned_from_by_every_one_step_rule():
     agent.update(ended)
 
 
-@pytest.mark.parametrize("kind", [explore.EPSILON_GREEDY, explore.BOLTZMANN, explore.NOISE])
+@pytest.mark.parametrize("kind", [explore.EPSILON_GREEDY, explore.BOLTZMANN, explore.GAUSSIAN_NOISE])
 def test_a_mask_that_forbids_nothing_changes_no_choice_of_a_network(kind):
     """Else a seed without masks would not be what it is alone, beside one that has some."""
     q = torch.randn(3, 400, 5, generator=torch.Generator().manual_seed(0))
@@ -259,11 +259,11 @@ def test_a_mask_that_forbids_nothing_changes_no_choice_of_a_network(kind):
     without, within = (Streams([0, 1, 2]) for _ in range(2))
     mask = torch.ones(3, 400, 5, dtype=torch.bool)
     mask[1, ::2, 1:] = False
-    plain = explore.by_rule(kind, q, level, without, None, True)
-    found = explore.by_rule(kind, q, level, within, mask, True)
+    plain = explore.select_actions(kind, q, level, without, None, True)
+    found = explore.select_actions(kind, q, level, within, mask, True)
     assert torch.equal(plain[[0, 2]], found[[0, 2]])
     assert torch.equal(plain[1, 1::2], found[1, 1::2])
     assert not found[1, ::2].any()
     for wrong in ((q, level, mask[:, :1]), (q, level, mask[0, 0]), (q, level[:, :1], None), (q[:2], level[:2], None)):
         with pytest.raises(ValueError, match=r"With streams of 3 seeds q must be \[3, E, A\], level \[3, E\] and mask"):
-            explore.by_rule(kind, *wrong[:2], within, wrong[2], True)
+            explore.select_actions(kind, *wrong[:2], within, wrong[2], True)

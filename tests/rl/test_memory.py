@@ -71,7 +71,7 @@ def known():
     del registry.AGENTS["Timed"], registry.TYPES["Timed"]
 
 
-def description(**settings):
+def config(**settings):
     given = {
         "network": "mlp(4)",
         "learn_after_steps": 20,
@@ -84,7 +84,7 @@ def description(**settings):
 
 
 def test_a_state_begins_anew_with_each_episode_while_acting_and_lies_in_the_replay_with_what_was_seen():
-    run = rl.start(Clock, description(), [3, 5], envs_per_seed=2)
+    run = rl.start(Clock, config(), [3, 5], envs_per_seed=2)
     run.advance(100)
     batch = run.loop.replay.sample(200, supervised.Streams([3, 5], "replay"))
     assert batch.state.keys() == {"steps"}
@@ -98,13 +98,13 @@ def test_without_a_replay_the_newest_step_carries_it(monkeypatch):
     learn = DeepAgent.learn
     monkeypatch.setattr(DeepAgent, "learn", lambda self, batch, m: seen.append(batch) or learn(self, batch, m))
     plain = {"capacity_steps": None, "learn_after_steps": 0, "n_step": 1, "batch_size": 1}
-    rl.start(Clock, description(**plain), 2).advance(20)
+    rl.start(Clock, config(**plain), 2).advance(20)
     assert [float(batch.state["steps"][0, 0, 0]) for batch in seen] == [t % LIMIT for t in range(20)]
 
 
 def test_evaluation_and_policy_carry_it():
     """Both are right at every third step, which nothing that is seen tells; and every episode begins anew."""
-    run = rl.start(Clock, description(), [3, 5])
+    run = rl.start(Clock, config(), [3, 5])
     run.advance(30)
     assert (run.evaluate(episodes=13).returns == LIMIT).all()
     policy = run.policy(5)
@@ -128,13 +128,13 @@ def test_evaluation_and_policy_carry_it():
 
 def test_a_run_goes_on_from_a_checkpoint_to_the_bit(tmp_path):
     """In the middle of an episode, with its state, its own stream and the states in the replay; and seed by seed."""
-    whole = rl.start(Clock, description(), [3, 5], envs_per_seed=2)
+    whole = rl.start(Clock, config(), [3, 5], envs_per_seed=2)
     whole.advance(60)
     whole.save(tmp_path / "run.safetensors")
     whole.advance(60)
     resumed = rl.load(tmp_path / "run.safetensors", env=Clock)
     resumed.advance(60)
-    alone = rl.start(Clock, description(), [5], envs_per_seed=2)
+    alone = rl.start(Clock, config(), [5], envs_per_seed=2)
     alone.advance(120)
     for other, k in ((resumed, 0), (resumed, 1), (alone, 0)):
         mine = len(whole.agent.seeds) - len(other.agent.seeds) + k
@@ -151,7 +151,7 @@ def test_a_run_goes_on_from_a_checkpoint_to_the_bit(tmp_path):
 
 
 def test_judging_draws_nothing_and_acting_does():
-    agent = description().build(Clock.observation_space, Clock.action_space, [3, 5])
+    agent = config().build(Clock.observation_space, Clock.action_space, [3, 5])
     obs = torch.zeros(2, 3, 2)
     first, again = agent.q(obs), agent.q(obs)
     assert torch.equal(first, again)
@@ -159,7 +159,7 @@ def test_judging_draws_nothing_and_acting_does():
     assert isinstance(acted, Decision)
     assert not torch.equal(acted.q, twice.q)
     assert not torch.equal(acted.q, first)
-    alone = description().build(Clock.observation_space, Clock.action_space, [5])
+    alone = config().build(Clock.observation_space, Clock.action_space, [5])
     assert torch.equal(alone.act(obs[:1]).q[0], acted.q[1])
     with pytest.raises(ValueError, match=r"act takes observations \[N, B, \*O\], a state"):
         agent.act("nothing")

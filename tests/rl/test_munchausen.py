@@ -152,11 +152,11 @@ def test_it_learns_the_fixed_point_of_its_own_operator(munchausen):
     reward = torch.tensor(model.reward[at], dtype=torch.float32)[None]
     state, after = torch.tensor(s)[None], torch.tensor(model.next_state[at])[None]
     batch = Batch(state, torch.tensor(a)[None], reward, discount, after, weight=weight)
-    description = rl.DQN(
+    config = rl.DQN(
         gamma=gamma, network="linear", loss="squared", optimizer="SGD", learning_rate=0.25, max_grad_norm=None,
         munchausen=munchausen, target_every_updates=10,
     )  # fmt: skip
-    agent = description.build(gym.spaces.Discrete(model.states), gym.spaces.Discrete(model.actions))
+    agent = config.build(gym.spaces.Discrete(model.states), gym.spaces.Discrete(model.actions))
     for _ in range(1_000):
         agent.update(batch, False)
     np.testing.assert_allclose(agent.table[0], exact, atol=1e-3)
@@ -191,8 +191,8 @@ def flags(obs):
 
 @pytest.mark.parametrize("network", ["mlp(8)", "gru(8)"])
 def test_the_replay_knows_what_was_allowed_in_each_state(network):
-    description = rl.DQN(network=network, munchausen=rl.Munchausen(), learn_after_steps=10, batch_size=16, n_step=2)
-    run = rl.start(Forbidding, description, seeds=2, envs_per_seed=2)
+    config = rl.DQN(network=network, munchausen=rl.Munchausen(), learn_after_steps=10, batch_size=16, n_step=2)
+    run = rl.start(Forbidding, config, seeds=2, envs_per_seed=2)
     run.advance(200)
     replay, sampler = run.loop.replay, run.loop.sampler
     batch = replay.draw(64, sampler, 1.0)
@@ -226,7 +226,7 @@ def test_the_descriptions_mask_is_heeded_in_both_states(network):
 
 def test_a_forbidden_action_changes_nothing():
     """Values of actions that are not allowed are read neither in the state nor in the one that follows."""
-    description = rl.DQN(network="linear", munchausen=rl.Munchausen(), compiled=False)
+    config = rl.DQN(network="linear", munchausen=rl.Munchausen(), compiled=False)
     space = gym.spaces.Discrete(3)
     mask = torch.tensor([[[True, True, False]]])
     batch = Batch(
@@ -235,7 +235,7 @@ def test_a_forbidden_action_changes_nothing():
     )  # fmt: skip
     errors = []
     for value in (0.0, 100.0):
-        agent = description.build(space, space)
+        agent = config.build(space, space)
         for stack in (agent.online, agent.target):
             stack.weights["head.weight"].data[0, 2] = value
         errors.append(agent.update(batch).td_error)
@@ -244,8 +244,8 @@ def test_a_forbidden_action_changes_nothing():
 
 
 def test_only_the_first_step_of_several_has_the_bonus():
-    description = rl.DQN(network="linear", munchausen=rl.Munchausen(alpha=1.0), n_step=3, gamma=0.5, max_grad_norm=None)
-    run = rl.start("envs/Delay-v0", dataclasses.replace(description, learn_after_steps=2, batch_size=4), seeds=1)
+    config = rl.DQN(network="linear", munchausen=rl.Munchausen(alpha=1.0), n_step=3, gamma=0.5, max_grad_norm=None)
+    run = rl.start("envs/Delay-v0", dataclasses.replace(config, learn_after_steps=2, batch_size=4), seeds=1)
     run.advance(2)
     batch = run.loop.replay.draw(200, run.loop.sampler, 1.0)
     assert set(np.unique(batch.reward)) == {0.5, 1.0}
@@ -255,7 +255,7 @@ def test_only_the_first_step_of_several_has_the_bonus():
     # One action: pi is 1, the bonus 0, and so is the entropy.
     torch.testing.assert_close(error, torch.as_tensor(batch.reward))
     two = gym.spaces.Discrete(2)
-    agent = description.build(two, two)
+    agent = config.build(two, two)
     folded = Batch(
         torch.tensor([[0]]), torch.tensor([[0]]), torch.tensor([[1.75]]), torch.tensor([[0.0]]), torch.tensor([[0]])
     )
@@ -283,7 +283,7 @@ def test_settings_that_make_no_sense_are_refused(make, said):
 def test_the_derived_atoms_have_room_for_the_bonus():
     soft = rl.DQN(distribution=rl.Atoms(), munchausen=rl.Munchausen(0.5, low=-2.0))
     run = rl.start("CartPole-v1", soft, seeds=1)
-    atoms = run.agent.description.distribution
+    atoms = run.agent.config.distribution
     assert atoms.low == -100.0
     assert atoms.high == pytest.approx(100.0 + 99.0 * 0.03 * math.log(2))  # the entropy of the steps behind the first
     with pytest.raises(ValueError, match="What returns can be is not known"):
@@ -305,11 +305,11 @@ class Trickle(gym.Env):
 
 def test_values_of_a_soft_policy_are_no_divergence():
     soft = rl.Munchausen(alpha=0.0, temperature=0.5)
-    description = rl.DQN(
+    config = rl.DQN(
         network="linear", munchausen=soft, gamma=0.5, learning_rate=0.1, optimizer="SGD", learn_after_steps=10,
         target_every_updates=1, reward_scale=2.0,
     )  # fmt: skip
-    run = rl.start(Trickle, description, seeds=1)
+    run = rl.start(Trickle, config, seeds=1)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for _ in range(3):
@@ -321,12 +321,12 @@ def test_values_of_a_soft_policy_are_no_divergence():
 
 
 def test_it_learns_with_settings_of_a_schedule():
-    description = dataclasses.replace(
+    config = dataclasses.replace(
         rl.presets()["munchausen-dqn"],
         network="mlp(16)",
         learning_rate=Linear(1e-2, 0.0),
         learn_after_steps=50,
         gamma=0.9,
     )
-    run = rl.train("envs/Choice-v0", description, steps=600, seeds=2, progress=False)
+    run = rl.train("envs/Choice-v0", config, steps=600, seeds=2, progress=False)
     assert np.array_equal(run.agent.table.argmax(-1), [[0, 1], [0, 1]])

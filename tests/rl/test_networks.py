@@ -76,6 +76,6 @@ def test_a_file_whose_description_is_not_imported_is_whole(tmp_path, monkeypatch
         patch.setitem(registry.TYPES, "Other", Other)
         patch.setitem(registry.AGENTS, "Other", Other)
         rl.start("CartPole-v1", Other(), 1).save(tmp_path / "run")
-    with pytest.raises(rl.CheckpointError, match=r"'Other' is not one of the known descriptions.* is imported") as told:
+    with pytest.raises(rl.CheckpointError, match=r"'Other' is not one of the known configs.* is imported") as told:
         rl.load(tmp_path / "run")
     assert "damaged" not in str(told.value)

@@ -161,10 +161,10 @@ def test_the_deviations_learn():
 @pytest.mark.parametrize("network", ["mlp(8)", "gru(8)"])
 @pytest.mark.parametrize("options", [{}, {"double": True, "dueling": True, "n_step": 3, "sequence_steps": 6}])
 def test_a_seed_alone_is_the_seed_of_many_and_a_run_comes_back_to_the_bit(network, options, tmp_path):
-    description = rl.DQN(
+    config = rl.DQN(
         network=network, noise=0.5, explore=Greedy(), learn_after_steps=40, batch_size=8, capacity_steps=300, **options
     )
-    whole = whole_alone_and_resumed(description, tmp_path, network == "mlp(8)")
+    whole = whole_alone_and_resumed(config, tmp_path, network == "mlp(8)")
     policy = whole.policy(5)
     policy.save(tmp_path / "policy")
     obs = np.zeros((2, 1, 4), np.float32)

@@ -132,7 +132,7 @@ def test_older_files_know_nothing_of_either(tmp_path):
         del meta["config"]["agent"][name]
     checkpoint.save(tmp_path / "r", state, {k: v for k, v in meta.items() if k != "format"})
     again = rl.load(tmp_path / "r")
-    assert again.description == run.description
+    assert again.agent_config == run.agent_config
     for one in (run, again):
         one.advance(50)
     assert states_equal(run.state(), again.state())

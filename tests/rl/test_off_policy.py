@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from daily import daily
-from told import Paying, curves
+from helpers import Paying, curves
 from torch import nn
 
 import rl
@@ -70,7 +70,7 @@ class Seen(gym.Env):
 SPACES = {
     "image": gym.spaces.Box(0, 255, (12, 12, 3), np.uint8),
     "frame": gym.spaces.Box(0, 255, (10, 10), np.uint8),
-    "coloured frames": gym.spaces.Box(0, 255, (2, 9, 9, 3), np.uint8),
+    "colored frames": gym.spaces.Box(0, 255, (2, 9, 9, 3), np.uint8),
     "bytes": gym.spaces.Box(0, 255, (5,), np.uint8),
     "bits": gym.spaces.Box(0, 1, (8, 8, 4), np.bool_),
     "matrix": gym.spaces.Box(-1, 1, (2, 3), np.float64),
@@ -222,7 +222,7 @@ def test_the_number_of_workers_changes_no_bit(tmp_path, forked_workers):
 def test_a_killed_worker_is_begun_anew(tmp_path, capfd):
     """From where it was handed its seeds, or from the last checkpoint."""
     run = rl.start("CartPole-v1", rl.DQN(**SMALL), 2, steps=300)
-    pool = workers.Workers(run, 2)
+    pool = workers.ProcessPool(run, 2)
     run.backend = pool
     pool.advance(60)
     for seed, steps in ((1, 60), (0, 120)):

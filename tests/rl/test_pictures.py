@@ -3,7 +3,7 @@
 import gymnasium as gym
 import numpy as np
 import pytest
-from told import NoisyWalk
+from helpers import NoisyWalk
 
 import rl
 from rl.report import episode, pictures
@@ -21,9 +21,9 @@ def test_each_panel_is_drawn_of_the_seed_and_changes_with_what_it_learns(kind, d
     env, agent, names = KINDS[kind]
     run = rl.start(env, agent, [3, 8], steps=2_000)
     run.advance(50)
-    before = pictures.pixels(run, 1)
+    before = pictures.to_images(run, 1)
     run.advance(1_000)
-    after, other = pictures.pixels(run, 1), pictures.pixels(run, 0)
+    after, other = pictures.to_images(run, 1), pictures.to_images(run, 0)
     assert before.keys() == after.keys() == other.keys() == names
     for name, picture in after.items():
         assert (picture.shape, picture.dtype) == ((400, 400, 3), np.uint8)
@@ -35,8 +35,8 @@ def test_each_panel_is_drawn_of_the_seed_and_changes_with_what_it_learns(kind, d
 
 def test_the_values_of_an_episode_stand_beside_what_came_of_them():
     """By hand: a policy that remembers, its values divided by the scale of rewards, and returns discounted from the end."""
-    description = rl.DQN(network="gru(8)", gamma=0.5, reward_scale=2.0, learn_after_steps=20, batch_size=4)
-    run = rl.start("envs/MemoryChain-v0", description, [3, 8], env_kwargs={"length": 3})
+    config = rl.DQN(network="gru(8)", gamma=0.5, reward_scale=2.0, learn_after_steps=20, batch_size=4)
+    run = rl.start("envs/MemoryChain-v0", config, [3, 8], env_kwargs={"length": 3})
     run.advance(60)
     found = episode.trace(run, 1)
     env, policy = gym.make("envs/MemoryChain-v0", length=3), run.policy(8)

@@ -1,7 +1,7 @@
 import gymnasium as gym
 import numpy as np
 import pytest
-from told import NoisyWalk
+from helpers import NoisyWalk
 
 import rl
 from rl.core.spaces import SpaceError, StateIndex, space_from_json, space_to_json
@@ -146,4 +146,4 @@ def test_the_policy_of_a_network_tells_what_it_cannot_read():
             lake.predict(wrong)
     weights = {name: w[0].numpy() * np.nan for name, w in run.agent.online.state_dict().items()}
     with pytest.raises(ValueError, match="NaN or infinite"):
-        rl.NetworkPolicy(run.description, weights, *run.spaces)
+        rl.NetworkPolicy(run.agent_config, weights, *run.spaces)

@@ -9,7 +9,7 @@ import envs
 import rl
 from envs.diagnostic import DIAGNOSTIC
 from rl.explore import Boltzmann, EpsilonGreedy
-from rl.tabular.agent import Table, Transition
+from rl.tabular.agent import QTable, Transition
 from rl.tabular.q_learning import learn
 from supervised.schedules import Inverse, Linear
 
@@ -20,13 +20,13 @@ def moment(s, a, reward, discount, next_s, step_size):
 
 def test_the_rule_by_hand():
     q = np.array([[1.0, 2.0], [3.0, 5.0], [99.0, 99.0]])
-    assert learn(Table(q, None), moment(0, 1, 10.0, 0.5, 1, 0.1), None) == 10 + 0.5 * 5 - 2
+    assert learn(QTable(q, None), moment(0, 1, 10.0, 0.5, 1, 0.1), None) == 10 + 0.5 * 5 - 2
     assert q.tolist() == [[1.0, 2 + 0.1 * 10.5], [3.0, 5.0], [99.0, 99.0]]
 
 
 def test_a_termination_does_not_read_what_lies_behind():
     q = np.array([[1.0, 2.0], [math.nan, math.inf]])
-    assert learn(Table(q, None), moment(0, 0, 4.0, 0.0, 1, 0.5), None) == 3.0
+    assert learn(QTable(q, None), moment(0, 0, 4.0, 0.0, 1, 0.5), None) == 3.0
     assert q[0].tolist() == [2.5, 2.0]
 
 

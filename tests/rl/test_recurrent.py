@@ -92,7 +92,7 @@ class Masked(gym.Env):
         return *self.answer(), reward, ends, self.t >= 17 and not ends, {"action_mask": self.mask()}
 
 
-def reference(agent, batch, k, description):
+def reference(agent, batch, k, config):
     """The gradient of member k's mean loss: each window by itself, unpadded, by autograd, from its state on."""
     online, target = agent.online.modules[k], agent.target.modules[k]
     online.zero_grad(set_to_none=True)
@@ -115,18 +115,18 @@ def reference(agent, batch, k, description):
         with torch.no_grad():
             theirs = read(target)
         at = batch.bootstrap[k, b, burn_in:length]
-        plain = targets.unscaled if description.rescale_values else lambda q: q
+        plain = targets.unscaled if config.rescale_values else lambda q: q
         mask = None if batch.next_mask is None else batch.next_mask[k, b, burn_in:length]
-        choice = y.detach() if description.double else theirs
+        choice = y.detach() if config.double else theirs
         wanted = targets.double_q(
-            *(part[k, b, burn_in:length] for part in (batch.reward * description.reward_scale, batch.discount)),
+            *(part[k, b, burn_in:length] for part in (batch.reward * config.reward_scale, batch.discount)),
             plain(theirs)[at],
             choice[at],
             mask,
         )
-        wanted = targets.rescaled(wanted) if description.rescale_values else wanted
+        wanted = targets.rescaled(wanted) if config.rescale_values else wanted
         error = wanted - y[burn_in:length].gather(-1, batch.action[k, b, burn_in:length, None])[:, 0]
-        cost, _ = rl.losses.LOSSES[description.loss]
+        cost, _ = rl.losses.LOSSES[config.loss]
         scale = 1.0 if batch.weight is None else batch.weight[k, b]
         costs.append(cost(error) * scale)
         size = error.detach().abs()
@@ -141,17 +141,17 @@ def reference(agent, batch, k, description):
     "options", [{}, R2D2, {**R2D2, "n_step": 1, "burn_in_steps": 0, "loss": "squared", "reward_scale": 0.5}]
 )
 def test_the_gradient_is_autograds_over_each_window_by_itself(network, compiled, options):
-    description = described(network, compiled=compiled, max_grad_norm=None, **options)
-    run = rl.start(Masked, description, [3, 5], envs_per_seed=2)
+    config = described(network, compiled=compiled, max_grad_norm=None, **options)
+    run = rl.start(Masked, config, [3, 5], envs_per_seed=2)
     run.advance(150)
     batch = run.loop.replay.sample(6, Streams([3, 5], "replay"), 0.4)
     assert batch.next_mask is not None
     assert not options or (batch.burn_in > 0).any() or not options["burn_in_steps"]
-    copied = rl.start(Masked, description, [3, 5], envs_per_seed=2)
+    copied = rl.start(Masked, config, [3, 5], envs_per_seed=2)
     copied.agent.load_state_dict(run.agent.state_dict())
     update = run.agent.update(batch)
     for k in range(2):
-        wanted, priorities = reference(copied.agent, batch, k, description)
+        wanted, priorities = reference(copied.agent, batch, k, config)
         for name, gradient in run.agent.online.gradients.items():
             torch.testing.assert_close(gradient[k], wanted[name], rtol=1e-4, atol=2e-6)
         np.testing.assert_allclose(update.priority[k], priorities, rtol=1e-4, atol=1e-6)
@@ -160,8 +160,8 @@ def test_the_gradient_is_autograds_over_each_window_by_itself(network, compiled,
 @pytest.mark.parametrize("network", ["gru(8)", "lstm(8)"])
 def test_what_is_padded_is_never_read(network):
     """99s, and numbers that would be an error, behind each window's steps and observations."""
-    description = described(network, **R2D2)
-    runs = [rl.start(Masked, description, [3, 5]) for _ in range(2)]
+    config = described(network, **R2D2)
+    runs = [rl.start(Masked, config, [3, 5]) for _ in range(2)]
     for run in runs:
         run.advance(150)
     batch = runs[0].loop.replay.sample(6, Streams([3, 5], "replay"), 0.4)
@@ -186,10 +186,10 @@ def test_what_is_padded_is_never_read(network):
 
 
 def test_the_stored_state_is_that_of_acting_and_unrolling_from_it_goes_on_as_acting_did():
-    description = described(
+    config = described(
         "gru(8)", sequence_steps=8, sequence_every_steps=4, explore=rl.explore.Greedy(), learn_after_steps=300
     )
-    run = rl.start(Masked, description, [3, 5], envs_per_seed=2)
+    run = rl.start(Masked, config, [3, 5], envs_per_seed=2)
     answered = {}  # by what was seen
     decide = run.agent.decide
 
@@ -236,8 +236,8 @@ def dropped_out(space, outputs):
 
 @pytest.mark.parametrize("network", ["mlp(8)", dropped_out])
 def test_a_network_without_a_state_does_not_see_how_long_the_windows_of_other_seeds_are(network):
-    description = described(network, compiled=False, sequence_steps=15, batch_size=2)
-    runs = [rl.start(Masked, description, seeds) for seeds in ([1, 3, 5], [5])]
+    config = described(network, compiled=False, sequence_steps=15, batch_size=2)
+    runs = [rl.start(Masked, config, seeds) for seeds in ([1, 3, 5], [5])]
     for run in runs:
         run.advance(160)
     assert runs[0].agent.updates > 30
@@ -521,22 +521,22 @@ def test_an_endless_episode_that_nothing_is_learned_from_is_said():
 
 def test_the_replay_of_some_seeds_of_a_stack_comes_back():
     """As processes that share the seeds out do it: seeds whose episodes are longer have entered less."""
-    description = described("gru(8)", **R2D2)
+    config = described("gru(8)", **R2D2)
     seeds = [1, 2, 3, 4]
-    run = rl.start(Masked, description, seeds)
+    run = rl.start(Masked, config, seeds)
     run.advance(150)
     saved = run.loop.replay.state_dict()
     slots = saved["newest"].reshape(-1) // R2D2["sequence_every_steps"]
     assert slots.min() < slots.max()
     shards = [processes.split(saved, k, k + 1, 4) for k in range(4)]
     for k, shard in enumerate(shards):
-        one = rl.start(Masked, description, [seeds[k]]).loop.replay
+        one = rl.start(Masked, config, [seeds[k]]).loop.replay
         one.load_state_dict(shard)
         again = one.state_dict()
         held = again["memory"]["h"].shape[2]
         assert np.array_equal(again["memory"]["h"], shard["memory"]["h"][:, :, :held])
         shards[k] = again
-    whole = rl.start(Masked, description, seeds).loop.replay
+    whole = rl.start(Masked, config, seeds).loop.replay
     whole.load_state_dict(processes.merge(shards))
     assert np.array_equal(whole.state_dict()["memory"]["h"], saved["memory"]["h"])
 

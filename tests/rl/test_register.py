@@ -19,7 +19,7 @@ import rl
 from rl.core import registry
 from rl.deep.heads.head import Outputs
 from rl.deep.moving import tensors_of
-from rl.tabular.agent import Tabular, Transition
+from rl.tabular.agent import TabularConfig, Transition
 from supervised.checkpoint import CheckpointError
 from supervised.validate import ArgumentError
 
@@ -107,8 +107,8 @@ def test_it_trains_goes_on_and_its_policy_is_read(module):
     rl.train(env, agent, steps=steps // 2, logdir=folder / "half", **settings)
     path = folder / "half" / "run.safetensors"
     run = rl.load(path)
-    assert run.description == agent
-    assert type(run.description) is type(agent)
+    assert run.agent_config == agent
+    assert type(run.agent_config) is type(agent)
     # A run that goes on keeps the horizon of its schedules, so both were begun with the same one.
     once = rl.start(env, agent, 2, steps=steps)
     once.advance(steps // 2)
@@ -166,12 +166,12 @@ def test_what_is_no_description():
         pass
 
     for wrong in (int, 3, None, "DQN", rl.DQN(), Lacking, Plain):
-        with pytest.raises(ArgumentError, match="is no description of an agent"):
+        with pytest.raises(ArgumentError, match="is no config of an agent"):
             rl.register(wrong)
     with pytest.raises(ArgumentError, match=r"QLearning is the name of rl\.tabular\.q_learning\.QLearning already"):
         rl.register(dataclasses.make_dataclass("QLearning", [], bases=(rl.DQN,), frozen=True))
     for wrong in (rl.QLearning, Lacking(), 3, None, "DQN"):
-        with pytest.raises(ArgumentError, match=r"The agent is a description such as rl\.QLearning\(\)"):
+        with pytest.raises(ArgumentError, match=r"The agent is a config such as rl\.QLearning\(\)"):
             rl.start("FrozenLake-v1", wrong)
 
 
@@ -192,13 +192,13 @@ def test_what_was_imported_before_is_found():
     """Rules of one's own name modules where these once lay."""
     from rl.agents import deep, table
 
-    assert (table.Tabular, table.TabularAgent, deep.DeepAgent) == (Tabular, rl.TabularAgent, rl.DeepAgent)
+    assert (table.TabularConfig, table.TabularAgent, deep.DeepAgent) == (TabularConfig, rl.TabularAgent, rl.DeepAgent)
 
 
 def test_a_description_that_is_no_tabular_builds_a_table():
     @dataclasses.dataclass(frozen=True)
     class Foreign:
-        """Has what a table asks of its description, and is nobody's subclass."""
+        """Has what a table asks of its config, and is nobody's subclass."""
 
         inner: rl.QLearning = dataclasses.field(default_factory=rl.QLearning)
 

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
+import inspect
+import pkgutil
+import re
 
+import gymnasium as gym
 import numpy as np
 import pytest
 
+import envs
 import rl
+import supervised
 from rl.core import registry
 from rl.core.episode_stats import TAGS
-from rl.core.renamed import RENAMED
+from supervised.renamed import RENAMED
 
 
 def test_a_keyword_an_attribute_and_replace_take_the_former_name():
@@ -34,7 +41,7 @@ def test_a_keyword_an_attribute_and_replace_take_the_former_name():
 @rl.register
 @dataclasses.dataclass(frozen=True)
 class OwnDQN(rl.DQN):
-    """A description of somebody's own."""
+    """A config of somebody's own."""
 
     width: int = 3
 
@@ -73,7 +80,7 @@ def test_a_rule_of_ones_own_defines_its_hooks_by_their_former_names():
 
     with pytest.warns(DeprecationWarning, match="Old.trail is deprecated .*use Old.episode_arrays"):
 
-        class Old(agent.Tabular):
+        class Old(agent.TabularConfig):
             def trail(self, states, actions):
                 return {"seen": np.zeros(states)}
 
@@ -82,7 +89,7 @@ def test_a_rule_of_ones_own_defines_its_hooks_by_their_former_names():
         assert agent.Moment is agent.Transition
     with pytest.raises(ValueError, match=r"The rule of Former reads t\.s2, which is t\.next_s now"):
 
-        class Former(agent.Tabular):
+        class Former(agent.TabularConfig):
             @staticmethod
             def rule(table, t, rng):
                 return table.q[t.s2, 0]
@@ -104,15 +111,108 @@ def test_results_are_found_by_their_former_names():
         assert np.isnan(deep.episodes()["rollout/promised_return"])
 
 
+@pytest.mark.parametrize(
+    ("module", "old", "new"),
+    [
+        ("rl.losses", "huber_slope", "huber_grad"),
+        ("rl.losses", "taken", "select"),
+        ("rl.explore", "by_rule", "select_actions"),
+        ("rl.report.pictures", "gif", "record_gif"),
+        ("rl.core.registry", "Description", "AgentConfig"),
+        ("rl.tabular.agent", "Tabular", "TabularConfig"),
+        ("rl.agents.table", "OnPolicy", "OnPolicyConfig"),
+        ("envs", "NotATable", "NoModelError"),
+        ("envs", "Member", "ReplayableEnv"),
+        ("envs.rows", "MemberRows", "SingleEnvs"),
+        ("envs.tables", "World", "ModelState"),
+        ("supervised.models.layers", "initialise", "initialize"),
+    ],
+)
+def test_modules_find_their_names_by_the_former_ones(module, old, new):
+    module = importlib.import_module(module)
+    with pytest.warns(DeprecationWarning, match=f"{old} is deprecated .*use .*{new}"):
+        assert getattr(module, old) is getattr(module, new)
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        module.nothing  # noqa: B018
+
+
+def test_attributes_and_keywords_of_agents_and_runs_are_found_by_their_former_names():
+    with pytest.warns(DeprecationWarning, match=r"start\(description=...\) is deprecated .*use agent=..."):
+        run = rl.start("FrozenLake-v1", description=rl.QLearning(), seeds=1)
+    with pytest.warns(DeprecationWarning, match=r"Run.description is deprecated .*use .agent_config"):
+        assert run.description is run.agent_config
+    with pytest.warns(DeprecationWarning, match=r"Run.config .*use .to_json"):
+        assert run.config() == run.to_json()
+    with pytest.warns(DeprecationWarning, match=r"TabularAgent.description .*use .config"):
+        assert run.agent.description is run.agent.config
+
+
+class Lasting(gym.Env):
+    """An environment of a user that keeps a count over episodes, by methods of former names."""
+
+    observation_space, action_space, steps = gym.spaces.Discrete(2), gym.spaces.Discrete(2), 0
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return 0, {}
+
+    def step(self, action):
+        self.steps += 1
+        return 0, 0.0, True, False, {}
+
+    def lasting_state(self):
+        return self.steps
+
+    def put_back(self, state):
+        self.steps = state
+
+
+def test_environments_keep_their_state_by_methods_of_former_names():
+    with pytest.warns(DeprecationWarning, match="Lasting.lasting_state is deprecated .*use Lasting.persistent_state"):
+        env = envs.ReplayableEnv(Lasting(), 0)
+    env.reset()
+    for _ in range(3):
+        env.step(0)
+        env.reset()
+    with pytest.warns(DeprecationWarning, match="put_back"):
+        again = envs.ReplayableEnv(Lasting(), 0)
+    again.load_state_dict(env.state_dict())
+    assert again.env.unwrapped.steps == 3
+
+
+# Names on the command line of scripts/train_supervised.py.
+EXPERIMENTS = ("normalization", "regularization", "initialization", "mnist-initializers", "optimizers")
+
+
+def modules():
+    for package in (rl, envs, supervised):
+        for found in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
+            yield importlib.import_module(found.name)
+
+
+def attributes(kind):
+    """The names of a class's members, settings and attributes."""
+    return {
+        *dir(kind),
+        *vars(kind).get("__dataclass_fields__", ()),
+        *re.findall(r"self\.(\w+)", inspect.getsource(kind)),
+    }
+
+
 def test_every_renamed_name_leads_to_one_of_today():
+    names, owners = set(EXPERIMENTS), {"start": [set(inspect.signature(rl.start).parameters)]}
+    for module in modules():
+        names |= set(vars(module))
+        for name, kind in vars(module).items():
+            if isinstance(kind, type) and kind.__module__.startswith(("rl.", "envs.", "supervised.")):
+                owners.setdefault(name, []).append(kind)
     for old, new in RENAMED.items():
+        owner, dot, _ = old.partition(".")
         if "/" in old:
             assert new in TAGS
-            continue
-        kind, dot, setting = old.partition(".")
-        if dot:
-            owner = {"Tabular": rl.QLearning, "Exact": rl.run.exact.Exact}.get(kind) or registry.TYPES[kind]
-            assert hasattr(owner, new) or new in owner.__dataclass_fields__
-            assert setting not in vars(owner).get("__dataclass_fields__", {})
+        elif owner == "env":
+            assert hasattr(envs.mazes.ChangingMaze, new)
+        elif dot:
+            assert any(new in (kind if isinstance(kind, set) else attributes(kind)) for kind in owners[owner]), old
         else:
-            assert new in rl.presets() or hasattr(rl, new) or hasattr(rl.tabular.agent, new)
+            assert new in rl.presets() or new in names

@@ -9,7 +9,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from told import Counting
+from helpers import Counting
 
 import envs
 import rl
@@ -307,6 +307,6 @@ def test_without_numba_the_same_comes_out(monkeypatch):
         return replay.sample(20, Streams([0, 1]))
 
     compiled = batches()
-    monkeypatch.setattr(storage, "fast", lambda function, **given: storage.jit.specialise(function, **given))
+    monkeypatch.setattr(storage, "fast", lambda function, **given: storage.jit.specialize(function, **given))
     for a, b in zip(compiled, batches(), strict=True):
         assert (a is b is None) or torch.equal(a, b)

@@ -14,7 +14,7 @@ from rl.tabular import prioritized_sweeping as sweeping
 from rl.tabular import r_learning as average
 from rl.tabular import speedy_q as speedy
 from rl.tabular import weighted_q as weighted
-from rl.tabular.agent import Table, Transition
+from rl.tabular.agent import QTable, Transition
 
 GAMMA, RATE = 0.9, 0.1
 
@@ -42,18 +42,18 @@ def unread(*rows):
 
 def test_sarsa_by_hand():
     q = unread([1.0, 2.0], [3.0, 5.0])
-    assert sarsa.learn_sarsa(Table(q, None), moment(0, 1, 10.0, 1, 0), None) == pytest.approx(10 + 0.9 * 3 - 2)
+    assert sarsa.learn_sarsa(QTable(q, None), moment(0, 1, 10.0, 1, 0), None) == pytest.approx(10 + 0.9 * 3 - 2)
     assert q[0, 1] == pytest.approx(2 + 0.1 * 10.7)
-    assert sarsa.learn_sarsa(Table(q, None), moment(0, 0, 4.0, 2, -1, terminated=True), None) == 3.0
+    assert sarsa.learn_sarsa(QTable(q, None), moment(0, 0, 4.0, 2, -1, terminated=True), None) == 3.0
 
 
 def test_expected_sarsa_by_hand():
     q = unread([1.0, 2.0], [3.0, 5.0])
     mean = 0.8 * 5 + 0.2 * 4
-    assert sarsa.learn_expected(Table(q, None), moment(0, 1, 1.0, 1), None) == pytest.approx(1 + 0.9 * mean - 2)
+    assert sarsa.learn_expected(QTable(q, None), moment(0, 1, 1.0, 1), None) == pytest.approx(1 + 0.9 * mean - 2)
     q = unread([1.0, 2.0], [3.0, 5.0])
     up = math.exp((3 - 5) / 0.5)
-    found = sarsa.learn_expected(Table(q, None), moment(0, 1, 1.0, 1, explore=BOLTZMANN, level=0.5), None)
+    found = sarsa.learn_expected(QTable(q, None), moment(0, 1, 1.0, 1, explore=BOLTZMANN, level=0.5), None)
     assert found == pytest.approx(1 + 0.9 * (3 * up + 5) / (up + 1) - 2)
     with pytest.raises(ValueError, match="needs the action probabilities"):
         rl.ExpectedSARSA(explore=DecayingNoise(0.1))

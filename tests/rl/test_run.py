@@ -7,7 +7,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from daily import daily
-from told import NoisyWalk
+from helpers import NoisyWalk
 
 import envs
 import rl
@@ -45,7 +45,7 @@ def test_settings_come_back(tmp_path):
     run = rl.start("FrozenLake-v1", agent, 3, steps=123, env_kwargs={"map_name": "8x8", "is_slippery": False})
     run.save(tmp_path / "r")
     again = rl.load(tmp_path / "r")
-    assert again.description == agent
+    assert again.agent_config == agent
     assert again.horizon_steps == 123
     assert again.model.same_as(run.model)
 

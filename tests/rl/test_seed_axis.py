@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from told import NoisyWalk
+from helpers import NoisyWalk
 
 import rl
 

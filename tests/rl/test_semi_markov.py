@@ -217,7 +217,7 @@ def test_a_learned_model_keeps_the_mean_discount():
     agent = rl.PrioritizedSweeping()
     for semi_markov, wanted in ((0, 0.5 * 0.2), (1, 0.5 * 0.5)):
         table = table_of(agent, np.zeros((2, 1)))
-        count = jit.specialise(learned_model.count, SEMI_MARKOV=semi_markov)
+        count = jit.specialize(learned_model.count, SEMI_MARKOV=semi_markov)
         for scale in (0.8, 0.2):
             count(table, moment(0, 0, 1.0, scale, 1), 0)
         assert table.discount[0, 0, 0] == pytest.approx(wanted)
@@ -383,10 +383,10 @@ class Sometimes(Row):
         super().__init__()
         self.first, self.last, self.taken = first, last, 0
 
-    def lasting_state(self):
+    def persistent_state(self):
         return self.taken
 
-    def put_back(self, state):
+    def set_persistent_state(self, state):
         self.taken = state
 
     def step(self, action):

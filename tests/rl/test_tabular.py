@@ -12,7 +12,7 @@ from envs import TableEnv
 from rl.core import registry
 from rl.explore import UCB, Boltzmann, EpsilonGreedy, highest
 from rl.planning import value_iteration
-from rl.tabular.agent import Tabular
+from rl.tabular.agent import TabularConfig
 from supervised import checkpoint
 from supervised.checkpoint import CheckpointError
 
@@ -73,7 +73,7 @@ def test_alone_as_stacked_and_gone_on_with_to_the_bit(name, tmp_path):
     alone.save(tmp_path / "run.safetensors")
     again = rl.load(tmp_path / "run.safetensors")
     again.advance(4000 - again.step)
-    assert again.description == agent
+    assert again.agent_config == agent
     for part, array in whole.agent.tables.items():
         assert array[1].tobytes() == again.agent.tables[part][0].tobytes(), part
     for part, array in whole.loop.episode_arrays.items():
@@ -315,13 +315,13 @@ def test_a_rule_of_ones_own_needs_no_other_file(tmp_path):
     """It runs compiled, over seeds; a checkpoint of it needs to be told its name."""
 
     @dataclass(frozen=True)
-    class Own(Tabular):
+    class Own(TabularConfig):
         rule = staticmethod(believe)
 
     run = rl.train("FrozenLake-v1", Own(), steps=20_000, seeds=2, progress=False, env_kwargs={"is_slippery": False})
     assert run.model is not None
     assert run.exact.metrics(run.agent)["eval/optimality_gap"].tolist() == [0.0, 0.0]
-    with pytest.raises(TypeError, match=r"Own is not one of the known descriptions: .* by @rl\.register"):
+    with pytest.raises(TypeError, match=r"Own is not one of the known configs: .* by @rl\.register"):
         run.save(tmp_path / "run.safetensors")
     rl.register(Own)
     try:
@@ -332,8 +332,8 @@ def test_a_rule_of_ones_own_needs_no_other_file(tmp_path):
     with pytest.raises(CheckpointError, match="known once its module is imported"):
         rl.load(tmp_path / "run.safetensors")
     with pytest.raises(ValueError, match="QLearning is the name of"):
-        rl.register(dataclass(frozen=True)(type("QLearning", (Tabular,), {})))
-    with pytest.raises(TypeError, match="is no description of an agent"):
+        rl.register(dataclass(frozen=True)(type("QLearning", (TabularConfig,), {})))
+    with pytest.raises(TypeError, match="is no config of an agent"):
         rl.register(int)
 
 

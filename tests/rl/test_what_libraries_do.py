@@ -9,7 +9,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from told import ROOT
+from helpers import ROOT
 
 import rl
 from rl import losses, targets
@@ -265,15 +265,15 @@ def test_the_bonus_of_munchausen_without_its_lower_bound():
 def test_squared_and_huber_errors_have_other_gradients_and_other_fixed_points():
     """A reward of 10 one time in ten, else 0: the mean is 1; the clipped error settles at 1/9."""
     error = T(10.0)
-    assert losses.squared_slope(error).item() == 20
-    assert losses.huber_slope(error).item() == 1
+    assert losses.squared_grad(error).item() == 20
+    assert losses.huber_grad(error).item() == 1
     reward, chance = T([0.0, 10.0]), T([0.9, 0.1])
 
     def settled(slope):
         return fixed_point(lambda q: q + 0.05 * (chance * slope(reward - q)).sum().item())
 
-    assert settled(losses.squared_slope) == pytest.approx(1, abs=1e-4)
-    assert settled(losses.huber_slope) == pytest.approx(1 / 9, abs=1e-4)
+    assert settled(losses.squared_grad) == pytest.approx(1, abs=1e-4)
+    assert settled(losses.huber_grad) == pytest.approx(1 / 9, abs=1e-4)
 
 
 class Clip(torch.autograd.Function):
@@ -505,7 +505,7 @@ def test_a_target_network_that_is_kept_but_not_used():
             target = weight if update % every == 0 else target
             next_q = T([1.2 * target], dtype=torch.float64)
             error = targets.q_learning(T(0.0, dtype=torch.float64), T(GAMMA, dtype=torch.float64), next_q) - weight
-            weight += 0.1 * losses.squared_slope(error).item() / 2
+            weight += 0.1 * losses.squared_grad(error).item() / 2
         return weight
 
     assert after(1_000, 100) == pytest.approx(1.188**10, rel=1e-3)  # 5.6

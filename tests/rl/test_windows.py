@@ -188,7 +188,7 @@ def test_without_numba_the_same_windows_come_out(monkeypatch):
         return replay.sample(32, Streams([0, 1], "replay"), 0.4)
 
     compiled = drawn()
-    monkeypatch.setattr(storage, "fast", lambda function, **given: storage.jit.specialise(function, **given))
+    monkeypatch.setattr(storage, "fast", lambda function, **given: storage.jit.specialize(function, **given))
     mine, theirs = ({**batch._asdict(), **batch.state, "state": None} for batch in (compiled, drawn()))
     for name, part in mine.items():
         assert (part is None and theirs[name] is None) or torch.equal(part, theirs[name]), name

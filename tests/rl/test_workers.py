@@ -90,7 +90,7 @@ def parent(monkeypatch):
 
 def kill_once(monkeypatch, when, k=1):
     """Have the k-th process killed right after it was started, or right before it is given its seeds, once."""
-    whole, killed = getattr(workers.Workers, when), []
+    whole, killed = getattr(workers.ProcessPool, when), []
 
     def and_kill(self, number):
         if when == "_start":
@@ -104,7 +104,7 @@ def kill_once(monkeypatch, when, k=1):
         if when != "_start":
             whole(self, number)
 
-    monkeypatch.setattr(workers.Workers, when, and_kill)
+    monkeypatch.setattr(workers.ProcessPool, when, and_kill)
     return killed
 
 
@@ -124,7 +124,7 @@ def test_a_worker_killed_while_starting(when, monkeypatch, capfd):
 def test_workers_killed_at_every_command(parent, tmp_path, capfd):
     """In the middle of an answer, of an advance, of an evaluation, and between two commands; their own children live on."""
     run = rl.start(Forking, AGENT, 2, steps=1600)
-    pool = workers.Workers(run, 2)
+    pool = workers.ProcessPool(run, 2)
     run.backend = pool
 
     def soon(k, seconds):
@@ -163,14 +163,14 @@ def test_a_worker_that_always_dies_ends_training_with_a_sentence(parent, capfd):
 
 
 def test_a_failing_start_leaves_no_process(monkeypatch):
-    before, whole = children(), workers.Workers._hand_over
+    before, whole = children(), workers.ProcessPool._hand_over
 
     def fail(self, k):
         if k == 1:
             raise KeyboardInterrupt
         whole(self, k)
 
-    monkeypatch.setattr(workers.Workers, "_hand_over", fail)
+    monkeypatch.setattr(workers.ProcessPool, "_hand_over", fail)
     with pytest.raises(KeyboardInterrupt):
         rl.train("CartPole-v1", AGENT, steps=50, seeds=2, workers=2, progress=False)
     assert children() == before
@@ -178,7 +178,7 @@ def test_a_failing_start_leaves_no_process(monkeypatch):
 
 def test_a_stopped_worker_is_killed_when_training_ends(monkeypatch, forked_workers):
     monkeypatch.setattr(workers, "CLOSE_SECONDS", 0.5)
-    pool = workers.Workers(rl.start("CartPole-v1", AGENT, 2, steps=100), 2)
+    pool = workers.ProcessPool(rl.start("CartPole-v1", AGENT, 2, steps=100), 2)
     pids = [process.pid for process in pool.processes.values()]
     os.kill(pids[0], signal.SIGSTOP)
     began = time.monotonic()

@@ -8,8 +8,8 @@ import shlex
 import pytest
 import tyro
 from daily import daily
+from helpers import ROOT, run_in_process
 from rich.console import Console
-from told import ROOT, inside
 
 import rl
 from rl.core import registry
@@ -105,13 +105,15 @@ def test_the_commands_can_be_run(page, command, tmp_path):
         assert "--agent" in words
         if words[0].startswith("LunarLander"):
             pytest.importorskip("Box2D")
-        inside(name, *words, "--show-settings", cwd=tmp_path)
+        run_in_process(name, *words, "--show-settings", cwd=tmp_path)
         importlib.import_module("cli.common").parse_seeds(tuple(words[words.index("--seeds") + 1].split()))
 
 
 def test_a_command_that_cannot_be_run_is_noticed(tmp_path):
     with pytest.raises(AssertionError, match="no setting of q-learning"):
-        inside("train.py", "FrozenLake-v1", "--agent", "q-learning", "--n", "3", "--show-settings", cwd=tmp_path)
+        run_in_process(
+            "train.py", "FrozenLake-v1", "--agent", "q-learning", "--n", "3", "--show-settings", cwd=tmp_path
+        )
 
 
 def test_the_commands_that_draw_are_understood(tool, curves):
@@ -154,7 +156,7 @@ def test_deep_curves_are_drawn_from_a_comparison_and_missing_cells_are_named(cur
     monkeypatch.setattr(curves, "DEEP_CELL", ("CartPole-v1", 300))
     monkeypatch.setattr(curves.deep, "SEEDS", range(100, 102))
     words = ("--steps", 300, "--seeds", 2, "--first-seed", 100, "--workers", 1, "--episodes", 2, "--logdir", "run")
-    inside("compare.py", "deep", *words, "--agents", "q-network", "--envs", "CartPole-v1", cwd=tmp_path)
+    run_in_process("compare.py", "deep", *words, "--agents", "q-network", "--envs", "CartPole-v1", cwd=tmp_path)
     drawn = curves.compared(tmp_path / "run", Console())
     said = capsys.readouterr().out
     assert list(drawn) == ["dqn"]

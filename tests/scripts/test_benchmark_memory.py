@@ -5,8 +5,8 @@ import dataclasses
 import gymnasium as gym
 import numpy as np
 import pytest
+from helpers import ROOT
 from rich.console import Console
-from told import ROOT
 
 import envs  # noqa: F401  (its ids)
 import rl

@@ -6,7 +6,7 @@ import json
 
 import gymnasium as gym
 import pytest
-from told import ROOT, inside
+from helpers import ROOT, run_in_process
 
 import rl
 from rl.core import registry
@@ -45,18 +45,18 @@ def result(env, agent, values, steps, **changed):
 
 def test_what_is_done_is_not_done_again(tmp_path):
     agents = ("--agents", "q-network", "c51", "--envs", "CartPole-v1")
-    inside("compare.py", *TINY, *agents, cwd=tmp_path)
+    run_in_process("compare.py", *TINY, *agents, cwd=tmp_path)
     first = results(tmp_path / "run")
     assert [one["agent"] for one in first] == ["q-network", "c51"]
     assert all(list(one["return"]["per_seed"]) == ["100", "101"] for one in first)
     assert first[1]["settings"]["distribution"]["type"] == "Atoms"
     cell = tmp_path / "run" / "CartPole-v1-300" / "c51"
     (cell / "result.json").unlink()  # killed before it was judged
-    again = inside("compare.py", *TINY, *agents, "--resume", cwd=tmp_path)
+    again = run_in_process("compare.py", *TINY, *agents, "--resume", cwd=tmp_path)
     assert again.stdout.count("done before") == 1
     assert [one["return"] for one in results(tmp_path / "run")] == [one["return"] for one in first]
     before = (tmp_path / "run" / "result.json").read_bytes()
-    last = inside("compare.py", *TINY, *agents, "--resume", cwd=tmp_path)
+    last = run_in_process("compare.py", *TINY, *agents, "--resume", cwd=tmp_path)
     assert last.stdout.count("done before") == 2
     assert "left as it is" in last.stdout
     assert (tmp_path / "run" / "result.json").read_bytes() == before
@@ -65,7 +65,7 @@ def test_what_is_done_is_not_done_again(tmp_path):
 def test_what_was_interrupted_goes_on_from_its_checkpoint(deep, tmp_path):
     cell, seeds = deep.Cell("CartPole-v1", 300, "q-network"), range(100, 102)
     whole = deep.measure(cell, seeds, 1, 2, tmp_path / "whole")
-    run = rl.start(cell.env, cell.description, seeds, steps=cell.steps)
+    run = rl.start(cell.env, cell.config, seeds, steps=cell.steps)
     rl.train(run, steps=150, logdir=tmp_path / "parted", progress=False)
     assert deep.measure(cell, seeds, 1, 2, tmp_path / "parted")["return"] == whole["return"]
     assert checkpoint.load(tmp_path / "parted" / RUN)[1]["step"] == 300
@@ -78,8 +78,8 @@ def test_an_environment_that_cannot_be_made_is_left_out(tmp_path):
     gym.register("Lacking-v0", lacking)
     try:
         words = [*TINY, "--agents", "q-network", "--envs", "Lacking-v0", "CartPole-v1"]
-        done = inside("compare.py", *words, cwd=tmp_path)
-        alone = inside(
+        done = run_in_process("compare.py", *words, cwd=tmp_path)
+        alone = run_in_process(
             "compare.py", *TINY, "--resume", "--agents", "q-network", "--envs", "Lacking-v0", cwd=tmp_path, check=False
         )
     finally:
@@ -100,7 +100,7 @@ def test_an_environment_that_cannot_be_made_is_left_out(tmp_path):
     ],
 )
 def test_a_table_that_cannot_be_is_told(words, sentence, tmp_path):
-    done = inside("compare.py", *TINY, *words, cwd=tmp_path, check=False)
+    done = run_in_process("compare.py", *TINY, *words, cwd=tmp_path, check=False)
     assert done.returncode == 1
     assert sentence in done.stderr
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 from daily import daily
-from told import inside
+from helpers import run_in_process
 
 COMMANDS = {
     "train_frozenlake.py": ["--steps", 600, "--seeds", 2],
@@ -17,10 +17,10 @@ COMMANDS = {
 @pytest.mark.parametrize("name", daily(COMMANDS, ("train_frozenlake.py", "train_supervised.py")))
 def test_what_is_finished_is_left_as_it_is(name, tmp_path):
     words = [*COMMANDS[name], "--logdir", "run"]
-    inside(name, *words, cwd=tmp_path)
+    run_in_process(name, *words, cwd=tmp_path)
     path = tmp_path / "run" / "result.json"
     before = path.read_bytes()
-    done = inside(name, *words, "--resume", cwd=tmp_path)
+    done = run_in_process(name, *words, "--resume", cwd=tmp_path)
     assert "left as it is" in done.stdout
     assert path.read_bytes() == before
     wall = json.loads(before)["wall_seconds"]
@@ -30,10 +30,10 @@ def test_what_is_finished_is_left_as_it_is(name, tmp_path):
 def test_what_went_on_is_judged_anew(tmp_path):
     words = ["--seeds", 2, "--logdir", "run"]
     path = tmp_path / "run" / "result.json"
-    inside("train_frozenlake.py", "--steps", 600, *words, cwd=tmp_path)
-    inside("train_frozenlake.py", "--steps", 700, *words, "--resume", cwd=tmp_path)
+    run_in_process("train_frozenlake.py", "--steps", 600, *words, cwd=tmp_path)
+    run_in_process("train_frozenlake.py", "--steps", 700, *words, "--resume", cwd=tmp_path)
     assert json.loads(path.read_text())["steps"] == 700
     for damaged in ("", "{", '{"steps": 600}'):  # killed before it was written, or of a run that went on
         path.write_text(damaged)
-        inside("train_frozenlake.py", "--steps", 700, *words, "--resume", cwd=tmp_path)
+        run_in_process("train_frozenlake.py", "--steps", 700, *words, "--resume", cwd=tmp_path)
         assert json.loads(path.read_text())["steps"] == 700

@@ -4,7 +4,7 @@ import importlib
 import json
 
 import pytest
-from told import ROOT, inside
+from helpers import ROOT, run_in_process
 
 LAKE = ("--steps", 200, "--seeds", 2, "--logdir", "run")
 
@@ -15,7 +15,7 @@ def agent_of(folder):
 
 def test_settings_are_flags(tmp_path):
     words = ("--agent", "sarsa-lambda", "--lambda", ".5", "--step-size=linear(1,.05,.1)", "--epsilon", ".25")
-    out = inside("train_frozenlake.py", *words, *LAKE, "--set", "count_bonus=.5", cwd=tmp_path).stdout
+    out = run_in_process("train_frozenlake.py", *words, *LAKE, "--set", "count_bonus=.5", cwd=tmp_path).stdout
     agent = agent_of(tmp_path)
     assert (agent["lambda_"], agent["count_bonus"]) == (0.5, 0.5)
     assert agent["step_size"] | {"type": "Linear", "fraction": 0.1} == agent["step_size"]
@@ -25,7 +25,7 @@ def test_settings_are_flags(tmp_path):
 
 def test_flags_and_set_say_the_same(tmp_path):
     shown = [
-        inside("train.py", "CartPole-v1", "--show-settings", *words, cwd=tmp_path).stdout
+        run_in_process("train.py", "CartPole-v1", "--show-settings", *words, cwd=tmp_path).stdout
         for words in (
             ("--no-double", "--n-step", 4, "--network", "mlp(8)", "--learning_rate", "exponential(.1,.01)"),
             ("--set", "double=False", "n_step=4", "network=mlp(8)", "learning-rate=exponential(.1,.01)"),
@@ -37,7 +37,7 @@ def test_flags_and_set_say_the_same(tmp_path):
 
 def test_a_flag_that_is_not_given_leaves_what_was_tuned(tmp_path):
     """Also where the environment does not come first, so that the defaults that the help shows are others."""
-    out = inside("train.py", "--show-settings", "--gamma", ".5", "Acrobot-v1", cwd=tmp_path).stdout
+    out = run_in_process("train.py", "--show-settings", "--gamma", ".5", "Acrobot-v1", cwd=tmp_path).stdout
     rows = {line.split("│")[1].strip(): line.split("│")[2].strip() for line in out.splitlines() if line.count("│") > 3}
     assert (rows["double"], rows["gamma"], rows["n_step"]) == ("True", "0.5", "3")
 
@@ -67,7 +67,7 @@ def test_a_flag_that_is_not_given_leaves_what_was_tuned(tmp_path):
 )  # fmt: skip
 def test_what_is_wrong_is_said_before_anything_else(script, words, said, tmp_path):
     (tmp_path / "file").write_text("")
-    done = inside(script, *words, cwd=tmp_path, check=False)
+    done = run_in_process(script, *words, cwd=tmp_path, check=False)
     assert done.returncode == 1
     assert done.stdout == ""
     assert done.stderr.startswith("Error: ")
@@ -77,20 +77,20 @@ def test_what_is_wrong_is_said_before_anything_else(script, words, said, tmp_pat
 
 
 def test_a_folder_that_is_taken_is_found_before_anything_is_announced(tmp_path):
-    inside("train_frozenlake.py", *LAKE, cwd=tmp_path)
-    again = inside("train_frozenlake.py", *LAKE, cwd=tmp_path, check=False)
+    run_in_process("train_frozenlake.py", *LAKE, cwd=tmp_path)
+    again = run_in_process("train_frozenlake.py", *LAKE, cwd=tmp_path, check=False)
     assert again.stdout == ""
     assert "already contains a run" in again.stderr
 
 
 def test_help_lists_the_settings_of_the_agent_with_their_lines(tmp_path):
-    out = " ".join(inside("train.py", "CartPole-v1", "--agent", "dqn", "--help", cwd=tmp_path).stdout.split())
+    out = " ".join(run_in_process("train.py", "CartPole-v1", "--agent", "dqn", "--help", cwd=tmp_path).stdout.split())
     for words in ("--target-every-updates", "--double, --no-double", "Rewards that are summed before", "--epsilon X"):
         assert words in out
     assert "--mask" not in out
     assert "linear-sarsa" not in out  # which cannot act there
     assert "munchausen-dqn" in out
-    lake = inside("train_frozenlake.py", "--agent", "dyna-q", "--help", cwd=tmp_path).stdout
+    lake = run_in_process("train_frozenlake.py", "--agent", "dyna-q", "--help", cwd=tmp_path).stdout
     assert "--planning-steps" in lake
 
 
@@ -103,12 +103,12 @@ def test_wrappers_by_name(tmp_path):
         "mlp(4)",
     )
     run = ("--steps", 60, "--seeds", 1, "--episodes", 1, "--learn-after-steps", 20, "--no-compiled")
-    out = inside("train.py", "CartPole-v1", *words, *run, cwd=tmp_path).stdout
+    out = run_in_process("train.py", "CartPole-v1", *words, *run, cwd=tmp_path).stdout
     assert "best in CartPole-v1 with NormalizeObservation, FrameStackObservation:stack_size=3" in out
     (folder,) = (tmp_path / "runs").glob("*/*")
     wrappers = json.loads((folder / "result.json").read_text())["configuration"]["env"]["wrappers"]
     assert wrappers[1] == ["FrameStackObservation", {"stack_size": 3, "padding_type": "zero"}]
-    assert "by episodes" in inside("evaluate.py", folder, "--episodes", 1, cwd=tmp_path).stdout
+    assert "by episodes" in run_in_process("evaluate.py", folder, "--episodes", 1, cwd=tmp_path).stdout
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import shutil
 
 import pytest
 from daily import daily
-from told import ROOT, inside
+from helpers import ROOT, run_in_process
 
 WITHOUT = ["--data", "digits", "--threads", 1]  # no MNIST
 TINY = {
@@ -19,29 +19,29 @@ TINY = {
     "learning-rates": [],
     "xor": ["--seeds", 2, "--epochs", 2000],
     "unsupervised": ["--threads", 1, "--seeds", 2, "--pictures", 1000],
-    "normalisation": ["--seeds", 2],
+    "normalization": ["--seeds", 2],
     "overfitting": [*WITHOUT, "--seeds", 2, "--epochs", 1],
     "dropout": [],
-    "regularisation": [*WITHOUT, "--seeds", 2, "--epochs", 5, "--pictures", 100],
+    "regularization": [*WITHOUT, "--seeds", 2, "--epochs", 5, "--pictures", 100],
     "early-stopping": [*WITHOUT, "--seeds", 2, "--epochs", 12, "--pictures", 200, "--patience", 1],
     "online": [*WITHOUT, "--seeds", 2, "--epochs", 10, "--pictures", 100, "--arriving", 300],
     "clipping": ["--seeds", 2, "--steps", 20],
     "imagenet": [],
     "mnist-softmax": [*WITHOUT, "--seeds", 2, "--epochs", 1],
     "mnist-mlp": [*WITHOUT, "--seeds", 2, "--epochs", 1],
-    "mnist-initialisers": [*WITHOUT, "--seeds", 2, "--epochs", 1],
+    "mnist-initializers": [*WITHOUT, "--seeds", 2, "--epochs", 1],
     "mnist-deep": [*WITHOUT, "--seeds", 2, "--epochs", 1],
     "mnist-cnn": [*WITHOUT, "--seeds", 2, "--epochs", 1, "--nets", "lecture", "simple", "best"],
     "mnist-ensemble": [*WITHOUT, "--seeds", 2, "--epochs", 1, "--hold-out", 0.1],
     "activations": [*WITHOUT, "--seeds", 1, "--epochs", 1, "--width", 16],
-    "initialisation": [*WITHOUT, "--seeds", 2, "--epochs", 1, "--unlabeled", 100],
+    "initialization": [*WITHOUT, "--seeds", 2, "--epochs", 1, "--unlabeled", 100],
     "gradients": ["--seeds", 2, "--length", 10],
     "backward-by-hand": ["--threads", 1, "--seeds", 2, "--epochs", 2, "--pictures", 200],
     "sanity-checks": ["--threads", 1, "--seeds", 2, "--epochs", 80, "--pictures", 200],
     "self-normalizing": ["--threads", 1, "--seeds", 2, "--epochs", 1, "--pictures", 100, "--width", 16],
     "momentum": ["--threads", 1, "--seeds", 2, "--epochs", 1, "--pictures", 200, "--rates", 0.01, 0.1, "--steps", 500],
     "residual": ["--threads", 1, "--seeds", 2, "--epochs", 3, "--blocks", 8],
-    "optimisers": ["--seeds", 2, "--steps", 20, "--frames", 2],
+    "optimizers": ["--seeds", 2, "--steps", 20, "--frames", 2],
     "shapes": [],
     "transfer": [*WITHOUT, "--seeds", 1, "--epochs", 1, "--few", 5],
     "augmentation": [*WITHOUT, "--seeds", 1, "--epochs", 1, "--pictures", 100],
@@ -56,9 +56,9 @@ TINY = {
     "speed": ["--repeats", 1, "--side", 64, "--batches", 1],
 }
 LONG = {  # left to `-m full`
-    *("activations", "xor", "augmentation", "initialisation", "mnist-deep", "mnist-initialisers", "fractional-pooling"),
+    *("activations", "xor", "augmentation", "initialization", "mnist-deep", "mnist-initializers", "fractional-pooling"),
     *("unsupervised", "caption", "char-rnn", "self-normalizing", "mnist-mlp"),
-    *("overfitting", "optimisers", "learning-rates", "mnist-cnn", "transfer", "mnist-softmax", "momentum", "residual"),
+    *("overfitting", "optimizers", "learning-rates", "mnist-cnn", "transfer", "mnist-softmax", "momentum", "residual"),
     *(
         "atari",
         "compare-lectures",
@@ -73,14 +73,14 @@ PICTURES = {
     "logistic": ["boundary.png"],
     "learning-rates": ["costs.png"],
     "xor": ["plane.png"],
-    "normalisation": ["preparations.png"],
+    "normalization": ["preparations.png"],
     "overfitting": ["curves.png"],
-    "regularisation": ["strengths.png"],
+    "regularization": ["strengths.png"],
     "early-stopping": ["stopping.png"],
     "clipping": ["norms.png"],
-    "mnist-initialisers": ["costs.png"],
+    "mnist-initializers": ["costs.png"],
     "activations": ["activations.png"],
-    "initialisation": ["by_layer.png", "rbm.png"],
+    "initialization": ["by_layer.png", "rbm.png"],
     "unsupervised": ["learned.png"],
     "gradients": ["gradients.png"],
     "backward-by-hand": ["costs.png"],
@@ -88,7 +88,7 @@ PICTURES = {
     "self-normalizing": ["activations.png"],
     "momentum": ["momentum.png"],
     "residual": ["costs.png"],
-    "optimisers": ["animation.gif", "noise.png", "optimisers.png"],
+    "optimizers": ["animation.gif", "noise.png", "optimizers.png"],
     "augmentation": ["altered.png"],
     "fractional-pooling": ["pooled.png"],
     "caption": ["captions.png"],
@@ -133,7 +133,7 @@ def linear(found):
 
 def least_squares_is_the_floor(found):
     floor = found["five students: cost of the exact solution"]
-    assert floor <= found["five students: cost after 300 steps, standardised inputs"]["mean"] < 1.2 * floor
+    assert floor <= found["five students: cost after 300 steps, standardized inputs"]["mean"] < 1.2 * floor
     assert found["five students: cost after 300 steps, raw inputs"]["mean"] > 2 * floor
 
 
@@ -150,7 +150,7 @@ def raw_rows_diverge_and_prepared_ones_do_not(found):
     }
     assert first["float32"] < 5 < first["float64"] < 30
     assert found["min-max, rate 0.05: cost at step 100"]["mean"] < 0.1
-    assert found["whitened: condition number"] < 2 < found["standardised: condition number"]
+    assert found["whitened: condition number"] < 2 < found["standardized: condition number"]
 
 
 def one_layer_never_learns_xor(found):
@@ -293,14 +293,14 @@ CHECKS = {
     "linear": linear,
     "multivariable": least_squares_is_the_floor,
     "learning-rates": only_the_naive_loss_becomes_nan,
-    "normalisation": raw_rows_diverge_and_prepared_ones_do_not,
+    "normalization": raw_rows_diverge_and_prepared_ones_do_not,
     "xor": one_layer_never_learns_xor,
     "hihello": hihello_is_learnt,
     "char-rnn": nobody_beats_the_best_possible_share_of_a_window,
     "gradients": products_vanish_and_explode,
     "shapes": right_numbers_of_parameters,
     "dropout": dropout_keeps_the_mean,
-    "regularisation": weight_decay_is_twice_the_penalty,
+    "regularization": weight_decay_is_twice_the_penalty,
     "early-stopping": the_kept_epoch_is_before_the_end,
     "online": online_learning_learns_and_forgets,
     "clipping": no_step_is_longer_than_the_clip,
@@ -310,7 +310,7 @@ CHECKS = {
 
 @pytest.mark.parametrize("name", daily(TINY, TINY.keys() - LONG))
 def test_each_runs_with_tiny_settings(name, tmp_path):
-    done = inside("train_supervised.py", name, *TINY[name], "--logdir", "run", cwd=tmp_path)
+    done = run_in_process("train_supervised.py", name, *TINY[name], "--logdir", "run", cwd=tmp_path)
     found = result(tmp_path / "run")
     assert found["experiment"] == name
     assert found["rows"]
@@ -335,11 +335,11 @@ def test_every_experiment_is_tried(scripts):
 
 def test_resume_comes_to_the_same(tmp_path):
     words = ["if-you-want-you", "--seeds", 2, "--epochs", 2]
-    inside("train_supervised.py", *words, cwd=tmp_path)
+    run_in_process("train_supervised.py", *words, cwd=tmp_path)
     (run,) = (tmp_path / "runs" / "if-you-want-you").iterdir()
     before = result(run)
     shutil.rmtree(run / "gru")  # as if it had been killed after the second of three
-    inside("train_supervised.py", *words, "--resume", cwd=tmp_path)
+    run_in_process("train_supervised.py", *words, "--resume", cwd=tmp_path)
     assert [path.name for path in (tmp_path / "runs" / "if-you-want-you").iterdir()] == [run.name]
     assert result(run)["rows"] == before["rows"]
 
@@ -347,27 +347,27 @@ def test_resume_comes_to_the_same(tmp_path):
 def test_a_text_of_ones_own(tmp_path):
     (tmp_path / "mine.txt").write_text("so long and thanks for all the fish " * 3)
     words = ["--text", "mine.txt", "--seeds", 1, "--epochs", 1, "--logdir", "run"]
-    inside("train_supervised.py", "char-rnn", *words, cwd=tmp_path)
+    run_in_process("train_supervised.py", "char-rnn", *words, cwd=tmp_path)
     (first, *_) = result(tmp_path / "run")["rows"]
     assert first["ours"].startswith("108, ")
-    done = inside("train_supervised.py", "char-rnn", "--text", "none.txt", cwd=tmp_path, check=False)
+    done = run_in_process("train_supervised.py", "char-rnn", "--text", "none.txt", cwd=tmp_path, check=False)
     assert done.returncode == 1
     assert done.stderr.startswith("Error: --text none.txt cannot be read")
 
 
 def test_files_of_the_lecture(tmp_path):
-    done = inside("train_supervised.py", "stock", "--data-dir", "nowhere", cwd=tmp_path, check=False)
+    done = run_in_process("train_supervised.py", "stock", "--data-dir", "nowhere", cwd=tmp_path, check=False)
     assert done.returncode == 1
     assert "There is no data-02-stock_daily.csv in nowhere" in done.stderr
     (tmp_path / "data-02-stock_daily.csv").write_text("1,2,3,4,5\n")
-    done = inside("train_supervised.py", "stock", "--data-dir", ".", cwd=tmp_path, check=False)
+    done = run_in_process("train_supervised.py", "stock", "--data-dir", ".", cwd=tmp_path, check=False)
     assert done.returncode == 1
     assert "is not the lecture's data-02-stock_daily.csv: its checksum is another one" in done.stderr
 
 
 def test_every_row_of_the_inventory_has_a_command_and_a_figure(scripts):
     from lectures import EXPERIMENTS
-    from lectures.inventory import COMMANDS, ITEMS, SECTIONS
+    from lectures.lecture_index import COMMANDS, ITEMS, SECTIONS
     from tools.lectures_page import rows_of
 
     for item in ITEMS:
@@ -392,7 +392,7 @@ def commands():
 
     sys.path.insert(0, str(ROOT / "scripts"))
     try:
-        from lectures.inventory import COMMANDS
+        from lectures.lecture_index import COMMANDS
     finally:
         sys.path.pop(0)
     return COMMANDS
@@ -401,17 +401,17 @@ def commands():
 @pytest.mark.parametrize("name", daily(commands(), commands().keys() - LONG))
 def test_the_other_commands_run_with_tiny_settings(name, tmp_path):
     words, tiny = (shlex.split(part) for part in commands()[name])
-    done = inside(words[0], *words[1:], *tiny, "--logdir", "run", cwd=tmp_path)
+    done = run_in_process(words[0], *words[1:], *tiny, "--logdir", "run", cwd=tmp_path)
     assert "run" in done.stdout
     assert result(tmp_path / "run")
 
 
 def test_a_comparison_is_gone_on_with(tmp_path):
     words = ["lectures", "--panels", "step-size", "--steps", 400, "--seeds", 3, "--logdir", "run"]
-    inside("compare.py", *words, cwd=tmp_path)
+    run_in_process("compare.py", *words, cwd=tmp_path)
     before = result(tmp_path / "run")
     (tmp_path / "run" / "cells" / "step-size_step_size_1.json").unlink()
-    done = inside("compare.py", *words, "--resume", cwd=tmp_path)
+    done = run_in_process("compare.py", *words, "--resume", cwd=tmp_path)
     assert done.stdout.count("done before") == 2
     after = result(tmp_path / "run")
     assert after["rows"] == before["rows"]
@@ -433,7 +433,7 @@ def test_tables_are_compared_by_the_exact_optimum(tmp_path):
         "--logdir",
         "run",
     ]
-    done = inside("compare.py", *words, cwd=tmp_path)
+    done = run_in_process("compare.py", *words, cwd=tmp_path)
     assert "best possible 0.7442" in done.stdout
     found = result(tmp_path / "run")
     curves = found["curves"]["FrozenLake-v1"]
@@ -441,15 +441,15 @@ def test_tables_are_compared_by_the_exact_optimum(tmp_path):
     assert len(curves["sarsa"]["steps"]) == len(curves["sarsa"]["values"]) == 40
     assert 0 <= min(curves["q-learning"]["values"][-1]) < 0.1
     assert (tmp_path / "run" / "tables.png").stat().st_size > 5000
-    again = inside("compare.py", *words, "--resume", cwd=tmp_path)
+    again = run_in_process("compare.py", *words, "--resume", cwd=tmp_path)
     assert again.stdout.count("done before") == 2
     assert result(tmp_path / "run")["rows"] == found["rows"]
     (tmp_path / "run" / "cells" / "FrozenLake-v1_sarsa.json").write_text("{}")
-    broken = inside("compare.py", *words, "--resume", cwd=tmp_path, check=False)
+    broken = run_in_process("compare.py", *words, "--resume", cwd=tmp_path, check=False)
     assert broken.returncode == 1
     assert "FrozenLake-v1_sarsa.json is no curve that was kept here" in broken.stderr
     (tmp_path / "run" / "cells" / "FrozenLake-v1_sarsa.json").unlink()
-    other = inside(
+    other = run_in_process(
         "compare.py", *words, "--resume", "--steps", 400, cwd=tmp_path
     )  # another comparison: nothing is taken over
     assert "done before" not in other.stdout
@@ -458,7 +458,7 @@ def test_tables_are_compared_by_the_exact_optimum(tmp_path):
 @pytest.mark.full  # takes 4 s
 def test_figures_of_the_textbook(tmp_path):
     """Every one, with few steps and two seeds, by the command; TensorBoard has a band for each."""
-    done = inside("compare.py", "textbook", "--steps", 300, "--seeds", 2, "--logdir", "run", cwd=tmp_path)
+    done = run_in_process("compare.py", "textbook", "--steps", 300, "--seeds", 2, "--logdir", "run", cwd=tmp_path)
     found = result(tmp_path / "run")["curves"]
     assert list(found) == [
         *("cliff", "cliff-greedy", "bias", "planning"),
@@ -493,6 +493,6 @@ def test_figures_of_the_textbook(tmp_path):
     ],
 )
 def test_a_comparison_that_cannot_be_is_told(words, sentence, tmp_path):
-    done = inside("compare.py", *words, "--logdir", "run", cwd=tmp_path, check=False)
+    done = run_in_process("compare.py", *words, "--logdir", "run", cwd=tmp_path, check=False)
     assert done.returncode == 1
     assert sentence in done.stderr

@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from told import ROOT
+from helpers import ROOT
 
 from supervised import determinism
 

@@ -9,8 +9,8 @@ import jobs
 import pytest
 from daily import daily
 from forked import Child
+from helpers import ROOT, curves, run_in_process, script
 from PIL import Image
-from told import ROOT, curves, inside, script
 
 import rl
 from envs import EnvError
@@ -57,12 +57,12 @@ def test_the_main_job_says_and_leaves_what_it_should(lake):
 def test_evaluate_shows_it_again(lake, tmp_path):
     folder, _ = lake
     result = json.loads((folder / "result.json").read_text())
-    out = inside(
+    out = run_in_process(
         "evaluate.py", folder / "run.safetensors", "--episodes", 20, "--render", "ansi", "--seed", 2, cwd=tmp_path
     ).stdout
     assert f"{result['success']['per_seed']['2']:.6f}" in out
     assert "One greedy episode of seed 2" in out
-    inside("evaluate.py", folder, "--render", "gif", "--output", "film.gif", cwd=tmp_path)
+    run_in_process("evaluate.py", folder, "--render", "gif", "--output", "film.gif", cwd=tmp_path)
     assert Image.open(tmp_path / "film.gif").n_frames > 1
 
 
@@ -91,7 +91,7 @@ FLAGS = [
     "words", [words if i in (1, 5) else pytest.param(words, marks=pytest.mark.full) for i, words in enumerate(FLAGS)]
 )
 def test_every_flag(words, tmp_path):
-    out = inside("train_frozenlake.py", *words, "--steps", 3000, "--logdir", "run", cwd=tmp_path).stdout
+    out = run_in_process("train_frozenlake.py", *words, "--steps", 3000, "--logdir", "run", cwd=tmp_path).stdout
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     expected = {"--agent lecture-epsilon": [3, 7], "--agent lecture-noise": [5]}.get(
         " ".join(words[:2]), list(range(10))
@@ -120,7 +120,7 @@ def test_every_flag(words, tmp_path):
 )
 def test_bad_input_is_one_sentence_and_no_file(words, sentence, tmp_path):
     (tmp_path / "file").write_text("mine")
-    done = inside("train_frozenlake.py", *words, cwd=tmp_path, check=False)
+    done = run_in_process("train_frozenlake.py", *words, cwd=tmp_path, check=False)
     assert done.returncode == 1
     assert sentence in done.stderr
     assert done.stderr.startswith("Error: ")
@@ -132,14 +132,14 @@ def test_bad_input_is_one_sentence_and_no_file(words, sentence, tmp_path):
 def test_evaluate_refuses_what_is_no_run(tmp_path):
     (tmp_path / "bad.safetensors").write_bytes(b"not a checkpoint")
     for name, words in (("bad.safetensors", "not a whole checkpoint"), ("none.safetensors", "There is no checkpoint")):
-        done = inside("evaluate.py", name, cwd=tmp_path, check=False)
+        done = run_in_process("evaluate.py", name, cwd=tmp_path, check=False)
         assert done.returncode == 1
         assert words in done.stderr
         assert "Traceback" not in done.stderr
 
 
 def test_help_explains_each_flag(tmp_path):
-    out = inside("train_frozenlake.py", "--help", cwd=tmp_path).stdout
+    out = run_in_process("train_frozenlake.py", "--help", cwd=tmp_path).stdout
     for flag in (
         "map-name",
         "is-slippery",
@@ -170,13 +170,13 @@ def test_ctrl_c_then_resume(tmp_path):
 
 
 def test_train_py_from_start_to_finish(tmp_path, forked_workers):
-    shown = inside(
+    shown = run_in_process(
         "train.py", "CartPole-v1", "--show-settings", "--set", "gamma=.98", "network=mlp(8)", cwd=tmp_path
     ).stdout
     assert all(word in shown for word in ("best in CartPole-v1, 50,000 steps", "mlp(8)", "0.98", "n_step"))
     words = ("CartPole-v1", "--agent", "double-dqn", "--steps", 600, "--seeds", 2, "--episodes", 3, "--logdir", "r")
     small = ("--set", "network=mlp(8)", "update_every_steps=4", "updates=1", "learn_after_steps=100")
-    done = inside("train.py", *words, *small, "--workers", 2, "--videos", cwd=tmp_path).stdout
+    done = run_in_process("train.py", *words, *small, "--workers", 2, "--videos", cwd=tmp_path).stdout
     assert "mean over seeds" in done
     figures = json.loads((tmp_path / "r" / "result.json").read_text())
     assert figures["steps"] == 600
@@ -184,7 +184,7 @@ def test_train_py_from_start_to_finish(tmp_path, forked_workers):
     assert figures["return"]["per_seed"].keys() == {"0", "1"}
     found = curves(tmp_path / "r")
     assert found[".", "episode"]
-    again = inside("train.py", *words, *small, "--resume", cwd=tmp_path).stdout
+    again = run_in_process("train.py", *words, *small, "--resume", cwd=tmp_path).stdout
     assert "mean over seeds" in again
     assert curves(tmp_path / "r") == found
 
@@ -198,7 +198,7 @@ def test_train_py_says_what_is_wrong(tmp_path):
         (("Pendulum-v1", "--steps", 10), "Discrete actions"),
         (("CartPole-v1", "--set", "capacity_steps=10000000000000", "--steps", 10), "Take a smaller capacity_steps"),
     ):
-        done = inside("train.py", *words, cwd=tmp_path, check=False)
+        done = run_in_process("train.py", *words, cwd=tmp_path, check=False)
         assert done.returncode == 1, words
         assert said in done.stderr
         assert "Traceback" not in done.stderr
@@ -206,7 +206,7 @@ def test_train_py_says_what_is_wrong(tmp_path):
 
 @pytest.mark.parametrize("agent", daily(["q-network", "dqn"], ["dqn"]))
 def test_networks_on_the_lake(agent, tmp_path):
-    done = inside(
+    done = run_in_process(
         "train_frozenlake.py", "--agent", agent, "--steps", 1200, "--seeds", 2, "--logdir", "r", cwd=tmp_path
     ).stdout
     assert "Exact success probability" in done
@@ -319,7 +319,7 @@ def test_benchmark_cuda_in_its_quickest_parts(tmp_path):
     assert row["largest difference"]["one by one"] == 0
     assert row["largest difference"]["grouped"] < 1e-4
     assert row["largest difference"]["vmap"] < 1e-4
-    wrong = inside("benchmark.py", "cuda", "--parts", 11, cwd=tmp_path, check=False)
+    wrong = run_in_process("benchmark.py", "cuda", "--parts", 11, cwd=tmp_path, check=False)
     assert wrong.returncode == 1
     assert wrong.stderr == "Error: --parts are numbers from 0 to 8, not 11.\n"
 
@@ -356,6 +356,6 @@ def test_references_says_what_is_missing(tmp_path, monkeypatch):
         ((), "Nothing to do: give --out FILE, or --check, or both."),
         (("--check", "--batches", "0"), "--batches must be at least 1, not 0."),
     ):
-        done = inside("benchmarks/references.py", *words, cwd=tmp_path, check=False)
+        done = run_in_process("benchmarks/references.py", *words, cwd=tmp_path, check=False)
         assert done.returncode == 1
         assert says in done.stderr

@@ -5,13 +5,13 @@ import os
 
 import pytest
 from daily import daily
-from told import inside
+from helpers import run_in_process
 
 from supervised import mnist
 
 
 def train(*words, cwd, check=True):
-    return inside("train_supervised.py", *words, cwd=cwd, check=check)
+    return run_in_process("train_supervised.py", *words, cwd=cwd, check=check)
 
 
 @pytest.mark.parametrize("net", daily(["lecture", "best"], ["best"]))
@@ -90,3 +90,9 @@ def test_real_mnist(tmp_path):
     train("mnist-softmax", "--data-dir", folder, "--logdir", "run", cwd=tmp_path)
     figures = json.loads((tmp_path / "run" / "result.json").read_text())
     assert figures["nets"]["best"]["test_accuracy"]["mean"] >= 0.925
+
+
+def test_an_experiment_is_found_by_its_former_name(tmp_path):
+    done = train("normalisation", "--seeds", 2, "--logdir", "run", cwd=tmp_path)
+    assert "normalisation is deprecated and goes with the next version: use normalization." in done.stderr
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["experiment"] == "normalization"

@@ -5,12 +5,12 @@ import json
 
 import numpy as np
 import pytest
-from told import ROOT, inside
+from helpers import ROOT, run_in_process
 
 
 def test_agents_without_memory_stand_beside_what_it_is_worth(tmp_path):
     words = ["memory", "--panels", "repeat-previous", "--steps", 1000, "--seeds", 2, "--logdir", "run"]
-    inside("compare.py", *words, cwd=tmp_path)
+    run_in_process("compare.py", *words, cwd=tmp_path)
     curves = json.loads((tmp_path / "run" / "result.json").read_text())["curves"]["repeat-previous"]
     assert set(curves) == {"Q-learning", "SARSA", "DRQN"}
     assert np.shape(curves.pop("DRQN")["values"]) == (20, 2)

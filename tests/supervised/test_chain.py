@@ -117,7 +117,7 @@ def test_a_compiled_fit_is_the_usual_one_to_rounding_and_alone_as_stacked():
             validation=0.25,
             progress=False,
         )
-        assert str(found.manner) == "float32, 1 thread" + ", compiled" * compiled
+        assert str(found.compute_plan) == "float32, 1 thread" + ", compiled" * compiled
         return found.stack.state_dict()
 
     both, usual, alone = fitted([0, 1], True), fitted([0, 1], False), fitted([1], True)

@@ -14,8 +14,8 @@ import pytest
 import torch
 from daily import daily
 from forked import Child
+from helpers import curves
 from safetensors.torch import load_file
-from told import curves
 from torch import nn
 
 import supervised
@@ -295,7 +295,7 @@ def test_bf16_where_the_processor_has_none_is_a_sentence(monkeypatch):
     monkeypatch.setattr(device, "has_bf16", lambda device: False)
     with pytest.raises(ValueError, match="CPU does not compute in bf16"):
         quick(CNN_, FEW, Recipe(epochs=1, precision="bf16"))
-    assert not quick(CNN_, FEW, Recipe(epochs=1)).manner.bf16
+    assert not quick(CNN_, FEW, Recipe(epochs=1)).compute_plan.bf16
 
 
 def test_fewer_examples_than_a_batch_make_one_smaller_batch():
@@ -328,12 +328,12 @@ def test_a_parameter_without_axes_is_trained_and_clipped():
 
 @BF16
 def test_precision_and_threads_are_decided_and_said():
-    assert str(quick(MLP_, FEW).manner) == "float32, 1 thread"
+    assert str(quick(MLP_, FEW).compute_plan) == "float32, 1 thread"
     before = torch.get_num_threads()
     forced = quick(CNN_, FEW, Recipe(epochs=1, precision="bf16"), threads=before + 1)
-    assert str(forced.manner) == f"bf16, channels last, {before + 1} threads"
+    assert str(forced.compute_plan) == f"bf16, channels last, {before + 1} threads"
     plain = quick(CNN_, FEW, Recipe(epochs=1, precision="fp32"))
-    assert plain.manner.bf16 is False
+    assert plain.compute_plan.bf16 is False
     torch.testing.assert_close(forced.predict(FEW.x), plain.predict(FEW.x), atol=0.1, rtol=0.1)
     assert torch.get_num_threads() == before
 

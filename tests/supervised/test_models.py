@@ -172,12 +172,12 @@ def test_residual_adds_what_goes_past():
 
 
 def test_former_names_work_and_warn():
-    with pytest.warns(DeprecationWarning, match=r"layers\.initialise is deprecated .* use .*layers\.initialize"):
-        assert layers.initialise is initialize
+    with pytest.warns(DeprecationWarning, match=r"layers\.initialize is deprecated .* use .*layers\.initialize"):
+        assert layers.initialize is initialize
     with pytest.warns(DeprecationWarning, match="INITIALISERS"):
         assert layers.INITIALISERS is layers.INITIALIZERS
-    with pytest.raises(AttributeError, match="no attribute 'initialisation'"):
-        layers.initialisation  # noqa: B018
+    with pytest.raises(AttributeError, match="no attribute 'initialization'"):
+        layers.initialization  # noqa: B018
 
 
 def test_initializers():

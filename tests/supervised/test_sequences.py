@@ -391,8 +391,8 @@ def of_fit(seeds, compiled, cell="gru", **more):
 @pytest.mark.parametrize("cell", CELLS)
 def test_a_compiled_fit_is_the_usual_one_to_rounding_and_alone_as_stacked(cell):
     both, usual, alone = of_fit([3, 5], True, cell), of_fit([3, 5], False, cell), of_fit([5], True, cell)
-    assert str(both.manner) == "float32, 1 thread, compiled"
-    assert str(usual.manner) == "float32, 1 thread"
+    assert str(both.compute_plan) == "float32, 1 thread, compiled"
+    assert str(usual.compute_plan) == "float32, 1 thread"
     for name, value in both.stack.state_dict().items():
         torch.testing.assert_close(value, usual.stack.state_dict()[name], rtol=1e-3, atol=1e-5)
         assert torch.equal(value[1], alone.stack.state_dict()[name][0])

@@ -11,7 +11,8 @@ from daily import daily
 from torch import nn
 
 import supervised
-from supervised import CNN, MLP, RNN, Stack, clip_per_seed, determinism, losses, optimizer
+from supervised import CNN, MLP, RNN, Stack, clip_per_seed, determinism, losses
+from supervised import optimizer as make_optimizer
 from supervised.stack import norms
 from supervised.stack.optimizers import OPTIMIZERS
 
@@ -27,7 +28,7 @@ def _one_thread():
 def trained(make, seeds, x, y, *, loss="mse", name="Adam", rate=1e-2, clip=None, steps=3, **options):
     """Three whole steps -> everything that a stack holds afterwards, and whether it was computed at once."""
     stack = Stack(make, seeds)
-    optimiser = optimizer(stack, name, rate, **options)
+    optimizer = make_optimizer(stack, name, rate, **options)
     for _ in range(steps):
         answer = stack(x)
         answer = answer[0] if isinstance(answer, tuple) else answer
@@ -36,7 +37,7 @@ def trained(make, seeds, x, y, *, loss="mse", name="Adam", rate=1e-2, clip=None,
         found.sum().backward()
         if clip is not None:
             clip_per_seed(stack, clip)
-        optimiser.step()
+        optimizer.step()
     return {**stack.state_dict(), "loss": found.detach(), "random": stack.random_state()}, stack.batched
 
 
@@ -160,9 +161,9 @@ def test_a_learning_rate_for_each_member(make):
         assert_alone_is_stacked(make, 3, x, y, rate=[0.1, 0.001, 0.0], name=name)
     stack = Stack(make, [0, 1, 2])
     before = {name: value.clone() for name, value in stack.state_dict().items()}
-    optimiser = optimizer(stack, "SGD", [0.1, 0.001, 0.0])
+    optimizer = make_optimizer(stack, "SGD", [0.1, 0.001, 0.0])
     losses.per_seed(losses.mse(stack(x), y)).sum().backward()
-    optimiser.step()
+    optimizer.step()
     assert all(
         torch.equal(before[n][2], v[2]) and not torch.equal(before[n][0], v[0]) for n, v in stack.state_dict().items()
     )
@@ -186,12 +187,12 @@ def test_it_is_what_torch_computes():
     x, y = torch.randn(2, 20, 3), torch.randn(2, 20, 1)
     stack = Stack(lambda: MLP(3, 1, (16, 16), norm="layer", activation="tanh"), [0, 1])
     plain = [copy.deepcopy(module) for module in stack.modules]
-    optimiser, own = optimizer(stack, "Adam", 1e-2), [torch.optim.Adam(p.parameters(), 1e-2) for p in plain]
+    optimizer, own = make_optimizer(stack, "Adam", 1e-2), [torch.optim.Adam(p.parameters(), 1e-2) for p in plain]
     for _ in range(20):
         stack.zero_grad()
         losses.per_seed(losses.mse(stack(x), y)).sum().backward()
         clip_per_seed(stack, 0.5)
-        optimiser.step()
+        optimizer.step()
         for k in range(2):
             own[k].zero_grad()
             nn.functional.mse_loss(plain[k](x[k]), y[k]).backward()
@@ -212,13 +213,13 @@ def test_clipping_looks_at_one_seed_at_a_time():
 
 def test_torchs_zero_grad_takes_nothing_away():
     stack = Stack(lambda: nn.Linear(2, 1), [0, 1])
-    optimiser = optimizer(stack, "SGD", 0.1)
+    optimizer = make_optimizer(stack, "SGD", 0.1)
     before = stack.state_dict()["weight"].clone()
     for parameter in stack.modules[0].parameters():
         parameter.grad = None
-    optimiser.zero_grad()
+    optimizer.zero_grad()
     stack(torch.ones(2, 1, 2)).sum().backward()
-    optimiser.step()
+    optimizer.step()
     torch.testing.assert_close(stack.state_dict()["weight"], before - 0.1)
 
 
@@ -277,9 +278,9 @@ def test_shared_and_fixed_parameters():
 
     stack = Stack(fixed, [0, 1])
     before = {name: value.clone() for name, value in stack.state_dict().items()}
-    optimiser = optimizer(stack, "Adam", 0.1)
+    optimizer = make_optimizer(stack, "Adam", 0.1)
     stack(x[:2]).sum().backward()
-    optimiser.step()
+    optimizer.step()
     after = stack.state_dict()
     assert torch.equal(after["trunk.linear1.weight"], before["trunk.linear1.weight"])
     assert not torch.equal(after["head.weight"], before["head.weight"])
@@ -346,13 +347,13 @@ def test_what_cannot_be_stacked_is_told_of():
         Stack(lambda: nn.Linear(2, 2), [0, 1])(torch.zeros(3, 4, 2))
     stack = Stack(lambda: nn.Linear(2, 2), [0, 1])
     with pytest.raises(ValueError, match=r"There is no optimizer 'adamm'\. Did you mean 'Adam'\?"):
-        optimizer(stack, "adamm")
+        make_optimizer(stack, "adamm")
     with pytest.raises(ValueError, match="3 learning rates for 2 seeds"):
-        optimizer(stack, "Adam", [1, 2, 3])
+        make_optimizer(stack, "Adam", [1, 2, 3])
     with pytest.raises(ValueError, match="Adam cannot be made"):
-        optimizer(stack, "Adam", 0.1, momentum=0.9)
+        make_optimizer(stack, "Adam", 0.1, momentum=0.9)
     with pytest.raises(ValueError, match="nothing to train"):
-        optimizer(Stack(nn.ReLU, [0]))
+        make_optimizer(Stack(nn.ReLU, [0]))
 
 
 def test_double_precision():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from told import curves
+from helpers import curves
 from torch import nn
 
 import supervised

@@ -54,10 +54,10 @@ class BestAction:
         return found
 
     def value(self, values: Tensor, choice: Tensor, mask: Tensor | None) -> Tensor:
-        return losses.taken(values, best(choice, mask))
+        return losses.select(values, best(choice, mask))
 
     def mixture(self, atoms: Tensor, probability: Tensor, choice: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-        return atoms, losses.taken(probability, best(choice, mask))
+        return atoms, losses.select(probability, best(choice, mask))
 
 
 BEST_ACTION = BestAction()

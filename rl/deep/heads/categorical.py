@@ -101,7 +101,7 @@ class Categorical(Distributional):
 
     def loss(self, outputs: Outputs, batch: Batch, measured: bool) -> HeadLoss:
         y = outputs.y
-        logits = losses.taken(self.by_action(y), batch.action)
+        logits = losses.select(self.by_action(y), batch.action)
         target = self._target(outputs, batch)
         error = cross_entropy(logits, target)
         scale = share(batch.weight, error.shape[1])
@@ -109,7 +109,7 @@ class Categorical(Distributional):
         # What is infinite would pass for a return on the edge.
         finite = torch.isfinite(batch.reward) & torch.isfinite(batch.discount)
         slope = slope.masked_fill(~finite[..., None], torch.nan)
-        gradient = losses.at_taken(slope, self.by_action(y), batch.action).flatten(2)
+        gradient = losses.scatter_to_action(slope, self.by_action(y), batch.action).flatten(2)
         td_error = ((target - logits.softmax(-1)) * self.values(y)).sum(-1)
         metrics = {}
         if measured:

@@ -48,7 +48,7 @@ class QuantileRegression(Distributional):
 
     def loss(self, outputs: Outputs, batch: Batch, measured: bool) -> HeadLoss:
         y = outputs.y
-        predicted = losses.taken(self.by_action(y), batch.action)
+        predicted = losses.select(self.by_action(y), batch.action)
         value = self.bootstrap.value(self.values(outputs.next_y), self.q(outputs.next_choice), batch.next_mask)
         ahead = batch.discount[..., None]
         sought = self.rewarded(outputs, batch)[..., None] + torch.where(ahead == 0, 0.0, ahead * value)
@@ -57,7 +57,7 @@ class QuantileRegression(Distributional):
         # Clipped, an error that is not finite would pass for one of 1.
         slope = slope.masked_fill(~torch.isfinite(error)[..., None], torch.nan)
         scale = share(batch.weight, error.shape[1])
-        gradient = losses.at_taken(slope * scale, self.by_action(y), batch.action).reshape(y.shape)
+        gradient = losses.scatter_to_action(slope * scale, self.by_action(y), batch.action).reshape(y.shape)
         td_error = sought.mean(-1) - predicted.mean(-1)
         metrics = self.metrics(self.q(y), error, td_error, batch.weight) if measured else {}
         return HeadLoss(gradient, td_error, metrics, error)

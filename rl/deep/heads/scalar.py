@@ -85,12 +85,12 @@ class Scalar(Bootstrapped):
         ahead = torch.where(batch.discount == 0, 0.0, batch.discount * value)  # behind an ending nothing is read
         target = self.rewarded(outputs, batch) + ahead
         target = targets.rescaled(target) if self.rescale else target
-        error = target - losses.taken(q, batch.action)
+        error = target - losses.select(q, batch.action)
         share = -1.0 / error.shape[1]
         scale = share if batch.weight is None else batch.weight * share
         _, slope = losses.LOSSES[self.cost]
         steep = slope(error).masked_fill(~torch.isfinite(error), torch.nan)  # clipped, it would pass for an error of 1
-        gradient = losses.at_taken(steep * scale, q, batch.action)
+        gradient = losses.scatter_to_action(steep * scale, q, batch.action)
         return HeadLoss(gradient, error, self._metrics(self.q(q), error, batch.weight) if measured else {})
 
     def q_of(self, y: np.ndarray) -> np.ndarray:

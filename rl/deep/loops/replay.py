@@ -18,7 +18,7 @@ from rl.deep.agent import DeepAgent, NotFinite, check_learner
 from supervised import determinism
 from supervised.fitting import inspect
 from supervised.schedules import as_schedule, value_at
-from supervised.streams import Ahead
+from supervised.streams import BufferedStreams
 
 MEASURE_EVERY = 10  # updates: metrics cost a tenth of an update
 
@@ -45,14 +45,14 @@ class ReplayLoop:
     play = staticmethod(play_networks)
 
     def __init__(self, agent: DeepAgent, place: Place) -> None:
-        """Raises ArgumentError for a description without the settings that learning from a replay needs."""
+        """Raises ArgumentError for a config without the settings that learning from a replay needs."""
         where, _, seeds, envs_per_seed, horizon_steps, _ = place
-        check_learner(agent.description)
-        d: Any = agent.description
+        check_learner(agent.config)
+        d: Any = agent.config
         self.agent, self.seeds = agent, seeds
         self.actor = Actor(d, where, seeds, envs_per_seed, horizon_steps)
         self.replay = agent.replay(self.actor.world)
-        self.sampler = Ahead(seeds, "replay")
+        self.sampler = BufferedStreams(seeds, "replay")
         self.rate = agent.rate.curve(horizon_steps)
         self.importance = as_schedule(d.importance_exponent).curve(horizon_steps)
         self.last_log = 0, 0  # step and updates
@@ -88,7 +88,7 @@ class ReplayLoop:
 
     def _round(self) -> None:
         """One step in every environment, and what is to be learned after it."""
-        d: Any = self.agent.description
+        d: Any = self.agent.config
         agent, actor = self.agent, self.actor
         before, obs = actor.step, actor.obs
         if agent.moments is not None:

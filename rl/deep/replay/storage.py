@@ -256,4 +256,4 @@ def rows_of(shapes: Mapping[str, tuple[int, ...]], name: str, obs: Any) -> dict[
 
 
 def fast(function: Any, **replacements: Any) -> Any:
-    return jit.compiled(function, **replacements) or jit.specialise(function, **replacements)
+    return jit.compiled(function, **replacements) or jit.specialize(function, **replacements)

@@ -1,6 +1,6 @@
-"""Names of earlier versions, which still work for one version and warn: one table, and what reads it.
+"""Names of earlier versions, which still work for one version and warn: one table for all packages, and what reads it.
 
-Saved files of every age are read by it without a warning (`rl.core.registry.migrate`).
+Saved files of any age are read by it without a warning (`rl.core.registry.migrate`).
 """
 
 from __future__ import annotations
@@ -9,21 +9,57 @@ import dataclasses
 import functools
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
-# {"Name": "NewName", "Type.setting": "new_setting", "preset-name": "new-preset-name"}
+# {"Name": "NewName", "Type.attribute": "new_attribute", "function.keyword": "new_keyword", "preset-name": "new-preset-name"}
 RENAMED: dict[str, str] = {
     "PrioritisedSweeping": "PrioritizedSweeping",
     "TableAgent": "TabularAgent",
     "DQN.prioritised": "prioritized",
-    "Tabular.knows_policy": "needs_policy",
-    "Tabular.memory": "state_type",
-    "Tabular.tables": "seed_arrays",
-    "Tabular.trail": "episode_arrays",
-    "Tabular.constants": "rule_params",
-    "Tabular.begin": "init_from_q",
-    "Tabular.limits": "index_bounds",
-    "Tabular.check_saved": "validate_state",
+    "Tabular": "TabularConfig",
+    "OnPolicy": "OnPolicyConfig",
+    "Table": "QTable",
+    "Description": "AgentConfig",
+    "World": "ModelState",
+    "TabularConfig.knows_policy": "needs_policy",
+    "TabularConfig.memory": "state_type",
+    "TabularConfig.tables": "seed_arrays",
+    "TabularConfig.trail": "episode_arrays",
+    "TabularConfig.constants": "rule_params",
+    "TabularConfig.begin": "init_from_q",
+    "TabularConfig.limits": "index_bounds",
+    "TabularConfig.check_saved": "validate_state",
+    "TabularAgent.description": "config",
+    "LinearAgent.description": "config",
+    "DeepAgent.description": "config",
+    "NetworkPolicy.description": "config",
+    "Run.description": "agent_config",
+    "Run.config": "to_json",
+    "start.description": "agent",
+    "Fit.manner": "compute_plan",
+    "taken": "select",
+    "at_taken": "scatter_to_action",
+    "huber_slope": "huber_grad",
+    "squared_slope": "squared_grad",
+    "by_rule": "select_actions",
+    "NOISE": "GAUSSIAN_NOISE",
+    "panels": "table_plots",
+    "pixels": "to_images",
+    "rendered": "make_render_env",
+    "gif": "record_gif",
+    "NotATable": "NoModelError",
+    "Member": "ReplayableEnv",
+    "MemberRows": "SingleEnvs",
+    "VectorRows": "VectorEnvs",
+    "env.lasting_state": "persistent_state",
+    "env.put_back": "set_persistent_state",
+    "normalisation": "normalization",
+    "regularisation": "regularization",
+    "initialisation": "initialization",
+    "mnist-initialisers": "mnist-initializers",
+    "optimisers": "optimizers",
+    "initialise": "initialize",
+    "INITIALISERS": "INITIALIZERS",
     "Moment": "Transition",
     "Exact.best": "optimal_return",
     "Exact.stationary": "optimal_stationary_return",
@@ -35,6 +71,7 @@ RENAMED: dict[str, str] = {
 }
 
 K = TypeVar("K", bound=type)
+F = TypeVar("F", bound=Callable[..., Any])
 V = TypeVar("V")
 
 
@@ -86,8 +123,39 @@ def accept_renamed_members(kind: type) -> None:
             setattr(kind, new, vars(kind)[old])
 
 
+def former_attributes(kind: K) -> K:
+    """Let a class's attributes be read by their former names, with a warning: a class decorator."""
+    for old, new in renamed_settings(kind).items():
+        setattr(kind, old, property(functools.partial(_read, old, new)))
+    return kind
+
+
+def former_keywords(function: F) -> F:
+    """Let a function take its keyword arguments by their former names, with a warning: a decorator."""
+    prefix = f"{function.__name__}."
+    names = {old.removeprefix(prefix): new for old, new in RENAMED.items() if old.startswith(prefix)}
+
+    @functools.wraps(function)
+    def call(*args: Any, **given: Any) -> Any:
+        for old in names.keys() & given.keys():
+            warn(f"{function.__name__}({old}=...)", f"{names[old]}=...")
+            given[names[old]] = given.pop(old)
+        return function(*args, **given)
+
+    return cast(F, call)
+
+
+def former_members(env: Any) -> dict[str, str]:
+    """Return the former names, {new: old}, by which an environment of a user still defines what is renamed, with a warning."""
+    names = {new: old.removeprefix("env.") for old, new in RENAMED.items() if old.startswith("env.")}
+    found = {new: old for new, old in names.items() if hasattr(env, old) and not hasattr(env, new)}
+    for new, old in found.items():
+        warn(f"{type(env).__name__}.{old}", f"{type(env).__name__}.{new}", 5)
+    return found
+
+
 def module_getattr(module: str, names: Mapping[str, Any]) -> Callable[[str], Any]:
-    """A `__getattr__` for a module with these names, which also finds them by the names of earlier versions, with a warning."""
+    """Return a `__getattr__` for a module with these names that also finds them by their former names, with a warning."""
 
     def find(name: str) -> Any:
         new = RENAMED.get(name)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lectures.desk import Desk
+from lectures.report import Report
 from supervised import DataError
 from supervised.data import Table, read_csv
 from supervised.download import cache, download
@@ -55,15 +55,15 @@ class FromFiles:
     data_dir: Path | None = None
     """The folder of the lecture's CSV files; if not given, this user's cache or a download."""
 
-    def table(self, desk: Desk, name: str) -> Table | None:
+    def table(self, report: Report, name: str) -> Table | None:
         """One of the lecture's files; None, said aloud, where it cannot be had. Raises DataError for another file."""
         try:
             path = self._find(name)
         except DataError as error:
             if self.data_dir is not None:
                 raise
-            desk.console.print(f"{name} is not at hand: {error}", style="yellow")
-            desk.facts.setdefault("missing", []).append(name)
+            report.console.print(f"{name} is not at hand: {error}", style="yellow")
+            report.facts.setdefault("missing", []).append(name)
             return None
         return read_csv(path)
 

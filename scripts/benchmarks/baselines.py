@@ -155,10 +155,10 @@ def plain_cnn(net: nn.Module, x: Tensor, y: Tensor) -> Epoch:
 
 def one_after_another(nets: list[nn.Module], x: Tensor, y: Tensor, fused: bool) -> Callable[[], None]:
     """One step of each net in turn, with an Adam each: x [N, B, ...], y [N, B]."""
-    optimisers = [torch.optim.Adam(net.parameters(), 1e-3, fused=fused) for net in nets]
+    optimizers = [torch.optim.Adam(net.parameters(), 1e-3, fused=fused) for net in nets]
 
     def step() -> None:
-        for net, optimizer, a, b in zip(nets, optimisers, x, y, strict=True):
+        for net, optimizer, a, b in zip(nets, optimizers, x, y, strict=True):
             loss = F.cross_entropy(net(a), b)
             optimizer.zero_grad()
             loss.backward()
@@ -169,10 +169,10 @@ def one_after_another(nets: list[nn.Module], x: Tensor, y: Tensor, fused: bool) 
 
 def through_time(nets: list[nn.Module], x: Tensor, y: Tensor) -> Callable[[], None]:
     """One step of each recurrent net in turn, with a fused Adam each and the squared error: x and y [N, B, T, ...]."""
-    optimisers = [torch.optim.Adam(net.parameters(), 1e-3, fused=True) for net in nets]
+    optimizers = [torch.optim.Adam(net.parameters(), 1e-3, fused=True) for net in nets]
 
     def step() -> None:
-        for net, optimizer, a, b in zip(nets, optimisers, x, y, strict=True):
+        for net, optimizer, a, b in zip(nets, optimizers, x, y, strict=True):
             loss = F.mse_loss(net(a)[0], b)
             optimizer.zero_grad()
             loss.backward()

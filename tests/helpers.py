@@ -113,7 +113,7 @@ def script(name: str, *words: object, cwd: Path, check: bool = True) -> subproce
     return done
 
 
-def inside(name: str, *words: object, cwd: Path, check: bool = True) -> subprocess.CompletedProcess[str]:
+def run_in_process(name: str, *words: object, cwd: Path, check: bool = True) -> subprocess.CompletedProcess[str]:
     """As `script`, in this process: so that torch need not be imported once more."""
     out, err = io.StringIO(), io.StringIO()
     before, path, returncode = sys.argv, sys.path[:], 0

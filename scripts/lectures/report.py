@@ -1,4 +1,4 @@
-"""Where an experiment lays what it found: rows beside the notes' figures, curves, pictures."""
+"""The report of an experiment: rows beside the notes' figures, curves and pictures."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from supervised.session import results
 Ours = float | int | str | Mapping[str, Any]  # a number, words, or `results.summary` over seeds
 
 
-class Desk:
-    """What one run of an experiment has found so far. Its folder holds result.json, pictures and TensorBoard's curves."""
+class Report:
+    """The results of one run of an experiment so far. Its folder contains result.json, pictures and TensorBoard's curves."""
 
     def __init__(self, folder: Path, console: Console) -> None:
         self.folder, self.console = folder, console
@@ -31,7 +31,7 @@ class Desk:
         self.facts: dict[str, Any] = {}  # what else belongs into result.json
         self._logger: Logger | None = None
 
-    def say(self, text: str) -> None:
+    def print(self, text: str) -> None:
         """Print a line."""
         self.console.print(text, soft_wrap=True)
 
@@ -109,17 +109,17 @@ class Desk:
         if name not in self.pictures:
             self.pictures.append(name)
 
-    def report(self) -> None:
+    def print_table(self) -> None:
         """Print the table."""
         table = Table(highlight=False)
         for column in ("what", "here", "the notes"):
             table.add_column(column, overflow="fold")
         for row in self.rows:
-            table.add_row(row["what"], told(row["ours"], row["digits"]), row["note"])
+            table.add_row(row["what"], format_result(row["ours"], row["digits"]), row["note"])
         self.console.print(table)
 
 
-def told(ours: Any, digits: int) -> str:
+def format_result(ours: Any, digits: int) -> str:
     """A row's figure in words: a mean over seeds comes with its interval."""
     if ours is None or isinstance(ours, str):
         return ours or "not known"
