@@ -412,7 +412,7 @@ def test_a_comparison_is_gone_on_with(tmp_path):
     before = result(tmp_path / "run")
     (tmp_path / "run" / "cells" / "step-size_step_size_1.json").unlink()
     done = run_in_process("compare.py", *words, "--resume", cwd=tmp_path)
-    assert done.stdout.count("done before") == 2
+    assert done.stdout.count("already finished") == 2
     after = result(tmp_path / "run")
     assert after["rows"] == before["rows"]
     assert len(after["curves"]["step-size"]["step size 1"]["values"][0]) == 3
@@ -434,7 +434,7 @@ def test_tables_are_compared_by_the_exact_optimum(tmp_path):
         "run",
     ]
     done = run_in_process("compare.py", *words, cwd=tmp_path)
-    assert "best possible 0.7442" in done.stdout
+    assert "optimal return 0.7442" in done.stdout
     found = result(tmp_path / "run")
     curves = found["curves"]["FrozenLake-v1"]
     assert curves["sarsa"]["steps"][-1] == 20_000
@@ -442,17 +442,17 @@ def test_tables_are_compared_by_the_exact_optimum(tmp_path):
     assert 0 <= min(curves["q-learning"]["values"][-1]) < 0.1
     assert (tmp_path / "run" / "tables.png").stat().st_size > 5000
     again = run_in_process("compare.py", *words, "--resume", cwd=tmp_path)
-    assert again.stdout.count("done before") == 2
+    assert again.stdout.count("already finished") == 2
     assert result(tmp_path / "run")["rows"] == found["rows"]
     (tmp_path / "run" / "cells" / "FrozenLake-v1_sarsa.json").write_text("{}")
     broken = run_in_process("compare.py", *words, "--resume", cwd=tmp_path, check=False)
     assert broken.returncode == 1
-    assert "FrozenLake-v1_sarsa.json is no curve that was kept here" in broken.stderr
+    assert "FrozenLake-v1_sarsa.json is not a curve saved by this command" in broken.stderr
     (tmp_path / "run" / "cells" / "FrozenLake-v1_sarsa.json").unlink()
     other = run_in_process(
         "compare.py", *words, "--resume", "--steps", 400, cwd=tmp_path
     )  # another comparison: nothing is taken over
-    assert "done before" not in other.stdout
+    assert "already finished" not in other.stdout
 
 
 @pytest.mark.full  # takes 4 s
@@ -466,7 +466,7 @@ def test_figures_of_the_textbook(tmp_path):
     ]
     assert all(len(one["values"][-1]) == 2 for curves in found.values() for one in curves.values())
     assert found["planning"]["50"]["steps"][-1] == 300
-    assert "Example 8.3, a shorter way opens" in done.stdout
+    assert "Example 8.3, a shorter path opens" in done.stdout
     assert (tmp_path / "run" / "textbook.png").stat().st_size > 20_000
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
