@@ -189,7 +189,7 @@ def backward(parameters: Parameters, x: np.ndarray, y: np.ndarray) -> tuple[floa
     shifted = logits - logits.max(1, keepdims=True)
     log_p = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
     cost = -float(log_p[np.arange(len(y)), y].mean())
-    slope = np.exp(log_p)  # of the cost in the logits: (softmax - one-hot) / B
+    slope = np.exp(log_p)  # gradient of the cost for the logits: (softmax - one-hot) / B
     slope[np.arange(len(y)), y] -= 1
     slope /= len(y)
     gradients: Parameters = []

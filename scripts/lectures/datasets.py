@@ -62,7 +62,7 @@ class FromFiles:
         except DataError as error:
             if self.data_dir is not None:
                 raise
-            report.console.print(f"{name} is not at hand: {error}", style="yellow")
+            report.console.print(f"{name} is not available: {error}", style="yellow")
             report.facts.setdefault("missing", []).append(name)
             return None
         return read_csv(path)
@@ -82,7 +82,7 @@ class FromFiles:
 def check(path: Path, name: str | None = None) -> None:
     """Raise DataError if a file is not the lecture's."""
     if hashlib.sha256(path.read_bytes()).hexdigest() != FILES[name or path.name]:
-        raise DataError(f"{path} is not the lecture's {name or path.name}: its checksum is another one.")
+        raise DataError(f"{path} is not the lecture's {name or path.name}: its checksum differs.")
 
 
 def rows_of(name: str) -> list[list[float]]:

@@ -16,7 +16,7 @@ from lectures.datasets import rows_of
 from lectures.experiment import Seeded
 from lectures.report import Report, pixels
 
-CLOSE = 1e-3  # this near to the lowest value counts as there
+CLOSE = 1e-3  # within this distance of the minimum counts as reached
 
 
 class Surface(NamedTuple):

@@ -46,7 +46,7 @@ HISTORY = (
         '"2017 NUIST 0.61": mean average precision of detection in 2016, where NUIST\'s entry has .609',
     ),
 )
-HUMAN = 5.1  # percent: one trained annotator on 1 500 pictures (Russakovsky et al. 2015, section 6.4)
+HUMAN = 5.1  # percent: one trained annotator on 1 500 images (Russakovsky et al. 2015, section 6.4)
 
 
 @dataclass

@@ -46,7 +46,7 @@ class Judged(OnDigits):
         """Raise ValueError for an invalid flag, before any work."""
         super().check()
         if not self.chosen():
-            raise ValueError(f"--nets names at least one of {', '.join(self.NETS)}.")
+            raise ValueError(f"--nets needs at least one of {', '.join(self.NETS)}.")
 
     def run(self, report: Report) -> None:
         found = self.digits(report)

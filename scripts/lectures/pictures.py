@@ -161,11 +161,11 @@ END = "."
 
 
 class Captioner(nn.Module):
-    """An image [B, H, W] -> the characters of a word, logits [B, T, characters]: a CNN, whose features start a recurrent network.
+    """A model from images [B, H, W] to words, logits [B, T, characters]: a CNN whose features start a recurrent network.
 
     The recurrent network sees the image at the first step only, as in Karpathy and Fei-Fei (2015, section 3.2); Vinyals et
-    al. (2015, section 3.1) found the image at every step worse. The weights start from He's and Xavier's distributions: from
-    torch's smaller ones the features hardly reach the first state, and many seeds learn one caption for all images.
+    al. (2015, section 3.1) found the image at every step worse. The weights start from He's and Xavier's distributions: with
+    torch's smaller ones the features hardly affect the first state, and many seeds learn one caption for all images.
     """
 
     def __init__(self, shape: Sequence[int], characters: int, steps: int, cell: str = "rnn") -> None:

@@ -45,7 +45,7 @@ def newton(w: float, steps: int) -> list[float]:
 
 @dataclass
 class Linear(Fitted):
-    """Linear regression with one input, y = x: the cost surface, gradient descent step by step, and Newton's method."""
+    """Linear regression with one input, y = x: cost surface, gradient descent step by step, and Newton's method."""
 
     rate: float = 0.1
     """Learning rate of the handwritten gradient descent; the notes' figures are for 0.1."""

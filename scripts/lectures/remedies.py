@@ -41,7 +41,7 @@ def drawn(data: Data, seed: int, sizes: Sequence[int], wrong: float = 0.0) -> li
     )
     ends = np.cumsum(sizes)
     if ends[-1] > len(data.x):
-        raise ValueError(f"{ends[-1]:,} pictures are asked for, and there are {len(data.x):,}.")
+        raise ValueError(f"{ends[-1]:,} images are needed, but there are only {len(data.x):,}.")
     return [Data(data.x[part], y[part]) for part in (order[e - n : e] for e, n in zip(ends, sizes, strict=True))]
 
 
@@ -90,7 +90,7 @@ class Dropout(Seeded):
                 torch.manual_seed(int(torch.randint(2**31, (1,), generator=rng)))
                 out = layer.train()(x.expand(self.draws, -1))
                 inverted.append(float(out.mean() / x.mean()))
-                published.append(keep * inverted[-1])  # the same masks, and what stays is not scaled
+                published.append(keep * inverted[-1])  # the same masks, without scaling
                 change.append(float((layer.eval()(x) - x).abs().max()))
             so_far = out.mean(1).cumsum(0) / torch.arange(1, self.draws + 1) / x.mean()
             report.curve("mean_over_masks_so_far_last_seed", so_far, f"keep_{keep:g}", every=max(1, self.draws // 200))
@@ -288,8 +288,8 @@ class Online(OnDigits):
         found = self.digits(report)
         train, test = flat(found.train), flat(found.test)
         parts = [drawn(train, seed, [self.pictures, self.arriving]) for seed in self.all_seeds]
-        self.format_result(report, "as they come", parts, test)
-        # The same, where all that is known are 0 to 4, and all that arrives are 5 to 9.
+        self.run_order(report, "as they come", parts, test)
+        # The same, where the known digits are 0 to 4 and those that arrive are 5 to 9.
         old, new = (Data(*(p[chosen] for p in train)) for chosen in (train.y < 5, train.y >= 5))
         sizes = min(self.pictures, len(old.x)), min(self.arriving, len(new.x))
         sorted_parts = [
@@ -297,9 +297,9 @@ class Online(OnDigits):
             for seed in self.all_seeds
         ]
         known = Data(*(part[test.y < 5] for part in test))
-        self.format_result(report, "0 to 4, then 5 to 9", sorted_parts, test, known)
+        self.run_order(report, "0 to 4, then 5 to 9", sorted_parts, test, known)
 
-    def format_result(
+    def run_order(
         self, report: Report, name: str, parts: Sequence[Sequence[Data]], test: Data, known: Data | None = None
     ) -> None:
         """Run one order of arrival: the old model, the same after online learning, and a model retrained on everything.

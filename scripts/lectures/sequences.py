@@ -107,7 +107,7 @@ def steps_to_all_right(fitted: Fit) -> list[int | None]:
     found: list[int | None] = []
     for k in range(right.shape[1]):
         wrong = np.flatnonzero(~right[:, k])
-        # Row i tells what was right before step i + 1: after i steps.
+        # Row i is measured before step i + 1, after i steps.
         last = -1 if not len(wrong) else int(wrong[-1])
         found.append(None if last == len(right) - 1 else last + 1)
     return found
@@ -249,7 +249,7 @@ class CharRNN(Fitted):
         except (OSError, UnicodeDecodeError) as error:
             raise DataError(f"--text {path} cannot be read: {error}.") from error
         if len(text) < 12:
-            raise DataError(f"--text {path} has {len(text)} characters; it takes 12 or more.")
+            raise DataError(f"--text {path} has {len(text)} characters; at least 12 are needed.")
         return text
 
 
@@ -292,7 +292,9 @@ class Stock(Fitted, FromFiles):
         best = min(errors, key=lambda name: float(np.mean(errors[name])))
         report.row("the lowest", best, "not asked there")
         if best == "persistence":
-            report.print("Persistence wins: nothing tried foretells the price better than saying that it stays.")
+            report.print(
+                "Persistence wins: no model predicts the price better than the assumption that it stays the same."
+            )
         report.picture("price", self.draw(truth, {name: found[0] for name, found in found_prices.items()}))
 
     def days(self, report: Report) -> np.ndarray:
@@ -300,7 +302,7 @@ class Stock(Fitted, FromFiles):
         table = self.table(report, "data-02-stock_daily.csv")
         if table is not None:
             return table.values[::-1].copy()
-        report.print("Instead: a random walk of as many days, of which nobody can foretell anything.")
+        report.print("Using a random walk of as many days instead, which cannot be predicted.")
         return 500 + 5 * generator(0, "data").standard_normal((732, 5)).cumsum(0) + np.arange(732)[:, None] * 0.4
 
     def plans(self, rows: np.ndarray, cut: int, before: np.ndarray) -> list[Plan]:

@@ -38,7 +38,7 @@ class Search(Fitted):
         side = math.isqrt(self.trials)
         if side < 2 or side * side != self.trials:
             raise ValueError(
-                f"--trials is a square from 4 on, for the grid has as many rows as columns, not {self.trials}."
+                f"--trials must be a square number of at least 4, since the grid has as many rows as columns, not {self.trials}."
             )
         digits = mnist.digits()
         train, validation = data_.split(digits.train, 0.3)
@@ -126,7 +126,7 @@ class Speed(Experiment):
             *(["mps"] if torch.backends.mps.is_available() else []),
         ]
         if len(places) == 1:
-            report.print("No GPU here: the CPU alone is measured.")
+            report.print("No GPU was found: only the CPU is measured.")
         notes = {
             "cpu": "34 GFLOP/s as quoted (i7-4790K)",
             "cuda": '4 896 to 8 990 GFLOP/s (K520 to GTX-1080; "TFLOPS" there)',
