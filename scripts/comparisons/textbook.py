@@ -49,7 +49,9 @@ def shares() -> Callable[[rl.Run], np.ndarray]:
 def gap(run: rl.Run) -> np.ndarray:
     """Return the gap of each seed, [N]: the optimal return minus the exact return of its greedy policy."""
     if run.exact is None:
-        raise ValueError(f"{run.where.name} cannot be evaluated exactly: {run.no_model}. Use scripts/train.py for it.")
+        raise ValueError(
+            f"{run.where.name} cannot be evaluated exactly: {str(run.no_model).rstrip('.')}. Use scripts/train.py for it."
+        )
     return run.exact.metrics(run.agent)["eval/optimality_gap"]
 
 

@@ -96,7 +96,7 @@ class Linear(Fitted):
 
 @dataclass
 class MultiVariable(Fitted, FromFiles):
-    """Linear regression with several inputs: the final exam from three earlier ones, by gradient descent and exact least squares."""
+    """Linear regression with several inputs: the final exam from three earlier ones, by gradient descent and least squares."""
 
     def run(self, report: Report) -> None:
         five = np.array(rows_of("exam-scores"))

@@ -362,7 +362,7 @@ def test_files_of_the_lecture(tmp_path):
     (tmp_path / "data-02-stock_daily.csv").write_text("1,2,3,4,5\n")
     done = run_in_process("train_supervised.py", "stock", "--data-dir", ".", cwd=tmp_path, check=False)
     assert done.returncode == 1
-    assert "is not the lecture's data-02-stock_daily.csv: its checksum is another one" in done.stderr
+    assert "is not the lecture's data-02-stock_daily.csv: its checksum differs" in done.stderr
 
 
 def test_every_row_of_the_inventory_has_a_command_and_a_figure(scripts):
@@ -482,7 +482,7 @@ def test_figures_of_the_textbook(tmp_path):
     [
         (("--agents", "sarsaa"), "There is no tabular agent 'sarsaa'. Did you mean 'sarsa'?"),
         (("--envs", "CartPole-v1", "--agents", "sarsa"), "which is not finite and does not fit into a table"),
-        (("--envs", "Blackjack-v1", "--agents", "sarsa", "--steps", "100"), "cannot be judged exactly"),
+        (("--envs", "Blackjack-v1", "--agents", "sarsa", "--steps", "100"), "cannot be evaluated exactly"),
         (("--seeds", "0"), "--seeds is a whole number from 1 on or None, not 0"),
         (("lectures", "--panels", "none"), "There is no comparison 'none'"),
         (("textbook", "--panels", "blockin"), "There is no comparison 'blockin'. Did you mean 'blocking'?"),
