@@ -1,15 +1,15 @@
 #!/usr/bin/env python
-"""Speed, as ratios to a baseline timed in turn in the same process.
+"""Measure speed, as ratios to a baseline timed in turn in the same process, and what the tuned agents learn.
 
 python scripts/benchmark.py tables
 python scripts/benchmark.py supervised --data-dir DIR
-python scripts/benchmark.py recurrent                     whole training steps of GRUs and tanh cells beside PyTorch's
-python scripts/benchmark.py r2d2                          whole runs of R2D2 beside plain PyTorch, one seed and eight
-python scripts/benchmark.py deep                          Q-networks beside Stable-Baselines3, and their memory
-python scripts/benchmark.py learning CartPole-v1          what the tuned agent reaches: 10 seeds, with an interval
-python scripts/benchmark.py learning --check              all four environments of docs/results.md; fails where one falls below
-python scripts/benchmark.py memory --task chain-50        what recurrent networks learn where memory is needed, beside a bar
-python scripts/benchmark.py cuda --output FILE.json       a GPU: parity with the CPU, speed, waits, memory; below 8 minutes
+python scripts/benchmark.py recurrent                     training steps of GRUs and tanh cells, compared with PyTorch
+python scripts/benchmark.py r2d2                          whole runs of R2D2, compared with plain PyTorch
+python scripts/benchmark.py deep                          Q-networks, compared with Stable-Baselines3, and memory use
+python scripts/benchmark.py learning CartPole-v1          return of the tuned agent: 10 seeds, with an interval
+python scripts/benchmark.py learning --check              all four environments of docs/results.md; fails if one is worse
+python scripts/benchmark.py memory --task chain-50        recurrent networks where memory is needed, with a target
+python scripts/benchmark.py cuda --output FILE.json       a GPU: parity with the CPU, speed, waits, memory; in 8 minutes
 """
 
 from __future__ import annotations
@@ -28,48 +28,48 @@ from supervised.validate import ArgumentError, integer
 
 @dataclass
 class Settings:
-    """Measure speed."""
+    """Measure speed, or what an agent learns."""
 
     what: Annotated[
         Literal["tables", "supervised", "recurrent", "r2d2", "deep", "learning", "memory", "cuda"], tyro.conf.Positional
     ] = "tables"
-    """tables: Q-learning compiled and in the plain loop, against the classic numpy loop. supervised: epochs of an MLP and a
-    CNN against the usual loop, Keras and Lightning (pip install '.[benchmark]'), 32 members at once against one by one, and an
-    epoch of the MLP beside the shortest loop that PyTorch allows, with an interval. recurrent: training steps of recurrent
-    networks of 64 units, compiled, beside PyTorch's own one after another, in CPU time on one thread. r2d2: whole runs of
-    R2D2 likewise. deep: Q-networks in CartPole. learning: no speed, but what an agent learns in ENV. memory: what recurrent
-    agents learn in TASK, beside DQN. cuda: Q-networks and fits on a GPU; without one everything runs small on a pretended
-    GPU, to show that it runs, and no speed is given."""
+    """tables: tabular agents, compiled and in plain Python, compared with the classic numpy loop. supervised: epochs of an MLP
+    and a CNN, compared with the usual loop, Keras and Lightning (pip install '.[benchmark]'); 32 members at once, compared
+    with one by one; and an epoch of the MLP, compared with the shortest possible PyTorch loop. recurrent: compiled training
+    steps of recurrent networks with 64 units, compared with PyTorch one member after another, in CPU time on one thread.
+    r2d2: the same for whole runs of R2D2. deep: Q-networks in CartPole. learning: the return an agent reaches in ENV (no
+    speed). memory: the same for recurrent agents and DQN on TASK. cuda: Q-networks and fits on a GPU; without one everything
+    runs in small sizes on a simulated GPU, without speeds, to show that it works."""
     env: Annotated[str, tyro.conf.Positional] = "CartPole-v1"
-    """For learning: where."""
+    """Environment, for learning."""
     check: bool = False
-    """For learning: train in every environment of docs/results.md instead of ENV, and exit with 1 where a mean lies below
-    the interval that stands there, or where an environment cannot be made."""
+    """For learning: train in every environment of docs/results.md instead of ENV, and exit with 1 if a mean is below the
+    interval published there, or if an environment cannot be created."""
     agent: str = "best"
-    """For learning: who; best is the agent that was tuned for the environment."""
+    """Agent, for learning; best is the one tuned for the environment."""
     task: str = "chain-50"
-    """For memory: chain-50, chain-20, t-maze or repeat-previous. Exits with 1 where an agent misses the task's bar."""
+    """Task, for memory: chain-50, chain-20, t-maze or repeat-previous. Exits with 1 if an agent misses the task's target."""
     seeds: int | None = None
-    """For learning and memory: how many; 10 if not given, for memory as many as the task's bar is for."""
+    """Number of seeds, for learning and memory. Default: 10; for memory, the number that the task's target is for."""
     first_seed: int = 20
-    """For memory: the first of them. 20 to 29 are for what is reported: tune on others, 100 and up."""
+    """The first seed, for memory. 20 to 29 are reserved for reported results: tune on others, from 100 on."""
     steps: int | None = None
-    """For memory: environment steps a seed; the task's own if not given."""
+    """Environment steps per seed, for memory. Default: the task's own."""
     workers: int = 2
-    """For learning and memory: how many processes share out the seeds."""
+    """Number of processes over which the seeds are distributed, for learning and memory."""
     episodes: int = 100
-    """For learning: greedy episodes a seed at the end."""
+    """Greedy episodes per seed at the end, for learning."""
     repeats: int = 5
-    """How often each is timed, in turn; medians are shown."""
+    """Number of times each variant is timed, in turn; medians are shown."""
     pairs: int = 15
-    """For supervised: epochs of the MLP, each followed by one of the plain PyTorch loop; for recurrent: likewise of steps."""
+    """Number of pairs of timings in turn with plain PyTorch: epochs of the MLP for supervised, training steps for recurrent."""
     data_dir: Path | None = None
-    """For supervised: the folder of MNIST's idx files; without it pictures of noise, which take the same time."""
+    """Folder of MNIST's idx files, for supervised. Default: images of noise, which take the same time."""
     parts: tuple[int, ...] = ()
-    """For cuda: the numbers of the parts to run, all if none is given: 0 about, 1 tests, 2 parity, 3 speed, 4 busy, 5 waits, 6
-    memory, 7 captured update, 8 grouped convolutions. Each ends at a deadline of its own."""
+    """Numbers of the parts to run, for cuda (default: all): 0 about, 1 tests, 2 parity, 3 speed, 4 busy, 5 waits, 6 memory, 7
+    captured update, 8 grouped convolutions. Each part has its own deadline."""
     output: Path | None = None
-    """Also write the figures as JSON; for cuda after each part."""
+    """Also write the figures to this file as JSON; for cuda after each part."""
 
 
 def measured(s: Settings, console: Console) -> dict[str, Any]:

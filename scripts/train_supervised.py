@@ -1,11 +1,14 @@
 #!/usr/bin/env python
-"""The lecture notes' supervised experiments, each by name: the notes' figure beside ours, curves, a picture.
+"""Run a supervised experiment of the lecture notes: the notes' figures next to ours, curves, images.
 
-python scripts/train_supervised.py --help                          all of them
+The lecture notes are two courses on deep learning, Sung Kim's "Deep Learning Zero to All" and Stanford's CS231n; see
+docs/lectures.md.
+
+python scripts/train_supervised.py --help                          list all experiments
 python scripts/train_supervised.py xor                             needs no data
-python scripts/train_supervised.py mnist-mlp                       MNIST from the cache, downloaded if need be
+python scripts/train_supervised.py mnist-mlp                       MNIST from the cache, downloaded if necessary
 python scripts/train_supervised.py mnist-cnn --nets best --data-dir DIR
-tensorboard --logdir runs                                          look at it
+tensorboard --logdir runs                                          view the results
 """
 
 from __future__ import annotations
@@ -53,7 +56,7 @@ def main(chosen: Experiment, console: Console) -> None:
     name = name_of(chosen)
     chosen.check()
     folder = common.folder(chosen.logdir, Path("runs") / name, getattr(chosen, "resume", False))
-    console.print(f"{name}. The run lies in {folder}", soft_wrap=True)
+    console.print(f"{name}. Folder: {folder}", soft_wrap=True)
     report = Report(folder, console)
     began = time.perf_counter()
     try:
@@ -65,16 +68,14 @@ def main(chosen: Experiment, console: Console) -> None:
         if before is None:
             results.write(figures, folder / "result.json")
         else:
-            console.print("Everything was finished before: result.json is left as it is.")
+            console.print("Already finished: result.json is unchanged.")
             figures = before
     finally:
         report.close()
     report.print_table()
     console.print(f"wall time  {figures['wall_seconds']:.1f} s", highlight=False)
-    console.print(
-        f"The run lies in {folder}: {', '.join(['result.json', *report.pictures])} and the curves.", soft_wrap=True
-    )
-    console.print(f"Look at it:  tensorboard --logdir {folder}", soft_wrap=True)
+    console.print(f"Saved in {folder}: {', '.join(['result.json', *report.pictures])} and the curves.", soft_wrap=True)
+    console.print(f"View it:  tensorboard --logdir {folder}", soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Training in processes that are killed: what they do, how they die, and all that must then be the same.
+"""Training in processes that are killed: the jobs, the kills, and everything that must be the same afterwards.
 
 Imported by a fork server (`server`), so that each process starts in milliseconds with everything imported.
 """
@@ -80,7 +80,7 @@ def fitted(model: Callable[[], Any], x: np.ndarray, **recipe: Any) -> Callable[[
 
 
 class Picture(gym.Env[Any, Any]):
-    """A dict of a small picture and two numbers; ends now and then."""
+    """An environment with Dict observations of a small image and two numbers; it ends at random."""
 
     def __init__(self) -> None:
         spaces: dict[str, gym.Space[Any]] = {
@@ -123,7 +123,7 @@ KINDS: dict[str, Callable[[Path], None]] = {
 
 
 def attacked(kind: str, folder: Path, kills: Sequence[Kill], victim: str = "itself", counted: Any = None) -> None:
-    """Train, or go on, and die at the first of `kills`; victim "a worker": a worker process of it dies, at each of them."""
+    """Train or resume, and die at the first of `kills`; with victim "a worker", a worker process dies at each of them."""
     count, left = itertools.count(1), list(kills)
 
     def kill(when: str) -> None:
@@ -168,7 +168,7 @@ def _kill(pid: int) -> None:
 
 
 def children(pid: int) -> list[int]:
-    """The processes that a process started."""
+    """Return the child processes of a process."""
     found: list[int] = []
     for task in os.listdir(f"/proc/{pid}/task"):
         found += map(int, Path(f"/proc/{pid}/task/{task}/children").read_text().split())
@@ -177,7 +177,7 @@ def children(pid: int) -> list[int]:
 
 @functools.cache
 def server() -> Any:
-    """The fork server of this process."""
+    """Return the fork server of this process."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["attack"])
     here = Path(__file__).resolve().parent
@@ -188,7 +188,7 @@ def server() -> Any:
 
 
 def run(kind: str, folder: Path, kills: Sequence[Kill] = (), victim: str = "itself") -> tuple[int, int]:
-    """Train in a process -> its exit code (-9: killed), and how many operations on files it took."""
+    """Train in a process. Return its exit code (-9: killed), and the number of file operations."""
     counted = server().Value("i", 0)
     process = server().Process(target=attacked, args=(kind, folder, list(kills), victim, counted))
     process.start()
@@ -200,7 +200,7 @@ def run(kind: str, folder: Path, kills: Sequence[Kill] = (), victim: str = "itse
 
 
 def everything(folder: Path) -> dict[Any, Any]:
-    """All that a folder holds but for times: the arrays of its checkpoint to the bit, and what TensorBoard shows."""
+    """Return the content of a folder except times: its checkpoint's arrays bit for bit, and what TensorBoard shows."""
     (path,) = folder.glob("*.safetensors")
     state, meta = checkpoint.load(path)
     for part in (state, meta):  # names and sizes of event files

@@ -1,4 +1,4 @@
-"""Valid calls of every public callable, by group: what tests of arguments alter."""
+"""Valid calls of every public callable, by group, which tests of arguments modify."""
 
 from __future__ import annotations
 
@@ -613,7 +613,7 @@ def stack() -> Any:
 
 
 def reader() -> Any:
-    """A stack that reads sequences."""
+    """Return a stack that reads sequences."""
     return supervised.Stack(lambda: supervised.RNN(3, 2, 4, cell="gru"), [0, 1], compiled=True)
 
 

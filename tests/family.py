@@ -1,4 +1,4 @@
-"""The tabular family for tests over all rules, and whether two runs are the same to the bit."""
+"""The tabular agents, for tests of all rules, and a bitwise comparison of two runs."""
 
 from typing import Any
 
@@ -44,7 +44,7 @@ def assert_same(one: Any, two: Any) -> None:
 
 
 def advance(run: Any, steps: int) -> list[Any]:
-    """As the returns of more than the last 100 episodes shall be compared, many short advances."""
+    """Advance in many short calls, to compare the returns of more than the last 100 episodes."""
     rings = []
     while run.step < steps:
         run.advance(min(400, steps - run.step))

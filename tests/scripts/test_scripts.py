@@ -111,9 +111,9 @@ def test_every_flag(words, tmp_path):
         (("--gamma", "1.5"), "gamma must lie in [0, 1], not 1.5"),
         (("--gamma", "nan"), "finite number"),
         (("--seeds", "1", "1"), "more than once"),
-        (("--seeds", "x"), "--seeds takes whole numbers"),
+        (("--seeds", "x"), "--seeds takes integers"),
         (("--seeds", "0"), "At least one seed"),
-        (("--random-map", "1"), "side from 2 on"),
+        (("--random-map", "1"), "side length of at least 2"),
         (("--logdir", "file"), "is a file"),
         (("--logdir", "file/below"), "cannot be made"),
     ],
@@ -321,7 +321,7 @@ def test_benchmark_cuda_in_its_quickest_parts(tmp_path):
     assert row["largest difference"]["vmap"] < 1e-4
     wrong = run_in_process("benchmark.py", "cuda", "--parts", 11, cwd=tmp_path, check=False)
     assert wrong.returncode == 1
-    assert wrong.stderr == "Error: --parts are numbers from 0 to 8, not 11.\n"
+    assert wrong.stderr == "Error: --parts takes numbers from 0 to 8, not 11.\n"
 
 
 @pytest.mark.full  # takes a minute; part 1 runs tests, which have their own place
