@@ -1,7 +1,7 @@
-"""Networks that value actions: `supervised`'s models, chosen by the observation space.
+"""Q-networks: `supervised`'s models, created for an observation space.
 
-A network is a name with sizes, as in "mlp(64,64)", or a function (observation_space, outputs) -> torch.nn.Module. With a
-recurrent cell, "gru(64)" or "cnn(16)+gru(128)", it reads sequences and answers (outputs, state).
+A network is a name with layer sizes, such as "mlp(64,64)", or a function (observation_space, outputs) -> torch.nn.Module. With a
+recurrent cell, as in "gru(64)" or "cnn(16)+gru(128)", it maps sequences to (outputs, state).
 """
 
 from __future__ import annotations
@@ -39,32 +39,32 @@ NAMES = ("auto", "linear", "mlp", "cnn", "nature")
 KNOWN = (*NAMES, *CELLS)
 CALLED = "a name such as 'mlp(64,64)' or a function (observation_space, outputs) -> torch.nn.Module"
 WIDTHS = (64, 64)
-LARGE_IMAGE = 36  # pixels a side, from which on the network of Mnih et al. (2015) has enough to look at
+LARGE_IMAGE = 36  # minimum height and width in pixels for the network of Mnih et al. (2015)
 
 
 class Name(NamedTuple):
-    """A part of a network's name: "mlp(64,64)" is ("mlp", (64, 64))."""
+    """A component of a network's name: "mlp(64,64)" is ("mlp", (64, 64))."""
 
     name: str
     sizes: tuple[int, ...]
 
 
 def parse(network: str) -> tuple[Name, ...]:
-    """ "mlp(64,64)" -> (("mlp", (64, 64)),), "cnn(16)+gru(128)" -> (("cnn", (16,)), ("gru", (128,))).
+    """Parse a network's name: "cnn(16)+gru(128)" becomes (("cnn", (16,)), ("gru", (128,))).
 
-    Raises ArgumentError for an unknown name, with the nearest, for wrong sizes, and where a plus does not join what reads single
-    observations and a recurrent cell.
+    Raises ArgumentError for an unknown name, with the closest one, for wrong sizes, and for a plus that does not join a
+    feedforward network and a recurrent cell.
     """
     written = network.split("+") if isinstance(network, str) else [network]
     found = tuple(map(_parsed, written))
     cells = [part.name in CELLS for part in found]
     if len(found) > 1 and cells != [False, True]:
         raise ArgumentError(
-            f"The network {shown(network)} joins what it cannot: a plus stands between a network that reads single observations"
-            f" and a recurrent cell ({', '.join(CELLS)}), as in mlp(64)+gru(64)."
+            f"The network {shown(network)} is not supported: a plus must join a feedforward network and a recurrent cell"
+            f" ({', '.join(CELLS)}), in this order, as in mlp(64)+gru(64)."
         )
     if found[0].name == "linear" and len(found) > 1:
-        raise ArgumentError(f"In {shown(network)} the linear network has no layer whose outputs a cell could read.")
+        raise ArgumentError(f"In {shown(network)} the linear network has no hidden layer as an input for the cell.")
     return found
 
 
@@ -75,35 +75,35 @@ def _parsed(written: Any) -> Name:
     sizes = tuple(int(size) for size in each if len(size) < 8 and size.isdecimal())
     if (each and name not in ("mlp", "cnn", *CELLS)) or 0 in sizes or len(sizes) < len(each):
         raise ArgumentError(
-            f"The network {shown(written)} is no name with sizes such as mlp(64,64), cnn(16,32) or gru(64)."
+            f"The network {shown(written)} is not a name with layer sizes such as mlp(64,64), cnn(16,32) or gru(64)."
         )
     if name in CELLS and len(set(sizes)) > 1:
         raise ArgumentError(
-            f"The layers of {shown(written)} have one width: {name}({sizes[0]},{sizes[0]}) is two of them."
+            f"The layers of {shown(written)} must have the same width, as in {name}({sizes[0]},{sizes[0]})."
         )
     return Name(name, sizes)
 
 
 def check(network: Any) -> None:
-    """Raise ArgumentError for what is neither a name nor a function of two arguments."""
+    """Raise ArgumentError unless network is a name or a function of two arguments."""
     if isinstance(network, nn.Module):
         raise ArgumentError(
-            f"network is {CALLED}, which is called once for each seed, not a module that exists ({shown(network)}). To start"
-            " from a trained one, give rl.networks.on_trunk(trunk)."
+            f"network must be {CALLED}, which is called once for each seed, not an existing module ({shown(network)}). To start"
+            " from a trained one, use rl.networks.on_trunk(trunk)."
         )
     if isinstance(network, str):
         parse(network)
     elif isinstance(network, type) and not issubclass(network, nn.Module):
-        raise ArgumentError(f"network is {CALLED}, not {shown(network)}.")
+        raise ArgumentError(f"network must be {CALLED}, not {shown(network)}.")
     else:
         function(network, "network", ("observation_space", "outputs"), CALLED)
 
 
 def make(network: Network, space: gym.Space[Any], outputs: int, channels: str = "auto") -> nn.Module:
-    """The network of that name for observations of `space`, or what the function makes -> [B, *O] to [B, outputs].
+    """Create a network for observations of `space`, which maps [B, *O] to [B, outputs], by its name or function.
 
-    channels: which axis of an image holds its channels, "first", "last" or "auto" (see `rl.DQN`). Raises ValueError where the
-    name does not fit the space, and TypeError where the function returns no module.
+    channels: the channel axis of images, "first", "last" or "auto" (see `rl.DQN`). Raises ValueError if the network does not
+    support the space, and TypeError if the function does not return a module.
     """
     check(network)
     outputs = integer(outputs, "outputs", 1)
@@ -115,7 +115,7 @@ def make(network: Network, space: gym.Space[Any], outputs: int, channels: str = 
             if is_told(error):
                 raise
             raise ArgumentError(
-                f"network is {CALLED}; {getattr(network, '__name__', 'it')}(observation_space, {outputs}) failed:"
+                f"network must be {CALLED}; {getattr(network, '__name__', 'it')}(observation_space, {outputs}) failed:"
                 f" {first_line(error)}"
             ) from error
         if not isinstance(module, nn.Module):
@@ -130,7 +130,7 @@ def make(network: Network, space: gym.Space[Any], outputs: int, channels: str = 
 
 
 def recurrent(names: tuple[Name, ...], parts: tuple[Part, ...], outputs: int) -> Recurrent:
-    """A cell behind what reads single observations. Where none is named: nothing for vectors, "auto" for anything else."""
+    """Create a recurrent cell on top of a feedforward network: if none is named, none for vectors and "auto" otherwise."""
     cell, sizes = names[-1]
     hidden = sizes[0] if sizes else WIDTHS[0]
     before: nn.Module | None = None
@@ -158,7 +158,7 @@ def _single(name: str, sizes: tuple[int, ...], part: Part, outputs: int) -> Mode
     if part.kind != "image":
         if name in ("cnn", "nature"):
             raise SpaceError(f"The network {name!r} reads images; this observation has the shape {list(part.shape)}.")
-        if name == "linear":  # on one-hot states a Q-table; zeros, as a table begins
+        if name == "linear":  # with one-hot states a Q-table, initialized to zeros like one
             return LinearRegression(part.features[0], outputs, bias=False, init="zeros")
         return MLP(part.features[0], outputs, sizes or WIDTHS, loss="huber")
     if name in ("mlp", "linear"):
@@ -167,13 +167,13 @@ def _single(name: str, sizes: tuple[int, ...], part: Part, outputs: int) -> Mode
             return LinearRegression(size, outputs, bias=False, init="zeros")
         return MLP(size, outputs, sizes or WIDTHS, loss="huber")
     if name == "nature" or (name == "auto" and min(part.features[1:]) >= LARGE_IMAGE):
-        return nature(part.features, outputs)  # type: ignore[arg-type]  # three of them, here
+        return nature(part.features, outputs)  # type: ignore[arg-type]  # images have three axes
     channels = sizes or (16,)
-    return CNN(part.features, outputs, channels, pool=None, widths=(128,), loss="huber")  # type: ignore[arg-type]  # likewise
+    return CNN(part.features, outputs, channels, pool=None, widths=(128,), loss="huber")  # type: ignore[arg-type]  # as above
 
 
 def nature(shape: tuple[int, int, int], outputs: int) -> CNN:
-    """The network of Mnih et al. (2015), "Human-level control", methods: three convolutions and 512 units."""
+    """Create the network of Mnih et al. (2015), "Human-level control", methods: three convolutions and 512 units."""
     return CNN(
         shape,
         outputs,
@@ -192,7 +192,7 @@ def _features(trunks: dict[str, Model]) -> int:
 
 
 class Joined(nn.Module):
-    """A trunk for each part of the observation, their features side by side, a hidden layer, and a head."""
+    """A network for observations with several parts: a trunk for each, a hidden layer on all their features, and a head."""
 
     def __init__(self, trunks: dict[str, nn.Module], features: int, outputs: int) -> None:
         super().__init__()
@@ -202,7 +202,7 @@ class Joined(nn.Module):
         self.head = nn.Linear(WIDTHS[-1], outputs)
 
     def forward(self, x: dict[str, Tensor]) -> Tensor:
-        """{name: [B, ...]} -> [B, outputs]."""
+        """Map {name: [B, ...]} to [B, outputs]."""
         found = [trunk(x[name]) for name, trunk in zip(self.names, self.trunks, strict=True)]
         y: Tensor = self.head(self.hidden(torch.cat(found, -1)))
         return y
@@ -224,9 +224,9 @@ def _joined(members: Members, modules: Sequence[Joined]) -> Op | None:
 
 
 class Dueling(nn.Module):
-    """1 + A numbers -> A values: V + advantage - mean advantage (Wang et al. 2016, equation 9).
+    """Combines a state value and A advantages into A values: V + advantage - mean advantage (Wang et al. 2016, equation 9).
 
-    atoms: of Z numbers each, atom by atom, as in Rainbow (Hessel et al. 2018).
+    atoms: Z, for distributions, each of whose atoms is combined separately, as in Rainbow (Hessel et al. 2018).
     """
 
     def __init__(self, atoms: int = 1) -> None:
@@ -235,7 +235,7 @@ class Dueling(nn.Module):
 
     @explained("a tensor [..., (1 + A) * Z]")
     def forward(self, x: Tensor) -> Tensor:
-        """[..., (1 + A) * Z] -> [..., A * Z]."""
+        """Map [..., (1 + A) * Z] to [..., A * Z]."""
         if self.atoms == 1:
             advantage = x[..., 1:]
             return x[..., :1] + advantage - advantage.mean(-1, keepdim=True)
@@ -274,11 +274,11 @@ def _dueling_link(memory: FlatMemory, modules: Sequence[Dueling]) -> LayerBackwa
 
 
 def on_trunk(trunk: nn.Module, channels: str = "auto") -> Callable[[gym.Space[Any], int], nn.Module]:
-    """A network that starts from a fitted trunk (inputs -> features): its own copy of it under a new head.
+    """Return a network function that puts a new head on a copy of a trained trunk (inputs -> features).
 
-    For instance `rl.DQN(network=rl.networks.on_trunk(fit.stack.member(0).trunk))`. trunk: on any device; the network is made on
-    the CPU, and the agent moves it. A recurrent one, sequences [B, T, ...] -> (features [B, T, F], state), makes a recurrent
-    network. channels: as of the rl.DQN.
+    For example `rl.DQN(network=rl.networks.on_trunk(fit.stack.member(0).trunk))`. trunk: on any device; the network is created on
+    the CPU, and the agent moves it. A recurrent trunk, which maps sequences [B, T, ...] to (features [B, T, F], state), gives a
+    recurrent network. channels: as in the rl.DQN.
     """
     instance(trunk, "trunk", nn.Module, "a torch.nn.Module")
     choice(channels, "channels", CHANNELS)
@@ -291,16 +291,16 @@ def on_trunk(trunk: nn.Module, channels: str = "auto") -> Callable[[gym.Space[An
             return Model(own, nn.Linear(features.shape[-1], outputs), "huber")
         answer = _answer(own, parts, 1, 1)
         if not isinstance(answer, tuple):
-            raise ArgumentError(f"The trunk does not read observations of {space}: {shown(trunk)}.")
+            raise ArgumentError(f"The trunk does not support observations of {space}: {shown(trunk)}.")
         return Recurrent(own, nn.Linear(answer[0].shape[-1], outputs), "huber")
 
     return network
 
 
 def reads_sequences(network: Network, space: gym.Space[Any], outputs: int, channels: str = "auto") -> bool:
-    """Whether a network is recurrent: whether it answers sequences [B, T, *O] with (outputs [B, T, ...], state).
+    """Return whether a network is recurrent, so that it maps sequences [B, T, *O] to (outputs [B, T, ...], state).
 
-    A function is called for a module to try it on, without a trace in torch's generator.
+    A network function is called to test its module; the state of torch's random generator is restored.
     """
     check(network)
     if isinstance(network, str):
@@ -316,9 +316,9 @@ def reads_sequences(network: Network, space: gym.Space[Any], outputs: int, chann
 
 @torch.no_grad()
 def _answer(module: nn.Module, parts: tuple[Part, ...], *lead: int) -> Any:
-    """What a module answers to observations [*lead, *O]; None where it fails."""
+    """Return the output of a module for observations [*lead, *O]; None if it fails."""
     example = encode(parts, {p.name: p.example(*lead) for p in parts}, torch.device("cpu"))
     try:
         return module(example)
-    except Exception:  # a module of the user's, which may raise anything at what it does not read
+    except Exception:  # a user's module may raise anything for unsupported inputs
         return None

@@ -1,8 +1,8 @@
-"""Where a Q-network's numbers lie: in numpy arrays on the host, in tensors on a device. Chosen once for each agent.
+"""The arrays that a Q-network computes with: numpy arrays on the host or tensors on a device, chosen once per agent.
 
-On the host a small network of linear layers and ReLUs is computed without torch (`CompiledChain` of
-`supervised.stack.manual_backward`), and any other by torch on the same memory. On a device everything stays there, and
-`host` is where the host waits for it.
+On the host, small networks of linear layers and ReLUs run without torch (`CompiledChain` of
+`supervised.stack.manual_backward`), all others in torch on the same memory. On a device everything stays there until `host`
+copies it back, which synchronizes.
 """
 
 from __future__ import annotations
@@ -22,75 +22,64 @@ from rl.deep.moving import arrays_of, mapped, tensors_of, together
 from rl.deep.normalize import RunningMoments
 from supervised import Stack
 
-MODE_DEPENDENT = (
-    nn.Dropout,
-    nn.Dropout1d,
-    nn.Dropout2d,
-    nn.BatchNorm1d,
-    nn.BatchNorm2d,
-)  # that act otherwise when judged
-NUMBERS = (
-    "action",
-    "reward",
-    "discount",
-    "next_mask",
-    "weight",
-    "mask",
-)  # of a batch; they go to the device with the observations
+# Layers that behave differently in eval mode.
+MODE_DEPENDENT = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.BatchNorm1d, nn.BatchNorm2d)
+# Fields of a batch that are copied to the device together with the observations.
+NUMBERS = ("action", "reward", "discount", "next_mask", "weight", "mask")
 
 
-Judge = Callable[[Stack, Callable[[], Any]], Any]  # calls a function that asks a stack, as when it is judged
+InEval = Callable[[Stack, Callable[[], Any]], Any]  # calls a function with the stack in eval mode, without a gradient
 
 
 class Arrays(Protocol):
-    """Encodes observations, computes networks and asks heads, in arrays of one kind."""
+    """Encodes observations and calls networks and heads, with one type of array."""
 
     def encode(self, obs: Any) -> Any:
-        """Observations [N, B, *O] -> what the networks take, normalized where the agent normalizes."""
+        """Encode observations [N, B, *O] as network inputs, normalized if the agent is configured so."""
         ...
 
     def encode_windows(self, obs: Any) -> Any:
-        """Observations [N, B, W, *O] that lie in memory in the order of time -> what the networks take, likewise."""
+        """Encode observations of windows [N, B, W, *O], stored time-major in memory, as `encode` does."""
         ...
 
     def values(self, stack: Stack, x: Any) -> Any:
-        """The outputs for encoded observations, no gradient, dropout and batch-norm as when judged."""
+        """Return the outputs for encoded observations, without a gradient and in eval mode."""
         ...
 
     def vjp(self, stack: Stack, x: Any) -> tuple[Any, Callable[[Any], None]]:
-        """As `Stack.vjp`."""
+        """Return the outputs and the backward function, like `Stack.vjp`."""
         ...
 
     def batch(self, batch: Batch, actions: int) -> Batch:
-        """A batch in arrays of this kind. Raises ValueError for actions that do not exist, if nothing later would."""
+        """Convert a batch to this type. Raises ValueError for invalid actions, unless a later step checks them."""
         ...
 
     def numbers(self, batch: Batch) -> Batch:
-        """A batch of numbers of the host, without observations, in arrays of this kind."""
+        """Convert a host batch without observations to this type."""
         ...
 
     def where(self, condition: np.ndarray, x: Any, y: Any) -> Any:
-        """The rows of x [N, B, ...] where condition [N, B] is true, and of y elsewhere."""
+        """Return the rows of x [N, B, ...] where condition [N, B] is true, and those of y elsewhere."""
         ...
 
     def zeros(self, shape: tuple[int, ...]) -> Any:
-        """Zeros, float32."""
+        """Return zeros, float32."""
         ...
 
     def own(self, y: Any) -> Any:
-        """Arrays and tensors, also within dicts and tuples, in arrays of this kind."""
+        """Convert arrays and tensors, also nested in dicts and tuples, to this type."""
         ...
 
     def rows(self, y: Any, k: int, *index: np.ndarray) -> Any:
-        """y[k] of y [N, ...] at indices of its further axes, [M] each -> [1, M, ...]."""
+        """Return y[k] at index arrays [M] of its next axes: y [N, ...] -> [1, M, ...]."""
         ...
 
     def placed(self, found: list[Any], like: Any, index: list[tuple[np.ndarray, ...]]) -> Any:
-        """Zeros like `like` [N, ...], with the rows [1, M, ...] of the k-th in `found` at its indices."""
+        """Return zeros like `like` [N, ...], with found[k] [1, M, ...] written at index[k] of member k."""
         ...
 
-    def reading(self, stack: Stack, x: Any, state: Any, lengths: Sequence[int] | None) -> tuple[Tensor, Any]:
-        """`Stack.unroll`, dropout and batch-norm as when judged."""
+    def unroll(self, stack: Stack, x: Any, state: Any, lengths: Sequence[int] | None) -> tuple[Tensor, Any]:
+        """Call `Stack.unroll` in eval mode, without a gradient."""
         ...
 
     def q(self, head: Head, y: Any) -> Any: ...
@@ -98,27 +87,27 @@ class Arrays(Protocol):
     def loss(self, head: Head, outputs: Outputs, batch: Batch, measured: bool) -> HeadLoss: ...
 
     def host(self, y: Any) -> np.ndarray:
-        """An array of the host, as which some come already."""
+        """Return a host array; those that are one already are unchanged."""
         ...
 
     def host_rows(self, found: list[Any]) -> list[np.ndarray]:
-        """Numbers [1, M] of each member, M as it happens, as arrays of the host [M]; fetched at once."""
+        """Return the members' numbers [1, M], with a different M each, as host arrays [M], in a single transfer."""
         ...
 
     def tensor(self, y: Any) -> Tensor:
-        """A tensor, where the networks are."""
+        """Return a tensor on the device of the networks."""
         ...
 
 
 class OnHost:
     """Numpy arrays. See `Arrays`."""
 
-    def __init__(self, parts: tuple[Part, ...], moments: RunningMoments | None, judge: Judge) -> None:
-        self.parts, self.moments, self.judge = parts, moments, judge
-        self.as_it_is = parts[0].is_read_as if len(parts) == 1 and moments is None else lambda x: False
+    def __init__(self, parts: tuple[Part, ...], moments: RunningMoments | None, in_eval: InEval) -> None:
+        self.parts, self.moments, self.in_eval = parts, moments, in_eval
+        self.is_encoded = parts[0].is_read_as if len(parts) == 1 and moments is None else lambda x: False
 
     def encode(self, obs: Any) -> Any:
-        return obs if self.as_it_is(obs) else arrays_of(encoded(self.parts, self.moments, obs, torch.device("cpu")))
+        return obs if self.is_encoded(obs) else arrays_of(encoded(self.parts, self.moments, obs, torch.device("cpu")))
 
     def encode_windows(self, obs: Any) -> Any:
         return mapped(self.encode(mapped(obs, _turned)), _turned)
@@ -126,7 +115,7 @@ class OnHost:
     def values(self, stack: Stack, x: Any) -> np.ndarray:
         code = stack.compiled_chain()
         return (
-            arrays_of(self.judge(stack, lambda: stack(tensors_of(x))))
+            arrays_of(self.in_eval(stack, lambda: stack(tensors_of(x))))
             if code is None or not code.fits(x)
             else code.forward(x)
         )
@@ -158,14 +147,14 @@ class OnHost:
         return found
 
     def placed(self, found: list[Any], like: np.ndarray, index: list[tuple[np.ndarray, ...]]) -> np.ndarray:
-        # In memory in the order of time, as compiled code reads it.
+        # Time-major in memory, as compiled code reads it.
         zeros = np.zeros((len(like), like.shape[2], like.shape[1], *like.shape[3:]), like.dtype).swapaxes(1, 2)
         for k, (rows, places) in enumerate(zip(found, index, strict=True)):
             zeros[k][places] = rows[0]
         return zeros
 
-    def reading(self, stack: Stack, x: Any, state: Any, lengths: Sequence[int] | None) -> tuple[Tensor, Any]:
-        found: tuple[Tensor, Any] = self.judge(stack, functools.partial(stack.unroll, x, state, lengths=lengths))
+    def unroll(self, stack: Stack, x: Any, state: Any, lengths: Sequence[int] | None) -> tuple[Tensor, Any]:
+        found: tuple[Tensor, Any] = self.in_eval(stack, functools.partial(stack.unroll, x, state, lengths=lengths))
         return found
 
     def q(self, head: Head, y: np.ndarray) -> np.ndarray:
@@ -188,9 +177,9 @@ class OnDevice:
     """Tensors. See `Arrays`."""
 
     def __init__(
-        self, parts: tuple[Part, ...], moments: RunningMoments | None, judge: Judge, device: torch.device
+        self, parts: tuple[Part, ...], moments: RunningMoments | None, in_eval: InEval, device: torch.device
     ) -> None:
-        self.parts, self.moments, self.judge, self.device = parts, moments, judge, device
+        self.parts, self.moments, self.in_eval, self.device = parts, moments, in_eval, device
 
     def encode(self, obs: Any) -> Any:
         return encoded(self.parts, self.moments, obs, self.device)
@@ -199,7 +188,7 @@ class OnDevice:
         return mapped(self.encode(mapped(obs, _turned)), _turned)
 
     def values(self, stack: Stack, x: Any) -> Tensor:
-        values: Tensor = self.judge(stack, lambda: stack(x))
+        values: Tensor = self.in_eval(stack, lambda: stack(x))
         return values
 
     def vjp(self, stack: Stack, x: Any) -> tuple[Tensor, Callable[[Tensor], None]]:
@@ -207,7 +196,7 @@ class OnDevice:
 
     def batch(self, batch: Batch, actions: int) -> Batch:
         batch = Batch(*map(tensors_of, batch))
-        numbers = batch.action.cpu().numpy()  # an action that does not exist would end every later call on a GPU
+        numbers = batch.action.cpu().numpy()  # an index out of range would make every later CUDA call fail
         if numbers.min() < 0 or numbers.max() >= actions:
             raise no_such_action(actions)
         return on_device(batch, self.device)
@@ -237,8 +226,8 @@ class OnDevice:
     def _index(self, index: tuple[np.ndarray, ...]) -> tuple[Tensor, ...]:
         return tuple(torch.from_numpy(part).to(self.device, non_blocking=True) for part in index)
 
-    def reading(self, stack: Stack, x: Any, state: Any, lengths: Sequence[int] | None) -> tuple[Tensor, Any]:
-        found: tuple[Tensor, Any] = self.judge(stack, functools.partial(stack.unroll, x, state, lengths=lengths))
+    def unroll(self, stack: Stack, x: Any, state: Any, lengths: Sequence[int] | None) -> tuple[Tensor, Any]:
+        found: tuple[Tensor, Any] = self.in_eval(stack, functools.partial(stack.unroll, x, state, lengths=lengths))
         return found
 
     def q(self, head: Head, y: Tensor) -> Tensor:
@@ -262,13 +251,13 @@ class OnDevice:
 def of_device(
     device: torch.device, parts: tuple[Part, ...], moments: RunningMoments | None, module: nn.Module
 ) -> Arrays:
-    """The arrays of an agent whose networks, modules like this one, are on the device."""
-    judge = judge_of(module)
-    return OnHost(parts, moments, judge) if device.type == "cpu" else OnDevice(parts, moments, judge, device)
+    """Return the arrays of an agent whose networks, modules like this one, are on the device."""
+    in_eval = in_eval_of(module)
+    return OnHost(parts, moments, in_eval) if device.type == "cpu" else OnDevice(parts, moments, in_eval, device)
 
 
-def judge_of(module: nn.Module) -> Judge:
-    """How stacks of such modules are asked as when judged, without a gradient."""
+def in_eval_of(module: nn.Module) -> InEval:
+    """Return how to call stacks of such modules in eval mode; the mode is not switched if no layer depends on it."""
     return _in_evaluation_mode if any(map(_is_mode_dependent, module.modules())) else _as_they_are
 
 
@@ -293,13 +282,13 @@ def _turned(x: Any) -> Any:
 
 
 def encoded(parts: tuple[Part, ...], moments: RunningMoments | None, obs: Any, device: torch.device) -> Any:
-    """Observations in tensors or arrays as the networks take them, tensors on the device."""
+    """Encode observations, tensors or arrays, as network inputs: tensors on the device."""
     x = encode(parts, tensors_of(obs), device)
     return x if moments is None else moments.normalize(x)
 
 
 def on_device(batch: Batch, device: torch.device) -> Batch:
-    """A batch on the device, by one copy, but for its index, which is of the replay."""
+    """Copy a batch to the device in one transfer; its index stays on the host, where the replay uses it."""
     plain = {name: part for name in NUMBERS if (part := getattr(batch, name)) is not None}
     several = {name: leaves(obs) for name in ("obs", "next_obs", "state") if (obs := getattr(batch, name)) is not None}
     inner = {f"{name}/{key}": leaf for name, found in several.items() for key, leaf in found.items()}

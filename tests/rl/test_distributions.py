@@ -272,11 +272,11 @@ def test_a_support_that_is_too_narrow_or_unknown_is_refused():
     [
         (lambda: rl.Atoms(1.0), "given together"),
         (lambda: rl.Atoms(1.0, 1.0), "low must lie below high"),
-        (lambda: rl.Atoms(0, 1, atoms=1), "atoms is a whole number from 2"),
+        (lambda: rl.Atoms(0, 1, atoms=1), "atoms must be a whole number of at least 2"),
         (lambda: rl.Atoms(0, NAN), "high"),
-        (lambda: rl.Quantiles(0), "quantiles is a whole number from 1"),
+        (lambda: rl.Quantiles(0), "quantiles must be a whole number of at least 1"),
         (lambda: rl.Quantiles(kappa=-1), "kappa"),
-        (lambda: rl.DQN(distribution=51), r"distribution is rl\.Atoms"),
+        (lambda: rl.DQN(distribution=51), r"distribution must be rl\.Atoms"),
         (lambda: rl.DQN(distribution=rl.Quantiles(), loss="squared"), "loss='squared' contradicts distribution"),
     ],
 )

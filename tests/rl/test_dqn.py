@@ -487,15 +487,15 @@ def test_masked_actions_are_never_taken_nor_believed():
         ({"gamma": 1.5}, r"gamma must lie in \[0, 1\], not 1.5"),
         ({"gamma": float("nan")}, "gamma must lie"),
         ({"target_rate": 0}, r"target_rate must lie in \(0, 1\]"),
-        ({"batch_size": 0}, "batch_size is a whole number from 1 on"),
-        ({"n_step": True}, "n_step is a whole number"),
+        ({"batch_size": 0}, "batch_size must be a whole number of at least 1"),
+        ({"n_step": True}, "n_step must be a whole number"),
         ({"loss": "hubert"}, "huber"),
         ({"optimizer": "adam"}, "Adam"),
         ({"network": "mpl"}, "mlp"),
         ({"network": "mlp(0)"}, "is no name with sizes"),
         ({"network": "linear(3)"}, "is no name with sizes"),
         ({"learning_rate": -1.0}, "learning_rate must lie"),
-        ({"max_grad_norm": 0}, "max_grad_norm is a number from 1e-12 on"),
+        ({"max_grad_norm": 0}, "max_grad_norm must be a number of at least 1e-12"),
     ],
 )
 def test_contradictions_and_nonsense_are_told(settings, said):
@@ -506,10 +506,10 @@ def test_contradictions_and_nonsense_are_told(settings, said):
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"double": 1}, "double is True or False"),
+        ({"double": 1}, "double must be True or False"),
         ({"explore": 0.1}, "explore must be"),
-        ({"network": 5}, "network is a name"),
-        ({"mask": 3}, "mask is a function"),
+        ({"network": 5}, "network must be a name"),
+        ({"mask": 3}, "mask must be a function"),
     ],
 )
 def test_wrong_types_are_told(settings, said):

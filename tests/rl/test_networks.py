@@ -38,7 +38,7 @@ def test_what_is_no_network(network, said):
 
 
 def test_a_mask_takes_observations():
-    with pytest.raises(ValueError, match=r"mask is a function .* called with observations; <lambda> takes none"):
+    with pytest.raises(ValueError, match=r"mask must be a function .* called with observations; <lambda> takes none"):
         rl.DQN(mask=lambda: None)
 
 

@@ -393,7 +393,7 @@ def test_chrono_is_a_setting():
         ({"burn_in_steps": 8}, "a window is a whole episode"),
         ({"sequence_steps": 2_000, "capacity_steps": 1_500}, "sequence_steps=2000 is larger than capacity_steps=1500"),
         ({"priority_mix": 1.5}, "priority_mix"),
-        ({"chrono_steps": 2}, "chrono_steps is a whole number from 3"),
+        ({"chrono_steps": 2}, "chrono_steps must be a whole number of at least 3"),
         ({"sequence_steps": 10, "capacity_steps": None, "learn_after_steps": 0, "batch_size": 1}, "needs a replay"),
     ],
 )
@@ -557,9 +557,11 @@ def test_a_state_that_is_none_is_refused_in_a_sentence():
         {name: part.tolist() for name, part in state.items()},
     ):
         for given in (policy.predict, policy.q):
-            with pytest.raises(ValueError, match=r"state is a dict with 'h' \[1, 2, 1, 8\] and 'c' \[1, 2, 1, 8\]"):
+            with pytest.raises(
+                ValueError, match=r"state must be a dict with 'h' \[1, 2, 1, 8\] and 'c' \[1, 2, 1, 8\]"
+            ):
                 given(obs, wrong)
-        with pytest.raises(ValueError, match=r"state is a dict with 'h' \[1, 4, 1, 8\] and 'c'"):
+        with pytest.raises(ValueError, match=r"state must be a dict with 'h' \[1, 4, 1, 8\] and 'c'"):
             run.agent.update(batch._replace(state=wrong))
     assert alike(before, weights(run))
     assert np.array_equal(policy.q(obs, {}), policy.q(obs))

@@ -21,7 +21,7 @@ from supervised.renamed import RENAMED
 
 def test_a_keyword_an_attribute_and_replace_take_the_former_name():
     with pytest.warns(
-        DeprecationWarning, match="DQN\\(prioritised=...\\) is deprecated and goes with the next version"
+        DeprecationWarning, match="DQN\\(prioritised=...\\) is deprecated and will be removed in the next version"
     ):
         old = rl.DQN(prioritised=True)
     assert old == rl.DQN(prioritized=True)

@@ -235,8 +235,8 @@ def test_state_goes_and_comes_back(settings):
 def test_what_is_refused_is_told():
     world = envs.make("CartPole-v1")
     for settings, said in (
-        ({"capacity_steps": 0}, "capacity_steps is a whole number"),
-        ({"n_step": 1.5}, "n_step is a whole number"),
+        ({"capacity_steps": 0}, "capacity_steps must be a whole number"),
+        ({"n_step": 1.5}, "n_step must be a whole number"),
         ({"gamma": 1.5}, "gamma must lie in"),
         ({"priority_exponent": 2}, "priority_exponent must lie in"),
         ({"capacity_steps": 10**13}, r"takes .* GB.*Take a smaller capacity_steps"),
@@ -246,7 +246,7 @@ def test_what_is_refused_is_told():
     replay = rl.Replay(world, 10)
     with pytest.raises(ValueError, match="nothing to sample"):
         replay.sample(4, Streams([0]))
-    with pytest.raises(ValueError, match="batch_size is a whole number"):
+    with pytest.raises(ValueError, match="batch_size must be a whole number"):
         replay.sample(0, Streams([0]))
     one = rl.Replay(world, 10)
     obs, step = world.reset(), world.step(torch.zeros(1, 1, dtype=torch.int64))

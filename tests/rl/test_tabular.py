@@ -151,20 +151,20 @@ def test_a_mask_of_a_batch_holds_also_where_the_state_leads_back_to_itself():
 @pytest.mark.parametrize(
     ("make", "sentence"),
     [
-        (lambda: rl.NStepSARSA(n=0), "n is a whole number from 1 on"),
+        (lambda: rl.NStepSARSA(n=0), "n must be a whole number of at least 1"),
         (lambda: rl.SARSALambda(lambda_=1.5), "lambda_ must lie in"),
         (lambda: rl.SARSALambda(traces="none"), "There is no traces 'none'"),
         (lambda: rl.QLambda(traces="dutch"), "Dutch traces are only for SARSA"),
-        (lambda: rl.MonteCarlo(memory_steps=True), "memory_steps is a whole number"),
+        (lambda: rl.MonteCarlo(memory_steps=True), "memory_steps must be a whole number"),
         (lambda: rl.DynaQ(bonus=math.nan), "bonus must lie in"),
-        (lambda: rl.DynaQ(outcomes=-1), "outcomes is a whole number"),
+        (lambda: rl.DynaQ(outcomes=-1), "outcomes must be a whole number"),
         (lambda: rl.QLearning(count_bonus=-1.0), "count_bonus must lie in"),
         (
             lambda: rl.PrioritizedSweeping(step_size=0.5),
             "PrioritizedSweeping takes no step_size: its backups are expected",
         ),
         (lambda: rl.PrioritizedSweeping(threshold=-1.0), "threshold must lie in"),
-        (lambda: rl.RMax(known_after=0), "known_after is a whole number"),
+        (lambda: rl.RMax(known_after=0), "known_after must be a whole number"),
         (
             lambda: rl.SpeedyQ(step_size=0.5),
             "SpeedyQ takes no step_size: its step size follows from the number of rounds",

@@ -223,10 +223,10 @@ def test_a_replay_comes_back_from_its_state_to_the_bit():
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"sequence_steps": 0}, "sequence_steps is a whole number from 1"),
+        ({"sequence_steps": 0}, "sequence_steps must be a whole number of at least 1"),
         ({"sequence_steps": 10, "every_steps": 6, "burn_in_steps": 5}, "leave steps that nothing is learned from"),
         ({"sequence_steps": None, "burn_in_steps": 5}, "a window is a whole episode"),
-        ({"sequence_steps": 10, "burn_in_steps": -1}, "burn_in_steps is a whole number from 0"),
+        ({"sequence_steps": 10, "burn_in_steps": -1}, "burn_in_steps must be a whole number of at least 0"),
     ],
 )
 def test_windows_that_make_no_sense_are_refused(settings, said):

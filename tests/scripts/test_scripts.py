@@ -107,7 +107,7 @@ def test_every_flag(words, tmp_path):
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (("--steps", "0"), "steps is a whole number from 1 on, not 0"),
+        (("--steps", "0"), "steps must be a whole number of at least 1, not 0"),
         (("--gamma", "1.5"), "gamma must lie in [0, 1], not 1.5"),
         (("--gamma", "nan"), "finite number"),
         (("--seeds", "1", "1"), "more than once"),
