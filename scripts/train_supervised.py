@@ -59,4 +59,5 @@ def main(experiment: Experiment, console: Console) -> None:
 
 
 if __name__ == "__main__":
+    sys.argv[1:2] = [common.current_name(word) for word in sys.argv[1:2]]
     sys.exit(common.command(Chosen, main))

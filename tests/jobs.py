@@ -70,7 +70,7 @@ def load_described(folder: Path, module: str, path: Path) -> None:
     """Import a module of a folder, load a run, and print what type its config is."""
     sys.path.insert(0, str(folder))
     importlib.import_module(module)
-    print(type(rl.load(path).config).__name__)
+    print(type(rl.load(path).agent_config).__name__)
 
 
 def script(name: str, *words: str, most_bytes: int | None = None) -> None:

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from rl.training import Training
 from supervised.logger import LoggingError
+from supervised.renamed import RENAMED
 from supervised.session import results
 
 S = TypeVar("S")
@@ -27,6 +28,15 @@ def parse_seeds(words: tuple[str, ...]) -> int | list[int]:
     except ValueError:
         raise ValueError(f"--seeds takes whole numbers, not {' '.join(words)!r}.") from None
     return numbers[0] if len(parts) == 1 and numbers else numbers
+
+
+def current_name(word: str) -> str:
+    """Return the current name of an experiment that had another one, with a note on stderr; any other word as it is."""
+    new = RENAMED.get(word)
+    if new is None:
+        return word
+    print(f"{word} is deprecated and goes with the next version: use {new}.", file=sys.stderr)
+    return new
 
 
 def folder(logdir: Path | None, family: Path, resume: bool) -> Path:

@@ -349,7 +349,7 @@ def test_what_was_renamed_is_read_by_its_new_name(tmp_path, monkeypatch):
     with pytest.raises(rl.CheckpointError, match="agent was"):
         train(tmp_path, 200, resume=True)
     monkeypatch.setattr(renamed, "RENAMED", {"WatkinsQ": "QLearning", "QLearning.discount": "gamma"})
-    assert rl.load(tmp_path / "run.safetensors", NoisyWalk).config == run.agent_config
+    assert rl.load(tmp_path / "run.safetensors", NoisyWalk).agent_config == run.agent_config
     assert train(tmp_path, 200, resume=True).step == 200
 
 

@@ -65,7 +65,7 @@ def test_what_is_done_is_not_done_again(tmp_path):
 def test_what_was_interrupted_goes_on_from_its_checkpoint(deep, tmp_path):
     cell, seeds = deep.Cell("CartPole-v1", 300, "q-network"), range(100, 102)
     whole = deep.measure(cell, seeds, 1, 2, tmp_path / "whole")
-    run = rl.start(cell.env, cell.description, seeds, steps=cell.steps)
+    run = rl.start(cell.env, cell.config, seeds, steps=cell.steps)
     rl.train(run, steps=150, logdir=tmp_path / "parted", progress=False)
     assert deep.measure(cell, seeds, 1, 2, tmp_path / "parted")["return"] == whole["return"]
     assert checkpoint.load(tmp_path / "parted" / RUN)[1]["step"] == 300

@@ -90,3 +90,9 @@ def test_real_mnist(tmp_path):
     train("mnist-softmax", "--data-dir", folder, "--logdir", "run", cwd=tmp_path)
     figures = json.loads((tmp_path / "run" / "result.json").read_text())
     assert figures["nets"]["best"]["test_accuracy"]["mean"] >= 0.925
+
+
+def test_an_experiment_is_found_by_its_former_name(tmp_path):
+    done = train("normalisation", "--seeds", 2, "--logdir", "run", cwd=tmp_path)
+    assert "normalisation is deprecated and goes with the next version: use normalization." in done.stderr
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["experiment"] == "normalization"
