@@ -492,8 +492,8 @@ def test_masked_actions_are_never_taken_nor_believed():
         ({"loss": "hubert"}, "huber"),
         ({"optimizer": "adam"}, "Adam"),
         ({"network": "mpl"}, "mlp"),
-        ({"network": "mlp(0)"}, "is no name with sizes"),
-        ({"network": "linear(3)"}, "is no name with sizes"),
+        ({"network": "mlp(0)"}, "is not a name with layer sizes"),
+        ({"network": "linear(3)"}, "is not a name with layer sizes"),
         ({"learning_rate": -1.0}, "learning_rate must lie"),
         ({"max_grad_norm": 0}, "max_grad_norm must be a number of at least 1e-12"),
     ],
@@ -520,7 +520,7 @@ def test_wrong_types_are_told(settings, said):
 def test_networks_that_do_not_fit_are_told():
     spaces = gym.spaces.Box(-1, 1, (2,)), gym.spaces.Discrete(3)
     for network, said in (
-        (lambda space, outputs: nn.Linear(2, outputs + 1), r"values \[B, 3\].*it makes \[2, 4\]"),
+        (lambda space, outputs: nn.Linear(2, outputs + 1), r"values \[B, 3\].*it returns \[2, 4\]"),
         (lambda space, outputs: nn.Linear(5, outputs), "cannot read observations"),
         ("cnn", "reads images"),
     ):

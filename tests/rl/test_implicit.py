@@ -240,7 +240,7 @@ def test_compiled_and_by_torch_agree():
         (lambda: agent_of().distribution(torch.zeros(2, 1, 3), fractions="half"), "fractions"),
         (
             lambda: rl.DQN(distribution=rl.Quantiles(3)).build(SPACE, TWO).distribution(torch.zeros(1, 1, 3), None, None, [0.5]),
-            "fractions are for",
+            "fractions are supported only by",
         ),
         (
             lambda: rl.DQN(

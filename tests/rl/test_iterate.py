@@ -54,7 +54,7 @@ def test_stop_ends_the_training_and_the_run_goes_on_to_the_same_bits(tmp_path):
 
 @pytest.mark.parametrize("answer", [True, "halt", 0])
 def test_any_other_answer_is_a_sentence(answer, tmp_path):
-    with pytest.raises(ValueError, match=r'on_log returned .*; it returns None to go on, or "stop"'):
+    with pytest.raises(ValueError, match=r'on_log must return None to continue, or "stop" .*, not '):
         rl.train(*LAKE, **SHORT, logdir=tmp_path, on_log=lambda run, metrics: answer)
     assert checkpoint.read_header(tmp_path / "run.safetensors")["step"] == 10
 

@@ -286,7 +286,7 @@ def test_the_derived_atoms_have_room_for_the_bonus():
     atoms = run.agent.config.distribution
     assert atoms.low == -100.0
     assert atoms.high == pytest.approx(100.0 + 99.0 * 0.03 * math.log(2))  # the entropy of the steps behind the first
-    with pytest.raises(ValueError, match="What returns can be is not known"):
+    with pytest.raises(ValueError, match="The range of returns is unknown"):
         rl.start("CartPole-v1", dataclasses.replace(soft, gamma=1.0), seeds=1)
 
 

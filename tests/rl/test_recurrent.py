@@ -384,12 +384,12 @@ def test_chrono_is_a_setting():
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"network": "gru(8)+mlp(8)"}, "joins what it cannot"),
+        ({"network": "gru(8)+mlp(8)"}, "a plus must join a feedforward network and a recurrent cell"),
         ({"network": "linear+gru(8)"}, "the linear network has no layer"),
-        ({"network": "gru(8,9)"}, r"have one width: gru\(8,8\) is two of them"),
-        ({"network": "gru(0)"}, "is no name with sizes"),
+        ({"network": "gru(8,9)"}, r"must have the same width, as in gru\(8,8\)"),
+        ({"network": "gru(0)"}, "is not a name with layer sizes"),
         ({"network": "mlp(8)+grU"}, "no name|network"),
-        ({"sequence_steps": 10, "burn_in_steps": 8}, "leave steps that nothing is learned from"),
+        ({"sequence_steps": 10, "burn_in_steps": 8}, "some steps are never learned from"),
         ({"burn_in_steps": 8}, "a window is a whole episode"),
         ({"sequence_steps": 2_000, "capacity_steps": 1_500}, "sequence_steps=2000 is larger than capacity_steps=1500"),
         ({"priority_mix": 1.5}, "priority_mix"),
@@ -515,7 +515,10 @@ def test_nothing_is_learned_once_the_last_window_is_overwritten(prioritized):
 @pytest.mark.filterwarnings("default:Episodes of")
 def test_an_endless_episode_that_nothing_is_learned_from_is_said():
     run = rl.start(Late, described("gru(4)", learn_after_steps=3, batch_size=4, capacity_steps=30), 1)
-    with pytest.warns(RuntimeWarning, match="Episodes of 195 steps were seen; the replay holds whole episodes of 32"):
+    with pytest.warns(
+        RuntimeWarning,
+        match="Episodes of 195 steps do not fit into the replay, which holds whole episodes of at most 32",
+    ):
         run.advance(200)
 
 
@@ -587,5 +590,5 @@ def test_windows_of_ones_own_may_have_no_future(network):
     for k in range(2):
         for mine, theirs in zip(*(weights(run, k) for run in runs), strict=True):
             torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-6)
-    with pytest.raises(ValueError, match="A batch's obs has an observation of each step"):
+    with pytest.raises(ValueError, match="A batch's obs must have an observation for each step"):
         runs[0].agent.update(other._replace(obs=other.obs[:, :, :1]))

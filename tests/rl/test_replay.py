@@ -239,7 +239,7 @@ def test_what_is_refused_is_told():
         ({"n_step": 1.5}, "n_step must be a whole number"),
         ({"gamma": 1.5}, "gamma must lie in"),
         ({"priority_exponent": 2}, "priority_exponent must lie in"),
-        ({"capacity_steps": 10**13}, r"takes .* GB.*Take a smaller capacity_steps"),
+        ({"capacity_steps": 10**13}, r"takes .* GB.*Use a smaller capacity_steps"),
     ):
         with pytest.raises(ValueError, match=said):
             rl.Replay(world, **settings)
@@ -251,9 +251,9 @@ def test_what_is_refused_is_told():
     one = rl.Replay(world, 10)
     obs, step = world.reset(), world.step(torch.zeros(1, 1, dtype=torch.int64))
     one.add(obs, torch.zeros(1, 1, dtype=torch.int64), step)
-    with pytest.raises(ValueError, match="streams are of 2 seeds; the replay is of 1"):
+    with pytest.raises(ValueError, match="streams have 2 seeds; the replay has 1"):
         one.sample(4, Streams([0, 1]))
-    with pytest.raises(ValueError, match="uniform and keeps no priorities"):
+    with pytest.raises(ValueError, match="uniform and has no priorities"):
         replay.update_priorities(torch.zeros(1, 1), torch.zeros(1, 1))
     obs, step = world.reset(), world.step(torch.zeros(1, 1, dtype=torch.int64))
     with pytest.raises(ValueError, match="flags of"):
@@ -275,7 +275,7 @@ def test_a_step_that_is_refused_is_not_entered_by_half():
         with pytest.raises(ValueError, match=r"flags|numbers|floats|Replay\.add takes obs"):
             replay.add(obs, action, step._replace(**{name: wrong}), state)
     for memory in (None, {"other": state["h"]}, {"h": np.ones(3)}):
-        with pytest.raises(ValueError, match=r"state has 'h' \[1, 1, 2\], not"):
+        with pytest.raises(ValueError, match=r"state must have 'h' \[1, 1, 2\], not"):
             replay.add(obs, action, step, memory)
     after = replay.state_dict()
     assert all(np.array_equal(after[name], array) for name, array in before.items() if isinstance(array, np.ndarray))

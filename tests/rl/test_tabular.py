@@ -321,7 +321,7 @@ def test_a_rule_of_ones_own_needs_no_other_file(tmp_path):
     run = rl.train("FrozenLake-v1", Own(), steps=20_000, seeds=2, progress=False, env_kwargs={"is_slippery": False})
     assert run.model is not None
     assert run.exact.metrics(run.agent)["eval/optimality_gap"].tolist() == [0.0, 0.0]
-    with pytest.raises(TypeError, match=r"Own is not one of the known configs: .* by @rl\.register"):
+    with pytest.raises(TypeError, match=r"Own is not one of the registered configs: .* with @rl\.register"):
         run.save(tmp_path / "run.safetensors")
     rl.register(Own)
     try:
@@ -331,9 +331,9 @@ def test_a_rule_of_ones_own_needs_no_other_file(tmp_path):
         del registry.TYPES["Own"], registry.AGENTS["Own"]
     with pytest.raises(CheckpointError, match="known once its module is imported"):
         rl.load(tmp_path / "run.safetensors")
-    with pytest.raises(ValueError, match="QLearning is the name of"):
+    with pytest.raises(ValueError, match="QLearning is already the name of"):
         rl.register(dataclass(frozen=True)(type("QLearning", (TabularConfig,), {})))
-    with pytest.raises(TypeError, match="is no config of an agent"):
+    with pytest.raises(TypeError, match="is not the config of an agent"):
         rl.register(int)
 
 

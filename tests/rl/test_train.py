@@ -193,8 +193,8 @@ def test_a_folder_that_holds_something_else_is_left_alone(tmp_path):
         ({"env_kwargs": {"desc": ["FFF", "FFG"]}}, "no start"),
         ({"env_kwargs": {"desc": ["SFF", "FFF"]}}, "no goal"),
         ({"env_kwargs": {"desc": ["SF", "FFG"]}}, "could not be made"),
-        ({"agent": rl.QLearning}, "The agent is a config"),
-        ({"agent": "q-learning"}, "The agent is a config"),
+        ({"agent": rl.QLearning}, "The agent must be a config"),
+        ({"agent": "q-learning"}, "The agent must be a config"),
     ],
 )
 def test_bad_input_is_a_sentence_before_any_file(settings, words, tmp_path):

@@ -230,7 +230,7 @@ def test_a_support_that_ends_before_the_returns_do():
     assert support_value(-100, 100, 101)[0] == pytest.approx(100)
     mean, _ = support_value(0, 500, 51)  # wide enough
     assert mean == pytest.approx(100)
-    with pytest.raises(ValueError, match="The atoms reach from -10 to 10"):
+    with pytest.raises(ValueError, match="The atoms range from -10 to 10"):
         rl.start("CartPole-v1", rl.DQN(distribution=rl.Atoms(-10, 10)))
 
 

@@ -61,7 +61,7 @@ def test_a_flag_that_is_not_given_leaves_what_was_tuned(tmp_path):
         ("train.py", ("CartPole-v1", "--network", "mpl(8)"), "Did you mean 'mlp'?"),
         ("train.py", ("CartPole-v1", "--logdir", "file"), "is a file"),
         ("train.py", ("CartPole-v1", "--wrap", "FrameStackObservatio"), "Did you mean 'FrameStackObservation'?"),
-        ("train.py", ("CartPole-v1", "--wrap", "FrameStackObservation:4"), "'4' is no name=value"),
+        ("train.py", ("CartPole-v1", "--wrap", "FrameStackObservation:4"), "'4' must have the form name=value"),
         ("train.py", ("CartPole-v1", "--wrap", "FlattenObservation", "--agent", "sarsa"), "Agents that can act there: q-net"),
     ],
 )  # fmt: skip

@@ -126,13 +126,13 @@ class SequenceReplay(Replay):
             return
         self.warned = True
         what = (
-            f"the replay holds whole episodes of at most {most:,} steps, and longer ones are not learned from. Raise"
+            f"do not fit into the replay, which holds whole episodes of at most {most:,}, and are not learned from. Raise"
             " capacity_steps, or set sequence_steps."
             if self.whole_episodes
-            else f"windows have {most:,}, so longer dependencies are not learned. Raise sequence_steps, or omit it for whole"
-            " episodes."
+            else f"are longer than the windows of {most:,}, so longer dependencies are not learned. Raise sequence_steps, or omit"
+            " it for whole episodes."
         )
-        warnings.warn(f"There are episodes of {longest:,} steps; {what}", RuntimeWarning, stacklevel=2)
+        warnings.warn(f"Episodes of {longest:,} steps {what}", RuntimeWarning, stacklevel=2)
 
     def _in_windows(self, entries: np.ndarray) -> Any:
         """Return the observations [N, B, W, *O] at entries [N, W, B], time-major in memory."""
