@@ -20,12 +20,12 @@ from rl.core.registry import optional_setting
 from rl.core.spaces import actions_of
 from rl.core.types import Batch, Decision, State, Update
 from rl.deep import checks
-from rl.deep.arrays import encoded, of_device
+from rl.deep.arrays import of_device
 from rl.deep.checks import DeepConfig, NotFinite, check_learner
 from rl.deep.heads.head import HeadLoss
 from rl.deep.learner import Learner
 from rl.deep.moving import arrays_of, on_host, tensors_of
-from rl.deep.normalize import RunningMoments
+from rl.deep.normalize import RunningMoments, encoded
 from rl.deep.replay.buffer import Replay
 from rl.deep.replay.storage import Where
 from rl.deep.shown import Shown

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from rl.deep.arrays import Arrays
+from rl.deep.array_protocol import Arrays
 from rl.deep.heads.head import Outputs
 from rl.deep.passes import Passes
 from supervised import Stack

@@ -18,7 +18,7 @@ from typing import Any
 
 from torch import Tensor
 
-from rl import losses, networks
+from rl import losses, network_names, networks
 from rl.core.observations import CHANNELS, parts_of
 from rl.core.registry import add_presets, register
 from rl.core.spaces import actions_of
@@ -44,7 +44,7 @@ class DQN:
 
     gamma: float = 0.99
     """The discount factor, in [0, 1]."""
-    network: networks.Network = "auto"
+    network: network_names.Network = "auto"
     """A network name with layer sizes ("auto", "linear", "mlp(64,64)", "cnn(16,32)", "nature"; recurrent: "gru(64)", "lstm(64)",
     "rnn(64)", "cnn(16)+gru(128)"), or a function (observation_space, outputs) -> nn.Module; the module is recurrent if it maps
     sequences to (outputs, state)."""
@@ -195,7 +195,7 @@ def check_settings(d: DQN) -> None:
     store(d, number, "noise", low=1e-6, high=100.0, none=True)
     if d.distribution is not None and d.loss != "huber":
         raise ArgumentError(f"loss={d.loss!r} contradicts distribution: each distribution has its own loss.")
-    networks.check(d.network)
+    network_names.check(d.network)
     if not isinstance(d.explore, Explore):
         raise ArgumentError(
             "explore must be one of rl.explore's EpsilonGreedy, Greedy, Boltzmann or DecayingNoise, not"

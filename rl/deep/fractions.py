@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from rl import networks
+from rl import network_layers
 from supervised import determinism
 from supervised.stack.drawn import Drawn
 from supervised.stack.manual_backward import BACKWARD, LayerBackward, register_backward
@@ -34,7 +34,7 @@ class QuantileHead(Drawn):
         self.quantiles, self.cosines = integer(quantiles, "quantiles", 1), integer(cosines, "cosines", 1)
         self.embedding = nn.Linear(self.cosines, head.in_features)
         self.head = head
-        self.dueling = networks.Dueling() if dueling else nn.Identity()
+        self.dueling = network_layers.Dueling() if dueling else nn.Identity()
 
     @explained("a tensor [B, F] or [B, T, F]")
     def forward(self, features: Tensor) -> Tensor:

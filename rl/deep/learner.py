@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from rl.core.registry import optional_setting
 from rl.core.types import Batch
-from rl.deep.arrays import Arrays
+from rl.deep.array_protocol import Arrays
 from rl.deep.asked import Asked
 from rl.deep.checks import DeepConfig, check_apart, not_finite
 from rl.deep.heads.head import HeadLoss, Outputs

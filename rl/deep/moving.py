@@ -56,3 +56,8 @@ def mapped(values: Any, function: Callable[[Any], Any]) -> Any:
     if isinstance(values, tuple):
         return tuple(mapped(part, function) for part in values)
     return function(values)
+
+
+def time_swapped(x: Any) -> Any:
+    """Swap the axes of windows and time: [N, B, W, ...] <-> [N, W, B, ...]."""
+    return x.swapaxes(1, 2)

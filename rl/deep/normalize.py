@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rl.core.observations import Part, leaves
-from rl.deep.moving import together
+from rl.core.observations import Part, encode, leaves
+from rl.deep.moving import tensors_of, together
 
 CLIP = 10.0  # standard deviations
 EPSILON = 1e-8  # added to a variance
@@ -101,3 +101,9 @@ class RunningMoments:
         for kind, found in (("mean", self.mean), ("squares", self.squares)):
             arrays |= {f"{kind} {name}".strip(): array for name, array in found.items()}
         return arrays
+
+
+def encoded(parts: tuple[Part, ...], moments: RunningMoments | None, obs: Any, device: torch.device) -> Any:
+    """Encode observations, tensors or arrays, as network inputs: tensors on the device."""
+    x = encode(parts, tensors_of(obs), device)
+    return x if moments is None else moments.normalize(x)

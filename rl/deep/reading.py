@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from rl.core.types import SequenceBatch, State
-from rl.deep.arrays import Arrays
+from rl.deep.array_protocol import Arrays
 from rl.deep.asked import Asked
 from rl.deep.heads.head import Outputs
 from rl.deep.moving import mapped, tensors_of

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from rl import networks
+from rl import network_layers
 from rl.deep.heads.head import Bootstrapped
 from supervised.models.layers import named
 
@@ -27,7 +27,9 @@ class Distributional(Bootstrapped):
         return self.width * (actions + self.dueling)
 
     def module(self, network: nn.Module) -> nn.Module:
-        return named([("network", network), ("dueling", networks.Dueling(self.width))]) if self.dueling else network
+        return (
+            named([("network", network), ("dueling", network_layers.Dueling(self.width))]) if self.dueling else network
+        )
 
     def by_action(self, y: Any) -> Any:
         """Reshape a tensor or array [N, B, A * Z] to [N, B, A, Z]."""

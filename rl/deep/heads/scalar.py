@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rl import losses, networks, targets
+from rl import losses, network_layers, targets
 from rl.core import jit
 from rl.core.types import Batch, no_such_action
 from rl.deep.heads.bootstrap import BEST_ACTION, Bootstrap
@@ -74,7 +74,7 @@ class Scalar(Bootstrapped):
         return actions + 1 if self.dueling else actions
 
     def module(self, network: nn.Module) -> nn.Module:
-        return named([("network", network), ("dueling", networks.Dueling())]) if self.dueling else network
+        return named([("network", network), ("dueling", network_layers.Dueling())]) if self.dueling else network
 
     def q(self, y: Tensor) -> Tensor:
         return targets.unscaled(y) if self.rescale else y
