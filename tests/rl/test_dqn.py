@@ -367,12 +367,12 @@ def test_batches_that_do_not_fit_are_told(compiled):
     for wrong, said in (
         ({"action": good.action + 5}, "Actions must be whole numbers from 0 to 1|index"),
         ({"action": good.action - 1}, "Actions must be whole numbers from 0 to 1|index"),
-        ({"action": good.action.float()}, "action is int64"),
-        ({"action": good.action[:, :3]}, "action is int64"),
-        ({"reward": good.reward.long()}, "reward is float32"),
-        ({"weight": torch.ones(2, 3)}, "weight is float32"),
-        ({"next_obs": good.next_obs[:, :3]}, "next_obs begins with"),
-        ({"obs": good.obs[:1]}, "obs begins with"),
+        ({"action": good.action.float()}, "action must be int64"),
+        ({"action": good.action[:, :3]}, "action must be int64"),
+        ({"reward": good.reward.long()}, "reward must be float32"),
+        ({"weight": torch.ones(2, 3)}, "weight must be float32"),
+        ({"next_obs": good.next_obs[:, :3]}, "next_obs must have the leading axes"),
+        ({"obs": good.obs[:1]}, "obs must have the leading axes"),
         ({"obs": good.obs[..., :1]}, "takes 2 inputs|shape|size"),
     ):
         with pytest.raises((ValueError, RuntimeError), match=said):
@@ -483,7 +483,7 @@ def test_masked_actions_are_never_taken_nor_believed():
         ({"capacity_steps": None, "n_step": 3, "learn_after_steps": 0}, "needs a replay"),
         ({"capacity_steps": None, "learn_after_steps": 5}, "Without a replay"),
         ({"batch_size": 64, "capacity_steps": 10}, "batch_size=64 is larger than capacity_steps=10"),
-        ({"capacity_steps": 100}, "would be forgotten"),
+        ({"capacity_steps": 100}, "would be overwritten"),
         ({"gamma": 1.5}, r"gamma must lie in \[0, 1\], not 1.5"),
         ({"gamma": float("nan")}, "gamma must lie"),
         ({"target_rate": 0}, r"target_rate must lie in \(0, 1\]"),

@@ -385,7 +385,7 @@ def test_chrono_is_a_setting():
     ("settings", "said"),
     [
         ({"network": "gru(8)+mlp(8)"}, "a plus must join a feedforward network and a recurrent cell"),
-        ({"network": "linear+gru(8)"}, "the linear network has no layer"),
+        ({"network": "linear+gru(8)"}, "the linear network has no hidden layer"),
         ({"network": "gru(8,9)"}, r"must have the same width, as in gru\(8,8\)"),
         ({"network": "gru(0)"}, "is not a name with layer sizes"),
         ({"network": "mlp(8)+grU"}, "no name|network"),
@@ -422,12 +422,12 @@ def test_a_damaged_batch_is_refused_in_a_sentence():
     before = weights(run)
     for changed, said in (
         ({"length": batch.length + 50}, "length in 1"),
-        ({"bootstrap": batch.bootstrap + 50}, "bootstrap names observations"),
+        ({"bootstrap": batch.bootstrap + 50}, "bootstrap must be indices of observations"),
         ({"burn_in": batch.length}, "burn_in"),
         ({"action": batch.action + 7}, "Actions must be whole numbers"),
-        ({"reward": batch.reward[0]}, "reward is"),
-        ({"obs": batch.obs[:, :2]}, "obs begins with"),
-        ({"discount": batch.discount.long()}, "discount is"),
+        ({"reward": batch.reward[0]}, "reward must be"),
+        ({"obs": batch.obs[:, :2]}, "obs must have the leading axes"),
+        ({"discount": batch.discount.long()}, "discount must be"),
     ):
         with pytest.raises(ValueError, match=said):
             run.agent.update(batch._replace(**changed))

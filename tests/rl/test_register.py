@@ -127,7 +127,7 @@ def test_it_trains_goes_on_and_its_policy_is_read(module):
     Child(jobs.load_described, folder, f"mine_{kind}", path, output=output).wait()
     assert output.read_text().strip() == type(agent).__name__
     del registry.AGENTS[type(agent).__name__], registry.TYPES[type(agent).__name__]
-    with pytest.raises(CheckpointError, match="known once its module is imported"):
+    with pytest.raises(CheckpointError, match="registered when their module is imported"):
         rl.load(path)
 
 

@@ -329,7 +329,7 @@ def test_a_rule_of_ones_own_needs_no_other_file(tmp_path):
         assert rl.load(tmp_path / "run.safetensors").agent.table.tobytes() == run.agent.table.tobytes()
     finally:
         del registry.TYPES["Own"], registry.AGENTS["Own"]
-    with pytest.raises(CheckpointError, match="known once its module is imported"):
+    with pytest.raises(CheckpointError, match="registered when their module is imported"):
         rl.load(tmp_path / "run.safetensors")
     with pytest.raises(ValueError, match="QLearning is already the name of"):
         rl.register(dataclass(frozen=True)(type("QLearning", (TabularConfig,), {})))
