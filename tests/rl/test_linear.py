@@ -267,7 +267,7 @@ def test_bounds_are_asked_for_where_there_are_none():
         (lambda: rl.LinearSARSA(bounds=((0,), (float("inf"),))), ValueError, "bounds must be"),
         (lambda: rl.LinearSARSA(bounds=("00", "99")), ValueError, "bounds must be"),
         (lambda: rl.LinearSARSA(bounds=((10**400,), (1,))), ValueError, "bounds must be"),
-        (lambda: rl.LinearSARSA(tiles=10**200), ValueError, "1,000,000,000 at most"),
+        (lambda: rl.LinearSARSA(tiles=10**200), ValueError, "at most 1,000,000,000"),
         (lambda: rl.LinearSARSA(step_size=10**400), ValueError, "step_size must be a finite number"),
         (
             lambda: rl.LinearSARSA().build(gym.spaces.Box(0, 1, (400,)), gym.spaces.Discrete(2)),

@@ -256,7 +256,7 @@ def test_what_is_refused_is_told():
     with pytest.raises(ValueError, match="uniform and has no priorities"):
         replay.update_priorities(torch.zeros(1, 1), torch.zeros(1, 1))
     obs, step = world.reset(), world.step(torch.zeros(1, 1, dtype=torch.int64))
-    with pytest.raises(ValueError, match="flags of"):
+    with pytest.raises(ValueError, match=r"must be flags \[1 seeds"):
         replay.add(obs, torch.zeros(1, 1), step._replace(terminated=torch.zeros(2, 1)))
     replay = rl.Replay(world, 10, priority_exponent=0.5)
     for index, error in ((torch.tensor([[99]]), torch.zeros(1, 1)), (torch.tensor([[-1]]), torch.zeros(1, 1))):
