@@ -101,7 +101,7 @@ def append_entry(
 def drop_overwritten(
     newest: Any, starts: Any, head: Any, tail: Any, total: Any, least: Any, length: int, frames: int, r: int
 ) -> None:
-    """Remove samples of environment r of which any frame has been overwritten.
+    """Remove the samples of environment r with an overwritten frame.
 
     This must precede the enqueuing of new samples, which may reuse their entries.
     """
