@@ -1,12 +1,12 @@
-"""Networks that value actions: `supervised`'s models, chosen by the observation space.
+"""Q-networks: `supervised`'s models, created for an observation space.
 
-A network is a name with sizes, as in "mlp(64,64)", or a function (observation_space, outputs) -> torch.nn.Module. With a
-recurrent cell, "gru(64)" or "cnn(16)+gru(128)", it reads sequences and answers (outputs, state).
+A network is a name with layer sizes, such as "mlp(64,64)", or a function (observation_space, outputs) -> torch.nn.Module. With a
+recurrent cell, as in "gru(64)" or "cnn(16)+gru(128)", it maps sequences to (outputs, state).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import gymnasium as gym
@@ -15,27 +15,19 @@ from torch import Tensor, nn
 
 from rl.core.observations import CHANNELS, Part, encode, parts_of
 from rl.core.spaces import SpaceError
-from rl.network_names import CALLED, Name, Network, check, parse
+from rl.network_layers import Dueling, Joined
+from rl.network_names import CALLED, KNOWN, NAMES, Name, Network, check, parse
 from supervised import CNN, MLP, LinearRegression
 from supervised.models.layers import Model
 from supervised.models.rnn import Recurrent, RecurrentTrunk
 from supervised.names import CELLS
-from supervised.stack import Members, Op, owned, register_batched, register_deterministic
-from supervised.stack.manual_backward import LayerBackward, register_backward
-from supervised.stack.memory import FlatMemory
-from supervised.validate import (
-    ArgumentError,
-    choice,
-    explained,
-    first_line,
-    instance,
-    integer,
-    is_told,
-    shown,
-)
+from supervised.stack import owned
+from supervised.validate import ArgumentError, choice, first_line, instance, integer, is_told, shown
 
 __all__ = [
     "CALLED",
+    "KNOWN",
+    "NAMES",
     "Dueling",
     "Joined",
     "Name",
@@ -45,19 +37,18 @@ __all__ = [
     "nature",
     "on_trunk",
     "parse",
-    "reads_sequences",
-    "recurrent",
 ]
+__all__ += ["reads_sequences", "recurrent"]
 
 WIDTHS = (64, 64)
-LARGE_IMAGE = 36  # pixels a side, from which on the network of Mnih et al. (2015) has enough to look at
+LARGE_IMAGE = 36  # minimum height and width in pixels for the network of Mnih et al. (2015)
 
 
 def make(network: Network, space: gym.Space[Any], outputs: int, channels: str = "auto") -> nn.Module:
-    """The network of that name for observations of `space`, or what the function makes -> [B, *O] to [B, outputs].
+    """Create a network for observations of `space`, which maps [B, *O] to [B, outputs], by its name or function.
 
-    channels: which axis of an image holds its channels, "first", "last" or "auto" (see `rl.DQN`). Raises ValueError where the
-    name does not fit the space, and TypeError where the function returns no module.
+    channels: the channel axis of images, "first", "last" or "auto" (see `rl.DQN`). Raises ValueError if the network does not
+    support the space, and TypeError if the function does not return a module.
     """
     check(network)
     outputs = integer(outputs, "outputs", 1)
@@ -69,7 +60,7 @@ def make(network: Network, space: gym.Space[Any], outputs: int, channels: str = 
             if is_told(error):
                 raise
             raise ArgumentError(
-                f"network is {CALLED}; {getattr(network, '__name__', 'it')}(observation_space, {outputs}) failed:"
+                f"network must be {CALLED}; {getattr(network, '__name__', 'it')}(observation_space, {outputs}) failed:"
                 f" {first_line(error)}"
             ) from error
         if not isinstance(module, nn.Module):
@@ -84,7 +75,7 @@ def make(network: Network, space: gym.Space[Any], outputs: int, channels: str = 
 
 
 def recurrent(names: tuple[Name, ...], parts: tuple[Part, ...], outputs: int) -> Recurrent:
-    """A cell behind what reads single observations. Where none is named: nothing for vectors, "auto" for anything else."""
+    """Create a recurrent cell on top of a feedforward network: if none is named, none for vectors and "auto" otherwise."""
     cell, sizes = names[-1]
     hidden = sizes[0] if sizes else WIDTHS[0]
     before: nn.Module | None = None
@@ -112,7 +103,7 @@ def _single(name: str, sizes: tuple[int, ...], part: Part, outputs: int) -> Mode
     if part.kind != "image":
         if name in ("cnn", "nature"):
             raise SpaceError(f"The network {name!r} reads images; this observation has the shape {list(part.shape)}.")
-        if name == "linear":  # on one-hot states a Q-table; zeros, as a table begins
+        if name == "linear":  # with one-hot states a Q-table, initialized to zeros like one
             return LinearRegression(part.features[0], outputs, bias=False, init="zeros")
         return MLP(part.features[0], outputs, sizes or WIDTHS, loss="huber")
     if name in ("mlp", "linear"):
@@ -121,13 +112,13 @@ def _single(name: str, sizes: tuple[int, ...], part: Part, outputs: int) -> Mode
             return LinearRegression(size, outputs, bias=False, init="zeros")
         return MLP(size, outputs, sizes or WIDTHS, loss="huber")
     if name == "nature" or (name == "auto" and min(part.features[1:]) >= LARGE_IMAGE):
-        return nature(part.features, outputs)  # type: ignore[arg-type]  # three of them, here
+        return nature(part.features, outputs)  # type: ignore[arg-type]  # images have three axes
     channels = sizes or (16,)
-    return CNN(part.features, outputs, channels, pool=None, widths=(128,), loss="huber")  # type: ignore[arg-type]  # likewise
+    return CNN(part.features, outputs, channels, pool=None, widths=(128,), loss="huber")  # type: ignore[arg-type]  # as above
 
 
 def nature(shape: tuple[int, int, int], outputs: int) -> CNN:
-    """The network of Mnih et al. (2015), "Human-level control", methods: three convolutions and 512 units."""
+    """Create the network of Mnih et al. (2015), "Human-level control", methods: three convolutions and 512 units."""
     return CNN(
         shape,
         outputs,
@@ -145,94 +136,12 @@ def _features(trunks: dict[str, Model]) -> int:
     return sum(model.head.in_features for model in trunks.values())  # type: ignore[misc]  # heads are Linear
 
 
-class Joined(nn.Module):
-    """A trunk for each part of the observation, their features side by side, a hidden layer, and a head."""
-
-    def __init__(self, trunks: dict[str, nn.Module], features: int, outputs: int) -> None:
-        super().__init__()
-        self.names = list(trunks)
-        self.trunks = nn.ModuleList(trunks.values())
-        self.hidden = nn.Sequential(nn.Linear(features, WIDTHS[-1]), nn.ReLU())
-        self.head = nn.Linear(WIDTHS[-1], outputs)
-
-    def forward(self, x: dict[str, Tensor]) -> Tensor:
-        """{name: [B, ...]} -> [B, outputs]."""
-        found = [trunk(x[name]) for name, trunk in zip(self.names, self.trunks, strict=True)]
-        y: Tensor = self.head(self.hidden(torch.cat(found, -1)))
-        return y
-
-
-@register_batched(Joined)
-def _joined(members: Members, modules: Sequence[Joined]) -> Op | None:
-    names = modules[0].names
-    trunks = [members.batched_op(parts) for parts in zip(*(m.trunks for m in modules), strict=True)]
-    hidden, head = members.batched_op([m.hidden for m in modules]), members.batched_op([m.head for m in modules])
-    if hidden is None or head is None or any(trunk is None for trunk in trunks):
-        return None
-
-    def run(x: Any) -> Tensor:
-        found = [trunk(x[name]) for name, trunk in zip(names, trunks, strict=True)]  # type: ignore[misc]  # none is None
-        return head(hidden(torch.cat(found, -1)))
-
-    return run
-
-
-class Dueling(nn.Module):
-    """1 + A numbers -> A values: V + advantage - mean advantage (Wang et al. 2016, equation 9).
-
-    atoms: of Z numbers each, atom by atom, as in Rainbow (Hessel et al. 2018).
-    """
-
-    def __init__(self, atoms: int = 1) -> None:
-        super().__init__()
-        self.atoms = integer(atoms, "atoms", 1)
-
-    @explained("a tensor [..., (1 + A) * Z]")
-    def forward(self, x: Tensor) -> Tensor:
-        """[..., (1 + A) * Z] -> [..., A * Z]."""
-        if self.atoms == 1:
-            advantage = x[..., 1:]
-            return x[..., :1] + advantage - advantage.mean(-1, keepdim=True)
-        x = x.reshape(*x.shape[:-1], -1, self.atoms)
-        advantage = x[..., 1:, :]
-        return (x[..., :1, :] + advantage - advantage.mean(-2, keepdim=True)).flatten(-2)
-
-
-@register_batched(Dueling)
-def _dueling(members: Members, modules: Sequence[Dueling]) -> Op:
-    return modules[0]
-
-
-class _Dueling:
-    def __init__(self, module: Dueling) -> None:
-        self.module = module
-
-    def forward(self, x: Tensor, keep: bool) -> Tensor:
-        return self.module.forward(x)
-
-    def backward(self, gradient: Tensor, x: Tensor, y: Tensor, needed: bool) -> Tensor:
-        if self.module.atoms == 1:
-            value = gradient.sum(-1, keepdim=True)
-            return torch.cat([value, gradient - value / gradient.shape[-1]], -1)
-        gradient = gradient.reshape(*gradient.shape[:-1], -1, self.module.atoms)
-        value = gradient.sum(-2, keepdim=True)
-        return torch.cat([value, gradient - value / gradient.shape[-2]], -2).flatten(-2)
-
-
-register_deterministic(Joined, Dueling)
-
-
-@register_backward(Dueling)
-def _dueling_link(memory: FlatMemory, modules: Sequence[Dueling]) -> LayerBackward:
-    return _Dueling(modules[0])
-
-
 def on_trunk(trunk: nn.Module, channels: str = "auto") -> Callable[[gym.Space[Any], int], nn.Module]:
-    """A network that starts from a fitted trunk (inputs -> features): its own copy of it under a new head.
+    """Return a network function that puts a new head on a copy of a trained trunk (inputs -> features).
 
-    For instance `rl.DQN(network=rl.networks.on_trunk(fit.stack.member(0).trunk))`. trunk: on any device; the network is made on
-    the CPU, and the agent moves it. A recurrent one, sequences [B, T, ...] -> (features [B, T, F], state), makes a recurrent
-    network. channels: as of the rl.DQN.
+    For example `rl.DQN(network=rl.networks.on_trunk(fit.stack.member(0).trunk))`. trunk: on any device; the network is created on
+    the CPU, and the agent moves it. A recurrent trunk, which maps sequences [B, T, ...] to (features [B, T, F], state), gives a
+    recurrent network. channels: as in the rl.DQN.
     """
     instance(trunk, "trunk", nn.Module, "a torch.nn.Module")
     choice(channels, "channels", CHANNELS)
@@ -245,16 +154,16 @@ def on_trunk(trunk: nn.Module, channels: str = "auto") -> Callable[[gym.Space[An
             return Model(own, nn.Linear(features.shape[-1], outputs), "huber")
         answer = _answer(own, parts, 1, 1)
         if not isinstance(answer, tuple):
-            raise ArgumentError(f"The trunk does not read observations of {space}: {shown(trunk)}.")
+            raise ArgumentError(f"The trunk does not support observations of {space}: {shown(trunk)}.")
         return Recurrent(own, nn.Linear(answer[0].shape[-1], outputs), "huber")
 
     return network
 
 
 def reads_sequences(network: Network, space: gym.Space[Any], outputs: int, channels: str = "auto") -> bool:
-    """Whether a network is recurrent: whether it answers sequences [B, T, *O] with (outputs [B, T, ...], state).
+    """Return whether a network is recurrent, so that it maps sequences [B, T, *O] to (outputs [B, T, ...], state).
 
-    A function is called for a module to try it on, without a trace in torch's generator.
+    A network function is called to test its module; the state of torch's random generator is restored.
     """
     check(network)
     if isinstance(network, str):
@@ -270,9 +179,9 @@ def reads_sequences(network: Network, space: gym.Space[Any], outputs: int, chann
 
 @torch.no_grad()
 def _answer(module: nn.Module, parts: tuple[Part, ...], *lead: int) -> Any:
-    """What a module answers to observations [*lead, *O]; None where it fails."""
+    """Return the output of a module for observations [*lead, *O]; None if it fails."""
     example = encode(parts, {p.name: p.example(*lead) for p in parts}, torch.device("cpu"))
     try:
         return module(example)
-    except Exception:  # a module of the user's, which may raise anything at what it does not read
+    except Exception:  # a user's module may raise anything for unsupported inputs
         return None

@@ -1,7 +1,7 @@
-"""Agents by name, with settings for an environment where they were tuned.
+"""Presets: agents by name, with tuned settings for some environments.
 
-`presets()` has each agent as it comes; `presets("CartPole-v1")` with settings for that environment.
-`scripts/benchmark.py learning` shows what they reach.
+`presets()` has the default settings, `presets("CartPole-v1")` those for that environment. `scripts/benchmark.py learning`
+measures them.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-# All that enters agents; see `rl.core.registry.complete`.
+# All modules that register agents; see `rl.core.registry.complete`.
 import rl.deep.r2d2
 import rl.linear.sarsa
 import rl.tabular.double_q
@@ -24,7 +24,7 @@ import rl.tabular.r_learning
 import rl.tabular.sarsa
 import rl.tabular.speedy_q
 import rl.tabular.traces
-import rl.tabular.weighted_q  # noqa: F401  (for what they enter)
+import rl.tabular.weighted_q  # noqa: F401  (imported to register their agents)
 from rl.core import registry
 from rl.core.registry import AgentConfig
 from rl.deep.distributions import Atoms
@@ -40,7 +40,7 @@ def _falling(end: float, fraction: float) -> EpsilonGreedy:
 
 @dataclass(frozen=True)
 class Other:
-    """Another agent that was tuned for an environment: what differs from `best`, and for how many steps, if for others."""
+    """A further agent tuned for an environment: its differences from `best`, and its number of steps, if different."""
 
     changes: dict[str, Any]
     steps: int | None = None
@@ -48,10 +48,10 @@ class Other:
 
 @dataclass(frozen=True)
 class Tuned:
-    """For one environment: how many steps, what rl-zoo published for DQN there (if anything), and the settings of our best agent.
+    """Tuned settings for an environment: the number of steps, rl-zoo's settings for DQN, if any, and those of our best agent.
 
-    rl-zoo renews its target network every so many environment steps, which is put into updates here. others: further agents
-    that were tuned there, by name.
+    rl-zoo gives the target network's update interval in environment steps, which is converted to updates here. others: further
+    tuned agents by name.
     """
 
     steps: int
@@ -60,7 +60,7 @@ class Tuned:
     others: dict[str, Other] = field(default_factory=dict)
 
 
-# By the environment's name without its version.
+# Keys are environment ids without version.
 TUNED = {
     "CartPole": Tuned(
         50_000,
@@ -141,8 +141,8 @@ TUNED = {
         },
         {
             "best-c51": Other({"distribution": Atoms()}),
-            # As many updates as in 120 000 steps, of a smaller network. The replay holds all steps: with the last 100 000 alone,
-            # of which few explore, seeds forgot what they knew.
+            # As many updates as in 120 000 steps, of a smaller network. The replay holds all steps: with only the last 100 000,
+            # which have little exploration, some seeds unlearned the task.
             "best-c51-long": Other(
                 {
                     "distribution": Atoms(),
@@ -175,11 +175,11 @@ TUNED = {
             "target_every_updates": 250,
             "explore": _falling(0.03, 0.1),
         },
-        # Its rewards have no bounds: the atoms reach as far as what is met with after the first steps.
+        # Rewards are unbounded: the atoms cover the returns met after the first steps.
         {"best-c51": Other({"distribution": Atoms(-250.0, 300.0, 56)})},
     ),
-    # Velocities follow from two observations: windows are short, and the state that was stored needs little burn-in. With
-    # unscaled rewards the values of 500 steps saturate the GRU, and nothing is learned.
+    # Two observations determine velocities, so short windows suffice, and the stored state needs little burn-in. With unscaled
+    # rewards the values of 500 steps saturate the GRU, and nothing is learned.
     "envs/CartPole-NoVelocity": Tuned(
         200_000,
         {},
@@ -203,7 +203,7 @@ TUNED = {
 
 
 def steps_for(env: str, agent: str = "best") -> int:
-    """How many steps an agent's settings for an environment are made for; 100 000 where there are none."""
+    """Return the number of steps that an agent's settings were tuned for in an environment; 100 000 if there are none."""
     tuned = TUNED.get(_stem(env))
     if tuned is None:
         return 100_000
@@ -212,10 +212,10 @@ def steps_for(env: str, agent: str = "best") -> int:
 
 
 def presets(env: str | None = None) -> dict[str, AgentConfig]:
-    """Every agent by name. env: an environment's id.
+    """Return all agents by name, with the settings for an environment. env: its id.
 
-    Where there are settings for it, the agents with a target network have rl-zoo's, where it published any, and "best" and names
-    that begin with it, which other environments do not have, our own; elsewhere "best" is double DQN as it comes.
+    If it has tuned settings, agents with a target network use those of rl-zoo, if any, and "best" and the names that start with
+    it are our own; only these environments have names such as "best-c51". Otherwise "best" is double DQN with default settings.
     """
     optional(instance, env, "env", str, "the id of an environment")
     found: dict[str, Any] = registry.presets()
@@ -223,8 +223,8 @@ def presets(env: str | None = None) -> dict[str, AgentConfig]:
     tuned = None if env is None else TUNED.get(_stem(env))
     if tuned is not None:
         for name in registry.PRESETS["networks"]:
-            # rl-zoo's settings were tuned with a target network: without one, as in 2013, their bursts of updates diverge.
-            # Noisy agents explore by their noise.
+            # rl-zoo's settings assume a target network: without one, as in 2013, their bursts of updates diverge. Agents with
+            # noisy layers keep their exploration rule.
             if found[name].target_every_updates is not None:
                 kept = {"explore": found[name].explore} if found[name].noise is not None else {}
                 found[name] = dataclasses.replace(found[name], **{**tuned.zoo, **kept})

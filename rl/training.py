@@ -1,7 +1,4 @@
-"""Training: one loop, with logging, evaluation and saving in plain sight.
-
-`train` runs it to its end; `iterate` hands it over, point by point.
-"""
+"""The training loop, with logging, evaluation and checkpoints: `train` runs it to the end, `iterate` step by step."""
 
 from __future__ import annotations
 
@@ -51,22 +48,21 @@ def train(
     videos: bool = False,
     on_log: OnLog | None = None,
 ) -> Run:
-    """Train N seeds at once -> the run.
+    """Train N seeds in lockstep and return the run.
 
-    env: a Gymnasium id, an EnvSpec, a function that returns a new gym.Env, or a VectorEnv of N * E rows; or a run, which
-    then goes on, in place, to `steps` in all. agent: a config such as rl.QLearning(). steps: environment steps in
-    all, for each seed. seeds: a count (0..n-1), a list or a range. envs_per_seed: environments that each seed acts in; None:
-    as many as the config says, else one. workers: how many threads (tables, where the environment's model is known;
-    None: as many as there are cores) or processes (networks on the CPU; None: one) share out the seeds. logdir: where
-    curves and checkpoints go; None: nowhere. resume: go on from logdir's newest whole checkpoint, or start if there is none;
-    only steps, progress, workers, device and the cadences may differ from what was saved.
-    progress: a bar on the terminal. The three cadences are in environment steps a seed; None: 100 points of the curves,
-    and 10 checkpoints, over the run. videos: with each checkpoint an animated GIF of one greedy episode, in TensorBoard's
-    Images tab. on_log: a function of (run, metrics), called at each point of the curves with what is logged there, float64
-    [N] by tag, NaN for seeds without a value; it may return "stop", which ends the training as if `steps` were reached. An
-    exception that it raises leaves logdir saved at that point.
+    env: a Gymnasium id, an EnvSpec, a function that returns a new gym.Env, or a VectorEnv of N * E rows; or a run, which is
+    continued in place up to `steps`. agent: a config such as rl.QLearning(). steps: the total number of environment steps per
+    seed. seeds: a count (0..n-1), a list or a range. envs_per_seed: the number of environments per seed; None: that of the
+    config, or one. workers: the number of threads (tabular agents with a known environment model; None: one per core) or
+    processes (networks on the CPU; None: one) among which the seeds are distributed. logdir: the folder for curves and
+    checkpoints; None: nothing is written. resume: continue from logdir's newest complete checkpoint, or start if there is none;
+    only steps, progress, workers, device and the cadences may differ from the saved run. progress: show a progress bar. The
+    three cadences are in environment steps per seed; None: 100 points of the curves and 10 checkpoints over the run. videos: with
+    each checkpoint, record an animated GIF of one greedy episode for TensorBoard's Images tab. on_log: a function of (run,
+    metrics), called at each point of the curves with the logged metrics, float64 [N] by tag, NaN for seeds without a value; it
+    may return "stop" to end the training as if `steps` were reached. If it raises an exception, the run is saved to logdir first.
 
-    Ctrl-C (or SIGTERM) saves to logdir, says how to go on and raises KeyboardInterrupt.
+    Ctrl-C (or SIGTERM) saves to logdir, prints how to resume and raises KeyboardInterrupt.
     """
     given = {"log": log_every_steps, "evaluate": evaluate_every_steps, "save": save_every_steps}
     plan = _checked(steps, given, workers, videos, progress, on_log is not None)
@@ -102,11 +98,11 @@ def iterate(
     save_every_steps: int | None = None,
     videos: bool = False,
 ) -> Training:
-    """The loop of `train` as an iterator: at each point of the curves (run, metrics), what is logged there, float64 [N] by tag.
+    """Return the loop of `train` as an iterator of (run, metrics): the logged metrics, float64 [N] by tag, at each point.
 
-    The arguments are those of `train`, and curves, checkpoints, evaluation, the lock on logdir, Ctrl-C and `resume` are as there.
-    The call checks everything and opens the folder, and takes no step yet. `break` saves the run and lets go of the folder, as
-    soon as nothing holds the iterator any more: where a name does, close it (`contextlib.closing`).
+    The arguments, curves, checkpoints, evaluation, the lock on logdir, Ctrl-C and `resume` are the same as for `train`. The call
+    itself checks the arguments and opens the folder, without taking a step. `break` saves the run and releases the folder once
+    the iterator is garbage-collected; if a variable refers to it, close it explicitly (`contextlib.closing`).
     """
     given = {"log": log_every_steps, "evaluate": evaluate_every_steps, "save": save_every_steps}
     plan = _checked(steps, given, workers, videos, progress, True)
@@ -125,7 +121,7 @@ def iterate(
 
 
 class Training:
-    """What `iterate` returns: an iterator of (run, metrics). `run` is the run, also where no step is left to take."""
+    """The iterator of (run, metrics) that `iterate` returns. `run` is the run, even if no steps are left."""
 
     def __init__(self, points: Generator[tuple[Run, Metrics]]) -> None:
         self._points = points
@@ -138,45 +134,45 @@ class Training:
         return next(self._points)
 
     def close(self) -> None:
-        """End the training here: the run is saved."""
+        """End the training and save the run."""
         self._points.close()
 
 
 class _Plan(NamedTuple):
-    """The checked arguments of a call that concern its loop."""
+    """The checked arguments of the training loop."""
 
     steps: int
     cadence: dict[str, int]
     workers: int | None
     videos: bool
     progress: bool
-    heard: bool  # whether somebody is handed the metrics
+    observed: bool  # whether on_log or an iterator receives the metrics
 
 
-def _checked(steps: Any, given: Mapping[str, Any], workers: Any, videos: Any, progress: Any, heard: bool) -> _Plan:
+def _checked(steps: Any, given: Mapping[str, Any], workers: Any, videos: Any, progress: Any, observed: bool) -> _Plan:
     if steps is None:
-        raise ValueError("steps is missing: how many environment steps shall each seed take, in all?")
+        raise ValueError("steps is missing: give the total number of environment steps per seed.")
     steps = check_steps(steps)
     videos, progress = flag(videos, "videos"), flag(progress, "progress")
     cadence = {name: check_steps(every, f"{name}_every_steps") for name, every in given.items() if every is not None}
-    return _Plan(steps, cadence, workers, videos, progress, heard)
+    return _Plan(steps, cadence, workers, videos, progress, observed)
 
 
 def _points(run: Run, session: Session, plan: _Plan) -> Generator[Metrics]:
-    """Train a run to `plan.steps` -> what is logged at each point of its curves; before, once all is checked and opened, nothing.
+    """Train a run up to `plan.steps`: yield {} after all checks, then the logged metrics at each point of the curves.
 
-    Whoever closes the iterator ends the training there: the run is saved, and the seeds are back in this process.
+    Closing the iterator ends the training: the run is saved, and all seeds are back in this process.
     """
     steps = plan.steps
     check_workers(run.agent, optional(integer, plan.workers, "workers", 1))
     run.cadence |= plan.cadence
     run.logdir = session.folder
     if run.step >= steps:
-        say(f"The run has {run.step:,} steps already; steps={steps:,} counts from its beginning: no more are taken.")
+        say(f"The run already has {run.step:,} steps, and steps={steps:,} is the total: no more steps are taken.")
         if session.folder is None or (run.curves and not session.fell_back):
             return
     cadences = _cadences(run)
-    report = Report(run, session, plan.videos, plan.progress, plan.heard)
+    report = Report(run, session, plan.videos, plan.progress, plan.observed)
     yield {}
     with contextlib.ExitStack() as around:
         bar = around.enter_context(session.running(report.label, steps, run.step, plan.progress))
@@ -208,16 +204,14 @@ def _points(run: Run, session: Session, plan: _Plan) -> Generator[Metrics]:
 
 
 def _stops(answer: object) -> bool:
-    """Whether on_log ends the training. Raises ArgumentError for an answer that is neither None nor "stop"."""
+    """Return whether on_log ends the training. Raises ArgumentError for a result that is neither None nor "stop"."""
     if answer is not None and answer != STOP:
-        raise ArgumentError(
-            f'on_log returned {shown(answer)}; it returns None to go on, or "stop" to end the training.'
-        )
+        raise ArgumentError(f'on_log must return None to continue, or "stop" to end the training, not {shown(answer)}.')
     return answer is not None
 
 
 def _cadences(run: Run) -> Cadences:
-    """Environment steps between two logs, evaluations and checkpoints."""
+    """Return the numbers of environment steps between logs, evaluations and checkpoints."""
     log = max(run.horizon_steps // 100, 1)
     evaluate = log if run.exact is not None else max(run.horizon_steps // 20, 1)
     return Cadences({"log": log, "evaluate": evaluate, "save": max(run.horizon_steps // 10, 1), **run.cadence})
@@ -225,7 +219,7 @@ def _cadences(run: Run) -> Cadences:
 
 @contextlib.contextmanager
 def _keeping_batches(folder: Path | None) -> Iterator[None]:
-    """Where a number is NaN or infinite, keep the batch that it came from in the run's folder."""
+    """On NotFinite, save the batch that caused it to the run's folder."""
     try:
         yield
     except NotFinite as error:
@@ -233,7 +227,7 @@ def _keeping_batches(folder: Path | None) -> Iterator[None]:
             raise
         arrays = {name: _arrays(part) for name, part in error.batch._asdict().items() if part is not None}
         checkpoint.save(folder / BAD_BATCH, arrays, {"kind": "batch"}, keep=False)
-        raise NotFinite(f"{error} The batch lies in {folder / BAD_BATCH}.", error.batch) from None
+        raise NotFinite(f"{error} The batch was saved to {folder / BAD_BATCH}.", error.batch) from None
 
 
 def _arrays(part: Any) -> Any:

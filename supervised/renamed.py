@@ -1,6 +1,6 @@
-"""Names of earlier versions, which still work for one version and warn: one table for all packages, and what reads it.
+"""Deprecated names, which work for one more version with a warning: one table for all packages, and the functions that use it.
 
-Saved files of any age are read by it without a warning (`rl.core.registry.migrate`).
+Saved files of any version are read through it without a warning (`rl.core.registry.migrate`).
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ RENAMED: dict[str, str] = {
     "TabularAgent.description": "config",
     "LinearAgent.description": "config",
     "DeepAgent.description": "config",
+    "DeepAgent.look": "raise_if_not_finite",
+    "begin_anew.lanes": "rows",
     "NetworkPolicy.description": "config",
     "Run.description": "agent_config",
     "Run.config": "to_json",
@@ -77,12 +79,14 @@ V = TypeVar("V")
 
 
 def warn(old: str, new: str, stacklevel: int = 3) -> None:
-    """Say that a name is deprecated. stacklevel: as of warnings.warn, for whom it is said."""
-    warnings.warn(f"{old} is deprecated and goes with the next version: use {new}.", DeprecationWarning, stacklevel)
+    """Warn that a name is deprecated. stacklevel: see warnings.warn."""
+    warnings.warn(
+        f"{old} is deprecated and will be removed in the next version: use {new}.", DeprecationWarning, stacklevel
+    )
 
 
 def new_name(old: str, stacklevel: int = 4) -> str | None:
-    """What a name of an earlier version is called today, with a warning; None for any other."""
+    """Return the current name for a deprecated one, with a warning; None for any other name."""
     new = RENAMED.get(old)
     if new is not None:
         warn(old, new, stacklevel)
@@ -90,13 +94,13 @@ def new_name(old: str, stacklevel: int = 4) -> str | None:
 
 
 def renamed_settings(kind: type) -> dict[str, str]:
-    """The settings of a description that had other names, its bases' too: {old: new}."""
+    """Return the renamed settings of a class and its bases, {old: new}."""
     places = [(base.__name__, key.partition(".")) for base in kind.__mro__ for key in RENAMED if "." in key]
     return {old: RENAMED[f"{owner}.{old}"] for name, (owner, _, old) in places if name == owner}
 
 
 def accept_renamed(kind: K) -> K:
-    """Let a dataclass take its settings by their former names too: as keywords, in dataclasses.replace and as attributes."""
+    """Let a dataclass accept its settings by their former names: as keywords, in dataclasses.replace and as attributes."""
     fields = {field.name for field in dataclasses.fields(kind)}
     names = {old: new for old, new in renamed_settings(kind).items() if new in fields}
     if not names:
@@ -107,7 +111,7 @@ def accept_renamed(kind: K) -> K:
     def init(self: Any, *args: Any, **settings: Any) -> None:
         for old in names.keys() & settings.keys():
             warn(f"{kind.__name__}({old}=...)", f"{names[old]}=...")
-            settings[names[old]] = settings.pop(old)  # over the new one, which dataclasses.replace fills in
+            settings[names[old]] = settings.pop(old)  # overrides the new name, which dataclasses.replace fills in
         create(self, *args, **settings)
 
     setattr(kind, "__init__", init)  # noqa: B010  (a type checker refuses the plain assignment)
@@ -125,14 +129,14 @@ def accept_renamed_members(kind: type) -> None:
 
 
 def former_attributes(kind: K) -> K:
-    """Let a class's attributes be read by their former names, with a warning: a class decorator."""
+    """Decorate a class so that its attributes can be read by their former names, with a warning."""
     for old, new in renamed_settings(kind).items():
         setattr(kind, old, property(functools.partial(_read, old, new)))
     return kind
 
 
 def former_keywords(function: F) -> F:
-    """Let a function take its keyword arguments by their former names, with a warning: a decorator."""
+    """Decorate a function so that it accepts keyword arguments by their former names, with a warning."""
     prefix = f"{function.__name__}."
     names = {old.removeprefix(prefix): new for old, new in RENAMED.items() if old.startswith(prefix)}
 
@@ -147,7 +151,7 @@ def former_keywords(function: F) -> F:
 
 
 def former_members(env: Any) -> dict[str, str]:
-    """Return the former names, {new: old}, by which an environment of a user still defines what is renamed, with a warning."""
+    """Return the former names, {new: old}, under which a user's environment defines renamed members, with a warning."""
     names = {new: old.removeprefix("env.") for old, new in RENAMED.items() if old.startswith("env.")}
     found = {new: old for new, old in names.items() if hasattr(env, old) and not hasattr(env, new)}
     for new, old in found.items():
@@ -177,7 +181,7 @@ def _read(old: str, new: str, description: Any) -> Any:
 
 
 class ByName(dict[str, V]):
-    """A dict of things by name, which also finds them by the names of earlier versions."""
+    """A dict by name that also finds entries by their former names, with a warning."""
 
     def __missing__(self, name: str) -> V:
         new = new_name(name) if isinstance(name, str) else None

@@ -67,9 +67,10 @@ def integer(
     if floats and isinstance(plain, float) and plain.is_integer():
         plain = int(plain)
     if not is_whole(plain) or not low <= plain <= high:
-        start = "" if low == -LARGEST else f" from {low} on"
-        end = f", {high:,} at most" if high < LARGEST or (is_whole(plain) and plain > high) else ""
-        raise error(f"{name} is a whole number{start}{end}{' or None' if none else ''}, not {shown(value)}.")
+        ends = [] if low == -LARGEST else [f"at least {low:,}"]
+        ends += [f"at most {high:,}"] if high < LARGEST or (is_whole(plain) and plain > high) else []
+        limits = f" of {' and '.join(ends)}" if ends else ""
+        raise error(f"{name} must be a whole number{limits}{' or None' if none else ''}, not {shown(value)}.")
     return int(plain)
 
 
@@ -80,9 +81,8 @@ def integers(value: Any, name: str, low: int = -LARGEST, high: int = LARGEST, **
     """
     if not isinstance(value, (list, tuple, range)) and getattr(value, "ndim", 0) != 1:
         error = more.get("error", ArgumentError)
-        raise error(
-            f"{name} is a list of whole numbers{'' if low == -LARGEST else f' from {low} on'}, not {shown(value)}."
-        )
+        limit = "" if low == -LARGEST else f" of at least {low:,}"
+        raise error(f"{name} must be a list of whole numbers{limit}, not {shown(value)}.")
     return tuple(integer(one, f"{name}[{i}]", low, high, **more) for i, one in enumerate(value))
 
 
@@ -105,14 +105,14 @@ def number(
     inside = (low < found if above else low <= found) and (found < high if below else found <= high)
     if not (math.isfinite(found) and inside):
         if math.isfinite(low) and math.isfinite(high):
-            what = f"must lie in {'(' if above else '['}{low:g}, {high:g}{')' if below else ']'}"
+            what = f"lie in {'(' if above else '['}{low:g}, {high:g}{')' if below else ']'}"
         elif math.isfinite(low):
-            what = f"is a number {'above' if above else 'from'} {low:g}{'' if above else ' on'}"
+            what = f"be a number {'above' if above else 'of at least'} {low:g}"
         elif math.isfinite(high):
-            what = f"is a number {'below' if below else 'up to'} {high:g}"
+            what = f"be a number {'below' if below else 'of at most'} {high:g}"
         else:
-            what = "must be a finite number"
-        raise error(f"{name} {what}{' or be None' if none else ''}, not {shown(value)}.")
+            what = "be a finite number"
+        raise error(f"{name} must {what}{' or be None' if none else ''}, not {shown(value)}.")
     return found
 
 
@@ -125,7 +125,7 @@ def flag(value: Any, name: str, *, none: bool = False) -> bool:
         return value
     plain = unwrap(value)
     if not isinstance(plain, bool):
-        raise ArgumentError(f"{name} is True or False{' or None' if none else ''}, not {shown(value)}.")
+        raise ArgumentError(f"{name} must be True or False{' or None' if none else ''}, not {shown(value)}.")
     return plain
 
 
@@ -152,11 +152,11 @@ def seeds_of(seeds: Any) -> tuple[int, ...]:
     if is_whole(plain):
         plain = range(min(max(int(plain), 0), MOST_SEEDS + 1))
     if isinstance(plain, (str, bytes, Mapping, set, frozenset)) or not isinstance(plain, Iterable):
-        raise ArgumentError(f"seeds is a count or a list of whole numbers, not {shown(seeds)}.")
+        raise ArgumentError(f"seeds must be a count or a list of whole numbers, not {shown(seeds)}.")
     try:
         found = list(itertools.islice(plain, MOST_SEEDS + 1))
     except TypeError:  # an array without an axis
-        raise ArgumentError(f"seeds is a count or a list of whole numbers, not {shown(seeds)}.") from None
+        raise ArgumentError(f"seeds must be a count or a list of whole numbers, not {shown(seeds)}.") from None
     if not found:
         raise ArgumentError(f"At least one seed is needed, not {shown(seeds)}.")
     if len(found) > MOST_SEEDS:
@@ -176,7 +176,7 @@ def envs_per_seed(value: Any, seeds: int) -> int:
     found = integer(value, "envs_per_seed", 1)
     if found * seeds > MOST_ENVS:
         raise ArgumentError(
-            f"envs_per_seed is at most {MOST_ENVS // seeds:,} with {seeds:,} seed{'s' * (seeds > 1)} ({MOST_ENVS:,}"
+            f"envs_per_seed must be at most {MOST_ENVS // seeds:,} with {seeds:,} seed{'s' * (seeds > 1)} ({MOST_ENVS:,}"
             f" environments in all), not {shown(value)}."
         )
     return found
@@ -186,7 +186,7 @@ def path(value: Any, name: str, what: str = "a file") -> Path:
     """Return `value`, a string or path object, as a Path. what: what it is the path of. Raises ArgumentError otherwise."""
     found = os.fspath(value) if isinstance(value, (str, os.PathLike)) else None
     if not isinstance(found, str) or not found or "\0" in found:
-        raise ArgumentError(f"{name} is the path of {what}, not {shown(value)}.")
+        raise ArgumentError(f"{name} must be the path of {what}, not {shown(value)}.")
     return Path(found)
 
 
@@ -196,7 +196,7 @@ def instance(value: Any, name: str, kinds: type[T] | tuple[type[T], ...], what: 
     what: what is allowed, in words; none: as in `integer`.
     """
     if not isinstance(value, kinds):
-        raise ArgumentError(f"{name} is {what}{' or None' if none else ''}, not {shown(value)}.")
+        raise ArgumentError(f"{name} must be {what}{' or None' if none else ''}, not {shown(value)}.")
     return value
 
 
@@ -206,7 +206,7 @@ def function(value: Any, name: str, takes: tuple[str, ...], what: str) -> Any:
     Raises ArgumentError for anything else, such as a class whose constructor takes other arguments.
     """
     if not callable(value):
-        raise ArgumentError(f"{name} is {what}, not {shown(value)}.")
+        raise ArgumentError(f"{name} must be {what}, not {shown(value)}.")
     try:
         signature = inspect.signature(value)
     except (TypeError, ValueError):  # a builtin without a signature
@@ -216,7 +216,7 @@ def function(value: Any, name: str, takes: tuple[str, ...], what: str) -> Any:
     except TypeError:
         called = getattr(value, "__name__", type(value).__name__)
         raise ArgumentError(
-            f"{name} is {what}, called with {', '.join(takes) or 'no argument'}; {called} takes"
+            f"{name} must be {what}, called with {', '.join(takes) or 'no argument'}; {called} takes"
             f" {', '.join(signature.parameters) or 'none'}."
         ) from None
     return value

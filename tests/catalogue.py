@@ -373,7 +373,7 @@ def parts() -> list[Case]:
             lambda **k: replay(0.5).update_priorities(**k),
             {"index": replay(0.5).sample(4, streams()).index, "td_error": torch.ones(N, 4)},
         ),
-        Case("replay.begin_anew", replay().begin_anew, {"lanes": np.zeros(N * E, bool)}),
+        Case("replay.begin_anew", replay().begin_anew, {"rows": np.zeros(N * E, bool)}),
         Case("replay.priorities", replay(0.5).priorities, {"k": 1}),
         Case("replay.latest", replay().latest, {"count": 3}),
         Case("replay.age", replay().age, {"index": replay().sample(4, streams()).index}),

@@ -192,7 +192,7 @@ def test_who_looks_is_told_once(gpu, look):
     learn(agent, [some[0], poisoned(some[1], 0)])
     with pytest.raises(NotFinite, match=r"of update 2 .*before it\.$"):
         getattr(agent, look)()
-    agent.look()
+    agent.raise_if_not_finite()
     assert agent.state_dict()["updates"].tolist() == [1]
 
 
@@ -380,7 +380,7 @@ def test_the_norms_take_as_many_launches_for_any_number_of_weights(gpu):
 def test_an_update_does_not_wait(gpu, space, n, most, options):
     agent, some = agent_of("cuda", n, space, **{"network": "auto", **options}), batches(n, space)
     learn(agent, itertools.islice(some, 2))
-    agent.look()
+    agent.raise_if_not_finite()
     batch = next(some)
     gpu.clear()
     agent.update(batch, False)
@@ -430,7 +430,7 @@ def test_a_step_fetches_once(gpu, options, masks, most):
     """The values of actions; the TD errors too where they are priorities."""
     run = rl.start(lambda: Corridor(False, masks), rl.DQN(**SMALL, **options), 2, steps=100, device="cuda")
     run.advance(31)  # 12 updates: the 20th is not reached below
-    run.agent.look()
+    run.agent.raise_if_not_finite()
     gpu.clear()
     for _ in range(5):
         run.loop._round()

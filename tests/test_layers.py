@@ -13,16 +13,8 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = ("supervised", "envs", "rl", "scripts", "tests")
 # Within a package, each folder, or file at its root, and what it may import besides itself.
 PURE = (
-    "_check_packages",
-    "_version",
-    "explore",
-    "masked",
-    "targets",
-    "losses",
-    "planning",
-    "belief",
-    "networks",
-    "network_names",
+    *("_check_packages", "_version", "explore", "masked", "targets", "losses", "planning", "belief"),
+    *("networks", "network_names", "network_layers"),
 )
 FAMILIES = ("tabular", "linear", "deep")  # they do not know each other, but that tiles use tables' traces and limits
 WORLDS = ("diagnostic", "textbook", "mazes", "atari")  # environments, which know nothing of what steps them
@@ -136,6 +128,8 @@ PATHS = {
     "rl.losses": "taken",
     "rl.planning": "greedy",
     "rl.belief": "worth_of_memory best_return best_memoryless memoryless_returns belief_model",
+    "rl.networks": "Network Name NAMES KNOWN parse check make nature on_trunk reads_sequences Joined Dueling",
+    "rl.core.policy": "NetworkPolicy TablePolicy load_policy",
     "rl.explore": "BOLTZMANN EPSILON_GREEDY GAUSSIAN_NOISE RULES TIES UCB UPPER_BOUND Boltzmann DecayingNoise EpsilonGreedy "
     "Explore Greedy TableExplore boltzmann boltzmann_action select_actions choose choose_each epsilon_greedy "
     "epsilon_greedy_action expected forbidden greedy greedy_action highest noisy_action noisy_greedy random_action upper_bound "

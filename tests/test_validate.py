@@ -42,27 +42,27 @@ def test_flags_of_every_type(make):
 @pytest.mark.parametrize(
     ("check", "given", "said"),
     [
-        (validate.integer, (True, "n"), "n is a whole number, not True."),
-        (validate.integer, (1.0, "n"), "n is a whole number, not 1.0."),
-        (validate.integer, (0, "n", 1), "n is a whole number from 1 on, not 0."),
-        (validate.integer, (11, "n", 1, 10), "n is a whole number from 1 on, 10 at most, not 11."),
-        (validate.integer, (10**5000, "n"), "9,223,372,036,854,775,807 at most, not a number with too many digits."),
+        (validate.integer, (True, "n"), "n must be a whole number, not True."),
+        (validate.integer, (1.0, "n"), "n must be a whole number, not 1.0."),
+        (validate.integer, (0, "n", 1), "n must be a whole number of at least 1, not 0."),
+        (validate.integer, (11, "n", 1, 10), "n must be a whole number of at least 1 and at most 10, not 11."),
+        (validate.integer, (10**5000, "n"), "at most 9,223,372,036,854,775,807, not a number with too many digits."),
         (validate.integer, (np.timedelta64(3), "n"), "timedelta64(3)."),
         (validate.integer, (np.array([3]), "n"), "not array([3])."),
         (validate.integer, (np.ma.masked, "n"), "not masked."),
         (validate.number, ("1", "x"), "x must be a finite number, not '1'."),
-        (validate.number, (math.nan, "x", 0.0), "x is a number from 0 on, not nan."),
-        (validate.number, (math.inf, "x", 0.0), "x is a number from 0 on, not inf."),
+        (validate.number, (math.nan, "x", 0.0), "x must be a number of at least 0, not nan."),
+        (validate.number, (math.inf, "x", 0.0), "x must be a number of at least 0, not inf."),
         (validate.number, (10**400, "x", 0.0, 1.0), "x must lie in [0, 1], not 1000"),
         (validate.number, (1j, "x"), "not 1j."),
         (validate.number, (np.bool_(True), "x"), f"not {np.True_!r}."),
-        (validate.flag, (1, "f"), "f is True or False, not 1."),
-        (validate.flag, ("False", "f"), "f is True or False, not 'False'."),
+        (validate.flag, (1, "f"), "f must be True or False, not 1."),
+        (validate.flag, ("False", "f"), "f must be True or False, not 'False'."),
         (validate.choice, ("hubr", "loss", ("huber", "squared")), "Did you mean 'huber'? There are huber, squared."),
         (validate.choice, (["huber"], "loss", ("huber",)), "There is no loss ['huber']. There are huber."),
-        (validate.path, ("", "logdir"), "logdir is the path of a file, not ''."),
+        (validate.path, ("", "logdir"), "logdir must be the path of a file, not ''."),
         (validate.path, (b"x", "logdir"), "not b'x'."),
-        (validate.path, ("a\0b", "logdir"), "is the path of"),
+        (validate.path, ("a\0b", "logdir"), "must be the path of"),
     ],
 )
 def test_what_is_refused_and_how(check, given, said):
@@ -120,7 +120,7 @@ def test_one_parser_of_seeds():
 
 def test_environments_of_a_seed_have_a_limit():
     for take in (envs.make, lambda env, seeds, count: rl.start(env, rl.QLearning(), seeds, envs_per_seed=count)):
-        with pytest.raises(ArgumentError, match="envs_per_seed is at most 500,000 with 2 seeds"):
+        with pytest.raises(ArgumentError, match="envs_per_seed must be at most 500,000 with 2 seeds"):
             take("FrozenLake-v1", 2, 2**40)
     assert rl.start("FrozenLake-v1", rl.QLearning(), envs_per_seed=np.int16(3)).envs_per_seed == 3
 

@@ -81,7 +81,7 @@ class Actor:
         """Return the current epsilon, temperature or noise scale of each seed, float64 [N]."""
         return torch.from_numpy(self.level().mean(1))
 
-    def choose(self, q: np.ndarray, allowed: np.ndarray | None) -> np.ndarray:
+    def select_action(self, q: np.ndarray, allowed: np.ndarray | None) -> np.ndarray:
         """Select an action for each environment: q [N, E, A], allowed bool [N, E, A] or None -> int64 [N, E]."""
         rule = self.rule
         return explore.select_on_host(rule.kind, q, self.level(), self.streams, allowed, rule.ties == "random")

@@ -1,6 +1,6 @@
-"""How long numba has been compiling in this process, and whom to tell when it begins.
+"""Measures numba's compile time in this process, and notifies listeners when a compilation starts.
 
-What is compiled once lies on disk afterwards; loading it is no compiling.
+Compiled functions are cached on disk; loading them from the cache does not count.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 
 class _Clock:
-    """The time within compilations; one within another is counted once."""
+    """Measures the time in compilations; nested ones are counted once."""
 
     def __init__(self) -> None:
         self.total, self.depth, self.began = 0.0, 0, 0.0
@@ -23,8 +23,8 @@ class _Clock:
         self.depth += 1
         if self.depth == 1:
             self.began = time.perf_counter()
-            for tell in self.listeners:
-                tell()
+            for listener in self.listeners:
+                listener()
 
     def end(self) -> None:
         self.depth -= 1
@@ -36,25 +36,25 @@ _clock = _Clock()
 
 
 def seconds() -> float:
-    """How many seconds this process has been compiling, since it was first asked."""
+    """Return the seconds that this process has spent compiling since the first call."""
     _listen()
     return _clock.total
 
 
 @contextlib.contextmanager
-def notifying(tell: Callable[[], None]) -> Iterator[None]:
-    """Call `tell` meanwhile whenever a compilation begins."""
+def notifying(listener: Callable[[], None]) -> Iterator[None]:
+    """Call `listener` at the start of every compilation within this context."""
     _listen()
-    _clock.listeners.append(tell)
+    _clock.listeners.append(listener)
     try:
         yield
     finally:
-        _clock.listeners.remove(tell)
+        _clock.listeners.remove(listener)
 
 
 @cache
 def _listen() -> None:
-    """Count from now on. Without numba there is nothing to count."""
+    """Start measuring, if numba is installed."""
     try:
         from numba.core import event
     except ImportError:

@@ -1,7 +1,7 @@
-"""The list of agents: which there are, their presets, and their settings as JSON and back.
+"""The registry of agents: their configs and presets, and the conversion of settings to JSON and back.
 
-Each agent enters itself, where it is defined: `@register` above its class, and `add_presets` below. A file can name no
-types but those in this list.
+Each agent registers itself where it is defined, with `@register` above its class and `add_presets` below it. A file can refer
+only to registered types.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from supervised.validate import ArgumentError, shown, unwrapped
 
 @runtime_checkable
 class AgentConfig(Protocol):
-    """What every agent is described by: a dataclass that `build`s the live agent. `rl.QLearning` and `rl.DQN` are two."""
+    """The config of an agent: a dataclass whose method `build` creates the agent, such as `rl.QLearning` or `rl.DQN`."""
 
     @property
     def gamma(self) -> Any: ...
     @property
     def explore(self) -> Any: ...
     def build(self, observation_space: Any, action_space: Any, seeds: Any = 1, device: str = "cpu") -> Any:
-        """The live agent: a TabularAgent, a LinearAgent or a DeepAgent."""
+        """Return the agent: a TabularAgent, a LinearAgent or a DeepAgent."""
         ...
 
 
 AGENTS: dict[str, type] = {}
 TYPES: dict[str, Any] = {**{t.__name__: t for t in RULES}, **KINDS}
-# The kinds of presets, in the order in which they are listed.
+# The groups of presets, in the order of listing.
 GROUPS = (
     "the classic",
     "learning from one step",
@@ -55,72 +55,72 @@ K = TypeVar("K", bound=type)
 
 
 class NotHere(CheckpointError):
-    """A file needs a function or a class that it cannot hold, and that was not given."""
+    """Raised if a file needs a function or class that it cannot contain and that was not given."""
 
 
 def register(kind: K) -> K:
-    """Let checkpoints know a config of your own: a class decorator. Whoever loads one imports your module first.
+    """Register a config class, so that checkpoints can refer to it; a class decorator.
 
-    It is a dataclass whose `build` makes a TabularAgent, a LinearAgent or a DeepAgent: a subclass of rl.QLearning's base
-    `TabularConfig` or of rl.DQN, or a class of its own. Its settings are what a file can hold: numbers, flags, texts, tuples,
-    schedules, rl.explore's rules, other registered dataclasses, and functions for `network` and `mask`. Raises ArgumentError
-    for anything else, and for a name that another class has.
+    Import the module of the class before loading its checkpoints. It must be a dataclass whose `build` returns a TabularAgent, a
+    LinearAgent or a DeepAgent: a subclass of `TabularConfig` or rl.DQN, or an independent class. Its settings must be numbers,
+    flags, strings, tuples, schedules, rl.explore's rules, other registered dataclasses, or functions for `network` and `mask`.
+    Raises ArgumentError for anything else, and for the name of another registered class.
     """
     dataclass_ = isinstance(kind, type) and "__dataclass_params__" in vars(kind)
     if not dataclass_ or not callable(getattr(kind, "build", None)):
         raise ArgumentError(
-            f"{shown(kind)} is no config of an agent: that is a dataclass with a method build(observation_space,"
-            " action_space, seeds, device). @rl.register stands above @dataclass(frozen=True)."
+            f"{shown(kind)} is not the config of an agent, which must be a dataclass with a method build(observation_space,"
+            " action_space, seeds, device). Put @rl.register above @dataclass(frozen=True)."
         )
     other = TYPES.get(kind.__name__)
     if other is not None and (other.__module__, other.__qualname__) != (kind.__module__, kind.__qualname__):
         raise ArgumentError(
-            f"{kind.__name__} is the name of {other.__module__}.{other.__qualname__} already: take another."
+            f"{kind.__name__} is already the name of {other.__module__}.{other.__qualname__}: choose another name."
         )
     AGENTS[kind.__name__] = TYPES[kind.__name__] = kind
     return accept_renamed(kind)
 
 
 def register_part(kind: K) -> K:
-    """Let checkpoints know a dataclass that is a setting of configs: a class decorator."""
+    """Register a dataclass used as a setting of configs, so that checkpoints can refer to it; a class decorator."""
     TYPES[kind.__name__] = kind
     return kind
 
 
 def add_presets(group: str, presets: Mapping[str, AgentConfig]) -> None:
-    """Enter agents with their settings, by name, in a group of GROUPS."""
+    """Add configs of agents, by name, to one of GROUPS."""
     PRESETS[group].update(presets)
 
 
 def complete() -> None:
-    """Import every module of this package that enters agents; `rl.settings` names them."""
+    """Import every module of this package that registers agents; `rl.settings` lists them."""
     importlib.import_module("rl.settings")
 
 
 def presets(groups: Iterable[str] = GROUPS) -> dict[str, AgentConfig]:
-    """The presets of these groups by name, group after group."""
+    """Return the presets of these groups by name, in the order of the groups."""
     complete()
     return ByName({name: agent for group in groups for name, agent in PRESETS[group].items()})
 
 
 def check(config: Any) -> None:
-    """Raise ArgumentError for what is no config of an agent, a class in its place included."""
+    """Raise ArgumentError unless config is the config of an agent; its class is not one."""
     if isinstance(config, type) or not isinstance(config, AgentConfig):
-        raise ArgumentError(f"The agent is a config such as rl.QLearning(), not {shown(config)}.")
+        raise ArgumentError(f"The agent must be a config such as rl.QLearning(), not {shown(config)}.")
 
 
 def for_policy(config: Any) -> Any:
-    """The config of the agent that a policy needs, which learns no more: what its method `for_policy` returns, or itself."""
+    """Return the config for a policy, which does not learn: the result of its method `for_policy`, or the config itself."""
     return config.for_policy() if hasattr(config, "for_policy") else config
 
 
 def for_returns(config: Any, returns: Any, action_space: Any) -> Any:
-    """The config for an environment whose returns are bounded: what its method `for_returns` returns, or itself."""
+    """Return the config for an environment's bounds of returns: the result of its method `for_returns`, or the config itself."""
     return config.for_returns(returns, action_space) if hasattr(config, "for_returns") else config
 
 
 def why_it_cannot_act(config: Any, observation_space: Any, action_space: Any) -> str | None:
-    """Why an agent cannot act in spaces, as its method `check_spaces` says, without building it; None: it can."""
+    """Return why an agent does not support spaces, according to its method `check_spaces`, or None. Does not build the agent."""
     try:
         optional_setting(config, "check_spaces", lambda *spaces: None)(observation_space, action_space)
     except ValueError as error:
@@ -129,38 +129,38 @@ def why_it_cannot_act(config: Any, observation_space: Any, action_space: Any) ->
 
 
 def functions_of(config: Any) -> dict[str, Any]:
-    """The settings of a config that are functions, which no file can hold, by name."""
+    """Return the settings of a config that are functions, which files cannot contain, by name."""
     given = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
     return {name: value for name, value in given.items() if callable(value)}
 
 
 def name_of(config: Any) -> str:
-    """What messages and files call a config."""
+    """Return the name of a config in messages and files."""
     return type(config).__name__
 
 
 def lacking(config: Any, names: Iterable[str]) -> list[str]:
-    """Which of these settings a config does not have."""
+    """Return those of the named settings that a config does not have."""
     return [name for name in names if not hasattr(config, name)]
 
 
 def optional_setting(config: Any, name: str, default: Any) -> Any:
-    """A setting that a config of somebody's own need not have."""
+    """Return a setting, or the default if a user-defined config does not have it."""
     return getattr(config, name, default)
 
 
 def envs_per_seed(config: Any, given: int | None) -> Any:
-    """How many environments each seed acts in: what was given, else what the config says, else one."""
+    """Return the number of environments per seed: the given one, else that of the config, else one."""
     return optional_setting(config, "envs_per_seed", 1) if given is None else given
 
 
 def to_json(value: Any) -> Any:
-    """A config as JSON values: dataclasses become {"type": NAME, field: value, ...}."""
+    """Convert a config to JSON values: dataclasses become {"type": NAME, field: value, ...}."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         if type(value).__name__ not in TYPES:
             raise TypeError(
-                f"{type(value).__name__} is not one of the known configs: {', '.join(TYPES)}. One of your own is made known"
-                " by @rl.register."
+                f"{type(value).__name__} is not one of the registered configs: {', '.join(TYPES)}. Register your own classes with"
+                " @rl.register."
             )
         fields = {f.name: to_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
         return {"type": type(value).__name__, **fields}
@@ -170,24 +170,24 @@ def to_json(value: Any) -> Any:
 
 
 def migrate(data: dict[str, Any]) -> dict[str, Any]:
-    """A saved config, or a part of one, with the names of today."""
+    """Return a saved config, or a part of one, with current names instead of former ones."""
     kind = renamed.RENAMED.get(data.get("type", ""), data.get("type"))
     return {renamed.RENAMED.get(f"{kind}.{name}", name): value for name, value in {**data, "type": kind}.items()}
 
 
 def current(data: Any) -> Any:
-    """A saved config as `to_json` writes it today: names migrated, settings that it does not have at their defaults.
+    """Return a saved config as `to_json` writes it now: names are migrated, and missing settings have their defaults.
 
-    Functions stay names. Raises ValueError as `from_json` does.
+    Functions remain names. Raises ValueError like `from_json`.
     """
     stand_ins = {name: functions.stand_in(value) for name, value in data.items() if functions.is_function(value)}
     return to_json(from_json(data, **stand_ins))
 
 
 def from_json(data: Any, **given: Any) -> Any:
-    """The config that `to_json` wrote. given: what stands in for code, by the name of the setting.
+    """Return the config that `to_json` converted. given: functions, by the name of their setting.
 
-    Raises NotHere for an unknown type and where a function is missing, ValueError for unknown settings.
+    Raises NotHere for an unknown type or a missing function, ValueError for unknown settings.
     """
     if isinstance(data, list):
         return tuple(from_json(item) for item in data)
@@ -200,13 +200,13 @@ def from_json(data: Any, **given: Any) -> Any:
         if functions.is_function(value):
             if given.get(setting) is None:
                 raise NotHere(
-                    f"{kind} was made with {setting}={value.get('name')}, a function, which no file can hold: hand it over"
+                    f"{kind} was created with the function {setting}={value.get('name')}, which files cannot contain: pass it"
                     f" again as {setting}=..."
                 )
             data = {**data, setting: given[setting]}
     if kind not in TYPES:
         raise NotHere(
-            f"{kind!r} is not one of the known configs: {', '.join(TYPES)}. One of somebody's own is known once its"
+            f"{kind!r} is not one of the registered configs: {', '.join(TYPES)}. User-defined ones are registered when their"
             " module is imported."
         )
     try:

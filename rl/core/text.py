@@ -1,9 +1,9 @@
-"""Settings as text: what a command line and a table of settings hold.
+"""Settings as text, for command lines and tables of settings.
 
-A value is a number (`1e-3`, `100_000`), `True`, `False`, `None`, a text, a tuple `(0, 1)`, or a registered dataclass with its
-arguments: `linear(1, .05, .1)`, `inverse(1, unit=episodes)`, `epsilon-greedy(linear(1, .05, .1))`, `atoms(0, 100, 51)`. Names are
-read without regard to case, `-` and `_`; without parentheses such a name stands for its defaults. A third argument of `linear`
-and `exponential` that is written with a point is the fraction of the run that they span, a whole number the steps.
+A value is a number (`1e-3`, `100_000`), `True`, `False`, `None`, a string, a tuple `(0, 1)`, or a registered dataclass with its
+arguments: `linear(1, .05, .1)`, `inverse(1, unit=episodes)`, `epsilon-greedy(linear(1, .05, .1))`, `atoms(0, 100, 51)`. Names
+ignore case, `-` and `_`; without parentheses they stand for the defaults. If the third argument of `linear` and `exponential` has
+a decimal point it is the fraction of the run that they span, otherwise the number of steps.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ class Setting(NamedTuple):
     """A setting of a config that can be given as text."""
 
     name: str
-    value: str  # as `written`
+    value: str  # as returned by `written`
     what: str  # its documentation in one line
-    flag: bool  # whether it is True or False
+    flag: bool  # whether it is a bool
 
     @property
     def option(self) -> str:
-        """Its name on a command line, without the dashes in front."""
+        """The name on a command line, without leading dashes."""
         return self.name.strip("_").replace("_", "-")
 
 
 def settings_of(config: Any) -> dict[str, Setting]:
-    """The settings of a config that can be given as text, by name: all but those that hold functions alone."""
+    """Return the settings of a config that can be given as text, by name: all but those that can only be functions."""
     lines = documentation(type(config))
     return {
         field.name: Setting(
@@ -57,9 +57,9 @@ def settings_of(config: Any) -> dict[str, Setting]:
 
 
 def changed(config: Any, texts: Mapping[str, str]) -> Any:
-    """The config with the settings in `texts` replaced, each a text. `epsilon` stands for an epsilon-greedy `explore`.
+    """Return the config with the settings in `texts` replaced. `epsilon` is short for an epsilon-greedy `explore`.
 
-    Raises ArgumentError for unknown names and for texts that are no values, and what the config raises.
+    Raises ArgumentError for unknown names and invalid values, and the config's own errors.
     """
     fields = {field.name: field for field in dataclasses.fields(config)}
     options = {name.strip("_"): name for name in fields}
@@ -71,7 +71,9 @@ def changed(config: Any, texts: Mapping[str, str]) -> Any:
         choice(name, f"setting of {registry.name_of(config)}", options)
         name = options[name]
         if name in values:
-            raise ArgumentError(f"{name} is given twice{f', once as {EPSILON}' * (EPSILON in texts)}: give it once.")
+            raise ArgumentError(
+                f"{name} is given twice{f', once as {EPSILON}' * (EPSILON in texts)}; it must be given once."
+            )
         try:
             values[name] = as_written(text) if _holds_text(fields[name]) else value(text)
         except ArgumentError as error:
@@ -80,17 +82,16 @@ def changed(config: Any, texts: Mapping[str, str]) -> Any:
 
 
 def as_written(text: str) -> str | None:
-    """The value of a setting that holds a text: the text itself, without quotes around it; None where it says so."""
+    """Return the value of a string setting: the text without enclosing quotes, or None for the text "none"."""
     plain = text.strip()
     quoted = len(plain) > 1 and plain[0] == plain[-1] and plain[0] in "'\""
     return None if plain.lower() == "none" else plain[1:-1] if quoted else plain
 
 
 def value(text: str, kinds: Mapping[str, Any] | None = None) -> Any:
-    """What a text stands for. kinds: the dataclasses that it can name; None: the registered ones that are no agents.
+    """Parse a value. kinds: the dataclasses that it can refer to, by name; None: the registered ones other than agents.
 
-    Raises ArgumentError for a text that ends too early or goes on where it should end, and for names and arguments that there
-    are not.
+    Raises ArgumentError for incomplete text, for trailing text, and for unknown names and arguments.
     """
     if kinds is None:
         registry.complete()
@@ -102,17 +103,17 @@ def value(text: str, kinds: Mapping[str, Any] | None = None) -> Any:
 
 
 def arguments(text: str) -> dict[str, Any]:
-    """What stands for name=value, name=value, ... Raises ArgumentError as `value` does, and for values without a name."""
+    """Parse name=value, name=value, ... Raises ArgumentError like `value`, and for values without a name."""
     reader = _Reader(f"{text})", {})
     positional, named = reader.arguments()
     reader.end()
     if positional:
-        raise ArgumentError(f"{shown(text)} is no name=value, name=value, ...")
+        raise ArgumentError(f"{shown(text)} must have the form name=value, name=value, ...")
     return named
 
 
 def written(given: Any) -> str:
-    """The text of a value, which `value` reads back; of a function, which no text holds, its name."""
+    """Format a value as text that `value` parses; a function, which text cannot represent, as its name."""
     if isinstance(given, tuple):
         return f"({', '.join(map(written, given))}{',' * (len(given) == 1)})"
     if isinstance(given, float):
@@ -131,12 +132,12 @@ def written(given: Any) -> str:
 
 
 def documentation(kind: type) -> dict[str, str]:
-    """What stands below each field of a dataclass and of those it is made from, by name, each in one line."""
+    """Return the docstrings below the fields of a dataclass and its bases, by name, each on one line."""
     lines: dict[str, str] = {}
     for one in reversed(kind.__mro__[:-1]):
         try:
             (tree,) = ast.parse(textwrap.dedent(inspect.getsource(one))).body
-        except (OSError, TypeError, SyntaxError):  # without source, as in an interactive session
+        except (OSError, TypeError, SyntaxError):  # no source, for example in an interactive session
             continue
         assert isinstance(tree, ast.ClassDef)
         for field, below in zip(tree.body, tree.body[1:], strict=False):
@@ -148,7 +149,7 @@ def documentation(kind: type) -> dict[str, str]:
 
 
 class _Reader:
-    """A text, and how far it has been read."""
+    """A recursive descent parser of values."""
 
     def __init__(self, text: str, kinds: Mapping[str, Any]) -> None:
         self.text, self.place = text, 0
@@ -156,16 +157,16 @@ class _Reader:
         self.names = [_kebab(name) for name in kinds]
 
     def peek(self) -> re.Match[str] | None:
-        """The next token, which stays unread; None at the end."""
+        """Return the next token without consuming it; None at the end."""
         while self.text[self.place : self.place + 1].isspace():
             self.place += 1
         found = TOKEN.match(self.text, self.place)
         if found is None and self.place < len(self.text):
-            raise ArgumentError(f"{shown(self.text)} cannot be read from {shown(self.text[self.place :])} on.")
+            raise ArgumentError(f"{shown(self.text)} cannot be parsed, starting at {shown(self.text[self.place :])}.")
         return found
 
     def take(self, mark: str) -> bool:
-        """Read this mark, if it comes next -> whether it does."""
+        """Consume this mark if it is next, and return whether it was."""
         token = self.peek()
         if token is None or token["mark"] != mark:
             return False
@@ -173,17 +174,19 @@ class _Reader:
         return True
 
     def end(self) -> None:
-        """Raise ArgumentError unless all is read."""
+        """Raise ArgumentError unless all text has been consumed."""
         if self.peek() is not None:
             raise ArgumentError(
                 f"{shown(self.text)} should end before {shown(self.text[self.place :])}. A value is a number, True, False,"
-                " None, a text, (a tuple) or name(arguments)."
+                " None, a string, (a tuple) or name(arguments)."
             )
 
     def value(self) -> Any:
         token = self.peek()
         if token is None or (token["mark"] and token["mark"] != "("):
-            rest = f"has no value before {shown(self.text[self.place :])}" if token else "ends where a value should be"
+            rest = (
+                f"has no value before {shown(self.text[self.place :])}" if token else "ends where a value is expected"
+            )
             raise ArgumentError(f"{shown(self.text)} {rest}.")
         self.place = token.end()
         if token["number"]:
@@ -193,14 +196,14 @@ class _Reader:
         if token["mark"]:
             parts, named = self.arguments()
             if named:
-                raise ArgumentError(f"{shown(self.text)}: a tuple has no {next(iter(named))}=.")
+                raise ArgumentError(f"{shown(self.text)}: a tuple cannot have {next(iter(named))}=.")
             return (
                 parts[0] if len(parts) == 1 and not self.text[: self.place - 1].rstrip().endswith(",") else tuple(parts)
             )
         return self.named(token["name"])
 
     def named(self, name: str) -> Any:
-        """What a name stands for, with the arguments that follow it, if any."""
+        """Parse what follows a name, its arguments if any, and return its value."""
         if name.lower() in WORDS:
             return WORDS[name.lower()]
         called = self.take("(")
@@ -212,7 +215,7 @@ class _Reader:
         return _made(self.kinds[_key(name)], positional, named)
 
     def arguments(self) -> tuple[list[Any], dict[str, Any]]:
-        """What stands between parentheses, of which the first is read."""
+        """Parse arguments after an opening parenthesis, up to and including the closing one."""
         positional: list[Any] = []
         named: dict[str, Any] = {}
         while not self.take(")"):
@@ -248,7 +251,7 @@ def _made(kind: Any, positional: list[Any], named: dict[str, Any]) -> Any:
 
 
 def _number(text: str) -> int | float:
-    """A number; one without a point is whole, also with an exponent: 1e6."""
+    """Parse a number; without a decimal point it is an int, even with an exponent, as in 1e6."""
     exact = float(text)
     whole = "." not in text and exact.is_integer()
     return int(exact if "e" in text.lower() else text) if whole else exact
@@ -259,12 +262,12 @@ def _default(field: dataclasses.Field[Any]) -> Any:
 
 
 def _holds_text(field: dataclasses.Field[Any]) -> bool:
-    """Whether a setting can be a text: then a name is one, and no dataclass."""
+    """Return whether a setting can be a string; then a name is a string, not a dataclass."""
     return re.search(r"\bstr\b|\bNetwork\b", str(field.type)) is not None
 
 
 def _kebab(name: str) -> str:
-    """EpsilonGreedy as epsilon-greedy."""
+    """Convert EpsilonGreedy to epsilon-greedy."""
     return re.sub(r"(?<=[a-z])(?=[A-Z])", "-", name).lower()
 
 
@@ -273,11 +276,11 @@ def _key(name: str) -> str:
 
 
 def owners(option: str, presets: Mapping[str, Any]) -> list[str]:
-    """The agents that have a setting, by the name that it has on a command line."""
+    """Return the agents that have a setting, given by its name on a command line."""
     return [name for name, agent in presets.items() if option in options_of(agent)]
 
 
 def options_of(config: Any) -> Iterable[str]:
-    """The names that a config's settings have on a command line, without the dashes in front."""
+    """Return the names of a config's settings on a command line, without leading dashes."""
     found = [setting.option for setting in settings_of(config).values()]
     return [*found, EPSILON] if "explore" in found and EPSILON not in found else found

@@ -1,4 +1,5 @@
-"""Q-networks: `agent` has networks, targets and optimizer, `dqn` says what is learned from a batch.
+"""Q-networks: `agent` holds networks, target networks and optimizer; `dqn` is the config of DQN and its extensions.
 
-replay: what is remembered. loops: how steps become updates. It may import `rl.core` and the pure functions of rl.
+`heads` define outputs and losses, `replay` is experience replay, `loops` turn environment steps into updates. Imports only
+`rl.core` and the pure functions of rl.
 """

@@ -1,6 +1,6 @@
-"""What all Q-networks share: N members in a stack that act, and learn what a head says of a batch.
+"""The agent shared by all Q-networks: a stack of N networks that act and learn from batches.
 
-An algorithm is a config with a head (`rl.deep.heads`). `rl.deep.learner` carries the head's gradient out.
+An algorithm is a config with a head (`rl.deep.heads`), which computes the loss and its gradient; `rl.deep.learner` applies it.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from rl.core.registry import optional_setting
 from rl.core.spaces import actions_of
 from rl.core.types import Batch, Decision, State, Update
 from rl.deep import checks
-from rl.deep.arrays import encoded, of_device
+from rl.deep.arrays import of_device
 from rl.deep.checks import DeepConfig, NotFinite, check_learner
 from rl.deep.heads.head import HeadLoss
 from rl.deep.learner import Learner
 from rl.deep.moving import arrays_of, on_host, tensors_of
-from rl.deep.normalize import RunningMoments
+from rl.deep.normalize import RunningMoments, encoded
 from rl.deep.replay.buffer import Replay
 from rl.deep.replay.storage import Where
 from rl.deep.shown import Shown
@@ -39,15 +39,13 @@ from supervised.validate import explained, flag, integer, seeds_of
 
 __all__ = ["DeepAgent", "DeepConfig", "NotFinite", "check_learner"]
 
-STATISTICS = "observations/"  # what the names of running statistics begin with among a policy's weights
-ONE_THREAD_BELOW = (
-    1_000_000  # weights: on the CPU smaller networks lose by torch's threads, most of all beside other processes
-)
+STATISTICS = "observations/"  # prefix of running statistics among a policy's weights
+ONE_THREAD_BELOW = 1_000_000  # weights; on the CPU, smaller networks run faster on one thread than on torch's default
 
 
 @former_attributes
 class DeepAgent(Shown):
-    """N Q-networks that learn at once. `online` and `target` are `supervised.Stack`s; target is None without one."""
+    """N Q-networks trained in lockstep. `online` and `target` are `supervised.Stack`s; target is None without target networks."""
 
     loop = "replay"  # see `rl.run.run.LOOPS`
     learner_type = Learner
@@ -61,7 +59,7 @@ class DeepAgent(Shown):
         channels = optional_setting(config, "channels", "auto")
         self.parts = parts_of(observation_space, channels=channels)
         self.actions, self.first_action = actions_of(action_space)
-        # Small networks beside environments on the CPU are fastest there.
+        # Environments run on the CPU, and so small networks are fastest there.
         pictures = any(part.kind == "image" for part in self.parts)
         self.device = choose("cpu" if isinstance(device, str) and device == "auto" and not pictures else device)
         normalized = optional_setting(config, "normalize_observations", False)
@@ -85,25 +83,25 @@ class DeepAgent(Shown):
         self.streams = {name: BufferedStreams(self.seeds, name) for name in optional_setting(config, "streams", ())}
 
     def joined(self, network: nn.Module) -> nn.Module:
-        """The network with what the head puts behind it, and with noise where the config asks for it."""
+        """Return the network with the head's layers appended, and with noisy layers if configured."""
         return self.noisy(self.head.module(network))
 
     def noisy(self, network: nn.Module) -> nn.Module:
-        """The network, its linear layers noisy where the config asks for it."""
+        """Return the network, with noisy linear layers if configured."""
         sigma = optional_setting(self.config, "noise", None)
         return network if sigma is None else noisy(network, sigma)
 
     def example(self, *lead: int) -> Any:
-        """Encoded observations [N, *lead, *F] that the space could hold, on the device."""
+        """Return example observations of the space, encoded: [N, *lead, *F], on the device."""
         found = {part.name: part.example(len(self.seeds), *lead) for part in self.parts}
         return encoded(self.parts, None, found, self.device)
 
     def check_networks(self) -> None:
-        """Raise ValueError unless the networks answer what the head reads as a value for each action."""
+        """Raise ValueError unless the head can read the networks' outputs as one value for each action."""
         checks.check_outputs(self.online, self.head, self.example(2), self.actions, self.observation_space)
 
     def replay(self, world: Where) -> Replay | None:
-        """An empty replay of the kind that the agent learns from; None where it learns from each step as it comes."""
+        """Return an empty replay buffer for the agent; None if it learns online, without a replay."""
         d: Any = self.config
         if d.capacity_steps is None:
             return None
@@ -112,50 +110,53 @@ class DeepAgent(Shown):
 
     @explained("observations [N, B, *O]")
     def encode(self, obs: Any) -> Any:
-        """Observations [N, B, *O] as the networks take them, tensors on the device; normalized if the config says so."""
+        """Encode observations [N, B, *O] as network inputs: tensors on the device, normalized if configured."""
         return encoded(self.parts, self.moments, obs, self.device)
 
     def examples(self, obs: Any) -> Any:
-        """Observations [N, B, *O] as a member can be called with them alone, to look at its layers."""
+        """Encode observations [N, B, *O] as inputs of a single member's module, to inspect its layers."""
         return self.encode(obs)
 
     def observe(self, obs: Any) -> None:
-        """Count observations [N, B, *O] for `normalize_observations=True`; without it nothing happens.
+        """Update the running statistics with observations [N, B, *O]; no effect without `normalize_observations=True`.
 
-        `rl.train` counts each observation that is acted on. A loop of one's own calls this once a step, before `act`. None of
-        `act`, `q` and `update` changes the statistics.
+        `rl.train` does this for each observation it acts on. A custom loop calls this once per step, before `act`. `act`, `q`
+        and `update` leave the statistics unchanged.
         """
         if self.moments is not None:
             self.moments.observe(obs)
 
-    @explained("observations [N, B, *O], a state that it answered before and episode_start bool [N, B]")
+    @explained("observations [N, B, *O], the state returned by the previous call and episode_start bool [N, B]")
     def act(self, obs: Any, state: State | None = None, episode_start: Any = None) -> Decision:
-        """What the agent makes of observations [N, B, *O] while it explores: values [N, B, A] times `reward_scale`, and a state.
+        """Return (q, state) for acting with exploration: Q-values [N, B, A] in units of scaled rewards, and the recurrent state.
 
-        The state is handed over with the next observations; None: every row begins an episode, as those do where
-        episode_start bool [N, B] is true. Exploration chooses among the values (`rl.explore`).
+        obs: [N, B, *O]. state: the state returned by the previous call; None: all rows start an episode. episode_start: bool
+        [N, B], the rows whose state is reset. Noisy layers are noisy; an exploration rule (`rl.explore`) selects the actions.
         """
         with self.threads():
             q, state = self._decide(obs, state, episode_start, True)
         return Decision(self.arrays.tensor(q), state)
 
-    @explained("observations [N, B, *O], a state that it answered before and episode_start bool [N, B]")
+    @explained("observations [N, B, *O], the state returned by the previous call and episode_start bool [N, B]")
     def q(self, obs: Any, state: State | None = None, episode_start: Any = None) -> Tensor:
-        """How the agent judges: observations [N, B, *O] as the environment gives them -> values [N, B, A], times `reward_scale`.
+        """Return the Q-values [N, B, A] of observations [N, B, *O], in units of scaled rewards, without gradient or noise.
 
-        No gradient and no noise. state, episode_start: as of `act`.
+        state, episode_start: see `act`.
         """
         with self.threads():
             return self.arrays.tensor(self._decide(obs, state, episode_start, False)[0])
 
-    @explained("observations [N, B, *O], a state that it answered before, episode_start bool [N, B] and fractions [Z]")
+    @explained(
+        "observations [N, B, *O], the state returned by the previous call, episode_start bool [N, B] and fractions [Z]"
+    )
     def distribution(
         self, obs: Any, state: State | None = None, episode_start: Any = None, fractions: Any = None
     ) -> tuple[Tensor, Tensor]:
-        """The return of each action as it is judged -> values, times `reward_scale`, and their probabilities: each [N, B, A, Z].
+        """Return the distribution of each action's return as (values, probabilities), each [N, B, A, Z], without noise.
 
-        state, episode_start: as of `act`. fractions: of rl.ImplicitQuantiles, numbers in [0, 1] at which the quantiles are asked
-        for; None: at equal distances. Raises ArgumentError for an agent that learns values alone, and for fractions elsewhere.
+        Values are in units of scaled rewards. state, episode_start: see `act`. fractions: for rl.ImplicitQuantiles, the fractions
+        in [0, 1] of the returned quantiles; None: evenly spaced. Raises ArgumentError for an agent that learns only expected
+        values, and for fractions without implicit quantiles.
         """
         with self.threads(), torch.no_grad():
             given = None if fractions is None else self.learner.passes.checked(fractions)
@@ -163,12 +164,12 @@ class DeepAgent(Shown):
             return self.head.distribution(self.arrays.tensor(y))
 
     def decide(self, obs: Any, state: State) -> Decision:
-        """`act` in arrays of the host, for a loop that is within `threads` and has called `begin`."""
+        """Like `act`, with host arrays, for a loop that has entered `threads` and called `begin`."""
         q, state = self._decide(obs, state, None, True)
         return Decision(self.arrays.host(q), state)
 
     def judge(self, obs: Any, state: State | None = None, episode_start: Any = None) -> Decision:
-        """`q` in arrays of the host, and the state that follows."""
+        """Return `q` as host arrays, and the next recurrent state."""
         with self.threads():
             q, state = self._decide(obs, state, episode_start, False)
         return Decision(self.arrays.host(q), state)
@@ -194,20 +195,20 @@ class DeepAgent(Shown):
             passes.clear()
 
     def respond(self, x: Any, state: State, exploring: bool) -> tuple[Any, State]:
-        """The outputs for encoded observations, and what is remembered after them, in arrays of the agent's kind.
+        """Return the outputs for encoded observations and the next recurrent state, in the agent's array type.
 
-        An agent with a memory or with noise has its own `respond`. exploring: as by `act`, or else as by `q`.
+        Recurrent agents override this. exploring: whether `act` calls it, not `q`.
         """
         return self.arrays.values(self.online, x), state
 
     def initial_state(self, rows: int) -> State:
-        """What is remembered when an episode begins, by name, each [N, rows, ...] in arrays of the agent's kind: nothing."""
+        """Return the recurrent state at an episode's start, arrays [N, rows, ...] by name; empty without recurrence."""
         return {}
 
     def begin(self, state: State | None, episode_start: Any, rows: int) -> State:
-        """A state with what is remembered at the beginning in the rows of episode_start; without a state, in all rows.
+        """Return the state with the rows of episode_start reset to the initial state; all rows if state is None.
 
-        Raises ArgumentError for a state of other parts or shapes.
+        Raises ArgumentError for a state with other parts or shapes.
         """
         first = self.initial_state(rows)
         if not first or state is None:
@@ -223,9 +224,9 @@ class DeepAgent(Shown):
 
     @explained("observations and a mask bool [N, B, A] or None")
     def allowed(self, obs: Any, mask: Tensor | None) -> Tensor | None:
-        """The mask [N, B, A] that came with observations, and what the config's function says of them; None: all.
+        """Combine the environment's action mask [N, B, A] with the config's mask function; None: all actions are allowed.
 
-        The function sees observations on the CPU, wherever they are.
+        The function is called with observations on the CPU.
         """
         if self.config.mask is None:
             return mask
@@ -234,18 +235,18 @@ class DeepAgent(Shown):
         return found if mask is None else found.to(mask.device) & mask
 
     def allowed_of(self, obs: Any, allowed: np.ndarray | None) -> np.ndarray | None:
-        """`allowed` in arrays."""
+        """Like `allowed`, with arrays."""
         if self.config.mask is None:
             return allowed
         found: np.ndarray = arrays_of(self.allowed(obs, tensors_of(allowed)))
         return found
 
     def update(self, batch: Batch, measured: bool = True) -> Update:
-        """One step of the optimizer from a batch [N, B, ...] -> metrics each [N] (none unless measured), TD errors [N, B].
+        """Take one optimizer step on a batch [N, B, ...]. Return metrics, each [N] (empty unless measured), and TD errors [N, B].
 
-        Raises ValueError for a batch of other shapes or actions, and NotFinite where a gradient is NaN or infinite; either way
-        the networks are as they were. On CUDA such an update and those after it change nothing, and NotFinite is raised by the
-        next that is measured, by `look` or by `state_dict`.
+        Raises ValueError for wrong shapes or actions, and NotFinite if a gradient is NaN or infinite; in both cases the networks
+        are unchanged. On CUDA such an update and those after it are skipped, and NotFinite is raised by the next measured
+        update, by `raise_if_not_finite` or by `state_dict`.
         """
         measured = flag(measured, "measured")
         with self.threads():
@@ -254,7 +255,7 @@ class DeepAgent(Shown):
         return Update(found.metrics, self.arrays.tensor(found.td_error), priority)
 
     def learn(self, batch: Batch, measured: bool) -> HeadLoss:
-        """`update` from a batch that is known to be sound, within `threads`, in arrays of the agent's kind."""
+        """Like `update`, for a checked batch and within `threads`; the result is in the agent's array type."""
         given = batch
         if self.config.mask is not None and batch.next_obs is not None:
             batch = batch._replace(next_mask=self.allowed(batch.next_obs, tensors_of(batch.next_mask)))
@@ -262,18 +263,18 @@ class DeepAgent(Shown):
             batch = batch._replace(mask=self.allowed(batch.obs, tensors_of(batch.mask)))
         return self.learner.learn(self.arrays.batch(batch, self.actions), given, measured)
 
-    def look(self) -> None:
-        """Raise NotFinite if an update since the last look was left out. On the CPU `update` itself has told of it."""
-        self.learner.look()
+    def raise_if_not_finite(self) -> None:
+        """Raise NotFinite if an update was skipped since the last check. On the CPU `update` raises it itself."""
+        self.learner.raise_if_not_finite()
 
     @explained("the curve of a schedule and a step")
     def set_learning_rate(self, curve: Curve, step: int) -> None:
-        """Put the learning rate to what a schedule says at an environment step."""
+        """Set the learning rate to the value of a schedule's curve at an environment step."""
         self.learner.set_learning_rate(curve, step)
 
     @explained("k, the place of one of its seeds")
     def weights_of(self, k: int) -> dict[str, np.ndarray]:
-        """The k-th seed's weights, for a policy, and its running statistics of observations, where there are any."""
+        """Return the k-th seed's weights for a policy, with its running observation statistics, if any."""
         k = integer(k, "k", 0, len(self.seeds) - 1)
         weights = {name: value[k].cpu().numpy() for name, value in self.online.state_dict().items()}
         if self.moments is not None:
@@ -282,8 +283,10 @@ class DeepAgent(Shown):
 
     @explained("the weights of one seed by name")
     def load_seed_weights(self, weights: Mapping[str, np.ndarray]) -> None:
-        """Give all seeds the weights of one. Raises RuntimeError for those of another network, ValueError for statistics of
-        other observations."""
+        """Load the weights of one seed into all seeds.
+
+        Raises RuntimeError for the weights of another network, ValueError for the statistics of other observations.
+        """
         stacked = {name: np.stack([np.array(value)] * len(self.seeds)) for name, value in weights.items()}
         if self.moments is not None:
             names = [name for name in stacked if name.startswith(STATISTICS)]
@@ -291,9 +294,9 @@ class DeepAgent(Shown):
         self.learner.load_seed_weights(stacked)
 
     def state_dict(self) -> dict[str, Any]:
-        """Weights, target weights, the optimizer's memory, every stream and running statistics, arrays [N, ...].
+        """Return weights, target weights, optimizer state, random streams and running statistics, arrays [N, ...].
 
-        Raises NotFinite as `look` does.
+        Raises NotFinite like `raise_if_not_finite`.
         """
         saved = self.learner.state_dict()
         if self.moments is not None:
@@ -304,7 +307,7 @@ class DeepAgent(Shown):
 
     @explained("the state that state_dict returned")
     def load_state_dict(self, saved: dict[str, Any]) -> None:
-        """Take over what `state_dict` gave. Raises ValueError for another network, or for NaN or infinite weights."""
+        """Load what `state_dict` returned. Raises ValueError for another network, or for NaN or infinite weights."""
         self.learner.check(saved)
         if self.moments is not None:
             self.moments.load_state_dict(saved["observations"])

@@ -1,4 +1,4 @@
-"""What is learned of the return beside its mean: settings of `rl.DQN(distribution=...)`, each of which makes a head."""
+"""Distributional RL: the settings of `rl.DQN(distribution=...)`, each of which creates a head."""
 
 from __future__ import annotations
 
@@ -19,26 +19,25 @@ if TYPE_CHECKING:
 
 @runtime_checkable
 class Distribution(Protocol):
-    """How an agent represents the distribution of its returns."""
+    """How an agent represents the distribution of returns."""
 
     def head(self, dueling: bool, rescale: bool, bootstrap: Bootstrap) -> Head:
-        """The head that learns it."""
+        """Return the head that learns the distribution."""
         ...
 
     def within(self, returns: tuple[float, float] | None) -> Distribution:
-        """The same for an environment whose discounted returns lie between these; None: they are not known."""
+        """Return the settings for an environment with these bounds of discounted returns; None: unknown."""
         ...
 
 
 @register_part
 @dataclass(frozen=True)
 class Atoms:
-    """Probabilities of `atoms` values at equal distances from `low` to `high` (C51; Bellemare, Dabney and Munos 2017).
+    """Probabilities of `atoms` evenly spaced values from `low` to `high` (C51; Bellemare, Dabney and Munos 2017).
 
-    low, high: bounds of discounted returns, times the agent's reward_scale; None: derived in a run, where the rewards of the
-    environment are known. deviation: None, or the standard deviation of the normal distribution that is put around each scalar
-    target, in distances between atoms (HL-Gauss; Farebrother et al. 2024, who take .75).
-    Raises ValueError or TypeError for settings out of range.
+    low, high: bounds of discounted returns in units of scaled rewards; None: derived in a run, if the environment's reward range
+    is known. deviation: None (C51), or the standard deviation of a normal distribution around each scalar target, in units of the
+    distance between atoms (HL-Gauss; Farebrother et al. 2024 use .75). Raises ValueError or TypeError for settings out of range.
     """
 
     low: float | None = None
@@ -51,16 +50,16 @@ class Atoms:
         store(self, integer, "atoms", low=2)
         store(self, number, "deviation", low=1e-3, none=True)
         if (self.low is None) != (self.high is None):
-            raise ArgumentError("low and high are given together, or neither of them.")
+            raise ArgumentError("low and high must be given together, or neither of them.")
         if self.low is not None and self.high is not None and not self.low < self.high:
-            raise ArgumentError(f"low must lie below high; they are {self.low} and {self.high}.")
+            raise ArgumentError(f"low must be below high; they are {self.low} and {self.high}.")
 
     def head(self, dueling: bool, rescale: bool, bootstrap: Bootstrap) -> Categorical:
         from rl.deep.heads.categorical import Categorical
 
         if self.low is None or self.high is None:
             raise ArgumentError(
-                "What returns can be is not known here: give the first and the last atom, rl.Atoms(low, high), as bounds of"
+                "The range of returns is unknown here: give the first and last atom, rl.Atoms(low, high), as bounds of"
                 " discounted returns."
             )
         low, high = self.low, self.high
@@ -81,9 +80,9 @@ class Atoms:
         slack = 1e-6 * max(abs(self.low), abs(self.high))
         if returns[0] < self.low - slack or returns[1] > self.high + slack:
             raise ArgumentError(
-                f"The atoms reach from {self.low:g} to {self.high:g}, and the discounted returns of this environment, times"
-                f" reward_scale, from {returns[0]:g} to {returns[1]:g}: what lies beyond the atoms would be counted as on their"
-                " edge. Leave low and high out and they are derived."
+                f"The atoms range from {self.low:g} to {self.high:g}, but the discounted returns of this environment, times"
+                f" reward_scale, from {returns[0]:g} to {returns[1]:g}: returns beyond the atoms would be clipped. Omit low and"
+                " high to derive them."
             )
         return self
 
@@ -91,10 +90,10 @@ class Atoms:
 @register_part
 @dataclass(frozen=True)
 class Quantiles:
-    """`quantiles` quantiles of the return at fixed fractions (QR-DQN; Dabney et al. 2018).
+    """Quantiles of the return at `quantiles` fixed fractions (QR-DQN; Dabney et al. 2018).
 
-    kappa: up to which error the loss is a square, beyond which a straight line; 0 makes true quantiles. Raises ValueError or
-    TypeError for settings out of range.
+    kappa: the threshold of the quantile Huber loss, between the quadratic and the linear part; 0: the exact quantile loss. Raises
+    ValueError or TypeError for settings out of range.
     """
 
     quantiles: int = 51
@@ -116,11 +115,12 @@ class Quantiles:
 @register_part
 @dataclass(frozen=True)
 class ImplicitQuantiles:
-    """Quantiles of the return at fractions that are drawn (IQN; Dabney, Ostrovski et al. 2018).
+    """Quantiles of the return at randomly drawn fractions (IQN; Dabney, Ostrovski et al. 2018).
 
-    learned, sought: how many fractions are drawn where the loss is, and for its target (N and N' of the paper). chosen: for the
-    values that an action is chosen by (K), in acting and in the target. cosines: of the embedding. kappa: as of `Quantiles`. The
-    network is one by name, or a module with its last layer as `head`. Raises ValueError or TypeError for settings out of range.
+    learned, sought: the number of fractions for the prediction and for its target (N and N' in the paper). chosen: the number for
+    the values that select an action (K), in acting and in the target. cosines: the size of the embedding. kappa: see `Quantiles`.
+    The network must be one by name, or a module whose last layer is its attribute `head`. Raises ValueError or TypeError for
+    settings out of range.
     """
 
     learned: int = 8
@@ -130,9 +130,8 @@ class ImplicitQuantiles:
     kappa: float = 1.0
 
     def __post_init__(self) -> None:
-        store(
-            self, integer, "learned", "sought", "chosen", "cosines", low=1, high=1_000
-        )  # memory grows by their product
+        # Memory grows with their product, hence the upper bound.
+        store(self, integer, "learned", "sought", "chosen", "cosines", low=1, high=1_000)
         store(self, number, "kappa", low=0.0)
 
     def head(self, dueling: bool, rescale: bool, bootstrap: Bootstrap) -> Implicit:

@@ -1,12 +1,12 @@
-"""Deep Q-networks: a network learns what the table learned, from a replay, towards a target network that stands still.
+"""Deep Q-networks: Q-learning with a neural network, experience replay and a target network.
 
-Mnih et al. (2013), "Playing Atari with Deep Reinforcement Learning", and (2015), "Human-level control", equation 1. Options that
-combine: double (van Hasselt, Guez and Silver 2016), dueling (Wang et al. 2016), prioritized replay (Schaul et al. 2016),
-n-step returns (Sutton and Barto 2018, section 7.1), soft targets (Lillicrap et al. 2016, section 3).
+Mnih et al. (2013), "Playing Atari with Deep Reinforcement Learning", and (2015), "Human-level control", equation 1.
+Extensions, which combine: double (van Hasselt, Guez and Silver 2016), dueling (Wang et al. 2016), prioritized replay (Schaul et
+al. 2016), n-step returns (Sutton and Barto 2018, section 7.1), soft target updates (Lillicrap et al. 2016, section 3).
 
-Deviations: Adam instead of RMSProp; the gradient's norm is clipped; of the dueling network's two streams each is one linear
-layer on the common trunk; an importance weight is scaled by the largest of the replay, not of the batch, which keeps the
-mean unbiased.
+Deviations: Adam instead of RMSProp; gradient norms are clipped; each stream of the dueling network is one linear layer on a
+shared trunk; importance weights are normalized by the maximum over the replay buffer, not over the batch, which keeps the mean
+unbiased.
 """
 
 from __future__ import annotations
@@ -38,95 +38,94 @@ if TYPE_CHECKING:
 @register
 @dataclass(frozen=True)
 class DQN:
-    """Deep Q-learning. Raises ValueError or TypeError, in a sentence, for settings out of range or in contradiction."""
+    """Deep Q-learning. Raises ValueError or TypeError for settings that are out of range or contradict each other."""
 
     gamma: float = 0.99
-    """The discount, in [0, 1]."""
+    """The discount factor, in [0, 1]."""
     network: network_names.Network = "auto"
-    """A name with sizes ("auto", "linear", "mlp(64,64)", "cnn(16,32)", "nature"; recurrent: "gru(64)", "lstm(64)", "rnn(64)",
-    "cnn(16)+gru(128)"), or a function (observation_space, outputs) -> nn.Module, whose module is recurrent if it answers
-    (outputs, state) to sequences."""
+    """A network name with layer sizes ("auto", "linear", "mlp(64,64)", "cnn(16,32)", "nature"; recurrent: "gru(64)", "lstm(64)",
+    "rnn(64)", "cnn(16)+gru(128)"), or a function (observation_space, outputs) -> nn.Module; the module is recurrent if it maps
+    sequences to (outputs, state)."""
     learning_rate: float | Schedule = 1e-3
-    """A number or a schedule in steps."""
+    """The learning rate: a number or a schedule in steps."""
     loss: str = "huber"
-    """The loss of TD errors: "huber" or "squared"."""
+    """The loss on TD errors: "huber" or "squared"."""
     max_grad_norm: float | None = 10.0
-    """A seed's gradient is scaled down to this norm; None: never."""
+    """The maximum norm of a seed's gradient; larger gradients are scaled down. None: no clipping."""
     optimizer: str = "Adam"
-    """One of torch.optim by name that treats numbers one by one."""
+    """The name of an elementwise optimizer in torch.optim."""
     batch_size: int = 64
-    """Transitions, or windows, that a seed learns from at each update."""
+    """The number of transitions (or windows, for sequences) per update and seed."""
     capacity_steps: int | None = 100_000
-    """Steps that a seed's replay holds; None: there is none, each step is learned from as it comes."""
+    """The capacity of each seed's replay buffer, in steps; None: no replay, every step is learned from once, online."""
     learn_after_steps: int = 1_000
-    """Steps of a seed before the first update."""
+    """Environment steps per seed before learning starts."""
     update_every_steps: int = 1
-    """Environment steps of a seed from one round of updates to the next."""
+    """Environment steps per seed between rounds of updates."""
     updates: int = 1
-    """Updates in a round."""
+    """Gradient updates per round."""
     target_every_updates: int | None = 500
-    """Updates from one renewal of the target network to the next; None: there is no target network."""
+    """Updates between target network updates; None: no target network."""
     target_rate: float = 1.0
-    """The share of the way that a renewal takes the target network, in (0, 1]; 1: it is copied."""
+    """The target network update rate tau, in (0, 1]: target += tau * (online - target); 1: a hard copy."""
     double: bool = False
-    """Double Q-learning: the online network chooses the next action, the target network values it."""
+    """Double Q-learning: the online network selects the next action, the target network evaluates it."""
     dueling: bool = False
-    """A stream for the state's value and one for the actions' advantages."""
+    """A dueling network: one stream for the state value, one for the advantages."""
     n_step: int = 1
-    """Rewards that are summed before the target bootstraps."""
+    """The number of rewards in n-step returns."""
     prioritized: bool = False
-    """Prioritized replay, by the size of TD errors."""
+    """Prioritized replay, proportional to TD errors."""
     priority_exponent: float = 0.6
-    """Alpha of prioritized replay, in [0, 1]; 0: uniform."""
+    """The exponent alpha of prioritized replay, in [0, 1]; 0: uniform sampling."""
     importance_exponent: float | Schedule = field(default_factory=lambda: Linear(0.4, 1.0))
-    """Beta of prioritized replay, in [0, 1]: a number or a schedule in steps."""
+    """The importance sampling exponent beta of prioritized replay, in [0, 1]: a number or a schedule in steps."""
     explore: Explore = field(default_factory=lambda: EpsilonGreedy(Linear(1.0, 0.05, fraction=0.1)))
-    """One of rl.explore's EpsilonGreedy, Greedy, Boltzmann and DecayingNoise; epsilon goes from 1 to 0.05 over a tenth of the
-    run."""
+    """The exploration rule, one of rl.explore's EpsilonGreedy, Greedy, Boltzmann and DecayingNoise; by default epsilon falls from
+    1 to 0.05 over the first tenth of the run."""
     mask: Callable[[Any], Tensor] | None = None
-    """A function of observations [..., *O] on the CPU -> bool [..., A], the actions allowed; info["action_mask"] is heeded
-    without it."""
+    """A function of observations [..., *O], on the CPU, that returns the allowed actions, bool [..., A]. It is combined with
+    info["action_mask"], which is respected in any case."""
     compiled: bool = True
-    """Networks of linear layers, ReLUs, GRUs and tanh cells run in compiled code, where numba is at hand and on the CPU; False:
-    by torch alone. Both learn the same up to rounding."""
+    """Run networks of linear layers, ReLUs, GRUs and tanh cells as compiled code, on the CPU and if numba is installed; False:
+    use torch. Results agree up to rounding."""
     channels: str = "auto"
-    """The axis of an image that holds its channels: "first", "last", or "auto": last where two equal sides stand in front of it,
-    first where two equal sides stand behind it, else the shortest."""
+    """The channel axis of images: "first", "last", or "auto": last if the two axes before it have equal sizes, first if the two
+    axes after it do, else the shortest."""
     normalize_observations: bool = False
-    """The network reads each number of a vector observation as its distance from the mean, in standard deviations, within
-    -10..10; mean and variance are those of all that the seed's environments have shown while training, saved in checkpoint and
-    policy. Images and one-hot codes stay as they are."""
+    """Normalize vector observations by the running mean and standard deviation of all that the seed has seen in training, clipped
+    to [-10, 10]; the statistics are saved in checkpoints and policies. Images and one-hot codes are unchanged."""
     reward_scale: float = 1.0
-    """The factor of rewards for learning alone: values, TD errors and losses are in scaled units; returns, promised ones too, are
-    not."""
+    """A factor on rewards in learning only: Q-values, TD errors and losses are scaled; reported returns, predicted ones included,
+    are not."""
     sequence_steps: int | None = None
-    """Steps of the windows of an episode that a recurrent network learns from; None: whole episodes. With a number, a network
-    without a state learns from windows, too."""
+    """The length in steps of the windows that a recurrent network is trained on; None: whole episodes. If given, a feedforward
+    network is trained on windows, too."""
     sequence_every_steps: int | None = None
-    """Steps between the beginnings of two windows of an episode; None: half of sequence_steps."""
+    """Steps between the starts of consecutive windows of an episode; None: half of sequence_steps."""
     burn_in_steps: int = 0
-    """Steps of a window that begins within an episode that serve the state alone and carry no loss."""
+    """The number of initial steps of a window that only warm up the recurrent state, without a loss; 0 at an episode's start."""
     priority_mix: float = 0.9
-    """If prioritized, the share of a window's largest absolute TD error in its priority; the rest is the mean one's."""
+    """The weight of the maximum absolute TD error in a window's priority; the mean has the rest. Only with prioritized=True."""
     rescale_values: bool = False
-    """The network predicts values rescaled by rl.targets.rescaled."""
+    """Learn Q-values in the transformed scale of rl.targets.rescaled."""
     chrono_steps: int | None = None
-    """The gates of a GRU or LSTM begin with memories of up to so many steps (`supervised.chrono`); None: as torch's do."""
+    """Initialize the gates of a GRU or LSTM for dependencies of up to this many steps (`supervised.chrono`); None: torch's
+    initialization."""
     distribution: Distribution | None = None
-    """rl.Atoms(...), rl.Quantiles(...) or rl.ImplicitQuantiles(...): the network learns how likely each return is; None: the mean
-    alone."""
+    """Learn the distribution of returns: rl.Atoms(...), rl.Quantiles(...) or rl.ImplicitQuantiles(...); None: only the mean."""
     munchausen: Munchausen | None = None
-    """rl.Munchausen(...): rewards and targets are those of a soft policy; None: of the best action."""
+    """Munchausen targets with a soft policy: rl.Munchausen(...); None: targets of the greedy action."""
     noise: float | None = None
-    """Linear layers are noisy, with deviations that begin as this number over sqrt(inputs) (Fortunato et al. 2018, sigma_0, .5
-    there); the agent acts and learns with noise, and is judged without; None: none."""
+    """Noisy linear layers with initial standard deviation noise / sqrt(inputs) (sigma_0 in Fortunato et al. 2018, where it is
+    .5), used for acting and learning but not for evaluation; None: no noise."""
 
     def __post_init__(self) -> None:
         check_settings(self)
 
     @property
     def head(self) -> Head:
-        """What the network's outputs mean, and what is learned from them."""
+        """Return the head, which reads the network's outputs and computes their loss."""
         from rl.deep.heads.bootstrap import BEST_ACTION
         from rl.deep.heads.scalar import Scalar
 
@@ -136,7 +135,7 @@ class DQN:
         return Scalar(self.loss, self.dueling, self.rescale_values, bootstrap)
 
     def for_returns(self, returns: Callable[[float], tuple[float, float] | None], action_space: Any) -> DQN:
-        """The same in an environment. returns: the bounds of its returns at a discount, None where they are not known."""
+        """Return the config for an environment. returns: maps a discount to the bounds of returns, None if unknown."""
         if self.distribution is None:
             return self
         bounds = returns(self.gamma)
@@ -146,16 +145,16 @@ class DQN:
         return dataclasses.replace(self, distribution=self.distribution.within(scaled))
 
     def for_policy(self) -> DQN:
-        """The same without a target network, for a policy, which learns no more."""
+        """Return the config without a target network, for a policy, which does not learn."""
         return dataclasses.replace(self, double=False, target_every_updates=None, target_rate=1.0)
 
     def check_spaces(self, observation_space: Any, action_space: Any) -> None:
-        """Raise SpaceError for actions that are not Discrete, and for observations that no network reads."""
+        """Raise SpaceError for action spaces that are not Discrete and for unsupported observation spaces."""
         actions_of(action_space)
         parts_of(observation_space, channels=self.channels)
 
     def build(self, observation_space: Any, action_space: Any, seeds: Any = 1, device: str = "cpu") -> DeepAgent:
-        """The live agent: N networks, each with first weights of its own. Raises SpaceError for spaces not supported."""
+        """Return the agent: N networks, each with its own initial weights. Raises SpaceError for unsupported spaces."""
         from rl import networks
         from rl.deep.agent import DeepAgent
         from rl.deep.checks import check_learner
@@ -172,7 +171,7 @@ class DQN:
 
 
 def check_settings(d: DQN) -> None:
-    """Raise a ValueError or TypeError, in a sentence, for settings that make no sense or contradict each other."""
+    """Raise a ValueError or TypeError for settings that are out of range or contradict each other."""
     store(d, number, "gamma", "priority_exponent", low=0.0, high=1.0)
     store(d, number, "target_rate", low=0.0, high=1.0, above=True)  # at 0 the target network would never change
     store(d, number, "max_grad_norm", low=1e-12, none=True)
@@ -194,14 +193,14 @@ def check_settings(d: DQN) -> None:
     made = isinstance(d.distribution, Distribution) and not isinstance(d.distribution, type)
     if d.distribution is not None and not made:
         raise ArgumentError(
-            "distribution is rl.Atoms(...), rl.Quantiles(...), rl.ImplicitQuantiles(...) or None, not"
+            "distribution must be rl.Atoms(...), rl.Quantiles(...), rl.ImplicitQuantiles(...) or None, not"
             f" {shown(d.distribution)}."
         )
     if d.munchausen is not None:
         instance(d.munchausen, "munchausen", Munchausen, "rl.Munchausen(...) or None")
     store(d, number, "noise", low=1e-6, high=100.0, none=True)
     if d.distribution is not None and d.loss != "huber":
-        raise ArgumentError(f"loss={d.loss!r} contradicts distribution: how a distribution is learned is part of it.")
+        raise ArgumentError(f"loss={d.loss!r} contradicts distribution: each distribution has its own loss.")
     network_names.check(d.network)
     if not isinstance(d.explore, Explore):
         raise ArgumentError(
@@ -216,14 +215,14 @@ def check_settings(d: DQN) -> None:
 def _check_together(d: DQN) -> None:
     if d.double and d.munchausen is not None:
         raise ValueError(
-            "double=True contradicts munchausen: its targets are means under a soft policy, and no best action is chosen."
+            "double=True contradicts munchausen: its targets are expectations under a soft policy, without a greedy action."
         )
     windows(d.sequence_steps, d.sequence_every_steps, d.burn_in_steps)
     if d.target_every_updates is None:
         if d.double:
             raise ValueError(
-                "double=True contradicts target_every_updates=None: without a target network the one that chooses is the one"
-                " that values, and nothing is double."
+                "double=True contradicts target_every_updates=None: without a target network the same network would select and"
+                " evaluate the next action."
             )
         if d.target_rate != 1.0:
             raise ValueError(
@@ -236,15 +235,15 @@ def _check_together(d: DQN) -> None:
                 raise ValueError(f"{name}={getattr(d, name)} contradicts capacity_steps=None: it needs a replay.")
         if d.updates > 1 or d.update_every_steps > 1 or d.learn_after_steps > 0:
             raise ValueError(
-                "Without a replay (capacity_steps=None) each step is learned from once, as it comes: updates and"
-                " update_every_steps must be 1 and learn_after_steps 0."
+                "Without a replay (capacity_steps=None) each step is learned from exactly once: updates and update_every_steps"
+                " must be 1 and learn_after_steps 0."
             )
     elif d.batch_size > d.capacity_steps:
         raise ValueError(f"batch_size={d.batch_size} is larger than capacity_steps={d.capacity_steps}.")
     elif d.learn_after_steps > d.capacity_steps:
         raise ValueError(
-            f"learn_after_steps={d.learn_after_steps:,} is larger than capacity_steps={d.capacity_steps:,}: what came first"
-            " would be forgotten before anything is learned."
+            f"learn_after_steps={d.learn_after_steps:,} is larger than capacity_steps={d.capacity_steps:,}: the first steps"
+            " would be overwritten before learning starts."
         )
     elif d.sequence_steps is not None and d.sequence_steps > d.capacity_steps:
         raise ValueError(f"sequence_steps={d.sequence_steps} is larger than capacity_steps={d.capacity_steps}.")
@@ -260,9 +259,9 @@ _RAINBOW: dict[str, Any] = {
     "priority_exponent": 0.5,
 }
 add_presets(
-    "networks",  # the lectures' ladder (L 06 to 07_3) and the usual variants
+    "networks",  # the steps of the lectures (L 06 to 07_3) and the usual variants
     {
-        # L 06, 07_1: a linear network, no replay, no target network. SGD at .1 on the squared error is a table's step .2.
+        # L 06, 07_1: a linear network, no replay, no target network. SGD at .1 on the squared error is a tabular step size of .2.
         "q-network": DQN(
             network="linear",
             optimizer="SGD",
@@ -272,8 +271,8 @@ add_presets(
             target_every_updates=None,
             **_EVERY_STEP,
         ),
-        # Mnih et al. (2013), L 07_2: a replay, and no target network. The error is squared, and nothing is clipped: clipped
-        # errors, or gradients, would let the many small errors that push values up outweigh the few large ones.
+        # Mnih et al. (2013), L 07_2: a replay, but no target network. The loss is squared and nothing is clipped: with clipped
+        # errors or gradients, the many small errors that raise values would outweigh the few large ones.
         "dqn-2013": DQN(
             loss="squared",
             max_grad_norm=None,
@@ -294,7 +293,7 @@ add_presets(
         "iqn": DQN(distribution=ImplicitQuantiles()),
         "munchausen-dqn": DQN(munchausen=Munchausen()),
         "noisy-dqn": DQN(noise=0.5, explore=Greedy()),
-        # Hessel et al. (2018): all six parts. Without noise it explores by epsilon.
+        # Hessel et al. (2018): all six extensions. Without noise, exploration is epsilon-greedy.
         "rainbow": DQN(noise=0.5, explore=Greedy(), **_RAINBOW),
         "rainbow-without-noise": DQN(**_RAINBOW),
     },

@@ -1,4 +1,4 @@
-"""The layer of an implicit quantile network: features and fractions -> quantiles.
+"""The layer of an implicit quantile network, which maps features and fractions to quantiles.
 
 Dabney, Ostrovski, Silver and Munos (2018), "Implicit Quantile Networks for Distributional Reinforcement Learning", equation 4.
 """
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from rl import networks
+from rl import network_layers
 from supervised import determinism
 from supervised.stack.drawn import Drawn
 from supervised.stack.manual_backward import BACKWARD, LayerBackward, register_backward
@@ -22,11 +22,11 @@ from supervised.validate import ArgumentError, explained, integer, shown
 
 
 class QuantileHead(Drawn):
-    """Features [B, F] or [B, T, F] -> quantiles [B, A, K] or [B, T, A, K]: head(features * relu(embedding(cos(pi i fraction)))).
+    """Maps features to quantiles: head(features * relu(embedding(cos(pi i fraction)))).
 
-    The numbers drawn for it are fractions [B, K] in [0, 1], at every step of a sequence the same; without any it answers at
-    `quantiles` fractions at equal distances. cosines: how many, i = 1 ... cosines. head: the linear layer behind the features.
-    dueling: its outputs are a state value and advantages, at each fraction.
+    [B, F] -> [B, A, K], or [B, T, F] -> [B, T, A, K]. Its drawn numbers are fractions [B, K] in [0, 1], shared by all steps of a
+    sequence; without any, `quantiles` evenly spaced fractions are used. cosines: the number of cosines, i = 1 ... cosines. head:
+    the linear output layer. dueling: its outputs are a state value and advantages at each fraction.
     """
 
     def __init__(self, head: nn.Linear, quantiles: int, cosines: int, dueling: bool) -> None:
@@ -34,11 +34,11 @@ class QuantileHead(Drawn):
         self.quantiles, self.cosines = integer(quantiles, "quantiles", 1), integer(cosines, "cosines", 1)
         self.embedding = nn.Linear(self.cosines, head.in_features)
         self.head = head
-        self.dueling = networks.Dueling() if dueling else nn.Identity()
+        self.dueling = network_layers.Dueling() if dueling else nn.Identity()
 
     @explained("a tensor [B, F] or [B, T, F]")
     def forward(self, features: Tensor) -> Tensor:
-        """[B, F] -> [B, A, K]; [B, T, F] -> [B, T, A, K]."""
+        """Map features [B, F] to quantiles [B, A, K], or [B, T, F] to [B, T, A, K]."""
         fractions = self.drawn
         fractions = evenly(self.quantiles, self.embedding.weight) if fractions is None else fractions
         fractions = fractions.expand(len(features), -1)
@@ -53,27 +53,27 @@ class QuantileHead(Drawn):
 
 
 def with_fractions(network: nn.Module, quantiles: int, cosines: int, dueling: bool) -> nn.Module:
-    """Put a QuantileHead in the place of the last layer, `head`, of a network -> the network.
+    """Replace the last layer, `head`, of a network by a QuantileHead, in place, and return the network.
 
-    Raises ArgumentError for a network without one.
+    Raises ArgumentError for a network without such a layer.
     """
     head = getattr(network, "head", None)
     if type(head) is not nn.Linear:
         raise ArgumentError(
-            "rl.ImplicitQuantiles works on the features behind a network's last layer: it needs a network by name, or a module"
-            f" whose last layer is an nn.Linear called `head` (supervised.models.layers.Model), not {shown(network)}."
+            "rl.ImplicitQuantiles replaces a network's last layer: it needs a network by name, or a module whose last layer is an"
+            f" nn.Linear called `head` (supervised.models.layers.Model), not {shown(network)}."
         )
     network.head = QuantileHead(head, quantiles, cosines, dueling)
     return network
 
 
 def evenly(quantiles: int, like: Tensor) -> Tensor:
-    """The fractions (2 i + 1) / (2 quantiles): [quantiles]."""
+    """Return the evenly spaced fractions (2 i + 1) / (2 quantiles), [quantiles]."""
     return (torch.arange(quantiles, device=like.device) + 0.5).to(like.dtype) / quantiles
 
 
 def _cosines(count: int, fractions: Tensor) -> Tensor:
-    """cos(pi i fraction) for i = 1 ... count: [N, B, K] -> [N, B, K, count]."""
+    """Return cos(pi i fraction) for i = 1 ... count: [N, B, K] -> [N, B, K, count]."""
     angles = torch.arange(1, count + 1, dtype=fractions.dtype, device=fractions.device) * math.pi
     return determinism.elementwise(torch.cos_, fractions[..., None] * angles)
 
@@ -100,23 +100,23 @@ def _quantile_head(members: Members, modules: Sequence[QuantileHead]) -> Op | No
 
 
 def _fractions(layer: Any, features: Tensor) -> Tensor:
-    """The fractions of all members, [N, B, K]."""
+    """Return the fractions of all members, [N, B, K]."""
     drawn = layer.numbers.value
     return (evenly(layer.quantiles, layer.embedding.weight) if drawn is None else drawn).expand(*features.shape[:2], -1)
 
 
 class _Passed(NamedTuple):
-    """What a pass forward leaves for the gradient."""
+    """The intermediate results of a forward pass that the backward pass needs."""
 
     x: Tensor  # [N, B, F]
     cosines: Tensor  # [N, B * K, C]
-    embedded: Tensor  # [N, B * K, F], behind the ReLU
+    embedded: Tensor  # [N, B * K, F], after the ReLU
     product: Tensor  # [N, B * K, F]
     answer: Tensor  # [N, B * K, outputs]
 
 
 class _QuantileHead:
-    """The same in a chain, the gradients written out."""
+    """A QuantileHead with an explicit backward pass, for chains of layers without autograd."""
 
     def __init__(
         self, first: QuantileHead, embedding: LayerBackward, head: LayerBackward, dueling: LayerBackward
@@ -132,7 +132,7 @@ class _QuantileHead:
         return y.view(*x.shape[:2], -1, y.shape[-1]).transpose(-1, -2).contiguous()
 
     def _pass(self, x: Tensor, keep: bool) -> _Passed:
-        # In place where nobody reads what was there: new memory costs as much as the arithmetic.
+        # In place where possible: allocating memory costs as much as the arithmetic.
         cosines = _cosines(self.first.cosines, _fractions(self.first, x)).flatten(1, 2)
         embedded = self.embedding.forward(cosines, keep).relu_()
         each = _by_row(embedded, x)
@@ -152,7 +152,7 @@ class _QuantileHead:
 
 
 def _by_row(part: Tensor, x: Tensor) -> Tensor:
-    """[N, B * K, F] -> [N, B, K, F], on the same memory."""
+    """Return a view of [N, B * K, F] as [N, B, K, F]."""
     return part.view(*x.shape[:2], -1, x.shape[2])
 
 

@@ -1,4 +1,4 @@
-"""The networks of N seeds and how they change: clipping, the optimizer's step, the target network."""
+"""The networks of N seeds and their updates: gradient clipping, optimizer step, target network."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from rl.core.registry import optional_setting
 from rl.core.types import Batch
-from rl.deep.arrays import Arrays
+from rl.deep.array_protocol import Arrays
 from rl.deep.asked import Asked
 from rl.deep.checks import DeepConfig, check_apart, not_finite
 from rl.deep.heads.head import HeadLoss, Outputs
@@ -25,15 +25,15 @@ from supervised.stack.optimizers import load_state_by_seed, state_by_seed
 
 
 class Origin(NamedTuple):
-    """What a step is taken from."""
+    """What an optimizer step was computed from, for the error message if it is not finite."""
 
-    batch: Batch  # as it was sampled
-    norm: Tensor  # of each seed's gradient, [N]
+    batch: Batch  # as sampled
+    norm: Tensor  # gradient norm of each seed, [N]
     td_error: Any  # [N, B]
 
 
 class Learner:
-    """N online networks, their target networks (None: without) and one optimizer."""
+    """N online networks, their target networks, if any, and one optimizer."""
 
     def __init__(
         self,
@@ -65,7 +65,7 @@ class Learner:
         self.updates = 0
 
     def learn(self, batch: Batch, given: Batch, measured: bool) -> HeadLoss:
-        """One update from a batch in arrays of the agent's kind. given: the batch as an error will show it."""
+        """Take one update on a batch in the agent's array type. given: the batch as NotFinite should report it."""
         try:
             found, backward = self.found(batch, measured)
             backward(found.gradient)
@@ -74,25 +74,25 @@ class Learner:
         norm = self.step(given, found.td_error)
         if not measured:
             return found
-        self.look()
+        self.raise_if_not_finite()
         return found._replace(metrics={**found.metrics, "train/gradient_norm": norm})
 
     def found(self, batch: Batch, measured: bool) -> tuple[HeadLoss, Callable[[Any], None]]:
-        """What is to be learned from a batch, and what takes its gradient back to the weights."""
+        """Return the loss of a batch and the function that backpropagates its gradient to the weights."""
         outputs, backward = self.outputs(batch)
         scaled = batch if self.reward_scale == 1.0 else batch._replace(reward=batch.reward * self.reward_scale)
         return self.arrays.loss(self.head, outputs, scaled, measured), backward
 
     def outputs(self, batch: Batch) -> tuple[Outputs, Callable[[Any], None]]:
-        """What the networks say of a batch, and what takes the gradient by `y` back to the weights."""
+        """Return the networks' outputs for a batch and the function that backpropagates the gradient of `y` to the weights."""
         x = self.arrays.encode(batch.obs)
         next_x = None if batch.next_obs is None else self.arrays.encode(batch.next_obs)
         return self.asked.outputs(self.arrays, x, next_x, batch.reward.shape[1])
 
     def step(self, batch: Batch, td_error: Any) -> Tensor:
-        """Take the optimizer's step from the gradient in `online` -> the norm of each seed's gradient before clipping, [N].
+        """Take an optimizer step with the gradient in `online`. Return the gradient norm of each seed before clipping, [N].
 
-        Raises NotFinite, as `look`: of this step on the CPU.
+        Raises NotFinite like `raise_if_not_finite`; on the CPU, for this very step.
         """
         if self.adam is not None:
             norm, good = self.adam.step(self.max_norm)
@@ -100,23 +100,23 @@ class Learner:
         else:
             norm = clip_per_seed(self.online, self.max_norm)
             left_out = self.guard.step(norm, Origin(batch, norm, td_error))
-        self._heed(left_out)
+        self._raise_if_skipped(left_out)
         self.updates += 1
         self._update_target()
         return norm
 
-    def look(self) -> None:
-        """Raise NotFinite if a step since the last look was left out. On the CPU `step` itself has told of it."""
-        self._heed(self.guard.look())
+    def raise_if_not_finite(self) -> None:
+        """Raise NotFinite if a step was skipped since the last check. On the CPU `step` raises it itself."""
+        self._raise_if_skipped(self.guard.look())
 
-    def _heed(self, left_out: LeftOut | None) -> None:
+    def _raise_if_skipped(self, left_out: LeftOut | None) -> None:
         if left_out is not None:
             self.updates -= left_out.unseen
             batch, norm, td_error = left_out.origin
             raise not_finite(self.online, batch, norm, td_error, self.updates + 1, left_out.unseen - 1)
 
     def set_learning_rate(self, curve: Curve, step: int) -> None:
-        """Put the learning rate to what a schedule says at an environment step."""
+        """Set the learning rate to the value of a schedule's curve at an environment step."""
         rate = value_at(curve, step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -131,16 +131,16 @@ class Learner:
                     self.guard.follow(buffer, other, 1.0)
 
     def load_seed_weights(self, weights: Mapping[str, np.ndarray]) -> None:
-        """Give the online networks weights [N, ...]. Raises ValueError for those of another network."""
+        """Load weights [N, ...] into the online networks. Raises ValueError for those of another network."""
         self.online.load_state_dict(_tensors(weights))
         self.guard.forget()
 
     def state_dict(self) -> dict[str, Any]:
-        """Weights, target weights, the optimizer's memory and what forward passes drew, arrays [N, ...].
+        """Return weights, target weights, optimizer state and the random streams of forward passes, arrays [N, ...].
 
-        Raises NotFinite as `look` does.
+        Raises NotFinite like `raise_if_not_finite`.
         """
-        self.look()
+        self.raise_if_not_finite()
         if self.adam is not None:
             self.adam.close()
         saved: dict[str, Any] = {
@@ -156,7 +156,7 @@ class Learner:
         return saved
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
-        """Take over what `state_dict` gave. Raises ValueError for another network."""
+        """Load what `state_dict` returned. Raises ValueError for another network."""
         self.online.load_state_dict(_tensors(saved["online"]))
         if self.target is not None:
             self.target.load_state_dict(_tensors(saved["target"]))
@@ -170,11 +170,11 @@ class Learner:
             self.passes.load_state_dict(saved["passes"])
 
     def check(self, saved: Mapping[str, Any]) -> None:
-        """Raise ValueError, and change nothing, for saved weights that are NaN or infinite."""
+        """Raise ValueError if saved weights are NaN or infinite. Changes nothing."""
         for name in ("online", "target") if self.target is not None else ("online",):
             for key, value in saved[name].items():
                 if not np.isfinite(value).all():
-                    raise ValueError(f"The saved {key} of the {name} network has values that are NaN or infinite.")
+                    raise ValueError(f"The saved {key} of the {name} network contains NaN or infinite values.")
 
 
 def _numpy(tensors: dict[str, Tensor]) -> dict[str, np.ndarray]:

@@ -1,7 +1,7 @@
-"""Munchausen: the log-probability of the action that was taken is added to its reward, and targets are those of a soft policy.
+"""Munchausen RL: adds the log-probability of the taken action to its reward and bootstraps from a soft policy.
 
-Vieillard, Pietquin and Geist (2020), "Munchausen Reinforcement Learning", equation 2. `rl.targets.munchausen` is the target.
-Acting stays as `explore` says. Of an n-step return the first step alone gets the bonus.
+Vieillard, Pietquin and Geist (2020), "Munchausen Reinforcement Learning", equation 2. `rl.targets.munchausen` is the target. The
+behavior policy is still that of `explore`. In n-step returns only the first step gets the bonus.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 @register_part
 @dataclass(frozen=True)
 class Munchausen:
-    """The setting `rl.DQN(munchausen=...)`.
+    """The settings of Munchausen DQN, for `rl.DQN(munchausen=...)`.
 
-    alpha: how much of the bonus is added, in [0, 1]; with 0, soft Q-learning is left. temperature: tau of pi = softmax(Q / tau),
-    in units of rewards times reward_scale: where values are in the hundreds, .03 is next to greedy. low: where the bonus
-    tau ln pi is clipped, 0 or below. Raises ValueError or TypeError for settings out of range.
+    alpha: the weight of the bonus, in [0, 1]; 0 gives soft Q-learning. temperature: tau in pi = softmax(Q / tau), in units of
+    scaled rewards: with Q-values in the hundreds, .03 is nearly greedy. low: the lower bound, at most 0, at which the bonus
+    tau ln pi is clipped. Raises ValueError or TypeError for settings out of range.
     """
 
     alpha: float = 0.9
@@ -36,13 +36,13 @@ class Munchausen:
         store(self, number, "low", high=0.0)
 
     def bootstrap(self) -> Bootstrap:
-        """What targets make of values."""
+        """Return the soft policy that targets bootstrap from."""
         from rl.deep.heads.bootstrap import SoftPolicy
 
         return SoftPolicy(self.alpha, self.temperature, self.low)
 
     def widened(self, returns: tuple[float, float] | None, gamma: float, actions: int) -> tuple[float, float] | None:
-        """Bounds of returns with the bonus of every step, and the entropy of every step after it; None: they are not known."""
+        """Return bounds of returns including each step's bonus and the entropy of all later steps; None if unknown."""
         if returns is None or gamma == 1.0:
             return None
         bonus, entropy = self.bootstrap().added(actions)

@@ -1,7 +1,7 @@
-"""Running mean and variance of observations, by which a network's inputs are normalized.
+"""Running mean and variance of observations, for normalizing a network's inputs.
 
-Welford (1962), "Note on a method for calculating corrected sums of squares and products", one observation after another in
-float64, so that a seed's statistics are the same to the bit however many seeds run beside it.
+Welford (1962), "Note on a method for calculating corrected sums of squares and products", one observation at a time in float64,
+so that a seed's statistics are bit-identical however many seeds run next to it.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rl.core.observations import Part, leaves
-from rl.deep.moving import together
+from rl.core.observations import Part, encode, leaves
+from rl.deep.moving import tensors_of, together
 
 CLIP = 10.0  # standard deviations
 EPSILON = 1e-8  # added to a variance
 
 
 class RunningMoments:
-    """Statistics of N seeds, each pooled over the seed's environments. Parts other than vectors are left as they are."""
+    """The statistics of N seeds, each pooled over the seed's environments. Only vector observations are normalized."""
 
     def __init__(self, parts: tuple[Part, ...], n: int, device: torch.device) -> None:
-        """Raises ValueError where no part is a vector."""
+        """Raises ValueError if no part of the observation is a vector."""
         self.parts = {part.name: part for part in parts if part.kind == "vector"}
         if not self.parts:
             raise ValueError(
@@ -33,11 +33,13 @@ class RunningMoments:
         self.device = device
         self.count = np.zeros(n, np.int64)
         self.mean = {name: np.zeros((n, *part.features)) for name, part in self.parts.items()}
-        self.squares = {name: np.zeros((n, *part.features)) for name, part in self.parts.items()}  # summed deviations
+        self.squares = {
+            name: np.zeros((n, *part.features)) for name, part in self.parts.items()
+        }  # sums of squared deviations
         self._prepare()
 
     def observe(self, obs: Any) -> None:
-        """Count observations [N, B, *O], as the environment gives them. One that is infinite anywhere is left out."""
+        """Update the statistics with raw observations [N, B, *O]. Those with an entry that is not finite are skipped."""
         n, found = len(self.count), leaves(obs)
         x = {
             name: part.encode(torch.as_tensor(found[name])).cpu().double().numpy().reshape(n, -1, *part.features)
@@ -57,7 +59,7 @@ class RunningMoments:
         self._prepare()
 
     def normalize(self, x: Any) -> Any:
-        """Encoded observations [N, ..., F] or a dict of them: vectors become (x - mean) / deviation, within -CLIP..CLIP."""
+        """Normalize encoded observations [N, ..., F], or a dict of them: (x - mean) / deviation, clipped to [-CLIP, CLIP]."""
         if isinstance(x, Tensor):
             return self._normalized(next(iter(self.parts)), x)
         return {name: self._normalized(name, part) if name in self.parts else part for name, part in x.items()}
@@ -68,7 +70,7 @@ class RunningMoments:
         return ((x - shift.view(shape)) * scale.view(shape)).clamp_(-CLIP, CLIP)
 
     def _prepare(self) -> None:
-        """Work out shift and scale, float32 [N, F]; from fewer than two observations the deviation is taken for 1."""
+        """Update shift and scale, float32 [N, F]; with fewer than two observations the deviation is 1."""
         count = np.maximum(self.count, 1)[:, None]
         found: dict[str, Tensor] = {}
         for name, squares in self.squares.items():
@@ -79,17 +81,17 @@ class RunningMoments:
         self._transform = {name: (moved[f"shift {name}"], moved[f"scale {name}"]) for name in self.parts}
 
     def state_dict(self) -> dict[str, np.ndarray]:
-        """Counts int64 [N], means and sums of squared deviations float64 [N, F]."""
+        """Return the counts int64 [N], and means and sums of squared deviations float64 [N, F]."""
         return {name: array.copy() for name, array in self._arrays().items()}
 
     def load_state_dict(self, state: Mapping[str, np.ndarray]) -> None:
-        """Take over what `state_dict` gave. Raises ValueError for statistics of other observations, or impossible ones."""
+        """Load what `state_dict` returned. Raises ValueError for statistics of other observations, or invalid ones."""
         for name, array in self._arrays().items():
             given = state.get(name)
             if given is None or given.shape != array.shape or given.dtype != array.dtype:
                 raise ValueError(f"The saved {name} of the observations must be {array.dtype} {list(array.shape)}.")
             if not np.isfinite(given).all() or (not name.startswith("mean") and (given < 0).any()):
-                raise ValueError(f"The saved {name} of the observations cannot be: it is negative, NaN or infinite.")
+                raise ValueError(f"The saved {name} of the observations is invalid: it is negative, NaN or infinite.")
         for name, array in self._arrays().items():
             array[:] = state[name]
         self._prepare()
@@ -99,3 +101,9 @@ class RunningMoments:
         for kind, found in (("mean", self.mean), ("squares", self.squares)):
             arrays |= {f"{kind} {name}".strip(): array for name, array in found.items()}
         return arrays
+
+
+def encoded(parts: tuple[Part, ...], moments: RunningMoments | None, obs: Any, device: torch.device) -> Any:
+    """Encode observations, tensors or arrays, as network inputs: tensors on the device."""
+    x = encode(parts, tensors_of(obs), device)
+    return x if moments is None else moments.normalize(x)

@@ -1,13 +1,13 @@
-"""Presets of Q-networks that remember: DRQN and R2D2, which are `rl.DQN` with a recurrent network.
+"""Presets of recurrent Q-networks: DRQN and R2D2, which are `rl.DQN` with a recurrent network.
 
-DRQN (Hausknecht and Stone 2015): DQN whose network has a recurrent layer. R2D2 (Kapturowski et al. 2019): windows that
-begin within episodes too, from the state that was stored there, burned in; double, dueling, n-step returns, prioritized
-replay, rescaled values.
+DRQN (Hausknecht and Stone 2015): DQN with a recurrent layer. R2D2 (Kapturowski et al. 2019): windows that may start within an
+episode, from the stored recurrent state and with burn-in; double and dueling Q-learning, n-step returns, prioritized replay,
+rescaled values.
 
-Deviations: a GRU of 64 units instead of an LSTM of 512, Adam at 1e-3 and a batch of 16 or 32, for small worlds. DRQN here
-learns from whole episodes, not from random pieces of 10 steps whose state begins as zeros. R2D2 acts in one environment, not
-in 256, and does not read its last action and reward: `envs.LastActionReward` adds them. A window's 80 steps include its
-burn-in, which the paper puts in front of them.
+Deviations: a GRU of 64 units instead of an LSTM of 512, Adam at 1e-3 and a batch size of 16 or 32, for small environments. DRQN
+learns from whole episodes, not from random segments of 10 steps with a zero initial state. R2D2 acts in one environment, not in
+256, and does not observe its last action and reward (`envs.LastActionReward` adds them). The 80 steps of a window include the
+burn-in, which precedes them in the paper.
 """
 
 from __future__ import annotations

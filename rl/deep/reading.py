@@ -1,4 +1,4 @@
-"""How networks read windows of episodes: recurrent ones on from a state, others each observation for itself."""
+"""How networks process windows of episodes: recurrent ones from a state, feedforward ones each observation on its own."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from rl.core.types import SequenceBatch, State
-from rl.deep.arrays import Arrays
+from rl.deep.array_protocol import Arrays
 from rl.deep.asked import Asked
 from rl.deep.heads.head import Outputs
 from rl.deep.moving import mapped, tensors_of
@@ -18,34 +18,34 @@ from supervised import Stack
 
 
 class Read(NamedTuple):
-    """What the networks say of windows, in arrays of the agent's kind."""
+    """The outputs of the networks for windows, in the agent's array type."""
 
-    outputs: Outputs  # [N, B, T, ...] at each step of a window; next_y and next_choice along `bootstrap`
-    bootstrap: np.ndarray  # int64 [N, B, T], where along next_y and next_choice each step's future begins
-    backward: Callable[[Any], None]  # takes the gradient by y back to the weights
+    outputs: Outputs  # [N, B, T, ...], for each step; next_y and next_choice are indexed by `bootstrap`
+    bootstrap: np.ndarray  # int64 [N, B, T], the index into next_y and next_choice that each step bootstraps from
+    backward: Callable[[Any], None]  # backpropagates the gradient of y to the weights
 
 
 class Reading(ABC):
-    """What a recurrent agent and its learner ask of their networks."""
+    """How a `RecurrentAgent` and its learner call their networks."""
 
     @abstractmethod
     def initial_state(self, n: int, rows: int) -> State:
-        """What is remembered when an episode begins: zeros [N, rows, ...] by name."""
+        """Return the recurrent state at an episode's start: zeros [N, rows, ...] by name."""
 
     @abstractmethod
     def step(self, stack: Stack, x: Any, state: State) -> tuple[Any, State]:
-        """Encoded observations [N, B, *F] and a state -> outputs [N, B, *Y] and the state after."""
+        """Return outputs [N, B, *Y] and the next state for encoded observations [N, B, *F] and a state."""
 
     @abstractmethod
     def windows(self, asked: Asked, x: Any, batch: SequenceBatch) -> Read:
-        """What the networks say of windows: x [N, B, W, *F], encoded; the numbers of the batch in arrays of the host."""
+        """Return the outputs for windows. x: encoded observations [N, B, W, *F]; the batch's numbers are host arrays."""
 
 
 class Single(Reading):
-    """Networks without a state. A window is so many transitions."""
+    """Feedforward networks, for which the steps of a window are independent transitions."""
 
     def __init__(self, arrays: Arrays, steps: int) -> None:
-        """steps: of the longest window that the replay can hold."""
+        """steps: the maximum length of a window."""
         self.arrays, self.steps = arrays, steps
 
     def initial_state(self, n: int, rows: int) -> State:
@@ -55,14 +55,14 @@ class Single(Reading):
         return self.arrays.values(stack, x), {}
 
     def windows(self, asked: Asked, x: Any, batch: SequenceBatch) -> Read:
-        # A layer may take all rows together (batch-norm), so their number must not depend on the windows of other seeds: each
-        # window repeats its last step until it is as long as a window can be.
+        # A layer such as batch-norm may combine all rows, so their number must not depend on the windows of other seeds: each
+        # window repeats its last step up to the maximum length.
         n, b, t = batch.reward.shape
         t = max(t, self.steps)
         step = np.minimum(np.arange(t), batch.length[..., None] - 1)
 
         def flat(at: np.ndarray) -> Any:
-            """The observations at [N, B, T] of the windows as rows [N, B * T, *F]."""
+            """Return the observations at indices [N, B, T] of the windows as rows [N, B * T, *F]."""
             seed, row = np.ogrid[:n, :b]
             return mapped(x, lambda part: part[seed[..., None], row[..., None], at].reshape(n, b * t, *part.shape[3:]))
 
@@ -76,7 +76,7 @@ class Single(Reading):
 
 
 class Recurrent(Reading):
-    """Networks that answer (outputs, state). A state is [layers, B, ...], as those of torch's cells, or a tuple of such."""
+    """Networks that return (outputs, state). A state is [layers, B, ...], as in torch's cells, or a tuple of such tensors."""
 
     def __init__(self, arrays: Arrays, stack: Stack, example: Any) -> None:
         """example: encoded observations [N, B, T, *F]."""
@@ -86,7 +86,7 @@ class Recurrent(Reading):
         self.is_tuple = isinstance(state, tuple)
         parts = state if isinstance(state, tuple) else (state,)
         names = ("h", "c") if len(parts) <= 2 else tuple(f"part {i}" for i in range(len(parts)))
-        # Of each part: what stands before and behind the axis of the batch.
+        # The axes of each part before and after the batch axis.
         self.shapes = {name: (part.shape[1], *part.shape[3:]) for name, part in zip(names, parts, strict=False)}
 
     def initial_state(self, n: int, rows: int) -> State:
@@ -100,9 +100,9 @@ class Recurrent(Reading):
         online, passes, rows = asked.online, asked.passes, batch.reward.shape[1]
         state = None if batch.state is None else self._inner(batch.state)
         seen = np.maximum(batch.bootstrap.max((1, 2)) + 1, batch.length.max(1))
-        lengths = seen.tolist()  # observations of each seed's longest window
+        lengths = seen.tolist()  # the number of observations in each seed's longest window
         next_y = choice = None
-        # Where nothing is drawn, the pass that is learned from also says what the online network makes of what follows.
+        # Without random draws, the pass that the loss is computed from also has the online network's outputs for next states.
         if passes.draws or asked.choosing is not online:
             next_y, choice = passes.following(
                 asked.valuing, asked.choosing, rows, lambda stack: self._unroll(stack, x, state, lengths)[0]
@@ -113,7 +113,7 @@ class Recurrent(Reading):
         y, backward = self._vjp(online, x, state, batch.burn_in, lengths)
         next_y = y if next_y is None else next_y
         choice = y if choice is None else choice
-        if fractions is not None:  # at each step the same
+        if fractions is not None:  # shared by all steps
             fractions = self.arrays.own(fractions[:, :, None].expand(-1, -1, batch.reward.shape[2], -1))
         return Read(Outputs(y, next_y, choice, choice if asked.own else None, fractions), batch.bootstrap, backward)
 
@@ -121,7 +121,7 @@ class Recurrent(Reading):
         code = stack.compiled_sequence()
         if code is not None and code.fits(x, state):
             return code.forward(x, state, lengths)
-        y, after = self.arrays.reading(stack, tensors_of(x), tensors_of(state), lengths)
+        y, after = self.arrays.unroll(stack, tensors_of(x), tensors_of(state), lengths)
         return self.arrays.own(y), self.arrays.own(after)
 
     def _vjp(
@@ -136,7 +136,7 @@ class Recurrent(Reading):
         return self.arrays.own(found), lambda gradient: backward(tensors_of(gradient))
 
     def _inner(self, state: State) -> Any:
-        """By name, [N, B, layers, ...] -> as the networks take it, [N, layers, B, ...]."""
+        """Convert a state from [N, B, layers, ...] by name to the networks' [N, layers, B, ...]."""
         parts = tuple(state[name].swapaxes(1, 2) for name in self.shapes)
         return parts if self.is_tuple else parts[0]
 

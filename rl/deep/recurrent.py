@@ -1,8 +1,8 @@
-"""Q-networks that remember: they act from a state, and learn from windows of episodes.
+"""Recurrent Q-networks, which act from a recurrent state and learn from windows of episodes.
 
 Hausknecht and Stone (2015), "Deep Recurrent Q-Learning for Partially Observable MDPs"; Kapturowski et al. (2019), "Recurrent
-Experience Replay in Distributed Reinforcement Learning". `rl.deep.replay.sequences` says what a window is, and
-`rl.deep.sequence_learner` what is learned from it.
+Experience Replay in Distributed Reinforcement Learning". `rl.deep.replay.sequences` defines windows,
+`rl.deep.sequence_learner` their loss.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from rl.deep.sequence_learner import SequenceLearner
 from supervised.models.rnn import chrono
 from supervised.validate import ArgumentError, flag, shown
 
-NO_GATES = "chrono_steps={} is for the gates of a recurrent network such as gru(64), and network is {}."
-NUMBERS = tuple(name for name in SequenceBatch._fields if name not in ("obs", "state"))  # of a batch
+NO_GATES = "chrono_steps={} applies only to recurrent networks with gates such as gru(64), not to {}."
+NUMBERS = tuple(name for name in SequenceBatch._fields if name not in ("obs", "state"))  # fields of a batch
 
 
 class RecurrentAgent(DeepAgent):
-    """N Q-networks whose network answers (outputs, state), or learns from windows all the same. See `DeepAgent`."""
+    """N recurrent Q-networks, or feedforward ones trained on windows. See `DeepAgent`."""
 
     learner_type = SequenceLearner
     learner: SequenceLearner
 
     @functools.cached_property
     def recurrent(self) -> bool:
-        """Whether the network has a state. One that has none learns from windows as from so many transitions."""
+        """Whether the network is recurrent. A feedforward one treats the steps of windows as independent transitions."""
         d: Any = self.config
         outputs = self.head.size(self.actions)
         return networks.reads_sequences(d.network, self.observation_space, outputs, d.channels)
@@ -50,7 +50,7 @@ class RecurrentAgent(DeepAgent):
                 raise ArgumentError(NO_GATES.format(d.chrono_steps, shown(d.network)))
             return super().joined(network)
         if d.capacity_steps is None:
-            raise ArgumentError("A recurrent network learns from a replay of windows: capacity_steps cannot be None.")
+            raise ArgumentError("A recurrent network learns from a replay of windows: capacity_steps must not be None.")
         if d.chrono_steps is not None:
             chrono(network, d.chrono_steps)
         return self.noisy(self.head.recurrent(network))
@@ -75,7 +75,7 @@ class RecurrentAgent(DeepAgent):
 
     def why_no_model(self) -> str | None:
         if self.recurrent:
-            return "what the agent does depends on what it remembers, not on the state alone"
+            return "a recurrent agent's actions depend on its recurrent state, not only on the environment's state"
         return super().why_no_model()
 
     def replay(self, world: Where) -> SequenceReplay:
@@ -93,10 +93,10 @@ class RecurrentAgent(DeepAgent):
         return self.reading.step(self.online, x, state)
 
     def update(self, batch: SequenceBatch, measured: bool = True) -> Update:  # type: ignore[override]  # of windows
-        """One step of the optimizer from windows [N, B, T, ...] -> metrics each [N] (none unless measured), TD errors [N, B, T],
-        priorities [N, B].
+        """Take one optimizer step on windows [N, B, T, ...].
 
-        Raises ValueError and NotFinite as `DeepAgent.update`.
+        Return metrics, each [N] (empty unless measured), TD errors [N, B, T] and priorities [N, B]. Raises ValueError and
+        NotFinite like `DeepAgent.update`.
         """
         measured = flag(measured, "measured")
         with self.threads():
@@ -107,7 +107,7 @@ class RecurrentAgent(DeepAgent):
         return Update(found.metrics, tensors_of(found.td_error), tensors_of(found.priority))
 
     def learn(self, batch: SequenceBatch, measured: bool) -> HeadLoss:  # type: ignore[override]  # of windows
-        """`update` from a batch that is known to be sound, within `threads`."""
+        """Like `update`, for a checked batch and within `threads`."""
         given, parts = batch, batch._asdict()
         numbers = {name: arrays_of(on_host(parts[name])) for name in NUMBERS}
         batch = batch._replace(**numbers, state=self.arrays.own(batch.state))
@@ -118,11 +118,11 @@ class RecurrentAgent(DeepAgent):
         return self.learner.learn(batch, given, measured)  # type: ignore[arg-type]  # of windows
 
     def _allowed_next(self, batch: SequenceBatch) -> np.ndarray:
-        """What is allowed where each step bootstraps from, bool [N, B, T, A]."""
+        """Return the allowed actions at the observation that each step bootstraps from, bool [N, B, T, A]."""
         return self._allowed(batch, np.asarray(batch.bootstrap), batch.next_mask)
 
     def _allowed(self, batch: SequenceBatch, place: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
-        """What is allowed at these observations of the windows, place int64 [N, B, T]: bool [N, B, T, A]."""
+        """Return the allowed actions, bool [N, B, T, A], at observations place, int64 [N, B, T], of the windows."""
         n, b, t = batch.reward.shape
         seed, row = np.ogrid[:n, :b]
         at = seed[..., None], row[..., None], place
@@ -133,6 +133,6 @@ class RecurrentAgent(DeepAgent):
 
 
 def steps_of(batch: SequenceBatch) -> np.ndarray:
-    """The place of each step's own observation, int64 [N, B, T]; behind a window's end, its last."""
+    """Return the index of each step's observation within its window, int64 [N, B, T]; the last one in the padding."""
     found: np.ndarray = np.minimum(np.arange(batch.reward.shape[2]), np.asarray(batch.length)[..., None] - 1)
     return found

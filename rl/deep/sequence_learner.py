@@ -1,7 +1,7 @@
-"""Learning from windows: unroll, take the steps behind the burn-in, and let the head say what each of them costs.
+"""Learning from windows: unroll the network and apply the head's loss to the steps after the burn-in.
 
-Members have windows of their own lengths, so a head is asked for one member at a time, about the steps that exist: what is
-padded is never read.
+Window lengths differ between members, so the head is called for one member at a time, only with existing steps: padding is
+never read.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from rl.deep.reading import Read, Reading
 
 
 class Steps(NamedTuple):
-    """The steps of a member's windows that carry a loss."""
+    """The steps of a member's windows that contribute to the loss."""
 
-    row: np.ndarray  # int64 [M], which window
-    time: np.ndarray  # int64 [M], which step of it
+    row: np.ndarray  # int64 [M], the index of the window
+    time: np.ndarray  # int64 [M], the step within it
 
 
 class SequenceLearner(Learner):
-    """As `Learner`, from an rl.SequenceBatch whose numbers lie on the host."""
+    """A `Learner` for an rl.SequenceBatch whose numbers are on the host."""
 
     reading: Reading
     priority_mix = 0.9
 
     def found(self, batch: SequenceBatch, measured: bool) -> tuple[HeadLoss, Callable[[Any], None]]:  # type: ignore[override]  # of windows
-        """What is to be learned from windows, TD errors [N, B, T] and priorities [N, B]."""
+        """Return the loss of windows, with TD errors [N, B, T] and priorities [N, B], and the backward function."""
         read = self.reading.windows(self.asked, self.arrays.encode_windows(batch.obs), batch)
         steps = [loss_steps(batch, k) for k in range(len(batch.reward))]
         losses = [self._of_member(batch, read, k, at, measured) for k, at in enumerate(steps)]
@@ -76,16 +76,16 @@ class SequenceLearner(Learner):
 
 
 def loss_steps(batch: SequenceBatch, k: int) -> Steps:
-    """The steps of the k-th seed's windows behind their burn-in, window after window."""
+    """Return the steps of the k-th seed's windows after their burn-in, window by window."""
     time = np.arange(batch.reward.shape[2])
     counted = (time >= np.asarray(batch.burn_in[k])[:, None]) & (time < np.asarray(batch.length[k])[:, None])
     return Steps(*np.nonzero(counted))
 
 
 def mixed_priority(error: np.ndarray, row: np.ndarray, rows: int, mix: float) -> np.ndarray:
-    """mix * max |error| + (1 - mix) * mean |error| of each window: error and row [M] -> float32 [rows].
+    """Return mix * max |error| + (1 - mix) * mean |error| of each window, float32 [rows], from error and row [M].
 
-    Kapturowski et al. (2019), section 2.3, with mix .9 there as eta. 0 for a window of which no step carries a loss.
+    Kapturowski et al. (2019), section 2.3, where mix is eta = .9. 0 for windows without a step that contributes to the loss.
     """
     size = np.abs(error.astype(np.float64))
     most = np.zeros(rows)
@@ -97,7 +97,7 @@ def mixed_priority(error: np.ndarray, row: np.ndarray, rows: int, mix: float) ->
 
 
 def padding(batch: SequenceBatch) -> Tensor:
-    """The share of each seed's windows that holds no steps, [N]: of B windows as long as the longest of the seed."""
+    """Return the fraction of padding in each seed's windows, [N], if all were padded to the longest of the seed."""
     length = np.asarray(batch.length)
     share: np.ndarray = 1 - length.mean(1) / length.max(1)
     return torch.from_numpy(share.astype(np.float32))

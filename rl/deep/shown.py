@@ -1,4 +1,4 @@
-"""What reports ask of Q-networks: tables, pictures, TensorBoard's text and graph, and policies."""
+"""The interface of Q-networks for reports: Q-tables, network graph, summary text, and policies."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from supervised import Stack
 
 
 class Shown(ABC):
-    """What every Q-network can be asked for beside acting and learning, made of what it says of observations."""
+    """A mixin with what reports and policies need of a Q-network, derived from its Q-values and weights."""
 
     config: Any
     seeds: tuple[int, ...]
@@ -36,68 +36,68 @@ class Shown(ABC):
 
     @property
     def updates(self) -> int:
-        """How many updates were made."""
+        """The number of updates so far."""
         return self.learner.updates
 
     @abstractmethod
     def q(self, obs: Any) -> Tensor:
-        """[N, B, *O] -> [N, B, A]."""
+        """Return Q-values [N, B, A] of observations [N, B, *O]."""
 
     @abstractmethod
     def examples(self, obs: Any) -> Any:
-        """Observations as a member can be called with them alone."""
+        """Encode observations as inputs of a single member's module."""
 
     @abstractmethod
     def weights_of(self, k: int) -> dict[str, np.ndarray]:
-        """The k-th seed's weights."""
+        """Return the k-th seed's weights."""
 
     @property
     def table(self) -> np.ndarray:
-        """The values of all states of a Discrete observation space, float64 [N, S, A], in units of the environment's rewards.
+        """The Q-values of all states of a Discrete observation space, float64 [N, S, A], in units of unscaled rewards.
 
         Raises ValueError for other spaces.
         """
         space = self.observation_space
         if not isinstance(space, gym.spaces.Discrete):
-            raise ValueError(f"Only Discrete observations make a table; these are {space}.")
+            raise ValueError(f"A table needs a Discrete observation space, not {space}.")
         states = torch.arange(int(space.start), int(space.start + space.n)).expand(len(self.seeds), -1)
         found: np.ndarray = self.q(states).cpu().double().numpy()
         return found if self.reward_scale == 1.0 else found / self.reward_scale
 
     def state_values(self) -> np.ndarray | None:
-        """`table`, or None for observations that are not Discrete."""
+        """Return `table`, or None for observations that are not Discrete."""
         return self.table if isinstance(self.observation_space, gym.spaces.Discrete) else None
 
     def state_visits(self) -> None:
-        """Nothing: nobody counts."""
+        """Return None: Q-networks do not count visits."""
         return None
 
     def plane(self, k: int, points: int) -> None:
-        """Nothing: observations need not be bounded."""
+        """Return None: observations need not be bounded."""
         return None
 
     def graph(self) -> tuple[nn.Module, Any]:
-        """The first seed's network and an observation [1, *O] as it takes them, on the CPU."""
+        """Return the first seed's network and an example input [1, *F], on the CPU."""
         example = self.examples({part.name: part.example(1, 1) for part in self.parts})
         one = {name: part[0].cpu() for name, part in example.items()} if isinstance(example, dict) else example[0].cpu()
         return self.online.modules[0], one
 
     def summary(self) -> dict[str, str]:
-        """How large a network is, and how it is computed."""
+        """Return the size of a network and how it is computed."""
         size = sum(parameter.numel() for parameter in self.online.modules[0].parameters())
         computed = "by compiled code" if self.online.compiled else f"by torch, on {self.device}"
         return {"parameters": f"{size:,} a seed", "computed": computed}
 
     def why_no_model(self) -> str | None:
-        """That of a mask function; None without one."""
+        """Return why no exact values exist if the agent has a mask function; None otherwise."""
         if self.config.mask is None:
             return None
         return "which actions the agent's mask allows is not part of the environment's model"
 
     def final_epsilon(self, horizon_steps: int) -> float | None:
-        """0: the values are the greedy policy's."""
+        """Return 0: Q-values are those of the greedy policy."""
         return 0.0
 
     def policy(self, k: int, spaces: tuple[Any, Any], settings: Mapping[str, Any]) -> NetworkPolicy:
-        """The policy of the k-th seed."""
+        """Return the policy of the k-th seed."""
         return NetworkPolicy(self.config, self.weights_of(k), *spaces, **settings)

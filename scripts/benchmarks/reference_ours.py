@@ -309,7 +309,7 @@ def priority(given: Arrays, dtype: Any) -> Arrays:
     found = np.empty(given["error"].shape)
     leaf = np.arange(found.shape[1])[None]
     for k, alpha in enumerate(given["alpha"]):
-        total, least = sum_tree.trees(1, found.shape[1])
+        total, least = sum_tree.make_trees(1, found.shape[1])
         error = given["error"][k : k + 1].astype(np.float64)
         sum_tree.update_priorities(total, least, np.ones(1), leaf, error, float(alpha), rl.Replay.SMALLEST)
         found[k] = total[0, total.shape[1] // 2 :]
@@ -322,7 +322,7 @@ def draw(given: Arrays, dtype: Any) -> Arrays:
     leaves, u = given["leaves"].astype(np.float64), given["u"].astype(np.float64)
     leaf, weight = np.zeros(u.shape, np.int64), np.zeros(u.shape)
     for k in range(len(u)):
-        total, least = sum_tree.trees(1, leaves.shape[1])
+        total, least = sum_tree.make_trees(1, leaves.shape[1])
         sum_tree.fill(total, least, leaves[k : k + 1])
         count = (leaves[k : k + 1] > 0).sum(1)
         sum_tree.draw(total, least, u[k : k + 1], count, float(given["beta"][k]), leaf[k : k + 1], weight[k : k + 1])

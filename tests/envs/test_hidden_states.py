@@ -137,9 +137,9 @@ def test_decks_are_popgyms():
 
 
 def test_what_is_no_setting_and_no_action_is_refused():
-    with pytest.raises(ValueError, match="length is a whole number from 1"):
+    with pytest.raises(ValueError, match="length must be a whole number of at least 1"):
         gym.make("envs/TMaze-v0", length=0)
-    with pytest.raises(ValueError, match="k is a whole number from 1 on, 51 at most, not 52"):
+    with pytest.raises(ValueError, match="k must be a whole number of at least 1 and at most 51, not 52"):
         RepeatPrevious(k=52)
     maze = TMaze()
     maze.reset(seed=0)

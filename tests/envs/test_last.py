@@ -113,7 +113,7 @@ def test_what_it_cannot_show_is_a_sentence():
         envs.LastActionReward(gym.make("Pendulum-v1"))
     with pytest.raises(ArgumentError, match="already have the part 'last_reward'"):
         envs.LastActionReward(Told(gym.spaces.Dict({"last_reward": gym.spaces.Discrete(2)})))
-    with pytest.raises(ArgumentError, match=r"env is a gymnasium\.Env, not 'CartPole-v1'"):
+    with pytest.raises(ArgumentError, match=r"env must be a gymnasium\.Env, not 'CartPole-v1'"):
         envs.LastActionReward("CartPole-v1")
     env = envs.LastActionReward(Told(gym.spaces.Discrete(2)))
     env.reset()

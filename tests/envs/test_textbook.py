@@ -80,7 +80,7 @@ def test_a_maze_changes_and_its_exact_q_leads_through_it(name, steps):
     assert env.unwrapped.steps == 7
     place = 3 * 9 + (8 if name == "BlockingMaze" else 0)  # the passage that stays, or is closed
     assert (old[place // 9][place % 9], new[place // 9][place % 9]) == (".", "#" if name == "BlockingMaze" else ".")
-    with pytest.raises(ValueError, match="change_after is a whole number from 0 on"):
+    with pytest.raises(ValueError, match="change_after must be a whole number of at least 0"):
         gym.make(f"envs/{name}-v0", change_after=-1)
 
 

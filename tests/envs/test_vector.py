@@ -148,7 +148,7 @@ def _with(env, what):
         (0, "At least one"),
         ([], "At least one"),
         ([1, 1], "more than once"),
-        ([-1], "from 0 on"),
+        ([-1], "of at least 0"),
         (-3, "At least one"),
         (2.5, "count or a list"),
         ("3", "count or a list"),

@@ -176,7 +176,7 @@ def test_more_beliefs_than_allowed_are_refused():
     assert belief.belief_model(maze, most=14).states == 14  # the sign is known from the first step on
     with pytest.raises(belief.TooManyBeliefs, match=r"TMaze-v0 has more than 13 reachable beliefs"):
         belief.belief_model(maze, most=13)
-    with pytest.raises(ValueError, match="most is a whole number"):
+    with pytest.raises(ValueError, match="most must be a whole number"):
         belief.belief_model(maze, most=0)
 
 

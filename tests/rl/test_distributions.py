@@ -260,9 +260,9 @@ def test_the_support_is_derived_where_rewards_are_known(env, settings, support):
 
 
 def test_a_support_that_is_too_narrow_or_unknown_is_refused():
-    with pytest.raises(ValueError, match=r"atoms reach from -10 to 10, and the discounted returns .* from 0 to 100"):
+    with pytest.raises(ValueError, match=r"atoms range from -10 to 10, but the discounted returns .* from 0 to 100"):
         rl.start("CartPole-v1", rl.DQN(distribution=rl.Atoms(-10, 10)))
-    with pytest.raises(ValueError, match="What returns can be is not known here: give the first and the last atom"):
+    with pytest.raises(ValueError, match="The range of returns is unknown here: give the first and last atom"):
         rl.start("envs/TMaze-v0", rl.DQN(distribution=rl.Atoms()))
     rl.start("envs/TMaze-v0", rl.DQN(distribution=rl.Atoms(-10, 4)))
 
@@ -271,12 +271,12 @@ def test_a_support_that_is_too_narrow_or_unknown_is_refused():
     ("make", "said"),
     [
         (lambda: rl.Atoms(1.0), "given together"),
-        (lambda: rl.Atoms(1.0, 1.0), "low must lie below high"),
-        (lambda: rl.Atoms(0, 1, atoms=1), "atoms is a whole number from 2"),
+        (lambda: rl.Atoms(1.0, 1.0), "low must be below high"),
+        (lambda: rl.Atoms(0, 1, atoms=1), "atoms must be a whole number of at least 2"),
         (lambda: rl.Atoms(0, NAN), "high"),
-        (lambda: rl.Quantiles(0), "quantiles is a whole number from 1"),
+        (lambda: rl.Quantiles(0), "quantiles must be a whole number of at least 1"),
         (lambda: rl.Quantiles(kappa=-1), "kappa"),
-        (lambda: rl.DQN(distribution=51), r"distribution is rl\.Atoms"),
+        (lambda: rl.DQN(distribution=51), r"distribution must be rl\.Atoms"),
         (lambda: rl.DQN(distribution=rl.Quantiles(), loss="squared"), "loss='squared' contradicts distribution"),
     ],
 )

@@ -367,12 +367,12 @@ def test_batches_that_do_not_fit_are_told(compiled):
     for wrong, said in (
         ({"action": good.action + 5}, "Actions must be whole numbers from 0 to 1|index"),
         ({"action": good.action - 1}, "Actions must be whole numbers from 0 to 1|index"),
-        ({"action": good.action.float()}, "action is int64"),
-        ({"action": good.action[:, :3]}, "action is int64"),
-        ({"reward": good.reward.long()}, "reward is float32"),
-        ({"weight": torch.ones(2, 3)}, "weight is float32"),
-        ({"next_obs": good.next_obs[:, :3]}, "next_obs begins with"),
-        ({"obs": good.obs[:1]}, "obs begins with"),
+        ({"action": good.action.float()}, "action must be int64"),
+        ({"action": good.action[:, :3]}, "action must be int64"),
+        ({"reward": good.reward.long()}, "reward must be float32"),
+        ({"weight": torch.ones(2, 3)}, "weight must be float32"),
+        ({"next_obs": good.next_obs[:, :3]}, "next_obs must have the leading axes"),
+        ({"obs": good.obs[:1]}, "obs must have the leading axes"),
         ({"obs": good.obs[..., :1]}, "takes 2 inputs|shape|size"),
     ):
         with pytest.raises((ValueError, RuntimeError), match=said):
@@ -483,19 +483,19 @@ def test_masked_actions_are_never_taken_nor_believed():
         ({"capacity_steps": None, "n_step": 3, "learn_after_steps": 0}, "needs a replay"),
         ({"capacity_steps": None, "learn_after_steps": 5}, "Without a replay"),
         ({"batch_size": 64, "capacity_steps": 10}, "batch_size=64 is larger than capacity_steps=10"),
-        ({"capacity_steps": 100}, "would be forgotten"),
+        ({"capacity_steps": 100}, "would be overwritten"),
         ({"gamma": 1.5}, r"gamma must lie in \[0, 1\], not 1.5"),
         ({"gamma": float("nan")}, "gamma must lie"),
         ({"target_rate": 0}, r"target_rate must lie in \(0, 1\]"),
-        ({"batch_size": 0}, "batch_size is a whole number from 1 on"),
-        ({"n_step": True}, "n_step is a whole number"),
+        ({"batch_size": 0}, "batch_size must be a whole number of at least 1"),
+        ({"n_step": True}, "n_step must be a whole number"),
         ({"loss": "hubert"}, "huber"),
         ({"optimizer": "adam"}, "Adam"),
         ({"network": "mpl"}, "mlp"),
-        ({"network": "mlp(0)"}, "is no name with sizes"),
-        ({"network": "linear(3)"}, "is no name with sizes"),
+        ({"network": "mlp(0)"}, "is not a name with layer sizes"),
+        ({"network": "linear(3)"}, "is not a name with layer sizes"),
         ({"learning_rate": -1.0}, "learning_rate must lie"),
-        ({"max_grad_norm": 0}, "max_grad_norm is a number from 1e-12 on"),
+        ({"max_grad_norm": 0}, "max_grad_norm must be a number of at least 1e-12"),
     ],
 )
 def test_contradictions_and_nonsense_are_told(settings, said):
@@ -506,10 +506,10 @@ def test_contradictions_and_nonsense_are_told(settings, said):
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"double": 1}, "double is True or False"),
+        ({"double": 1}, "double must be True or False"),
         ({"explore": 0.1}, "explore must be"),
-        ({"network": 5}, "network is a name"),
-        ({"mask": 3}, "mask is a function"),
+        ({"network": 5}, "network must be a name"),
+        ({"mask": 3}, "mask must be a function"),
     ],
 )
 def test_wrong_types_are_told(settings, said):
@@ -520,7 +520,7 @@ def test_wrong_types_are_told(settings, said):
 def test_networks_that_do_not_fit_are_told():
     spaces = gym.spaces.Box(-1, 1, (2,)), gym.spaces.Discrete(3)
     for network, said in (
-        (lambda space, outputs: nn.Linear(2, outputs + 1), r"values \[B, 3\].*it makes \[2, 4\]"),
+        (lambda space, outputs: nn.Linear(2, outputs + 1), r"values \[B, 3\].*it returns \[2, 4\]"),
         (lambda space, outputs: nn.Linear(5, outputs), "cannot read observations"),
         ("cnn", "reads images"),
     ):

@@ -254,10 +254,10 @@ def test_a_finished_run_says_so_and_is_left_as_it_is(tmp_path, capsys):
     run = train(tmp_path / "a", 200)
     before = content(tmp_path)
     again = train(tmp_path / "a", 200, resume=True)
-    assert "The run has 200 steps already; steps=200 counts from its beginning" in capsys.readouterr().err
+    assert "The run already has 200 steps, and steps=200 is the total" in capsys.readouterr().err
     assert again.step == 200
     rl.train(run, steps=100, progress=False)
-    assert "The run has 200 steps already; steps=100 counts" in capsys.readouterr().err
+    assert "The run already has 200 steps, and steps=100 is the total" in capsys.readouterr().err
     assert content(tmp_path) == before
     rl.train(run, steps=200, logdir=tmp_path / "b", progress=False)  # kept elsewhere too
     assert rl.load(tmp_path / "b" / "run.safetensors", NoisyWalk).step == 200

@@ -230,8 +230,8 @@ def test_compiled_and_by_torch_agree():
     ("make", "said"),
     [
         (lambda: rl.ImplicitQuantiles(0), "learned"),
-        (lambda: rl.ImplicitQuantiles(chosen=10**9), "chosen is a whole number from 1 on, 1,000 at most"),
-        (lambda: rl.DQN(distribution=rl.ImplicitQuantiles), "distribution is rl.Atoms"),
+        (lambda: rl.ImplicitQuantiles(chosen=10**9), "chosen must be a whole number of at least 1 and at most 1,000"),
+        (lambda: rl.DQN(distribution=rl.ImplicitQuantiles), "distribution must be rl.Atoms"),
         (lambda: rl.ImplicitQuantiles(kappa=-1.0), "kappa"),
         (lambda: rl.ImplicitQuantiles(cosines=2.5), "cosines"),
         (lambda: agent_of().distribution(torch.zeros(2, 1, 3), fractions=[0.5, 1.5]), "numbers in \\[0, 1\\]"),
@@ -240,7 +240,7 @@ def test_compiled_and_by_torch_agree():
         (lambda: agent_of().distribution(torch.zeros(2, 1, 3), fractions="half"), "fractions"),
         (
             lambda: rl.DQN(distribution=rl.Quantiles(3)).build(SPACE, TWO).distribution(torch.zeros(1, 1, 3), None, None, [0.5]),
-            "fractions are for",
+            "fractions are supported only by",
         ),
         (
             lambda: rl.DQN(

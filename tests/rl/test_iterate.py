@@ -54,7 +54,7 @@ def test_stop_ends_the_training_and_the_run_goes_on_to_the_same_bits(tmp_path):
 
 @pytest.mark.parametrize("answer", [True, "halt", 0])
 def test_any_other_answer_is_a_sentence(answer, tmp_path):
-    with pytest.raises(ValueError, match=r'on_log returned .*; it returns None to go on, or "stop"'):
+    with pytest.raises(ValueError, match=r'on_log must return None to continue, or "stop" .*, not '):
         rl.train(*LAKE, **SHORT, logdir=tmp_path, on_log=lambda run, metrics: answer)
     assert checkpoint.read_header(tmp_path / "run.safetensors")["step"] == 10
 
@@ -74,9 +74,9 @@ def test_an_exception_leaves_a_folder_that_goes_on(tmp_path):
 
 def test_a_function_of_other_arguments_is_refused_before_any_file(tmp_path):
     for wrong in (lambda metrics: None, 3):
-        with pytest.raises(ValueError, match="on_log is a function of"):
+        with pytest.raises(ValueError, match="on_log must be a function of"):
             rl.train(*LAKE, **SHORT, logdir=tmp_path / "run", on_log=wrong)
-    with pytest.raises(ValueError, match="steps is a whole number"):
+    with pytest.raises(ValueError, match="steps must be a whole number"):
         rl.iterate(*LAKE, steps=0, logdir=tmp_path / "run")  # at the call, not at the first step
     assert not (tmp_path / "run").exists()
 

@@ -183,7 +183,7 @@ def test_a_description_of_an_earlier_version_is_told_of_its_head():
     class Old(rl.DQN):
         learn: ClassVar = staticmethod(lambda agent, batch, measured: None)
 
-    with pytest.raises(ValueError, match=r"Old has a function `learn`, which nothing calls: .*head"):
+    with pytest.raises(ValueError, match=r"Old has a method `learn`, which is never called: .*head"):
         Old().build(Clock.observation_space, Clock.action_space)
     assert dataclasses.is_dataclass(Old)
 
@@ -192,6 +192,6 @@ def test_a_description_of_an_earlier_version_is_told_of_its_head():
             return network
 
     with pytest.raises(
-        ValueError, match=r"The head of Behind is an rl\.deep\.heads\.head\.Head, .*, not <bound method"
+        ValueError, match=r"The head of Behind must be an rl\.deep\.heads\.head\.Head, .*, not <bound method"
     ):
         Behind().build(Clock.observation_space, Clock.action_space)

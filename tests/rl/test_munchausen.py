@@ -266,11 +266,11 @@ def test_only_the_first_step_of_several_has_the_bonus():
     ("make", "said"),
     [
         (lambda: rl.DQN(munchausen=rl.Munchausen(), double=True), "double=True contradicts munchausen"),
-        (lambda: rl.DQN(munchausen=0.9), "munchausen is rl.Munchausen"),
+        (lambda: rl.DQN(munchausen=0.9), "munchausen must be rl.Munchausen"),
         (lambda: rl.Munchausen(alpha=1.5), "alpha"),
         (lambda: rl.Munchausen(temperature=0.0), "temperature"),
         (lambda: rl.Munchausen(temperature=1e300), "temperature"),
-        (lambda: rl.Munchausen(low=0.5), "low is a number up to 0, not 0.5"),
+        (lambda: rl.Munchausen(low=0.5), "low must be a number of at most 0, not 0.5"),
         (lambda: rl.Munchausen(low=float("nan")), "low"),
         (lambda: targets.log_policy(torch.zeros(2), 0.0), "temperature"),
     ],
@@ -286,7 +286,7 @@ def test_the_derived_atoms_have_room_for_the_bonus():
     atoms = run.agent.config.distribution
     assert atoms.low == -100.0
     assert atoms.high == pytest.approx(100.0 + 99.0 * 0.03 * math.log(2))  # the entropy of the steps behind the first
-    with pytest.raises(ValueError, match="What returns can be is not known"):
+    with pytest.raises(ValueError, match="The range of returns is unknown"):
         rl.start("CartPole-v1", dataclasses.replace(soft, gamma=1.0), seeds=1)
 
 

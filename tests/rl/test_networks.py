@@ -23,13 +23,13 @@ class Recurrent(nn.Module):
 @pytest.mark.parametrize(
     ("network", "said"),
     [
-        (nn.Linear(4, 2), r"not a module that exists \(Linear\(in_features=4.*on_trunk"),
+        (nn.Linear(4, 2), r"not an existing module \(Linear\(in_features=4.*on_trunk"),
         (nn.Linear, r"Linear\(observation_space, 2\) failed: .*Box"),
-        (Recurrent, r"must answer a tensor of values \[B, 2\], not a tuple; one that remembers answers sequences"),
+        (Recurrent, r"must return a tensor of values \[B, 2\], not a tuple; a recurrent one maps sequences"),
         ("gur(8)", "There is no network 'gur'. Did you mean 'gru'"),
         (lambda: nn.Linear(4, 2), "called with observation_space, outputs; <lambda> takes none"),
         (lambda space, outputs: nn.Linear, r"must return a torch\.nn\.Module, not type"),
-        (lambda space, outputs: nn.Linear(4, 3), r"to values \[B, 2\].* it makes \[2, 3\]"),
+        (lambda space, outputs: nn.Linear(4, 3), r"to values \[B, 2\].* it returns \[2, 3\]"),
     ],
 )
 def test_what_is_no_network(network, said):
@@ -38,13 +38,13 @@ def test_what_is_no_network(network, said):
 
 
 def test_a_mask_takes_observations():
-    with pytest.raises(ValueError, match=r"mask is a function .* called with observations; <lambda> takes none"):
+    with pytest.raises(ValueError, match=r"mask must be a function .* called with observations; <lambda> takes none"):
         rl.DQN(mask=lambda: None)
 
 
 def test_the_target_network_is_another():
     net = nn.Linear(4, 2)
-    with pytest.raises(ValueError, match="online and target network need their own"):
+    with pytest.raises(ValueError, match="online and target networks need their own"):
         start(lambda space, outputs: net)
     start(lambda space, outputs: net, target_every_updates=None)
 
@@ -55,13 +55,13 @@ def test_a_file_without_its_function_is_whole(tmp_path):
     run.policy().save(tmp_path / "policy")
     for load, name in ((rl.load, "run"), (rl.load_policy, "policy")):
         with pytest.raises(
-            rl.CheckpointError, match=r"contains no code\..*network=.*<lambda>, .*hand it over again"
+            rl.CheckpointError, match=r"contains no code\..*network=.*<lambda>, .*pass it again"
         ) as told:
             load(tmp_path / name)
         assert "damaged" not in str(told.value)
         with pytest.raises(rl.CheckpointError, match=r"does not match the given function.*another model"):
             load(tmp_path / name, network=lambda space, outputs: nn.Sequential(nn.Linear(4, outputs)))
-        with pytest.raises(ValueError, match=r"^network is .*not a module that exists"):
+        with pytest.raises(ValueError, match=r"^network must be .*not an existing module"):
             load(tmp_path / name, network=nn.Linear(4, 2))
         load(tmp_path / name, network=lambda space, outputs: nn.Linear(4, outputs))
 
@@ -76,6 +76,6 @@ def test_a_file_whose_description_is_not_imported_is_whole(tmp_path, monkeypatch
         patch.setitem(registry.TYPES, "Other", Other)
         patch.setitem(registry.AGENTS, "Other", Other)
         rl.start("CartPole-v1", Other(), 1).save(tmp_path / "run")
-    with pytest.raises(rl.CheckpointError, match=r"'Other' is not one of the known configs.* is imported") as told:
+    with pytest.raises(rl.CheckpointError, match=r"'Other' is not one of the registered configs.* is imported") as told:
         rl.load(tmp_path / "run")
     assert "damaged" not in str(told.value)

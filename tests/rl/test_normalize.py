@@ -224,5 +224,5 @@ def test_impossible_scales_are_refused(value):
 
 @pytest.mark.parametrize("value", [1, "yes", None])
 def test_normalize_observations_is_a_flag(value):
-    with pytest.raises(TypeError, match="normalize_observations is True or False"):
+    with pytest.raises(TypeError, match="normalize_observations must be True or False"):
         rl.DQN(normalize_observations=value)

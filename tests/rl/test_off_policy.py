@@ -187,9 +187,9 @@ def test_functions_are_handed_over_again(tmp_path):
     run.policy().save(tmp_path / "p")
     path = tmp_path / "d" / "run.safetensors"
     for missing, said in (({}, "network="), ({"network": net}, "mask=")):
-        with pytest.raises(rl.CheckpointError, match=f"hand it over again as {said}"):
+        with pytest.raises(rl.CheckpointError, match=f"pass it again as {said}"):
             rl.load(path, **missing)
-        with pytest.raises(rl.CheckpointError, match=f"hand it over again as {said}"):
+        with pytest.raises(rl.CheckpointError, match=f"pass it again as {said}"):
             rl.load_policy(tmp_path / "p", **missing)
     again = rl.load(path, network=net, mask=mask)
     assert same(run, again)
@@ -284,7 +284,9 @@ def test_nan_keeps_the_batch(tmp_path):
     run.advance(100)
     with torch.no_grad():
         run.agent.target.flat.fill_(torch.inf)
-    with pytest.raises(FloatingPointError, match=r"At environment step 101: Seed 3: .*The batch lies in") as caught:
+    with pytest.raises(
+        FloatingPointError, match=r"At environment step 101: Seed 3: .*The batch was saved to"
+    ) as caught:
         rl.train(run, steps=300, logdir=tmp_path, progress=False)
     state, meta = checkpoint.load(tmp_path / "not_finite.safetensors")
     assert meta["kind"] == "batch"

@@ -251,5 +251,5 @@ def test_rewards_without_end_are_told_by_every_way():
     for way in (planning.gauss_seidel, planning.asynchronous_value_iteration, planning.modified_policy_iteration):
         with pytest.raises(ValueError, match="Use a gamma below 1"):
             way(model, 1.0)
-    with pytest.raises(ValueError, match="evaluations is a whole number"):
+    with pytest.raises(ValueError, match="evaluations must be a whole number"):
         planning.modified_policy_iteration(model, 0.9, evaluations=-1)

@@ -14,7 +14,7 @@ from rl.deep.replay import sum_tree as priority
     st.floats(0, 1, exclude_max=True),
 )
 def test_find_is_a_linear_scan(changes, u):
-    total, least = priority.trees(2, 13)
+    total, least = priority.make_trees(2, 13)
     leaves = np.zeros(13)
     for leaf, value in changes:
         priority.set_priority(total, least, 1, leaf, value)
@@ -32,7 +32,7 @@ def test_find_is_a_linear_scan(changes, u):
 
 @pytest.mark.parametrize("exponent", [0.0, 0.5, 1.0])
 def test_draws_have_their_probabilities_and_weights_their_formula(exponent):
-    total, least = priority.trees(1, 4)
+    total, least = priority.make_trees(1, 4)
     values = [1.0, 0.0, 3.0, 6.0]
     for leaf, value in enumerate(values):
         priority.set_priority(total, least, 0, leaf, value)
@@ -54,7 +54,7 @@ def test_compiled_is_as_written():
     rng = np.random.default_rng(1)
     for function in (priority.update_priorities, jit.compiled(priority.update_priorities)):
         rng = np.random.default_rng(1)
-        total, least = priority.trees(2, 50)
+        total, least = priority.make_trees(2, 50)
         highest = np.ones(2)
         for _ in range(5):
             function(total, least, highest, rng.integers(0, 50, (2, 30)), rng.normal(size=(2, 30)), 0.6, 1e-6)

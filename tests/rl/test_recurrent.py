@@ -384,16 +384,16 @@ def test_chrono_is_a_setting():
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"network": "gru(8)+mlp(8)"}, "joins what it cannot"),
-        ({"network": "linear+gru(8)"}, "the linear network has no layer"),
-        ({"network": "gru(8,9)"}, r"have one width: gru\(8,8\) is two of them"),
-        ({"network": "gru(0)"}, "is no name with sizes"),
+        ({"network": "gru(8)+mlp(8)"}, "a plus must join a feedforward network and a recurrent cell"),
+        ({"network": "linear+gru(8)"}, "the linear network has no hidden layer"),
+        ({"network": "gru(8,9)"}, r"must have the same width, as in gru\(8,8\)"),
+        ({"network": "gru(0)"}, "is not a name with layer sizes"),
         ({"network": "mlp(8)+grU"}, "no name|network"),
-        ({"sequence_steps": 10, "burn_in_steps": 8}, "leave steps that nothing is learned from"),
+        ({"sequence_steps": 10, "burn_in_steps": 8}, "some steps are never learned from"),
         ({"burn_in_steps": 8}, "a window is a whole episode"),
         ({"sequence_steps": 2_000, "capacity_steps": 1_500}, "sequence_steps=2000 is larger than capacity_steps=1500"),
         ({"priority_mix": 1.5}, "priority_mix"),
-        ({"chrono_steps": 2}, "chrono_steps is a whole number from 3"),
+        ({"chrono_steps": 2}, "chrono_steps must be a whole number of at least 3"),
         ({"sequence_steps": 10, "capacity_steps": None, "learn_after_steps": 0, "batch_size": 1}, "needs a replay"),
     ],
 )
@@ -422,12 +422,12 @@ def test_a_damaged_batch_is_refused_in_a_sentence():
     before = weights(run)
     for changed, said in (
         ({"length": batch.length + 50}, "length in 1"),
-        ({"bootstrap": batch.bootstrap + 50}, "bootstrap names observations"),
+        ({"bootstrap": batch.bootstrap + 50}, "bootstrap must be indices of observations"),
         ({"burn_in": batch.length}, "burn_in"),
         ({"action": batch.action + 7}, "Actions must be whole numbers"),
-        ({"reward": batch.reward[0]}, "reward is"),
-        ({"obs": batch.obs[:, :2]}, "obs begins with"),
-        ({"discount": batch.discount.long()}, "discount is"),
+        ({"reward": batch.reward[0]}, "reward must be"),
+        ({"obs": batch.obs[:, :2]}, "obs must have the leading axes"),
+        ({"discount": batch.discount.long()}, "discount must be"),
     ):
         with pytest.raises(ValueError, match=said):
             run.agent.update(batch._replace(**changed))
@@ -515,7 +515,10 @@ def test_nothing_is_learned_once_the_last_window_is_overwritten(prioritized):
 @pytest.mark.filterwarnings("default:Episodes of")
 def test_an_endless_episode_that_nothing_is_learned_from_is_said():
     run = rl.start(Late, described("gru(4)", learn_after_steps=3, batch_size=4, capacity_steps=30), 1)
-    with pytest.warns(RuntimeWarning, match="Episodes of 195 steps were seen; the replay holds whole episodes of 32"):
+    with pytest.warns(
+        RuntimeWarning,
+        match="Episodes of 195 steps do not fit into the replay, which holds whole episodes of at most 32",
+    ):
         run.advance(200)
 
 
@@ -557,9 +560,11 @@ def test_a_state_that_is_none_is_refused_in_a_sentence():
         {name: part.tolist() for name, part in state.items()},
     ):
         for given in (policy.predict, policy.q):
-            with pytest.raises(ValueError, match=r"state is a dict with 'h' \[1, 2, 1, 8\] and 'c' \[1, 2, 1, 8\]"):
+            with pytest.raises(
+                ValueError, match=r"state must be a dict with 'h' \[1, 2, 1, 8\] and 'c' \[1, 2, 1, 8\]"
+            ):
                 given(obs, wrong)
-        with pytest.raises(ValueError, match=r"state is a dict with 'h' \[1, 4, 1, 8\] and 'c'"):
+        with pytest.raises(ValueError, match=r"state must be a dict with 'h' \[1, 4, 1, 8\] and 'c'"):
             run.agent.update(batch._replace(state=wrong))
     assert alike(before, weights(run))
     assert np.array_equal(policy.q(obs, {}), policy.q(obs))
@@ -585,5 +590,5 @@ def test_windows_of_ones_own_may_have_no_future(network):
     for k in range(2):
         for mine, theirs in zip(*(weights(run, k) for run in runs), strict=True):
             torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-6)
-    with pytest.raises(ValueError, match="A batch's obs has an observation of each step"):
+    with pytest.raises(ValueError, match="A batch's obs must have an observation for each step"):
         runs[0].agent.update(other._replace(obs=other.obs[:, :, :1]))

@@ -127,7 +127,7 @@ def test_it_trains_goes_on_and_its_policy_is_read(module):
     Child(jobs.load_described, folder, f"mine_{kind}", path, output=output).wait()
     assert output.read_text().strip() == type(agent).__name__
     del registry.AGENTS[type(agent).__name__], registry.TYPES[type(agent).__name__]
-    with pytest.raises(CheckpointError, match="known once its module is imported"):
+    with pytest.raises(CheckpointError, match="registered when their module is imported"):
         rl.load(path)
 
 
@@ -166,12 +166,12 @@ def test_what_is_no_description():
         pass
 
     for wrong in (int, 3, None, "DQN", rl.DQN(), Lacking, Plain):
-        with pytest.raises(ArgumentError, match="is no config of an agent"):
+        with pytest.raises(ArgumentError, match="is not the config of an agent"):
             rl.register(wrong)
-    with pytest.raises(ArgumentError, match=r"QLearning is the name of rl\.tabular\.q_learning\.QLearning already"):
+    with pytest.raises(ArgumentError, match=r"QLearning is already the name of rl\.tabular\.q_learning\.QLearning"):
         rl.register(dataclasses.make_dataclass("QLearning", [], bases=(rl.DQN,), frozen=True))
     for wrong in (rl.QLearning, Lacking(), 3, None, "DQN"):
-        with pytest.raises(ArgumentError, match=r"The agent is a config such as rl\.QLearning\(\)"):
+        with pytest.raises(ArgumentError, match=r"The agent must be a config such as rl\.QLearning\(\)"):
             rl.start("FrozenLake-v1", wrong)
 
 

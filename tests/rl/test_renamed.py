@@ -22,7 +22,7 @@ from supervised.renamed import RENAMED
 
 def test_a_keyword_an_attribute_and_replace_take_the_former_name():
     with pytest.warns(
-        DeprecationWarning, match="DQN\\(prioritised=...\\) is deprecated and goes with the next version"
+        DeprecationWarning, match="DQN\\(prioritised=...\\) is deprecated and will be removed in the next version"
     ):
         old = rl.DQN(prioritised=True)
     assert old == rl.DQN(prioritized=True)
@@ -200,7 +200,9 @@ def attributes(kind):
 
 
 def test_every_renamed_name_leads_to_one_of_today():
-    names, owners = set(EXPERIMENTS), {"start": [set(inspect.signature(rl.start).parameters)]}
+    names = set(EXPERIMENTS)
+    functions = {"start": rl.start, "begin_anew": rl.Replay.begin_anew}
+    owners = {name: [set(inspect.signature(function).parameters)] for name, function in functions.items()}
     for module in modules():
         names |= set(vars(module))
         for name, kind in vars(module).items():
@@ -216,3 +218,13 @@ def test_every_renamed_name_leads_to_one_of_today():
             assert any(new in (kind if isinstance(kind, set) else attributes(kind)) for kind in owners[owner]), old
         else:
             assert new in rl.presets() or new in names
+
+
+def test_a_replay_and_an_agent_answer_to_former_names():
+    world = envs.make("CartPole-v1")
+    replay = rl.Replay(world, 10)
+    with pytest.warns(DeprecationWarning, match=r"begin_anew\(lanes=...\) is deprecated"):
+        replay.begin_anew(lanes=np.ones(1, np.bool_))
+    agent = rl.DQN(network="mlp(4)").build(world.observation_space, world.action_space)
+    with pytest.warns(DeprecationWarning, match=r"DeepAgent\.look is deprecated"):
+        agent.look()

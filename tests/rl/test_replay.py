@@ -235,28 +235,28 @@ def test_state_goes_and_comes_back(settings):
 def test_what_is_refused_is_told():
     world = envs.make("CartPole-v1")
     for settings, said in (
-        ({"capacity_steps": 0}, "capacity_steps is a whole number"),
-        ({"n_step": 1.5}, "n_step is a whole number"),
+        ({"capacity_steps": 0}, "capacity_steps must be a whole number"),
+        ({"n_step": 1.5}, "n_step must be a whole number"),
         ({"gamma": 1.5}, "gamma must lie in"),
         ({"priority_exponent": 2}, "priority_exponent must lie in"),
-        ({"capacity_steps": 10**13}, r"takes .* GB.*Take a smaller capacity_steps"),
+        ({"capacity_steps": 10**13}, r"takes .* GB.*Use a smaller capacity_steps"),
     ):
         with pytest.raises(ValueError, match=said):
             rl.Replay(world, **settings)
     replay = rl.Replay(world, 10)
     with pytest.raises(ValueError, match="nothing to sample"):
         replay.sample(4, Streams([0]))
-    with pytest.raises(ValueError, match="batch_size is a whole number"):
+    with pytest.raises(ValueError, match="batch_size must be a whole number"):
         replay.sample(0, Streams([0]))
     one = rl.Replay(world, 10)
     obs, step = world.reset(), world.step(torch.zeros(1, 1, dtype=torch.int64))
     one.add(obs, torch.zeros(1, 1, dtype=torch.int64), step)
-    with pytest.raises(ValueError, match="streams are of 2 seeds; the replay is of 1"):
+    with pytest.raises(ValueError, match="streams have 2 seeds; the replay has 1"):
         one.sample(4, Streams([0, 1]))
-    with pytest.raises(ValueError, match="uniform and keeps no priorities"):
+    with pytest.raises(ValueError, match="uniform and has no priorities"):
         replay.update_priorities(torch.zeros(1, 1), torch.zeros(1, 1))
     obs, step = world.reset(), world.step(torch.zeros(1, 1, dtype=torch.int64))
-    with pytest.raises(ValueError, match="flags of"):
+    with pytest.raises(ValueError, match=r"must be flags \[1 seeds"):
         replay.add(obs, torch.zeros(1, 1), step._replace(terminated=torch.zeros(2, 1)))
     replay = rl.Replay(world, 10, priority_exponent=0.5)
     for index, error in ((torch.tensor([[99]]), torch.zeros(1, 1)), (torch.tensor([[-1]]), torch.zeros(1, 1))):
@@ -275,7 +275,7 @@ def test_a_step_that_is_refused_is_not_entered_by_half():
         with pytest.raises(ValueError, match=r"flags|numbers|floats|Replay\.add takes obs"):
             replay.add(obs, action, step._replace(**{name: wrong}), state)
     for memory in (None, {"other": state["h"]}, {"h": np.ones(3)}):
-        with pytest.raises(ValueError, match=r"state has 'h' \[1, 1, 2\], not"):
+        with pytest.raises(ValueError, match=r"state must have 'h' \[1, 1, 2\], not"):
             replay.add(obs, action, step, memory)
     after = replay.state_dict()
     assert all(np.array_equal(after[name], array) for name, array in before.items() if isinstance(array, np.ndarray))

@@ -220,10 +220,10 @@ def test_random_maps_that_differ_are_refused():
 @pytest.mark.parametrize(
     ("act", "words"),
     [
-        (lambda r: r.advance(0), "from 1 on"),
-        (lambda r: r.advance(2.5), "from 1 on"),
-        (lambda r: r.evaluate(0), "episodes is a whole number"),
-        (lambda r: r.evaluate(5, step_limit=-1), "step_limit is a whole number"),
+        (lambda r: r.advance(0), "of at least 1"),
+        (lambda r: r.advance(2.5), "of at least 1"),
+        (lambda r: r.evaluate(0), "episodes must be a whole number"),
+        (lambda r: r.evaluate(5, step_limit=-1), "step_limit must be a whole number"),
         (lambda r: r.policy(99), "seeds 2, 5; 99 is not one"),
         (lambda r: r.policy("worst"), "is not one of them"),
         (lambda r: r.evaluate(2).interval(95), "must lie in"),

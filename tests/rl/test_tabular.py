@@ -151,20 +151,20 @@ def test_a_mask_of_a_batch_holds_also_where_the_state_leads_back_to_itself():
 @pytest.mark.parametrize(
     ("make", "sentence"),
     [
-        (lambda: rl.NStepSARSA(n=0), "n is a whole number from 1 on"),
+        (lambda: rl.NStepSARSA(n=0), "n must be a whole number of at least 1"),
         (lambda: rl.SARSALambda(lambda_=1.5), "lambda_ must lie in"),
         (lambda: rl.SARSALambda(traces="none"), "There is no traces 'none'"),
         (lambda: rl.QLambda(traces="dutch"), "Dutch traces are only for SARSA"),
-        (lambda: rl.MonteCarlo(memory_steps=True), "memory_steps is a whole number"),
+        (lambda: rl.MonteCarlo(memory_steps=True), "memory_steps must be a whole number"),
         (lambda: rl.DynaQ(bonus=math.nan), "bonus must lie in"),
-        (lambda: rl.DynaQ(outcomes=-1), "outcomes is a whole number"),
+        (lambda: rl.DynaQ(outcomes=-1), "outcomes must be a whole number"),
         (lambda: rl.QLearning(count_bonus=-1.0), "count_bonus must lie in"),
         (
             lambda: rl.PrioritizedSweeping(step_size=0.5),
             "PrioritizedSweeping takes no step_size: its backups are expected",
         ),
         (lambda: rl.PrioritizedSweeping(threshold=-1.0), "threshold must lie in"),
-        (lambda: rl.RMax(known_after=0), "known_after is a whole number"),
+        (lambda: rl.RMax(known_after=0), "known_after must be a whole number"),
         (
             lambda: rl.SpeedyQ(step_size=0.5),
             "SpeedyQ takes no step_size: its step size follows from the number of rounds",
@@ -321,7 +321,7 @@ def test_a_rule_of_ones_own_needs_no_other_file(tmp_path):
     run = rl.train("FrozenLake-v1", Own(), steps=20_000, seeds=2, progress=False, env_kwargs={"is_slippery": False})
     assert run.model is not None
     assert run.exact.metrics(run.agent)["eval/optimality_gap"].tolist() == [0.0, 0.0]
-    with pytest.raises(TypeError, match=r"Own is not one of the known configs: .* by @rl\.register"):
+    with pytest.raises(TypeError, match=r"Own is not one of the registered configs: .* with @rl\.register"):
         run.save(tmp_path / "run.safetensors")
     rl.register(Own)
     try:
@@ -329,11 +329,11 @@ def test_a_rule_of_ones_own_needs_no_other_file(tmp_path):
         assert rl.load(tmp_path / "run.safetensors").agent.table.tobytes() == run.agent.table.tobytes()
     finally:
         del registry.TYPES["Own"], registry.AGENTS["Own"]
-    with pytest.raises(CheckpointError, match="known once its module is imported"):
+    with pytest.raises(CheckpointError, match="registered when their module is imported"):
         rl.load(tmp_path / "run.safetensors")
-    with pytest.raises(ValueError, match="QLearning is the name of"):
+    with pytest.raises(ValueError, match="QLearning is already the name of"):
         rl.register(dataclass(frozen=True)(type("QLearning", (TabularConfig,), {})))
-    with pytest.raises(TypeError, match="is no config of an agent"):
+    with pytest.raises(TypeError, match="is not the config of an agent"):
         rl.register(int)
 
 

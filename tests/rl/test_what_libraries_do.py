@@ -230,7 +230,7 @@ def test_a_support_that_ends_before_the_returns_do():
     assert support_value(-100, 100, 101)[0] == pytest.approx(100)
     mean, _ = support_value(0, 500, 51)  # wide enough
     assert mean == pytest.approx(100)
-    with pytest.raises(ValueError, match="The atoms reach from -10 to 10"):
+    with pytest.raises(ValueError, match="The atoms range from -10 to 10"):
         rl.start("CartPole-v1", rl.DQN(distribution=rl.Atoms(-10, 10)))
 
 
@@ -373,7 +373,7 @@ def test_probabilities_that_are_raised_to_a_thousandth_add_up_to_more_than_1():
 
 def draws(priority, beta, u):
     """The leaves and weights that our replay draws."""
-    total, least = sum_tree.trees(1, len(priority))
+    total, least = sum_tree.make_trees(1, len(priority))
     sum_tree.fill(total, least, np.array([priority]))
     leaf, weight = np.zeros((1, len(u)), np.int64), np.zeros((1, len(u)))
     sum_tree.draw(total, least, np.array([u]), np.array([len(priority)]), beta, leaf, weight)
@@ -408,7 +408,7 @@ def test_what_keeps_a_transition_without_an_error_alive():
     """1e-6 before the power .5 is 1e-3 of a transition with error 1; without it the transition is never drawn again."""
 
     def priorities(smallest):
-        total, least = sum_tree.trees(1, 2)
+        total, least = sum_tree.make_trees(1, 2)
         sum_tree.update_priorities(total, least, np.ones(1), np.array([[0, 1]]), np.array([[0.0, 1.0]]), 0.5, smallest)
         return total[0, 2:].tolist()
 

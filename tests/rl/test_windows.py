@@ -223,10 +223,10 @@ def test_a_replay_comes_back_from_its_state_to_the_bit():
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"sequence_steps": 0}, "sequence_steps is a whole number from 1"),
-        ({"sequence_steps": 10, "every_steps": 6, "burn_in_steps": 5}, "leave steps that nothing is learned from"),
+        ({"sequence_steps": 0}, "sequence_steps must be a whole number of at least 1"),
+        ({"sequence_steps": 10, "every_steps": 6, "burn_in_steps": 5}, "some steps are never learned from"),
         ({"sequence_steps": None, "burn_in_steps": 5}, "a window is a whole episode"),
-        ({"sequence_steps": 10, "burn_in_steps": -1}, "burn_in_steps is a whole number from 0"),
+        ({"sequence_steps": 10, "burn_in_steps": -1}, "burn_in_steps must be a whole number of at least 0"),
     ],
 )
 def test_windows_that_make_no_sense_are_refused(settings, said):
@@ -244,13 +244,13 @@ def test_episodes_longer_than_a_window_or_than_the_replay_are_said_once():
     windows = rl.SequenceReplay(World(1, 1), 100, 10)
     whole = rl.SequenceReplay(World(1, 1), 100, None)
     for replay, fits, longer, said in (
-        (windows, 10, 11, "a window holds 10"),
-        (whole, 102, 200, "the replay holds whole episodes of 102 at most"),
+        (windows, 10, 11, "are longer than the windows of 10"),
+        (whole, 102, 200, "do not fit into the replay, which holds whole episodes of at most 102"),
     ):
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             replay.notice(fits)
-        with pytest.warns(RuntimeWarning, match=f"Episodes of {longer} steps were seen; {said}"):
+        with pytest.warns(RuntimeWarning, match=f"Episodes of {longer} steps {said}"):
             replay.notice(longer)
         with warnings.catch_warnings():
             warnings.simplefilter("error")

@@ -96,7 +96,7 @@ def test_an_environment_that_cannot_be_made_is_left_out(tmp_path):
     [
         (("--agents", "c52"), "There is no deep agent 'c52'. Did you mean 'c51'?"),
         (("--agents", "sarsa"), "There is no deep agent 'sarsa'"),
-        (("--workers", "0"), "--workers is a whole number from 1 on, not 0"),
+        (("--workers", "0"), "--workers must be a whole number of at least 1, not 0"),
     ],
 )
 def test_a_table_that_cannot_be_is_told(words, sentence, tmp_path):

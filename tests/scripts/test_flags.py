@@ -61,7 +61,7 @@ def test_a_flag_that_is_not_given_leaves_what_was_tuned(tmp_path):
         ("train.py", ("CartPole-v1", "--network", "mpl(8)"), "Did you mean 'mlp'?"),
         ("train.py", ("CartPole-v1", "--logdir", "file"), "is a file"),
         ("train.py", ("CartPole-v1", "--wrap", "FrameStackObservatio"), "Did you mean 'FrameStackObservation'?"),
-        ("train.py", ("CartPole-v1", "--wrap", "FrameStackObservation:4"), "'4' is no name=value"),
+        ("train.py", ("CartPole-v1", "--wrap", "FrameStackObservation:4"), "'4' must have the form name=value"),
         ("train.py", ("CartPole-v1", "--wrap", "FlattenObservation", "--agent", "sarsa"), "Agents that can act there: q-net"),
     ],
 )  # fmt: skip
@@ -85,7 +85,12 @@ def test_a_folder_that_is_taken_is_found_before_anything_is_announced(tmp_path):
 
 def test_help_lists_the_settings_of_the_agent_with_their_lines(tmp_path):
     out = " ".join(run_in_process("train.py", "CartPole-v1", "--agent", "dqn", "--help", cwd=tmp_path).stdout.split())
-    for words in ("--target-every-updates", "--double, --no-double", "Rewards that are summed before", "--epsilon X"):
+    for words in (
+        "--target-every-updates",
+        "--double, --no-double",
+        "The number of rewards in n-step returns",
+        "--epsilon X",
+    ):
         assert words in out
     assert "--mask" not in out
     assert "linear-sarsa" not in out  # which cannot act there

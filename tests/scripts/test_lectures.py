@@ -493,12 +493,12 @@ def test_figures_of_the_textbook(tmp_path):
         (("--agents", "sarsaa"), "There is no tabular agent 'sarsaa'. Did you mean 'sarsa'?"),
         (("--envs", "CartPole-v1", "--agents", "sarsa"), "which is not finite and does not fit into a table"),
         (("--envs", "Blackjack-v1", "--agents", "sarsa", "--steps", "100"), "cannot be evaluated exactly"),
-        (("--seeds", "0"), "--seeds is a whole number from 1 on or None, not 0"),
+        (("--seeds", "0"), "--seeds must be a whole number of at least 1 or None, not 0"),
         (("lectures", "--panels", "none"), "There is no comparison 'none'"),
         (("textbook", "--panels", "blockin"), "There is no comparison 'blockin'. Did you mean 'blocking'?"),
         (
             ("--envs", "envs/AccessControl-v0", "--agents", "sarsa", "--steps", "0"),
-            "--steps is a whole number from 1 on",
+            "--steps must be a whole number of at least 1",
         ),
     ],
 )

@@ -107,7 +107,7 @@ def test_every_flag(words, tmp_path):
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (("--steps", "0"), "steps is a whole number from 1 on, not 0"),
+        (("--steps", "0"), "steps must be a whole number of at least 1, not 0"),
         (("--gamma", "1.5"), "gamma must lie in [0, 1], not 1.5"),
         (("--gamma", "nan"), "finite number"),
         (("--seeds", "1", "1"), "more than once"),
@@ -196,7 +196,7 @@ def test_train_py_says_what_is_wrong(tmp_path):
         (("CartPole-v1", "--set", "gama=1"), "gamma"),
         (("CartPole-v1", "--set", "gamma"), "name=value"),
         (("Pendulum-v1", "--steps", 10), "Discrete actions"),
-        (("CartPole-v1", "--set", "capacity_steps=10000000000000", "--steps", 10), "Take a smaller capacity_steps"),
+        (("CartPole-v1", "--set", "capacity_steps=10000000000000", "--steps", 10), "Use a smaller capacity_steps"),
     ):
         done = run_in_process("train.py", *words, cwd=tmp_path, check=False)
         assert done.returncode == 1, words

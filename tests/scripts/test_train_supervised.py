@@ -55,13 +55,13 @@ def test_mnist_that_is_not_at_hand_is_said_aloud(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (("--seeds", "0"), "--seeds is a whole number from 1 on"),
-        (("--epochs", "-1"), "--epochs is a whole number from 1 on"),
+        (("--seeds", "0"), "--seeds must be a whole number of at least 1"),
+        (("--epochs", "-1"), "--epochs must be a whole number of at least 1"),
         (("--hold-out", "2"), "must lie in (0, 1)"),
         (("--data-dir", "nowhere", "--data", "auto"), "MNIST was not found: nowhere is not a folder"),
         (("--logdir", "file"), "is a file"),
         (("--device", "tpu9"), "The device 'tpu9' cannot be used here"),
-        (("--threads", "0"), "threads is a whole number"),
+        (("--threads", "0"), "threads must be a whole number"),
     ],
 )
 def test_bad_input_is_one_sentence_and_no_file(words, sentence, tmp_path):

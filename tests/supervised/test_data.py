@@ -247,7 +247,7 @@ def test_windows():
         windows(series, 6)
     with pytest.raises(DataError, match="6 steps and its target 5"):
         windows(series, 2, target=series[:5])
-    with pytest.raises(DataError, match="whole number from 1 on"):
+    with pytest.raises(DataError, match="whole number of at least 1"):
         windows(series, 0)
 
 
@@ -321,5 +321,5 @@ def test_noise_and_checks():
         (Affine, {"scale": 1.0}),
     ]
     for kind, settings in [*kinds, (Affine, {"shear": 90})]:
-        with pytest.raises(ValueError, match=r"number from 0 on|(scale|shear) must lie in"):
+        with pytest.raises(ValueError, match=r"number of at least 0|(scale|shear) must lie in"):
             kind(**settings)

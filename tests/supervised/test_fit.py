@@ -571,16 +571,16 @@ def test_bad_targets_of_other_losses():
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"epochs": 0}, "epochs is a whole number from 1 on, not 0"),
-        ({"batch_size": 2.5}, "batch_size is a whole number from 1 on or None, not 2.5"),
+        ({"epochs": 0}, "epochs must be a whole number of at least 1, not 0"),
+        ({"batch_size": 2.5}, "batch_size must be a whole number of at least 1 or None, not 2.5"),
         ({"optimizer": "Adamm"}, r"Did you mean 'Adam'\?"),
         ({"loss": "crossentropy"}, r"Did you mean 'cross_entropy'\?"),
         ({"schedule": "OneCycle"}, r"Did you mean 'OneCycleLR'\?"),
         ({"precision": "fp16"}, "There is no precision 'fp16'"),
-        ({"learning_rate": float("nan")}, "learning_rate is a number from 0 on, not nan"),
-        ({"learning_rate": -1}, "learning_rate is a number from 0 on, not -1"),
-        ({"weight_decay": "a"}, "weight_decay is a number"),
-        ({"clip_norm": 0}, "clip_norm is a number"),
+        ({"learning_rate": float("nan")}, "learning_rate must be a number of at least 0, not nan"),
+        ({"learning_rate": -1}, "learning_rate must be a number of at least 0, not -1"),
+        ({"weight_decay": "a"}, "weight_decay must be a number"),
+        ({"clip_norm": 0}, "clip_norm must be a number"),
         ({"label_smoothing": 1.0}, r"label_smoothing must lie in \[0, 1\)"),
         ({"optimizer": "LBFGS"}, "LBFGS uses all data at each step .* batch_size must be None"),
         ({"optimizer": "LBFGS", "batch_size": None, "weight_decay": 1}, "one fixed function"),
@@ -600,12 +600,12 @@ def test_bad_arguments(tmp_path):
     for settings, said in (
         ({"seeds": 0}, "At least one seed"),
         ({"seeds": [1, 1]}, "Each seed can run once"),
-        ({"seeds": "3"}, "seeds is a count or a list"),
+        ({"seeds": "3"}, "seeds must be a count or a list"),
         ({"device": "gpu"}, "The device 'gpu' cannot be used here"),
-        ({"threads": 0}, "threads is a whole number from 1 on"),
+        ({"threads": 0}, "threads must be a whole number of at least 1"),
         ({"resume": True}, "resume=True needs logdir"),
-        ({"log_every_epochs": 0}, "log_every_epochs is a whole number"),
-        ({"logdir": ""}, "logdir is the path of a folder"),
+        ({"log_every_epochs": 0}, "log_every_epochs must be a whole number"),
+        ({"logdir": ""}, "logdir must be the path of a folder"),
         ({"recipe": Recipe(bptt_steps=2, batch_size=5)}, "returns no state"),
         ({"recipe": Recipe(learning_rate=(0.1, 0.2), batch_size=5)}, "2 learning rates for 1 seeds"),
         ({"recipe": Recipe(optimizer_options={"nesterov": True}, batch_size=5)}, "Adam cannot be made"),
@@ -623,7 +623,7 @@ def test_bad_arguments(tmp_path):
     ):
         with pytest.raises(ValueError, match=said):
             quick(**{"model": MLP_, "data": (X, Y), **settings})
-    with pytest.raises(TypeError, match=r"The model is a torch\.nn\.Module, or a function"):
+    with pytest.raises(TypeError, match=r"The model must be a torch\.nn\.Module, or a function"):
         quick(3, (X, Y))
     (tmp_path / "file").write_text("")
     with pytest.raises(checkpoint.CheckpointError, match="is a file; it must be a folder"):

@@ -42,7 +42,7 @@ def test_a_filter_that_does_not_fit_is_told_of():
         conv_output(7, 3, 3)
     with pytest.raises(ShapeError, match=r"A filter of 5 does not fit into 3 with padding 0: it is larger"):
         conv_output(3, 5)
-    with pytest.raises(ShapeError, match="The stride is a whole number from 1 on, not 0"):
+    with pytest.raises(ShapeError, match="The stride must be a whole number of at least 1, not 0"):
         conv_output(3, 3, 0)
     with pytest.raises(ShapeError, match=r"The padding .* not -1"):
         conv_output(3, 3, 1, -1)
@@ -244,7 +244,7 @@ def test_regressions_are_one_layer():
         torch.testing.assert_close(model(x), x.flatten(1) @ model.head.weight.T + model.head.bias)
         assert Stack(lambda kind=kind: kind(6, 3), [0, 1]).batched
     for bad in (0, -1, 2.5, True, "3"):
-        with pytest.raises(ValueError, match="whole number from 1 on"):
+        with pytest.raises(ValueError, match="whole number of at least 1"):
             LinearRegression(bad)
 
 
@@ -324,8 +324,8 @@ def test_characters_as_one_hot_or_embedding():
         ({"shape": "one-to-many"}, "needs steps"),
         ({"steps": 3}, "has no steps"),
         ({"dropout": 0.5}, "needs at least two layers"),
-        ({"layers": 0}, "layers is a whole number"),
-        ({"embedding": 0}, "embedding is a whole number"),
+        ({"layers": 0}, "layers must be a whole number"),
+        ({"embedding": 0}, "embedding must be a whole number"),
     ],
 )
 def test_rnns_that_cannot_be(settings, said):

@@ -182,9 +182,9 @@ def test_what_does_not_fit_is_told(compiled):
             stack.unroll_vjp(x, burn_in=burn_in)
     for lengths, said in (
         ([9], "lengths must have one number of steps for each of 2 members, not 1"),
-        ([9, 0], r"lengths\[1\] is a whole number from 1 on"),
-        ([10, 9], r"lengths\[0\] is a whole number from 1 on, 9 at most"),
-        (9, "lengths is a list of whole numbers"),
+        ([9, 0], r"lengths\[1\] must be a whole number of at least 1"),
+        ([10, 9], r"lengths\[0\] must be a whole number of at least 1 and at most 9"),
+        (9, "lengths must be a list of whole numbers"),
     ):
         for way in (stack.unroll, stack.unroll_vjp):
             with pytest.raises(ValueError, match=said):
@@ -269,7 +269,7 @@ def test_what_cannot_stand_before_the_cells_is_told(shape):
         RNN(4, 2, shape=shape, steps=3, before=nn.Linear(3, 4))
     with pytest.raises(ValueError, match="embedding and before are mutually exclusive"):
         RNN(4, 2, embedding=3, before=nn.Linear(3, 4))
-    with pytest.raises(ValueError, match=r"before is a torch\.nn\.Module or None"):
+    with pytest.raises(ValueError, match=r"before must be a torch\.nn\.Module or None"):
         RNN(4, 2, before=4)
     with pytest.raises(ValueError, match=r"before must return \[6, 4\], `inputs` numbers per row, not \[6, 5\]"):
         RNN(4, 2, before=nn.Linear(3, 5))(drawn(2, 3, 3))
@@ -410,7 +410,7 @@ def test_a_network_without_a_state_is_followed_too():
         stack.zero_grad()
         torch.stack(wanted).backward(drawn(*y.shape))
         torch.testing.assert_close(found, stack.flat.grad)
-    with pytest.raises(ValueError, match=r"behind is a torch\.nn\.Module"):
+    with pytest.raises(ValueError, match=r"behind must be a torch\.nn\.Module"):
         Followed(MLP(3, 4, (5,)), len)
 
 
@@ -478,9 +478,9 @@ def test_what_chrono_cannot_begin_is_told():
         chrono(RNN(3, 2, cell="rnn"), 20)
     with pytest.raises(ValueError, match="bias=False"):
         chrono(nn.GRU(3, 2, bias=False), 20)
-    with pytest.raises(ValueError, match="longest_steps is a whole number from 3 on, not 2"):
+    with pytest.raises(ValueError, match="longest_steps must be a whole number of at least 3, not 2"):
         chrono(nn.GRU(3, 2), 2)
-    with pytest.raises(ValueError, match=r"module is a torch\.nn\.Module"):
+    with pytest.raises(ValueError, match=r"module must be a torch\.nn\.Module"):
         chrono("gru", 20)
 
 

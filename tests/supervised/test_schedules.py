@@ -50,7 +50,7 @@ def test_values_stay_within_their_bounds_and_move_one_way(schedule, t):
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: Linear(1.0, 0.0, 0), "horizon is a whole number from 1 on"),
+        (lambda: Linear(1.0, 0.0, 0), "horizon must be a whole number of at least 1"),
         (lambda: Linear(1.0, math.nan), "end must lie in .* not nan"),
         (lambda: Linear(1.0, 0.0, unit="episodes"), "needs a horizon"),
         (lambda: Linear(1.0, 0.0, 5, unit="weeks"), "steps, episodes, visits"),

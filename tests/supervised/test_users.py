@@ -150,13 +150,13 @@ def test_metrics_leave_out_ignored_targets():
         ({"loss": F.mse_loss}, "loss=mse_loss failed on prediction float32 .* and y int64"),
         ({"loss": "cross_entropy", "metrics": {"mean": lambda p, y: p.mean()}}, "mean=.*<lambda> must return numbers"),
         ({"loss": "cross_entropy", "metrics": {"loss": top_two}}, "Names of metrics may contain"),
-        ({"loss": "cross_entropy", "metrics": {"f": 3}}, r"metrics\['f'\] is a function"),
+        ({"loss": "cross_entropy", "metrics": {"f": 3}}, r"metrics\['f'\] must be a function"),
         ({"loss": "cross_entropy", "metrics": top_two}, "metrics must be a mapping"),
         ({"loss": far_off, "label_smoothing": 0.1}, "applies only to cross_entropy, but the loss is far_off"),
         ({"loss": far_off, "class_weights": (1, 2, 3)}, "class_weights apply only to cross_entropy"),
         ({"loss": "cross_entropy", "class_weights": (1, 2)}, "one number for each of 3 classes, not 2"),
         ({"loss": "cross_entropy", "class_weights": 2}, "class_weights must be a list of numbers"),
-        ({"loss": "cross_entropy", "class_weights": (1, 2, -3)}, r"class_weights\[2\] is a number from 0"),
+        ({"loss": "cross_entropy", "class_weights": (1, 2, -3)}, r"class_weights\[2\] must be a number of at least 0"),
     ],
 )
 @pytest.mark.filterwarnings("ignore:Using a target size")

@@ -1,4 +1,4 @@
-"""Heads: what the outputs of a network mean, and what is learned from them. One file for each.
+"""Heads: how the outputs of a network are read, and their losses. One file each.
 
-A head is pure: it knows no agent, no replay and no optimizer. It may import `rl.core` and the pure functions of rl.
+Heads are pure functions, without agent, replay or optimizer. Imports only `rl.core` and the pure functions of rl.
 """

@@ -1,4 +1,4 @@
-"""What a target makes of the values of the next state: those of the best action, or the mean under a softmax policy."""
+"""How targets bootstrap from the next state: from the greedy action, or in expectation under a softmax policy."""
 
 from __future__ import annotations
 
@@ -14,35 +14,37 @@ from rl.core.types import Batch
 
 
 class Bootstrap(Protocol):
-    """What heads ask of it. choice [N, B, A]: the values that an action is chosen by."""
+    """How a head bootstraps. choice [N, B, A]: the values that select the next action."""
 
     @property
     def reads_own(self) -> bool:
-        """Whether `reward` needs the values of the state itself."""
+        """Whether `reward` needs the Q-values of the current state."""
         ...
 
     def added(self, actions: int) -> tuple[float, float]:
-        """The least and the most that a step adds to returns, beside its reward."""
+        """Return the minimum and maximum that a step adds to returns in addition to its reward."""
         ...
 
     def reward(self, batch: Batch, own_q: Tensor | None) -> Tensor:
-        """The rewards [N, B] that targets begin with. own_q [N, B, A]: values of obs, None unless `reads_own`."""
+        """Return the rewards [N, B] used in targets. own_q [N, B, A]: the Q-values of obs, None unless `reads_own`."""
         ...
 
     def value(self, values: Tensor, choice: Tensor, mask: Tensor | None) -> Tensor:
-        """What the next state is worth: values [N, B, A] -> [N, B], or of each atom, [N, B, A, Z] -> [N, B, Z]."""
+        """Return the value of the next state: values [N, B, A] -> [N, B], or per quantile, [N, B, A, Z] -> [N, B, Z]."""
         ...
 
     def mixture(self, atoms: Tensor, probability: Tensor, choice: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-        """The distribution of the next state's return: atoms [Z] of probability [N, B, A, Z] -> values and probabilities that
-        broadcast to [N, B, M]."""
+        """Return the distribution of the next state's return as (values, probabilities), which broadcast to [N, B, M].
+
+        atoms: [Z]. probability: [N, B, A, Z].
+        """
         ...
 
 
 @final
 @dataclass(frozen=True)
 class BestAction:
-    """argmax_a of the values that choose, as in Q-learning; of those allowed where there is a mask."""
+    """The greedy action, as in Q-learning, among the allowed ones."""
 
     reads_own = False
 
@@ -66,10 +68,10 @@ BEST_ACTION = BestAction()
 @final
 @dataclass(frozen=True)
 class SoftPolicy:
-    """pi = softmax(q / temperature), and the reward grows by alpha [temperature ln pi(a|s)]_low^0 (`rl.targets.munchausen`).
+    """The policy pi = softmax(q / temperature), with the bonus alpha [temperature ln pi(a|s)]_low^0 (`rl.targets.munchausen`).
 
-    A distribution's return is that of an action drawn from pi, minus temperature ln pi of that action. Quantiles are averaged
-    under pi, fraction by fraction (Vieillard, Pietquin and Geist 2020, appendix B.2).
+    The return distribution is that of an action drawn from pi, minus temperature ln pi of that action. Quantiles are averaged
+    under pi at each fraction (Vieillard, Pietquin and Geist 2020, appendix B.2).
     """
 
     alpha: float
@@ -78,7 +80,7 @@ class SoftPolicy:
     reads_own = True
 
     def added(self, actions: int) -> tuple[float, float]:
-        return self.alpha * self.low, self.temperature * math.log(actions)  # of the bonus, and of pi's entropy
+        return self.alpha * self.low, self.temperature * math.log(actions)  # bounds of the bonus and of pi's entropy
 
     def reward(self, batch: Batch, own_q: Tensor | None) -> Tensor:
         assert own_q is not None
@@ -95,11 +97,11 @@ class SoftPolicy:
     def mixture(self, atoms: Tensor, probability: Tensor, choice: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
         policy = targets.log_policy(choice, self.temperature, mask)[..., None]
         chosen = (policy / self.temperature).exp()
-        values = atoms - policy.masked_fill(chosen == 0, 0.0)  # what is never chosen may be at minus infinity
+        values = atoms - policy.masked_fill(chosen == 0, 0.0)  # the log-probability may be -infinity there
         probability = torch.where(chosen == 0, 0.0, chosen * probability)
         return values.flatten(-2), probability.flatten(-2)
 
 
 def best(q: Tensor, mask: Tensor | None) -> Tensor:
-    """The best action of values [N, B, A], of those allowed where there is a mask bool [N, B, A]: int64 [N, B]."""
+    """Return the greedy actions int64 [N, B] of values [N, B, A], among those that mask, bool [N, B, A], allows."""
     return (q if mask is None else q.masked_fill(~mask, -torch.inf)).argmax(-1)

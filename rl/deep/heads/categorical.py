@@ -1,4 +1,4 @@
-"""Probabilities on a fixed support: C51 and HL-Gauss.
+"""Categorical return distributions on a fixed support: C51 and HL-Gauss.
 
 Bellemare, Dabney and Munos (2017), "A Distributional Perspective on Reinforcement Learning", algorithm 1; Imani and White
 (2018), "Improving Regression Performance with Distributional Losses", and Farebrother et al. (2024), "Stop Regressing: Training
@@ -30,11 +30,11 @@ from supervised.losses import cross_entropy, cross_entropy_slope
 @final
 @dataclass(frozen=True)
 class Categorical(Distributional):
-    """Pulls the distribution of Q(s, a) towards that of r + discount * Q_next(s', argmax_b Q_choice(s', b)).
+    """Fits the return distribution of (s, a) to that of r + discount * Q_next(s', argmax_b Q_choice(s', b)).
 
-    low, high: the first and last of `atoms` values at equal distances. deviation: None, and the target is that distribution,
-    projected (C51); a number, and it is a normal distribution around the scalar target, of so many distances between atoms
-    (HL-Gauss). dueling: the network makes a state value and advantages of each atom.
+    low, high: the first and last of `atoms` evenly spaced values. deviation: None for the projected distribution as the target
+    (C51), or the standard deviation of a normal distribution around the scalar target, in distances between atoms (HL-Gauss).
+    dueling: the network outputs a state value and advantages for each atom.
     """
 
     low: float
@@ -50,11 +50,11 @@ class Categorical(Distributional):
         return self.atoms
 
     def support(self, y: Tensor) -> Tensor:
-        """The atoms, [Z], as the network's outputs are."""
+        """Return the atoms [Z], in the scale of the network, with the dtype and device of y."""
         return torch.linspace(self.low, self.high, self.atoms, dtype=y.dtype, device=y.device)
 
     def values(self, y: Tensor) -> Tensor:
-        """What the atoms are worth, [Z]."""
+        """Return the returns [Z] that the atoms stand for."""
         return targets.unscaled(self.support(y)) if self.rescale else self.support(y)
 
     def distribution(self, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -106,7 +106,7 @@ class Categorical(Distributional):
         error = cross_entropy(logits, target)
         scale = share(batch.weight, error.shape[1])
         slope = cross_entropy_slope(logits, target) * scale
-        # What is infinite would pass for a return on the edge.
+        # An infinite target would be clipped to the last atom, unnoticed.
         finite = torch.isfinite(batch.reward) & torch.isfinite(batch.discount)
         slope = slope.masked_fill(~finite[..., None], torch.nan)
         gradient = losses.scatter_to_action(slope, self.by_action(y), batch.action).flatten(2)
@@ -118,12 +118,12 @@ class Categorical(Distributional):
         return HeadLoss(gradient, td_error, metrics, error)
 
     def _target(self, outputs: Outputs, batch: Batch) -> Tensor:
-        """The probabilities [N, B, Z] that the atoms shall have."""
+        """Return the target probabilities [N, B, Z] of the atoms."""
         next_y, choice = outputs.next_y, self.q(outputs.next_choice)
         support, reward = self.support(next_y), self.rewarded(outputs, batch)
         next_p = self.by_action(next_y).softmax(-1)
         values, probability = self.bootstrap.mixture(self.values(next_y), next_p, choice, batch.next_mask)
-        discount = batch.discount[..., None]  # behind an ending nothing is read, not even a NaN
+        discount = batch.discount[..., None]  # after a termination nothing is read, not even a NaN
         values = torch.where(discount == 0, 0.0, discount * values)
         probability = torch.where(discount == 0, 1.0 / probability.shape[-1], probability)
         if self.deviation is None:

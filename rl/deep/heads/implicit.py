@@ -1,11 +1,11 @@
-"""Quantiles of the return at fractions that are drawn: implicit quantile networks.
+"""Implicit quantile networks: quantiles of the return at randomly drawn fractions.
 
 Dabney, Ostrovski, Silver and Munos (2018), "Implicit Quantile Networks for Distributional Reinforcement Learning", equations 3
-and 4, with the greedy policy (no distortion of risk). With `rescale` the quantiles are values of h (`rl.targets.rescaled`).
+and 4, with the greedy policy (risk-neutral). With `rescale` the quantiles are values of h (`rl.targets.rescaled`).
 
-Deviations: features and fractions meet behind the network's last hidden layer, not in front of it; the cosines begin at i = 1,
-since that of i = 0 is constant; the values by which the target's action is chosen have fractions of their own. Judged, an agent
-takes fractions at equal distances, which draw nothing.
+Deviations: features and fraction embedding are multiplied after the network's last hidden layer, not before it; the cosines start
+at i = 1, since that of i = 0 is constant; the values that select the target's action have their own fractions. Evaluation uses
+evenly spaced fractions, without random draws.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from rl.deep.heads.quantile import QuantileRegression
 @final
 @dataclass(frozen=True)
 class Implicit(QuantileRegression):
-    """Pulls quantiles of Q(s, a), at fractions drawn, towards those of r + discount * Q_next(s', argmax_b Q_choice(s', b)).
+    """Fits return quantiles of (s, a) at drawn fractions to those of r + discount * Q_next(s', argmax_b Q_choice(s', b)).
 
-    fractions: how many are drawn. cosines: of the embedding. kappa: of `rl.losses.quantile_huber`. dueling: the network makes a
-    state value and advantages at each fraction.
+    fractions: the numbers drawn. cosines: the size of the embedding. kappa: see `rl.losses.quantile_huber`. dueling: the network
+    outputs a state value and advantages at each fraction.
     """
 
     fractions: Fractions

@@ -1,6 +1,6 @@
-"""What distributional heads do, as scalar loops that `rl.core.jit` compiles: the same as in torch up to rounding.
+"""The losses of distributional heads as scalar loops, compiled by `rl.core.jit`; equal to torch's up to rounding.
 
-A categorical or a quantile head takes a dozen passes over arrays [N, B, A, Z] in torch, and pairs of quantiles are [N, B, Z, Z].
+In torch a categorical or quantile head takes a dozen passes over arrays [N, B, A, Z], and pairs of quantiles are [N, B, Z, Z].
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-HL_GAUSS = 0  # a constant of `categorical_errors`, which `jit` replaces
+HL_GAUSS = 0  # compile-time constant of `categorical_errors`, replaced by `jit`
 
 
 def softmax(logits: Any, out: Any) -> Any:
-    """softmax(logits) of [Z] -> out, and the logarithm of what the exponentials add up to."""
+    """Write softmax(logits), [Z], to out and return the logsumexp of the logits."""
     top = logits[0]
     for z in range(1, logits.shape[0]):
         if logits[z] > top or math.isnan(logits[z]):
@@ -30,7 +30,7 @@ def softmax(logits: Any, out: Any) -> Any:
 
 
 def mean(p: Any, values: Any) -> Any:
-    """The mean of values [Z] with masses p [Z]."""
+    """Return the mean of values [Z] with probabilities p [Z]."""
     found = np.float32(0)
     for z in range(p.shape[0]):
         found += p[z] * values[z]
@@ -38,7 +38,7 @@ def mean(p: Any, values: Any) -> Any:
 
 
 def categorical_q(y: Any, values: Any, q: Any, p: Any) -> None:
-    """Means of y [N, B, A, Z] over values [Z] -> q [N, B, A]. p [Z]: room."""
+    """Write the Q-values of logits y [N, B, A, Z] over values [Z] to q [N, B, A]. p [Z]: buffer."""
     for k in range(y.shape[0]):
         for b in range(y.shape[1]):
             for a in range(y.shape[2]):
@@ -47,7 +47,7 @@ def categorical_q(y: Any, values: Any, q: Any, p: Any) -> None:
 
 
 def best(q: Any) -> int:
-    """The first of the largest values [A]; a NaN is the largest."""
+    """Return the first index of the maximum of q [A]; NaN counts as the largest."""
     found = 0
     for a in range(1, q.shape[0]):
         if q[a] > q[found] or math.isnan(q[a]):
@@ -56,7 +56,7 @@ def best(q: Any) -> int:
 
 
 def best_masses(choice: Any, next_y: Any, values: Any, double: bool, p: Any, room: Any) -> None:
-    """The masses [Z] that next_y [A, Z] gives to the action that choice [A, Z] finds best -> p. room [Z]."""
+    """Write the probabilities [Z] in next_y [A, Z] of the greedy action under choice [A, Z] to p. room [Z]: buffer."""
     most = np.float32(-np.inf)
     found = 0
     for a in range(choice.shape[0]):
@@ -71,7 +71,7 @@ def best_masses(choice: Any, next_y: Any, values: Any, double: bool, p: Any, roo
 
 
 def smear(value: Any, values: Any, width: Any, target: Any) -> None:
-    """A normal distribution around value, of standard deviation `width` -> the masses of bins around values [Z]."""
+    """Write the masses of bins around values [Z], under a normal distribution with mean value and deviation width, to target."""
     half = (values[1] - values[0]) / np.float32(2)
     inside = min(max(value, values[0]), values[-1])
     scale = width * math.sqrt(2.0)
@@ -86,7 +86,7 @@ def smear(value: Any, values: Any, width: Any, target: Any) -> None:
 
 
 def project(reward: Any, discount: Any, p: Any, values: Any, target: Any) -> None:
-    """Masses p [Z] at reward + discount * values -> at values [Z] (Bellemare, Dabney and Munos 2017, algorithm 1)."""
+    """Project masses p [Z] at reward + discount * values onto values [Z] (Bellemare, Dabney and Munos 2017, algorithm 1)."""
     step = (values[-1] - values[0]) / np.float32(values.shape[0] - 1)
     for z in range(values.shape[0]):
         target[z] = np.float32(0)
@@ -103,12 +103,10 @@ def categorical_errors(
     next_y: Any, choice: Any, double: bool, y: Any, action: Any, reward: Any, discount: Any, weight: Any, values: Any, width: Any,
     error: Any, td_error: Any, edge: Any, gradient: Any, p: Any, target: Any,
 ) -> bool:  # fmt: skip
-    """`Categorical.loss` of next_y, choice and y [N, B, A, Z] -> error, td_error and edge mass [N, B], and gradient.
+    """Compute `Categorical.loss` for next_y, choice and y [N, B, A, Z]. Return False if an action does not exist.
 
-    double: whether choice differs from next_y.
-
-    gradient [N, B, A, Z]: zeros, which take that of the mean loss. weight [N, B], or [N, 0]: all 1. p and target [Z]: room.
-    -> False at an action that does not exist.
+    Writes error, td_error and edge mass [N, B], and the gradient of the mean loss into gradient [N, B, A, Z], which starts as
+    zeros. double: whether choice differs from next_y. weight: [N, B], or [N, 0] for weights of 1. p, target [Z]: buffers.
     """
     atoms = values.shape[0]
     for k in range(y.shape[0]):
@@ -117,7 +115,7 @@ def categorical_errors(
                 return False
             r, d = reward[k, b], discount[k, b]
             broken = not (math.isfinite(r) and math.isfinite(d))
-            if broken:  # a NaN lies between no atoms, and what is infinite would pass for a return on the edge
+            if broken:  # a NaN lies between no atoms, and an infinite target would be clipped to the last one
                 r, d = np.float32(0), np.float32(0)
             if d != 0:
                 best_masses(choice[k, b], next_y[k, b], values, double, p, target)
@@ -150,9 +148,9 @@ def quantile_errors(
     next_y: Any, next_q: Any, y: Any, action: Any, reward: Any, discount: Any, weight: Any, kappa: Any, fraction: Any,
     error: Any, td_error: Any, gradient: Any, sought: Any, paid: Any,
 ) -> bool:  # fmt: skip
-    """`QuantileRegression.loss`, as `categorical_errors`, with next_q [N, B, A] and next_y [N, B, A, M].
+    """Compute `QuantileRegression.loss`, like `categorical_errors`, with next_q [N, B, A] and next_y [N, B, A, M].
 
-    fraction [N, B, Z], or [1, 1, Z]: the same for all. sought [M] and paid [Z]: room.
+    fraction: [N, B, Z], or [1, 1, Z] if shared. sought [M], paid [Z]: buffers.
     """
     z, most = y.shape[3], next_y.shape[3]
     one = np.float32(1)
@@ -186,7 +184,7 @@ def quantile_errors(
 
 
 def pairs(sought: Any, predicted: Any, fraction: Any, kappa: Any, slope: Any, paid: Any) -> None:
-    """What is sought against all predicted quantiles [Z] at fractions [Z]: adds its slopes and its losses to those [Z]."""
+    """Add the slopes and losses of one target against all predicted quantiles [Z] at fractions [Z] to slope and paid [Z]."""
     one, half = np.float32(1), np.float32(0.5)
     for j in range(predicted.shape[0]):
         u = sought - predicted[j]

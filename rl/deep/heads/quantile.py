@@ -1,4 +1,4 @@
-"""Quantiles of the return at fixed fractions: QR-DQN.
+"""QR-DQN: quantiles of the return at fixed fractions.
 
 Dabney, Rowland, Bellemare and Munos (2018), "Distributional Reinforcement Learning with Quantile Regression", algorithm 1. With
 `rescale` the quantiles are values of h (`rl.targets.rescaled`), which keeps their order.
@@ -26,16 +26,16 @@ from rl.deep.moving import tensors_of
 
 
 class QuantileRegression(Distributional):
-    """What heads of quantiles share: the quantile Huber loss (Dabney et al. 2018, equation 10)."""
+    """The base class of quantile heads, with the quantile Huber loss (Dabney et al. 2018, equation 10)."""
 
     kappa: float
 
     @abstractmethod
     def fraction(self, outputs: Outputs) -> Tensor:
-        """The fractions of the quantiles `outputs.y`: [Z] or [N, B, Z]."""
+        """Return the fractions of the quantiles in `outputs.y`, [Z] or [N, B, Z]."""
 
     def fraction_of(self, outputs: Outputs) -> np.ndarray:
-        """`fraction` of arrays: [N, B, Z], or [1, 1, Z]."""
+        """Like `fraction`, with arrays: [N, B, Z] or [1, 1, Z]."""
         fraction: np.ndarray = self.fraction(Outputs(*map(tensors_of, outputs))).numpy()
         return fraction.reshape(*(1,) * (3 - fraction.ndim), *fraction.shape)
 
@@ -54,7 +54,7 @@ class QuantileRegression(Distributional):
         sought = self.rewarded(outputs, batch)[..., None] + torch.where(ahead == 0, 0.0, ahead * value)
         sought = targets.rescaled(sought) if self.rescale else sought
         error, slope = losses.quantile_huber(predicted, sought, self.fraction(outputs), self.kappa)
-        # Clipped, an error that is not finite would pass for one of 1.
+        # The Huber slope would clip an error that is not finite to 1, unnoticed.
         slope = slope.masked_fill(~torch.isfinite(error)[..., None], torch.nan)
         scale = share(batch.weight, error.shape[1])
         gradient = losses.scatter_to_action(slope * scale, self.by_action(y), batch.action).reshape(y.shape)
@@ -85,16 +85,16 @@ class QuantileRegression(Distributional):
         return found
 
     def values(self, y: Tensor) -> Tensor:
-        """The quantiles [N, B, A, Z], in units of the scaled rewards."""
+        """Return the quantiles [N, B, A, Z], in units of scaled rewards."""
         return targets.unscaled(self.by_action(y)) if self.rescale else self.by_action(y)
 
 
 @final
 @dataclass(frozen=True)
 class Quantile(QuantileRegression):
-    """Pulls quantiles of Q(s, a), at (2 i + 1) / 2 Z, towards those of r + discount * Q_next(s', argmax_b Q_choice(s', b)).
+    """Fits return quantiles of (s, a) at (2 i + 1) / 2 Z to those of r + discount * Q_next(s', argmax_b Q_choice(s', b)).
 
-    quantiles: Z. kappa: of `rl.losses.quantile_huber`. dueling: the network makes a state value and advantages of each quantile.
+    quantiles: Z. kappa: see `rl.losses.quantile_huber`. dueling: the network outputs a state value and advantages per quantile.
     """
 
     quantiles: int = 51
@@ -116,7 +116,7 @@ class Quantile(QuantileRegression):
 
     @functools.cached_property
     def _fractions(self) -> np.ndarray:
-        # Times 1 / Z, where `fraction` divides by Z: runs under way go on to the bit.
+        # Multiplied by 1 / Z, where `fraction` divides by Z, so that earlier runs resume bit-identically.
         quantiles = np.float32(self.quantiles)
         return ((np.arange(self.quantiles, dtype=np.float32) + np.float32(0.5)) * (np.float32(1) / quantiles))[
             None, None

@@ -1,4 +1,1 @@
-"""How the steps of environments become updates of a network.
-
-It may import `rl.deep`, `rl.core` and the pure functions of rl.
-"""
+"""Training loops of Q-networks. Imports only `rl.deep`, `rl.core` and the pure functions of rl."""

@@ -1,4 +1,4 @@
-"""The off-policy run: act in every environment, remember, and learn from what is remembered."""
+"""The training loop of Q-networks: act in every environment, store the steps, and learn from the replay."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from supervised.fitting import inspect
 from supervised.schedules import as_schedule, value_at
 from supervised.streams import BufferedStreams
 
-MEASURE_EVERY = 10  # updates: metrics cost a tenth of an update
+MEASURE_EVERY = 10  # updates; computing metrics costs a tenth of an update
 
-# The value that the agent gave its best first action, and the discounted return that the episode then brought: where the
-# first stays above the second, values are overestimated.
+# The predicted value of the greedy action at an episode's start, and the discounted return that followed: if the first stays
+# above the second, values are overestimated.
 CHARTS = {
     "promised and obtained: above it, values are overestimated": [
         "rollout/predicted_return",
@@ -38,14 +38,14 @@ CHARTS = {
 
 
 class ReplayLoop:
-    """N seeds of a Q-network, each in E environments of its own, all in lockstep."""
+    """Trains N seeds of a Q-network, each in its own E environments, in lockstep."""
 
     in_processes = True
     charts: ClassVar[dict[str, list[str]]] = CHARTS
     play = staticmethod(play_networks)
 
     def __init__(self, agent: DeepAgent, place: Place) -> None:
-        """Raises ArgumentError for a config without the settings that learning from a replay needs."""
+        """Raises ArgumentError for a config without the settings needed for learning from a replay."""
         where, _, seeds, envs_per_seed, horizon_steps, _ = place
         check_learner(agent.config)
         d: Any = agent.config
@@ -56,9 +56,9 @@ class ReplayLoop:
         self.rate = agent.rate.curve(horizon_steps)
         self.importance = as_schedule(d.importance_exponent).curve(horizon_steps)
         self.last_log = 0, 0  # step and updates
-        self.sums: dict[str, torch.Tensor] = {}  # of the metrics [N] since the last log
+        self.sums: dict[str, torch.Tensor] = {}  # sums of metrics [N] since the last log
         self.measured = 0
-        self.first: torch.Tensor | None = None  # the size of the values [N] at the first update
+        self.first: torch.Tensor | None = None  # the magnitude of Q-values [N] at the first update
 
     @property
     def rows(self) -> Rows:
@@ -67,11 +67,11 @@ class ReplayLoop:
 
     @property
     def step(self) -> int:
-        """Environment steps taken, per seed."""
+        """The number of environment steps per seed so far."""
         return self.actor.step
 
     def advance(self, steps: int) -> dict[str, torch.Tensor]:
-        """Take at least `steps` more steps a seed (whole rounds of its E environments) -> metrics, each [N]."""
+        """Take at least `steps` more steps per seed (in rounds of its E environments) and return metrics, each [N]."""
         self.actor.begin()
         if self.actor.recover() and self.replay is not None:
             self.replay.begin_anew(np.ones(len(self.seeds) * self.actor.envs_per_seed, np.bool_))
@@ -79,7 +79,7 @@ class ReplayLoop:
             with determinism.threads(1), self.agent.threads():
                 for _ in range(-(-steps // self.actor.envs_per_seed)):
                     self._round()
-            self.agent.look()
+            self.agent.raise_if_not_finite()
             if self.replay is not None:
                 self.replay.notice(int(self.longest().max()))
         except NotFinite as error:
@@ -87,7 +87,7 @@ class ReplayLoop:
         return self.metrics()
 
     def _round(self) -> None:
-        """One step in every environment, and what is to be learned after it."""
+        """Take one step in every environment, and the updates that are due after it."""
         d: Any = self.agent.config
         agent, actor = self.agent, self.actor
         before, obs = actor.step, actor.obs
@@ -97,9 +97,9 @@ class ReplayLoop:
         q, actor.state = agent.decide(obs, state)
         mask = actor.world.arrays.mask
         allowed = agent.allowed_of(obs, mask)
-        action = actor.choose(q, allowed)
-        promised = q if agent.reward_scale == 1.0 else q / agent.reward_scale  # to be compared with returns
-        answer = actor.take(action, promised, allowed)
+        action = actor.select_action(q, allowed)
+        predicted = q if agent.reward_scale == 1.0 else q / agent.reward_scale  # in the units of returns
+        answer = actor.take(action, predicted, allowed)
         if self.replay is None:
             actor.within = False
             self._learn(_newest(obs, action, answer, d.gamma, state, mask))
@@ -120,13 +120,13 @@ class ReplayLoop:
         if self.replay is not None and self.replay.alpha is not None:
             priority = self.agent.arrays.host(found.td_error if found.priority is None else found.priority)
             if not np.isfinite(priority).all():
-                self.agent.look()
+                self.agent.raise_if_not_finite()
             self.replay.set_priorities(batch.index, priority)
         if measured:
             self._note(found.metrics, batch)
 
     def _note(self, metrics: dict[str, torch.Tensor], batch: Batch) -> None:
-        """Add the metrics of an update to those since the last log."""
+        """Add the metrics of an update to the sums since the last log."""
         found = {name: value.detach() for name, value in metrics.items()}
         if self.replay is not None and batch.index is not None:
             age = torch.from_numpy(self.replay.age(batch.index).astype(np.float32))
@@ -141,7 +141,7 @@ class ReplayLoop:
         self.measured += 1
 
     def metrics(self) -> dict[str, torch.Tensor]:
-        """What training says of itself since it was last logged, each [N]."""
+        """Return the training metrics since the last log, each [N]."""
         n, steps = len(self.seeds), max(self.step - self.last_log[0], 1)
         found = {name: value.cpu() / self.measured for name, value in self.sums.items()}
         found["rollout/exploration_rate"] = self.exploration()
@@ -158,29 +158,29 @@ class ReplayLoop:
         return found
 
     def episodes(self) -> dict[str, torch.Tensor]:
-        """What the last episodes of each seed came to (100 at most); NaN before one ended. Each [N]."""
+        """Return the mean statistics of each seed's last 100 episodes, each [N]; NaN before the first has ended."""
         return self.actor.episodes.means()
 
     def longest(self) -> np.ndarray:
-        """Steps of the longest of each seed's last 100 episodes, int64 [N]; 0 before one has ended."""
+        """Return the maximum length in steps of each seed's last 100 episodes, int64 [N]; 0 before the first has ended."""
         return self.actor.episodes.longest()
 
     def reset_metrics(self) -> None:
-        """Begin a new interval of `metrics`."""
+        """Start a new interval of `metrics`."""
         self.last_log = self.step, self.agent.updates
         self.sums, self.measured = {}, 0
 
     def exploration(self) -> torch.Tensor:
-        """Epsilon, temperature or scale of each seed now, float64 [N]."""
+        """Return the current epsilon, temperature or noise scale of each seed, float64 [N]."""
         return self.actor.exploration()
 
     @property
     def memory_bytes(self) -> int:
-        """What the replay takes when it is full; 0 without one."""
+        """The size of the full replay in bytes; 0 without one."""
         return 0 if self.replay is None else self.replay.bytes
 
     def diagnostics(self) -> Diagnostics:
-        """Weights, activations and priorities of the first seed, and each seed's share of dead units."""
+        """Return weights, activations and priorities of the first seed, and each seed's fraction of dead units."""
         agent = self.agent
         found: dict[str, torch.Tensor] = {}
         spread = {f"weights/{name}": weight[0].detach().cpu().numpy() for name, weight in agent.online.weights.items()}
@@ -217,13 +217,13 @@ class ReplayLoop:
         return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go back to a saved place. Raises ValueError for a state that does not fit."""
+        """Load what `state_dict` returned. Raises ValueError for a state that does not match."""
         self.last_log = tuple(int(x) for x in state["last_log"][0])  # type: ignore[assignment]  # a pair
         self.measured = int(state["measured"][0])
         self.sums = {
             name: torch.from_numpy(value.copy()).to(self.agent.device) for name, value in state["sums"].items()
         }
-        first = state.get("first")  # older versions did not save it
+        first = state.get("first")  # missing in files of older versions
         self.first = None if first is None else torch.from_numpy(first.copy()).to(self.agent.device)
         self.sampler.load_state_dict(state["sampler"])
         if self.replay is not None:
@@ -236,7 +236,7 @@ class ReplayLoop:
 def _newest(
     obs: Any, action: np.ndarray, step: vector.Step, gamma: float, state: State, own_mask: np.ndarray | None
 ) -> Batch:
-    """The step just taken, as a batch of E transitions a seed; one that is none counts for nothing. own_mask: of obs."""
+    """Return the last step as a batch of E transitions per seed; invalid ones have weight 0. own_mask: the mask of obs."""
     discount = np.float32(gamma) * (~step.terminated).astype(np.float32)
     if step.discount is not None:
         discount = discount * step.discount.astype(np.float32)

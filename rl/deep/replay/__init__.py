@@ -1,4 +1,1 @@
-"""What is remembered of the past: storage, sampling over n steps, priorities.
-
-It may import `rl.core`.
-"""
+"""Experience replay: storage, n-step sampling, windows of episodes and priorities. Imports only `rl.core`."""

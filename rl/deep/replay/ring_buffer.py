@@ -1,8 +1,8 @@
-"""The book-keeping of a replay: which entries are what, which can be sampled. Scalar functions that `rl.core.jit` compiles.
+"""The bookkeeping of a replay: what each entry holds, and which can be sampled. Scalar functions, compiled by `rl.core.jit`.
 
-Each of the R = N * E environments has a lane of L entries, one for each observation: with the action that was taken at it
-and what came of that, or, at an episode's end, with nothing. Entries are numbered from 0 on, for ever; entry i of lane r
-lies at r * L + i % L. `starts` is a queue, in each lane, of the entries that can be samples.
+Each of the R = N * E environments has a ring of L entries, one for each observation, with the action taken there and its outcome,
+or without an action at the end of an episode. Entries of an environment are numbered consecutively from 0; entry i of
+environment r is stored at r * L + i % L. `starts` is a queue, for each environment, of the entries that can be sampled.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from typing import Any
 
 from rl.deep.replay.sum_tree import set_priority
 
-NO_STEP, GOES_ON, TERMINATED, TRUNCATED = 0, 1, 2, 3  # what an entry is
-PRIORITISED = 0  # a constant of what appends, which `jit` replaces
+NO_STEP, GOES_ON, TERMINATED, TRUNCATED = 0, 1, 2, 3  # kinds of entries
+PRIORITIZED = 0  # compile-time constant of the appending functions, replaced by `jit`
 
 
 def start_episode(newest: Any, fresh: Any, kind: Any, length: int, frames: int, at: Any) -> None:
-    """Make room for the first observation of a new episode -> at int64 [R, frames], where its frames go.
+    """Allocate entries for the first observations of new episodes, and write their indices to at, int64 [R, frames].
 
-    Lanes in the middle of an episode are told to write into the spare entry at the end, which nobody reads.
+    Environments within an episode get the index of the spare entry at the end, which is never read.
     """
     for r in range(newest.shape[0]):
         for f in range(frames):
@@ -50,14 +50,14 @@ def append(
     at: Any,
     following: Any,
 ) -> None:
-    """Enter a step of each lane -> at and following int64 [R], the entries of its observation and of its successor's."""
+    """Append a step of each environment, and write the entries of its two observations to at and following, int64 [R]."""
     for r in range(newest.shape[0]):
-        if not enter(newest, since, fresh, kind, terminated, truncated, valid, length, at, following, r):
+        if not append_entry(newest, since, fresh, kind, terminated, truncated, valid, length, at, following, r):
             continue
         drop_overwritten(newest, starts, head, tail, total, least, length, frames, r)
         over = terminated[r] or truncated[r]
         now = newest[r] - 1
-        count = min(since[r], n_step)  # steps whose window was open until now, this one among them
+        count = min(since[r], n_step)  # the number of steps whose window was incomplete, including this one
         first = now - count + 1
         last = now if over else (first if count == n_step else first - 1)
         for start in range(first, last + 1):
@@ -67,7 +67,7 @@ def append(
             since[r] = 0
 
 
-def enter(
+def append_entry(
     newest: Any,
     since: Any,
     fresh: Any,
@@ -80,7 +80,7 @@ def enter(
     following: Any,
     r: int,
 ) -> bool:
-    """Enter a step of lane r -> whether it is one; if not, a new episode begins."""
+    """Append a step of environment r and return whether it was valid; if not, a new episode starts."""
     at[r] = kind.shape[0] - 1
     following[r] = kind.shape[0] - 1
     if not valid[r]:
@@ -101,43 +101,43 @@ def enter(
 def drop_overwritten(
     newest: Any, starts: Any, head: Any, tail: Any, total: Any, least: Any, length: int, frames: int, r: int
 ) -> None:
-    """Take the samples of lane r out that have been overwritten, if only by their oldest frame.
+    """Remove the samples of environment r with an overwritten frame.
 
-    Before new ones are entered, for these may take the place of the old.
+    This must precede the enqueuing of new samples, which may reuse their entries.
     """
     base, per_tree = r * length, newest.shape[0] // total.shape[0]
     while head[r] < tail[r] and starts[base + head[r] % length] - frames + 1 <= newest[r] - length:
-        if PRIORITISED:
+        if PRIORITIZED:
             gone = starts[base + head[r] % length]
             set_priority(total, least, r // per_tree, r % per_tree * length + gone % length, 0.0)
         head[r] += 1
 
 
 def enqueue(
-    starts: Any, tail: Any, total: Any, least: Any, highest: Any, lanes: int, length: int, r: int, start: int
+    starts: Any, tail: Any, total: Any, least: Any, highest: Any, rows: int, length: int, r: int, start: int
 ) -> None:
-    """Let an entry of lane r be sampled from now on, with the highest priority so far."""
+    """Make an entry of environment r available for sampling, with the highest priority so far. rows: R."""
     starts[r * length + tail[r] % length] = start
     tail[r] += 1
-    if PRIORITISED:
-        per_tree = lanes // total.shape[0]
+    if PRIORITIZED:
+        per_tree = rows // total.shape[0]
         set_priority(total, least, r // per_tree, r % per_tree * length + start % length, highest[r // per_tree])
 
 
 def sample_uniform(u: Any, starts: Any, head: Any, tail: Any, length: int, index: Any) -> None:
-    """Uniform numbers u [N, B] in [0, 1) -> index int64 [N, B], the entries of steps, each as likely as any other."""
+    """Sample entries uniformly from numbers u [N, B] in [0, 1), and write them to index, int64 [N, B]."""
     envs = head.shape[0] // u.shape[0]
     for k in range(u.shape[0]):
         count = 0
-        for lane in range(k * envs, k * envs + envs):
-            count += tail[lane] - head[lane]
+        for r in range(k * envs, k * envs + envs):
+            count += tail[r] - head[r]
         for b in range(u.shape[1]):
             rank = min(int(u[k, b] * count), count - 1)
-            lane = k * envs
-            while rank >= tail[lane] - head[lane]:
-                rank -= tail[lane] - head[lane]
-                lane += 1
-            index[k, b] = lane * length + starts[lane * length + (head[lane] + rank) % length] % length
+            r = k * envs
+            while rank >= tail[r] - head[r]:
+                rank -= tail[r] - head[r]
+                r += 1
+            index[k, b] = r * length + starts[r * length + (head[r] + rank) % length] % length
 
 
 def n_step_return(
@@ -152,9 +152,9 @@ def n_step_return(
     end: Any,
     scale: Any = None,
 ) -> None:
-    """Fold up to n steps from each entry [N, B] -> the return, how the future counts, and the entry that it begins at.
+    """Compute n-step returns from each entry [N, B]: the return, the discount of the bootstrap value, and its entry.
 
-    scale: the steps' own discounts, float32 as the reward; None: 1 throughout.
+    Writes returns, discount and end. scale: per-step discounts, float32 like the rewards; None: all 1.
     """
     for k in range(index.shape[0]):
         for b in range(index.shape[1]):

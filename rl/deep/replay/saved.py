@@ -1,4 +1,4 @@
-"""What a replay holds as the arrays of a checkpoint, and back."""
+"""Converts the contents of a replay to the arrays of a checkpoint and back."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from rl.deep.replay import sum_tree
 from rl.deep.replay.ring_buffer import NO_STEP
 from rl.deep.replay.storage import Ring
 
-ONE = np.float32(1.0).view(np.int32)  # its bits
+ONE = np.float32(1.0).view(np.int32)  # the bits of 1.0
 COUNTERS = ("newest", "since", "fresh", "head", "tail")
 
 
 def state_of(replay: Ring) -> dict[str, Any]:
-    """All that was entered, arrays [N, E * used, ...]: only the entries that hold something."""
+    """Return the contents, arrays [N, E, used, ...] without unused entries."""
     used = min(replay.length, int(replay.newest.max()) + 1)
 
     def part(array: np.ndarray, each: int = 1) -> np.ndarray:
-        """What is in use of an array of entries, or of one for each `each` entries."""
-        lanes, size = replay.n * replay.envs, replay.length if each == 1 else replay.states
+        """Return the used part of an array with one element per `each` entries."""
+        rows, size = replay.n * replay.envs, replay.length if each == 1 else replay.states
         count = used if each == 1 else min(size, int(replay.newest.max()) // each + 1)
-        rows = array[: lanes * size].reshape(lanes, size, *array.shape[1:])[:, :count]
-        return np.ascontiguousarray(rows.reshape(replay.n, replay.envs, count, *array.shape[1:]))
+        kept = array[: rows * size].reshape(rows, size, *array.shape[1:])[:, :count]
+        return np.ascontiguousarray(kept.reshape(replay.n, replay.envs, count, *array.shape[1:]))
 
     stores = {name: getattr(replay, name) for name in replay.stores}
     stores["forbidden"] = np.zeros((len(replay.kind), 0), np.bool_) if replay.masks is None else ~replay.masks
@@ -44,14 +44,14 @@ def state_of(replay: Ring) -> dict[str, Any]:
 
 
 def put_back(replay: Ring, state: Mapping[str, Any]) -> None:
-    """Put back what `state_dict` gave. Raises ValueError for what does not fit, or contradicts itself."""
-    lanes = replay.n * replay.envs
+    """Load what `state_of` returned. Raises ValueError for a state that does not match or is inconsistent."""
+    rows = replay.n * replay.envs
     used = state["kind"].shape[2]
 
-    def enter(name: str, array: np.ndarray, saved: np.ndarray, each: int = 1) -> None:
+    def load(name: str, array: np.ndarray, saved: np.ndarray, each: int = 1) -> None:
         size = replay.length if each == 1 else replay.states
         count = used
-        if each > 1:  # seeds of one replay, saved together, have as many as the seed that has most
+        if each > 1:  # seeds saved together are padded to the seed with the most
             held = min(size, int(state["newest"].max()) // each + 1)
             count = max(held, saved.shape[2]) if saved.ndim > 2 else held
         shape = (replay.n, replay.envs, count, *array.shape[1:])
@@ -59,20 +59,20 @@ def put_back(replay: Ring, state: Mapping[str, Any]) -> None:
             raise ValueError(
                 f"The saved {name!r} of the replay is {saved.dtype} {list(saved.shape)}, not {list(shape)}."
             )
-        rows = array[: lanes * size].reshape(lanes, size, *array.shape[1:])
-        rows[:, :count] = saved.reshape(lanes, count, *array.shape[1:])
+        view = array[: rows * size].reshape(rows, size, *array.shape[1:])
+        view[:, :count] = saved.reshape(rows, count, *array.shape[1:])
 
     if state["obs"].keys() != replay.obs.keys():
-        raise ValueError("The saved replay holds other parts of observations.")
+        raise ValueError("The saved replay has observations with other parts.")
     _check_counters(replay, state)
     for name, array in replay.obs.items():
-        enter(name, array, state["obs"][name])
+        load(name, array, state["obs"][name])
     for name, array in replay.memory.items():
-        enter(name, array, state["memory"][name], replay.each)
+        load(name, array, state["memory"][name], replay.each)
     for name in replay.stores:
-        enter(name, getattr(replay, name), state[name])
-    _put_back_masks(replay, state, enter)
-    _put_back_discounts(replay, state, enter)
+        load(name, getattr(replay, name), state[name])
+    _load_masks(replay, state, load)
+    _load_discounts(replay, state, load)
     for name in COUNTERS:
         getattr(replay, name)[:] = state[name].reshape(-1)
     _check_starts(replay)
@@ -81,13 +81,13 @@ def put_back(replay: Ring, state: Mapping[str, Any]) -> None:
         values[:, :, :used] = state["priority"]
         if not (np.isfinite(values).all() and (values >= 0).all() and np.isfinite(state["highest"]).all()):
             raise ValueError("The priorities of the saved replay are damaged.")
-        replay.total[:], replay.least[:] = 0.0, sum_tree.NOTHING  # what was there before
+        replay.total[:], replay.least[:] = 0.0, sum_tree.NOTHING  # clear the former priorities
         replay.fill(replay.total, replay.least, values.reshape(replay.n, -1))
         replay.highest[:] = state["highest"]
 
 
 def _check_counters(replay: Ring, state: Mapping[str, Any]) -> None:
-    """Raise ValueError for counters of other seeds, or that contradict each other."""
+    """Raise ValueError for counters of other seeds and for inconsistent ones."""
     for name in COUNTERS:
         mine = getattr(replay, name)
         if state[name].shape != (replay.n, replay.envs) or state[name].dtype != mine.dtype:
@@ -97,38 +97,36 @@ def _check_counters(replay: Ring, state: Mapping[str, Any]) -> None:
         raise ValueError("The counters of the saved replay contradict each other.")
 
 
-def _put_back_masks(
-    replay: Ring, state: Mapping[str, Any], enter: Callable[[str, np.ndarray, np.ndarray], None]
-) -> None:
-    """Saved as what is forbidden, so that zeros fill up seeds without masks; in older files as what is allowed."""
+def _load_masks(replay: Ring, state: Mapping[str, Any], load: Callable[[str, np.ndarray, np.ndarray], None]) -> None:
+    """Load the masks. They are saved inverted, so that zeros pad seeds without masks; older files have them as they are."""
     forbidden = ~state["masks"] if "masks" in state else state.get("forbidden", np.zeros((0, 0)))
     replay.masks = None
     if forbidden.shape[-1]:
         replay.masks = np.zeros((len(replay.kind), replay.actions), np.bool_)
-        enter("forbidden", replay.masks, forbidden)
+        load("forbidden", replay.masks, forbidden)
         np.logical_not(replay.masks, out=replay.masks)
 
 
-def _put_back_discounts(
-    replay: Ring, state: Mapping[str, Any], enter: Callable[[str, np.ndarray, np.ndarray], None]
+def _load_discounts(
+    replay: Ring, state: Mapping[str, Any], load: Callable[[str, np.ndarray, np.ndarray], None]
 ) -> None:
-    """Saved as the bits in which they differ from 1, so that zeros fill up seeds without any; older files have none."""
+    """Load the discounts. They are saved as bits xor those of 1, so that zeros pad seeds without any; older files have none."""
     saved = state.get("discount", np.zeros((0, 0)))
     replay.discounts = None
     if saved.shape[-1]:
         bits = np.zeros((len(replay.kind), 1), np.int32)
-        enter("discount", bits, saved)
+        load("discount", bits, saved)
         replay.discounts = (bits[:, 0] ^ ONE).view(np.float32)
         if not ((replay.discounts >= 0) & (replay.discounts <= 1)).all():
-            raise ValueError("The saved discounts of the replay lie outside 0..1.")
+            raise ValueError("The saved discounts of the replay must lie in [0, 1].")
 
 
 def _check_starts(replay: Ring) -> None:
-    """Raise ValueError where a step that can be sampled is none, or lies outside its lane."""
+    """Raise ValueError if an entry that can be sampled has no step or lies outside the ring of its environment."""
     for r in range(replay.n * replay.envs):
         rows = slice(r * replay.length, (r + 1) * replay.length)
         ranks = np.arange(replay.head[r], replay.tail[r]) % replay.length
         found = replay.starts[rows][ranks]
         good = (found >= 0) & (found < replay.newest[r]) & (found > replay.newest[r] - replay.length)
         if not good.all() or (replay.kind[rows][found % replay.length] == NO_STEP).any():
-            raise ValueError("The saved replay names steps that it does not hold.")
+            raise ValueError("The saved replay refers to steps that it does not contain.")

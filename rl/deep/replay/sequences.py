@@ -1,8 +1,8 @@
-"""Replay of windows: steps of one episode in their order, for agents that remember (Kapturowski et al. 2019, section 2.3).
+"""Replay of windows: consecutive steps of an episode, for recurrent agents (Kapturowski et al. 2019, section 2.3).
 
-A window begins at every `every_steps`-th step of an episode, counted from its start, and ends where the episode ends if not
-before. With the window comes what the agent remembered when it acted there; at an episode's start that is zeros, and nothing is
-stored for it. `rl.deep.replay.windows` says when a window can be sampled.
+A window starts at every `every_steps`-th step of an episode, counted from its start, and ends with the episode at the latest. It
+comes with the recurrent state that the agent had at its first step; at an episode's start that is zeros and is not stored.
+`rl.deep.replay.windows` describes when a window can be sampled.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from supervised.streams import Streams
 class SequenceReplay(Replay):
     """The last `capacity_steps` steps of each seed, sampled as windows of up to `sequence_steps` steps.
 
-    world, capacity_steps, n_step, gamma, priority_exponent: as of `rl.Replay`; priorities are those of windows. sequence_steps:
-    None: a window is a whole episode, however long. every_steps: how many steps lie between the beginnings of two windows of an
-    episode; None: half of sequence_steps. burn_in_steps: how many steps of a window that begins within an episode serve the
-    state alone and carry no loss. state: what the agent remembers when an episode begins, zeros [N, E, ...] by name. Raises
-    ValueError for settings out of range or in contradiction, and before any memory is taken when it would not fit.
+    world, capacity_steps, n_step, gamma, priority_exponent: see `rl.Replay`; priorities are per window. sequence_steps: None for
+    whole episodes of any length. every_steps: the number of steps between the starts of consecutive windows of an
+    episode; None: half of sequence_steps. burn_in_steps: the number of initial steps, in windows that start within an episode,
+    that only warm up the recurrent state, without a loss. state: the initial recurrent state, zeros [N, E, ...] by name. Raises
+    ValueError for settings that are out of range or contradict each other, and before allocating more memory than is available.
     """
 
     _appending = staticmethod(append_windows)
@@ -52,11 +52,11 @@ class SequenceReplay(Replay):
         super().__init__(world, capacity_steps, n_step, gamma, priority_exponent, state)
         self.since_start = np.zeros(self.kind.shape, np.int32)  # steps of its episode before each entry
         self._more = self.since_start, self.steps, self.each, self.burn_in
-        self.told = False  # whether `notice` has warned
+        self.warned = False  # whether `notice` has warned
         self._measure, self._fold = storage.fast(window_lengths), storage.fast(fold_windows)
 
     def draw(self, batch_size: int, streams: Streams, exponent: float) -> SequenceBatch:  # type: ignore[override]  # of windows
-        """`sample` in arrays, where every seed has something to sample."""
+        """Like `sample`, with arrays and without checks; every seed must have something to sample."""
         index, weight = self.draw_index(batch_size, streams, exponent)
         length = np.empty(index.shape, np.int64)
         self._measure(index, self.kind, self.length, self.steps, length)
@@ -90,10 +90,10 @@ class SequenceReplay(Replay):
         return SequenceBatch(*parts)
 
     def sample(self, batch_size: int, streams: Streams, exponent: float = 1.0) -> SequenceBatch:  # type: ignore[override]  # as draw
-        """batch_size windows of each seed, drawn with replacement -> an rl.SequenceBatch [N, B, T, ...].
+        """Sample batch_size windows of each seed with replacement: an rl.SequenceBatch [N, B, T, ...].
 
-        T: steps of the longest of them. Uniformly, or by priority, as `rl.Replay.sample`. Raises ValueError while some seed has
-        no window that is complete.
+        T: the length of the longest one. Uniformly or by priority, like `rl.Replay.sample`. Raises ValueError while some seed
+        has no complete window.
         """
         batch_size, exponent = self.checked_sampling(batch_size, streams, exponent)
         return SequenceBatch(*map(tensors_of, self.draw(batch_size, streams, exponent)))
@@ -105,39 +105,41 @@ class SequenceReplay(Replay):
         return f"There is nothing to sample yet: no {size} is in the replay of some seed."
 
     def contents(self) -> dict[str, np.ndarray]:
-        """How many windows of each seed can be sampled, [N]."""
+        """Return the number of windows of each seed that can be sampled, [N], by the tag of its curve."""
         return {"replay/size_windows": self.sizes()}
 
     def ready(self) -> bool:
-        """Whether every seed has a window. The last one may be overwritten before the next is complete."""
+        """Return whether every seed has a window; the last one may be overwritten before the next is complete."""
         return len(self) > 0
 
     def notice(self, longest: int) -> None:
-        """Warn, once, where an episode, ended or under way, does not fit into a window, or not into the replay; longest: the
-        steps of the longest that has ended."""
+        """Warn once if an episode, finished or not, is longer than a window, or than the replay for whole episodes.
+
+        longest: the length in steps of the longest finished episode.
+        """
         most = self.length - self.frames if self.whole_episodes else self.steps
         longest = max(longest, int(self.since.max()))
-        if longest <= most or self.told:
+        if longest <= most or self.warned:
             return
-        self.told = True
+        self.warned = True
         what = (
-            f"the replay holds whole episodes of {most:,} at most, and longer ones are not learned from. Raise capacity_steps, or"
-            " set sequence_steps."
+            f"do not fit into the replay, which holds whole episodes of at most {most:,}, and are not learned from. Raise"
+            " capacity_steps, or set sequence_steps."
             if self.whole_episodes
-            else f"a window holds {most:,}, and what has to be remembered for longer is not learned. Raise sequence_steps, or"
-            " leave it out for whole episodes."
+            else f"are longer than the windows of {most:,}, so longer dependencies are not learned. Raise sequence_steps, or omit"
+            " it for whole episodes."
         )
-        warnings.warn(f"Episodes of {longest:,} steps were seen; {what}", RuntimeWarning, stacklevel=2)
+        warnings.warn(f"Episodes of {longest:,} steps {what}", RuntimeWarning, stacklevel=2)
 
     def _in_windows(self, entries: np.ndarray) -> Any:
-        """The observations at entries [N, W, B] -> [N, B, W, *O], in memory in the order of time."""
+        """Return the observations [N, B, W, *O] at entries [N, W, B], time-major in memory."""
         found = self._read(entries)
         if isinstance(found, dict):
             return {name: part.swapaxes(1, 2) for name, part in found.items()}
         return found.swapaxes(1, 2)
 
     def _next_masks(self, entries: np.ndarray, bootstrap: np.ndarray, discount: np.ndarray) -> np.ndarray | None:
-        """What is allowed where each step bootstraps from, bool [N, B, T, A]; all where the future does not count."""
+        """Return the allowed actions where each step bootstraps from, bool [N, B, T, A]; all if the discount is 0."""
         if self.masks is None:
             return None
         at = np.take_along_axis(entries.swapaxes(1, 2), bootstrap, 2)
@@ -149,21 +151,21 @@ class SequenceReplay(Replay):
             (self.since_start[self._at] > 0) & (self.since_start[self._at] % self.each == 0) & ~self._is_spare(self._at)
         )
         if len(due):
-            lanes = due * self.states + (self.newest[due] - 1) // self.each % self.states
+            slots = due * self.states + (self.newest[due] - 1) // self.each % self.states
             for name, part in self.memory.items():
-                part[lanes] = self._rows(state[name])[due]
+                part[slots] = self._rows(state[name])[due]
 
     def _is_spare(self, entries: np.ndarray) -> np.ndarray:
         spare: np.ndarray = entries == len(self.kind) - 1
         return spare
 
     def _remembered(self, index: np.ndarray, inside: np.ndarray) -> State | None:
-        """The states with which windows [N, B] begin, zeros at an episode's start."""
+        """Return the recurrent states at the start of windows [N, B]; zeros at an episode's start."""
         if not self.memory:
             return None
-        lane, place = divmod(index, self.length)
-        number = self.newest[lane] - (self.newest[lane] - place) % self.length  # of the entry, in all
-        slot = lane * self.states + number // self.each % self.states
+        row, place = divmod(index, self.length)
+        number = self.newest[row] - (self.newest[row] - place) % self.length  # consecutive number of the entry
+        slot = row * self.states + number // self.each % self.states
         found = {}
         for name, part in self.memory.items():
             found[name] = part[slot]

@@ -1,24 +1,24 @@
-"""The bookkeeping of windows: where in episodes they begin, how long they are, what each of their steps bootstraps from.
+"""The bookkeeping of windows: where they start, how long they are, and what each step bootstraps from.
 
-A window begins at every `every`-th step of an episode, counted from its start, and holds up to `steps` steps. It ends where
-its episode ends, and can be sampled once its steps are complete: with the n - 1 steps behind it that its last return needs, or
-with the ending. Scalar functions that `rl.core.jit` compiles; `rl.deep.replay.ring_buffer` says where everything lies.
+A window starts at every `every`-th step of an episode, counted from its start, and has up to `steps` steps. It ends with its
+episode at the latest, and can be sampled once it is complete: after the n - 1 further steps that its last return needs, or at the
+end of the episode. Scalar functions, compiled by `rl.core.jit`; `rl.deep.replay.ring_buffer` describes the memory layout.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from rl.deep.replay.ring_buffer import TERMINATED, TRUNCATED, drop_overwritten, enqueue, enter
+from rl.deep.replay.ring_buffer import TERMINATED, TRUNCATED, append_entry, drop_overwritten, enqueue
 from supervised.validate import ArgumentError, integer, optional
 
-UNLIMITED = 2**30  # steps: longer than any episode
+UNLIMITED = 2**30  # steps; longer than any episode
 
 
 def windows(sequence_steps: Any, every_steps: Any, burn_in_steps: Any) -> tuple[int, int, int]:
-    """How long windows are, how many steps lie between their beginnings, and how many of them are burned in.
+    """Return the length of windows, the number of steps between their starts, and the number of burn-in steps.
 
-    Raises ArgumentError, in a sentence, for what is out of range or leaves steps that no window learns from.
+    Raises ArgumentError for numbers out of range, and if some steps would not be learned from in any window.
     """
     steps = optional(integer, sequence_steps, "sequence_steps", 1)
     every = optional(integer, every_steps, "every_steps", 1)
@@ -26,15 +26,15 @@ def windows(sequence_steps: Any, every_steps: Any, burn_in_steps: Any) -> tuple[
     if steps is None:
         if every is not None or burn_in:
             raise ArgumentError(
-                "every_steps and burn_in_steps are for windows within episodes: with sequence_steps=None a window is a whole"
+                "every_steps and burn_in_steps apply to windows within episodes: with sequence_steps=None a window is a whole"
                 " episode."
             )
         return UNLIMITED, UNLIMITED, 0
     every = max(steps // 2, 1) if every is None else every
     if every + burn_in > steps:
         raise ArgumentError(
-            f"Windows of {steps} steps that begin every {every} steps, {burn_in} of them burned in, leave steps that nothing is"
-            " learned from: every_steps + burn_in_steps is sequence_steps at most."
+            f"With windows of {steps} steps that start every {every} steps and have {burn_in} burn-in steps, some steps are never"
+            " learned from: every_steps + burn_in_steps must be at most sequence_steps."
         )
     return steps, every, burn_in
 
@@ -63,23 +63,23 @@ def append_windows(
     every: int,
     burn_in: int,
 ) -> None:
-    """As `ring_buffer.append`, for windows. age [R * length]: how many steps of its episode lie before an entry.
+    """Like `ring_buffer.append`, for windows. age [R * length]: the number of steps of the episode before an entry.
 
-    A window that begins within an episode is left out if it holds nothing behind its burn-in.
+    A window that starts within an episode is skipped if it has no step after its burn-in.
     """
     whole = steps + n_step - 1
     for r in range(newest.shape[0]):
-        if not enter(newest, since, fresh, kind, terminated, truncated, valid, length, at, following, r):
+        if not append_entry(newest, since, fresh, kind, terminated, truncated, valid, length, at, following, r):
             continue
         drop_overwritten(newest, starts, head, tail, total, least, length, frames, r)
         taken = since[r]  # steps of this episode
         age[at[r]] = taken - 1
-        begin = newest[r] - taken  # the entry of the episode's start
+        begin = newest[r] - taken  # the entry at the episode's start
         if terminated[r] or truncated[r]:
             offset = max(taken - whole, 0)
             offset = (offset + every - 1) // every * every
             while offset < taken:
-                # An episode that is longer than the ring has lost its start.
+                # The start of an episode longer than the ring has been overwritten.
                 kept = begin + offset - frames + 1 > newest[r] - length
                 if kept and (offset == 0 or taken - offset > burn_in):
                     enqueue(starts, tail, total, least, highest, newest.shape[0], length, r, begin + offset)
@@ -91,7 +91,7 @@ def append_windows(
 
 
 def window_lengths(index: Any, kind: Any, length: int, steps: int, found: Any) -> None:
-    """How many steps the windows hold that begin at the entries index [N, B] -> found int64 [N, B]."""
+    """Write the lengths in steps of the windows that start at entries index [N, B] to found, int64 [N, B]."""
     for k in range(index.shape[0]):
         for b in range(index.shape[1]):
             base = index[k, b] // length * length
@@ -116,12 +116,11 @@ def fold_windows(
     entries: Any,
     scale: Any = None,
 ) -> int:
-    """Fold the rewards of windows [N, B] with lengths [N, B] -> how many observations the longest of them reads.
+    """Compute n-step returns of windows [N, B] with lengths [N, B]. Return the number of observations that the longest one reads.
 
-    returns and discount [N, B, T]: of each step, up to n steps on; bootstrap int64 [N, B, T]: the observation of the window,
-    counted from its first, at which the future begins. entries int64 [N, W, B]: where the observations lie, the last one of
-    each window once more where it has no more. What lies behind a window's steps is left as it is. scale: as of
-    `n_step_return`.
+    Writes returns and discount [N, B, T] of each step; bootstrap int64 [N, B, T], the index within the window of the observation
+    that the step bootstraps from; and entries int64 [N, W, B] of the observations, each window padded with its last one. Padding
+    steps are not written. scale: see `n_step_return`.
     """
     most = 0
     for k in range(index.shape[0]):
