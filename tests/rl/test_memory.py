@@ -161,7 +161,7 @@ def test_judging_draws_nothing_and_acting_does():
     assert not torch.equal(acted.q, first)
     alone = config().build(Clock.observation_space, Clock.action_space, [5])
     assert torch.equal(alone.act(obs[:1]).q[0], acted.q[1])
-    with pytest.raises(ValueError, match=r"act takes observations \[N, B, \*O\], a state"):
+    with pytest.raises(ValueError, match=r"act takes observations \[N, B, \*O\], the state"):
         agent.act("nothing")
 
 

@@ -49,7 +49,7 @@ def test_every_target_and_loss_has_a_reference(references):
     text = Path(inspect.getsourcefile(references.OURS["q_learning"])).read_text()
     for module in (targets, losses):
         public = [name for name, f in inspect.getmembers(module, inspect.isfunction) if f.__module__ == module.__name__]
-        for name in set(public) - {"taken", "scatter_to_action"}:  # those two pick numbers and change none
+        for name in set(public) - {"select", "scatter_to_action"}:  # those two pick numbers and change none
             assert name.startswith("_") or f"{module.__name__.split('.')[-1]}.{name}(" in text, name
 
 
@@ -82,5 +82,5 @@ def test_a_difference_is_seen(references):
     assert references.difference({"x": np.array([1.0, np.nan, 100.1])}, one) == pytest.approx(1e-3)  # relative above 1
     assert references.difference({"x": np.array([1.5, np.nan, 100.0])}, one) == 0.5
     assert references.difference({"x": np.array([1.0, 0.0, 100.0])}, one) == np.inf
-    with pytest.raises(ValueError, match="Ours are"):
+    with pytest.raises(ValueError, match="Our outputs are"):
         references.difference({"y": one["x"]}, one)
