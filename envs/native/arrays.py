@@ -23,6 +23,9 @@ class Arrays(Protocol):
     def cast(self, array: Any, kind: str) -> Any:
         """Return an array as another type."""
 
+    def numbers(self, count: int) -> Any:
+        """Return 0, 1, ... count - 1, int64."""
+
     def put(self, state: dict[str, Any], rows: Any, fresh: dict[str, Any]) -> dict[str, Any]:
         """Return the state with the rows where `rows` bool [R] is true taken from `fresh`, the state of those rows alone."""
 
@@ -47,6 +50,9 @@ class Host:
     def cast(self, array: np.ndarray, kind: str) -> np.ndarray:
         return array.astype(kind)
 
+    def numbers(self, count: int) -> np.ndarray:
+        return np.arange(count)
+
     def put(self, state: dict[str, Any], rows: np.ndarray, fresh: dict[str, Any]) -> dict[str, Any]:
         for name, part in state.items():
             part[rows] = fresh[name]
@@ -61,7 +67,7 @@ class Host:
         shape = (*at.shape, len(pairs))
         counter = np.broadcast_to(at[..., None], shape), np.broadcast_to(pairs, shape)
         words = np.stack(host_threefry(keys, counter), -1)
-        return (words.reshape(*at.shape, -1)[..., :count] >> np.uint32(8)) * 2.0**-24
+        return (words.reshape(*at.shape, 2 * len(pairs))[..., :count] >> np.uint32(8)) * 2.0**-24
 
     def host(self, array: np.ndarray) -> np.ndarray:
         return array
@@ -81,6 +87,9 @@ class Device:
     def cast(self, array: Any, kind: str) -> Any:
         return array.to(getattr(self.xp, kind))
 
+    def numbers(self, count: int) -> Any:
+        return self.xp.arange(count, device=self.device)
+
     def put(self, state: dict[str, Any], rows: Any, fresh: dict[str, Any]) -> dict[str, Any]:
         for name, part in state.items():
             part[rows] = fresh[name]
@@ -95,7 +104,7 @@ class Device:
         pairs = xp.arange(-(-count // 2), device=self.device) | domain
         own = tuple(self.array(key.astype(np.int64), "int64") for key in keys)
         words = xp.stack(threefry(own, (at[..., None] + 0 * pairs, pairs + 0 * at[..., None])), -1)  # type: ignore[arg-type]  # a pair
-        return (words.reshape(*at.shape, -1)[..., :count] >> 8) * 2.0**-24
+        return (words.reshape(*at.shape, 2 * len(pairs))[..., :count] >> 8) * 2.0**-24
 
     def host(self, array: Any) -> np.ndarray:
         found: np.ndarray = array.cpu().numpy()

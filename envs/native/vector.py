@@ -76,8 +76,10 @@ class NativeVectorEnv(VectorEnv[Any, Any, Any]):
             if len(rows) < self.num_envs:
                 raise EnvError("The first reset, and one with a seed, resets all copies: it takes no reset_mask.")
             self.seed(seed)
-        fresh = self.game.reset(self.draws.reset(rows))
-        self.state = fresh if len(rows) == self.num_envs else self.arrays.put(self.state, rows, fresh)
+            self.state = self.game.reset(self.draws.reset(rows))
+        else:
+            fresh = self.game.reset(self.draws.reset(rows)) | self.persistent(rows)
+            self.state = self.arrays.put(self.state, rows, fresh)
         self.elapsed[rows], self.over[rows] = 0, False
         return self.game.observe(self.state), self._info(self.game.mask(self.state))
 
@@ -102,13 +104,18 @@ class NativeVectorEnv(VectorEnv[Any, Any, Any]):
         next_obs, next_mask = self.game.observe(state), self.game.mask(state)
         obs, mask = next_obs, next_mask
         if over.any():
-            self.renew(np.flatnonzero(over))
+            rows = np.flatnonzero(over)
+            self.renew(rows, self.persistent(rows))
             obs, mask = self.game.observe(self.state), self.game.mask(self.state)
         return Outcome(reward, terminated, truncated, next_obs, next_mask, obs, mask)
 
-    def renew(self, rows: np.ndarray) -> None:
-        """Reset these copies with the numbers that belong to the current step."""
-        self.state = self.arrays.put(self.state, rows, self.game.reset(self.draws.again(rows)))
+    def persistent(self, rows: np.ndarray) -> dict[str, Any]:
+        """Return copies of the parts of these copies' state that a reset keeps."""
+        return {name: self.state[name][rows] for name in self.game.persistent}
+
+    def renew(self, rows: np.ndarray, persistent: dict[str, Any]) -> None:
+        """Reset these copies, but for what persists, with the numbers that belong to the current step."""
+        self.state = self.arrays.put(self.state, rows, self.game.reset(self.draws.again(rows)) | persistent)
         self.elapsed[rows] = 0
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
@@ -128,14 +135,15 @@ class NativeVectorEnv(VectorEnv[Any, Any, Any]):
             raise EnvError(
                 "The episodes of some copies have ended: reset them with reset(options={'reset_mask': ...}) before the next step."
             )
+        ended = np.flatnonzero(self.over)
+        persistent = self.persistent(ended)
         state, reward, terminated = self.game.transition(self.state, taken, self.draws.step())
         self.state = state
         self.elapsed += 1
         truncated = self.elapsed >= self.limit if self.limit else np.zeros(self.num_envs, np.bool_)
-        if self.over.any():  # in NEXT_STEP mode their action is ignored
-            rows = np.flatnonzero(self.over)
-            self.renew(rows)
-            reward[rows], terminated[rows], truncated[rows] = 0, False, False
+        if len(ended):  # in NEXT_STEP mode their action is ignored
+            self.renew(ended, persistent)
+            reward[ended], terminated[ended], truncated[ended] = 0, False, False
         self.over = self.arrays.host(terminated) | truncated
         return self.game.observe(self.state), reward, terminated, truncated, self._info(self.game.mask(self.state))
 
