@@ -26,6 +26,9 @@ class Arrays(Protocol):
     def numbers(self, count: int) -> Any:
         """Return 0, 1, ... count - 1, int64."""
 
+    def rows(self, table: Any, numbers: Any) -> Any:
+        """Return the rows of a table [T, *S] with these numbers, int64 [*N]: [*N, *S]."""
+
     def put(self, state: dict[str, Any], rows: Any, fresh: dict[str, Any]) -> dict[str, Any]:
         """Return the state with the rows where `rows` bool [R] is true taken from `fresh`, the state of those rows alone."""
 
@@ -52,6 +55,9 @@ class Host:
 
     def numbers(self, count: int) -> np.ndarray:
         return np.arange(count)
+
+    def rows(self, table: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+        return table.take(numbers, 0)  # several times as fast as indexing
 
     def put(self, state: dict[str, Any], rows: np.ndarray, fresh: dict[str, Any]) -> dict[str, Any]:
         for name, part in state.items():
@@ -89,6 +95,9 @@ class Device:
 
     def numbers(self, count: int) -> Any:
         return self.xp.arange(count, device=self.device)
+
+    def rows(self, table: Any, numbers: Any) -> Any:
+        return table[numbers]
 
     def put(self, state: dict[str, Any], rows: Any, fresh: dict[str, Any]) -> dict[str, Any]:
         for name, part in state.items():

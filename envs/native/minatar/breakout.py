@@ -19,8 +19,8 @@ BOTTOM = SIDE - 1
 class Breakout(MinAtar):
     """Breakout, with the rewards, rules and channels of `MinAtar/Breakout-v1` (`-v0` with minimal=False).
 
-    The ball moves diagonally by one cell a step. It bounces off the walls, the paddle and the bricks; a brick that it hits breaks,
-    for a reward of 1, unless it touched a brick in the step before. New bricks come when the ball reaches the bottom and none are left.
+    The ball moves diagonally by one cell a step and bounces off the walls, the paddle and the bricks. A brick that it hits breaks,
+    for a reward of 1, unless it touched a brick in the step before. If none is left when the ball reaches the bottom, new ones come.
     The episode terminates when the ball passes the paddle. The difficulty does not change.
 
     Random numbers: a step has one (see `MinAtar`), a reset one, which chooses the side of the ball, left below 0.5.
@@ -45,7 +45,7 @@ class Breakout(MinAtar):
         side = self.arrays.cast(draws[:, 0] * 2, "int64")
         x, y = side * (SIDE - 1), 0 * side + 3
         return {
-            "board": self.boards[side], "x": x, "y": y, "dx": 1 - 2 * side, "dy": 0 * side + 1, "trail": y * SIDE + x,
+            "board": self.arrays.rows(self.boards, side), "x": x, "y": y, "dx": 1 - 2 * side, "dy": 0 * side + 1, "trail": y * SIDE + x,
             "paddle": 0 * side + 4, "bricks": 0 * side + BRICKS, "touched": side < 0, "last": 0 * side,
         }  # fmt: skip
 
@@ -56,10 +56,10 @@ class Breakout(MinAtar):
         first = self.arrays.numbers(len(x)) * CELLS  # each copy's first cell
 
         action = self.executed(state, action, draws)
-        paddle = xp.clip(state["paddle"] + self.moves.take(action), 0, SIDE - 1)
-        new_x = xp.clip(x + dx, 0, SIDE - 1)
+        paddle = self.stay(state["paddle"] + self.moves.take(action))
+        new_x = self.stay(x + dx)
         dx = xp.where(new_x == x, -dx, dx)  # off the side walls
-        new_y = xp.clip(y + dy, 0, BOTTOM)
+        new_y = self.stay(y + dy)
         turns = new_y == y  # off the upper wall
         at = first + (new_y * SIDE + new_x)
         touches = channels[:, BRICK][at]
