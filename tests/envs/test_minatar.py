@@ -80,49 +80,48 @@ class Original:
 
 def put_breakout(original: Original, state: dict[str, np.ndarray], i: int) -> None:
     """Bring the original into the state of copy i."""
-    own = {name: int(part[i]) for name, part in state.items() if name != "board"}
+    ball, trail = int(state["ball"][i]), int(state["trail"][i])
     env = original.inner
-    env.ball_x, env.ball_y, env.pos, env.strike = own["x"], own["y"], own["paddle"], bool(own["touched"])
-    env.ball_dir = {(-1, -1): 0, (1, -1): 1, (1, 1): 2, (-1, 1): 3}[own["dx"], own["dy"]]
-    env.last_y, env.last_x = divmod(own["trail"], 10)
+    env.ball_y, env.ball_x = divmod(ball // 4, 10)
+    env.ball_dir = (0, 1, 3, 2)[ball % 4]
+    env.last_y, env.last_x = divmod(trail, 10)
+    env.pos, env.strike = int(state["player"][i]) - 90, bool(state["touched"][i])
     env.brick_map = state["board"][i, :, :, 3].astype(float)
-    env.terminal, original.env.last_action = False, own["last"]
+    env.terminal, original.env.last_action = False, int(state["last"][i])
 
 
 def put_asterix(original: Original, state: dict[str, np.ndarray], i: int) -> None:
-    own = {name: int(part[i]) for name, part in state.items() if name not in ("board", "entities")}
+    player, age, spawn, move, last = (int(state[name][i]) for name in ("player", "age", "spawn", "move", "last"))
     env = original.inner
-    env.player_x, env.player_y = own["x"], own["y"]
+    env.player_y, env.player_x = divmod(player, 10)
     env.entities = [
         [(e - 1) % 10, lane + 1, (e - 1) // 10 % 2 == 1, e > 20] if e else None
         for lane, e in enumerate(state["entities"][i].tolist())
     ]
-    env.ramp_index = min(9, own["age"] // 102) if env.ramping else 0
-    env.ramp_timer = 100 - own["age"] % 102
+    env.ramp_index, env.ramp_timer = min(9, age // 102), 100 - age % 102
     env.spawn_speed, env.move_speed = 10 - env.ramp_index, 5 - env.ramp_index // 2
-    env.spawn_timer, env.move_timer = own["spawn"] - own["age"], own["move"] - own["age"]
-    env.terminal, original.env.last_action = False, own["last"]
+    env.spawn_timer, env.move_timer = spawn - age, move - age
+    env.terminal, original.env.last_action = False, last
 
 
 def any_breakout(game: Breakout, count: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """Return states that a random number of bricks, positions and directions make."""
-    state = game.reset(rng.random((count, 1)))
-    x, y, paddle = rng.integers(10, size=count), rng.integers(9, size=count), rng.integers(10, size=count)
-    paddle = np.where(rng.random(count) < 0.5, np.clip(x + rng.integers(-1, 2, count), 0, 9), paddle)
+    """Return states with any bricks, and a ball anywhere that flies in any direction."""
+    ball, trail, column = rng.integers(360, size=count), rng.integers(90, size=count), rng.integers(10, size=count)
+    near = np.clip(ball // 4 % 10 + rng.integers(-1, 2, count), 0, 9)
+    paddle = 90 + np.where(rng.random(count) < 0.5, near, column)
     bricks = rng.random((count, 3, 10)) < rng.choice([0, 0.1, 0.5, 0.9, 1], (count, 1, 1))
-    board = np.zeros((count, 10, 10, 4), bool)
-    rows, trail = np.arange(count), rng.integers(90, size=count)
-    board[:, 1:4, :, 3] = bricks
-    board[rows, y, x, 1] = board[rows, 9, paddle, 0] = board[rows, trail // 10, trail % 10, 2] = True
-    return state | {
-        "board": board, "x": x, "y": y, "dx": rng.choice([-1, 1], count), "dy": rng.choice([-1, 1], count), "trail": trail,
-        "paddle": paddle, "bricks": bricks.sum((1, 2)), "touched": rng.random(count) < 0.3, "last": rng.integers(6, size=count),
+    board = np.zeros((count, 100, 4), bool)
+    rows = np.arange(count)
+    board[:, 10:40, 3] = bricks.reshape(count, 30)
+    board[rows, ball // 4, 1] = board[rows, paddle, 0] = board[rows, trail, 2] = True
+    return game.reset(rng.random((count, 1))) | {
+        "board": board.reshape(count, 10, 10, 4), "ball": ball, "trail": trail, "player": paddle,
+        "bricks": bricks.sum((1, 2)), "touched": rng.random(count) < 0.3, "last": rng.integers(6, size=count),
     }  # fmt: skip
 
 
 def any_asterix(game: Asterix, count: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    state = game.reset(rng.random((count, 0)))
-    x, y, age = rng.integers(10, size=count), rng.integers(1, 9, count), rng.integers(1100, size=count)
+    player, age = rng.integers(10, 90, count), rng.integers(1100, size=count)
     entities = rng.integers(1, 41, (count, 8)) * (rng.random((count, 8)) < rng.choice([0.2, 0.8, 1], (count, 1)))
     board = np.zeros((count, 10, 10, 4), bool)
     for i, lane in zip(*np.nonzero(entities), strict=True):
@@ -131,11 +130,10 @@ def any_asterix(game: Asterix, count: int, rng: np.random.Generator) -> dict[str
         board[i, lane + 1, column, 3 if e >= 20 else 1] = True
         if 0 <= back <= 9:
             board[i, lane + 1, back, 2] = True
-    board[np.arange(count), y, x, 0] = True
-    spawn, move = age + rng.integers(3, size=count), age + rng.integers(2, size=count)
-    return state | {
-        "board": board, "x": x, "y": y, "entities": entities, "age": age, "spawn": spawn, "move": move,
-        "last": rng.integers(6, size=count),
+    board[np.arange(count), player // 10, player % 10, 0] = True
+    return game.reset(rng.random((count, 0))) | {
+        "board": board, "player": player, "entities": entities, "age": age, "spawn": age + rng.integers(3, size=count),
+        "move": age + rng.integers(2, size=count), "last": rng.integers(6, size=count),
     }  # fmt: skip
 
 
@@ -169,13 +167,14 @@ def play(name: str, state: dict[str, np.ndarray], rng: np.random.Generator) -> n
 
 
 def follow_ball(state: dict[str, np.ndarray]) -> np.ndarray:
-    return np.choose(np.sign(state["x"] + state["dx"] - state["paddle"]) + 1, [1, 0, 3])
+    ball, paddle = state["ball"] // 4 % 10 + 2 * (state["ball"] % 2) - 1, state["player"] - 90
+    return np.choose(np.sign(ball - paddle) + 1, [1, 0, 3])
 
 
 def avoid_enemies(state: dict[str, np.ndarray]) -> np.ndarray:
     """Move toward the lane with gold, else none, else an enemy in it, that is near."""
     entities = state["entities"]
-    lane = state["y"] - 1
+    lane = state["player"] // 10 - 1
     worth = np.where(entities > 20, 1.0, np.where(entities > 0, -3.0, 0.0)) - 0.3 * abs(np.arange(8) - lane[:, None])
     return np.choose(np.sign(worth.argmax(1) - lane) + 1, [2, 0, 4])
 

@@ -28,11 +28,12 @@ class Asterix(MinAtar):
 
     ramping: every 102 steps of an episode, nine times, entities appear faster, and every second time they also move faster.
 
-    Random numbers: a step has two, a reset none. Column 0 is as in `MinAtar`. Column 1, u, is for the entity that may appear: at the
-    left end if u < 1/2; gold if v < 1/3, with v = 2u mod 1; in the empty row number floor(w * n) of n, with w = 3v mod 1.
+    Random numbers: a step has two, a reset none. Column 0 is as in `MinAtar`. Column 1, u, is for the entity that may appear, with
+    k = floor(6u): at the left end for k < 3; gold for k = 0 and 3; of n empty rows, in number floor((6u - k) * n), from the top.
     """
 
     minimal_actions = (NOOP, LEFT, UP, RIGHT, DOWN)
+    player_rows = (1, LANES)
     colors = ((74, 144, 226), (208, 72, 72), (120, 120, 120), (245, 200, 60))
     step_draws = 2
     reset_draws = 0
@@ -40,9 +41,6 @@ class Asterix(MinAtar):
     def __init__(self, arrays: Arrays, sticky: float = 0.1, ramping: bool = True, minimal: bool = True) -> None:
         super().__init__(arrays, sticky, minimal)
         self.last_level = LEVELS - 1 if flag(ramping, "ramping") else 0
-        self.moves_x = arrays.array((0, -1, 0, 1, 0, 0), "int64")  # of the player, for each action
-        self.reachable = arrays.array((1, *range(1, LANES + 1), LANES), "int64")  # the row after a move to this row
-        self.moves_y = arrays.array((0, 0, -1, 0, 1, 0), "int64")
         columns, moved, lanes = _entities()
         self.columns = arrays.array(columns, "int64")  # of an entity; -1 for none
         self.moved = arrays.array(moved, "int64")  # the entity after a move; 0 once it has left the board
@@ -51,11 +49,14 @@ class Asterix(MinAtar):
         boards[0, 5, 5, PLAYER] = True
         self.boards = arrays.array(boards, "bool")  # at the start
         self.none = arrays.array(np.zeros((1, LANES)), "int64")
+        lane, column = np.divmod(np.arange(CELLS) - SIDE, SIDE)
+        self.lane, self.column = arrays.array(lane, "int64"), arrays.array(column, "int64")  # of a cell
+        self.appearing = arrays.array((31, 11, 11, 30, 10, 10), "int64")  # the entity, by six equal chances
 
     def reset(self, draws: Any) -> State:
         rows, zero = self.arrays.rows, 0 * self.arrays.numbers(len(draws))
         return {
-            "board": rows(self.boards, zero), "x": zero + 5, "y": zero + 5, "entities": rows(self.none, zero), "age": zero + 0,
+            "board": rows(self.boards, zero), "player": zero + 55, "entities": rows(self.none, zero), "age": zero + 0,
             "spawn": zero + SPAWN_STEPS, "move": zero + MOVE_STEPS, "last": zero,
         }  # fmt: skip
 
@@ -68,33 +69,29 @@ class Asterix(MinAtar):
         self._spawn(board, entities, due, draws[due, 1])
         spawn[due] += SPAWN_STEPS - self._level(age[due])
 
-        action = self.executed(state, action, draws)
-        x = self.stay(state["x"] + self.moves_x.take(action))
-        y = self.reachable.take(state["y"] + self.moves_y.take(action))
-
-        each = entities.reshape(-1)
-        lane = copies * LANES + (y - 1)
-        gold, terminated = self._meet(each.take(lane), x)
+        action, player = self.play(state, action, draws)
+        lane, column = self.lane.take(player), self.column.take(player)
+        each, place = entities.reshape(-1), copies * LANES + lane
+        gold, terminated = self._meet(each.take(place), column)
         taken = where(gold)
-        each[lane[taken]] = 0
-        board[taken, y[taken]] = False
+        each[place[taken]] = 0
+        board[taken, lane[taken] + 1] = False
 
         due = where(move == age)
         moved = self.moved.take(rows(entities, due))
-        each, lane = moved.reshape(-1), self.arrays.numbers(len(due)) * LANES + (y[due] - 1)
-        found, caught = self._meet(each.take(lane), x[due])
-        each[lane[where(found)]] = 0
+        each, place = moved.reshape(-1), self.arrays.numbers(len(due)) * LANES + lane[due]
+        found, caught = self._meet(each.take(place), column[due])
+        each[place[where(found)]] = 0
         gold[due] |= found
         terminated[due] |= caught
         entities[due] = moved
         board[due, 1 : LANES + 1] = rows(self.lanes, moved)
         move[due] += MOVE_STEPS - self._level(age[due]) // 2
 
-        player = board.reshape(-1, 4)[:, PLAYER]
-        player[copies * CELLS + (state["y"] * SIDE + state["x"])] = False
-        player[copies * CELLS + (y * SIDE + x)] = True
+        first = copies * CELLS
+        self.move(board.reshape(-1, 4)[:, PLAYER], first + state["player"], first + player)
         after = {
-            "board": board, "x": x, "y": y, "entities": entities, "age": age + 1, "spawn": spawn, "move": move, "last": action,
+            "board": board, "player": player, "entities": entities, "age": age + 1, "spawn": spawn, "move": move, "last": action,
         }  # fmt: skip
         return after, self.arrays.cast(gold, "float32"), terminated
 
@@ -110,19 +107,13 @@ class Asterix(MinAtar):
     def _spawn(self, board: Any, entities: Any, rows: Any, u: Any) -> None:
         """Let an entity appear in these rows of the arrays, where a lane is empty. u: column 1 of the random numbers."""
         cast = self.arrays.cast
-        right = u < 0.5  # it appears at the left end, and moves to the right
-        v = 2 * u - cast(cast(2 * u, "int64"), "float64")
-        third = cast(3 * v, "int64")
-        gold = third == 0
-        w = 3 * v - cast(third, "float64")
         empty = self.arrays.rows(entities, rows) == 0
         count = empty.sum(-1)
-        # The number of lanes before the chosen one: those up to which at most `chosen` are empty.
-        chosen = cast(w * cast(count, "float64"), "int64")
-        lane = (empty.cumsum(-1) <= chosen[:, None]).sum(-1)
-        entity = 1 + (SIDE - 1) * cast(~right, "int64") + 10 * cast(right, "int64") + 20 * cast(gold, "int64")
-        kept = self.arrays.where(count > 0)
-        rows, lane, entity = rows[kept], lane[kept], entity[kept]
+        kind = cast(6 * u, "int64")
+        chosen = cast((6 * u - kind) * count, "int64")
+        lane = (empty.cumsum(-1) <= chosen[:, None]).sum(-1)  # that is the empty one number `chosen`
+        able = self.arrays.where(count > 0)
+        rows, lane, entity = rows[able], lane[able], self.appearing.take(kind[able])
         entities[rows, lane] = entity
         board[rows, lane + 1] = self.arrays.rows(self.lanes, entity)
 

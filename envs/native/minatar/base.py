@@ -19,7 +19,9 @@ PIXELS = 8  # of a cell's side in a picture
 
 
 class MinAtar:
-    """A game whose state has the board, bool [R, 10, 10, 4], and the last action, int64 [R].
+    """A game whose state has the board, bool [R, 10, 10, 4], and int64 [R] each the player's cell and the last action.
+
+    A cell is a number, 10 * row + column; what moves is looked up in tables, which takes fewer calls than computing it.
 
     sticky: the probability that the last action is repeated in place of the new one. minimal: whether the actions are those that
     do something in the game, or all six: no operation, left, up, right, down, fire. Raises ArgumentError for other values.
@@ -29,6 +31,7 @@ class MinAtar:
     """
 
     minimal_actions: ClassVar[tuple[int, ...]]
+    player_rows: ClassVar[tuple[int, int]]  # the first and the last row that the player reaches
     colors: ClassVar[tuple[tuple[int, int, int], ...]]  # of the channels; the first channel is drawn on top
     step_draws: int
     reset_draws: int
@@ -40,17 +43,19 @@ class MinAtar:
         self.sticky = number(sticky, "sticky", 0.0, 1.0)
         actions = self.minimal_actions if flag(minimal, "minimal") else range(6)
         self.actions = arrays.array(tuple(actions), "int64")
-        self.bounded = arrays.array((0, *range(SIDE), SIDE - 1), "int64")
+        self.steps = arrays.array(_steps(*self.player_rows), "int64")
         self.observation_space: gym.Space[Any] = gym.spaces.Box(0, 1, (SIDE, SIDE, len(self.colors)), np.bool_)
         self.action_space = gym.spaces.Discrete(len(actions))
 
-    def executed(self, state: State, action: Any, draws: Any) -> Any:
-        """Return the actions that are executed, of all six, int64 [R]. action, int64 [R], counts those of `action_space`."""
-        return self.arrays.xp.where(draws[:, 0] < self.sticky, state["last"], self.actions.take(action))
+    def play(self, state: State, action: Any, draws: Any) -> tuple[Any, Any]:
+        """Return the executed actions, of all six, and the player's next cells. action, int64 [R], counts those of `action_space`."""
+        done = self.arrays.xp.where(draws[:, 0] < self.sticky, state["last"], self.actions.take(action))
+        return done, self.steps.take(6 * state["player"] + done)
 
-    def stay(self, position: Any) -> Any:
-        """Return columns or rows, at most one cell off the board, as those of the nearest cells on it: a table is faster than clip."""
-        return self.bounded.take(position + 1)
+    def move(self, channel: Any, was: Any, now: Any) -> None:
+        """Move the one cell of each copy that is set in a channel, bool [R * 100]."""
+        channel[was] = False
+        channel[now] = True
 
     def observe(self, state: State) -> Any:
         """Return the boards, bool [R, 10, 10, 4]."""
@@ -66,3 +71,11 @@ class MinAtar:
         for channel in reversed(range(len(self.colors))):
             cells[board[..., channel]] = self.colors[channel]
         return cells.repeat(PIXELS, 0).repeat(PIXELS, 1)
+
+
+def _steps(top: int, bottom: int) -> np.ndarray:
+    """Return the cell after each action in each cell, [600], for a player that stays between two rows."""
+    y, x = np.divmod(np.arange(CELLS), SIDE)
+    dx, dy = np.array((0, -1, 0, 1, 0, 0)), np.array((0, 0, -1, 0, 1, 0))
+    rows, columns = np.clip(y[:, None] + dy, top, bottom), np.clip(x[:, None] + dx, 0, SIDE - 1)
+    return (rows * SIDE + columns).reshape(-1)

@@ -14,6 +14,7 @@ PADDLE, BALL, TRAIL, BRICK = range(4)  # channels
 BRICK_ROWS = slice(1, 4)
 BRICKS = 3 * SIDE
 BOTTOM = SIDE - 1
+RIGHTWARD, DOWNWARD = 1, 2  # a ball is a number: 4 * cell + these two, if it moves to the right, and down
 
 
 class Breakout(MinAtar):
@@ -27,72 +28,77 @@ class Breakout(MinAtar):
     """
 
     minimal_actions = (NOOP, LEFT, RIGHT)
+    player_rows = (BOTTOM, BOTTOM)
     colors = ((74, 144, 226), (255, 255, 255), (120, 120, 120), (208, 72, 72))
     step_draws = 1
     reset_draws = 1
 
     def __init__(self, arrays: Arrays, sticky: float = 0.1, minimal: bool = True) -> None:
         super().__init__(arrays, sticky, minimal)
-        self.moves = arrays.array((0, -1, 0, 1, 0, 0), "int64")  # of the paddle, for each action
-        boards = np.zeros((2, SIDE, SIDE, 4), np.bool_)  # at the start, with the ball at the left and at the right
+        boards = np.zeros((2, SIDE, SIDE, 4), np.bool_)
         boards[:, BRICK_ROWS, :, BRICK] = True
         boards[:, BOTTOM, 4, PADDLE] = True
         for side, x in enumerate((0, SIDE - 1)):
             boards[side, 3, x, [BALL, TRAIL]] = True
-        self.boards = arrays.array(boards, "bool")
+        self.boards = arrays.array(boards, "bool")  # at the start, with the ball at the left and at the right
+        self.balls = arrays.array((4 * 30 + DOWNWARD + RIGHTWARD, 4 * 39 + DOWNWARD), "int64")
+        flights, bounces = _flights()
+        self.flights, self.bounces = arrays.array(flights, "int64"), arrays.array(bounces, "int64")
 
     def reset(self, draws: Any) -> State:
         side = self.arrays.cast(draws[:, 0] * 2, "int64")
-        x, y = side * (SIDE - 1), 0 * side + 3
+        ball, zero = self.balls.take(side), 0 * side
         return {
-            "board": self.arrays.rows(self.boards, side), "x": x, "y": y, "dx": 1 - 2 * side, "dy": 0 * side + 1, "trail": y * SIDE + x,
-            "paddle": 0 * side + 4, "bricks": 0 * side + BRICKS, "touched": side < 0, "last": 0 * side,
+            "board": self.arrays.rows(self.boards, side), "ball": ball, "trail": ball >> 2, "player": zero + 94,
+            "bricks": zero + BRICKS, "touched": side < 0, "last": zero,
         }  # fmt: skip
 
     def transition(self, state: State, action: Any, draws: Any) -> tuple[State, Any, Any]:
-        xp, where = self.arrays.xp, self.arrays.where
-        board, x, y, dx, dy, bricks = (state[name] for name in ("board", "x", "y", "dx", "dy", "bricks"))
+        where, board, bricks, old = self.arrays.where, state["board"], state["bricks"], state["ball"] >> 2
         channels = board.reshape(-1, 4)
-        first = self.arrays.numbers(len(x)) * CELLS  # each copy's first cell
+        first = self.arrays.numbers(len(old)) * CELLS  # each copy's first cell
+        action, player = self.play(state, action, draws)
 
-        action = self.executed(state, action, draws)
-        paddle = self.stay(state["paddle"] + self.moves.take(action))
-        new_x = self.stay(x + dx)
-        dx = xp.where(new_x == x, -dx, dx)  # off the side walls
-        new_y = self.stay(y + dy)
-        turns = new_y == y  # off the upper wall
-        at = first + (new_y * SIDE + new_x)
+        ball = self.flights.take(state["ball"])
+        at = first + (ball >> 2)
         touches = channels[:, BRICK][at]
         breaks = touches & ~state["touched"]
-        turns |= breaks
-        new_y = xp.where(breaks, y, new_y)
         broken = where(breaks)
         channels[:, BRICK][at[broken]] = False
         bricks[broken] -= 1
+        ball[broken] = self.bounces.take(ball[broken])
 
-        terminated = new_y == BOTTOM
+        terminated = ball >= 4 * SIDE * BOTTOM
         low = where(terminated)
         cleared = low[bricks[low] == 0]
         board[cleared, BRICK_ROWS, :, BRICK] = True
         bricks[cleared] = BRICKS
-        center = x[low] == paddle[low]  # the paddle is below the ball
-        edge = (new_x[low] == paddle[low]) & ~center  # the paddle is where the ball goes, which returns the way it came
-        back, caught = low[edge], low[center | edge]
-        dx[back] = -dx[back]
-        turns[caught], terminated[caught] = True, False
-        new_y[caught] = y[caught]
+        center = old[low] + SIDE == player[low]  # the paddle is below the ball
+        edge = ball[low] >> 2 == player[low]  # or where it goes: then it returns the way that it came
+        back, caught = low[edge & ~center], low[edge | center]
+        ball[caught] = self.bounces.take(ball[caught])
+        ball[back] ^= RIGHTWARD
+        terminated[caught] = False
 
-        was, trail = first + (y * SIDE + x), y * SIDE + x
-        self._move(channels[:, TRAIL], first + state["trail"], was)
-        self._move(channels[:, BALL], was, first + (new_y * SIDE + new_x))
-        self._move(channels[:, PADDLE], first + (state["paddle"] + BOTTOM * SIDE), first + (paddle + BOTTOM * SIDE))
-        found = {
-            "board": board, "x": new_x, "y": new_y, "dx": dx, "dy": xp.where(turns, -dy, dy), "trail": trail, "paddle": paddle,
-            "bricks": bricks, "touched": touches, "last": action,
+        was = first + old
+        self.move(channels[:, TRAIL], first + state["trail"], was)
+        self.move(channels[:, BALL], was, first + (ball >> 2))
+        self.move(channels[:, PADDLE], first + state["player"], first + player)
+        after = {
+            "board": board, "ball": ball, "trail": old, "player": player, "bricks": bricks, "touched": touches, "last": action,
         }  # fmt: skip
-        return found, self.arrays.cast(breaks, "float32"), terminated
+        return after, self.arrays.cast(breaks, "float32"), terminated
 
-    def _move(self, channel: Any, was: Any, now: Any) -> None:
-        """Move the one cell of each copy that is set in a channel, bool [R * 100]."""
-        channel[was] = False
-        channel[now] = True
+
+def _flights() -> tuple[np.ndarray, np.ndarray]:
+    """Return, for each ball, the one a step later, with the walls in view, and the one that bounced: back in its former row, upside down."""
+    flights, bounces = np.zeros(4 * CELLS, np.int64), np.zeros(4 * CELLS, np.int64)
+    for ball in range(4 * CELLS):
+        cell, direction = divmod(ball, 4)
+        y, x = divmod(cell, SIDE)
+        dx, dy = (1 if direction & RIGHTWARD else -1), (1 if direction & DOWNWARD else -1)
+        next_x, next_y = min(max(x + dx, 0), SIDE - 1), min(max(y + dy, 0), SIDE - 1)
+        turned = RIGHTWARD * (next_x == x) + DOWNWARD * (next_y == y)
+        flights[ball] = 4 * (next_y * SIDE + next_x) + (direction ^ turned)
+        bounces[ball] = 4 * (min(max(y - dy, 0), SIDE - 1) * SIDE + x) + (direction ^ DOWNWARD)
+    return flights, bounces
