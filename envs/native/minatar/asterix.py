@@ -23,13 +23,14 @@ class Asterix(MinAtar):
     """Asterix, with the rewards, rules and channels of `MinAtar/Asterix-v1` (`-v0` with minimal=False).
 
     The player moves freely in rows 1 to 8. Every few steps an entity appears at the left or right end of an empty one of these
-    rows: gold with probability 1/3, else an enemy. All entities move together, every few steps. Gold that the player meets gives a
-    reward of 1, an enemy terminates the episode.
+    rows: gold with probability 1/3, else an enemy. All entities move together, every few steps. Gold that the player meets gives
+    a reward of 1, an enemy terminates the episode.
 
     ramping: every 102 steps of an episode, nine times, entities appear faster, and every second time they also move faster.
 
-    Random numbers: a step has two, a reset none. Column 0 is as in `MinAtar`. Column 1, u, is for the entity that may appear, with
-    k = floor(6u): at the left end for k < 3; gold for k = 0 and 3; of n empty rows, in number floor((6u - k) * n), from the top.
+    Random numbers: a step has two, a reset none. Column 0 is as in `MinAtar`. Column 1, u, is for the entity that may appear.
+    With k = floor(6u), it appears at the left end for k < 3, is gold for k = 0 and k = 3, and takes number floor((6u - k) * n) of
+    the n empty rows, counted from the top.
     """
 
     minimal_actions = (NOOP, LEFT, UP, RIGHT, DOWN)
@@ -107,11 +108,11 @@ class Asterix(MinAtar):
     def _spawn(self, board: Any, entities: Any, rows: Any, u: Any) -> None:
         """Let an entity appear in these rows of the arrays, where a lane is empty. u: column 1 of the random numbers."""
         cast = self.arrays.cast
-        empty = self.arrays.rows(entities, rows) == 0
-        count = empty.sum(-1)
+        empty = (self.arrays.rows(entities, rows) == 0).cumsum(-1)  # lanes, up to each of them
+        count = empty[:, -1]
         kind = cast(6 * u, "int64")
         chosen = cast((6 * u - kind) * count, "int64")
-        lane = (empty.cumsum(-1) <= chosen[:, None]).sum(-1)  # that is the empty one number `chosen`
+        lane = (empty <= chosen[:, None]).sum(-1)  # that is the empty one number `chosen`
         able = self.arrays.where(count > 0)
         rows, lane, entity = rows[able], lane[able], self.appearing.take(kind[able])
         entities[rows, lane] = entity

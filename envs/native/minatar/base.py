@@ -48,7 +48,7 @@ class MinAtar:
         self.action_space = gym.spaces.Discrete(len(actions))
 
     def play(self, state: State, action: Any, draws: Any) -> tuple[Any, Any]:
-        """Return the executed actions, of all six, and the player's next cells. action, int64 [R], counts those of `action_space`."""
+        """Return the executed actions, of all six, and the player's next cells. action: of `action_space`, int64 [R]."""
         done = self.arrays.xp.where(draws[:, 0] < self.sticky, state["last"], self.actions.take(action))
         return done, self.steps.take(6 * state["player"] + done)
 

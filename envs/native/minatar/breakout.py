@@ -20,9 +20,9 @@ RIGHTWARD, DOWNWARD = 1, 2  # a ball is a number: 4 * cell + these two, if it mo
 class Breakout(MinAtar):
     """Breakout, with the rewards, rules and channels of `MinAtar/Breakout-v1` (`-v0` with minimal=False).
 
-    The ball moves diagonally by one cell a step and bounces off the walls, the paddle and the bricks. A brick that it hits breaks,
-    for a reward of 1, unless it touched a brick in the step before. If none is left when the ball reaches the bottom, new ones come.
-    The episode terminates when the ball passes the paddle. The difficulty does not change.
+    The ball moves diagonally by one cell a step and bounces off the walls, the paddle and the bricks. A brick that it hits breaks
+    for a reward of 1, unless the ball touched a brick in the step before. If none is left when the ball reaches the bottom, new
+    ones appear. The episode terminates when the ball passes the paddle. The difficulty does not change.
 
     Random numbers: a step has one (see `MinAtar`), a reset one, which chooses the side of the ball, left below 0.5.
     """
@@ -91,7 +91,7 @@ class Breakout(MinAtar):
 
 
 def _flights() -> tuple[np.ndarray, np.ndarray]:
-    """Return, for each ball, the one a step later, with the walls in view, and the one that bounced: back in its former row, upside down."""
+    """Return what becomes of each ball, int64 [400]: a step later, off the walls; and back in its former row, with up and down swapped."""
     flights, bounces = np.zeros(4 * CELLS, np.int64), np.zeros(4 * CELLS, np.int64)
     for ball in range(4 * CELLS):
         cell, direction = divmod(ball, 4)
