@@ -77,5 +77,5 @@ def _steps(top: int, bottom: int) -> np.ndarray:
     """Return the cell after each action in each cell, [600], for a player that stays between two rows."""
     y, x = np.divmod(np.arange(CELLS), SIDE)
     dx, dy = np.array((0, -1, 0, 1, 0, 0)), np.array((0, 0, -1, 0, 1, 0))
-    rows, columns = np.clip(y[:, None] + dy, top, bottom), np.clip(x[:, None] + dx, 0, SIDE - 1)
-    return (rows * SIDE + columns).reshape(-1)
+    cells: np.ndarray = np.clip(y[:, None] + dy, top, bottom) * SIDE + np.clip(x[:, None] + dx, 0, SIDE - 1)
+    return cells.reshape(-1)

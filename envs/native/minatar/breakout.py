@@ -91,7 +91,7 @@ class Breakout(MinAtar):
 
 
 def _flights() -> tuple[np.ndarray, np.ndarray]:
-    """Return what becomes of each ball, int64 [400]: a step later, off the walls; and back in its former row, with up and down swapped."""
+    """Return what a ball becomes, int64 [400] each: one step later, off the walls; thrown back to its former row."""
     flights, bounces = np.zeros(4 * CELLS, np.int64), np.zeros(4 * CELLS, np.int64)
     for ball in range(4 * CELLS):
         cell, direction = divmod(ball, 4)
