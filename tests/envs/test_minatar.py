@@ -104,6 +104,19 @@ def put_asterix(original: Original, state: dict[str, np.ndarray], i: int) -> Non
     env.terminal, original.env.last_action = False, last
 
 
+def hidden_breakout(original: Original) -> dict[str, Any]:
+    """Return the original's state in our terms, as far as an observation does not show it."""
+    env = original.inner
+    ball = 4 * (10 * env.ball_y + env.ball_x) + (0, 1, 3, 2)[env.ball_dir]
+    return {"ball": ball, "touched": env.strike, "bricks": env.brick_map.sum(), "last": original.env.last_action}
+
+
+def hidden_asterix(original: Original) -> dict[str, Any]:
+    env = original.inner
+    entities = [0 if e is None else 1 + e[0] + 10 * e[2] + 20 * e[3] for e in env.entities]
+    return {"entities": entities, "spawn": env.spawn_timer, "move": env.move_timer, "last": original.env.last_action}
+
+
 def any_breakout(game: Breakout, count: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
     """Return states with any bricks, and a ball anywhere that flies in any direction."""
     ball, trail, column = rng.integers(360, size=count), rng.integers(90, size=count), rng.integers(10, size=count)
@@ -138,6 +151,7 @@ def any_asterix(game: Asterix, count: int, rng: np.random.Generator) -> dict[str
 
 
 PUT: dict[str, Any] = {"breakout": put_breakout, "asterix": put_asterix}
+HIDDEN: dict[str, Any] = {"breakout": hidden_breakout, "asterix": hidden_asterix}
 ANY: dict[str, Any] = {"breakout": any_breakout, "asterix": any_asterix}
 
 
@@ -244,12 +258,20 @@ def test_a_transition_from_any_state_is_that_of_the_original(game, count):
         actions, draws = rng.integers(6, size=1000), rng.integers(2**24, size=(1000, ours.step_draws)) / 2**24
         after, reward, terminated = ours.transition(state, actions, draws)
         shown = ours.observe(before), ours.observe(after)
+        zero = np.zeros(1000, np.int64)
+        timers = {
+            name: after["age"] for name in ("spawn", "move") if name in after
+        }  # ours say when, the original's how soon
         for i in range(1000):
             PUT[game](original, before, i)
             assert np.array_equal(shown[0][i], original.env.state())
             obs, gained, over = original.step(int(actions[i]), draws[i])
             assert np.array_equal(shown[1][i], obs)
-            assert (reward[i], terminated[i], after["last"][i]) == (gained, over, original.env.last_action)
+            assert (reward[i], terminated[i]) == (gained, over)
+            hidden = HIDDEN[game](original)
+            assert all(
+                np.array_equal(after[name][i] - timers.get(name, zero)[i], value) for name, value in hidden.items()
+            )
             rewards, ends = rewards + gained, ends + over
         if game == "breakout":
             assert np.array_equal(after["bricks"], after["board"][..., 3].sum((1, 2)))
