@@ -114,7 +114,7 @@ class Device:
         at = self.array(steps, "int64").expand(len(keys[0]), -1)
         pairs = xp.arange(-(-count // 2), device=self.device) | domain
         own = tuple(self.array(key.astype(np.int64), "int64") for key in keys)
-        words = xp.stack(threefry(own, (at[..., None] + 0 * pairs, pairs + 0 * at[..., None])), -1)  # type: ignore[arg-type]  # a pair
+        words = xp.stack(threefry(own, (at[..., None] + 0 * pairs, pairs + 0 * at[..., None])), -1)
         return (words.reshape(*at.shape, 2 * len(pairs))[..., :count] >> 8) * 2.0**-24
 
     def host(self, array: Any) -> np.ndarray:

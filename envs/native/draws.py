@@ -45,7 +45,8 @@ class Counted:
         self.resets = np.zeros(len(seeds), np.int64)  # explicit ones, of each row
         self.t = -1  # of the current step
         self.ahead = max(1, BLOCK // (len(seeds) * max(1, step + reset)))
-        self.first, self.block = 0, None
+        self.first = 0  # the step that the block begins with
+        self.block: Any = None
 
     def reset(self, rows: np.ndarray) -> Any:
         keys = tuple(key[rows] for key in self.keys)
@@ -62,7 +63,6 @@ class Counted:
         return self.block[:, self.t - self.first, : self.sizes[0]]
 
     def again(self, rows: Any) -> Any:
-        assert self.block is not None
         return self.block[rows, self.t - self.first, self.sizes[0] :]
 
     def state_dict(self) -> dict[str, np.ndarray]:
@@ -83,7 +83,9 @@ class Generators:
         self.ahead = max(1, min(64, BLOCK * 16 // (len(seeds) * reset)))
         self.block = np.zeros((len(seeds), self.ahead, reset))
         self.used = np.full(len(seeds), self.ahead)
-        self.before = [generator.bit_generator.state for generator in self.generators]  # when the blocks were drawn
+        self.before: list[Any] = [
+            generator.bit_generator.state for generator in self.generators
+        ]  # when the blocks were drawn
         self._nothing = np.zeros((len(seeds), 0))
 
     def reset(self, rows: np.ndarray) -> Any:
@@ -114,10 +116,11 @@ class Generators:
         if self.used[row] == self.ahead:
             state: Mapping[str, Any] = self.generators[row].bit_generator.state
             return state
-        ahead = np.random.PCG64()
+        ahead: Any = np.random.PCG64()
         ahead.state = self.before[row]
         ahead.advance(int(self.used[row]) * self.size)
-        return ahead.state
+        found: Mapping[str, Any] = ahead.state
+        return found
 
     def load_state_dict(self, state: Mapping[str, np.ndarray]) -> None:
         for generator, words in zip(self.generators, state["generator"], strict=True):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-import gymnasium as gym
 import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
@@ -31,8 +30,8 @@ class Outcome(NamedTuple):
 class NativeVectorEnv(VectorEnv[Any, Any, Any]):
     """R copies of a game. Copy i depends neither on the number of copies nor on the device.
 
-    make: creates the game where it computes. device: "cpu" (numpy) or a torch device. `reset(seed=s)` gives copy i the seed s + i;
-    a list gives each its own. Raises EnvError for more copies than fit into memory.
+    make: creates the game where it computes. device: "cpu" (numpy) or a torch device. `reset(seed=s)` gives copy i the seed
+    s + i; a list gives each its own. Raises EnvError for more copies than fit into memory.
     """
 
     metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 30}  # noqa: RUF012  (as Gymnasium declares it)
@@ -149,7 +148,7 @@ class NativeVectorEnv(VectorEnv[Any, Any, Any]):
 
     def _actions(self, actions: Any) -> Any:
         taken = np.asarray(actions) if isinstance(self.arrays.xp, type(np)) and self.arrays.xp is np else actions
-        count = int(self.single_action_space.n)
+        count = int(self.game.action_space.n)
         if tuple(taken.shape) != (self.num_envs,):
             raise EnvError(f"step takes {self.num_envs} actions, not {list(taken.shape)}.")
         taken = taken - self.first if self.first else taken
