@@ -45,7 +45,7 @@ class Arrays(Protocol):
 class Host:
     """numpy."""
 
-    xp = np
+    xp: Any = np
 
     def array(self, values: Any, kind: str) -> np.ndarray:
         return np.array(values, kind)
@@ -87,7 +87,8 @@ class Device:
     def __init__(self, device: str) -> None:
         import torch
 
-        self.xp, self.device = torch, torch.device(device)
+        self.xp: Any = torch
+        self.device = torch.device(device)
 
     def array(self, values: Any, kind: str) -> Any:
         return self.xp.as_tensor(np.array(values, kind), device=self.device)
