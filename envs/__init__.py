@@ -6,6 +6,7 @@ from envs.diagnostic import TableEnv, exact_q, exact_returns, register
 from envs.last import LastActionReward
 from envs.memory import HiddenStates
 from envs.model.partial import PartialModel, read_partial
+from envs.native import register as native
 from envs.source import EnvError, EnvLike, Source, source, with_last, with_wrappers
 from envs.tables import Model, NoModelError, read
 from envs.textbook import exact_access_control, exact_textbook_q
@@ -17,6 +18,7 @@ register()
 textbook.register()
 memory.register()
 views.register()
+native.register()
 
 __all__ = [
     "EnvError",

@@ -75,8 +75,8 @@ class ArrayWorld:
                 f"step takes actions [seeds, environments per seed] = {list(self.shape)}, not {list(taken.shape)}."
             )
         if count is not None:
-            numbers = taken.ravel().tolist()  # Python's min and max are faster for a few numbers
-            if taken.dtype.kind not in "iu" or min(numbers) < 0 or max(numbers) >= count:
+            low, high = _range(taken)
+            if taken.dtype.kind not in "iu" or low < 0 or high >= count:
                 raise EnvError(
                     f"Actions must be whole numbers from 0 to {count - 1}; got {taken.dtype} {taken.tolist()}."
                 )
@@ -100,6 +100,14 @@ class ArrayWorld:
         obs, mask, fresh = self.rows.load_state_dict(state)
         self.mask = self.by_seed(mask)
         return self.by_seed(obs), self.by_seed(fresh)
+
+
+def _range(numbers: np.ndarray) -> tuple[Any, Any]:
+    """Return the least and the largest of some numbers; of a few, Python's min and max are faster."""
+    if numbers.size > 64:
+        return numbers.min(), numbers.max()
+    few = numbers.ravel().tolist()
+    return min(few), max(few)
 
 
 class World:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rl.deep.distributions import Atoms, ImplicitQuantiles, Quantiles
     from rl.deep.dqn import DQN
     from rl.deep.munchausen import Munchausen
+    from rl.deep.pqn import PQN
     from rl.deep.replay.buffer import Replay
     from rl.deep.replay.sequences import SequenceReplay
     from rl.linear.agent import LinearAgent
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 # Where each name lives; those that are modules of this package are not listed.
 _PLACES = {
     "DQN": "rl.deep.dqn",
+    "PQN": "rl.deep.pqn",
     "SARSA": "rl.tabular.sarsa",
     "Agent": "rl.core.types",
     "Atoms": "rl.deep.distributions",
@@ -89,6 +91,7 @@ _PLACES = {
 
 __all__ = [
     "DQN",
+    "PQN",
     "SARSA",
     "Agent",
     "Atoms",

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 # All modules that register agents; see `rl.core.registry.complete`.
+import rl.deep.pqn
 import rl.deep.r2d2
 import rl.linear.sarsa
 import rl.tabular.double_q

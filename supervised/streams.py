@@ -31,6 +31,7 @@ PURPOSES = {
     "target": 8,  # forward passes of a target network, which thus share no draws with those of the online network
     "noise": 9,  # this and the following belong to agents, see `rl.deep.agent.DeepAgent.streams`
     "fractions": 10,
+    "rollout": 11,  # the order of minibatches
 }
 
 STATE_BYTES = (5056, 16, 44)  # sizes of the generator states of torch on CPU, CUDA and MPS

@@ -13,6 +13,7 @@ from gymnasium.vector import SyncVectorEnv
 from envs.backends import discounts
 from envs.backends.contract import layers
 from envs.backends.member import WINDOW, ReplayableEnv
+from envs.backends.native_rows import NativeRows, native_rows
 from envs.backends.row_step import Rows, RowStep, together
 from envs.backends.running import Statistics
 from envs.backends.values import Fit, Misfit
@@ -123,10 +124,9 @@ def members_of(
     where: Source, seeds: Sequence[int], envs_per_seed: int, encode: Any = None
 ) -> list[ReplayableEnv] | None:
     """Create N * E single environments of a source; return None for a VectorEnv that cannot be split."""
-    if where.vector is not None:
-        _check_rows(where, len(seeds), envs_per_seed)
-        if type(where.vector) is not SyncVectorEnv:
-            return None
+    _check_rows(where, len(seeds), envs_per_seed)
+    if where.vector is not None and type(where.vector) is not SyncVectorEnv:
+        return None
     members = []
     for k, seed in enumerate(seeds):
         recorded: deque[float] = deque(maxlen=WINDOW)
@@ -145,8 +145,12 @@ def _check_rows(where: Source, n: int, e: int) -> None:
         )
 
 
-def rows_of(where: Source, seeds: tuple[int, ...], envs_per_seed: int) -> SingleEnvs | VectorEnvs:
+def rows_of(where: Source, seeds: tuple[int, ...], envs_per_seed: int) -> SingleEnvs | VectorEnvs | NativeRows:
     """Create the N * E environments of a source; row k * E + e is environment e of seed k."""
+    _check_rows(where, len(seeds), envs_per_seed)
+    native = native_rows(where, seeds, envs_per_seed)
+    if native is not None:
+        return native
     members = members_of(where, seeds, envs_per_seed)
     if members is not None:
         return SingleEnvs(members)

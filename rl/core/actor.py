@@ -12,9 +12,11 @@ from envs import vector
 from envs.source import Source
 from rl import explore
 from rl.core.episode_stats import EpisodeStats
+from rl.core.registry import optional_setting
 from rl.core.states import host_state
 from rl.core.timing import time_in
 from rl.core.types import State
+from rl.explore.held import Held
 from supervised.checkpoint import CheckpointError
 from supervised.schedules import STEPS, value_at
 from supervised.streams import BufferedStreams
@@ -42,6 +44,8 @@ class Actor:
         self.levels = np.zeros((len(seeds), envs_per_seed))
         self.started = np.ones(self.levels.shape, np.bool_)  # whether `obs` is the first of an episode
         self.within = False  # whether a step is in progress, or was interrupted by an exception
+        hold = optional_setting(self.rule, "hold", None)
+        self.held = None if hold is None else Held(len(seeds), envs_per_seed, hold, self.rule.hold_steps)
 
     def begin(self) -> None:
         """Reset the environments, unless they have been reset already."""
@@ -64,6 +68,8 @@ class Actor:
         )
         self._reset()
         self.episodes.begin_anew(np.ones(len(self.world.seeds) * self.envs_per_seed, np.bool_))
+        if self.held is not None:
+            self.held.let_go(self.started)
         self.within = False
         return True
 
@@ -84,6 +90,9 @@ class Actor:
     def select_action(self, q: np.ndarray, allowed: np.ndarray | None) -> np.ndarray:
         """Select an action for each environment: q [N, E, A], allowed bool [N, E, A] or None -> int64 [N, E]."""
         rule = self.rule
+        if self.held is not None:
+            u = self.streams.random((self.envs_per_seed, 3))
+            return self.held.select(q, self.level(), u, allowed, rule.ties == "random")
         return explore.select_on_host(rule.kind, q, self.level(), self.streams, allowed, rule.ties == "random")
 
     def take(self, action: np.ndarray, q: np.ndarray, allowed: np.ndarray | None) -> vector.Step:
@@ -97,6 +106,8 @@ class Actor:
         self.obs, self.started = answer.obs, answer.terminated | answer.truncated
         if answer.valid is not None:
             self.started |= ~answer.valid
+        if self.held is not None:
+            self.held.let_go(self.started)
         self.step += self.envs_per_seed
         return answer
 
@@ -110,6 +121,8 @@ class Actor:
             "explorer": self.streams.state_dict(),
             "episodes": self.episodes.state_dict(),
         }
+        if self.held is not None:
+            state["held"] = self.held.state_dict()
         if self.obs is not None and self.world.resumable:
             state["world"] = self.world.state_dict()
             if self.state:
@@ -142,4 +155,7 @@ class Actor:
             self._reset()
             fresh = self.started.copy()
         self.episodes.begin_anew(fresh.reshape(-1))
+        if self.held is not None:
+            self.held.load_state_dict(state["held"])
+            self.held.let_go(fresh)
         return fresh.reshape(-1)

@@ -18,6 +18,7 @@ import numpy as np
 from envs import tables
 from envs.backends.limits import own_limit, time_limit
 from envs.backends.member import ReplayableEnv
+from envs.backends.native_rows import NativeRows, native_rows
 from envs.backends.rows import SingleEnvs, altered_by
 from envs.backends.running import Running, Statistics
 from envs.source import Source
@@ -224,6 +225,10 @@ def play_networks(
 ) -> None:
     """Play greedy episodes of all seeds in parallel, up to LANES per seed; lane i % lanes of a seed plays its episode i."""
     n, episodes = found.returns.shape
+    native = native_rows(where, [evaluation_seed(seed) for seed in agent.seeds], min(episodes, LANES))
+    if native is not None:
+        _play_native(agent, where, native, step_limit, found)
+        return
     lanes = min(episodes, LANES)
     with environments(where, agent.seeds, lanes, running) as members, determinism.threads(1):
         for k in range(n):
@@ -254,6 +259,41 @@ def play_networks(
                     playing[r] += lanes
                     obs[r] = member.reset()
                     started[k, r % lanes] = True
+
+
+def _play_native(agent: Player, where: Source, rows: NativeRows, step_limit: int | None, found: Found) -> None:
+    """`play_networks` with rows that are stepped all at once, also those whose episodes have all been played."""
+    n, episodes = found.returns.shape
+    lanes = rows.vector.num_envs // n
+    env = where.make()
+    for k in range(n):
+        found.set_limit(k, env, step_limit)
+    env.close()
+    world = ArrayWorld(rows, agent.seeds, lanes)
+    obs = world.reset()
+    state: State = {}
+    started = np.ones((n, lanes), np.bool_)
+    playing = np.tile(np.arange(lanes), (n, 1))  # the current episode of each lane
+    limits = found.limits[:, None]
+    with determinism.threads(1):
+        while (playing < episodes).any():
+            q, state = agent.judge(obs, state, started)
+            allowed = agent.allowed_of(obs, world.mask)
+            check_some(allowed)
+            step = world.step(best_allowed(q, allowed))
+            obs = step.obs
+            of_seed, lane = np.nonzero(playing < episodes)
+            place = of_seed, playing[of_seed, lane]
+            found.returns[place] += step.reward[of_seed, lane]
+            found.lengths[place] += 1
+            started = step.terminated | step.truncated
+            cut = np.zeros_like(started)
+            cut[of_seed, lane] = (found.lengths[place] >= limits[of_seed, 0]) & ~started[of_seed, lane]
+            if cut.any():
+                first, mask = rows.cut(cut.reshape(-1))
+                obs, world.mask = world.by_seed(first), world.by_seed(mask)
+                started = started | cut
+            playing[started] += lanes
 
 
 @contextmanager

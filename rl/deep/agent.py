@@ -47,7 +47,6 @@ ONE_THREAD_BELOW = 1_000_000  # weights; on the CPU, smaller networks run faster
 class DeepAgent(Shown):
     """N Q-networks trained in lockstep. `online` and `target` are `supervised.Stack`s; target is None without target networks."""
 
-    loop = "replay"  # see `rl.run.run.LOOPS`
     learner_type = Learner
 
     def __init__(
@@ -55,6 +54,7 @@ class DeepAgent(Shown):
     ) -> None:
         check_learner(config, [name for name in vars(DeepConfig) if not name.startswith("_")])
         self.config, self.head, self.seeds = config, config.head, seeds_of(seeds)
+        self.loop: str = optional_setting(config, "loop", "replay")  # see `rl.run.run.LOOPS`
         self.observation_space = observation_space
         channels = optional_setting(config, "channels", "auto")
         self.parts = parts_of(observation_space, channels=channels)

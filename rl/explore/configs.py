@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from supervised.schedules import Inverse, Linear, Schedule, as_schedule, setting
-from supervised.validate import choice, store
+from supervised.validate import choice, integer, number, store
 
 EPSILON_GREEDY, BOLTZMANN, GAUSSIAN_NOISE, UPPER_BOUND = 0, 1, 2, 3
 TIES = ("random", "first")
@@ -14,15 +14,23 @@ TIES = ("random", "first")
 
 @dataclass(frozen=True)
 class EpsilonGreedy:
-    """A random action with probability epsilon, else the best one. ties: "random" or "first"."""
+    """A random action with probability epsilon, else the best one. ties: "random" or "first".
+
+    hold: None, or the exponent above 1 of temporally extended exploration (Dabney et al. 2021): a random action is held for n
+    steps with a probability proportional to n**-hold, at most hold_steps and until its episode ends. For agents with networks.
+    """
 
     epsilon: float | Schedule = field(default_factory=lambda: Linear(1.0, 0.05))
     ties: str = "random"
+    hold: float | None = None
+    hold_steps: int = 100
     kind: ClassVar[int] = EPSILON_GREEDY
 
     def __post_init__(self) -> None:
         store(self, setting, "epsilon", low=0.0, high=1.0, units=("steps", "episodes"))
         store(self, choice, "ties", known=TIES)
+        store(self, number, "hold", low=1.0, high=100.0, above=True, none=True)
+        store(self, integer, "hold_steps", low=2, high=10_000)
 
     @property
     def level(self) -> Schedule:
@@ -34,6 +42,7 @@ class Greedy:
     """The best action, always. ties: "random" or "first"."""
 
     ties: str = "random"
+    hold: ClassVar[None] = None
     kind: ClassVar[int] = EPSILON_GREEDY
 
     def __post_init__(self) -> None:
@@ -50,6 +59,7 @@ class Boltzmann:
 
     temperature: float | Schedule = 1.0
     ties: ClassVar[str] = "random"
+    hold: ClassVar[None] = None
     kind: ClassVar[int] = BOLTZMANN
 
     def __post_init__(self) -> None:
@@ -66,6 +76,7 @@ class DecayingNoise:
 
     scale: float | Schedule = field(default_factory=lambda: Inverse(1.0, unit="episodes"))
     ties: ClassVar[str] = "first"
+    hold: ClassVar[None] = None
     kind: ClassVar[int] = GAUSSIAN_NOISE
 
     def __post_init__(self) -> None:
@@ -86,6 +97,7 @@ class UCB:
 
     scale: float | Schedule = 1.0
     ties: ClassVar[str] = "random"
+    hold: ClassVar[None] = None
     kind: ClassVar[int] = UPPER_BOUND
 
     def __post_init__(self) -> None:

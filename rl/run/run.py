@@ -22,6 +22,7 @@ from rl.core.protocols import Backend, LiveAgent, Loop, Place
 from rl.core.registry import AgentConfig
 from rl.core.spaces import SpaceError, space_from_json, space_to_json
 from rl.deep.loops.replay import ReplayLoop
+from rl.deep.loops.rollout import RolloutLoop
 from rl.explore import EPSILON_GREEDY, UPPER_BOUND
 from rl.linear.loop import LinearLoop
 from rl.run import divergence
@@ -41,7 +42,12 @@ DEFAULT_ADVANCE = 1_000
 
 
 # The loop that trains an agent, by the agent's attribute `loop`.
-LOOPS: dict[str, Callable[[Any, Place], Loop]] = {"tabular": TabularLoop, "linear": LinearLoop, "replay": ReplayLoop}
+LOOPS: dict[str, Callable[[Any, Place], Loop]] = {
+    "tabular": TabularLoop,
+    "linear": LinearLoop,
+    "replay": ReplayLoop,
+    "rollout": RolloutLoop,
+}
 
 
 @former_attributes

@@ -1,0 +1,128 @@
+"""The two places where native environments compute: numpy on the host, torch on a device.
+
+Games are written once, over `xp` (the module numpy or torch) and the few operations that the two spell differently.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+
+from envs.native.random import host_threefry, threefry
+
+
+class Arrays(Protocol):
+    """What a game asks of the place where it computes."""
+
+    xp: Any  # the module numpy or torch
+
+    def array(self, values: Any, kind: str) -> Any:
+        """Return values as an array of a type by name, such as "float64", in this place."""
+
+    def cast(self, array: Any, kind: str) -> Any:
+        """Return an array as another type."""
+
+    def numbers(self, count: int) -> Any:
+        """Return 0, 1, ... count - 1, int64."""
+
+    def rows(self, table: Any, numbers: Any) -> Any:
+        """Return the rows of a table [T, *S] with these numbers, int64 [*N]: [*N, *S]."""
+
+    def put(self, state: dict[str, Any], rows: Any, fresh: dict[str, Any]) -> dict[str, Any]:
+        """Return the state with the rows where `rows` bool [R] is true taken from `fresh`, the state of those rows alone."""
+
+    def where(self, rows: Any) -> Any:
+        """Return the numbers of the rows where `rows` bool [R] is true."""
+
+    def uniform(self, keys: Any, steps: Any, count: int, domain: int) -> Any:
+        """Return uniform numbers of 24 bits in [0, 1), float64 [R, T, count], for counters `steps` [T] or [R, T]."""
+
+    def host(self, array: Any) -> np.ndarray:
+        """Return an array on the host."""
+
+
+class Host:
+    """numpy."""
+
+    xp: Any = np
+
+    def array(self, values: Any, kind: str) -> np.ndarray:
+        return np.array(values, kind)
+
+    def cast(self, array: np.ndarray, kind: str) -> np.ndarray:
+        return array.astype(kind)
+
+    def numbers(self, count: int) -> np.ndarray:
+        return np.arange(count)
+
+    def rows(self, table: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+        return table.take(numbers, 0)  # several times as fast as indexing
+
+    def put(self, state: dict[str, Any], rows: np.ndarray, fresh: dict[str, Any]) -> dict[str, Any]:
+        for name, part in state.items():
+            part[rows] = fresh[name]
+        return state
+
+    def where(self, rows: np.ndarray) -> np.ndarray:
+        return rows.nonzero()[0]  # a little faster than flatnonzero
+
+    def uniform(self, keys: Any, steps: np.ndarray, count: int, domain: int) -> np.ndarray:
+        # The rows come last inside, so that keys are added along contiguous memory.
+        at = np.broadcast_to(np.asarray(steps, np.uint32), (len(keys[0]), np.shape(steps)[-1])).T
+        pairs = np.arange(-(-count // 2), dtype=np.uint32)[:, None, None] | np.uint32(domain)
+        shape = (len(pairs), *at.shape)
+        counter = np.broadcast_to(at, shape), np.broadcast_to(pairs, shape)
+        words = np.stack(host_threefry((keys[0].reshape(-1), keys[1].reshape(-1)), counter), 1)
+        uniform: np.ndarray = (words.reshape(2 * len(pairs), *at.shape)[:count] >> np.uint32(8)) * 2.0**-24
+        return uniform.transpose(2, 1, 0)
+
+    def host(self, array: np.ndarray) -> np.ndarray:
+        return array
+
+
+class Device:
+    """torch, on a device by name."""
+
+    def __init__(self, device: str) -> None:
+        import torch
+
+        self.xp: Any = torch
+        self.device = torch.device(device)
+
+    def array(self, values: Any, kind: str) -> Any:
+        return self.xp.as_tensor(np.array(values, kind), device=self.device)
+
+    def cast(self, array: Any, kind: str) -> Any:
+        return array.to(getattr(self.xp, kind))
+
+    def numbers(self, count: int) -> Any:
+        return self.xp.arange(count, device=self.device)
+
+    def rows(self, table: Any, numbers: Any) -> Any:
+        return table[numbers]
+
+    def put(self, state: dict[str, Any], rows: Any, fresh: dict[str, Any]) -> dict[str, Any]:
+        for name, part in state.items():
+            part[rows] = fresh[name]
+        return state
+
+    def where(self, rows: Any) -> Any:
+        return rows.nonzero().flatten()
+
+    def uniform(self, keys: Any, steps: Any, count: int, domain: int) -> Any:
+        xp = self.xp
+        at = self.array(steps, "int64").expand(len(keys[0]), -1)
+        pairs = xp.arange(-(-count // 2), device=self.device) | domain
+        own = tuple(self.array(key.astype(np.int64), "int64") for key in keys)
+        words = xp.stack(threefry(own, (at[..., None] + 0 * pairs, pairs + 0 * at[..., None])), -1)
+        return (words.reshape(*at.shape, 2 * len(pairs))[..., :count] >> 8) * 2.0**-24
+
+    def host(self, array: Any) -> np.ndarray:
+        found: np.ndarray = array.cpu().numpy()
+        return found
+
+
+def place(device: str) -> Arrays:
+    """Return where to compute: numpy for "cpu", else torch. Raises what torch raises for a device that is not there."""
+    return Host() if device == "cpu" else Device(device)

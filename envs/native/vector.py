@@ -1,0 +1,214 @@
+"""Native vector environments: many copies of a game in arrays, as a real `gymnasium.vector.VectorEnv`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+
+from envs.errors import EnvError
+from envs.native.arrays import Arrays, place
+from envs.native.game import Game
+from supervised.validate import integer, shown
+
+
+class Outcome(NamedTuple):
+    """The result of a step of R copies, arrays where the game computes."""
+
+    reward: Any  # float32 [R]
+    terminated: Any  # bool [R]
+    truncated: Any  # bool [R]
+    next_obs: Any  # [R, *O], the true successor, also at an episode's end
+    next_mask: Any  # bool [R, A], the actions allowed there; None: all, always
+    obs: Any  # [R, *O], after the resets of the copies whose episode has ended
+    mask: Any
+
+
+class NativeVectorEnv(VectorEnv[Any, Any, Any]):
+    """R copies of a game. Copy i depends neither on the number of copies nor on the device.
+
+    make: creates the game where it computes. device: "cpu" (numpy) or a torch device. `reset(seed=s)` gives copy i the seed
+    s + i; a list gives each its own. Raises EnvError for more copies than fit into memory.
+    """
+
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 30}  # noqa: RUF012  (as Gymnasium declares it)
+
+    def __init__(
+        self,
+        make: Callable[[Arrays], Game],
+        num_envs: int = 1,
+        max_episode_steps: int | None = None,
+        autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
+        render_mode: str | None = None,
+        device: str = "cpu",
+    ) -> None:
+        self.num_envs = integer(num_envs, "num_envs", 1)
+        if render_mode not in (None, "rgb_array"):
+            raise EnvError(f"render_mode must be None or 'rgb_array', not {shown(render_mode)}.")
+        self.arrays = place(device)
+        self.game = make(self.arrays)
+        self.limit = max_episode_steps or 0
+        self.mode = AutoresetMode(autoreset_mode)
+        self.metadata = {**self.metadata, "autoreset_mode": self.mode}
+        self.render_mode = render_mode
+        self.single_observation_space = self.game.observation_space
+        self.single_action_space = self.game.action_space
+        self.observation_space = batch_space(self.single_observation_space, self.num_envs)
+        self.action_space = batch_space(self.single_action_space, self.num_envs)
+        self.first = int(self.single_action_space.start)
+        self.draws: Any = None  # see `envs.native.draws`; None before the first reset
+        self.state: dict[str, Any] = {}
+        self.elapsed = np.zeros(self.num_envs, np.int64)
+        self.over = np.zeros(self.num_envs, np.bool_)  # copies whose episode has ended, and that have not been reset
+
+    def reset(self, *, seed: Any = None, options: Mapping[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Reset all copies, or those of options["reset_mask"], bool [R].
+
+        seed: of copy 0 (copy i has seed + i), or a list of R seeds; None: every copy's numbers continue.
+        """
+        mask = None if options is None else options.get("reset_mask")
+        rows = np.arange(self.num_envs) if mask is None else np.flatnonzero(_mask(mask, self.num_envs))
+        if seed is not None or self.draws is None:
+            if len(rows) < self.num_envs:
+                raise EnvError("The first reset, and one with a seed, resets all copies: it takes no reset_mask.")
+            self.seed(seed)
+            self.state = self.game.reset(self.draws.reset(rows))
+        else:
+            fresh = self.game.reset(self.draws.reset(rows)) | self.persistent(rows)
+            self.state = self.arrays.put(self.state, rows, fresh)
+        self.elapsed[rows], self.over[rows] = 0, False
+        return self.game.observe(self.state), self._info(self.game.mask(self.state))
+
+    def seed(self, seed: Any = None) -> None:
+        """Give each copy its own random numbers: `seed` as in `reset`."""
+        if seed is None or np.ndim(seed) == 0:
+            first = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else integer(seed, "seed", 0)
+            seed = range(first, first + self.num_envs)
+        numbers = [integer(number, "seed", 0, 2**63 - 1) for number in seed]
+        if len(numbers) != self.num_envs:
+            raise EnvError(f"{self.num_envs} copies need as many seeds, not {len(numbers)}.")
+        game = self.game
+        self.draws = game.draws(self.arrays, numbers, game.step_draws, game.reset_draws)
+
+    def advance(self, actions: Any) -> Outcome:
+        """Take actions int64 [R], counted from 0, and reset the copies whose episode ends in the same call."""
+        state, reward, terminated = self.game.transition(self.state, actions, self.draws.step())
+        self.elapsed += 1
+        truncated = self.elapsed >= self.limit if self.limit else np.zeros(self.num_envs, np.bool_)
+        over = self.arrays.host(terminated) | truncated
+        self.state = state
+        next_obs, next_mask = self.game.observe(state), self.game.mask(state)
+        obs, mask = next_obs, next_mask
+        if over.any():
+            rows = np.flatnonzero(over)
+            self.renew(rows, self.persistent(rows))
+            obs, mask = self.game.observe(self.state), self.game.mask(self.state)
+        return Outcome(reward, terminated, truncated, next_obs, next_mask, obs, mask)
+
+    def persistent(self, rows: np.ndarray) -> dict[str, Any]:
+        """Return copies of the parts of these copies' state that a reset keeps."""
+        return {name: self.state[name][rows] for name in self.game.persistent}
+
+    def renew(self, rows: np.ndarray, persistent: dict[str, Any]) -> None:
+        """Reset these copies, but for what persists, with the numbers that belong to the current step."""
+        self.state = self.arrays.put(self.state, rows, self.game.reset(self.draws.again(rows)) | persistent)
+        self.elapsed[rows] = 0
+
+    def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+        """As `gymnasium.vector.VectorEnv.step`, in the autoreset mode of the environment."""
+        if self.draws is None:
+            raise EnvError("reset() must be called before step().")
+        taken = self._actions(actions)
+        if self.mode == AutoresetMode.SAME_STEP:
+            found = self.advance(taken)
+            info = self._info(found.mask)
+            over = self.arrays.host(found.terminated) | found.truncated
+            if over.any():
+                info |= {"final_obs": found.next_obs, "_final_obs": over, "final_info": self._info(found.next_mask)}
+                info["_final_info"] = over
+            return found.obs, found.reward, found.terminated, found.truncated, info
+        if self.mode == AutoresetMode.DISABLED and self.over.any():
+            raise EnvError(
+                "The episodes of some copies have ended: reset them with reset(options={'reset_mask': ...}) before the next step."
+            )
+        ended = np.flatnonzero(self.over)
+        persistent = self.persistent(ended)
+        state, reward, terminated = self.game.transition(self.state, taken, self.draws.step())
+        self.state = state
+        self.elapsed += 1
+        truncated = self.elapsed >= self.limit if self.limit else np.zeros(self.num_envs, np.bool_)
+        if len(ended):  # in NEXT_STEP mode their action is ignored
+            self.renew(ended, persistent)
+            reward[ended], terminated[ended], truncated[ended] = 0, False, False
+        self.over = self.arrays.host(terminated) | truncated
+        return self.game.observe(self.state), reward, terminated, truncated, self._info(self.game.mask(self.state))
+
+    def _actions(self, actions: Any) -> Any:
+        taken = np.asarray(actions) if isinstance(self.arrays.xp, type(np)) and self.arrays.xp is np else actions
+        count = int(self.game.action_space.n)
+        if tuple(taken.shape) != (self.num_envs,):
+            raise EnvError(f"step takes {self.num_envs} actions, not {list(taken.shape)}.")
+        taken = taken - self.first if self.first else taken
+        low, high = int(taken.min()), int(taken.max())
+        if low < 0 or high >= count:
+            raise EnvError(
+                f"Actions must be whole numbers from {self.first} to {self.first + count - 1}; got {low + self.first} to"
+                f" {high + self.first}."
+            )
+        return taken
+
+    def _info(self, mask: Any) -> dict[str, Any]:
+        if mask is None:
+            return {}
+        return {"action_mask": mask, "_action_mask": np.ones(self.num_envs, np.bool_)}
+
+    def render(self) -> tuple[Any, ...] | None:
+        """Return a picture of each copy, uint8 [height, width, 3]; None without render_mode="rgb_array"."""
+        if self.render_mode is None:
+            return None
+        state = {name: self.arrays.host(part) for name, part in self.state.items()}
+        return tuple(
+            self.game.picture({name: part[i : i + 1] for name, part in state.items()}) for i in range(self.num_envs)
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything that the next steps depend on, arrays [R, ...] on the host."""
+        if self.draws is None:
+            raise EnvError("The environment has no state before the first reset.")
+        return {
+            "state": {name: self.arrays.host(part).copy() for name, part in self.state.items()},
+            "elapsed": self.elapsed.copy(),
+            "over": self.over.copy(),
+            "draws": self.draws.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> Any:
+        """Restore what `state_dict` returned and return the observations. The copies need the same seeds: see `seed`.
+
+        Raises EnvError for a state of another game or number of copies; nothing changes then.
+        """
+        if self.draws is None:
+            raise EnvError("Seed the environment (reset or seed) before its state is restored.")
+        blank = self.game.reset(
+            self.game.draws(self.arrays, range(self.num_envs), self.game.step_draws, self.game.reset_draws).reset(
+                np.arange(self.num_envs)
+            )
+        )
+        mine = {name: (tuple(part.shape), str(self.arrays.host(part).dtype)) for name, part in blank.items()}
+        theirs = {name: (part.shape, str(part.dtype)) for name, part in state["state"].items()}
+        if mine != theirs or state["elapsed"].shape != self.elapsed.shape or state["over"].shape != self.over.shape:
+            raise EnvError(f"The saved state does not match {self.num_envs} copies of this game.")
+        self.draws.load_state_dict(state["draws"])
+        self.state = {name: self.arrays.array(part, str(part.dtype)) for name, part in state["state"].items()}
+        self.elapsed[:], self.over[:] = state["elapsed"], state["over"]
+        return self.game.observe(self.state)
+
+
+def _mask(mask: Any, count: int) -> np.ndarray:
+    found = np.asarray(mask)
+    if found.shape != (count,) or found.dtype != np.bool_:
+        raise EnvError(f"reset_mask must be bool [{count}], not {found.dtype} {list(found.shape)}.")
+    return found

@@ -1,0 +1,126 @@
+"""Parallelized Q-network (PQN): Q(lambda) on rollouts of many environments, without a replay and without a target network.
+
+Gallici et al. (2025), "Simplifying Deep Temporal Difference Learning", algorithm 1. What makes it stable is layer normalization
+in front of each activation, which the default network has.
+
+Deviations: episodes that were truncated bootstrap from their true last observation (the authors' code for Gymnax and MinAtar ends
+them, and bootstraps the last step but one of a rollout from the value one step too late); a minibatch's loss is the mean squared
+error and not half of it, so `max_grad_norm` is twice the paper's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from rl import network_names
+from rl.core.observations import CHANNELS, parts_of
+from rl.core.registry import add_presets, register
+from rl.core.spaces import actions_of
+from rl.explore import EpsilonGreedy, Explore
+from supervised.schedules import Linear, Schedule, setting
+from supervised.stack.optimizers import OPTIMIZERS
+from supervised.validate import ArgumentError, choice, flag, function, integer, number, shown, store
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from rl.deep.agent import DeepAgent
+    from rl.deep.heads.scalar import Scalar
+
+
+@register
+@dataclass(frozen=True)
+class PQN:
+    """A parallelized Q-network. Raises ValueError or TypeError for settings that are out of range or contradict each other."""
+
+    gamma: float = 0.99
+    """The discount factor, in [0, 1]."""
+    lambda_: float = 0.95
+    """The mixture of n-step returns in [0, 1]: 0 for one-step targets, 1 for Monte Carlo returns."""
+    network: network_names.Network = "mlp(256,256)"
+    """A name with sizes or a function (observation_space, outputs) -> nn.Module, as for rl.DQN."""
+    envs_per_seed: int = 32
+    """Environments that each seed acts in."""
+    rollout_steps: int = 64
+    """Steps in each environment between updates."""
+    minibatches: int = 16
+    """Minibatches that the rollout_steps * envs_per_seed transitions are divided into; it must divide their number."""
+    epochs: int = 4
+    """Passes over the transitions of a rollout, each in another order."""
+    learning_rate: float | Schedule = field(default_factory=lambda: Linear(1e-4, 0.0))
+    """A number or a schedule in steps."""
+    optimizer: str = "RAdam"
+    """One of torch.optim by name that treats numbers one by one."""
+    max_grad_norm: float | None = 20.0
+    """A seed's gradient is scaled down to this norm; None: never."""
+    explore: Explore = field(default_factory=lambda: EpsilonGreedy(Linear(1.0, 0.2, fraction=0.2)))
+    """One of rl.explore's EpsilonGreedy, Greedy, Boltzmann and DecayingNoise; epsilon goes from 1 to 0.2 over the first fifth
+    of the run."""
+    reward_scale: float = 1.0
+    """The factor of rewards for learning alone: values and losses are in scaled units, returns are not."""
+    mask: Callable[[Any], Tensor] | None = None
+    """A function of observations [..., *O] on the CPU -> bool [..., A], the actions allowed; info["action_mask"] is respected
+    without it."""
+    compiled: bool = True
+    """Run supported networks in compiled code on the CPU if numba is installed; False: use torch. Both learn the same up to
+    rounding."""
+    channels: str = "auto"
+    """The axis of an image that holds its channels, as for rl.DQN."""
+    normalize_observations: bool = False
+    """Normalize each number of a vector observation by its running mean and standard deviation, as for rl.DQN."""
+
+    loop: ClassVar[str] = "rollout"
+    # There is no target network.
+    target_every_updates: ClassVar[None] = None
+    target_rate: ClassVar[float] = 1.0
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+
+    @property
+    def head(self) -> Scalar:
+        """Return the head, which reads the network's outputs and computes their loss."""
+        from rl.deep.heads.scalar import Scalar
+
+        return Scalar("squared", False, False)
+
+    def check_spaces(self, observation_space: Any, action_space: Any) -> None:
+        """Raise SpaceError for action spaces that are not Discrete and for unsupported observation spaces."""
+        actions_of(action_space)
+        parts_of(observation_space, channels=self.channels)
+
+    def build(self, observation_space: Any, action_space: Any, seeds: Any = 1, device: str = "cpu") -> DeepAgent:
+        """Return the agent: N networks, each with its own initial weights. Raises SpaceError for unsupported spaces."""
+        from rl.deep.agent import DeepAgent
+
+        return DeepAgent(self, observation_space, action_space, seeds, device)
+
+
+def check_settings(d: PQN) -> None:
+    """Raise a ValueError or TypeError for settings that are out of range or contradict each other."""
+    store(d, number, "gamma", "lambda_", low=0.0, high=1.0)
+    store(d, number, "max_grad_norm", low=1e-12, none=True)
+    store(d, number, "reward_scale", low=1e-12, high=1e12)
+    store(d, integer, "envs_per_seed", "rollout_steps", "minibatches", "epochs", low=1)
+    store(d, flag, "compiled", "normalize_observations")
+    store(d, choice, "optimizer", known=OPTIMIZERS)
+    store(d, choice, "channels", known=CHANNELS)
+    store(d, setting, "learning_rate", low=0.0, units=("steps",))
+    network_names.check(d.network)
+    if not isinstance(d.explore, Explore):
+        raise ArgumentError(
+            "explore must be one of rl.explore's EpsilonGreedy, Greedy, Boltzmann or DecayingNoise, not"
+            f" {shown(d.explore)}."
+        )
+    if d.mask is not None:
+        function(d.mask, "mask", ("observations",), "a function of observations -> bool [..., A], or None")
+    if d.rollout_steps * d.envs_per_seed % d.minibatches:
+        raise ValueError(
+            f"minibatches={d.minibatches} does not divide the {d.rollout_steps * d.envs_per_seed:,} transitions of a rollout"
+            f" (rollout_steps={d.rollout_steps} times envs_per_seed={d.envs_per_seed})."
+        )
+
+
+add_presets("networks", {"pqn": PQN(reward_scale=0.1)})
