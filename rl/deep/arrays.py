@@ -1,7 +1,7 @@
 """Where a Q-network's numbers lie: in numpy arrays on the host, in tensors on a device. Chosen once for each agent.
 
-On the host a small network of linear layers and ReLUs is computed without torch (`CompiledChain` of
-`supervised.stack.manual_backward`), and any other by torch on the same memory. On a device everything stays there, and
+On the host a small network of linear layers, layer normalizations and ReLUs is computed without torch (`CompiledChain` of
+`supervised.stack.compiled_chain`), and any other by torch on the same memory. On a device everything stays there, and
 `host` is where the host waits for it.
 """
 

@@ -19,7 +19,7 @@ from rl.deep.passes import Passes
 from supervised import Stack, optimizer
 from supervised.schedules import Curve, as_schedule, value_at
 from supervised.stack import clip_per_seed
-from supervised.stack.compiled_mlp import CompiledAdam
+from supervised.stack.compiled_adam import compiled_optimizer
 from supervised.stack.guard import Guard, LeftOut
 from supervised.stack.optimizers import load_state_by_seed, state_by_seed
 
@@ -58,8 +58,9 @@ class Learner:
         self.asked = Asked(self.online, self.target, self.passes, double, self.head.reads_own)
         self.rate = as_schedule(config.learning_rate)
         self.optimizer = optimizer(self.online, config.optimizer, self.rate.bounds()[1])
-        compiled = self.online.compiled and config.optimizer == "Adam"
-        self.adam = CompiledAdam(self.online.memory, self.optimizer) if compiled else None
+        self.compiled_optimizer = (
+            compiled_optimizer(self.online.memory, self.optimizer) if self.online.compiled else None
+        )
         self.guard = Guard.of(self.optimizer, device)
         self.max_norm = float("inf") if config.max_grad_norm is None else config.max_grad_norm
         self.updates = 0
@@ -94,8 +95,8 @@ class Learner:
 
         Raises NotFinite, as `look`: of this step on the CPU.
         """
-        if self.adam is not None:
-            norm, good = self.adam.step(self.max_norm)
+        if self.compiled_optimizer is not None:
+            norm, good = self.compiled_optimizer.step(self.max_norm)
             left_out = None if good else LeftOut(Origin(batch, norm, td_error), 0)
         else:
             norm = clip_per_seed(self.online, self.max_norm)
@@ -141,8 +142,8 @@ class Learner:
         Raises NotFinite as `look` does.
         """
         self.look()
-        if self.adam is not None:
-            self.adam.close()
+        if self.compiled_optimizer is not None:
+            self.compiled_optimizer.close()
         saved: dict[str, Any] = {
             "online": _numpy(self.online.state_dict()),
             "optimizer": state_by_seed(self.online, self.optimizer),
@@ -160,8 +161,8 @@ class Learner:
         self.online.load_state_dict(_tensors(saved["online"]))
         if self.target is not None:
             self.target.load_state_dict(_tensors(saved["target"]))
-        if self.adam is not None:
-            self.adam.close()
+        if self.compiled_optimizer is not None:
+            self.compiled_optimizer.close()
         load_state_by_seed(self.online, self.optimizer, saved["optimizer"])
         self.guard.forget()
         self.updates = int(saved["updates"][0])

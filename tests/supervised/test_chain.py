@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from supervised import CNN, MLP, LinearRegression, Recipe, Stack, clip_per_seed, determinism, fit, optimizer
-from supervised.stack import compiled_mlp, norms
+from supervised.stack import compiled_adam, norms
 from supervised.validate import ArgumentError
 
 SHAPES = [
@@ -79,10 +79,10 @@ def test_the_compiled_adam_is_torchs(n, max_norm):
     make = lambda: MLP(4, 3, (17, 9))
     mine, theirs = Stack(make, range(n), compiled=True), Stack(make, range(n))
     ours, torchs = optimizer(mine, "Adam", 3e-3), optimizer(theirs, "Adam", 3e-3)
-    adam = compiled_mlp.CompiledAdam(mine.memory, ours)
+    adam = compiled_adam.CompiledAdam(mine.memory, ours)
     generator = torch.Generator().manual_seed(0)
     alone = Stack(make, [n - 1], compiled=True)
-    single = compiled_mlp.CompiledAdam(alone.memory, optimizer(alone, "Adam", 3e-3))
+    single = compiled_adam.CompiledAdam(alone.memory, optimizer(alone, "Adam", 3e-3))
     for _ in range(30):
         for name, gradient in mine.gradients.items():
             gradient.copy_(torch.randn(gradient.shape, generator=generator))
@@ -129,7 +129,7 @@ def test_a_compiled_fit_is_the_usual_one_to_rounding_and_alone_as_stacked():
 
 def test_the_compiled_adam_refuses_nan():
     stack = Stack(lambda: MLP(4, 3, (5,)), range(2), compiled=True)
-    adam = compiled_mlp.CompiledAdam(stack.memory, optimizer(stack, "Adam", 1e-3))
+    adam = compiled_adam.CompiledAdam(stack.memory, optimizer(stack, "Adam", 1e-3))
     before = stack.flat.clone()
     stack.gradients["head.weight"][1, 0, 0] = torch.nan
     found, good = adam.step(1.0)
