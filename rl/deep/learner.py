@@ -19,7 +19,7 @@ from rl.deep.passes import Passes
 from supervised import Stack, optimizer
 from supervised.schedules import Curve, as_schedule, value_at
 from supervised.stack import clip_per_seed
-from supervised.stack.compiled_adam import compiled_optimizer
+from supervised.stack.compiled_adam import CompiledAdam
 from supervised.stack.guard import Guard, LeftOut
 from supervised.stack.optimizers import load_state_by_seed, state_by_seed
 
@@ -58,9 +58,7 @@ class Learner:
         self.asked = Asked(self.online, self.target, self.passes, double, self.head.reads_own)
         self.rate = as_schedule(config.learning_rate)
         self.optimizer = optimizer(self.online, config.optimizer, self.rate.bounds()[1])
-        self.compiled_optimizer = (
-            compiled_optimizer(self.online.memory, self.optimizer) if self.online.compiled else None
-        )
+        self.adam = CompiledAdam.of(self.online.memory, self.optimizer) if self.online.compiled else None
         self.guard = Guard.of(self.optimizer, device)
         self.max_norm = float("inf") if config.max_grad_norm is None else config.max_grad_norm
         self.updates = 0
@@ -95,8 +93,8 @@ class Learner:
 
         Raises NotFinite, as `look`: of this step on the CPU.
         """
-        if self.compiled_optimizer is not None:
-            norm, good = self.compiled_optimizer.step(self.max_norm)
+        if self.adam is not None:
+            norm, good = self.adam.step(self.max_norm)
             left_out = None if good else LeftOut(Origin(batch, norm, td_error), 0)
         else:
             norm = clip_per_seed(self.online, self.max_norm)
@@ -142,8 +140,8 @@ class Learner:
         Raises NotFinite as `look` does.
         """
         self.look()
-        if self.compiled_optimizer is not None:
-            self.compiled_optimizer.close()
+        if self.adam is not None:
+            self.adam.close()
         saved: dict[str, Any] = {
             "online": _numpy(self.online.state_dict()),
             "optimizer": state_by_seed(self.online, self.optimizer),
@@ -161,8 +159,8 @@ class Learner:
         self.online.load_state_dict(_tensors(saved["online"]))
         if self.target is not None:
             self.target.load_state_dict(_tensors(saved["target"]))
-        if self.compiled_optimizer is not None:
-            self.compiled_optimizer.close()
+        if self.adam is not None:
+            self.adam.close()
         load_state_by_seed(self.online, self.optimizer, saved["optimizer"])
         self.guard.forget()
         self.updates = int(saved["updates"][0])

@@ -5,8 +5,9 @@ Results equal those of torch's optimizers up to rounding. Requires numba, as `su
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,23 +19,7 @@ from supervised.stack.memory import FlatMemory
 TINY = 1e-36  # above the smallest normal float32, 1.2e-38, and too small to affect a step
 
 
-def gradient_norms(grad: Any, begins: Any, lengths: Any, norms: Any) -> bool:
-    """Write the norm of each member's gradient to norms [N]. Returns whether all are finite.
-
-    begins int64 [weights, N] and lengths [weights]: the location of each member's part of each weight.
-    """
-    for k in range(norms.shape[0]):
-        total = np.float32(0)
-        for w in range(lengths.shape[0]):
-            part = np.float32(0)
-            for j in range(begins[w, k], begins[w, k] + lengths[w]):
-                part += grad[j] * grad[j]
-            total += part
-        norms[k] = np.sqrt(total)
-    return bool(np.isfinite(norms).all())
-
-
-def adam_step(
+def clip_and_step(
     flat: Any,
     grad: Any,
     first: Any,
@@ -46,19 +31,35 @@ def adam_step(
     sizes: Any,
     beta1: float,
     beta2: float,
-    correction: Any,
-    eps: Any,
-) -> None:
+    correction: float,
+    eps: float,
+) -> bool:
     """Clip each member's gradient, update its moments m and v, and subtract size * m / (sqrt(v) * correction + eps).
 
-    sizes float32 [N]. Moments below TINY are set to 0. Otherwise those of weights whose gradient stays 0, as in dead units,
-    would decay to denormal numbers, which make arithmetic up to a hundred times slower without changing any weight.
+    Writes the gradient norms before clipping to norms [N]. begins int64 [weights, N] and lengths [weights]: the location of
+    each member's part of each weight. sizes [N]: of each member's step. Returns False, and changes nothing else, if a norm is
+    NaN or infinite.
+
+    Moments below TINY are set to 0. Otherwise those of weights whose gradient stays 0, as in dead units, would decay to
+    denormal numbers, which make arithmetic up to a hundred times slower without changing any weight.
     """
+    for k in range(norms.shape[0]):
+        total = np.float32(0)
+        for w in range(lengths.shape[0]):
+            part = np.float32(0)
+            for j in range(begins[w, k], begins[w, k] + lengths[w]):
+                part += grad[j] * grad[j]
+            total += part
+        norms[k] = np.sqrt(total)
+    for k in range(norms.shape[0]):
+        if not np.isfinite(norms[k]):
+            return False
     b1, b2 = np.float32(beta1), np.float32(beta2)
     a1, a2 = np.float32(1 - beta1), np.float32(1 - beta2)
+    c, e = np.float32(correction), np.float32(eps)
     tiny = np.float32(TINY)
     for k in range(norms.shape[0]):
-        size = sizes[k]
+        size = np.float32(sizes[k])
         scale = np.float32(1)
         if norms[k] > max_norm:
             scale = np.float32(max_norm / (norms[k] + 1e-6))
@@ -74,94 +75,63 @@ def adam_step(
                 v = v if v > tiny else np.float32(0)
                 m1[j] = m
                 v1[j] = v
-                x[j] -= size * m / (np.sqrt(v) * correction + eps)
-
-
-def clip_and_adam(
-    flat: Any,
-    grad: Any,
-    first: Any,
-    second: Any,
-    begins: Any,
-    lengths: Any,
-    norms: Any,
-    max_norm: float,
-    rates: Any,
-    beta1: float,
-    beta2: float,
-    eps: float,
-    step: float,
-) -> bool:
-    """Clip each member's gradient and take a step of Adam (Kingma and Ba 2015, algorithm 1).
-
-    Writes the gradient norms before clipping to norms [N]. rates [N]: the learning rate of each member. Returns False, and
-    changes nothing else, if a norm is NaN or infinite.
-    """
-    if not gradient_norms(grad, begins, lengths, norms):
-        return False
-    sizes = (rates / (1.0 - beta1**step)).astype(np.float32)
-    correction = np.float32(1.0 / np.sqrt(1.0 - beta2**step))
-    adam_step(
-        flat, grad, first, second, begins, lengths, norms, max_norm, sizes, beta1, beta2, correction, np.float32(eps)
-    )
+                x[j] -= size * m / (np.sqrt(v) * c + e)
     return True
 
 
-def clip_and_radam(
-    flat: Any,
-    grad: Any,
-    first: Any,
-    second: Any,
-    begins: Any,
-    lengths: Any,
-    norms: Any,
-    max_norm: float,
-    rates: Any,
-    beta1: float,
-    beta2: float,
-    eps: float,
-    step: float,
-) -> bool:
-    """As `clip_and_adam`, for RAdam (Liu et al. 2020, algorithm 2) in the form of torch.optim.RAdam.
+class Step(NamedTuple):
+    """A step in the form size * m / (sqrt(v) * correction + eps)."""
 
-    With beta2 = 0.999 its first five steps have momentum but no adaptive rates. eps is added to sqrt(v) before its bias is
-    corrected, as in torch.
+    sizes: np.ndarray  # float64 [N]
+    correction: float
+    eps: float
+
+
+def adam_step(rates: np.ndarray, beta1: float, beta2: float, eps: float, step: float) -> Step:
+    """Return the given step, 1, 2, ..., of Adam (Kingma and Ba 2015, algorithm 1). rates [N]: the learning rates."""
+    return Step(rates / (1.0 - beta1**step), 1.0 / math.sqrt(1.0 - beta2**step), eps)
+
+
+def radam_step(rates: np.ndarray, beta1: float, beta2: float, eps: float, step: float) -> Step:
+    """Return the given step of RAdam (Liu et al. 2020, algorithm 2), with eps where torch.optim.RAdam adds it.
+
+    Where the variance of 1 / sqrt(v) has no finite approximation, in the first five steps with beta2 = 0.999, v is not used.
     """
-    if not gradient_norms(grad, begins, lengths, norms):
-        return False
-    sizes = rates / (1.0 - beta1**step)
-    correction, added = np.float32(0), np.float32(1)  # divides by 1
     decay = beta2**step
     longest = 2.0 / (1.0 - beta2) - 1.0
     length = longest - 2.0 * step * decay / (1.0 - decay)
-    if length > 5.0:
-        top = (length - 4.0) * (length - 2.0) * longest
-        rectification = np.sqrt(top / ((longest - 4.0) * (longest - 2.0) * length))
-        sizes = sizes * (rectification * np.sqrt(1.0 - decay))
-        correction, added = np.float32(1), np.float32(eps)
-    adam_step(
-        flat, grad, first, second, begins, lengths, norms, max_norm, sizes.astype(np.float32), beta1, beta2, correction,
-        added,
-    )  # fmt: skip
-    return True
+    sizes = rates / (1.0 - beta1**step)
+    if length <= 5.0:
+        return Step(sizes, 0.0, 1.0)
+    share = (length - 4.0) * (length - 2.0) * longest / ((longest - 4.0) * (longest - 2.0) * length)
+    return Step(sizes * math.sqrt(share * (1.0 - decay)), 1.0, eps)
+
+
+STEPS: dict[type[torch.optim.Optimizer], Callable[..., Step]] = {
+    torch.optim.Adam: adam_step,
+    torch.optim.RAdam: radam_step,
+}
 
 
 class CompiledAdam:
-    """Compiled per-member clipping and Adam step, in place on the state of a stack's torch optimizer."""
-
-    function: Callable[..., bool] = staticmethod(clip_and_adam)
+    """Compiled per-member clipping and step of Adam or RAdam, in place on the state of a stack's torch optimizer."""
 
     def __init__(self, memory: FlatMemory, optimizer: torch.optim.Optimizer) -> None:
-        self.memory, self.optimizer = memory, optimizer
+        self.memory, self.optimizer, self.step_of = memory, optimizer, STEPS[type(optimizer)]
         self.flat, self.gradient = memory.flat.detach().numpy(), memory.gradient.numpy()
         n = memory.n
         self.begins = memory.starts.reshape(-1, n)
         self.lengths = np.array([block[0].numel() for block in memory.gradients.values()])
         self.norms = np.zeros(n, np.float32)
         self.rates = np.zeros(n)
-        self.kernel = compiled(self.function, gradient_norms=compiled(gradient_norms), adam_step=compiled(adam_step))
+        self.kernel = compiled(clip_and_step)
         self.moments: tuple[np.ndarray, np.ndarray] | None = None
         self.steps = 0.0
+
+    @classmethod
+    def of(cls, memory: FlatMemory, optimizer: torch.optim.Optimizer) -> CompiledAdam | None:
+        """Return the compiled form of a stack's torch optimizer, or None if there is none."""
+        return cls(memory, optimizer) if type(optimizer) in STEPS else None
 
     def step(self, max_norm: float) -> tuple[Tensor, bool]:
         """Clip and update -> each member's gradient norm before clipping, [N], and whether all are finite (else no update)."""
@@ -169,9 +139,10 @@ class CompiledAdam:
             self.moments = self._memory()
         group = self.optimizer.param_groups[0]
         self.rates[:] = group["lr"]
+        sizes, correction, eps = self.step_of(self.rates, *group["betas"], group["eps"], self.steps + 1.0)
         good = self.kernel(
-            *(self.flat, self.gradient, *self.moments, self.begins, self.lengths, self.norms, max_norm, self.rates),
-            *(*group["betas"], group["eps"], self.steps + 1.0),
+            *(self.flat, self.gradient, *self.moments, self.begins, self.lengths, self.norms, max_norm, sizes),
+            *(*group["betas"], correction, eps),
         )
         self.steps += bool(good)
         return torch.from_numpy(self.norms.copy()), bool(good)
@@ -190,18 +161,3 @@ class CompiledAdam:
         if self.moments is not None:
             self.optimizer.state[self.memory.flat]["step"].fill_(self.steps)
             self.moments = None
-
-
-class CompiledRAdam(CompiledAdam):
-    """Likewise for RAdam."""
-
-    function = staticmethod(clip_and_radam)
-
-
-COMPILED = {"Adam": CompiledAdam, "RAdam": CompiledRAdam}  # by the names of `supervised.optimizer`
-
-
-def compiled_optimizer(memory: FlatMemory, optimizer: torch.optim.Optimizer) -> CompiledAdam | None:
-    """Return the compiled counterpart of a stack's torch optimizer, or None if there is none."""
-    found = COMPILED.get(type(optimizer).__name__)
-    return None if found is None else found(memory, optimizer)

@@ -22,7 +22,7 @@ from supervised.stack.mlp_kernels import backward, forward, norm_rows, norm_rows
 # product with the reciprocal instead of a division. NaN and infinity propagate.
 SUMS, ROWS, FUSED = {"reassoc", "nsz"}, {"reassoc", "nsz", "contract", "arcp"}, {"contract"}
 FAST: dict[str, Any] = {
-    **dict.fromkeys(("gradient_norms", "adam_step", "clip_and_adam", "clip_and_radam"), SUMS),
+    "clip_and_step": SUMS,
     **dict.fromkeys(("norm_rows", "norm_rows_back"), ROWS),
     **dict.fromkeys(("tanh", "gru_row", "gru_row_back"), FUSED),
 }
