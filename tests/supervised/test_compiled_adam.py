@@ -1,10 +1,12 @@
 """The compiled steps of Adam and RAdam are those of torch's optimizers, and either goes on from the other's state."""
 
+import functools
+
 import numpy as np
 import pytest
 import torch
 
-from supervised import MLP, Stack, clip_per_seed, optimizer
+from supervised import MLP, Stack, clip_per_seed, determinism, optimizer
 from supervised.stack import norms
 from supervised.stack.compiled_adam import CompiledAdam
 from supervised.stack.optimizers import load_state_by_seed, state_by_seed
@@ -12,16 +14,26 @@ from supervised.stack.optimizers import load_state_by_seed, state_by_seed
 OPTIMIZERS = ("Adam", "RAdam")
 
 
+@pytest.fixture(autouse=True)
+def _one_thread():
+    with determinism.threads(1):
+        yield
+
+
 def make():
     return MLP(4, 3, (17, 9), norm="layer")
 
 
+@functools.cache
+def drawn(step):
+    """The gradients of five members at a step."""
+    generator = torch.Generator().manual_seed(step)
+    return {name: torch.randn(5, *p.shape, generator=generator) for name, p in make().named_parameters()}
+
+
 def gradients(stack, step):
-    """Put gradients into a stack that differ by step and member, not by the number of members."""
-    for i, gradient in enumerate(stack.gradients.values()):
-        for k, seed in enumerate(stack.seeds):
-            generator = torch.Generator().manual_seed(1000 * step + 10 * i + 5 * seed)
-            gradient[k].copy_(torch.randn(gradient[k].shape, generator=generator))
+    for name, gradient in stack.gradients.items():
+        gradient.copy_(drawn(step)[name][list(stack.seeds)])
 
 
 def by_torch(stack, made, max_norm, steps):
@@ -40,8 +52,7 @@ def compiled(stack, adam, max_norm, steps):
         torch.testing.assert_close(found, norms(stack, stack.gradients.values()))
 
 
-@pytest.mark.parametrize("n", [1, 2, 5])
-@pytest.mark.parametrize("max_norm", [np.inf, 0.5])
+@pytest.mark.parametrize(("n", "max_norm"), [(1, 0.5), (2, np.inf), (5, 0.5)])
 @pytest.mark.parametrize("options", [{}, {"betas": (0.8, 0.95)}, {"eps": 0.01}, {"betas": (0.9, 0.5)}])
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_it_is_torchs(name, n, max_norm, options):
@@ -61,7 +72,7 @@ def test_it_is_torchs(name, n, max_norm, options):
     assert state.keys() == wanted.keys()
     assert state["step"] == wanted["step"] == 50
     for moment in ("exp_avg", "exp_avg_sq"):
-        torch.testing.assert_close(state[moment], wanted[moment], rtol=1e-5, atol=1e-7)
+        torch.testing.assert_close(state[moment], wanted[moment], rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("cut", [3, 20])
