@@ -10,7 +10,7 @@ from envs.source import EnvError, EnvLike, Source, source, with_last, with_wrapp
 from envs.tables import Model, NoModelError, read
 from envs.textbook import exact_access_control, exact_textbook_q
 from envs.vector import Step, World, make
-from supervised.renamed import module_getattr
+from supervised.renamed import former_name
 from supervised.validate import seeds_of
 
 register()
@@ -45,4 +45,4 @@ __all__ = [
     "with_wrappers",
 ]
 
-__getattr__ = module_getattr(__name__, globals())
+__getattr__ = former_name(__name__)

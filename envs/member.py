@@ -2,8 +2,8 @@
 
 from envs.backends.beginning import member_seed
 from envs.backends.member import ReplayableEnv, digest
-from supervised.renamed import module_getattr
+from supervised.renamed import former_name
 
 __all__ = ["ReplayableEnv", "digest", "member_seed"]
 
-__getattr__ = module_getattr(__name__, globals())
+__getattr__ = former_name(__name__)

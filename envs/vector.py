@@ -7,18 +7,19 @@ episode, and `Step.obs` is the observation to act on next.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
-import torch
-from torch import Tensor
 
 from envs.backends.rows import Rows, rows_of
 from envs.errors import EnvError
 from envs.source import EnvLike, Source, source
 from supervised import validate
-from supervised.validate import explained, seeds_of
+from supervised.validate import explained, is_tensor, seeds_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Step(NamedTuple):
@@ -134,7 +135,7 @@ class World:
         Raises EnvError for a wrong shape, a reward or observation that is NaN or outside its space, a mask that allows no
         action, a discount outside [0, 1], and any other violation of Gymnasium's interface.
         """
-        taken = actions.cpu().numpy() if isinstance(actions, Tensor) else np.asarray(actions)
+        taken = actions.cpu().numpy() if is_tensor(actions) else np.asarray(actions)
         step: Step = tensors(self.arrays.step(taken))
         self.mask = step.mask
         return step
@@ -165,7 +166,11 @@ def tensors(values: Any) -> Any:
         return Step(*map(tensors, values))
     if isinstance(values, dict):
         return {key: tensors(part) for key, part in values.items()}
-    return None if values is None else torch.from_numpy(values)
+    if values is None:
+        return None
+    import torch
+
+    return torch.from_numpy(values)
 
 
 def make(

@@ -1,13 +1,13 @@
 """Value-based reinforcement learning on Gymnasium environments.
 
-Names are imported when they are first asked for (PEP 562), so that `import rl` costs nothing. A type checker sees them all.
+Names are imported when they are first asked for (`supervised.lazy`). A type checker sees them all.
 """
 
-import importlib
 from typing import TYPE_CHECKING, Any
 
 import rl._check_packages  # noqa: F401  (first, for it explains what would otherwise fail below)
 from rl._version import __version__ as __version__
+from supervised import lazy
 
 if TYPE_CHECKING:
     from rl import explore, losses, networks, planning, targets
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from rl.deep.munchausen import Munchausen
     from rl.deep.replay.buffer import Replay
     from rl.deep.replay.sequences import SequenceReplay
-    from rl.linear.sarsa import LinearAgent, LinearSARSA
+    from rl.linear.agent import LinearAgent
+    from rl.linear.sarsa import LinearSARSA
     from rl.run.exact import Evaluation
     from rl.run.files import load
     from rl.run.run import Run, start
     from rl.settings import presets
-    from rl.tabular.agent import TabularAgent
     from rl.tabular.double_q import DoubleQ
     from rl.tabular.dyna import DynaQ
     from rl.tabular.monte_carlo import MonteCarlo
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from rl.tabular.r_learning import RLearning
     from rl.tabular.sarsa import SARSA, ExpectedSARSA
     from rl.tabular.speedy_q import SpeedyQ
+    from rl.tabular.tables import TabularAgent
     from rl.tabular.traces import QLambda, SARSALambda
     from rl.tabular.weighted_q import WeightedQ
     from rl.training import iterate, train
@@ -54,7 +55,7 @@ _PLACES = {
     "Evaluation": "rl.run.exact",
     "ExpectedSARSA": "rl.tabular.sarsa",
     "ImplicitQuantiles": "rl.deep.distributions",
-    "LinearAgent": "rl.linear.sarsa",
+    "LinearAgent": "rl.linear.agent",
     "LinearSARSA": "rl.linear.sarsa",
     "MonteCarlo": "rl.tabular.monte_carlo",
     "Munchausen": "rl.deep.munchausen",
@@ -72,7 +73,7 @@ _PLACES = {
     "SequenceBatch": "rl.core.types",
     "SequenceReplay": "rl.deep.replay.sequences",
     "SpeedyQ": "rl.tabular.speedy_q",
-    "TabularAgent": "rl.tabular.agent",
+    "TabularAgent": "rl.tabular.tables",
     "TablePolicy": "rl.core.policy",
     "TreeBackup": "rl.tabular.n_step",
     "Update": "rl.core.types",
@@ -137,21 +138,6 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name in _PLACES:
-        found = getattr(importlib.import_module(_PLACES[name]), name)
-    elif name in __all__:
-        found = importlib.import_module(f"rl.{name}")
-    else:
-        return _renamed(name)
-    globals()[name] = found
-    return found
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
-
-
 def _renamed(name: str) -> Any:
     """Find a name of an earlier version, with a warning. Raises AttributeError for any other."""
     from supervised.renamed import RENAMED, warn
@@ -159,5 +145,8 @@ def _renamed(name: str) -> Any:
     new = RENAMED.get(name)
     if new not in _PLACES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    warn(f"rl.{name}", f"rl.{new}", 4)
+    warn(f"rl.{name}", f"rl.{new}", 5)
     return __getattr__(new)
+
+
+__getattr__, __dir__ = lazy.names(__name__, _PLACES, set(__all__) - set(_PLACES), _renamed)

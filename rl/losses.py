@@ -8,12 +8,13 @@ against autograd.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
-from supervised.renamed import module_getattr
+from supervised.renamed import former_name
 from supervised.validate import explained, number
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @explained("a tensor error [...]")
@@ -77,8 +78,8 @@ def scatter_to_action(slope: Tensor, values: Tensor, action: Tensor) -> Tensor:
     """Return the gradient by all values [..., A] or [..., A, Z] from that of the actions taken [...]; zero elsewhere."""
     if values.ndim == action.ndim + 2:
         index = action[..., None, None].expand(*action.shape, 1, values.shape[-1])
-        return torch.zeros_like(values).scatter_(-2, index, slope[..., None, :])
-    return torch.zeros_like(values).scatter_(-1, action[..., None], slope[..., None])
+        return values.new_zeros(values.shape).scatter_(-2, index, slope[..., None, :])
+    return values.new_zeros(values.shape).scatter_(-1, action[..., None], slope[..., None])
 
 
-__getattr__ = module_getattr(__name__, globals())
+__getattr__ = former_name(__name__)

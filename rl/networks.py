@@ -6,9 +6,8 @@ recurrent cell, "gru(64)" or "cnn(16)+gru(128)", it reads sequences and answers 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import gymnasium as gym
 import torch
@@ -16,9 +15,11 @@ from torch import Tensor, nn
 
 from rl.core.observations import CHANNELS, Part, encode, parts_of
 from rl.core.spaces import SpaceError
+from rl.network_names import CALLED, Name, Network, check, parse
 from supervised import CNN, MLP, LinearRegression
 from supervised.models.layers import Model
-from supervised.models.rnn import CELLS, Recurrent, RecurrentTrunk
+from supervised.models.rnn import Recurrent, RecurrentTrunk
+from supervised.names import CELLS
 from supervised.stack import Members, Op, owned, register_batched, register_deterministic
 from supervised.stack.manual_backward import LayerBackward, register_backward
 from supervised.stack.memory import FlatMemory
@@ -27,76 +28,29 @@ from supervised.validate import (
     choice,
     explained,
     first_line,
-    function,
     instance,
     integer,
     is_told,
     shown,
 )
 
-Network = str | Callable[[gym.Space[Any], int], nn.Module]
-NAMES = ("auto", "linear", "mlp", "cnn", "nature")
-KNOWN = (*NAMES, *CELLS)
-CALLED = "a name such as 'mlp(64,64)' or a function (observation_space, outputs) -> torch.nn.Module"
+__all__ = [
+    "CALLED",
+    "Dueling",
+    "Joined",
+    "Name",
+    "Network",
+    "check",
+    "make",
+    "nature",
+    "on_trunk",
+    "parse",
+    "reads_sequences",
+    "recurrent",
+]
+
 WIDTHS = (64, 64)
 LARGE_IMAGE = 36  # pixels a side, from which on the network of Mnih et al. (2015) has enough to look at
-
-
-class Name(NamedTuple):
-    """A part of a network's name: "mlp(64,64)" is ("mlp", (64, 64))."""
-
-    name: str
-    sizes: tuple[int, ...]
-
-
-def parse(network: str) -> tuple[Name, ...]:
-    """ "mlp(64,64)" -> (("mlp", (64, 64)),), "cnn(16)+gru(128)" -> (("cnn", (16,)), ("gru", (128,))).
-
-    Raises ArgumentError for an unknown name, with the nearest, for wrong sizes, and where a plus does not join what reads single
-    observations and a recurrent cell.
-    """
-    written = network.split("+") if isinstance(network, str) else [network]
-    found = tuple(map(_parsed, written))
-    cells = [part.name in CELLS for part in found]
-    if len(found) > 1 and cells != [False, True]:
-        raise ArgumentError(
-            f"The network {shown(network)} joins what it cannot: a plus stands between a network that reads single observations"
-            f" and a recurrent cell ({', '.join(CELLS)}), as in mlp(64)+gru(64)."
-        )
-    if found[0].name == "linear" and len(found) > 1:
-        raise ArgumentError(f"In {shown(network)} the linear network has no layer whose outputs a cell could read.")
-    return found
-
-
-def _parsed(written: Any) -> Name:
-    found = re.fullmatch(r"\s*([a-z]+)\s*(?:\(([\d,\s]*)\))?\s*", written) if isinstance(written, str) else None
-    name = choice(found[1] if found else written, "network", KNOWN)
-    each = [size.strip() for size in ((found and found[2]) or "").split(",") if size.strip()]
-    sizes = tuple(int(size) for size in each if len(size) < 8 and size.isdecimal())
-    if (each and name not in ("mlp", "cnn", *CELLS)) or 0 in sizes or len(sizes) < len(each):
-        raise ArgumentError(
-            f"The network {shown(written)} is no name with sizes such as mlp(64,64), cnn(16,32) or gru(64)."
-        )
-    if name in CELLS and len(set(sizes)) > 1:
-        raise ArgumentError(
-            f"The layers of {shown(written)} have one width: {name}({sizes[0]},{sizes[0]}) is two of them."
-        )
-    return Name(name, sizes)
-
-
-def check(network: Any) -> None:
-    """Raise ArgumentError for what is neither a name nor a function of two arguments."""
-    if isinstance(network, nn.Module):
-        raise ArgumentError(
-            f"network is {CALLED}, which is called once for each seed, not a module that exists ({shown(network)}). To start"
-            " from a trained one, give rl.networks.on_trunk(trunk)."
-        )
-    if isinstance(network, str):
-        parse(network)
-    elif isinstance(network, type) and not issubclass(network, nn.Module):
-        raise ArgumentError(f"network is {CALLED}, not {shown(network)}.")
-    else:
-        function(network, "network", ("observation_space", "outputs"), CALLED)
 
 
 def make(network: Network, space: gym.Space[Any], outputs: int, channels: str = "auto") -> nn.Module:

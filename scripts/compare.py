@@ -1,13 +1,13 @@
 #!/usr/bin/env python
-"""Agents side by side: the same seeds, one curve each with its interval, one table, one figure.
+"""Compare agents over the same seeds: one curve per agent with its interval, one table, one figure.
 
-python scripts/compare.py                                          the tabular family, judged by the exact optimum
+python scripts/compare.py                                          tabular agents against the exact optimum
 python scripts/compare.py --envs FrozenLake-v1 --agents sarsa q-learning --seeds 10
-python scripts/compare.py --resume                                 go on: what is done is not done again
-python scripts/compare.py textbook                                 what Sutton and Barto show in figures
-python scripts/compare.py lectures                                 what the lecture notes tell in words
-python scripts/compare.py memory                                   what memory is worth, where the state is hidden
-python scripts/compare.py deep --resume                            all deep agents by their last parameters: begin, or go on
+python scripts/compare.py --resume                                 continue; finished agents are not trained again
+python scripts/compare.py textbook                                 figures of Sutton and Barto (2018)
+python scripts/compare.py lectures                                 claims of the lecture notes (docs/lectures.md) about agents
+python scripts/compare.py memory                                   agents with and without memory, where the state is hidden
+python scripts/compare.py deep --resume                            all deep agents, with their last parameters; start or continue
 """
 
 from __future__ import annotations
@@ -37,31 +37,33 @@ from supervised.validate import choice, integer, optional
 
 STEPS = {"FrozenLake-v1": 1_000_000, "CliffWalking-v1": 1_000_000, "Taxi-v4": 500_000}
 DOCS = Path(__file__).parent.parent / "docs"
-INTRODUCTION = """# The tabular family beside the exact optimum
+INTRODUCTION = """# Tabular agents compared with the exact optimum
 
-`python scripts/compare.py --docs` wrote this page: every agent with the settings of its preset, its greedy policy judged
-exactly, means over seeds with their 95 % intervals. Near: within 99 %.
+`python scripts/compare.py --docs` generated this page: every agent with the settings of its preset, its greedy policy
+evaluated exactly, means over seeds with their 95 % intervals. The gap is the optimal return minus the exact return of the
+greedy policy.
 
-What theory promises. Agents that learn what acting best is worth are held to value iteration's policy, the stationary best.
-SARSA and its kin, and Monte-Carlo, learn what acting as they do is worth: they are held to the best way to act while
-exploring as much as they do at the end (epsilon .2). On CliffWalking that is the way round the cliff, 4 steps longer than the
-edge. What the greedy policy that they are held to is worth was computed exactly: that is the theory's gap.
+**Targets.** Each algorithm is measured against the policy it should converge to. For off-policy algorithms this is value
+iteration's policy, the best stationary one. On-policy algorithms (SARSA and its variants, Monte Carlo) learn the values of
+their behavior policy; their target is the greedy policy of the best values under the final exploration (epsilon .2). On
+CliffWalking that is the path around the cliff, 4 steps longer than the one along the edge. The target's exact gap is in
+the column "target's gap". "Near" means within 99 %.
 
-What is proved, for step sizes that fall in the right way: Q-learning (Watkins and Dayan 1992) and Double Q-learning (van
-Hasselt 2010) reach the best values, SARSA the best that its way of exploring leaves (Singh et al. 2000); R-MAX is near the
-best after a bounded number of steps, with high probability (Brafman and Tennenholtz 2002). The others here have proofs for
-something near what runs here, or none: n-step SARSA, SARSA(lambda) and Monte-Carlo for a policy that stays as it is, Tree
-Backup and Q(lambda) for other traces, speedy Q-learning for rounds in which each pair is drawn by itself. They need not
-arrive, and where they did not the table says so. R-learning, which has none, is among [the textbook's figures](textbook.md).
-Where step sizes stay above 0 a little noise stays with them.
+**What is proved**, for suitably decreasing step sizes: Q-learning (Watkins and Dayan 1992) and Double Q-learning (van
+Hasselt 2010) converge to the optimal values, SARSA to the best values under its exploration (Singh et al. 2000); R-MAX is
+near-optimal after a bounded number of steps, with high probability (Brafman and Tennenholtz 2002). The other algorithms
+have proofs for related variants, or none: n-step SARSA, SARSA(lambda) and Monte Carlo for a fixed policy, Tree Backup and
+Q(lambda) for other traces, speedy Q-learning for synchronous updates. They need not converge to their target, and the
+table shows where they did not. R-learning has no proof; see [the textbook's figures](textbook.md). With step sizes that
+stay above 0, some noise remains.
 
 ![Gap to the optimum over steps](pictures/tabular.png)
 """
 TEXTBOOK = """# Figures of the textbook
 
-`python scripts/compare.py textbook --docs` wrote this page: figures of Sutton and Barto (2018) as this package draws them,
-means over seeds with their 95 % intervals. The environments are in `envs.textbook` and `envs.mazes`, each with its exact
-solution. What the book's column says is the book's claim in our words; its curves were not measured off the page.
+`python scripts/compare.py textbook --docs` generated this page: figures of Sutton and Barto (2018) reproduced with this
+package, means over seeds with their 95 % intervals. The environments are in `envs.textbook` and `envs.mazes`, each with
+its exact solution. The last column states the book's claim in our words; no values were read off its curves.
 
 ![Figures of Sutton and Barto](pictures/textbook.png)
 """
@@ -72,41 +74,41 @@ class Settings:
     """Compare agents over the same seeds."""
 
     what: Annotated[Literal["tables", "textbook", "lectures", "memory", "deep"], tyro.conf.Positional] = "tables"
-    """tables: tabular agents, judged by the exact optimum. textbook: figures of Sutton and Barto. lectures: what the lecture
-    notes tell in words. memory: worlds that need memory, beside the best return with it and without. deep: Q-networks in
-    classic control and LunarLander, judged by the last parameters; each trains in a folder of its own, from its last
-    checkpoint where it was interrupted."""
+    """tables: tabular agents, compared with the exact optimum. textbook: figures of Sutton and Barto (2018). lectures: claims
+    about agents from the lecture notes, two courses on deep learning (see docs/lectures.md). memory: environments that need
+    memory, with the best returns with and without it. deep: Q-networks in classic control and LunarLander, evaluated with
+    the last parameters; each trains in its own folder and resumes from its last checkpoint after an interruption."""
     envs: tuple[str, ...] = ("all",)
-    """For tables: environments whose model is known; all: three of them. For deep: any; all: four of them."""
+    """Environments. For tables: any with a known model (all: three of them). For deep: any (all: four of them)."""
     agents: tuple[str, ...] = ("all",)
-    """For tables and deep: agents by name; all: the whole family."""
+    """Agents by name, for tables and deep; all: every tabular or every deep agent."""
     panels: tuple[str, ...] = ("all",)
-    """For lectures: which of exploration, discount, step-size and cartpole. For textbook: which of cliff, cliff-greedy, bias,
-    planning, blocking, shortcut, queue and mountain-car. For memory: which of t-maze, memory-chain, repeat-previous,
-    repeat-first and window."""
+    """Which comparisons to run. For lectures: exploration, discount, step-size, cartpole. For textbook: cliff, cliff-greedy,
+    bias, planning, blocking, shortcut, queue, mountain-car. For memory: t-maze, memory-chain, repeat-previous, repeat-first,
+    window."""
     seeds: int | None = None
-    """How many seeds; if not given 10 for lectures, memory and deep, else 30 or as many as a figure needs."""
+    """Number of seeds. Default: 10 for lectures, memory and deep, otherwise 30 or as many as a figure needs."""
     first_seed: int = deep.SEEDS[0]
-    """For deep: the first of them. 20 to 29 are for what is reported: tune on others, 100 and up."""
+    """The first seed, for deep. 20 to 29 are reserved for reported results: tune on others, from 100 on."""
     workers: int = 2
-    """For deep: how many processes share out the seeds."""
+    """Number of processes over which the seeds are distributed, for deep."""
     episodes: int = deep.EPISODES
-    """For deep: greedy episodes a seed at the end."""
+    """Greedy episodes per seed at the end, for deep."""
     steps: int | None = None
-    """Environment steps a seed; as many as each comparison needs if not given."""
+    """Environment steps per seed. Default: as many as each comparison needs."""
     docs: bool = False
-    """For tables and textbook: also write docs/tabular.md or docs/textbook.md, and its picture. For deep: also take the
-    results into docs/results/deep.json, and write docs/deep.md from all that it has."""
+    """Also write the page. For tables and textbook: docs/tabular.md or docs/textbook.md, with its image. For deep: add the
+    results to docs/results/deep.json and write docs/deep.md from all results in that file."""
     logdir: Path | None = None
-    """The folder of this comparison; a new one under runs/ if not given."""
+    """Folder of this comparison. Default: a new one under runs/."""
     resume: bool = False
-    """Go on with the comparison in logdir, or with the newest under runs/: agents that are done are not trained again."""
+    """Continue the comparison in logdir, or the newest one under runs/; finished agents are not trained again."""
 
 
 def tables(envs: tuple[str, ...], names: tuple[str, ...]) -> dict[str, Panel]:
-    """A panel for each environment, with the agents of these names."""
+    """Return a panel for each environment, with the named agents. Raise ValueError for an unknown agent."""
     if not envs or not names:
-        raise ValueError("--envs and --agents name at least one each.")
+        raise ValueError("--envs and --agents need at least one name each.")
     family = registry.presets(registry.TABLES)
     ending = list(registry.presets(g for g in registry.TABLES if g not in (registry.LECTURES, registry.ENDLESS)))
     chosen = ending if names == ("all",) else names
@@ -122,7 +124,7 @@ def tables(envs: tuple[str, ...], names: tuple[str, ...]) -> dict[str, Panel]:
 
 
 def reached(found: Mapping[str, Any], optimum: float | None) -> tuple[int | None, int | None]:
-    """How many seeds end within 99 % of an optimum, and from which step on nine of ten do for good."""
+    """Return how many seeds end within 99 % of an optimum, and the step from which on nine of ten stay there."""
     if optimum is None:
         return None, None
     counts = [near(found["best"] - row, optimum) or 0 for row in panels.numbers(found)]
@@ -136,25 +138,25 @@ def reached(found: Mapping[str, Any], optimum: float | None) -> tuple[int | None
 
 
 def of_all(count: int | None, seeds: int, since: int | None = None) -> tuple[str, str]:
-    """How many seeds, and from when on, in words."""
+    """Format the results of `reached`."""
     if count is None:
         return "not known", "not known"
     return f"{count} of {seeds}", "never" if since is None else f"{since:,}"
 
 
 def table_lines(console: Console, env: str, curves: Mapping[str, Mapping[str, Any]], report: Report) -> list[str]:
-    """Print an environment's table -> the same in Markdown."""
+    """Print an environment's table. Return it as lines of Markdown."""
     first = next(iter(curves.values()))
     seeds = len(first["values"][0])
     stationary = format_result(first["stationary"], 4)
-    title = f"{env}: best possible {first['best']:.4f}, best stationary policy {stationary}, {seeds} seeds"
+    title = f"{env}: optimal return {first['best']:.4f}, best stationary policy {stationary}, {seeds} seeds"
     head = (
         "agent",
-        "gap to the best",
-        "theory's gap",
-        "near theory",
+        "gap",
+        "target's gap",
+        "seeds near the target",
         "nine of ten from step",
-        "near the stationary best",
+        "near the best stationary policy",
     )
     table = Table(*head, title=title)
     lines = [
@@ -173,15 +175,15 @@ def table_lines(console: Console, env: str, curves: Mapping[str, Mapping[str, An
         row = (agent, ours, gap_there, *of_all(count, seeds, since), of_all(at_best, seeds)[0])
         table.add_row(*row)
         lines.append(f"| {' | '.join(row)} |")
-        report.row(f"{env}, {agent}: seeds near what its theory promises", row[3])
+        report.row(f"{env}, {agent}: seeds near its target", row[3])
     console.print(table)
     return [*lines, ""]
 
 
 def figures(chosen: Mapping[str, Panel], found: Mapping[str, Mapping[str, Any]], report: Report) -> list[str]:
-    """The textbook's table in Markdown."""
+    """Print the table of the textbook's figures. Return it as lines of Markdown."""
     report.print_table()
-    lines = ["| figure | agent | in the end, mean over seeds | the book, in words |", "| --- | --- | --- | --- |"]
+    lines = ["| figure | agent | at the end, mean over seeds | the book's claim |", "| --- | --- | --- | --- |"]
     for name, panel in chosen.items():
         for agent, one in found[name].items():
             values = panels.numbers(one)[-1]
@@ -193,7 +195,7 @@ def figures(chosen: Mapping[str, Panel], found: Mapping[str, Mapping[str, Any]],
 
 
 def write_docs(page: str, introduction: str, lines: list[str], report: Report) -> None:
-    """docs/PAGE.md and its picture."""
+    """Write docs/PAGE.md and its image."""
     about = results.about()
     machine = f"On {about['machine']['cores']} cores of an {about['machine']['processor']}, commit {str(about['commit'])[:10]}."
     (picture,) = report.pictures
@@ -202,11 +204,11 @@ def write_docs(page: str, introduction: str, lines: list[str], report: Report) -
 
 
 def choose(settings: Settings) -> dict[str, Panel]:
-    """The panels that are asked for."""
+    """Return the panels to run. Raise ValueError for an unknown name."""
     if settings.what == "tables":
         return tables(settings.envs, settings.agents)
     if not settings.panels:
-        raise ValueError("--panels names at least one.")
+        raise ValueError("--panels needs at least one name.")
     known = {"textbook": textbook, "lectures": agents.lectures, "memory": memory}[settings.what]()
     for name in settings.panels if settings.panels != ("all",) else ():
         choice(name, "comparison", known)
@@ -214,7 +216,7 @@ def choose(settings: Settings) -> dict[str, Panel]:
 
 
 def deep_agents(settings: Settings, console: Console) -> None:
-    """The table of deep agents, whose cells keep themselves."""
+    """Run the comparison of deep agents, each in its own run folder."""
     for name, value, low in (
         ("first-seed", settings.first_seed, 0),
         ("workers", settings.workers, 1),
@@ -223,20 +225,20 @@ def deep_agents(settings: Settings, console: Console) -> None:
         integer(value, f"--{name}", low)
     cells = deep.cells(settings.envs, settings.agents, settings.steps)
     folder = common.folder(settings.logdir, Path("runs/compare-deep"), settings.resume)
-    console.print(f"deep. The comparison lies in {folder}", soft_wrap=True)
+    console.print(f"deep. Folder: {folder}", soft_wrap=True)
     seeds = range(settings.first_seed, settings.first_seed + (10 if settings.seeds is None else settings.seeds))
     found = deep.fill(cells, seeds, settings.workers, settings.episodes, folder, console)
     if not found:
-        raise ValueError("Nothing could be trained, for the reasons above.")
+        raise ValueError("No agent could be trained, for the reasons above.")
     deep.show(found, console)
     path = folder / "result.json"
     if results.finished(path, cells=found) is None:
         results.write({"experiment": "compare-deep", "cells": found, "command": " ".join(sys.argv)}, path)
     else:
-        console.print("Everything was finished before: result.json is left as it is.")
+        console.print("Already finished: result.json is unchanged.")
     if settings.docs:
         deep.write_docs(found, DOCS)
-    console.print(f"The comparison lies in {folder}: result.json, and each run.", soft_wrap=True)
+    console.print(f"Saved in {folder}: result.json, and each run.", soft_wrap=True)
 
 
 def main(settings: Settings, console: Console) -> None:
@@ -249,7 +251,7 @@ def main(settings: Settings, console: Console) -> None:
     family = Path(f"runs/compare-{settings.what}")
     done = sorted({path.parent.parent for path in family.glob("*/cells/*.json")}) if settings.resume else []
     folder = done[-1] if done and settings.logdir is None else common.folder(settings.logdir, family, False)
-    console.print(f"{settings.what}. The comparison lies in {folder}", soft_wrap=True)
+    console.print(f"{settings.what}. Folder: {folder}", soft_wrap=True)
     report = Report(folder, console)
     began = time.perf_counter()
     found: dict[str, dict[str, dict[str, Any]]] = {}
@@ -263,7 +265,7 @@ def main(settings: Settings, console: Console) -> None:
                 found[name][agent] = one = panels.curve(report, name, panel, agent, seeds, steps, settings.resume)
                 panels.log(report, name, panel, agent, one)
                 what = f"{panel.title}{', ' if settings.what == 'tables' else ': '}{agent}"
-                what += ": gap to the best possible" if settings.what == "tables" else ""
+                what += ": gap" if settings.what == "tables" else ""
                 values, note = panels.numbers(one)[-1], panel.notes.get(agent, "")
                 report.seeds(what, values, range(seeds), note, panel.digits, *panel.possible)
                 for beside in panel.beside:
@@ -298,14 +300,14 @@ def main(settings: Settings, console: Console) -> None:
         if before is None:
             results.write(result, folder / "result.json")
         else:
-            console.print("Everything was finished before: result.json is left as it is.")
+            console.print("Already finished: result.json is unchanged.")
             result = before
     finally:
         report.close()
     console.print(f"wall time  {result['wall_seconds']:.1f} s", highlight=False)
     pictures = ", ".join(report.pictures)
-    console.print(f"The comparison lies in {folder}: result.json, {pictures} and the curves.", soft_wrap=True)
-    console.print(f"Look at it:  tensorboard --logdir {folder}", soft_wrap=True)
+    console.print(f"Saved in {folder}: result.json, {pictures} and the curves.", soft_wrap=True)
+    console.print(f"View it:  tensorboard --logdir {folder}", soft_wrap=True)
 
 
 if __name__ == "__main__":

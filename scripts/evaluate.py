@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Evaluate a saved run: exactly where the model is known, and by episodes; show an episode.
+"""Evaluate a saved run, exactly if the model is known, and in episodes; optionally show an episode.
 
 python scripts/evaluate.py runs/.../run.safetensors
 python scripts/evaluate.py runs/.../run.safetensors --render ansi
@@ -18,8 +18,7 @@ import tyro
 import rl
 from envs import EnvError
 from rl.core import registry
-from rl.report import pictures, results
-from rl.report.episode import greedy_episode
+from rl.report import results
 from supervised.session.results import describe, write_bytes
 
 
@@ -28,15 +27,15 @@ class Settings:
     """Evaluate the greedy policies of a saved run."""
 
     checkpoint: Annotated[Path, tyro.conf.Positional]
-    """The run's run.safetensors, or its folder."""
+    """The run.safetensors of the run, or its folder."""
     episodes: int = 100
-    """Greedy episodes a seed."""
+    """Greedy episodes per seed."""
     seed: int | None = None
-    """Whose policy to render (a seed's value); the first if not given."""
+    """Seed whose policy is rendered. Default: the first."""
     render: Literal["none", "ansi", "gif"] = "none"
-    """Show one greedy episode: as text, or as an animated GIF."""
+    """Show one greedy episode: ansi prints it as text, gif saves an animation."""
     output: Path = Path("episode.gif")
-    """Where the GIF goes."""
+    """Path of the GIF."""
 
 
 def main(settings: Settings) -> None:
@@ -63,6 +62,8 @@ def main(settings: Settings) -> None:
     if settings.render == "ansi":
         show(run, policy, seed)
     elif settings.render == "gif":
+        from rl.report import pictures
+
         data, _, total = pictures.record_gif(run, run.seeds.index(seed))
         write_bytes(data, settings.output)
         print(f"One greedy episode of seed {seed}, return {total:g}: {settings.output}")
@@ -70,6 +71,9 @@ def main(settings: Settings) -> None:
 
 def show(run: rl.Run, policy: rl.TablePolicy | rl.NetworkPolicy, seed: int) -> None:
     """Print one greedy episode."""
+    from rl.report import pictures
+    from rl.report.episode import greedy_episode
+
     try:
         env = pictures.make_render_env(run, "ansi")
     except EnvError as error:

@@ -1,14 +1,14 @@
 #!/usr/bin/env python
 """Train an agent in any Gymnasium environment: N seeds at once, with an interval.
 
-python scripts/train.py CartPole-v1                          the agent and settings that were tuned for it
+python scripts/train.py CartPole-v1                          the agent tuned for it
 python scripts/train.py CartPole-v1 --agent dqn-2013 --seeds 5 --workers 2
 python scripts/train.py LunarLander-v3 --show-settings       (needs pip install '.[box2d]')
 python scripts/train.py envs.atari:Atari/Breakout-v5 --agent dqn-2015 --seeds 1     (needs pip install '.[atari]')
 python scripts/train.py Acrobot-v1 --double --n-step 3 --learning-rate 'linear(1e-3, 0)'
 python scripts/train.py CartPole-v1 --wrap NormalizeObservation FrameStackObservation:stack_size=4
-python scripts/train.py Acrobot-v1 --agent dqn --help                (every setting of an agent is a flag, and a name for --set)
-tensorboard --logdir runs
+python scripts/train.py Acrobot-v1 --agent dqn --help                (lists every setting of the agent)
+tensorboard --logdir runs                                    view the results
 """
 
 from __future__ import annotations
@@ -39,45 +39,46 @@ from supervised.session.results import describe, write
 
 @dataclass
 class Settings:
-    """Train N seeds of an agent in a Gymnasium environment and judge each by greedy episodes."""
+    """Train N seeds of an agent in a Gymnasium environment and evaluate each in greedy episodes."""
 
     env: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="ENV")]
-    """The environment's id; MODULE:ID imports the module first."""
+    """Id of the environment; MODULE:ID imports the module first."""
     agent: str = "best"
-    """best is the one that was tuned for the environment; q-network, dqn-2013 and dqn-2015 are the lecture notes' ladder; drqn
-    and r2d2 remember. With an environment in front of --help, those that can act there are listed."""
+    """best is the agent tuned for the environment; q-network, dqn-2013 and dqn-2015 follow the lecture notes (Sung Kim's "Deep
+    Learning Zero to All"); drqn and r2d2 are recurrent. ENV --help lists the agents that can act in ENV."""
     steps: int | None = None
-    """Environment steps a seed in all; what the settings were tuned for if not given, else 100 000."""
+    """Total environment steps per seed. Default: the number the settings were tuned for, otherwise 100 000."""
     seeds: Annotated[tuple[str, ...], tyro.conf.arg(metavar="N|SEED SEED ...")] = ("5",)
-    """How many seeds (one number), or which (several numbers; for a single one write it with a comma: 7,)."""
+    """Number of seeds (one number), or the seeds themselves (several numbers; a single one needs a comma: 7,)."""
     wrap: tuple[str, ...] = ()
-    """Wrappers of gymnasium.wrappers by name, from the innermost out, with their settings behind a colon: NormalizeObservation
-    FrameStackObservation:stack_size=4 ResizeObservation:shape=(42,42). LastActionReward, too."""
+    """Wrappers of gymnasium.wrappers by name, the innermost first, with their settings after a colon: NormalizeObservation
+    FrameStackObservation:stack_size=4 ResizeObservation:shape=(42,42). LastActionReward of this package works too."""
     set: tuple[str, ...] = ()
-    """Settings of the agent as name=value, the same as its flags: gamma=.98 double=True network='mlp(256,256)'
+    """Settings of the agent as name=value, equivalent to its flags: gamma=.98 double=True network='mlp(256,256)'
     explore='epsilon-greedy(linear(1,.05,.1))'."""
     show_settings: bool = False
-    """Say which settings the agent has, and train nothing."""
+    """Print the agent's settings and exit without training."""
     envs_per_seed: int = 1
-    """Environments that each seed acts in."""
+    """Number of environments per seed."""
     workers: int | None = None
-    """How many threads (tables) or processes (networks) share out the seeds; a sensible number if not given."""
+    """Number of threads (tables) or processes (networks) over which the seeds are distributed. Default: chosen
+    automatically."""
     device: str = "auto"
-    """auto, cpu, cuda or mps. auto: a GPU, if there is one, where observations are images; else the CPU."""
+    """auto, cpu, cuda or mps. auto uses a GPU, if there is one, for image observations, otherwise the CPU."""
     episodes: int = 100
-    """Greedy episodes a seed by which the result is judged."""
+    """Greedy episodes per seed in the final evaluation."""
     evaluate_every_steps: int | None = None
-    """Steps between two points of the greedy policy's curve; a hundredth of the run if not given."""
+    """Steps between two evaluations of the greedy policy during training. Default: a hundredth of the run."""
     logdir: Path | None = None
-    """The run's folder; a new one under runs/ if not given."""
+    """Folder of the run. Default: a new one under runs/."""
     resume: bool = False
-    """Go on with the run in logdir, or with the newest of the same kind under runs/."""
+    """Continue the run in logdir, or the newest one of the same kind under runs/."""
     videos: bool = False
-    """With each checkpoint an animated GIF of a greedy episode, in TensorBoard's Images tab."""
+    """Save an animated GIF of a greedy episode with each checkpoint, in TensorBoard's Images tab."""
 
 
 def place(env: str, wrappers: Sequence[str]) -> str | EnvSpec:
-    """The environment in its wrappers, each NAME or NAME:setting=value,setting=value. Raises EnvError where there is none."""
+    """Return the wrapped environment; each wrapper is NAME or NAME:setting=value,... Raise EnvError for an unknown one."""
     if not wrappers:
         return env
     parts = [wrapper.partition(":") for wrapper in wrappers]
@@ -85,14 +86,14 @@ def place(env: str, wrappers: Sequence[str]) -> str | EnvSpec:
 
 
 def offered(env: str, where: str | EnvSpec) -> dict[str, Any]:
-    """The agents that can act in an environment, by name. Raises EnvError for an id that there is not."""
+    """Return the agents that can act in an environment, by name. Raise EnvError for an unknown id."""
     presets = rl.presets(env)
     cannot = unable(source(where), presets)
     return {name: agent for name, agent in presets.items() if name not in cannot}
 
 
 def check_acts(env: str, where: str | EnvSpec, agent: str) -> None:
-    """Raise ValueError, with the agents that can, for one that cannot act in the environment."""
+    """Raise ValueError, listing the agents that can, if the agent cannot act in the environment."""
     cannot = unable(source(where), {agent: rl.presets(env)[agent]})
     if cannot:
         can = ", ".join(offered(env, where))
@@ -114,7 +115,7 @@ def main(console: Console) -> None:
     steps = tuned.steps_for(settings.env, agent_name) if settings.steps is None else settings.steps
     name = " with ".join([settings.env, ", ".join(settings.wrap)][: 1 + bool(settings.wrap)])
     if settings.show_settings:
-        show(console, f"{agent_name} in {name}, {steps:,} steps a seed", agent)
+        show(console, f"{agent_name} in {name}, {steps:,} steps per seed", agent)
         return
     kind = re.sub(r"[^\w.=-]+", "-", "-".join([settings.env, *settings.wrap, agent_name]))
     logdir = common.folder(settings.logdir, Path("runs") / kind, settings.resume)
@@ -132,7 +133,7 @@ def main(console: Console) -> None:
         videos=settings.videos,
     )
     began = time.perf_counter()
-    run = common.trained(training, console, f"{agent_name} in {name}: {steps:,} steps a seed. The run lies in {logdir}")
+    run = common.trained(training, console, f"{agent_name} in {name}: {steps:,} steps per seed. Folder: {logdir}")
     seconds = time.perf_counter() - began
     figures = common.finished(console, logdir / "result.json", run.step) if settings.resume else None
     if figures is None:
@@ -142,14 +143,14 @@ def main(console: Console) -> None:
         write(figures, logdir / "result.json")
     report(console, figures)
     console.print(f"wall time  {common.speed(figures)}", highlight=False)
-    console.print(f"The run lies in {logdir}: result.json, {CHECKPOINT} and the curves.", soft_wrap=True)
-    console.print(f"Look at it:  tensorboard --logdir {logdir}", soft_wrap=True)
+    console.print(f"Saved in {logdir}: result.json, {CHECKPOINT} and the curves.", soft_wrap=True)
+    console.print(f"View it:  tensorboard --logdir {logdir}", soft_wrap=True)
 
 
 def show(console: Console, title: str, agent: Any) -> None:
     """Print an agent's settings."""
     table = Table(title=title)
-    for head in ("setting", "value", "what it is"):
+    for head in ("setting", "value", "meaning"):
         table.add_column(head)
     table.add_row("agent", registry.name_of(agent), "")
     for setting in text.settings_of(agent).values():
@@ -158,7 +159,7 @@ def show(console: Console, title: str, agent: Any) -> None:
 
 
 def report(console: Console, figures: dict[str, Any]) -> None:
-    """Say on the terminal what came out."""
+    """Print the results."""
     table = Table(title=f"Mean return of each seed's greedy policy ({figures['evaluation']})")
     table.add_column("seed", justify="right")
     table.add_column("return", justify="right")

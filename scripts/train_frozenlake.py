@@ -1,10 +1,11 @@
 #!/usr/bin/env python
-"""Q-learning on FrozenLake: N seeds at once, judged by the exact optimum.
+"""Q-learning on FrozenLake: N seeds at once, compared with the exact optimum.
 
 python scripts/train_frozenlake.py                       slippery 4x4, 10 seeds, 400 000 steps each
 python scripts/train_frozenlake.py --map-name 8x8        slippery 8x8, 4 000 000 steps each
 python scripts/train_frozenlake.py --no-is-slippery --agent lecture-dummy
-tensorboard --logdir runs                                look at it
+python scripts/train_frozenlake.py --epsilon .1          constant epsilon; --agent NAME --help lists all settings
+tensorboard --logdir runs                                view the results
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from rich.table import Table
 
 import rl
 from rl.core import registry
-from rl.report import pictures, results
+from rl.report import results
 from supervised.logger import Logger
 from supervised.session import RUN as CHECKPOINT
 from supervised.session.results import write, write_bytes
@@ -32,52 +33,53 @@ NETWORKS = {*registry.PRESETS["networks"], *registry.PRESETS["memory"], "best"}
 
 
 def offered() -> dict[str, Any]:
-    """The agents that can act on the lake: tiles want observations of a few real numbers, R-learning a task without an end."""
+    """Return the agents that can act here: tile coding needs real-valued observations, R-learning a continuing task."""
     others = registry.presets(("tiles", registry.ENDLESS))
     return {name: agent for name, agent in rl.presets().items() if name not in others}
 
 
 @dataclass
 class Settings:
-    """Train on FrozenLake with N seeds at once and judge each greedy policy exactly."""
+    """Train on FrozenLake with N seeds at once and evaluate each greedy policy exactly."""
 
     map_name: Literal["4x4", "8x8"] = "4x4"
-    """Which of Gymnasium's maps."""
+    """One of Gymnasium's maps."""
     is_slippery: bool = True
-    """On slippery ice a step goes where it should one time in three; --no-is-slippery makes it certain."""
+    """On slippery ice a step goes in the chosen direction one time in three; --no-is-slippery makes steps deterministic."""
     random_map: int | None = None
-    """Instead of map-name: the side of a random map."""
+    """Side length of a random map, used instead of map-name."""
     random_map_seed: int = 0
-    """Which random map of that size."""
+    """Seed of the random map."""
     agent: str = "q-learning"
-    """q-learning converges; lecture-* are the lecture notes' settings: dummy (step size 1, random ties, no discount),
-    epsilon (1/(episode//100+1)), noise (randn/(episode+1), discount .99), slippery (noise, step size .85). sarsa to
-    weighted-q are the rest of the tabular family; ucb, count-bonus and optimistic are Q-learning that explores by what it has
-    not tried. q-network is a linear network on the state's number, without replay;
-    dqn-2013 adds replay, dqn-2015 and the rest a target network."""
+    """q-learning has settings that converge. lecture-* have those of the lecture notes (Sung Kim's "Deep Learning Zero to
+    All"): dummy (step size 1, random ties, no discount), epsilon (1/(episode//100+1)), noise (randn/(episode+1), discount
+    .99), slippery (noise, step size .85). ucb, count-bonus and optimistic are Q-learning with exploration bonuses or optimism.
+    q-network is a linear network on one-hot states without replay; dqn-2013 adds replay, dqn-2015 and the others a target
+    network."""
     steps: int | None = None
-    """Environment steps a seed in all; 400 000 on 4x4, 4 000 000 on larger maps if not given, 50 000 with a network."""
+    """Total environment steps per seed. Default: 400 000 on 4x4, 4 000 000 on larger maps, 50 000 with a network."""
     workers: int | None = None
-    """How many threads (tables) or processes (networks) share out the seeds; a sensible number if not given."""
+    """Number of threads (tables) or processes (networks) over which the seeds are distributed. Default: chosen
+    automatically."""
     seeds: Annotated[tuple[str, ...], tyro.conf.arg(metavar="N|SEED SEED ...")] = ("10",)
-    """How many seeds (one number), or which (several numbers; for a single one write it with a comma: 7,)."""
+    """Number of seeds (one number), or the seeds themselves (several numbers; a single one needs a comma: 7,)."""
     set: tuple[str, ...] = ()
-    """Settings of the agent as name=value, the same as its flags: gamma=.98 step_size=linear(1,.05,.1). The gamma of
-    q-learning is .999 on maps larger than 4x4, if not given."""
+    """Settings of the agent as name=value, equivalent to its flags: gamma=.98 step_size=linear(1,.05,.1). The default gamma
+    of q-learning is .999 on maps larger than 4x4."""
     logdir: Path | None = None
-    """The run's folder; a new one under runs/ if not given."""
+    """Folder of the run. Default: a new one under runs/."""
     resume: bool = False
-    """Go on with the run in logdir, or with the newest of the same kind under runs/."""
+    """Continue the run in logdir, or the newest one of the same kind under runs/."""
     video: bool = False
-    """Also an animated GIF of one greedy episode, in the run's folder and in TensorBoard's Images tab."""
+    """Save an animated GIF of one greedy episode, in the run's folder and in TensorBoard's Images tab."""
 
 
 def random_desc(size: int, seed: int) -> list[str]:
-    """Gymnasium's random map: 80 % ice, and a way from the start to the goal."""
+    """Return one of Gymnasium's random maps: 80 % ice, with a path to the goal. Raise ValueError if size < 2."""
     from gymnasium.envs.toy_text.frozen_lake import generate_random_map
 
     if size < 2:
-        raise ValueError(f"A random map has a side from 2 on, not {size}.")
+        raise ValueError(f"--random-map is a side length of at least 2, not {size}.")
     return generate_random_map(size=size, seed=seed)
 
 
@@ -91,7 +93,7 @@ def main(console: Console) -> None:
         env_id = "FrozenLake-v1" if settings.map_name == "4x4" else "FrozenLake8x8-v1"
         place = settings.map_name
     else:
-        # Larger maps get Gymnasium's limit of 8x8, by area.
+        # The time limit of 8x8, scaled by area.
         env_id, place = "FrozenLake-v1", f"random{size}-{settings.random_map_seed}"
         env_kwargs |= {
             "desc": random_desc(size, settings.random_map_seed),
@@ -119,7 +121,7 @@ def main(console: Console) -> None:
         env_kwargs=env_kwargs,
     )
     began = time.perf_counter()
-    announced = f"{settings.agent} on FrozenLake {place}, {ice}: {steps:,} steps a seed. The run lies in {logdir}"
+    announced = f"{settings.agent} on FrozenLake {place}, {ice}: {steps:,} steps per seed. Folder: {logdir}"
     run = common.trained(training, console, announced)
     figures = common.finished(console, logdir / "result.json", run.step) if settings.resume else None
     if figures is None:
@@ -127,6 +129,8 @@ def main(console: Console) -> None:
         figures |= {"wall_seconds": time.perf_counter() - began, "steps_per_second": run.steps_per_second}
         figures |= {"compile_seconds": run.compile_seconds}
         write(figures, logdir / "result.json")
+    from rl.report import pictures
+
     pictures.save_policy(run, logdir / "policy.png")
     if settings.video:
         video(run, logdir, console)
@@ -135,6 +139,8 @@ def main(console: Console) -> None:
 
 def video(run: rl.Run, logdir: Path, console: Console) -> None:
     """Write one greedy episode as a GIF, beside the run and into TensorBoard."""
+    from rl.report import pictures
+
     data, size, total = pictures.record_gif(run)
     write_bytes(data, logdir / "episode.gif")
     logger = Logger(logdir)
@@ -144,7 +150,9 @@ def video(run: rl.Run, logdir: Path, console: Console) -> None:
 
 
 def report(console: Console, run: rl.Run, figures: dict[str, Any], logdir: Path) -> None:
-    """Say on the terminal what came out."""
+    """Print the results."""
+    from rl.report import pictures
+
     success, exact = figures["success"], run.exact
     assert exact is not None
     console.print("\nExact success probability of each seed's greedy policy")
@@ -160,7 +168,7 @@ def report(console: Console, run: rl.Run, figures: dict[str, Any], logdir: Path)
     best = figures["best_possible"]
     rows = [
         ("mean", f"{mean:.6f}  ({band})"),
-        ("best possible", f"{best:.6f}  (may depend on the time left; gap {best - mean:.6f})"),
+        ("best possible", f"{best:.6f}  (policies may depend on the time left; gap {best - mean:.6f})"),
         (
             "best stationary",
             f"{stationary:.6f}  (value iteration at gamma {exact.gamma:g}; gap {stationary - mean:.6f})",
@@ -171,8 +179,8 @@ def report(console: Console, run: rl.Run, figures: dict[str, Any], logdir: Path)
     for name, text in rows:
         console.print(f"{name:>18}  {text}", highlight=False)
     console.print(f"\nGreedy policy of seed {run.seeds[0]}:\n{pictures.policy_text(run)}\n", highlight=False)
-    console.print(f"The run lies in {logdir}: result.json, policy.png, {CHECKPOINT} and the curves.", soft_wrap=True)
-    console.print(f"Look at it:  tensorboard --logdir {logdir}", soft_wrap=True)
+    console.print(f"Saved in {logdir}: result.json, policy.png, {CHECKPOINT} and the curves.", soft_wrap=True)
+    console.print(f"View it:  tensorboard --logdir {logdir}", soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,13 @@
 """Bit-identical results for a member, however many members are computed at once.
 
-This module must be imported before the rest of the package: MKL reads `MKL_CBWR` once, at its first product. By default the
-code path of its batched product depends on the number of matrices, which changes the last bits (measurements: section "Seeds
-are an axis" of docs/guide.md). "AVX2" had no measurable cost.
+`import supervised` sets `MKL_CBWR`, which MKL reads once, at its first product: by default the code path of its batched product
+depends on the number of matrices, which changes the last bits (measurements: section "Seeds are an axis" of docs/guide.md).
+"AVX2" had no measurable cost.
 """
 
 from __future__ import annotations
 
 import functools
-import os
 import warnings
 from collections.abc import Callable
 from typing import Any, cast
@@ -16,8 +15,6 @@ from typing import Any, cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-
-os.environ.setdefault("MKL_CBWR", "AVX2")
 
 LANES = 32  # at least the number of floats that any CPU's vector unit processes at once, with unrolled loops
 

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import sys
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
-# {"Name": "NewName", "Type.attribute": "new_attribute", "function.keyword": "new_keyword", "preset-name": "new-preset-name"}
+# By the former name: of a class or function, of a member (Type.attribute), keyword (function.keyword), preset or tag.
 RENAMED: dict[str, str] = {
     "PrioritisedSweeping": "PrioritizedSweeping",
     "TableAgent": "TabularAgent",
@@ -154,15 +155,18 @@ def former_members(env: Any) -> dict[str, str]:
     return found
 
 
-def module_getattr(module: str, names: Mapping[str, Any]) -> Callable[[str], Any]:
-    """Return a `__getattr__` for a module with these names that also finds them by their former names, with a warning."""
+def former_name(module: str, stacklevel: int = 3) -> Callable[[str], Any]:
+    """Return a `__getattr__` for a module that finds its names by their former ones, with a warning.
+
+    In a package whose names are lazy it is the `otherwise` of `supervised.lazy.names`, one more frame away (stacklevel 4).
+    """
 
     def find(name: str) -> Any:
         new = RENAMED.get(name)
-        if new is None or new not in names:
+        if new is None or not hasattr(sys.modules[module], new):
             raise AttributeError(f"module {module!r} has no attribute {name!r}")
-        warn(f"{module}.{name}", f"{module}.{new}")
-        return names[new]
+        warn(f"{module}.{name}", f"{module}.{new}", stacklevel)
+        return getattr(sys.modules[module], new)
 
     return find
 

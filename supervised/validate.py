@@ -15,14 +15,16 @@ import itertools
 import math
 import numbers
 import os
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeGuard, TypeVar
 
 import numpy as np
-import torch
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -247,7 +249,7 @@ def explained(takes: str, name: str = "") -> Callable[[Callable[P, T]], Callable
             try:
                 return function(*args, **kwargs)
             except Exception as error:  # numpy, torch and numba raise all kinds for wrong arguments
-                if isinstance(error, torch.OutOfMemoryError) or is_told(error):
+                if isinstance(error, loaded("torch", "OutOfMemoryError")) or is_told(error):
                     raise
                 given = _given(function, args, kwargs)
                 said = first_line(error)
@@ -262,7 +264,7 @@ def explained(takes: str, name: str = "") -> Callable[[Callable[P, T]], Callable
 
 def unwrap(value: Any) -> Any:
     """Convert a real numpy scalar, 0-d array or 0-d tensor to Python's bool, int or float; return anything else unchanged."""
-    if isinstance(value, Tensor):
+    if is_tensor(value):
         real = value.ndim == 0 and not value.is_complex() and value.device.type != "meta"
         return value.item() if real else value
     if not isinstance(value, (np.generic, np.ndarray)) or value.ndim or value is np.ma.masked:
@@ -278,6 +280,16 @@ def unwrapped(tree: Any) -> Any:
     if type(tree) in (list, tuple):
         return type(tree)(map(unwrapped, tree))
     return unwrap(tree)
+
+
+def is_tensor(value: Any) -> TypeGuard[Tensor]:
+    """Return whether a value is a torch.Tensor, without importing torch."""
+    return isinstance(value, loaded("torch", "Tensor"))
+
+
+def loaded(module: str, name: str) -> Any:
+    """Return a class of a module, or (), of which nothing is an instance, as long as nobody has imported the module."""
+    return getattr(sys.modules.get(module), name, ())
 
 
 def is_whole(plain: Any) -> bool:
@@ -323,7 +335,7 @@ def kind_of(value: Any) -> str:
         return f"{type(value).__name__}({parts})"
     if isinstance(value, dict):
         return f"a dict of {', '.join(map(shown, value)) or 'nothing'}"
-    if isinstance(value, (Tensor, np.ndarray)) and value.ndim:
+    if (is_tensor(value) or isinstance(value, np.ndarray)) and value.ndim:
         return f"{str(value.dtype).removeprefix('torch.')} {list(value.shape)}"
     return shown(value)
 

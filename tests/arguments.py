@@ -70,7 +70,7 @@ WRONG: dict[str, Callable[[], Any]] = {
 
 ENDLESS = ("2**40",)
 
-INTEGERS = [
+INTEGERS: list[Callable[[Any], Any]] = [
     *(np.int8, np.int16, np.int32, np.int64, np.uint8, np.uint16, np.uint32, np.uint64),
     *(lambda v, t=t: np.array(v, t) for t in (np.int8, np.int64, np.uint8)),
     *(
@@ -78,13 +78,13 @@ INTEGERS = [
         for t in (torch.int8, torch.int16, torch.int32, torch.int64, torch.uint8)
     ),
 ]
-FLOATS = [
+FLOATS: list[Callable[[Any], Any]] = [
     *(np.float16, np.float32, np.float64, np.longdouble),
     *(lambda v, t=t: np.array(v, t) for t in (np.float32, np.float64)),
     *(lambda v, t=t: torch.tensor(v, dtype=t) for t in (torch.float16, torch.bfloat16, torch.float32, torch.float64)),
     lambda v: torch.tensor(v, requires_grad=True),
 ]
-FLAGS = [np.bool_, lambda v: np.array(v), lambda v: torch.tensor(v)]
+FLAGS: list[Callable[[Any], Any]] = [np.bool_, lambda v: np.array(v), lambda v: torch.tensor(v)]
 
 
 def scalars(value: Any) -> list[Callable[[Any], Any]]:

@@ -1,4 +1,4 @@
-"""Training in processes that are killed: what they do, how they die, and all that must then be the same.
+"""Training in processes that are killed: the jobs, the kills, and everything that must be the same afterwards.
 
 Imported by a fork server (`server`), so that each process starts in milliseconds with everything imported.
 """
@@ -13,7 +13,6 @@ import os
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -61,7 +60,13 @@ def deep(
 
 def fitted(model: Callable[[], Any], x: np.ndarray, **recipe: Any) -> Callable[[Path], None]:
     def run(folder: Path) -> None:
-        settings = {"seeds": 2, "resume": True, "progress": False, "save_every_epochs": 1, "look_every_epochs": 4}
+        settings: dict[str, Any] = {
+            "seeds": 2,
+            "resume": True,
+            "progress": False,
+            "save_every_epochs": 1,
+            "look_every_epochs": 4,
+        }
         supervised.fit(
             model,
             (x, (x.sum(-1) > 0).astype(np.int64)),
@@ -75,10 +80,13 @@ def fitted(model: Callable[[], Any], x: np.ndarray, **recipe: Any) -> Callable[[
 
 
 class Picture(gym.Env[Any, Any]):
-    """A dict of a small picture and two numbers; ends now and then."""
+    """An environment with Dict observations of a small image and two numbers; it ends at random."""
 
     def __init__(self) -> None:
-        spaces = {"eye": gym.spaces.Box(0, 255, (6, 6), np.uint8), "place": gym.spaces.Box(-9, 9, (2,))}
+        spaces: dict[str, gym.Space[Any]] = {
+            "eye": gym.spaces.Box(0, 255, (6, 6), np.uint8),
+            "place": gym.spaces.Box(-9, 9, (2,)),
+        }
         self.observation_space, self.action_space = gym.spaces.Dict(spaces), gym.spaces.Discrete(2)
 
     def _obs(self) -> Any:
@@ -115,7 +123,7 @@ KINDS: dict[str, Callable[[Path], None]] = {
 
 
 def attacked(kind: str, folder: Path, kills: Sequence[Kill], victim: str = "itself", counted: Any = None) -> None:
-    """Train, or go on, and die at the first of `kills`; victim "a worker": a worker process of it dies, at each of them."""
+    """Train or resume, and die at the first of `kills`; with victim "a worker", a worker process dies at each of them."""
     count, left = itertools.count(1), list(kills)
 
     def kill(when: str) -> None:
@@ -124,7 +132,7 @@ def attacked(kind: str, folder: Path, kills: Sequence[Kill], victim: str = "itse
             workers = children(pid)
             pid = workers[len(left) % len(workers)]
         if when == "later":
-            threading.Thread(target=lambda: (time.sleep(LATER * np.random.default_rng().random()), _kill(pid))).start()
+            threading.Timer(LATER * np.random.default_rng().random(), _kill, [pid]).start()
         else:
             _kill(pid)
 
@@ -148,7 +156,7 @@ def attacked(kind: str, folder: Path, kills: Sequence[Kill], victim: str = "itse
 
     for name in ("fsync", "replace", "link", "unlink", "rename", "truncate"):
         setattr(os, name, wrapped(getattr(os, name)))
-    RecordWriter.write = wrapped(RecordWriter.write)  # type: ignore[method-assign]  # meant so
+    RecordWriter.write = wrapped(RecordWriter.write)
     pictures.to_images = sketch
     KINDS[kind](folder)
     if counted is not None:
@@ -160,7 +168,7 @@ def _kill(pid: int) -> None:
 
 
 def children(pid: int) -> list[int]:
-    """The processes that a process started."""
+    """Return the child processes of a process."""
     found: list[int] = []
     for task in os.listdir(f"/proc/{pid}/task"):
         found += map(int, Path(f"/proc/{pid}/task/{task}/children").read_text().split())
@@ -169,18 +177,18 @@ def children(pid: int) -> list[int]:
 
 @functools.cache
 def server() -> Any:
-    """The fork server of this process."""
+    """Return the fork server of this process."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["attack"])
     here = Path(__file__).resolve().parent
-    paths = os.pathsep.join(str(Path(part).resolve()) for part in (here, here.parent, *sys.path))
+    paths = os.pathsep.join(str(Path(part).resolve()) for part in (str(here), str(here.parent), *sys.path))
     with mock.patch.dict(os.environ, PYTHONPATH=paths):
         multiprocessing.forkserver.ensure_running()
     return context
 
 
 def run(kind: str, folder: Path, kills: Sequence[Kill] = (), victim: str = "itself") -> tuple[int, int]:
-    """Train in a process -> its exit code (-9: killed), and how many operations on files it took."""
+    """Train in a process. Return its exit code (-9: killed), and the number of file operations."""
     counted = server().Value("i", 0)
     process = server().Process(target=attacked, args=(kind, folder, list(kills), victim, counted))
     process.start()
@@ -192,7 +200,7 @@ def run(kind: str, folder: Path, kills: Sequence[Kill] = (), victim: str = "itse
 
 
 def everything(folder: Path) -> dict[Any, Any]:
-    """All that a folder holds but for times: the arrays of its checkpoint to the bit, and what TensorBoard shows."""
+    """Return the content of a folder except times: its checkpoint's arrays bit for bit, and what TensorBoard shows."""
     (path,) = folder.glob("*.safetensors")
     state, meta = checkpoint.load(path)
     for part in (state, meta):  # names and sizes of event files

@@ -1,4 +1,4 @@
-"""Valid calls of every public callable, by group: what tests of arguments alter."""
+"""Valid calls of every public callable, by group, which tests of arguments modify."""
 
 from __future__ import annotations
 
@@ -69,9 +69,11 @@ def model() -> Any:
 
 @functools.cache
 def run(kind: str) -> Any:
-    agent = {"table": rl.QLearning(), "deep": rl.DQN(batch_size=8, learn_after_steps=10), "tiles": rl.LinearSARSA()}[
-        kind
-    ]
+    agent: Any = {
+        "table": rl.QLearning(),
+        "deep": rl.DQN(batch_size=8, learn_after_steps=10),
+        "tiles": rl.LinearSARSA(),
+    }[kind]
     env = {"table": "FrozenLake-v1", "deep": "CartPole-v1", "tiles": "MountainCar-v0"}[kind]
     made = rl.start(env, agent, 2)
     made.advance(20)
@@ -611,7 +613,7 @@ def stack() -> Any:
 
 
 def reader() -> Any:
-    """A stack that reads sequences."""
+    """Return a stack that reads sequences."""
     return supervised.Stack(lambda: supervised.RNN(3, 2, 4, cell="gru"), [0, 1], compiled=True)
 
 

@@ -1,4 +1,4 @@
-"""What several tests need."""
+"""Options and fixtures that several tests use."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture
 def gpu(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Tally]:
-    """A GPU during the test, which "auto" is then, and what is counted on it: a pretended one, with --device cuda a real one."""
+    """Provide a GPU, which "auto" selects during the test, and its counts: simulated, or real with --device cuda."""
     monkeypatch.setattr(device, "best", BEST)
     with on_gpu() if request.config.getoption("--device") == "cuda" else pretend() as counts:
         yield counts
@@ -66,26 +66,26 @@ def gpu(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iter
 
 @pytest.fixture(autouse=True)
 def sketched(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Runs draw no pictures of their agents, unless a test takes the fixture `drawn`: they would be most of many tests' time."""
-    monkeypatch.setattr(pictures, "pixels", sketch)
+    """Skip drawing images of agents, which would take most of many tests' time, unless a test uses the fixture `drawn`."""
+    monkeypatch.setattr(pictures, "to_images", sketch)
 
 
 @pytest.fixture
 def drawn(sketched: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Runs draw pictures of their agents, as they do for a user."""
-    monkeypatch.setattr(pictures, "pixels", PIXELS)
+    """Draw images of agents, as for a user."""
+    monkeypatch.setattr(pictures, "to_images", PIXELS)
 
 
 @pytest.fixture
 def forked_workers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`workers=` forks its processes from a server that has imported everything, which saves each of them seconds."""
+    """Fork the processes of `workers=` from a server that has imported everything, which saves seconds for each."""
     names = SimpleNamespace(Popen=Worker, TimeoutExpired=subprocess.TimeoutExpired)
     monkeypatch.setattr(processes, "subprocess", names)
 
 
 @pytest.fixture
 def plain_loop(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """Call it to have every model refused from then on, so that the plain loop runs."""
+    """Return a function that makes every model be rejected from then on, so that the plain loop runs."""
 
     def refuse_all() -> None:
         def refuse(env: Any) -> tables.Model:

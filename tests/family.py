@@ -1,4 +1,6 @@
-"""The tabular family for tests over all rules, and whether two runs are the same to the bit."""
+"""The tabular agents, for tests of all rules, and a bitwise comparison of two runs."""
+
+from typing import Any
 
 import rl
 from rl.explore import UCB, Boltzmann, DecayingNoise
@@ -29,20 +31,20 @@ FAMILY = [
 ]
 
 
-def everything(run):
+def everything(run: Any) -> dict[str, Any]:
     actor = run.loop.actor._asdict()
     return {**run.agent.tables, **run.loop.episode_arrays, **actor, "streams": run.loop.streams.state_dict()}
 
 
-def assert_same(one, two):
+def assert_same(one: Any, two: Any) -> None:
     for name, value in everything(one).items():
         other = everything(two)[name]
         same = value == other if isinstance(value, list) else value.tobytes() == other.tobytes()
         assert same, name
 
 
-def advance(run, steps):
-    """As the returns of more than the last 100 episodes shall be compared, many short advances."""
+def advance(run: Any, steps: int) -> list[Any]:
+    """Advance in many short calls, to compare the returns of more than the last 100 episodes."""
     rings = []
     while run.step < steps:
         run.advance(min(400, steps - run.step))

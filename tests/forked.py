@@ -108,7 +108,7 @@ def _server() -> multiprocessing.context.ForkServerContext:
     """The fork server of this test process, started."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["jobs"])
-    paths = os.pathsep.join(str(Path(part).resolve()) for part in (TESTS, TESTS.parent, *sys.path))
+    paths = os.pathsep.join(str(Path(part).resolve()) for part in (str(TESTS), str(TESTS.parent), *sys.path))
     with mock.patch.dict(os.environ, PYTHONPATH=paths):
         multiprocessing.forkserver.ensure_running()
     return context

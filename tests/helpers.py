@@ -1,4 +1,4 @@
-"""Environments that tell on whoever handles their endings, draws or spaces wrongly; what event files and scripts tell."""
+"""Environments that expose wrong handling of episode ends, random draws or spaces; readers of event files and scripts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ROOT = Path(__file__).parent.parent
 
 
 class Paying(gym.Env[Any, Any]):
-    """Pays these rewards, one a step, whatever is done, and ends; its observation says how many steps were taken."""
+    """An environment with a fixed sequence of rewards, one per step, that then ends; the observation is the number of steps."""
 
     def __init__(self, *rewards: float) -> None:
         self.rewards = rewards
@@ -38,7 +38,7 @@ class Paying(gym.Env[Any, Any]):
 
 
 class Counting(gym.Env[Any, Any]):
-    """Its observation says (episode, step); its reward is 100 * episode + step; it ends at `length`, by either way."""
+    """An environment with observation (episode, step) and reward 100 * episode + step, terminated or truncated at `length`."""
 
     def __init__(self, length: int = 3, truncates: bool = False, box: bool = False) -> None:
         self.observation_space = (
@@ -65,7 +65,7 @@ class Counting(gym.Env[Any, Any]):
 
 
 class NoisyWalk(gym.Env[Any, Any]):
-    """A random walk with its own draws, no `P`, and spaces that do not count from 0: only the plain loop can run it."""
+    """A random walk with its own draws, no `P`, and spaces that do not start at 0, so that only the plain loop can run it."""
 
     def __init__(self) -> None:
         self.observation_space = gym.spaces.Discrete(7, start=-3)
@@ -85,7 +85,7 @@ class NoisyWalk(gym.Env[Any, Any]):
 
 
 def curves(folder: Path) -> dict[tuple[str, str], list[tuple[int, Any]]]:
-    """Every scalar and picture under a run's folder, but for time/*: {(sub-run, tag): [(step, value), ...]}."""
+    """Return every scalar and image under a run's folder, except time/*: {(sub-run, tag): [(step, value), ...]}."""
     found: dict[tuple[str, str], list[tuple[int, Any]]] = {}
     for sub in sorted({path.parent for path in folder.rglob(EVENTS)}):
         events = EventAccumulator(str(sub), size_guidance={"scalars": 0, "images": 0}, purge_orphaned_data=False)
@@ -100,7 +100,7 @@ def curves(folder: Path) -> dict[tuple[str, str], list[tuple[int, Any]]]:
 
 
 def script(name: str, *words: object, cwd: Path, check: bool = True) -> subprocess.CompletedProcess[str]:
-    """Run a script as a user does -> what `subprocess.run` gives."""
+    """Run a script as a user does. Return the completed process."""
     done = subprocess.run(
         [sys.executable, str(ROOT / "scripts" / name), *map(str, words)],
         cwd=cwd,
@@ -114,7 +114,7 @@ def script(name: str, *words: object, cwd: Path, check: bool = True) -> subproce
 
 
 def run_in_process(name: str, *words: object, cwd: Path, check: bool = True) -> subprocess.CompletedProcess[str]:
-    """As `script`, in this process: so that torch need not be imported once more."""
+    """Run a script as `script` does, but in this process, so that torch is not imported again."""
     out, err = io.StringIO(), io.StringIO()
     before, path, returncode = sys.argv, sys.path[:], 0
     sys.argv = [str(ROOT / "scripts" / name), *map(str, words)]

@@ -1,7 +1,8 @@
-"""Training that is killed (SIGKILL) before its n-th operation on files, for every n: in a process of its own (`forked`)."""
+"""Training killed (SIGKILL) before its n-th file operation, for every n, in a separate process (`forked`)."""
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import signal
@@ -24,12 +25,12 @@ X = np.sin(np.arange(60.0, dtype=np.float32).reshape(20, 3))
 
 
 def table(folder: Path) -> None:
-    cadence = {"log_every_steps": 50, "save_every_steps": 50, "evaluate_every_steps": 150}
+    cadence: dict[str, Any] = {"log_every_steps": 50, "save_every_steps": 50, "evaluate_every_steps": 150}
     rl.train(NoisyWalk, rl.QLearning(), steps=150, seeds=2, logdir=folder, resume=True, progress=False, **cadence)
 
 
 def deep(folder: Path) -> None:
-    cadence = {"log_every_steps": 30, "save_every_steps": 30, "evaluate_every_steps": 90}
+    cadence: dict[str, Any] = {"log_every_steps": 30, "save_every_steps": 30, "evaluate_every_steps": 90}
     rl.train("CartPole-v1", DQN, steps=90, seeds=2, logdir=folder, resume=True, progress=False, **cadence)
 
 
@@ -44,7 +45,7 @@ KINDS: dict[str, Callable[[Path], None]] = {"table": table, "deep": deep, "fit":
 
 
 def forked(act: Callable[[], None]) -> bool:
-    """Do it in a process of its own -> whether that came to its end."""
+    """Run `act` in a separate process. Return whether the process finished."""
     child = os.fork()
     if child == 0:
         act()
@@ -53,7 +54,7 @@ def forked(act: Callable[[], None]) -> bool:
 
 
 def killed_at(n: int, act: Callable[[], None]) -> None:
-    """Kill this process before its n-th operation on files."""
+    """Run `act`, but kill this process before its n-th file operation."""
     count = [0]
 
     def counted(owner: Any, name: str) -> None:
@@ -75,7 +76,7 @@ def killed_at(n: int, act: Callable[[], None]) -> None:
 
 
 def seen(folder: Path) -> tuple[Any, ...]:
-    """All that TensorBoard shows, and the last checkpoint's arrays."""
+    """Return everything TensorBoard shows, and the last checkpoint's arrays."""
     found = EventAccumulator(str(folder))
     found.Reload()
     (path,) = folder.glob("*.safetensors")
@@ -88,7 +89,7 @@ def seen(folder: Path) -> tuple[Any, ...]:
 def main(kind: str, folder: Path, first: int, last: int, stride: int) -> None:
     """Train once without a kill, then kill and resume for each n from `first` to `last`.
 
-    Prints for which n something is lost, and from which n on the run is over before it.
+    Print each n at which something is lost, and the first n that the run does not reach.
     """
     np.set_printoptions(threshold=sys.maxsize)
     pictures.to_images = lambda *_: {}
@@ -97,7 +98,7 @@ def main(kind: str, folder: Path, first: int, last: int, stride: int) -> None:
     whole, one = seen(folder / "whole"), folder / "killed"
     for n in range(first, last + 1, stride):
         shutil.rmtree(one, ignore_errors=True)
-        if forked(lambda n=n: killed_at(n, lambda: train(one))):
+        if forked(functools.partial(killed_at, n, functools.partial(train, one))):
             print(f"the run is over before operation {n}")
             return
         if not forked(lambda: train(one)):

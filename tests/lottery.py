@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 import envs
@@ -10,7 +12,7 @@ from rl.core.types import Batch
 from supervised.schedules import Linear
 
 
-def of_lottery():
+def of_lottery() -> Batch:
     """Every outcome of Lottery's pairs as often as it is likely, 20 of each pair: a batch [1, 80]."""
     rows = []
     for s, by_action in envs.diagnostic.lottery().P.items():
@@ -20,7 +22,9 @@ def of_lottery():
     return Batch(state, action, reward, discount, after)
 
 
-def learned(distribution, updates=1500, rate=0.05, network="linear", **settings):
+def learned(
+    distribution: Any, updates: int = 1500, rate: float = 0.05, network: str = "linear", **settings: Any
+) -> tuple[Any, ...]:
     """The distributions of Lottery's pairs that an agent learns from its exact probabilities, at gamma 1."""
     description = rl.DQN(
         network=network, gamma=1.0, distribution=distribution, max_grad_norm=None, target_every_updates=20,

@@ -180,7 +180,7 @@ class Moved(torch.autograd.Function):
         return gpu.copy(tensor, to_gpu, non_blocking, **how)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Any:  # type: ignore[override]  # one gradient, of one output
+    def backward(ctx: Any, gradient: Tensor) -> Any:
         return ctx.gpu.copy(gradient, not ctx.to_gpu, False, dtype=ctx.dtype), None, None, None, None
 
 

@@ -12,7 +12,18 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("supervised", "envs", "rl", "scripts", "tests")
 # Within a package, each folder, or file at its root, and what it may import besides itself.
-PURE = ("_check_packages", "_version", "explore", "masked", "targets", "losses", "planning", "belief", "networks")
+PURE = (
+    "_check_packages",
+    "_version",
+    "explore",
+    "masked",
+    "targets",
+    "losses",
+    "planning",
+    "belief",
+    "networks",
+    "network_names",
+)
 FAMILIES = ("tabular", "linear", "deep")  # they do not know each other, but that tiles use tables' traces and limits
 WORLDS = ("diagnostic", "textbook", "mazes", "atari")  # environments, which know nothing of what steps them
 HIDDEN = ("memory", "views")  # worlds that give the model of their hidden states
@@ -213,28 +224,26 @@ def test_no_circle():
     assert not {m for m in arrows if m in reached(m)}
 
 
-def test_the_names_of_rl_are_those_that_a_type_checker_sees():
-    """`rl` imports lazily: what `if TYPE_CHECKING:` shows is where each name is found, and all of it is there."""
-    import rl
-
-    tree = ast.parse((ROOT / "rl" / "__init__.py").read_text())
+@pytest.mark.parametrize("package", ["rl", "rl.explore", "rl.run", "supervised"])
+def test_the_names_of_lazy_packages_are_those_that_a_type_checker_sees(package):
+    """What `if TYPE_CHECKING:` shows is where each name is found when it is first asked for, and all of it is there."""
+    module = importlib.import_module(package)
+    tree = ast.parse(Path(module.__file__).read_text())
     (shown,) = [node for node in tree.body if isinstance(node, ast.If)]
     seen = {alias.name: node.module for node in shown.body for alias in node.names}
-    assert {name: place for name, place in seen.items() if place != "rl"} == rl._PLACES
-    assert set(seen) == set(rl.__all__)
-    assert set(rl.__all__) <= set(dir(rl))
+    assert {name: place for name, place in seen.items() if place != package} == module._PLACES
+    assert set(seen) <= set(module.__all__) <= set(dir(module))
     names = {}
-    exec("from rl import *", names)
-    assert set(rl.__all__) <= set(names)
+    exec(f"from {package} import *", names)
+    assert set(module.__all__) <= set(names)
     for name, place in seen.items():
-        found = (
-            importlib.import_module(f"rl.{name}") if place == "rl" else getattr(importlib.import_module(place), name)
-        )
-        assert names[name] is getattr(rl, name) is found
-    with pytest.raises(AttributeError, match="module 'rl' has no attribute 'nonsense'"):
-        rl.nonsense  # noqa: B018
+        found = importlib.import_module(f"{package}.{name}") if place == package else None
+        found = getattr(importlib.import_module(place), name) if found is None else found
+        assert names[name] is getattr(module, name) is found
+    with pytest.raises(AttributeError, match=f"module '{package}' has no attribute 'nonsense'"):
+        module.nonsense  # noqa: B018
     with pytest.raises(ImportError):
-        exec("from rl import nonsense", {})
+        exec(f"from {package} import nonsense", {})
 
 
 @pytest.mark.parametrize(
@@ -244,10 +253,12 @@ def test_the_names_of_rl_are_those_that_a_type_checker_sees():
         "import rl.training; import rl; print(rl.train.__name__, 'torch' in sys.modules)",
         "from rl.core.registry import from_json; print(from_json({'type': 'DynaQ'}).planning_steps, True)",
         "import rl; print('rl.train' in sys.modules, 'torch' in sys.modules)",
+        "import rl; rl.presets('Acrobot-v1'); rl.SARSA(); print('rl.train' in sys.modules, 'torch' in sys.modules)",
+        "import supervised, envs; print('rl.train' in sys.modules, 'torch' in sys.modules)",
     ],
 )  # fmt: skip
 def test_rl_in_a_fresh_process(code):
     done = subprocess.run([sys.executable, "-c", f"import sys; {code}"], capture_output=True, text=True, check=False)
-    expected = {"train True": 2, "10 True": 1, "False False": 1}
+    expected = {"train True": 2, "10 True": 1, "False False": 3}
     assert done.stdout.strip() in expected, done.stdout + done.stderr
-    assert ("False" in done.stdout) == ("rl.train' in" in code)  # `import rl` alone imports no torch
+    assert ("False" in done.stdout) == ("rl.train' in" in code)  # imports and settings alone import no torch

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -21,9 +22,11 @@ def whole_alone_and_resumed(description: rl.DQN, folder: Path, alone_too: bool) 
     resumed = rl.load(folder / "run.safetensors")
     for run in (whole, alone, resumed):
         run.advance(10)
-    assert whole.agent.updates > 20
-    for name, weight in whole.agent.online.weights.items():
-        assert torch.equal(weight, resumed.agent.online.weights[name])
+    agents: tuple[Any, ...] = (whole.agent, alone.agent, resumed.agent)
+    together, single, again = agents
+    assert together.updates > 20
+    for name, weight in together.online.weights.items():
+        assert torch.equal(weight, again.online.weights[name])
         if alone_too:
-            assert torch.equal(weight[1], alone.agent.online.weights[name][0]), name
+            assert torch.equal(weight[1], single.online.weights[name][0]), name
     return whole

@@ -27,7 +27,7 @@ from envs.backends.contract import Breach
 from envs.backends.discounts import KEY as DISCOUNT
 from envs.backends.masks import KEY as MASK
 from envs.errors import EnvError
-from supervised.renamed import module_getattr
+from supervised.renamed import former_name
 
 WINDOW = 100  # number of recorded returns to keep
 
@@ -260,4 +260,4 @@ def digest(observation: Any) -> str:
     return sha.hexdigest()[:32]
 
 
-__getattr__ = module_getattr(__name__, globals())
+__getattr__ = former_name(__name__)

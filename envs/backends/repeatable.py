@@ -14,7 +14,6 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-import torch
 
 from envs.backends.member import ReplayableEnv, digest
 
@@ -82,6 +81,8 @@ def _trace(env: gym.Env[Any, Any]) -> list[Any]:
 @contextmanager
 def _shared_generators() -> Iterator[Callable[[], list[str]]]:
     """Context manager that yields a function naming the process-wide generators that have changed, and restores them."""
+    import torch
+
     plain, pytorch = random.getstate(), torch.random.get_rng_state()
     numpy: Any = np.random.get_state()  # noqa: NPY002  (the shared one is meant)
 

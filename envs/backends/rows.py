@@ -19,7 +19,7 @@ from envs.backends.values import Fit, Misfit
 from envs.backends.vector_rows import VectorEnvs, discrete
 from envs.errors import EnvError
 from envs.source import Source
-from supervised.renamed import module_getattr
+from supervised.renamed import former_name
 
 __all__ = ["RowStep", "Rows", "SingleEnvs", "VectorEnvs", "altered_by", "members_of", "rows_of"]
 
@@ -154,4 +154,4 @@ def rows_of(where: Source, seeds: tuple[int, ...], envs_per_seed: int) -> Single
     return VectorEnvs(where.vector, seeds, envs_per_seed)
 
 
-__getattr__ = module_getattr(__name__, globals())
+__getattr__ = former_name(__name__)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from supervised.renamed import module_getattr
+from supervised.renamed import former_name
 
 Outcomes = Sequence[tuple[float, int, float, bool]]  # (probability, next state, reward, terminated)
 
@@ -98,4 +98,4 @@ class Model:
         )
 
 
-__getattr__ = module_getattr(__name__, globals())
+__getattr__ = former_name(__name__)

@@ -65,9 +65,27 @@ def compiled(function: Function, **replacements: Replacement) -> Function | None
 
     def finish(copy: Function, outermost: bool) -> Function:
         finished: Function = numba.njit(copy, **(OUTER if outermost else INNER))
-        return finished
+        return _replacing_stale_code(finished)
 
     return _build(function, replacements, {}, _compiled, finish)
+
+
+def _replacing_stale_code(function: Function) -> Function:
+    """Compile again where cached machine code names a class that is no longer there, since it was renamed or moved."""
+    cache = getattr(function, "_cache", None)
+    load = getattr(cache, "load_overload", None)
+    if load is None:
+        return function
+
+    def load_or_discard(*arguments: Any) -> Any:
+        try:
+            return load(*arguments)
+        except (AttributeError, ImportError):  # of unpickling the types of arguments
+            cache.flush()  # type: ignore[union-attr]  # it has a load_overload
+            return None
+
+    cache.load_overload = load_or_discard  # type: ignore[union-attr]
+    return function
 
 
 def entry(function: Function, *arguments: Any) -> Function:

@@ -9,16 +9,17 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
 import numpy as np
-import torch
-import torch.nn.functional as F
-from torch import Tensor
 
 from rl.core.spaces import SpaceError
-from supervised.validate import kind_of, shown
+from supervised.validate import is_tensor, kind_of, shown
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 CHANNELS = ("auto", "first", "last")
 SMALLEST_SIDE = 4  # pixels per side of an image; smaller boxes are treated as vectors
@@ -62,6 +63,8 @@ class Part:
 
     def example(self, *lead: int) -> Tensor:
         """Return a valid example of the part, [*lead, *shape]: zeros, or the lowest value of each discrete number."""
+        import torch
+
         lowest = torch.tensor(self.starts).reshape(self.shape) if self.kind == "discrete" else torch.zeros(self.shape)
         return lowest.expand(*lead, *self.shape)
 
@@ -76,6 +79,9 @@ class Part:
             x = self._scaled(x)
             return x if len(self.shape) == 1 else x.reshape(*x.shape[: x.ndim - len(self.shape)], -1)
         if self.kind == "discrete":
+            import torch
+            import torch.nn.functional as F
+
             digits = x.long().reshape(*x.shape[: x.ndim - len(self.shape)], -1)
             codes = [
                 F.one_hot(digits[..., i] - start, size)
@@ -87,8 +93,8 @@ class Part:
         return scaled.reshape(*x.shape[: x.ndim - len(self.shape)], *self.features)
 
     def _scaled(self, x: Tensor) -> Tensor:
-        x = x if x.dtype == torch.float32 else x.float()
-        if isinstance(self.scale, Tensor):
+        x = x.float()
+        if is_tensor(self.scale):
             return x / self.scale.to(x.device, non_blocking=True)
         return x if self.scale == 1.0 else x / self.scale
 
@@ -178,12 +184,16 @@ def _scale(space: gym.spaces.Box) -> float | Tensor:
     largest = np.maximum(low, high)
     largest = np.where((largest == 0) | (largest >= UNBOUNDED), 1.0, largest)
     alike = bool((largest == largest.flat[0]).all())
-    return float(largest.flat[0]) if alike else torch.from_numpy(largest.astype(np.float32))
+    if alike:
+        return float(largest.flat[0])
+    import torch
+
+    return torch.from_numpy(largest.astype(np.float32))
 
 
 def encode(parts: tuple[Part, ...], obs: Any, device: torch.device) -> Any:
     """Encode observations [N, B, *O] as network inputs, a tensor or a dict of tensors. Raises SpaceError for other parts."""
-    if len(parts) == 1 and isinstance(obs, Tensor):
+    if len(parts) == 1 and is_tensor(obs):
         return parts[0].encode(obs.to(device, non_blocking=True))
     return _encode_each(parts, leaves(obs), device)
 
@@ -194,6 +204,8 @@ def _encode_each(parts: tuple[Part, ...], found: dict[str, Any], device: torch.d
             f"The observation has the parts {', '.join(map(repr, found))}, but the agent was built for"
             f" {', '.join(repr(part.name) for part in parts)}."
         )
+    import torch
+
     encoded = {
         part.name: part.encode(torch.as_tensor(found[part.name]).to(device, non_blocking=True)) for part in parts
     }

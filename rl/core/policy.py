@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from envs.backends.running import Running, Statistics, checked
-from rl import masked, networks
+from rl import masked, network_names
 from rl.core import jit
 from rl.core.observations import leaves
 from rl.core.registry import AGENTS, NotHere, check, for_policy, from_json, name_of, to_json
@@ -343,7 +343,7 @@ def load_policy(path: str | Path, network: Any = None, mask: Any = None) -> Tabl
     if meta.get("kind") not in ("policy", "network policy"):
         raise CheckpointError(f"{path} holds a {meta.get('kind')}, not a policy. Read a run with rl.load.")
     if network is not None:
-        networks.check(network)
+        network_names.check(network)
     try:
         spaces = space_from_json(meta["observation_space"]), space_from_json(meta["action_space"])
         rest: dict[str, Any] = {

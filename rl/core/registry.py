@@ -14,7 +14,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 from rl.explore import RULES
 from supervised import functions, renamed
 from supervised.checkpoint import CheckpointError
-from supervised.renamed import ByName, accept_renamed, module_getattr
+from supervised.renamed import ByName, accept_renamed, former_name
 from supervised.schedules import KINDS
 from supervised.validate import ArgumentError, shown, unwrapped
 
@@ -217,4 +217,4 @@ def from_json(data: Any, **given: Any) -> Any:
         raise ValueError(f"The settings of {kind} are damaged: {error}") from error
 
 
-__getattr__ = module_getattr(__name__, globals())
+__getattr__ = former_name(__name__)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rl import networks
+from rl import network_names
 from rl.core.observations import leaves
 from rl.core.registry import lacking, name_of, optional_setting
 from rl.core.types import Batch, SequenceBatch, State, check_end, check_masks, no_such_action
@@ -40,7 +40,7 @@ class DeepConfig(Protocol):
     @property
     def gamma(self) -> float: ...
     @property
-    def network(self) -> networks.Network: ...
+    def network(self) -> network_names.Network: ...
     @property
     def optimizer(self) -> str: ...
     @property

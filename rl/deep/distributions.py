@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-import torch
-
-from rl import targets
 from rl.core.registry import register_part
-from rl.deep.heads.bootstrap import BEST_ACTION, Bootstrap
-from rl.deep.heads.categorical import Categorical
-from rl.deep.heads.head import Fractions, Head
-from rl.deep.heads.implicit import Implicit
-from rl.deep.heads.quantile import Quantile
 from supervised.validate import ArgumentError, integer, number, store
+
+if TYPE_CHECKING:
+    from rl.deep.heads.bootstrap import Bootstrap
+    from rl.deep.heads.categorical import Categorical
+    from rl.deep.heads.head import Head
+    from rl.deep.heads.implicit import Implicit
+    from rl.deep.heads.quantile import Quantile
 
 
 @runtime_checkable
@@ -56,7 +55,9 @@ class Atoms:
         if self.low is not None and self.high is not None and not self.low < self.high:
             raise ArgumentError(f"low must lie below high; they are {self.low} and {self.high}.")
 
-    def head(self, dueling: bool, rescale: bool, bootstrap: Bootstrap = BEST_ACTION) -> Categorical:
+    def head(self, dueling: bool, rescale: bool, bootstrap: Bootstrap) -> Categorical:
+        from rl.deep.heads.categorical import Categorical
+
         if self.low is None or self.high is None:
             raise ArgumentError(
                 "What returns can be is not known here: give the first and the last atom, rl.Atoms(low, high), as bounds of"
@@ -64,6 +65,10 @@ class Atoms:
             )
         low, high = self.low, self.high
         if rescale:
+            import torch
+
+            from rl import targets
+
             low, high = targets.rescaled(torch.tensor([low, high], dtype=torch.float64)).tolist()
         return Categorical(low, high, self.atoms, self.deviation, dueling, rescale, bootstrap)
 
@@ -99,7 +104,9 @@ class Quantiles:
         store(self, integer, "quantiles", low=1)
         store(self, number, "kappa", low=0.0)
 
-    def head(self, dueling: bool, rescale: bool, bootstrap: Bootstrap = BEST_ACTION) -> Quantile:
+    def head(self, dueling: bool, rescale: bool, bootstrap: Bootstrap) -> Quantile:
+        from rl.deep.heads.quantile import Quantile
+
         return Quantile(self.quantiles, self.kappa, dueling, rescale, bootstrap)
 
     def within(self, returns: tuple[float, float] | None) -> Quantiles:
@@ -128,7 +135,10 @@ class ImplicitQuantiles:
         )  # memory grows by their product
         store(self, number, "kappa", low=0.0)
 
-    def head(self, dueling: bool, rescale: bool, bootstrap: Bootstrap = BEST_ACTION) -> Implicit:
+    def head(self, dueling: bool, rescale: bool, bootstrap: Bootstrap) -> Implicit:
+        from rl.deep.heads.head import Fractions
+        from rl.deep.heads.implicit import Implicit
+
         drawn = Fractions(self.learned, self.sought, self.chosen)
         return Implicit(drawn, self.cosines, self.kappa, dueling, rescale, bootstrap)
 

@@ -14,27 +14,25 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from torch import Tensor
-
-from rl import losses, networks
+from rl import losses, network_names
 from rl.core.observations import CHANNELS, parts_of
 from rl.core.registry import add_presets, register
 from rl.core.spaces import actions_of
-from rl.deep.agent import DeepAgent
-from rl.deep.checks import check_learner
 from rl.deep.distributions import Atoms, Distribution, ImplicitQuantiles, Quantiles
-from rl.deep.heads.bootstrap import BEST_ACTION
-from rl.deep.heads.head import Head
-from rl.deep.heads.scalar import Scalar
 from rl.deep.munchausen import Munchausen
-from rl.deep.recurrent import NO_GATES, RecurrentAgent
-from rl.deep.replay.sequences import windows
+from rl.deep.replay.windows import windows
 from rl.explore import EpsilonGreedy, Explore, Greedy
+from supervised.names import OPTIMIZERS
 from supervised.schedules import Linear, Schedule, setting
-from supervised.stack.optimizers import OPTIMIZERS
 from supervised.validate import ArgumentError, choice, flag, function, instance, integer, number, shown, store
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from rl.deep.agent import DeepAgent
+    from rl.deep.heads.head import Head
 
 
 @register
@@ -44,7 +42,7 @@ class DQN:
 
     gamma: float = 0.99
     """The discount, in [0, 1]."""
-    network: networks.Network = "auto"
+    network: network_names.Network = "auto"
     """A name with sizes ("auto", "linear", "mlp(64,64)", "cnn(16,32)", "nature"; recurrent: "gru(64)", "lstm(64)", "rnn(64)",
     "cnn(16)+gru(128)"), or a function (observation_space, outputs) -> nn.Module, whose module is recurrent if it answers
     (outputs, state) to sequences."""
@@ -129,6 +127,9 @@ class DQN:
     @property
     def head(self) -> Head:
         """What the network's outputs mean, and what is learned from them."""
+        from rl.deep.heads.bootstrap import BEST_ACTION
+        from rl.deep.heads.scalar import Scalar
+
         bootstrap = BEST_ACTION if self.munchausen is None else self.munchausen.bootstrap()
         if self.distribution is not None:
             return self.distribution.head(self.dueling, self.rescale_values, bootstrap)
@@ -155,6 +156,11 @@ class DQN:
 
     def build(self, observation_space: Any, action_space: Any, seeds: Any = 1, device: str = "cpu") -> DeepAgent:
         """The live agent: N networks, each with first weights of its own. Raises SpaceError for spaces not supported."""
+        from rl import networks
+        from rl.deep.agent import DeepAgent
+        from rl.deep.checks import check_learner
+        from rl.deep.recurrent import NO_GATES, RecurrentAgent
+
         check_learner(self)
         outputs = self.head.size(actions_of(action_space)[0])
         in_windows = self.sequence_steps is not None
@@ -196,7 +202,7 @@ def check_settings(d: DQN) -> None:
     store(d, number, "noise", low=1e-6, high=100.0, none=True)
     if d.distribution is not None and d.loss != "huber":
         raise ArgumentError(f"loss={d.loss!r} contradicts distribution: how a distribution is learned is part of it.")
-    networks.check(d.network)
+    network_names.check(d.network)
     if not isinstance(d.explore, Explore):
         raise ArgumentError(
             "explore must be one of rl.explore's EpsilonGreedy, Greedy, Boltzmann or DecayingNoise, not"

@@ -7,10 +7,13 @@ Acting stays as `explore` says. Of an n-step return the first step alone gets th
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from rl.core.registry import register_part
-from rl.deep.heads.bootstrap import Bootstrap, SoftPolicy
 from supervised.validate import number, store
+
+if TYPE_CHECKING:
+    from rl.deep.heads.bootstrap import Bootstrap
 
 
 @register_part
@@ -34,6 +37,8 @@ class Munchausen:
 
     def bootstrap(self) -> Bootstrap:
         """What targets make of values."""
+        from rl.deep.heads.bootstrap import SoftPolicy
+
         return SoftPolicy(self.alpha, self.temperature, self.low)
 
     def widened(self, returns: tuple[float, float] | None, gamma: float, actions: int) -> tuple[float, float] | None:

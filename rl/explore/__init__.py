@@ -1,20 +1,12 @@
 """Exploration rules in three forms: `configs` describe them, `scalar` rules run in the tabular loops, plain or compiled (those of
 `masked` if an environment forbids actions), and `batched` rules take arrays [N, E, A].
 
-`configs` imports none of the others, the scalar rules import `configs`, and `batched` imports all. The package may import
-`rl.core.jit`.
+`configs` imports none of the others, the scalar rules import `configs`, and `batched` imports all and torch: its names are
+imported when they are first asked for (`supervised.lazy`). The package may import `rl.core.jit`.
 """
 
-from rl.explore.batched import (
-    boltzmann,
-    check_some,
-    choose_each,
-    epsilon_greedy,
-    greedy,
-    noisy_greedy,
-    select_actions,
-    select_on_host,
-)
+from typing import TYPE_CHECKING
+
 from rl.explore.configs import (
     BOLTZMANN,
     EPSILON_GREEDY,
@@ -43,7 +35,34 @@ from rl.explore.scalar import (
     upper_bound,
     upper_bound_action,
 )
-from supervised.renamed import module_getattr
+from supervised import lazy
+from supervised.renamed import former_name
+
+if TYPE_CHECKING:
+    from rl.explore.batched import (
+        boltzmann,
+        check_some,
+        choose_each,
+        epsilon_greedy,
+        greedy,
+        noisy_greedy,
+        select_actions,
+        select_on_host,
+    )
+
+_PLACES = dict.fromkeys(
+    (
+        "boltzmann",
+        "select_actions",
+        "check_some",
+        "choose_each",
+        "epsilon_greedy",
+        "greedy",
+        "noisy_greedy",
+        "select_on_host",
+    ),
+    "rl.explore.batched",
+)
 
 __all__ = [
     "BOLTZMANN",
@@ -80,4 +99,4 @@ __all__ = [
     "upper_bound_action",
 ]
 
-__getattr__ = module_getattr(__name__, globals())
+__getattr__, __dir__ = lazy.names(__name__, _PLACES, otherwise=former_name(__name__, 4))

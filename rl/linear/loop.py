@@ -13,12 +13,13 @@ from envs.vector import Step
 from rl.core import jit
 from rl.core.actor import Actor
 from rl.core.evaluate import play_networks
+from rl.core.limits import MOST_BYTES
 from rl.core.protocols import Diagnostics, Place
 from rl.core.timing import time_in
 from rl.explore import choose_each, masked
 from rl.explore.masked import as_mask
-from rl.linear.sarsa import EligibilityTraces, LinearAgent, TransitionBatch, learn, reset_traces
-from rl.tabular.agent import MOST_BYTES
+from rl.linear.agent import LinearAgent
+from rl.linear.sarsa import EligibilityTraces, TransitionBatch, learn, reset_traces
 from rl.tabular.traces import KINDS, check_traces
 from supervised.schedules import as_schedule, value_at
 

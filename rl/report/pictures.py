@@ -16,7 +16,7 @@ from rl.core.protocols import Plane
 from rl.explore.masked import best_allowed
 from rl.report import episode
 from rl.run.run import Run
-from supervised.renamed import module_getattr
+from supervised.renamed import former_name
 from supervised.session.results import write_bytes
 
 if TYPE_CHECKING:
@@ -215,4 +215,4 @@ def _short(count: int) -> str:
     return f"{count / 1e6:.1f}M" if count >= 1e6 else f"{count / 1e3:.0f}k" if count >= 1e4 else str(count)
 
 
-__getattr__ = module_getattr(__name__, globals())
+__getattr__ = former_name(__name__)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rl.run.run import Run
 from supervised.session.results import about, number, summary
+
+if TYPE_CHECKING:
+    from rl.run.run import Run
 
 NEAR = 0.99  # a seed is near-optimal if it reaches this fraction of the optimum
 

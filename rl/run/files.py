@@ -11,7 +11,7 @@ import gymnasium as gym
 import envs
 from envs.backends.contract import raised_by_environment
 from envs.source import EnvLike, Source, from_description, source
-from rl import networks
+from rl import network_names
 from rl.core import registry
 from rl.run.run import Run, check_steps
 from supervised import checkpoint, validate
@@ -53,7 +53,7 @@ def load(
     choose(device)
     saved = checkpoint.Saved(path, *checkpoint.load(path))
     if network is not None:
-        networks.check(network)
+        network_names.check(network)
     functions = {"network": network, "mask": mask}
     given = {name: function for name, function in functions.items() if function is not None}
     return restored(saved, env, given, env_kwargs=env_kwargs, workers=workers, device=device)
@@ -90,7 +90,7 @@ def restored(
         run = Run(
             where, config, numbers, saved_as["envs_per_seed"], check_steps(meta["horizon_steps"]), workers, device
         )
-        run._restore(state, meta)
+        run.restore(state, meta)
     except registry.NotHere as error:
         raise CheckpointError(f"{path} contains no code. {error}") from error
     except (CheckpointError, envs.EnvError):

@@ -117,7 +117,7 @@ def _of_wrapped(env: gym.Env[Any, Any]) -> StepRewards:
     limits: list[int] = []
     while isinstance(env, gym.Wrapper):
         if isinstance(env, TimeLimit):
-            limits.append(env._max_episode_steps)
+            limits.append(env._max_episode_steps)  # noqa: SLF001  (Gymnasium has no public one)
         elif not isinstance(env, HARMLESS) and type(env).step not in PLAIN_STEPS:
             return UNKNOWN
         env = env.env
@@ -129,7 +129,7 @@ def _of_wrapped(env: gym.Env[Any, Any]) -> StepRewards:
 def _of_gymnasium(env: Any) -> StepRewards:
     match type(env).__name__:
         case "CartPoleEnv":
-            return StepRewards(-1.0, 0.0) if env._sutton_barto_reward else StepRewards(1.0, 1.0)
+            return StepRewards(-1.0, 0.0) if env._sutton_barto_reward else StepRewards(1.0, 1.0)  # noqa: SLF001  (likewise)
         case "AcrobotEnv":
             return StepRewards(-1.0, 0.0)
         case "MountainCarEnv":

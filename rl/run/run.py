@@ -209,7 +209,11 @@ class Run:
         """Return the state of the agent and the loop, in which arrays and lists have the seeds as their first axis."""
         return self.backend.state()
 
-    def _restore(self, state: Mapping[str, Any], meta: Mapping[str, Any]) -> None:
+    def restore(self, state: Mapping[str, Any], meta: Mapping[str, Any]) -> None:
+        """Go on from a checkpoint's state and header; `rl.load` makes the run that they fit.
+
+        Raises CheckpointError for a checkpoint of another environment, ValueError and the like for a damaged one.
+        """
         mine = None if self.model is None else model_digest(self.model)
         spaces = [space_to_json(space_from_json(space)) for space in meta["spaces"]]  # in the current format
         if spaces != [space_to_json(space) for space in self.spaces] or meta["model"] != mine:

@@ -76,11 +76,13 @@ def serve(descriptor: int) -> None:
 
 
 def send(pipe: Connection[Any, Any], message: Any) -> None:
+    """Send a message that `receive` returns at the other end."""
     # Not pipe.send: torch registers reducers for it that send tensors through shared memory, which these processes do not use.
     pipe.send_bytes(pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL))
 
 
 def receive(pipe: Connection[Any, Any]) -> Any:
+    """Return the next message, once it has arrived. Raises EOFError if the other end is closed."""
     return pickle.loads(pipe.recv_bytes())
 
 
@@ -97,7 +99,7 @@ def _sendable(error: Exception) -> Exception:
 
 
 def _source(described: dict[str, Any] | None, made: Any) -> Source:
-    """Return the environment from its description, registering its id if needed, or from a function."""
+    """Return the environment from its config, registering its id if needed, or from a function."""
     if described is None:
         return source(made)
     if made is not None:

@@ -16,9 +16,10 @@ import numpy as np
 
 from rl.core.registry import add_presets, register
 from rl.explore import highest
-from rl.tabular.agent import MOST_TIMES, TabularConfig, Transition, check_count, check_number, check_unused
+from rl.tabular.agent import TabularConfig, Transition, check_count, check_number, check_unused
 from rl.tabular.learned_model import check_outcomes, count, least_seen_outcome, outcome_of, outcomes_of, sample_backup
 from rl.tabular.q_learning import learn as learn_once
+from rl.tabular.rule import MOST_TIMES
 
 
 class Planned(NamedTuple):

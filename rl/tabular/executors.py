@@ -20,8 +20,8 @@ from rl.core.registry import name_of, optional_setting
 from rl.core.spaces import StateIndex
 from rl.explore import masked
 from rl.explore.masked import as_mask
-from rl.tabular.agent import TabularAgent
 from rl.tabular.kernel import STEPS_DONE, ActorState, LoopParams, act, learn_from_step, loop
+from rl.tabular.tables import TabularAgent
 
 # Maximum steps per call of the compiled loop, which cannot be interrupted.
 CHUNK = 1_000_000

@@ -17,14 +17,17 @@ from envs import tables
 from envs.backends.rows import Rows, SingleEnvs, members_of
 from envs.source import Source
 from rl.core.actor import INTERRUPTED
+from rl.core.limits import MOST_BYTES
 from rl.core.protocols import Diagnostics, Place
 from rl.core.registry import name_of
 from rl.core.spaces import StateIndex
 from rl.core.timing import WINDOW, time_in
-from rl.tabular.agent import MOST_BYTES, TabularAgent, TabularConfig, lookup, rule_state
+from rl.tabular.agent import TabularConfig, lookup
 from rl.tabular.executors import CompiledExecutor, Executor, PythonExecutor, VectorExecutor, padded_zeros
 from rl.tabular.kernel import ENDED, STEPS_DONE, ActorState, LoopParams
 from rl.tabular.play import play_tables
+from rl.tabular.rule import rule_state
+from rl.tabular.tables import TabularAgent
 from supervised.checkpoint import CheckpointError
 from supervised.schedules import STEPS, Curve, as_schedule, value_at
 from supervised.streams import Streams

@@ -7,7 +7,7 @@ from envs.source import Source
 from rl.core.evaluate import Found, environments
 from rl.core.spaces import StateIndex
 from rl.explore.masked import best_allowed
-from rl.tabular.agent import TabularAgent
+from rl.tabular.tables import TabularAgent
 
 
 def play_tables(

@@ -17,8 +17,9 @@ import numpy as np
 
 from rl.core.registry import add_presets, register
 from rl.explore import Greedy, TableExplore, highest
-from rl.tabular.agent import MOST_TIMES, TabularConfig, Transition, check_count, check_number, check_unused
+from rl.tabular.agent import TabularConfig, Transition, check_count, check_number, check_unused
 from rl.tabular.learned_model import check_outcomes, count, expected_backup, least_seen_outcome, outcome_of, outcomes_of
+from rl.tabular.rule import MOST_TIMES
 from supervised.schedules import Schedule
 
 

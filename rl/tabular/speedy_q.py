@@ -15,7 +15,8 @@ import numpy as np
 
 from rl.core.registry import add_presets, register
 from rl.explore import UCB, TableExplore, highest
-from rl.tabular.agent import MOST_TIMES, TabularConfig, Transition, check_unused
+from rl.tabular.agent import TabularConfig, Transition, check_unused
+from rl.tabular.rule import MOST_TIMES
 from supervised.schedules import Schedule
 
 

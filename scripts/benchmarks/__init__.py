@@ -1,1 +1,1 @@
-"""The parts of benchmark.py, one module each, what they compare with, and references.py, a command of its own."""
+"""The parts of benchmark.py, one module each, the baselines they compare with, and the command references.py."""

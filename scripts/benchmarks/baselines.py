@@ -1,4 +1,4 @@
-"""What others do with the same model and the same data, for `benchmark.py supervised`: each a function -> seconds an epoch.
+"""Other libraries with the same model and data, for `benchmark.py supervised`: each function returns seconds per epoch.
 
 Keras and Lightning come with the `benchmark` extra; where one is missing it is left out, aloud.
 """
@@ -21,7 +21,7 @@ Epoch = Callable[[], float]
 
 
 class Pictures(torch.utils.data.Dataset[Any]):
-    """The usual data set: each picture by way of PIL, then to a tensor and divided by 255, as ToTensor does."""
+    """The usual dataset: each image through PIL, then converted to a tensor and divided by 255, as by ToTensor."""
 
     def __init__(self, x: Tensor, y: Tensor) -> None:
         self.x, self.y = x, y
@@ -43,7 +43,7 @@ def mlp() -> nn.Sequential:
 
 
 def data_loader(x: Tensor, y: Tensor) -> Epoch:
-    """The tutorial's loop: a DataLoader over `Pictures`, Adam."""
+    """Return the tutorial's loop: a DataLoader over `Pictures`, Adam."""
     net = mlp()
     optimizer = torch.optim.Adam(net.parameters(), 1e-3)
     loader = torch.utils.data.DataLoader(Pictures(x, y), batch_size=BATCH, shuffle=True)
@@ -61,7 +61,7 @@ def data_loader(x: Tensor, y: Tensor) -> Epoch:
 
 
 def plain_mlp(x: Tensor, y: Tensor) -> Epoch:
-    """The shortest loop that PyTorch allows: the data in memory as numbers in [0, 1], a permutation, fused Adam."""
+    """Return the shortest possible PyTorch loop: data in memory as numbers in [0, 1], a permutation, fused Adam."""
     net = mlp()
     optimizer = torch.optim.Adam(net.parameters(), 1e-3, fused=True)
     pixels = x.float().div(255)
@@ -79,7 +79,7 @@ def plain_mlp(x: Tensor, y: Tensor) -> Epoch:
 
 
 def keras(x: Tensor, y: Tensor) -> Epoch:
-    """Keras on torch, the data in memory. Raises ImportError when it is not installed."""
+    """Return an epoch of Keras on torch, with the data in memory. Raise ImportError if it is not installed."""
     os.environ.setdefault("KERAS_BACKEND", "torch")
     import keras as k
 
@@ -97,7 +97,7 @@ def keras(x: Tensor, y: Tensor) -> Epoch:
 
 
 def lightning(x: Tensor, y: Tensor) -> Epoch:
-    """Lightning over tensors in memory. Raises ImportError when it is not installed."""
+    """Return an epoch of Lightning over tensors in memory. Raise ImportError if it is not installed."""
     import logging
 
     import lightning as lit
@@ -137,7 +137,7 @@ def lightning(x: Tensor, y: Tensor) -> Epoch:
 
 
 def plain_cnn(net: nn.Module, x: Tensor, y: Tensor) -> Epoch:
-    """The usual loop in float32 over tensors in memory, torch's own order of memory, Adam."""
+    """Return the usual loop in float32 over tensors in memory, in torch's default memory format, with Adam."""
     optimizer = torch.optim.Adam(net.parameters(), 1e-3)
 
     def epoch() -> float:
@@ -154,7 +154,7 @@ def plain_cnn(net: nn.Module, x: Tensor, y: Tensor) -> Epoch:
 
 
 def one_after_another(nets: list[nn.Module], x: Tensor, y: Tensor, fused: bool) -> Callable[[], None]:
-    """One step of each net in turn, with an Adam each: x [N, B, ...], y [N, B]."""
+    """Return one step of each network in turn, each with its own Adam: x [N, B, ...], y [N, B]."""
     optimizers = [torch.optim.Adam(net.parameters(), 1e-3, fused=fused) for net in nets]
 
     def step() -> None:
@@ -168,7 +168,7 @@ def one_after_another(nets: list[nn.Module], x: Tensor, y: Tensor, fused: bool) 
 
 
 def through_time(nets: list[nn.Module], x: Tensor, y: Tensor) -> Callable[[], None]:
-    """One step of each recurrent net in turn, with a fused Adam each and the squared error: x and y [N, B, T, ...]."""
+    """Return a step of each recurrent network in turn, each with a fused Adam and the squared error: x and y [N, B, T, ...]."""
     optimizers = [torch.optim.Adam(net.parameters(), 1e-3, fused=True) for net in nets]
 
     def step() -> None:
@@ -192,7 +192,7 @@ def stable_baselines3(
     target_every_steps: int = 500,
     learning_rate: float = 1e-3,
 ) -> Callable[[], float]:
-    """Stable-Baselines3's DQN in CartPole -> a function that takes `steps` more steps and gives steps a second."""
+    """Return a function that trains Stable-Baselines3's DQN in CartPole for `steps` steps and returns steps per second."""
     from stable_baselines3 import DQN
 
     model = DQN(

@@ -1,8 +1,8 @@
-"""What a GPU does with Q-networks and fits (`benchmark.py cuda`): parity with the CPU, speed, waits, memory, prototypes.
+"""Q-networks and fits on a GPU (`benchmark.py cuda`): parity with the CPU, speed, waits, memory, prototypes.
 
-Nine parts, the worthiest first, each with a deadline, together below 8 minutes; the JSON is written after each. Where torch
-finds no GPU everything runs on a pretended one, small, to show that it runs: then no speed is given. What pretends, and what
-counts waits on a real GPU, is tests/pretend.py, so tests/ is put on the path; part 1 runs those tests in any case.
+Nine parts, the most important first, each with a deadline, together less than 8 minutes; the JSON is written after each.
+Without a GPU everything runs in small sizes on a simulated one, without speeds, to show that it works. tests/pretend.py
+simulates the GPU, and counts waits on a real one, so tests/ is added to the path; part 1 runs its tests in either case.
 """
 
 from __future__ import annotations
@@ -41,22 +41,22 @@ from supervised.validate import ArgumentError, first_line
 
 TESTS = Path(__file__).parents[2] / "tests"
 Figures = dict[str, Any]
-Rows = Iterator[tuple[str, Callable[[], Figures]]]  # what is measured, and how
+Rows = Iterator[tuple[str, Callable[[], Figures]]]  # names and functions of the measurements
 PRETENDED = (
-    "No GPU was found: everything ran on the CPU under a pretended one, in small sizes, to show that it runs. No figure here"
-    " is a speed, a share of time or a memory of a GPU."
+    "No GPU was found: everything runs on the CPU with a simulated GPU, in small sizes, to show that it works. No figure here"
+    " is a speed, a share of time or the memory of a GPU."
 )
 
 
 @dataclass(frozen=True)
 class Machine:
-    """Where it runs, and how large."""
+    """The device, and the sizes of the measurements."""
 
     pretended: bool
-    count: Callable[[], contextlib.AbstractContextManager[Any]]  # gives a pretend.Tally
+    count: Callable[[], contextlib.AbstractContextManager[Any]]  # provides a pretend.Tally
     members: tuple[int, ...] = (1, 10, 50)
-    updates: tuple[int, ...] = (1, 10, 100)  # after which parity is looked at
-    side: int = 84  # of a picture
+    updates: tuple[int, ...] = (1, 10, 100)  # after which parity is measured
+    side: int = 84  # of an image
     batch: int = 1_000  # at most
     warm_up: int = 50  # calls
     seconds: float = 0.25  # one timing
@@ -65,7 +65,7 @@ class Machine:
 
 
 def checker() -> ModuleType:
-    """tests/pretend.py."""
+    """Import tests/pretend.py, the simulated GPU."""
     sys.path.append(str(TESTS))
     try:
         return importlib.import_module("pretend")
@@ -75,7 +75,7 @@ def checker() -> ModuleType:
 
 @contextlib.contextmanager
 def machine() -> Iterator[Machine]:
-    """The GPU, or else a pretended one meanwhile."""
+    """Provide the GPU, or a simulated one within the block."""
     if torch.cuda.is_available():
         yield Machine(False, checker().on_gpu)
         return
@@ -88,12 +88,12 @@ def machine() -> Iterator[Machine]:
         yield Machine(True, count, (1, 2), (1, 3), 36, 4, 1, 0.0, 1, 64)
 
 
-# -- what is timed ----------------------------------------------------------------------------------------------------------
+# -- workloads -------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Work:
-    """A Q-network and its batch, of four numbers or of pictures an observation."""
+    """A Q-network and its batch, with observations of four numbers or images."""
 
     network: str
     batch: int
@@ -108,7 +108,7 @@ class Work:
         return rl.DQN(network=self.network, **options).build(*self.spaces(m), n, device)
 
     def batches(self, m: Machine, n: int, weighted: bool = False) -> Iterator[Batch]:
-        """Random batches without end, the same each time."""
+        """Yield random batches endlessly, the same each time."""
         actions: Any
         space, actions = self.spaces(m)
         g, shape = torch.Generator().manual_seed(0), (n, min(self.batch, m.batch))
@@ -133,7 +133,7 @@ MLP_WORK, NATURE = WORKS["64-64, batch 64"], WORKS["nature, batch 32"]
 
 
 class Frames(gym.Env[Any, Any]):
-    """Pictures of noise, made beforehand, in episodes of 100 steps."""
+    """Images of noise, generated beforehand, in episodes of 100 steps."""
 
     def __init__(self, side: int) -> None:
         self.observation_space = gym.spaces.Box(0, 255, (4, side, side), np.uint8)
@@ -152,7 +152,7 @@ class Frames(gym.Env[Any, Any]):
 
 
 def run_of(work: Work, m: Machine, n: int, device: str) -> rl.Run:
-    """A run that learns at each step, past its first."""
+    """Return a warmed-up run that learns at each step."""
     env: Any = (lambda: Frames(m.side)) if work.pictures else "CartPole-v1"
     batch = min(work.batch, m.batch)
     agent = rl.DQN(network=work.network, batch_size=batch, learn_after_steps=batch, capacity_steps=1_000)
@@ -162,7 +162,7 @@ def run_of(work: Work, m: Machine, n: int, device: str) -> rl.Run:
 
 
 def updater(work: Work, m: Machine, n: int, device: str, threads: int | None = None) -> Callable[[], None]:
-    """One unmeasured update of N members at each call, from the same batch; threads: the CPU's, if they are to be set."""
+    """Return a function that updates N members from the same batch. threads: of the CPU, if they are to be set."""
     agent, batch = work.agent(m, n, device), next(work.batches(m, n))
 
     def update() -> None:
@@ -173,7 +173,7 @@ def updater(work: Work, m: Machine, n: int, device: str, threads: int | None = N
 
 
 def fitter(network: str, m: Machine, n: int, device: str, precision: str, channels_last: bool | None = None) -> Fit:
-    """A fit of N members to pictures of noise 28x28, batch 100."""
+    """Return a fit of N members to 28x28 images of noise, batch 100."""
     make = {"MLP": lambda: MLP(784, 10, (256, 256)), "CNN": lambda: CNN((1, 28, 28), 10, (32, 64, 128))}[network]
     g = torch.Generator().manual_seed(0)
     x = torch.randint(256, (m.examples, 28, 28), generator=g, dtype=torch.uint8)
@@ -191,7 +191,7 @@ def fitter(network: str, m: Machine, n: int, device: str, precision: str, channe
 
 
 def speeds(ways: dict[str, Callable[[], object]], m: Machine, per_call: float = 1) -> Figures:
-    """Each way in turn, `per_call` units a call -> the median of units a second, and of the first way to the others."""
+    """Time each way in turn, `per_call` units per call. Return median units per second, and the first's ratio to the others."""
     if m.pretended:
         for way in ways.values():
             way()
@@ -210,7 +210,7 @@ def speeds(ways: dict[str, Callable[[], object]], m: Machine, per_call: float = 
 
 
 def _calls_for(way: Callable[[], object], seconds: float, most: float = math.inf) -> int:
-    """Call for so long, at least once, and until the GPU has done it all -> how often."""
+    """Call repeatedly for this long, at least once, and synchronize. Return the number of calls."""
     began, calls = time.perf_counter(), 0
     while not calls or (calls < most and time.perf_counter() - began < seconds):
         way()
@@ -220,7 +220,7 @@ def _calls_for(way: Callable[[], object], seconds: float, most: float = math.inf
 
 
 def profiled(action: Callable[[], object], calls: int) -> Figures:
-    """What torch.profiler saw of `calls` calls: kernels, copies and waits of one, and the share of time the GPU worked."""
+    """Profile `calls` calls. Return kernels, copies and waits per call, and the share of time the GPU worked."""
     for _ in range(3):
         action()
     torch.cuda.synchronize()
@@ -240,7 +240,7 @@ def profiled(action: Callable[[], object], calls: int) -> Figures:
 
 @contextlib.contextmanager
 def tf32(allowed: bool) -> Iterator[None]:
-    """Allow TF32 in convolutions and matrix products meanwhile, or forbid it."""
+    """Allow or forbid TF32 in convolutions and matrix products within the block."""
     backends = torch.backends.cudnn, torch.backends.cuda.matmul
     before = [backend.allow_tf32 for backend in backends]
     try:
@@ -324,7 +324,7 @@ def parity(m: Machine) -> Rows:
 
 
 def compared(work: Work, m: Machine, options: dict[str, Any], reduced: bool) -> Figures:
-    """Two members after the same updates on the CPU and on the GPU: the largest differences; and twice on the GPU."""
+    """Compare two members after the same updates on the CPU and on the GPU, and twice on the GPU: the largest differences."""
     with tf32(reduced):
         host, first, second = (learned(work, m, device, options, reduced) for device in ("cpu", "cuda", "cuda"))
         with deterministic():
@@ -343,7 +343,7 @@ def compared(work: Work, m: Machine, options: dict[str, Any], reduced: bool) -> 
 def learned(
     work: Work, m: Machine, device: str, options: dict[str, Any], reduced: bool
 ) -> dict[int, dict[str, torch.Tensor]]:
-    """q, weights and gradient norms after 1, 10, ... updates, on the host. reduced: with TF32, which agents do without."""
+    """Return q, weights and gradient norms after 1, 10, ... updates, on the host. reduced: with TF32, which agents do not use."""
     agent = work.agent(m, 2, device, compiled=False, **options)
     if reduced:
         agent.threads = contextlib.nullcontext
@@ -359,7 +359,7 @@ def learned(
 
 
 def compared_fits(m: Machine, precision: str) -> Figures:
-    """A CNN after an epoch in float32 on the CPU, and on the GPU in this precision."""
+    """Compare a CNN after an epoch in float32 on the CPU, and on the GPU in this precision."""
     host, there = fitter("CNN", m, 1, "cpu", "fp32"), fitter("CNN", m, 1, "cuda", precision)
     losses = [float(fit.advance()["train/loss"][0]) for fit in (host, there)]
     weights = [fit.stack.flat.detach().cpu() for fit in (host, there)]
@@ -370,7 +370,7 @@ def compared_fits(m: Machine, precision: str) -> Figures:
 
 
 def largest(a: torch.Tensor, b: torch.Tensor) -> float:
-    """The largest difference of two tensors."""
+    """Return the largest difference of two tensors."""
     return float((a - b).abs().max())
 
 
@@ -387,26 +387,24 @@ def speed(m: Machine) -> Rows:
 
 
 def updates_a_second(work: Work, m: Machine, n: int) -> Figures:
-    """Of all seeds together."""
+    """Measure updates per second, summed over seeds."""
     ways: dict[str, Callable[[], object]] = {"gpu": updater(work, m, n, "cuda")}
     if work.pictures:
         ways["cpu, all cores"] = updater(work, m, n, "cpu", cores())
-    if (
-        n == 1 or not work.pictures
-    ):  # networks of numbers choose one thread; many of pictures would take too long on one
+    if n == 1 or not work.pictures:  # vector networks choose one thread; many image networks would take too long on one
         ways["cpu, one thread"] = updater(work, m, n, "cpu", 1)
     return speeds(ways, m, n)
 
 
 def steps_a_second(work: Work, m: Machine, n: int) -> Figures:
-    """Of all seeds together, with their environments on the CPU."""
+    """Measure steps per second, summed over seeds, with their environments on the CPU."""
     runs = {"gpu": run_of(work, m, n, "cuda"), "cpu": run_of(work, m, n, "cpu")}
-    steps = 2 if work.pictures else 20  # a call
+    steps = 2 if work.pictures else 20  # per call
     return speeds({name: lambda run=run: run.advance(steps) for name, run in runs.items()}, m, steps * n)
 
 
 def examples_a_second(network: str, m: Machine, n: int) -> Figures:
-    """Of all seeds together."""
+    """Measure examples per second, summed over seeds."""
     ways: dict[str, Callable[[], object]] = {}
     chosen: list[tuple[str, bool | None]] = [("fp32", None)]
     if network == "CNN":
@@ -435,7 +433,7 @@ def busy_with(work: Work, m: Machine, n: int) -> Figures:
 
 
 def waits(m: Machine) -> Rows:
-    """Where the host waits for the GPU; on a pretended GPU copies and launches too."""
+    """Count where the host waits for the GPU; on a simulated GPU also copies and launches."""
     for name in ("64-64, batch 64", "nature, batch 32"):
         work = WORKS[name]
         yield f"update, {name}", lambda w=work: counted(updater(w, m, 2, "cuda"), m, 10, 10)
@@ -445,7 +443,7 @@ def waits(m: Machine) -> Rows:
 
 
 def counted(action: Callable[[], object], m: Machine, calls: int, per: int) -> Figures:
-    """What `calls` calls do after a first one, divided by `per`."""
+    """Return the counts of `calls` calls after a first one, divided by `per`."""
     action()
     with m.count() as tally:
         for _ in range(calls):
@@ -457,13 +455,13 @@ def counted(action: Callable[[], object], m: Machine, calls: int, per: int) -> F
 
 
 def counted_steps(work: Work, m: Machine) -> Figures:
-    """In a call of 20 steps, so that what is done once a call, such as fetching metrics, weighs little."""
+    """Count in a call of 20 steps, so that operations done once per call, such as fetching metrics, weigh little."""
     run = run_of(work, m, 2, "cuda")
     return counted(lambda: run.advance(20), m, 1, 20)
 
 
 def counted_epoch(network: str, m: Machine) -> Figures:
-    """For each step of the optimizer."""
+    """Count per step of the optimizer."""
     fit = fitter(network, m, 2, "cuda", "fp32")
     return counted(fit.advance, m, 1, fit.steps_per_epoch)
 
@@ -474,7 +472,7 @@ def memory(m: Machine) -> Rows:
 
 
 def memory_of(work: Work, m: Machine, n: int) -> Figures:
-    """Bytes at most while N members made two updates; the host's are this process's so far."""
+    """Return the peak memory in bytes of two updates of N members; the host's is this process's peak so far."""
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
     update = updater(work, m, n, "cuda")
@@ -496,7 +494,7 @@ def captured(m: Machine) -> Rows:
 
 
 def captured_update(m: Machine, n: int, width: int, batch: int) -> Figures:
-    """A prototype of an update as one CUDA graph, beside the same launched kernel by kernel."""
+    """Time a prototype of an update as one CUDA graph, and the same launched kernel by kernel."""
     eager, graph = (prototypes.Update(n, width, batch, "cuda") for _ in range(2))
     if m.pretended:
         eager()
@@ -517,7 +515,7 @@ def grouped(m: Machine) -> Rows:
 
 
 def grouped_convolutions(m: Machine, n: int) -> Figures:
-    """Forward and backward, three ways."""
+    """Time forward and backward passes, computed in three ways."""
     weights = prototypes.convolutions(n, "cuda")
     batch = 2 if m.pretended else 32
     x = torch.rand(n, batch, 4, m.side, m.side, generator=torch.Generator().manual_seed(0)).to("cuda")
@@ -532,19 +530,19 @@ def grouped_convolutions(m: Machine, n: int) -> Figures:
     return speeds({name: way(function) for name, function in functions.items()}, m, n) | {"largest difference": apart}
 
 
-# -- bars, stated beforehand -------------------------------------------------------------------------------------------------
+# -- expectations, stated beforehand ----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Bar:
-    """What was asked of the GPU before it was measured. read: from the rows of all parts; KeyError: not measured."""
+    """An expectation stated before measuring. read: gets the value from the rows of all parts; KeyError: not measured."""
 
     words: str
     read: Callable[[dict[str, dict[str, Figures]]], float]
     holds: Callable[[float], bool]
 
     def judge(self, rows: dict[str, dict[str, Figures]], pretended: bool) -> Figures:
-        """Whether it is held; None where it was not measured, as everything under pretence."""
+        """Return whether it is met; None if it was not measured, as on a simulated GPU."""
         try:
             found = None if pretended else self.read(rows)
         except KeyError:
@@ -560,9 +558,9 @@ def _first_update(rows: dict[str, dict[str, Figures]]) -> float:
 
 
 BARS = (
-    Bar("after one update in float32 q differs from the CPU's by 1e-5 at most", _first_update, lambda v: v <= 1e-5),
+    Bar("after one update in float32 q differs from the CPU's by at most 1e-5", _first_update, lambda v: v <= 1e-5),
     Bar(
-        "after one update with TF32 nature's q differs from the CPU's by 1e-3 at most",
+        "after one update with TF32 nature's q differs from the CPU's by at most 1e-3",
         lambda rows: rows["2 parity"]["nature, TF32"]["after 1 updates"]["q"],
         lambda v: v <= 1e-3,
     ),
@@ -589,7 +587,7 @@ BARS = (
 )
 
 
-# -- carrying it out ---------------------------------------------------------------------------------------------------------
+# -- running the parts-------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -615,12 +613,12 @@ PARTS = {
 
 
 class OutOfTime(BaseException):
-    """A part's deadline; no Exception, so that no row takes it for its own error."""
+    """A part's deadline; not an Exception, so that no row handles it as its own error."""
 
 
 @contextlib.contextmanager
 def deadline(seconds: float) -> Iterator[None]:
-    """Raise OutOfTime within the block once so many seconds have passed."""
+    """Raise OutOfTime within the block after this many seconds."""
 
     def stop(*signal_and_frame: Any) -> None:
         raise OutOfTime
@@ -635,7 +633,7 @@ def deadline(seconds: float) -> Iterator[None]:
 
 
 def carry_out(part: Part, m: Machine, seconds: float) -> Figures:
-    """Measure a part's rows one by one; an error ends its row alone, the deadline the part."""
+    """Measure a part's rows one by one; an error ends only its row, the deadline ends the part."""
     found: Figures = {"about": part.words, "deadline_seconds": seconds, "status": "finished", "rows": {}}
     began, name = time.perf_counter(), ""
     try:
@@ -643,7 +641,7 @@ def carry_out(part: Part, m: Machine, seconds: float) -> Figures:
             for name, measure in part.rows(m):
                 try:
                     found["rows"][name] = measure()
-                except Exception as error:  # it stands in the file; a GPU is lent too seldom to lose the other rows
+                except Exception as error:  # reported in the file, so that the other rows are not lost
                     found["rows"][name] = {"error": f"{type(error).__name__}: {first_line(error)}"}
     except OutOfTime:
         found["status"] = f"stopped at its deadline in the row {name!r}"
@@ -652,16 +650,16 @@ def carry_out(part: Part, m: Machine, seconds: float) -> Figures:
 
 
 def cuda(numbers: tuple[int, ...], output: Path | None, console: Console) -> Figures:
-    """Carry out the parts of these numbers, or all -> the figures, which are also written to `output` after each part.
+    """Run the parts with these numbers, or all. Return the figures, which are also written to `output` after each part.
 
     Raises ArgumentError for a part that does not exist.
     """
     known = {int(name.split()[0]): name for name in PARTS}
     if not set(numbers) <= known.keys():
-        raise ArgumentError(f"--parts are numbers from 0 to {max(known)}, not {' '.join(map(str, numbers))}.")
+        raise ArgumentError(f"--parts takes numbers from 0 to {max(known)}, not {' '.join(map(str, numbers))}.")
     os.environ.setdefault(
         "CUBLAS_WORKSPACE_CONFIG", ":4096:8"
-    )  # which deterministic algorithms want, before CUDA starts
+    )  # required by deterministic algorithms, before CUDA starts
     origin = results.about()
     with machine() as m:
         sizes = {name: value for name, value in vars(m).items() if name not in ("pretended", "count")}
@@ -679,7 +677,7 @@ def cuda(numbers: tuple[int, ...], output: Path | None, console: Console) -> Fig
             if output is not None:
                 results.write(figures | origin, output)
     for bar in figures["bars"]:
-        held = {None: "not measured", True: "held", False: "not held"}[bar["held"]]
+        held = {None: "not measured", True: "met", False: "not met"}[bar["held"]]
         console.print(
             f"bar: {bar['bar']}: {held}" + ("" if bar["found"] is None else f" ({bar['found']:.3g})"), highlight=False
         )
@@ -687,7 +685,7 @@ def cuda(numbers: tuple[int, ...], output: Path | None, console: Console) -> Fig
 
 
 def show(name: str, found: Figures, console: Console) -> None:
-    """A part as lines of text."""
+    """Print a part as lines of text."""
     console.print(
         f"\n[bold]{name}[/bold]: {found['about']}; {found['status']} after {found['seconds']} s", highlight=False
     )

@@ -1,4 +1,4 @@
-"""Two ways of computing on a GPU that the packages do not have yet, just large enough for `benchmark.py cuda` to time them."""
+"""Two prototypes of GPU computations that the packages do not use, sufficient for `benchmark.py cuda` to time them."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Update:
         self.step()
 
     def capture(self) -> None:
-        """Begin to replay a graph; the warm-up before it counts as WARM_UPS updates."""
+        """Capture and replay a graph; the warm-up before it counts as WARM_UPS updates."""
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
@@ -65,7 +65,7 @@ Weights = list[tuple[Tensor, Tensor, int]]  # of each convolution: weight [N, O,
 
 
 def convolutions(seeds: int, device: str) -> Weights:
-    """Weights for the three convolutions of Mnih et al. (2015), for pictures with 4 channels."""
+    """Return weights for the three convolutions of Mnih et al. (2015), for images with 4 channels."""
     found = []
     for fan, out, kernel, stride in ((4, 32, 8, 4), (32, 64, 4, 2), (64, 64, 3, 1)):
         weight = torch.randn(seeds, out, fan, kernel, kernel, generator=torch.Generator().manual_seed(out))
@@ -75,7 +75,7 @@ def convolutions(seeds: int, device: str) -> Weights:
 
 
 def one_by_one(x: Tensor, weights: Weights) -> Tensor:
-    """x [N, B, C, H, W] -> [N, B, ...], one member after another, as `Stack` does it."""
+    """Map x [N, B, C, H, W] to [N, B, ...], one member after another, as `Stack` does."""
     outputs = []
     for k, given in enumerate(x):
         y = given
@@ -86,7 +86,7 @@ def one_by_one(x: Tensor, weights: Weights) -> Tensor:
 
 
 def grouped(x: Tensor, weights: Weights) -> Tensor:
-    """The same by one convolution a layer, whose groups are the members."""
+    """Compute the same with one grouped convolution per layer, one group per member."""
     n = len(x)
     y = x.transpose(0, 1).flatten(1, 2)  # [B, N*C, H, W]
     for weight, bias, stride in weights:
@@ -95,7 +95,7 @@ def grouped(x: Tensor, weights: Weights) -> Tensor:
 
 
 def vmapped(x: Tensor, weights: Weights) -> Tensor:
-    """The same by torch.func.vmap."""
+    """Compute the same with torch.func.vmap."""
     for weight, bias, stride in weights:
         layer = torch.func.vmap(lambda y, w, b, s=stride: F.conv2d(y, w, b, s).relu())
         x = layer(x, weight, bias)

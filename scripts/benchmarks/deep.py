@@ -1,4 +1,4 @@
-"""Q-networks: speed beside Stable-Baselines3 and memory (`benchmark.py deep`), what is learned (`benchmark.py learning`)."""
+"""Q-networks: speed compared with Stable-Baselines3 and memory (`benchmark.py deep`), returns (`benchmark.py learning`)."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ from supervised.schedules import Linear
 from supervised.session.results import summary
 
 EXPLORE = rl.explore.EpsilonGreedy(Linear(1.0, 0.05, 5_000))
-# One update a step: batch 64, 64-64, Huber loss, gradients clipped at 10, Adam, a target network copied every 500 updates.
+# One update per step: batch 64, 64-64, Huber loss, gradients clipped at 10, Adam, a target network copied every 500 updates.
 EVERY_STEP = rl.DQN(explore=EXPLORE)
-# rl-zoo's settings of CartPole: its target network is in fact renewed once in each phase of 128 updates.
+# rl-zoo's settings of CartPole: its target network is in fact updated once in each phase of 128 updates.
 ZOO = rl.DQN(
     network="mlp(256,256)",
     learning_rate=2.3e-3,
@@ -39,7 +39,7 @@ ZOO = rl.DQN(
     target_every_updates=128,
     explore=rl.explore.EpsilonGreedy(Linear(1.0, 0.04, fraction=0.16)),
 )
-# Published: rl-zoo's DQN, one run each. The bar is this project's own.
+# Published: rl-zoo's DQN, one run each. The target is this project's own.
 LEARNING: dict[str, tuple[str, float]] = {
     "CartPole-v1": ("500", 490.0),
     "Acrobot-v1": ("-76.6", -85.0),
@@ -49,7 +49,7 @@ LEARNING: dict[str, tuple[str, float]] = {
 
 
 def ours(config: rl.DQN, seeds: int, steps: int) -> Callable[[], float]:
-    """A run past its first steps -> a function that takes `steps` more a seed and gives steps a second, all summed."""
+    """Return a function that advances a warmed-up run by `steps` per seed and returns steps per second, summed over seeds."""
     run = rl.start("CartPole-v1", config, seeds, steps=100_000)
     run.advance(config.learn_after_steps + 200)
 
@@ -62,7 +62,7 @@ def ours(config: rl.DQN, seeds: int, steps: int) -> Callable[[], float]:
 
 
 def shared_out(config: rl.DQN, seeds: int, steps: int, workers: int) -> Callable[[], float]:
-    """The same with the seeds shared out over processes."""
+    """Return the same with the seeds distributed over processes."""
     run = rl.start("CartPole-v1", config, seeds, steps=100_000)
     from rl.run.processes import ProcessPool
 
@@ -85,7 +85,7 @@ def speed(repeats: int, console: Console) -> dict[str, float]:
     try:
         ways["Stable-Baselines3"] = baselines.stable_baselines3((64, 64), 2_000)
     except ImportError as error:
-        console.print(f"Stable-Baselines3 is left out: {error}. pip install '.[benchmark]' brings it.")
+        console.print(f"Stable-Baselines3 is skipped: {error}. Install it with pip install '.[benchmark]'.")
     ways["ours, one seed, torch alone"] = ours(dataclasses.replace(EVERY_STEP, compiled=False), 1, 4_000)
     ways["ours, one seed, compiled"] = compiled
     ways["ours, 32 seeds on 2 workers, summed"] = shared_out(EVERY_STEP, 32, 1_000, 2)
@@ -94,8 +94,8 @@ def speed(repeats: int, console: Console) -> dict[str, float]:
         for name, way in ways.items():
             times[name].append(way())
     medians = {name: statistics.median(found) for name, found in times.items()}
-    table = Table(title=f"CartPole, an update each step, batch 64, 64-64: medians of {repeats} in turn")
-    for column in ("who", "steps a second", "ratio", "lowest to highest"):
+    table = Table(title=f"CartPole, one update per step, batch 64, 64-64: medians of {repeats} in turn")
+    for column in ("variant", "steps per second", "ratio", "lowest to highest"):
         table.add_column(column, justify="right")
     base = next(iter(medians.values()))
     for name, median in medians.items():
@@ -110,7 +110,7 @@ def speed(repeats: int, console: Console) -> dict[str, float]:
 
 
 def zoo(console: Console) -> dict[str, float]:
-    """rl-zoo's setting, 50 000 steps: ten seeds of ours on two workers against one run of Stable-Baselines3, times ten."""
+    """Time ten of our seeds on two workers and ten times one run of Stable-Baselines3, with rl-zoo's settings, 50 000 steps."""
     found = {}
     try:
         peer = baselines.stable_baselines3(
@@ -124,14 +124,16 @@ def zoo(console: Console) -> dict[str, float]:
         )
         found["Stable-Baselines3, one run"] = 50_000 / peer()
     except ImportError as error:
-        console.print(f"Stable-Baselines3 is left out: {error}. pip install '.[benchmark]' brings it.")
+        console.print(f"Stable-Baselines3 is skipped: {error}. Install it with pip install '.[benchmark]'.")
     began = time.perf_counter()
     rl.train("CartPole-v1", ZOO, steps=50_000, seeds=10, workers=2, progress=False)
     found["ours, 10 seeds on 2 workers"] = time.perf_counter() - began
     one = found.get("Stable-Baselines3, one run")
-    ratio = "" if one is None else f"; {found['ours, 10 seeds on 2 workers'] / (10 * one):.2f} of ten runs"
+    ratio = (
+        "" if one is None else f"; {found['ours, 10 seeds on 2 workers'] / (10 * one):.2f}x the time of ten such runs"
+    )
     console.print(
-        "rl-zoo's CartPole setting, 50 000 steps: "
+        "rl-zoo's CartPole settings, 50 000 steps: "
         + ", ".join(f"{name} {seconds:.1f} s" for name, seconds in found.items())
         + ratio,
         highlight=False,
@@ -140,12 +142,12 @@ def zoo(console: Console) -> dict[str, float]:
 
 
 def memory(console: Console) -> dict[str, float]:
-    """What a full replay takes: ten seeds of a million CartPole steps, and stacked pictures."""
+    """Measure the memory of a full replay: ten seeds of a million CartPole steps, and stacked images."""
     world = envs.make("CartPole-v1", seeds=10)
     before = resident()
     replay = rl.Replay(world, capacity_steps=1_000_000)
     for array in (*replay.obs.values(), replay.action, replay.reward, replay.kind, replay.starts):
-        array.fill(0)  # so that the memory is really taken
+        array.fill(0)  # so that the memory is really allocated
     taken = resident() - before
     frames = rl.Replay(_Pictures(), capacity_steps=100_000)
     pixels = 84 * 84 * 100_000
@@ -159,7 +161,7 @@ def memory(console: Console) -> dict[str, float]:
 
 
 def resident() -> int:
-    """The bytes of memory that this process holds now; where the system does not say, the most that it ever held."""
+    """Return the resident memory of this process in bytes, or its peak on systems that do not report it."""
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
     except OSError:
@@ -168,7 +170,7 @@ def resident() -> int:
 
 
 class _Pictures:
-    """What a replay asks of a world, with four stacked frames of 84 x 84."""
+    """The interface of an environment that a replay needs, with four stacked frames of 84 x 84."""
 
     observation_space: gym.Space[Any] = gym.spaces.Box(0, 255, (4, 84, 84), np.uint8)
     action_space: gym.Space[Any] = gym.spaces.Discrete(4)
@@ -181,10 +183,10 @@ def deep(repeats: int, console: Console) -> dict[str, Any]:
 
 
 def learning(env: str, agent: str, seeds: int, workers: int, episodes: int, console: Console) -> dict[str, Any]:
-    """Train `seeds` seeds of the tuned agent; the parameters at the end, greedy, `episodes` episodes a seed."""
+    """Train `seeds` seeds of an agent and evaluate the last parameters, greedy, over `episodes` episodes per seed."""
     presets = rl.presets(env)
     if agent not in presets:
-        raise ValueError(f"There is no agent {agent!r}; there are {', '.join(presets)}.")
+        raise ValueError(f"There is no agent {agent!r}; choose one of {', '.join(presets)}.")
     config, steps = presets[agent], tuned.steps_for(env, agent)
     console.print(f"{agent} in {env}, {steps:,} steps, {seeds} seeds on {workers} workers: {config}", highlight=False)
     began = time.perf_counter()
@@ -193,8 +195,8 @@ def learning(env: str, agent: str, seeds: int, workers: int, episodes: int, cons
     evaluation = run.evaluate(episodes)
     values, (low, high) = evaluation.per_seed, evaluation.possible
     published, bar = LEARNING.get(env, ("-", float("nan")))
-    table = Table(title=f"{env}: final parameters, greedy, {episodes} episodes a seed")
-    for column in ("mean over seeds", "lowest seed", "highest", "published", "bar"):
+    table = Table(title=f"{env}: last parameters, greedy, {episodes} episodes per seed")
+    for column in ("mean over seeds", "lowest seed", "highest", "published", "target"):
         table.add_column(column, justify="right")
     table.add_row(
         intervals.describe(values, digits=2, low=low, high=high),
@@ -227,10 +229,10 @@ def published(page: str) -> dict[str, tuple[float, float]]:
 
 
 def check(seeds: int, workers: int, episodes: int, console: Console) -> dict[str, Any]:
-    """`learning` of the tuned agent in each environment with an interval in docs/results.md; `failed` names those below it."""
+    """Run `learning` for each environment in docs/results.md; `failed` names those below the published interval."""
     expected = published((Path(__file__).parents[2] / "docs" / "results.md").read_text())
     found: dict[str, Any] = {}
-    table = Table(title=f"Tuned agents, {seeds} seeds: mean return beside the published interval")
+    table = Table(title=f"Tuned agents, {seeds} seeds: mean return and the published interval")
     for column in ("environment", "mean", "published", ""):
         table.add_column(column)
     failed = []

@@ -1,4 +1,4 @@
-"""What recurrent Q-networks learn where memory is needed, beside DQN of the same observations (`benchmark.py memory`)."""
+"""Recurrent Q-networks on tasks that need memory, compared with DQN on the same observations (`benchmark.py memory`)."""
 
 from __future__ import annotations
 
@@ -23,44 +23,44 @@ from supervised.session.results import summary
 from supervised.statistics import Range
 from supervised.validate import choice, integer
 
-LOOKS = 10  # evaluations of a run, at equal distances
-EPISODES = 20  # of an evaluation, for each seed
+LOOKS = 10  # evaluations of a run, equally spaced
+EPISODES = 20  # per seed and evaluation
 CARTPOLE = "envs/CartPole-NoVelocity-v1"
 PLAIN, OK = "feed-forward", "ok"
 
 
 @dataclass(frozen=True)
 class Task:
-    """A world, who learns there, and what is asked of it. Values are returns, or shares of 1 where a return is 1 or -1."""
+    """An environment, its agents and their target. Values are returns, or the share of returns of 1 if returns are 1 or -1."""
 
-    env: Any  # an id, or a function that makes an environment
+    env: Any  # an id, or a function that creates an environment
     steps: int
-    agents: Mapping[str, Any]  # with a recurrent network, by name
-    plain: Any  # without
-    bar: float  # what a seed must reach, or with `mean` the mean of all
+    agents: Mapping[str, Any]  # recurrent, by name
+    plain: Any  # the agent without memory
+    bar: float  # the target for each seed, or with `mean` for the mean
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     seeds: int = 10
-    enough: int = 9  # seeds that must reach the bar
-    last: int = 1  # evaluations, at the end, at which they must reach it
-    minutes: float | None = None  # that training and evaluating all agents may take
-    mean: bool = False  # whether the bar is for the mean over seeds
+    enough: int = 9  # seeds that must reach the target
+    last: int = 1  # final evaluations at which they must reach it
+    minutes: float | None = None  # limit for training and evaluating all agents
+    mean: bool = False  # whether the target is for the mean over seeds
     episodes: int = EPISODES
     sign: bool = False  # returns are 1 or -1
-    best: float | None = None  # the best value with memory, where it is known
-    memoryless: float | None = None  # the best without
+    best: float | None = None  # the best value with memory, if known
+    memoryless: float | None = None  # the best value without memory
 
 
 def tasks() -> dict[str, Task]:
-    """The tasks by name; settings were tuned on seeds from 100 on."""
+    """Return the tasks by name; their settings were tuned on seeds from 100 on."""
     presets, falling = rl.presets(), Linear(1e-3, 0.0)
     small: dict[str, Any] = {"network": "gru(64)", "batch_size": 16, "double": True, "target_every_updates": 200}
     plain = rl.DQN(double=True, update_every_steps=4, learning_rate=falling)
     chain: dict[str, Any] = {"plain": plain, "sign": True, "best": 1.0, "memoryless": 0.5, "bar": 0.95}
     poles: dict[str, Any] = {"mean": True, "episodes": 100}
-    velocities = rl.presets("CartPole-v1")["best"]  # tuned where they are seen
+    velocities = rl.presets("CartPole-v1")["best"]  # tuned with velocities visible
     cards: dict[str, Any] = {"reward_scale": 10.0, "learning_rate": falling}  # rewards are 1/49 or -1/49
     return {
-        # Two episodes only: one look can be luck, so five are asked for.
+        # There are only two kinds of episode, so one evaluation can succeed by luck: five are required.
         "chain-50": Task(
             "envs/MemoryChain-v0",
             100_000,
@@ -73,8 +73,8 @@ def tasks() -> dict[str, Task]:
             {name: presets[name] for name in ("drqn", "r2d2")},
             kwargs={"length": 20}, seeds=4, enough=4, minutes=10, **chain,
         ),
-        # The turn is rare in the replay as long as episodes wander: priorities and 5 steps find it. Without memory a turn brings
-        # 4 or -0.1: the squared error has its one minimum at their mean, the Huber loss is flat between them.
+        # The turn is rare in the replay of an untrained agent: priorities and 5-step returns help. Without memory a turn returns
+        # 4 or -0.1: the squared error has its minimum at their mean, the Huber loss is flat between them.
         "t-maze": Task(
             "envs/TMaze-v0",
             50_000,
@@ -86,7 +86,7 @@ def tasks() -> dict[str, Task]:
             dataclasses.replace(plain, loss="squared"),
             0.95 * 4.0, kwargs={"length": 20}, best=4.0, memoryless=1.95,
         ),
-        # Actions do not change which cards come. Without memory suits differ by 2 cards of 51: much exploration, no future.
+        # Actions do not affect the cards. Without memory suits differ by 2 cards of 51: much exploration, gamma 0.
         "repeat-previous": Task(
             "envs/RepeatPrevious-v0",
             20_000,
@@ -94,43 +94,43 @@ def tasks() -> dict[str, Task]:
             rl.DQN(**cards, gamma=0.0, batch_size=128, update_every_steps=4, explore=EpsilonGreedy(1.0)),
             0.95, kwargs={"k": 4}, best=1.0, memoryless=2 * 13 / 51 - 1,
         ),
-        # Velocities follow from two observations; four of them stacked are the usual way to do without memory.
+        # Velocities follow from two observations; stacking four is the usual alternative to memory.
         "cartpole": Task(CARTPOLE, 200_000, {"recurrent": rl.presets(CARTPOLE)["best"]}, velocities, 400.0, **poles),
         "cartpole-4-frames": Task(four_frames, 200_000, {}, velocities, 400.0, **poles),
     }  # fmt: skip
 
 
 def four_frames() -> gym.Env[Any, Any]:
-    """CartPole without velocities, of which the last four observations are seen, [8]."""
+    """Return CartPole without velocities, with the last four observations stacked, [8]."""
     return FlattenObservation(FrameStackObservation(gym.make(CARTPOLE), 4))
 
 
 def values(task: Task, returns: np.ndarray) -> np.ndarray:
-    """Each seed's mean over episodes of returns [N, E], as the task counts them -> [N]."""
+    """Return each seed's mean value, [N], of returns [N, E]."""
     mean: np.ndarray = ((returns + 1) / 2 if task.sign else returns).mean(1)
     return mean
 
 
 def reached(task: Task, looks: np.ndarray) -> np.ndarray:
-    """Which seeds reach the bar at each of the last evaluations [L, N] -> bool [N]."""
+    """Return which seeds reach the target at each of the last evaluations [L, N], bool [N]."""
     found: np.ndarray = (looks[-task.last :] >= task.bar).all(0)
     return found
 
 
 def verdict(task: Task, good: np.ndarray, last: np.ndarray) -> str:
-    """Whether enough seeds reach the bar, in proportion where others than the task's were run; or the mean of the last values."""
+    """Return whether enough seeds (in proportion to the number run), or the mean of the last values, reach the target."""
     if task.mean:
         return OK if last.mean() >= task.bar else "missed"
     return OK if good.sum() * task.seeds >= task.enough * len(good) else "missed"
 
 
 def bounded(task: Task, low: float, high: float) -> str:
-    """Whether an interval of an agent without memory contains the best that can be had so."""
+    """Return whether the interval of a memoryless agent contains the best memoryless value."""
     return OK if task.memoryless is None or low <= task.memoryless <= high else "off the best without memory"
 
 
 def learn(task: Task, agent: Any, seeds: range, steps: int, workers: int) -> tuple[np.ndarray, float, rl.Run, Range]:
-    """Train, with an evaluation at each look -> values [LOOKS, N], seconds, the run, and between what values lie."""
+    """Train with LOOKS evaluations. Return values [LOOKS, N], seconds, the run, and the bounds of the values."""
     began, looks = time.perf_counter(), []
     run = rl.start(task.env, agent, seeds, steps=steps, env_kwargs=task.kwargs)
     with sharded(run, workers):
@@ -145,7 +145,7 @@ def learn(task: Task, agent: Any, seeds: range, steps: int, workers: int) -> tup
 def memory(
     name: str, seeds: int | None, first: int, workers: int, steps: int | None, console: Console
 ) -> dict[str, Any]:
-    """Train a task's agents and judge their last parameters; `failed` names who misses the bar, or the bound, or the time."""
+    """Train a task's agents and evaluate the last parameters; `failed` names those that miss the target, bound or time."""
     task = tasks()[choice(name, "--task", tasks())]
     chosen = range(first, first + integer(task.seeds if seeds is None else seeds, "--seeds", 1))
     steps = integer(task.steps if steps is None else steps, "--steps", LOOKS)

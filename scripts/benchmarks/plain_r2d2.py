@@ -1,10 +1,10 @@
 #!/usr/bin/env python
-"""R2D2 (Kapturowski et al. 2019) in CartPole, one seed a run, in plain PyTorch: what `benchmark.py r2d2` times ours against.
+"""R2D2 (Kapturowski et al. 2019) in CartPole, one seed per run, in plain PyTorch: the baseline of `benchmark.py r2d2`.
 
 python scripts/benchmarks/plain_r2d2.py --seed 0 --steps 50000
 
-Windows overlap by the burn-in, so that each step is learned from in one window. Near a window's end the n-step targets look
-ahead as far as the window goes. New windows have the highest priority so far; there are no importance weights.
+Windows overlap by the burn-in, so that each step has a loss in one window. Near the end of a window the n-step targets use
+the steps that are left. New windows get the highest priority so far; there are no importance weights.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Settings:
-    """What the run is made of; steps are those of the environment."""
+    """The settings of a run; steps are environment steps."""
 
     env: str = "CartPole-v1"
     units: int = 64
     window_steps: int = 80
     burn_in: int = 40
-    """So many first steps of a window that begins within an episode are not learned from; a new window begins every
+    """Number of burn-in steps, without a loss, in a window that starts within an episode; a new window starts every
     window_steps - burn_in steps."""
     capacity_windows: int = 2_500
     n: int = 5
@@ -43,14 +43,14 @@ class Settings:
     epsilon_steps: int = 5_000
     priority_exponent: float = 0.9
     priority_max_share: float = 0.9
-    """A window's priority is this share of its largest TD error, and for the rest the mean."""
+    """Weight of the largest TD error in a window's priority; the mean has the rest."""
 
 
 DEFAULT = Settings()
 
 
 class Network(nn.Module):
-    """A GRU on observations, and a dueling head."""
+    """A GRU over observations with a dueling head."""
 
     def __init__(self, inputs: int, units: int, actions: int) -> None:
         super().__init__()
@@ -62,14 +62,14 @@ class Network(nn.Module):
         return self.value(y) + advantage - advantage.mean(-1, keepdim=True)
 
     def step(self, obs: np.ndarray, state: Tensor) -> Tensor:
-        """The state [1, units] after one more observation; `gru_cell` is quicker than a sequence of one step."""
+        """Return the state [1, units] after one more observation; `gru_cell` is faster than a sequence of one step."""
         (weights,) = self.gru.all_weights
         return torch.gru_cell(torch.from_numpy(obs)[None], state, *weights)
 
     def unroll(self, obs: Tensor, state: Tensor, fresh: Tensor, burn_in: int) -> Tensor:
-        """Values [T, B, A] of obs [T, B, O], read from state [B, units]; fresh, bool [B]: windows that begin with their episode.
+        """Return values [T, B, A] of obs [T, B, O] from state [B, units]; fresh, bool [B]: windows that start with their episode.
 
-        The state of the others after the burn-in is taken as given; their values before it are not to be learned from.
+        For the others no gradient flows through the state at the end of the burn-in, and values before it have no loss.
         """
         with torch.set_grad_enabled(bool(fresh.any())):
             early, after = self.gru(obs[:burn_in], state[None])
@@ -78,7 +78,7 @@ class Network(nn.Module):
 
 
 class Replay:
-    """A ring of windows. `boot` and `discount` say where the target of a step bootstraps, and how much that counts."""
+    """A ring buffer of windows. `boot` and `discount`: the observation a step's target bootstraps from, and its factor."""
 
     def __init__(self, s: Settings, inputs: int) -> None:
         c, t = s.capacity_windows, s.window_steps
@@ -116,12 +116,12 @@ class Replay:
         self.cursor, self.size = (i + 1) % len(self.obs), min(self.size + 1, len(self.obs))
 
     def draw(self, rng: np.random.Generator) -> np.ndarray:
-        """The numbers of a batch of windows, drawn by priority."""
+        """Return the indices of a batch of windows, sampled by priority."""
         total = np.cumsum(self.priority[: self.size] ** self.s.priority_exponent)
         return np.searchsorted(total, rng.random(self.s.batch_size) * total[-1], side="right")
 
     def judge(self, index: np.ndarray, error: np.ndarray) -> None:
-        """New priorities by |TD error| [T, B], 0 where the mask is."""
+        """Update priorities from |TD error| [T, B], which is 0 where masked."""
         share = self.s.priority_max_share
         mean = error.sum(0) / self.mask[index].sum(1)
         self.priority[index] = share * error.max(0) + (1 - share) * mean + 1e-6
@@ -129,14 +129,14 @@ class Replay:
 
 
 class Episode:
-    """The steps since an episode began; hands windows to the replay as soon as they are full, and the rest at the end."""
+    """The steps of the current episode; adds windows to the replay once they are full, and the rest at the episode's end."""
 
     def __init__(self, s: Settings, obs: np.ndarray) -> None:
         self.s, self.windows = s, 0
         self.obs, self.actions, self.rewards, self.states = [obs], list[int](), list[float](), list[Tensor]()
 
     def record(self, state: Tensor, action: int, reward: float, obs: np.ndarray) -> None:
-        """state: the one before the observation that was acted on."""
+        """Add a step. state: the one before the observation of the action."""
         self.obs.append(obs)
         self.actions.append(action)
         self.rewards.append(reward)
@@ -156,12 +156,12 @@ def rescale(x: Tensor, eps: float = 1e-3) -> Tensor:
 
 
 def unscale(x: Tensor, eps: float = 1e-3) -> Tensor:
-    """The inverse of `rescale`."""
+    """Return the inverse of `rescale`."""
     return x.sign() * ((((1 + 4 * eps * (x.abs() + 1 + eps)).sqrt() - 1) / (2 * eps)).square() - 1)
 
 
 def td_error(net: Network, target: Network, replay: Replay, index: np.ndarray) -> Tensor:
-    """TD errors [T, B], 0 in the burn-in and beyond an episode's end."""
+    """Return TD errors [T, B], 0 in the burn-in and beyond an episode's end."""
     longest = int(replay.boot[index].max())  # steps of the longest of the windows
     obs = torch.from_numpy(replay.obs[index, : longest + 1]).transpose(0, 1)
     action, boot, reward, discount, mask = (
@@ -178,7 +178,7 @@ def td_error(net: Network, target: Network, replay: Replay, index: np.ndarray) -
 
 
 def run(seed: int, steps: int, s: Settings = DEFAULT) -> list[float]:
-    """Train for `steps` steps of the environment -> the returns of the episodes that ended."""
+    """Train for `steps` environment steps. Return the returns of the finished episodes."""
     torch.set_num_threads(1)
     torch.manual_seed(seed)
     rng, env = np.random.default_rng(seed), gym.make(s.env)
@@ -222,7 +222,7 @@ def run(seed: int, steps: int, s: Settings = DEFAULT) -> list[float]:
 
 
 def main(seed: int = 0, steps: int = 50_000, settings: Settings = DEFAULT) -> None:
-    """Train one seed and say what it reached."""
+    """Train one seed and print its returns."""
     began = time.perf_counter()
     returns = run(seed, steps, settings)
     seconds = time.perf_counter() - began

@@ -1,4 +1,4 @@
-"""R2D2 in CartPole beside plain PyTorch (`benchmark.py r2d2`): whole runs, one seed and several, in CPU time on one thread."""
+"""R2D2 in CartPole compared with plain PyTorch (`benchmark.py r2d2`): whole runs, in CPU time on one thread."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from rl.explore import EpsilonGreedy
 from supervised.schedules import Linear
 
 SETTINGS = plain_r2d2.Settings()
-STEPS = 4_000  # a seed; learning begins after 1 000
+STEPS = 4_000  # per seed; learning starts after 1 000
 SEEDS = (1, 8)
 
 
 def ours(seeds: int, steps: int) -> None:
-    """Train `seeds` seeds together with the peer's settings."""
+    """Train `seeds` seeds together, with the settings of the plain version."""
     s = SETTINGS
     agent = dataclasses.replace(
         rl.presets()["r2d2"],
@@ -53,16 +53,16 @@ def ours(seeds: int, steps: int) -> None:
 
 
 def peer(seeds: int, steps: int) -> None:
-    """The plain runs, one after another."""
+    """Run the plain version, one seed after another."""
     for seed in range(seeds):
         plain_r2d2.run(seed, steps, SETTINGS)
 
 
 def r2d2(pairs: int, console: Console, steps: int = STEPS) -> dict[str, Any]:
-    """CPU seconds of whole runs, ours and the peer's in turn; ratios by pair, above 1 where ours is quicker."""
+    """Return CPU seconds of whole runs, ours and plain in turn, and their ratio by pair; above 1 if ours is faster."""
     torch.set_num_threads(1)
     found: dict[str, Any] = {"settings": dataclasses.asdict(SETTINGS), "steps": steps}
-    table = Table(title=f"R2D2, {steps:,} steps of CartPole a seed, CPU seconds, medians of {pairs} pairs")
+    table = Table(title=f"R2D2, {steps:,} steps of CartPole per seed, CPU seconds, medians of {pairs} pairs")
     for column in ("seeds", "ours", "plain PyTorch, one after another", "ratio", "lowest to highest"):
         table.add_column(column, justify="right")
     for seeds in SEEDS:

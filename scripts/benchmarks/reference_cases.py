@@ -1,4 +1,4 @@
-"""What rlax and the papers say of random batches: the inputs of each case, and the numbers that come out.
+"""Reference outputs of rlax and of the papers' formulas on random batches: the inputs of each case, and the outputs.
 
 Every array begins with [K], one entry a batch; most go on with [B] rows. Inputs are numbers that float32 holds exactly, on coarse
 grids, so that ties and atoms that are hit exactly are frequent. What must not be read, behind a discount of 0, is NaN; the
@@ -39,7 +39,7 @@ CASES: dict[str, Case] = {}
 
 
 def case(name: str, source: str, inputs: Callable[[Generator, int], Arrays]) -> Callable[[Any], Any]:
-    """Enter the decorated reference under this name."""
+    """Register the decorated reference under this name."""
 
     def enter(reference: Callable[[Arrays], Arrays]) -> Callable[[Arrays], Arrays]:
         CASES[name] = Case(source, inputs, reference)
@@ -50,7 +50,7 @@ def case(name: str, source: str, inputs: Callable[[Generator, int], Arrays]) -> 
 
 @functools.cache
 def library() -> tuple[Any, Any, Any]:
-    """rlax, jax and jax.numpy, in float64. Raises ValueError where they are not installed."""
+    """Return rlax, jax and jax.numpy, in float64. Raise ValueError if they are not installed."""
     try:
         import jax
         import rlax
@@ -64,7 +64,7 @@ def library() -> tuple[Any, Any, Any]:
 
 
 def over(function: Callable[..., Any], *arrays: Any, depth: int = 2) -> Any:
-    """function, vmapped over the first `depth` axes of all arrays, in float64 -> numpy."""
+    """Return `function` vmapped over the first `depth` axes of all arrays, in float64, with numpy outputs."""
     _, jax, _ = library()
     for _ in range(depth):
         function = jax.vmap(function)
@@ -76,37 +76,37 @@ def over(function: Callable[..., Any], *arrays: Any, depth: int = 2) -> Any:
 
 
 def grid(rng: Generator, shape: tuple[int, ...], span: float = 2.0, per_unit: int = 4) -> np.ndarray:
-    """Numbers in [-span, span] at distances of 1 / per_unit, float32."""
+    """Return multiples of 1 / per_unit in [-span, span], float32."""
     return (rng.integers(-int(span * per_unit), int(span * per_unit) + 1, shape) / per_unit).astype(np.float32)
 
 
 def masks(rng: Generator, shape: tuple[int, ...]) -> np.ndarray:
-    """Which actions are allowed: at least one."""
+    """Return a random mask of allowed actions, with at least one allowed."""
     mask = rng.random(shape) < 0.6
     np.put_along_axis(mask, rng.integers(0, shape[-1], (*shape[:-1], 1)), True, -1)
     return mask
 
 
 def shares(rng: Generator, shape: tuple[int, ...], among: np.ndarray | None = None) -> np.ndarray:
-    """Probabilities over the last axis, in 64ths that add up to 1, some of them 0; 0 where `among` is false."""
+    """Return probabilities over the last axis in multiples of 1/64, some of them 0; 0 where `among` is false."""
     weight = rng.integers(1, 9, shape) * (rng.random(shape) < 0.7 if among is None else among)
     weight[..., 0] += weight.sum(-1) == 0
     return (rng.multinomial(64, weight / weight.sum(-1, keepdims=True)) / 64).astype(np.float32)
 
 
 def unread(discount: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Values [..., X] with NaN where the discount [...] is 0."""
+    """Return values [..., X] with NaN where the discount [...] is 0."""
     return np.where(discount[..., None] == 0, np.float32(np.nan), values)
 
 
 def seen(values: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
-    """What the references read of values: 0 for NaN, and -infinity for forbidden actions."""
+    """Return values as the references read them: 0 for NaN, and -infinity for forbidden actions."""
     values = np.nan_to_num(values.astype(np.float64))
     return values if mask is None else np.where(mask, values, -np.inf)
 
 
 def transitions(rng: Generator, k: int, rows: int = 8, actions: int = 4) -> Arrays:
-    """Rewards, discounts, masks and two sets of next values."""
+    """Return rewards, discounts, masks and two sets of next values."""
     discount = rng.choice(DISCOUNTS, (k, rows))
     return {
         "reward": grid(rng, (k, rows)),
@@ -118,7 +118,7 @@ def transitions(rng: Generator, k: int, rows: int = 8, actions: int = 4) -> Arra
 
 
 def with_own(rng: Generator, k: int) -> Arrays:
-    """Transitions with the values of the first state, and the actions allowed and taken there; settings of each batch."""
+    """Return transitions with values, allowed actions and action of the first state, and the settings of each batch."""
     given = transitions(rng, k)
     own_mask = masks(rng, given["mask"].shape)
     return {
@@ -132,7 +132,7 @@ def with_own(rng: Generator, k: int) -> Arrays:
 
 
 def with_policy(rng: Generator, k: int) -> Arrays:
-    """Transitions with the probabilities of a policy that never takes the forbidden actions, whose values are NaN."""
+    """Return transitions with the probabilities of a policy that never takes forbidden actions, whose values are NaN."""
     given = transitions(rng, k)
     next_q = np.where(given["mask"], given["next_q"], np.float32(np.nan))
     probability = shares(rng, next_q.shape, given["mask"])
@@ -140,7 +140,7 @@ def with_policy(rng: Generator, k: int) -> Arrays:
 
 
 def sequences(rng: Generator, k: int, rows: int = 6, steps: int = 5) -> Arrays:
-    """Rewards and discounts over time; nothing behind a discount of 0 can be read."""
+    """Return rewards and discounts over time; values after a discount of 0 are NaN."""
     discount = rng.choice(DISCOUNTS, (k, rows, steps), p=[0.1, 0.2, 0.3, 0.2, 0.2])
     alive = np.cumprod(np.concatenate([np.ones_like(discount[..., :1]), discount], -1), -1) != 0
     return {
@@ -151,7 +151,7 @@ def sequences(rng: Generator, k: int, rows: int = 6, steps: int = 5) -> Arrays:
 
 
 def trajectories(rng: Generator, k: int, rows: int = 6, steps: int = 6) -> Arrays:
-    """Rewards, discounts, endings and next values over time; episodes follow one another; lambda of each batch."""
+    """Return rewards, discounts, episode ends and next values over consecutive episodes, and lambda of each batch."""
     terminated, truncated = rng.random((k, rows, steps)) < 0.15, rng.random((k, rows, steps)) < 0.15
     discount = np.where(terminated, np.float32(0), rng.choice(DISCOUNTS[1:], terminated.shape))
     return {
@@ -164,12 +164,12 @@ def trajectories(rng: Generator, k: int, rows: int = 6, steps: int = 6) -> Array
 
 
 def distributions(rng: Generator, k: int, rows: int = 6) -> Arrays:
-    """Masses on places within the support of `SUPPORT` and beyond it, many of them on an atom exactly."""
+    """Return probabilities at places inside and outside SUPPORT, many of them exactly on an atom."""
     return {"values": grid(rng, (k, rows, 9), 8.0), "probability": shares(rng, (k, rows, 9))}
 
 
 def values(rng: Generator, k: int) -> Arrays:
-    """Numbers of all sizes."""
+    """Return numbers of all magnitudes."""
     size = np.array([0.25, 1.0, 10.0, 1000.0], np.float32)
     return {"x": grid(rng, (k, 16), 2.0, 64) * np.tile(size, 4)}
 
@@ -189,7 +189,7 @@ def quantiles(rng: Generator, k: int, rows: int = 6) -> Arrays:
 
 
 def classes(rng: Generator, k: int, rows: int = 6, count: int = 9) -> Arrays:
-    """Logits and soft targets, some of them 0."""
+    """Return logits and soft targets, some of them 0."""
     return {"logits": grid(rng, (k, rows, count), 4.0, 16), "target": shares(rng, (k, rows, count))}
 
 
@@ -216,13 +216,13 @@ def head_batches(width: int, masked: bool, untied: bool, rng: Generator, k: int)
 
 
 def soft_batches(width: int, masked: bool, rng: Generator, k: int) -> Arrays:
-    """The same with what the network that values the next state says of the first one."""
+    """Return the same with the target network's outputs for the first state."""
     given = head_batches(width, masked, False, rng, k)
     return {**given, "own_y": grid(rng, given["y"].shape, 1.0, 16)}
 
 
 def implicit_batches(rng: Generator, k: int) -> Arrays:
-    """What a head of quantiles at drawn fractions learns from, as many at each place as LEARNED, SOUGHT and CHOSEN say."""
+    """Return the inputs of a head of quantiles at sampled fractions, LEARNED, SOUGHT and CHOSEN of them."""
     given = head_batches(1, True, False, rng, k)
     rows = given["reward"].shape
     counts = {"y": LEARNED, "next_y": SOUGHT, "choice": CHOSEN}
@@ -252,7 +252,7 @@ def episodes(rng: Generator, k: int, rows: int = 3) -> Arrays:
 
 
 def priorities(rng: Generator, k: int) -> Arrays:
-    """TD errors, 0 among them, and alpha of each batch."""
+    """Return TD errors, some of them 0, and alpha of each batch."""
     return {
         "error": grid(rng, (k, 16), 3.0, 8),
         "alpha": np.resize(np.array([0.0, 0.5, 0.75, 1.0], np.float32), k),
@@ -260,7 +260,7 @@ def priorities(rng: Generator, k: int) -> Arrays:
 
 
 def drawings(rng: Generator, k: int) -> Arrays:
-    """Leaves, some of them empty, uniform numbers for draws, and beta of each batch."""
+    """Return leaves, some of them empty, uniform numbers for sampling, and beta of each batch."""
     leaves = np.maximum(rng.integers(-8, 64, (k, LEAVES)), 0) / 16
     leaves[:, 0] += 1
     return {
@@ -271,7 +271,7 @@ def drawings(rng: Generator, k: int) -> Arrays:
 
 
 def streams_of_steps(rng: Generator, k: int, steps: int = 24) -> Arrays:
-    """Steps of episodes that follow one another; the last may be open."""
+    """Return steps of consecutive episodes; the last may be unfinished."""
     ending = rng.random((k, steps))
     return {
         "reward": grid(rng, (k, steps)),
@@ -281,7 +281,7 @@ def streams_of_steps(rng: Generator, k: int, steps: int = 24) -> Arrays:
 
 
 def windows(rng: Generator, k: int, rows: int = 4, steps: int = 5) -> Arrays:
-    """TD errors of windows of 1 to `steps` steps, padded with NaN."""
+    """Return TD errors of windows of 1 to `steps` steps, padded with NaN."""
     length = rng.integers(1, steps + 1, (k, rows))
     error = np.where(np.arange(steps) < length[..., None], grid(rng, (k, rows, steps), 3.0, 8), np.float32(np.nan))
     return {"error": error}
@@ -391,7 +391,7 @@ def smeared(given: Arrays) -> Arrays:
 
 
 def bins(value: float, deviation: float) -> list[float]:
-    """The masses of a normal distribution, cut to the bins around SUPPORT."""
+    """Return the probabilities of a normal distribution in the bins around SUPPORT."""
     half = (SUPPORT[1] - SUPPORT[0]) / 2
     value = min(max(value, SUPPORT[0]), SUPPORT[-1])
 
@@ -444,7 +444,7 @@ def clipped(given: Arrays) -> Arrays:
 
 
 def pair_of(loss: Callable[[Any], Any], grad: Callable[[Any], Any], x: np.ndarray) -> Arrays:
-    """A loss and its slope."""
+    """Return a loss and its derivative."""
     return {"loss": over(loss, x), "slope": over(grad(loss), x)}
 
 
@@ -465,7 +465,7 @@ def quantile_huber(given: Arrays) -> Arrays:
 
 @functools.cache
 def quantile_loss(rlax: Any, kappa: float) -> Callable[..., Any]:
-    """(predicted, fraction, sought) -> the loss with Huber's divided by kappa."""
+    """Return the function (predicted, fraction, sought) -> quantile loss, with the Huber loss divided by kappa."""
 
     def loss(predicted: Any, fraction: Any, sought: Any) -> Any:
         return rlax.quantile_regression_loss(predicted, fraction, sought, kappa) / (kappa or 1.0)
@@ -488,7 +488,7 @@ def cross_entropy(given: Arrays) -> Arrays:
 
 
 def learned(loss: Callable[..., Any], given: Arrays, *, width: int) -> tuple[Any, Arrays]:
-    """The losses of rows, and the gradient of their weighted mean; `loss` answers (loss, TD error) of one row."""
+    """Return the losses of rows and the gradient of their weighted mean. `loss` returns (loss, TD error) of one row."""
     _, jax, _ = library()
     mask = given["mask"][..., None] if "mask" in given else None
     shape = (*given["reward"].shape, ACTIONS, width)
@@ -506,7 +506,7 @@ def learned(loss: Callable[..., Any], given: Arrays, *, width: int) -> tuple[Any
 
 
 def scalar(cost: str, rescale: bool) -> Callable[[Arrays], Arrays]:
-    """Double Q-learning with a loss of the TD error, of values or of values of h."""
+    """Double Q-learning with a loss of the TD error, of values or of rescaled values."""
 
     def reference(given: Arrays) -> Arrays:
         rlax, jax, jnp = library()
@@ -525,7 +525,7 @@ def scalar(cost: str, rescale: bool) -> Callable[[Arrays], Arrays]:
 
 
 def categorical(rescale: bool) -> Callable[[Arrays], Arrays]:
-    """C51 with double Q-learning; on a support of h's values each atom goes through h."""
+    """C51 with double Q-learning; with rescaled values each atom goes through h."""
 
     def reference(given: Arrays) -> Arrays:
         rlax, jax, jnp = library()
@@ -552,7 +552,7 @@ def categorical(rescale: bool) -> Callable[[Arrays], Arrays]:
 
 
 def hl_gauss(given: Arrays) -> Arrays:
-    """The cross-entropy to a normal distribution around the scalar target, all in numpy."""
+    """The cross-entropy with a normal distribution around the scalar target, in numpy."""
     rows, width = given["reward"].shape, len(SUPPORT)
     gradient = np.zeros((*rows, ACTIONS, width))
     error, priority = np.zeros(rows), np.zeros(rows)
@@ -569,14 +569,14 @@ def hl_gauss(given: Arrays) -> Arrays:
 
 
 def soft_policy(q: Any, allowed: Any) -> tuple[Any, Any]:
-    """pi and tau ln pi of values [A], the latter 0 where an action is forbidden."""
+    """Return pi and tau ln pi of values [A], the latter 0 for forbidden actions."""
     _, jax, jnp = library()
     logits = jnp.where(allowed, q / TEMPERATURE, -jnp.inf)
     return jax.nn.softmax(logits), jnp.where(allowed, TEMPERATURE * jax.nn.log_softmax(logits), 0.0)
 
 
 def bonus(own_q: Any, a: Any) -> Any:
-    """What Munchausen adds to the reward, by values [A] of the first state, where everything is allowed."""
+    """Return Munchausen's bonus to the reward from the values [A] of the first state, with all actions allowed."""
     _, _, jnp = library()
     return ALPHA * jnp.clip(soft_policy(own_q, True)[1][a], LOWEST, 0.0)
 
@@ -594,7 +594,7 @@ def soft_scalar(given: Arrays) -> Arrays:
 
 
 def soft_categorical(given: Arrays) -> Arrays:
-    """Munchausen's target of a distribution: that of an action drawn from pi, minus tau ln pi of it."""
+    """Munchausen's target of a distribution: that of an action sampled from pi, minus its tau ln pi."""
     rlax, jax, jnp = library()
     support = jnp.asarray(SUPPORT)
 
@@ -652,7 +652,7 @@ def implicit(given: Arrays) -> Arrays:
 
 
 def soft(logits: np.ndarray) -> np.ndarray:
-    """Softmax over the last axis."""
+    """Return the softmax over the last axis."""
     e = np.exp(logits - logits.max(-1, keepdims=True))
     return e / e.sum(-1, keepdims=True)
 
@@ -677,7 +677,7 @@ def quantile(kappa: float) -> Callable[[Arrays], Arrays]:
 
 
 def enter_heads() -> None:
-    """All heads, with masks and without."""
+    """Register all heads, with and without masks."""
     double = "rlax.transformed_n_step_q_learning with n = 1"
     by_grad = "the gradient of the weighted mean by jax.grad"
     atoms, seven = len(SUPPORT), 7
@@ -705,7 +705,7 @@ enter_heads()
 
 
 def enter_soft_heads() -> None:
-    """Heads with Munchausen's target, with masks and without."""
+    """Register the heads with Munchausen's target, with and without masks."""
     parts: dict[str, tuple[str, int, Callable[[Arrays], Arrays]]] = {
         "scalar": ("rlax.huber_loss", 1, soft_scalar),
         "categorical": ("rlax.categorical_l2_project and categorical_cross_entropy", len(SUPPORT), soft_categorical),
@@ -725,14 +725,14 @@ enter_soft_heads()
 
 
 def discounts(given: Arrays) -> np.ndarray:
-    """gamma * the step's own discount, 0 behind a termination: [K, B, T]."""
+    """Return gamma * the step's own discount, 0 after a termination, [K, B, T]."""
     discount = given["gamma"][:, None, None].astype(np.float64) * given["scale"]
     discount[..., -1] *= ~given["terminated"]
     return discount
 
 
 def following(given: Arrays) -> np.ndarray:
-    """Q(s', a') of each step, [K, B, T]."""
+    """Return Q(s', a') of each step, [K, B, T]."""
     return np.take_along_axis(seen(given["q"]), given["action"][..., None], -1)[..., 1:, 0]
 
 
@@ -809,7 +809,7 @@ def table_td(given: Arrays) -> Arrays:
 
 
 def spread(number: np.ndarray, like: np.ndarray) -> np.ndarray:
-    """[K] -> [K, B, T]."""
+    """Broadcast [K] to [K, B, T]."""
     return np.broadcast_to(number[:, None, None], like.shape)
 
 

@@ -1,4 +1,4 @@
-"""What this package makes of the inputs of `reference_cases`: for each case a function (inputs, dtype) -> arrays [K, ...]."""
+"""This package's outputs for the inputs of `reference_cases`: for each case a function (inputs, dtype) -> arrays [K, ...]."""
 
 from __future__ import annotations
 
@@ -37,17 +37,17 @@ OWN: dict[str, Ours] = {}  # what has a precision of its own: tables in float64,
 
 
 def tensors(given: Arrays, dtype: Any, *names: str) -> list[Tensor]:
-    """The named inputs, numbers in this precision."""
+    """Return the named inputs as tensors of this precision."""
     return [torch.from_numpy(x.astype(dtype) if x.dtype.kind == "f" else x) for x in (given[name] for name in names)]
 
 
 def arrays(**found: Tensor) -> Arrays:
-    """Tensors as arrays."""
+    """Return tensors as arrays."""
     return {name: tensor.numpy() for name, tensor in found.items()}
 
 
 def ours(function: Ours) -> Ours:
-    """Enter a function by its name."""
+    """Register a function by its name."""
     OURS[function.__name__] = function
     return function
 
@@ -157,7 +157,7 @@ def cross_entropy_(given: Arrays, dtype: Any) -> Arrays:
 
 
 def head(head: Head) -> Ours:
-    """What a head learns: by tensors in float64, in float32 as runs on the CPU do, compiled where there is no mask."""
+    """Return the updates of a head: from tensors in float64; in float32 as in runs on the CPU, compiled if there is no mask."""
 
     def found(given: Arrays, dtype: Any) -> Arrays:
         y, next_y, choice, reward, discount, weight = (
@@ -181,7 +181,7 @@ NEVER_MASKED = ("scalar_squared", "categorical_rescaled", "hl_gauss", "quantile_
 
 
 def heads() -> dict[str, Ours]:
-    """All heads, by the names of their cases."""
+    """Return all heads by the names of their cases."""
     found = {
         "scalar": head(Scalar()),
         "scalar_squared": head(Scalar("squared")),
@@ -210,13 +210,13 @@ OURS.update({name.removesuffix("_"): OURS.pop(name) for name in list(OURS)})  # 
 
 
 def own(function: Ours) -> Ours:
-    """Enter a function that has a precision of its own by its name."""
+    """Register a function with its own precision by its name."""
     OWN[function.__name__] = function
     return function
 
 
 def memory(agent: TabularConfig, q: np.ndarray) -> Any:
-    """One seed's arrays of an agent with one environment, around q."""
+    """Return the arrays of one seed of an agent with one environment, with the given q."""
     states, actions = q.shape
     held = {"q": q, "visits": np.zeros(q.shape, np.int64)} | agent.seed_arrays(states, actions)
     agent.init_from_q(held)
@@ -225,7 +225,7 @@ def memory(agent: TabularConfig, q: np.ndarray) -> Any:
 
 
 def moments(given: Arrays, k: int, b: int) -> list[Transition]:
-    """The steps of an episode, with a step size of 1."""
+    """Return the steps of an episode, with a step size of 1."""
     action, gamma = given["action"][k, b], float(given["gamma"][k])
     steps = len(action) - 1
     found = []
@@ -238,7 +238,7 @@ def moments(given: Arrays, k: int, b: int) -> list[Transition]:
 
 
 def learned(agent: Callable[[float], TabularConfig], rule: Callable[..., float]) -> Ours:
-    """What the pairs of each episode hold when it is over."""
+    """Return the values of each episode's state-action pairs at its end."""
 
     def found(given: Arrays, dtype: Any) -> Arrays:
         values = np.empty(given["reward"].shape)
@@ -261,7 +261,7 @@ OWN["table_q_lambda"] = learned(lambda l: rl.QLambda(lambda_=l), traces.learn_q)
 
 
 class Heads(NamedTuple):
-    """A coin that falls on one side."""
+    """A random generator whose coin always lands on the same side."""
 
     def random(self) -> float:
         return 0.0
@@ -282,7 +282,7 @@ def table_td(given: Arrays, dtype: Any) -> Arrays:
 
 @own
 def linear_sarsa_lambda(given: Arrays, dtype: Any) -> Arrays:
-    """Each state has two tiles of its own, which share its value."""
+    """Return values of tile coding where each state has two tiles of its own, which share its value."""
     values = np.empty(given["reward"].shape)
     for k, b in np.ndindex(values.shape[:2]):
         q = given["q"][k, b].astype(np.float64)
@@ -318,7 +318,7 @@ def priority(given: Arrays, dtype: Any) -> Arrays:
 
 @own
 def draw(given: Arrays, dtype: Any) -> Arrays:
-    """Weights are over the largest that any leaf could get; here over the largest of the draws, as dqn_zoo has them."""
+    """Return weights divided by the largest in the sample, as in dqn_zoo; ours divide by the largest of any leaf."""
     leaves, u = given["leaves"].astype(np.float64), given["u"].astype(np.float64)
     leaf, weight = np.zeros(u.shape, np.int64), np.zeros(u.shape)
     for k in range(len(u)):
@@ -330,7 +330,7 @@ def draw(given: Arrays, dtype: Any) -> Arrays:
 
 
 class Answer(NamedTuple):
-    """A step of a world."""
+    """Return a step of an environment."""
 
     reward: Tensor
     terminated: Tensor
@@ -341,7 +341,7 @@ class Answer(NamedTuple):
 
 
 class World(NamedTuple):
-    """Where observations are the time at which they are made; each batch is a seed."""
+    """Return an environment whose observations are the time step; each batch is a seed."""
 
     seeds: tuple[int, ...]
     observation_space: gym.Space[Any] = gym.spaces.Box(-np.inf, np.inf, (1,))

@@ -1,12 +1,12 @@
 #!/usr/bin/env python
-"""Numbers of rlax, and of formulas recomputed from papers and dqn_zoo, beside ours.
+"""Compare our numbers with those of rlax, and of formulas recomputed from papers and dqn_zoo.
 
 python scripts/benchmarks/references.py --out tests/rl/references/references.npz     20 batches of each case
 python scripts/benchmarks/references.py --batches 1000 --seed 1 --check              1 000, compared with ours
 
-The exit status is 1 where a number differs.
+The exit status is 1 if a number differs.
 
-Needs rlax, which this package does not: `python -m pip install rlax` in a virtual environment that has this package too.
+Requires rlax, which this package does not: `python -m pip install rlax` in a virtual environment with this package.
 """
 
 from __future__ import annotations
@@ -35,27 +35,27 @@ Precision = type[np.float64] | type[np.float32]
 
 @dataclass
 class Settings:
-    """Write reference numbers, or compare them with ours."""
+    """Write reference numbers, or compare ours with them."""
 
     out: Path | None = None
-    """The .npz file to write."""
+    """Path of the .npz file to write."""
     batches: int = 20
-    """Batches of each case."""
+    """Number of batches of each case."""
     seed: int = 0
-    """Of the inputs."""
+    """Seed of the inputs."""
     check: bool = False
-    """Compare with ours; nothing is written without --out."""
+    """Compare ours with the references; writes nothing without --out."""
     only: str = ""
-    """Only cases whose name contains this."""
+    """Run only cases whose name contains this."""
 
 
 def rng_of(seed: int, name: str) -> np.random.Generator:
-    """The generator of a case: the same whatever other cases there are."""
+    """Return the generator of a case, which does not depend on the other cases."""
     return np.random.default_rng([seed, zlib.crc32(name.encode())])
 
 
 def made(settings: Settings) -> dict[str, tuple[Arrays, Arrays]]:
-    """The inputs of each case, and what the reference makes of them."""
+    """Return the inputs of each case, and the outputs of the reference."""
     found = {}
     for name, case in CASES.items():
         if settings.only in name:
@@ -65,7 +65,7 @@ def made(settings: Settings) -> dict[str, tuple[Arrays, Arrays]]:
 
 
 def written(path: Path, cases: dict[str, tuple[Arrays, Arrays]], settings: Settings) -> int:
-    """Write the cases with their provenance -> the file's size in bytes."""
+    """Write the cases with their provenance. Return the file's size in bytes."""
     versions = {name: importlib.metadata.version(name) for name in ("rlax", "jax", "numpy")}
     again = f"python scripts/benchmarks/references.py --batches {settings.batches} --seed {settings.seed} --out FILE"
     provenance = {
@@ -85,7 +85,7 @@ def written(path: Path, cases: dict[str, tuple[Arrays, Arrays]], settings: Setti
 
 
 def read(path: Path) -> tuple[dict[str, object], dict[str, tuple[Arrays, Arrays]]]:
-    """What `written` wrote -> the provenance, and inputs and outputs by case."""
+    """Read what `written` wrote. Return the provenance, and inputs and outputs by case."""
     cases: dict[str, tuple[Arrays, Arrays]] = {}
     with np.load(path) as file:
         for key in file.files:
@@ -96,9 +96,9 @@ def read(path: Path) -> tuple[dict[str, object], dict[str, tuple[Arrays, Arrays]
 
 
 def difference(found: Arrays, sought: Arrays) -> float:
-    """The largest |found - sought| / max(1, |sought|); NaN is equal to NaN alone."""
+    """Return the largest |found - sought| / max(1, |sought|); NaN equals only NaN."""
     if found.keys() != sought.keys():
-        raise ValueError(f"Ours are {sorted(found)}, the references {sorted(sought)}.")
+        raise ValueError(f"Our outputs are {sorted(found)}, those of the references {sorted(sought)}.")
     worst = 0.0
     for name, ours in found.items():
         a, b = ours.astype(np.float64), sought[name].astype(np.float64)
@@ -109,7 +109,7 @@ def difference(found: Arrays, sought: Arrays) -> float:
 
 
 def precisions(name: str) -> list[tuple[Ours, Precision, float]]:
-    """What is compared of a case: ours, its precision, and how far it may be from the reference."""
+    """Return the comparisons of a case: our outputs, their precision, and the tolerance."""
     if name in OWN:
         return [(OWN[name], np.float32, FLOAT) if name in SINGLE else (OWN[name], np.float64, DOUBLE)]
     return [(OURS[name], np.float64, DOUBLE), (OURS[name], np.float32, LOOSER.get(name, FLOAT))]
@@ -118,13 +118,13 @@ def precisions(name: str) -> list[tuple[Ours, Precision, float]]:
 def main(settings: Settings, console: Console) -> None:
     """Write, compare, or both."""
     if settings.out is None and not settings.check:
-        raise ValueError("Nothing to do: give --out FILE, or --check, or both.")
+        raise ValueError("Nothing to do: pass --out FILE, --check, or both.")
     if settings.batches < 1:
         raise ValueError(f"--batches must be at least 1, not {settings.batches}.")
     library()
     cases = made(settings)
     if not cases:
-        raise ValueError(f"No case has {settings.only!r} in its name; there are {', '.join(CASES)}.")
+        raise ValueError(f"No case has {settings.only!r} in its name; the cases are {', '.join(CASES)}.")
     missed = []
     for name, (inputs, outputs) in cases.items() if settings.check else ():
         for function, precision, most in precisions(name):

@@ -1,1 +1,1 @@
-"""What the commands share: their flags, seeds and folders, errors as sentences."""
+"""Code shared by the commands: flags, seeds, folders and error messages."""

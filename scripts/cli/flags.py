@@ -1,4 +1,4 @@
-"""A command line whose flags are those of a script and, besides, every setting of the agent that it names."""
+"""A command line whose flags are those of a script and every setting of the agent it names."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SHORT_FORM = "Short for --explore 'epsilon-greedy(X)': a number, or a schedule s
 
 
 def named(words: Sequence[str], flag: str, default: str) -> str:
-    """The last value that a flag is given among the words of a command line."""
+    """Return the last value given to a flag, or the default."""
     found = default
     for word, after in itertools.pairwise([*words, ""]):
         option, equals, own = word.partition("=")
@@ -30,7 +30,7 @@ def named(words: Sequence[str], flag: str, default: str) -> str:
 
 
 def several(words: Sequence[str], flag: str) -> list[str]:
-    """All values that a flag is given, up to the next one."""
+    """Return all values given to a flag, up to the next flag."""
     found: list[str] = []
     reading = False
     for word in words:
@@ -42,16 +42,15 @@ def several(words: Sequence[str], flag: str) -> list[str]:
 
 
 def first(words: Sequence[str]) -> str | None:
-    """The argument that a command line begins with, where it begins with none of the flags."""
+    """Return the first word of a command line unless it is a flag."""
     return words[0] if words and not words[0].startswith("-") else None
 
 
 def read(settings: type[S], presets: Mapping[str, Any], agent: str, words: Sequence[str]) -> tuple[S, dict[str, str]]:
-    """The script's own settings, and those of the agent that were given, as text.
+    """Return the script's own settings, and as text the agent's settings that were given.
 
-    settings: a dataclass with a field `agent`. presets: the agents that can be named, `agent` the one that is. Raises ValueError
-    for an agent that is none of them and for flags that neither the script nor the agent has. `--help` shows both and ends the
-    program.
+    settings: a dataclass with a field `agent`. presets: the available agents by name, `agent` the chosen one. Raises ValueError
+    for an unknown agent and for flags that neither the script nor the agent has. `--help` shows both and exits.
     """
     choice(agent, "agent", presets)
     own = _options(settings)
@@ -69,7 +68,7 @@ def read(settings: type[S], presets: Mapping[str, Any], agent: str, words: Seque
         note = tyro.conf.arg(help=SHORT_FORM, metavar="X")
         fields.append((option, Annotated[str | None, note], dataclasses.field(default=None)))
     group = dataclasses.make_dataclass("Group", fields)
-    group.__doc__ = f"Settings of {agent}, in --set too, as name=value."
+    group.__doc__ = f"Settings of {agent}; --set name=value accepts them too."
     who = tyro.conf.arg(help=f"{text.documentation(settings)['agent']} One of {', '.join(presets)}.", metavar="NAME")
     together = dataclasses.make_dataclass(
         settings.__name__,
@@ -91,7 +90,7 @@ def read(settings: type[S], presets: Mapping[str, Any], agent: str, words: Seque
 
 
 def assigned(assignments: Iterable[str]) -> list[tuple[str, str]]:
-    """What --set is given, name=value each. Raises ValueError for anything else."""
+    """Parse the name=value words of --set. Raise ValueError for anything else."""
     found = []
     for assignment in assignments:
         name, equals, value = assignment.partition("=")
@@ -102,12 +101,12 @@ def assigned(assignments: Iterable[str]) -> list[tuple[str, str]]:
 
 
 def with_settings(agent: Any, given: Mapping[str, str], assignments: Iterable[str] = ()) -> Any:
-    """The agent with the settings that were given by flags, and by --set. Raises ValueError for one that is given twice."""
+    """Return the agent with the settings from flags and --set. Raise ValueError for a setting that is given twice."""
     together = dict(given)
     for name, value in assigned(assignments):
         option = name.strip("_").replace("_", "-")
         if option in together:
-            raise ValueError(f"{name} is given twice, as --{option} and in --set, or twice in --set: give it once.")
+            raise ValueError(f"{name} is given twice, as --{option} and in --set, or twice in --set; give it once.")
         together[option] = value
     return text.changed(agent, together)
 
@@ -117,17 +116,17 @@ def asks_for_help(words: Sequence[str]) -> bool:
 
 
 def words() -> list[str]:
-    """The words of this program's command line."""
+    """Return the words of this program's command line."""
     return sys.argv[1:]
 
 
 def _given(words: Sequence[str]) -> list[str]:
-    """The flags among the words of a command line, without dashes in front and with dashes within."""
+    """Return the flags on a command line, without leading dashes and with dashes instead of underscores."""
     return [word[2:].split("=")[0].replace("_", "-") for word in words if word.startswith("--") and len(word) > 2]
 
 
 def _options(settings: Any) -> list[str]:
-    """The flags of a script."""
+    """Return the flags of a script."""
     names = [field.name.replace("_", "-") for field in dataclasses.fields(settings)]
     return [
         *names,
@@ -136,18 +135,18 @@ def _options(settings: Any) -> list[str]:
 
 
 def _field(setting: text.Setting) -> tuple[Any, Any]:
-    """A setting as the type and the default of a field that tyro makes a flag of."""
+    """Return the type and the default of a dataclass field, from which tyro makes the flag of a setting."""
     note = tyro.conf.arg(name=setting.option, help=setting.what, metavar=None if setting.flag else "VALUE")
     kind: Any = bool if setting.flag else str
     return Annotated[kind, note], dataclasses.field(default=setting.value == "True" if setting.flag else setting.value)
 
 
 def _unknown(option: str, agent: str, presets: Mapping[str, Any], known: Iterable[str]) -> str:
-    """What is said of a flag that there is not."""
+    """Return the error message for an unknown flag."""
     close = difflib.get_close_matches(option, list(known), 1)
     hint = f" Did you mean --{close[0]}?" if close else ""
     others = text.owners(option.removeprefix("no-"), presets) or text.owners(option, presets)
     if others:
         of = ", ".join(others[:6]) + ", ..." * (len(others) > 6)
-        return f"--{option} is no setting of {agent}, but one of {of}.{hint} --agent {agent} --help lists its settings."
+        return f"--{option} is not a setting of {agent}, but of {of}.{hint} --agent {agent} --help lists its settings."
     return f"There is no flag --{option}.{hint} --agent {agent} --help lists the flags."

@@ -1,1 +1,1 @@
-"""The panels of compare.py, one module a comparison: what is compared, and how it is drawn."""
+"""The panels of compare.py, one module per comparison: what is compared and how it is plotted."""

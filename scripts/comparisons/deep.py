@@ -1,7 +1,7 @@
-"""All deep agents side by side, for `compare.py deep`: environments, agents and seeds, judged by their last parameters.
+"""Compare all deep agents, for `compare.py deep`: environments, agents and seeds, evaluated with the last parameters.
 
-Each pair of an environment and an agent is a cell with a run folder of its own, ENVIRONMENT-STEPS/AGENT: what is done there is
-not done again, what was interrupted goes on from its last checkpoint.
+Each pair of an environment and an agent is a cell with its own run folder, ENVIRONMENT-STEPS/AGENT. Finished cells are not run
+again; interrupted ones resume from their last checkpoint.
 """
 
 from __future__ import annotations
@@ -21,29 +21,28 @@ import envs
 import rl
 from rl import settings as tuned
 from rl.core import registry
-from rl.deep.agent import NotFinite
 from supervised import statistics
 from supervised.session import results
 from supervised.validate import choice
 
 ENVS = ("CartPole-v1", "Acrobot-v1", "MountainCar-v0", "LunarLander-v3")
-SEEDS = range(20, 30)  # of the page; no setting is tuned on them
-EPISODES = 100  # greedy ones of each seed, at the end
-LOOKS = 5  # evaluations on the way, for the curves
-PAGE = """# Deep agents side by side
+SEEDS = range(20, 30)  # for the page; no setting is tuned on them
+EPISODES = 100  # greedy episodes per seed, at the end
+LOOKS = 5  # evaluations during training, for the curves
+PAGE = """# Deep agents compared
 
-`python scripts/compare.py deep --docs` wrote this page: every deep agent with `rl.presets(ENVIRONMENT)[AGENT]` in four
-environments, seeds {first} to {last}. Each number is the mean return of the last parameters, greedy, {episodes} episodes a seed,
-with the 95 % interval of the mean over seeds, and the lowest seed. Agents with a target network have the settings that rl-zoo
-published for DQN in each environment, whatever they learn; `best` and names that begin with it have settings that were tuned
-here, on other seeds. An empty cell has not been run.
+`python scripts/compare.py deep --docs` generated this page: every deep agent with `rl.presets(ENVIRONMENT)[AGENT]` in four
+environments, seeds {first} to {last}. Each cell has the mean return of the greedy policy with the last parameters over {episodes}
+episodes per seed, the 95 % interval of the mean over seeds, and the lowest seed. All agents with a target network use the
+settings that rl-zoo published for DQN in that environment; `best` and names that start with it use settings tuned here, on
+other seeds. An empty cell has not been run.
 
 """
 
 
 @dataclass(frozen=True)
 class Cell:
-    """An agent in an environment, for so many steps a seed."""
+    """An agent in an environment, with the number of steps per seed."""
 
     env: str
     steps: int
@@ -51,25 +50,25 @@ class Cell:
 
     @property
     def config(self) -> Any:
-        """The agent with its settings for the environment."""
+        """Return the agent with its settings for the environment."""
         return rl.presets(self.env)[self.agent]
 
     @property
     def place(self) -> Path:
-        """Its run folder, within the comparison's."""
+        """Return its run folder, relative to the comparison's folder."""
         return Path(f"{self.env.replace(':', '-').replace('/', '-')}-{self.steps}", self.agent)
 
     def is_of(self, found: Mapping[str, Any]) -> bool:
-        """Whether a result is of this cell with the settings that it has today."""
+        """Return whether a result belongs to this cell with its current settings."""
         same = (found["env"], found["steps"], found["agent"]) == (self.env, self.steps, self.agent)
         return same and registry.current(found["settings"]) == registry.to_json(self.config)
 
 
 @dataclass(frozen=True)
 class Bar:
-    """What the mean over seeds and the lowest seed of a cell shall reach, beside what others published.
+    """The target of a cell for the mean over seeds and the lowest seed, with published results to compare.
 
-    tried: how its settings were found, and what else was tried on other seeds, for the page.
+    tried: what else was tried on other seeds, for the page.
     """
 
     cell: Cell
@@ -79,7 +78,7 @@ class Bar:
     tried: str = ""
 
     def verdict(self, values: Sequence[float]) -> str:
-        """Whether the values of seeds reach it."""
+        """Return, as text, whether the values of the seeds reach the target."""
         mean, lowest = sum(values) / len(values), min(values)
         missed = [f"mean by {self.mean - mean:.1f}"] if mean < self.mean else []
         if self.lowest is not None and lowest < self.lowest:
@@ -88,7 +87,7 @@ class Bar:
 
     @property
     def asked(self) -> str:
-        """What is asked, in words."""
+        """Return the target as text."""
         return f"mean {self.mean:g}" + ("" if self.lowest is None else f", lowest {self.lowest:g}")
 
 
@@ -126,17 +125,17 @@ BARS = (
 
 
 def agents_of(env: str) -> list[str]:
-    """The deep agents that there are for an environment: networks without a state, and the tuned ones."""
+    """Return the names of the deep agents for an environment: the feed-forward networks and the tuned agents."""
     return [name for name in rl.presets(env) if name in registry.PRESETS["networks"] or name.startswith("best")]
 
 
 def cells(worlds: Sequence[str], names: Sequence[str], steps: int | None) -> list[Cell]:
-    """The cells of these environments and agents; an agent that was tuned for some of them alone has cells there.
+    """Return the cells of these environments and agents; an agent that is tuned for some of them only has cells there.
 
-    ("all",) stands for every one; steps=None: as many as the settings are made for.
+    ("all",) stands for every one; steps=None: as many as the settings were tuned for. Raise ValueError for an unknown agent.
     """
     if not worlds or not names:
-        raise ValueError("--envs and --agents name at least one each.")
+        raise ValueError("--envs and --agents need at least one name each.")
     known = {env: agents_of(env) for env in (ENVS if tuple(worlds) == ("all",) else worlds)}
     for name in names if tuple(names) != ("all",) else ():
         choice(name, "deep agent", dict.fromkeys(name for some in known.values() for name in some))
@@ -149,19 +148,19 @@ def cells(worlds: Sequence[str], names: Sequence[str], steps: int | None) -> lis
 
 
 def missing(worlds: Iterable[str], console: Console) -> set[str]:
-    """Which of these environments cannot be made here; what each of them lacks is said."""
+    """Return those of the environments that cannot be created here, and print the reason for each."""
     lacking = set()
     for env in worlds:
         try:
             envs.make(env, seeds=1).close()
         except envs.EnvError as error:
-            console.print(f"{env} is left out: {error}", soft_wrap=True)
+            console.print(f"{env} is skipped: {error}", soft_wrap=True)
             lacking.add(env)
     return lacking
 
 
 def measure(cell: Cell, seeds: range, workers: int, episodes: int, folder: Path) -> dict[str, Any]:
-    """Train a cell in its folder, from its last checkpoint if there is one, and judge it -> its result."""
+    """Train a cell in its folder, from its last checkpoint if there is one, and evaluate it. Return the result."""
     began = time.perf_counter()
     run = rl.train(
         cell.env, cell.config, steps=cell.steps, seeds=seeds, workers=min(workers, len(seeds)), logdir=folder,
@@ -176,7 +175,7 @@ def measure(cell: Cell, seeds: range, workers: int, episodes: int, folder: Path)
 
 
 def done_before(cell: Cell, seeds: range, episodes: int, folder: Path) -> dict[str, Any] | None:
-    """The result in a cell's folder; None where it is not there, or of other settings, seeds or episodes."""
+    """Return the result in a cell's folder; None if there is none, or one with other settings, seeds or episodes."""
     path = folder / "result.json"
     found = results.finished(path, env=cell.env, steps=cell.steps, agent=cell.agent, episodes=episodes)
     if found is None or not cell.is_of(found) or seeds_of(found) != list(seeds):
@@ -185,14 +184,16 @@ def done_before(cell: Cell, seeds: range, episodes: int, folder: Path) -> dict[s
 
 
 def seeds_of(found: Mapping[str, Any]) -> list[int]:
-    """The seeds of a result."""
+    """Return the seeds of a result."""
     return [int(seed) for seed in found["return"]["per_seed"]]
 
 
 def fill(
     chosen: Sequence[Cell], seeds: range, workers: int, episodes: int, folder: Path, console: Console
 ) -> list[dict[str, Any]]:
-    """The results of cells, trained where they are not done; what cannot be is said, and left out."""
+    """Return the results of cells; train those that are not finished. Print and skip those that cannot be trained."""
+    from rl.deep.agent import NotFinite
+
     found = []
     lacking = missing(dict.fromkeys(cell.env for cell in chosen), console)
     for cell in chosen:
@@ -200,12 +201,12 @@ def fill(
             continue
         where = folder / cell.place
         result = done_before(cell, seeds, episodes, where)
-        said = "done before"
+        said = "already finished"
         if result is None:
             try:
                 result = measure(cell, seeds, workers, episodes, where)
             except NotFinite as error:
-                console.print(f"{cell.env}, {cell.agent} is left out: {error}", soft_wrap=True)
+                console.print(f"{cell.env}, {cell.agent} is skipped: {error}", soft_wrap=True)
                 continue
             results.write(result, where / "result.json")
             said = f"{result['wall_seconds']:.0f} s"
@@ -215,7 +216,7 @@ def fill(
 
 
 def cell_text(found: Mapping[str, Any]) -> str:
-    """A result in words: mean, interval and lowest seed."""
+    """Format a result: mean, interval and lowest seed."""
     values, (low, high) = list(found["return"]["per_seed"].values()), found["return"]["possible"]
     if len(values) == 1:
         return f"{values[0]:.1f} (one seed)"
@@ -223,13 +224,13 @@ def cell_text(found: Mapping[str, Any]) -> str:
 
 
 def merged(before: Iterable[Mapping[str, Any]], now: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Results of earlier comparisons and of this one, which counts where both have a cell; of today's settings alone."""
+    """Merge results, newer ones taking precedence. Return those whose agent still has the same settings."""
     last = {Cell(one["env"], one["steps"], one["agent"]): one for one in (*before, *now)}
     return [one for cell, one in last.items() if cell.agent in rl.presets(cell.env) and cell.is_of(one)]
 
 
 def page(found: Iterable[Mapping[str, Any]], bars: Sequence[Bar] = BARS) -> str:
-    """docs/deep.md: the table of all cells, and the bars. Results of other seeds or numbers of episodes do not count."""
+    """Return docs/deep.md: the table of all cells, and the bars. Skip results of other seeds or numbers of episodes."""
     known = {
         Cell(one["env"], one["steps"], one["agent"]): one
         for one in found
@@ -249,11 +250,11 @@ def page(found: Iterable[Mapping[str, Any]], bars: Sequence[Bar] = BARS) -> str:
 
 def _bars(known: Mapping[Cell, Mapping[str, Any]], bars: Sequence[Bar]) -> str:
     lines = [
-        "\n## Beside what others published\n",
-        f"Settings were frozen, then seeds {SEEDS[0]} to {SEEDS[-1]} were run, once. What rl-zoo published is one run each. In"
-        " the last column: mean, and lowest of five seeds (of three in 500,000 steps), with settings that are otherwise those of"
-        " `best`.\n",
-        "| environment, steps | agent | published | asked | here | | what was tried, on seeds from 100 on |",
+        "\n## Compared with published results\n",
+        f"The settings were frozen before seeds {SEEDS[0]} to {SEEDS[-1]} were run, once. rl-zoo published one run each. The"
+        " last column gives the mean, and in parentheses the lowest of five seeds (of three with 500,000 steps); unless stated"
+        " otherwise, these settings are those of `best`.\n",
+        "| environment, steps | agent | published | target | here | | tried on seeds from 100 on |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for bar in bars:
@@ -270,7 +271,7 @@ def _bars(known: Mapping[Cell, Mapping[str, Any]], bars: Sequence[Bar]) -> str:
 
 
 def show(found: Sequence[Mapping[str, Any]], console: Console) -> None:
-    """Print the table: a line for each agent, a column for each environment."""
+    """Print the table: a row for each agent, a column for each environment."""
     columns = list(dict.fromkeys((one["env"], one["steps"]) for one in found))
     table = Table("agent", *(f"{env}, {steps:,}" for env, steps in columns))
     for name in dict.fromkeys(one["agent"] for one in found):
@@ -280,7 +281,7 @@ def show(found: Sequence[Mapping[str, Any]], console: Console) -> None:
 
 
 def write_docs(found: Sequence[Mapping[str, Any]], docs: Path) -> None:
-    """Take results into docs/results/deep.json and write docs/deep.md from all that are there."""
+    """Add results to docs/results/deep.json, and write docs/deep.md from all results in that file."""
     path = docs / "results" / "deep.json"
     before = json.loads(path.read_text())["cells"] if path.is_file() else []
     every = merged(before, found)

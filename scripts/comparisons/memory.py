@@ -1,4 +1,4 @@
-"""What memory is worth, as comparisons for scripts/compare.py: agents without one and with, beside the best return of each."""
+"""The value of memory, as comparisons for scripts/compare.py: agents with and without, and the best return of each kind."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from supervised.schedules import Linear
 
 RECURRENT = "DRQN"
 EPISODES = 100
-# Small; windows, since whole episodes of an agent that wanders are long; squared, since the Huber loss of half a success is flat.
+# Small. Windows, since whole episodes of an untrained agent are long.
+# The squared error, since the Huber loss is flat where half of the episodes succeed.
 DRQN = rl.DQN(
     network="gru(32)",
     loss="squared",
@@ -34,12 +35,12 @@ DRQN = rl.DQN(
 
 
 def mean_return(run: rl.Run) -> np.ndarray:
-    """The mean return of each seed's greedy episodes, [N]: an agent with memory has no map from what is seen to what it does."""
+    """Return the mean return of each seed's greedy episodes, [N]; a recurrent policy is no map from observations to actions."""
     return run.evaluate(EPISODES).per_seed
 
 
 def exact_return(partial: envs.PartialModel) -> Measure:
-    """What measures the exact return of each seed's greedy policy, which acts by what it sees alone, [N]."""
+    """Return a function that returns the exact return of each seed's memoryless greedy policy, [N]."""
 
     def measure(run: rl.Run) -> np.ndarray:
         policies = [run.policy(seed) for seed in run.seeds]
@@ -50,8 +51,8 @@ def exact_return(partial: envs.PartialModel) -> Measure:
 
 
 def lines(worth: belief.Worth) -> list[tuple[float, str]]:
-    """The best return with memory, where it can be planned, and without."""
-    without = f"best without memory{'' if worth.memoryless.proven else ' that was found'}"
+    """Return the best return with memory, if planning is feasible, and without, each with a label."""
+    without = f"best without memory{'' if worth.memoryless.proven else ' found'}"
     return [
         *([(worth.best, "best with memory")] if worth.best is not None else []),
         (worth.memoryless.value, without),
@@ -59,7 +60,7 @@ def lines(worth: belief.Worth) -> list[tuple[float, str]]:
 
 
 def panel(title: str, env: str, agents: Mapping[str, Any], steps: int, **kwargs: Any) -> Panel:
-    """A world and its two lines; kwargs: of the environment."""
+    """Return the panel of an environment with its two best returns as lines. kwargs: of the environment."""
     made = gym.make(env, **kwargs)
     partial = envs.read_partial(made)
     made.close()
@@ -72,15 +73,15 @@ def panel(title: str, env: str, agents: Mapping[str, Any], steps: int, **kwargs:
 
 
 def memory() -> dict[str, Panel]:
-    """Small worlds in which a table of observations meets the best that can be had without memory, and DRQN the best with it."""
+    """Return small environments in which a table reaches the best return without memory, and DRQN the best with memory."""
     tenth = EpsilonGreedy(0.1)
     tables = {"Q-learning": rl.QLearning(explore=tenth), "SARSA": rl.SARSA(explore=tenth)}
-    tiles = {"SARSA by tiles": rl.LinearSARSA(explore=tenth)}
+    tiles = {"SARSA with tile coding": rl.LinearSARSA(explore=tenth)}
     return {
         "t-maze": panel("T-maze, 10 steps long", "envs/TMaze-v0", tables, 20_000),
         "memory-chain": panel("Memory chain, 10 steps long", "envs/MemoryChain-v0", tiles, 10_000),
         "repeat-previous": panel(
-            "The card before the last, of 12 in 2 suits",
+            "The card two steps back, of 12 cards in 2 suits",
             "envs/RepeatPrevious-v0",
             tables,
             20_000,
@@ -89,10 +90,10 @@ def memory() -> dict[str, Panel]:
             copies=6,
         ),
         "repeat-first": panel(
-            "The first card, of 12 in 2 suits", "envs/RepeatFirst-v0", tables, 20_000, suits=2, copies=6
+            "The first card, of 12 cards in 2 suits", "envs/RepeatFirst-v0", tables, 20_000, suits=2, copies=6
         ),
         "window": panel(
-            "FrozenLake, two starts that look alike through a 3x3 window", "envs/FrozenLake-Window-v1", tables, 20_000,
+            "FrozenLake, two starts with the same 3x3 window", "envs/FrozenLake-Window-v1", tables, 20_000,
             desc=["GFSFHFSFG"], is_slippery=False,
         ),
     }  # fmt: skip

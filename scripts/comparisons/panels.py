@@ -1,4 +1,4 @@
-"""One comparison of agents over the same seeds: each is trained, measured on the way, kept, and drawn."""
+"""Comparisons of agents over the same seeds: train each agent, measure it during training, save and plot it."""
 
 from __future__ import annotations
 
@@ -7,24 +7,26 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from lectures.report import Report
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 import rl
 from supervised import statistics
 from supervised.checkpoint import CheckpointError
 from supervised.session import results
 
-Measure = Callable[[rl.Run], np.ndarray]
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Measure = Callable[["rl.Run"], np.ndarray]
 
 
 @dataclass(frozen=True)
 class Panel:
-    """One comparison: agents in an environment, and what is measured at `points` steps on the way."""
+    """One comparison: agents in an environment, and what is measured at `points` steps during training."""
 
     title: str
     env: str
@@ -36,23 +38,23 @@ class Panel:
     points: int = 40
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     digits: int = 4
-    scale: str = "linear"  # of the axis, where values go beyond 10
-    seeds: int | None = None  # how many it needs, if not as many as the others
-    floor: float | None = None  # what no value can lie below, nor any interval
-    ceiling: float | None = None  # what no value can lie above
-    lines: Sequence[tuple[float, str]] = ()  # what is known of the best, and its name
-    measures: Mapping[str, Measure] = field(default_factory=dict)  # of agents for whom it is measured in another way
-    beside: Mapping[str, Measure] = field(default_factory=dict)  # what else is measured, drawn in axes of its own
+    scale: str = "linear"  # of the y axis, if values exceed 10
+    seeds: int | None = None  # number of seeds, if not the default
+    floor: float | None = None  # lower bound of values and intervals
+    ceiling: float | None = None  # upper bound of values
+    lines: Sequence[tuple[float, str]] = ()  # known best values and their names
+    measures: Mapping[str, Measure] = field(default_factory=dict)  # for agents that are measured differently
+    beside: Mapping[str, Measure] = field(default_factory=dict)  # further measures, plotted in separate axes
     beside_unit: str = ""
 
     @property
     def possible(self) -> statistics.Range:
-        """Between what values lie."""
+        """Return the bounds of the values."""
         return self.floor, self.ceiling
 
 
 def train(run: rl.Run, panel: Panel, agent: str, steps: int) -> dict[str, Any]:
-    """Train one agent, measured on the way -> {"steps": [...], "values": [[of each seed] ...], "beside": {name: values}}."""
+    """Train and measure one agent. Return {"steps": [...], "values": [[of each seed] ...], "beside": {name: values}}."""
     grid = sorted({max(1, steps * (i + 1) // panel.points) for i in range(panel.points)})
     values: list[list[float | None]] = []
     beside: dict[str, list[list[float | None]]] = {name: [] for name in panel.beside}
@@ -69,12 +71,12 @@ def train(run: rl.Run, panel: Panel, agent: str, steps: int) -> dict[str, Any]:
     return {"steps": grid, "values": values, **also, "configuration": run.to_json(), **known}
 
 
-# What a saved comparison calls the exact returns.
+# The names of the exact returns in a saved comparison.
 KNOWN = {"best": "optimal_return", "stationary": "optimal_stationary_return", "promised": "target_return"}
 
 
 def curve(report: Report, name: str, panel: Panel, agent: str, seeds: int, steps: int, resume: bool) -> dict[str, Any]:
-    """One curve: read, where the same was done before, or trained and kept."""
+    """Return one curve: a saved one with the same settings, or else train it and save it."""
     plain = f"{name}_{agent}".replace(" ", "_").replace(",", "").replace("/", "-").replace(":", "-")
     path = report.folder / "cells" / f"{plain}.json"
     run = rl.start(panel.env, panel.agents[agent], seeds, steps=steps, env_kwargs=panel.kwargs)
@@ -85,9 +87,9 @@ def curve(report: Report, name: str, panel: Panel, agent: str, seeds: int, steps
             same = same and numbers(found).shape == (len(found["steps"]), seeds)
             same = same and found.get("beside", {}).keys() == panel.beside.keys()
         except (ValueError, KeyError, IndexError, TypeError) as error:
-            raise CheckpointError(f"{path} is no curve that was kept here: remove it to train anew.") from error
+            raise CheckpointError(f"{path} is not a curve saved by this command; remove it to train again.") from error
         if same:
-            report.print(f"{panel.title}, {agent}: done before")
+            report.print(f"{panel.title}, {agent}: already finished")
             return found
     began = time.perf_counter()
     found = train(run, panel, agent, steps)
@@ -98,12 +100,12 @@ def curve(report: Report, name: str, panel: Panel, agent: str, seeds: int, steps
 
 
 def numbers(found: Mapping[str, Any], beside: str | None = None) -> np.ndarray:
-    """A curve's values, or what was measured beside them, [points, N]; NaN where there was nothing to measure yet."""
+    """Return a curve's values, or those of a further measure, [points, N]; NaN where there was nothing to measure yet."""
     return np.array(found["values"] if beside is None else found["beside"][beside], np.float64)
 
 
 def log(report: Report, name: str, panel: Panel, agent: str, found: Mapping[str, Any]) -> None:
-    """A curve and its interval for TensorBoard, in a sub-run of the agent's name."""
+    """Write a curve and its interval to TensorBoard, in a sub-run named after the agent."""
     for step, row in zip(found["steps"], numbers(found), strict=True):
         _, tags = statistics.aggregate({name: row}, [name], {name: panel.possible})
         report.logger.scalars(step, tags, agent.replace(" ", "_"))
@@ -118,13 +120,15 @@ def draw(panels: Mapping[str, Panel], found: Mapping[str, Mapping[str, dict[str,
         if panels[name].beside
     ]
     columns = min(2, len(draws))
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(6.5 * columns, 4.9 * -(-len(draws) // 2)), layout="constrained")
     axes = figure.subplots(-(-len(draws) // 2), columns, squeeze=False).flat
     for one, draw_into in zip(axes, draws, strict=False):
         draw_into(one)
         one.legend(
             loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2, fontsize="small"
-        )  # below: it covers no curve
+        )  # below, so that it covers no curve
     for one in figure.axes[len(draws) :]:
         one.axis("off")
     return figure
@@ -141,6 +145,8 @@ def draw_groups(
     rows = {title: [n for n in names if n in known] for title, names in groups.items()}
     rows["others"] = [n for n in known if not any(n in names for names in rows.values())]
     rows = {title: names for title, names in rows.items() if names and (names != [beside] or len(known) == 1)}
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(4.6 * len(found) + 2.4, 3.1 * len(rows)), layout="constrained")
     for row, (title, names) in zip(figure.subplots(len(rows), len(found), squeeze=False), rows.items(), strict=True):
         for axes, (name, curves) in zip(row, found.items(), strict=True):
@@ -154,7 +160,7 @@ def draw_groups(
 def draw_one(
     axes: Axes, panel: Panel, curves: Mapping[str, dict[str, Any]], beside: Mapping[str, dict[str, Any]] | None = None
 ) -> None:
-    """Curves with their bands, and one to compare with, in black."""
+    """Plot curves with their bands, and those of `beside` in black."""
     everything = {**(beside or {}), **curves}
     for agent, one in everything.items():
         values = numbers(one)
@@ -165,19 +171,19 @@ def draw_one(
     for (value, name), style in zip(panel.lines, (":", "--"), strict=False):
         axes.axhline(value, color="black", linewidth=1, linestyle=style, label=f"{name}: {value:.{panel.digits}f}")
     wide = max(np.nanmax(np.abs(numbers(one)), initial=0) for one in everything.values()) > 10
-    axes.set(title=panel.title, xlabel="environment steps a seed", ylabel=panel.unit)
+    axes.set(title=panel.title, xlabel="environment steps per seed", ylabel=panel.unit)
     axes.set_yscale(panel.scale if wide else "linear")
     if panel.floor == 0:
         axes.set_ylim(bottom=0)
 
 
 def draw_beside(axes: Axes, panel: Panel, curves: Mapping[str, dict[str, Any]]) -> None:
-    """What was measured beside the values, means over seeds: a color for each agent, a kind of line for each measure."""
+    """Plot the further measures, means over seeds: a color for each agent, a line style for each measure."""
     for i, (agent, one) in enumerate(curves.items()):
         for name, style in zip(panel.beside, ("-", "--", ":", "-."), strict=False):
             means = np.nanmean(numbers(one, name), 1)
             axes.plot(one["steps"], means, style, color=f"C{i}", label=f"{agent}: {name}")
     axes.set(
-        title=f"{panel.title}: {', '.join(panel.beside)}", xlabel="environment steps a seed", ylabel=panel.beside_unit
+        title=f"{panel.title}: {', '.join(panel.beside)}", xlabel="environment steps per seed", ylabel=panel.beside_unit
     )
     axes.set_yscale("symlog")

@@ -1,4 +1,4 @@
-"""What the lecture notes tell of agents in words, as comparisons for scripts/compare.py."""
+"""The lecture notes' claims about agents, as comparisons for scripts/compare.py."""
 
 from __future__ import annotations
 
@@ -12,34 +12,34 @@ from rl.explore import EpsilonGreedy, Greedy
 
 
 def success(run: rl.Run) -> np.ndarray:
-    """The exact probability that each seed's greedy policy reaches the goal, [N]."""
+    """Return the exact probability that each seed's greedy policy reaches the goal, [N]."""
     assert run.exact is not None
     return run.exact.metrics(run.agent)["eval/success_rate"]
 
 
 def length(run: rl.Run) -> np.ndarray:
-    """Steps that each seed's greedy policy takes to the goal, [N]; the time limit where it does not get there."""
+    """Return the steps each seed's greedy policy takes to the goal, [N]; the time limit if it does not reach it."""
     found = run.evaluate(1)
     return np.where(found.returns[:, 0] > 0, found.lengths[:, 0], found.step_limit).astype(np.float64)
 
 
 def reward(run: rl.Run) -> np.ndarray:
-    """The mean return of ten greedy episodes of each seed, [N]."""
+    """Return the mean return of ten greedy episodes of each seed, [N]."""
     return run.evaluate(10).per_seed
 
 
 def predicted(run: rl.Run) -> np.ndarray:
-    """What each seed's network predicted at the start of its last 100 training episodes, on average, [N]."""
+    """Return the mean value each seed's network predicted at the start of its last 100 training episodes, [N]."""
     return run.episodes()["rollout/predicted_return"].numpy()
 
 
 def obtained(run: rl.Run) -> np.ndarray:
-    """The discounted return that these episodes then brought, on average, [N]."""
+    """Return the mean discounted return of these episodes, [N]."""
     return run.episodes()["rollout/discounted_return"].numpy()
 
 
 def lectures() -> dict[str, Panel]:
-    """What the lecture notes compare."""
+    """Return the comparisons in the lecture notes."""
     lake, cart = rl.presets("FrozenLake-v1"), rl.presets("CartPole-v1")
     noise = lake["lecture-noise"]
     slippery = lake["lecture-slippery"]

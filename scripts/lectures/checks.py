@@ -1,4 +1,4 @@
-"""Two checks before training (cs231n, lecture 6), and a network that is trained by a backward pass written by hand."""
+"""Two checks before training (CS231n, lecture 6), and a network trained with a handwritten backward pass."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ Parameters = list[np.ndarray]  # weights [inputs, outputs] and biases [outputs] 
 
 @dataclass
 class SanityChecks(OnDigits):
-    """Two checks before training: the first cost is log C, and a network that can learn overfits ten examples."""
+    """Two checks before training: the initial cost is log C, and a working network overfits ten examples."""
 
     seeds: int = 10
-    """How many seeds."""
+    """Number of seeds."""
     data: Literal["auto", "mnist", "digits"] = "digits"
-    """digits: scikit-learn's 1 797 small ones; mnist: MNIST; auto: MNIST where it can be had, else digits."""
+    """digits: scikit-learn's 1 797 small images; mnist: MNIST; auto: MNIST if available, otherwise digits."""
     pictures: int = 10_000
-    """How many of the training images the first cost is the mean of."""
+    """Number of training images over which the initial cost is averaged."""
     penalty: float = 0.01
     """Strength of the L2 penalty, penalty * sum(W²)."""
 
@@ -65,7 +65,7 @@ class SanityChecks(OnDigits):
         report.picture("overfit", draw_costs(curves, "Ten examples are overfitted by a network that can learn", 1e-4))
 
     def overfit(self, report: Report, name: str, make: Callable[[], nn.Module], data: Data, note: str) -> np.ndarray:
-        """Fit ten examples and lay down how it ends -> the cost at each step, the mean over seeds."""
+        """Fit ten examples and report the result. Return the cost at each step, averaged over seeds."""
         fitted = self.fit(report, name.replace(" ", "_"), make, data, OVERFIT)
         found = fitted.evaluate(data)
         report.seeds(f"{name}: cost after {fitted.epoch} steps", found["loss"], self.all_seeds, note, low=0.0)
@@ -76,7 +76,7 @@ class SanityChecks(OnDigits):
 
 
 def first_cost(make: Callable[[], nn.Module], data: Data, seed: int, penalty: float = 0.0) -> float:
-    """The mean cross-entropy of a network that has learned nothing, with penalty * sum(W²) added."""
+    """Return the mean cross-entropy of an untrained network, plus penalty * sum(W²)."""
     torch.manual_seed(seed)
     model = make()
     with torch.no_grad():
@@ -86,7 +86,7 @@ def first_cost(make: Callable[[], nn.Module], data: Data, seed: int, penalty: fl
 
 
 def draw_costs(curves: dict[str, np.ndarray], title: str, low: float) -> Figure:
-    """Training costs over steps, one line each; values below `low` are cut off."""
+    """Plot training costs over steps, one line each; values below `low` are cut off."""
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.subplots()
     for (name, costs), style in zip(curves.items(), ("-", "--", "-."), strict=False):
@@ -99,14 +99,14 @@ def draw_costs(curves: dict[str, np.ndarray], title: str, low: float) -> Figure:
 
 @dataclass
 class BackwardByHand(OnDigits):
-    """A network of two hidden layers in numpy, its backward pass written out; gradients and costs beside autograd's."""
+    """A network with two hidden layers in numpy and a handwritten backward pass; gradients and costs compared with autograd's."""
 
     seeds: int = 10
-    """How many seeds."""
+    """Number of seeds."""
     data: Literal["auto", "mnist", "digits"] = "digits"
-    """digits: scikit-learn's 1 797 small ones; mnist: MNIST; auto: MNIST where it can be had, else digits."""
+    """digits: scikit-learn's 1 797 small images; mnist: MNIST; auto: MNIST if available, otherwise digits."""
     pictures: int = 10_000
-    """How many pictures there are to learn from."""
+    """Number of training images."""
     widths: tuple[int, ...] = (64, 32)
     """Units of each hidden layer."""
     rate: float = 0.2
@@ -119,7 +119,7 @@ class BackwardByHand(OnDigits):
             self.compare(report)
 
     def compare(self, report: Report) -> None:
-        """Both ways from the same weights, seed by seed."""
+        """Train both ways from the same weights, seed by seed."""
         found = self.digits(report, self.pictures)
         x, y = rows_of(found.train)
         test_x, test_y = rows_of(found.test)
@@ -153,22 +153,22 @@ class BackwardByHand(OnDigits):
         )
 
     def largest(self, report: Report, what: str, values: Sequence[float], note: str = "") -> None:
-        """A row of the largest value over all seeds."""
+        """Report the largest value over all seeds."""
         report.row(f"{what}, {len(values)} seeds", f"{max(values):.1e}", note)
 
 
 def rows_of(data: Data) -> tuple[np.ndarray, np.ndarray]:
-    """Images as rows, float64 [M, pixels] from 0 to 1, and their classes, int64 [M]."""
+    """Return images as rows, float64 [M, pixels] in [0, 1], and their classes, int64 [M]."""
     return data.x.flatten(1).double().numpy() / 255, data.y.numpy()
 
 
 def cuts(examples: int, batch: int = 50) -> list[int]:
-    """Where a permutation of the examples is cut into batches."""
+    """Return the batches of a random permutation of the examples."""
     return list(range(batch, examples, batch))
 
 
 def first_parameters(sizes: Sequence[int], rng: np.random.Generator) -> Parameters:
-    """Weights from He's distribution and small random biases, so that no ReLU sits exactly at its kink."""
+    """Return He-initialized weights and small random biases, so that no ReLU input is exactly 0."""
     found: Parameters = []
     for inputs, outputs in itertools.pairwise(sizes):
         found += [rng.normal(0, math.sqrt(2 / inputs), (inputs, outputs)), rng.normal(0, 0.01, outputs)]
@@ -176,7 +176,7 @@ def first_parameters(sizes: Sequence[int], rng: np.random.Generator) -> Paramete
 
 
 def forward(parameters: Parameters, x: np.ndarray) -> list[np.ndarray]:
-    """The input [B, inputs], each hidden layer after its ReLU [B, units], and the logits [B, classes]."""
+    """Return the input [B, inputs], each hidden layer after its ReLU [B, units], and the logits [B, classes]."""
     answers = [x]
     for weight, bias in zip(parameters[:-2:2], parameters[1:-2:2], strict=True):
         answers.append(np.maximum(answers[-1] @ weight + bias, 0))
@@ -184,12 +184,12 @@ def forward(parameters: Parameters, x: np.ndarray) -> list[np.ndarray]:
 
 
 def backward(parameters: Parameters, x: np.ndarray, y: np.ndarray) -> tuple[float, Parameters]:
-    """The mean cross-entropy of x [B, inputs] and y [B], and its gradient in each parameter, by the chain rule."""
+    """Return the mean cross-entropy of x [B, inputs] and y [B], and its gradient for each parameter, by the chain rule."""
     *answers, logits = forward(parameters, x)
     shifted = logits - logits.max(1, keepdims=True)
     log_p = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
     cost = -float(log_p[np.arange(len(y)), y].mean())
-    slope = np.exp(log_p)  # of the cost in the logits: (softmax - one-hot) / B
+    slope = np.exp(log_p)  # gradient of the cost for the logits: (softmax - one-hot) / B
     slope[np.arange(len(y)), y] -= 1
     slope /= len(y)
     gradients: Parameters = []
@@ -200,7 +200,7 @@ def backward(parameters: Parameters, x: np.ndarray, y: np.ndarray) -> tuple[floa
 
 
 def autograd(parameters: Parameters, x: np.ndarray, y: np.ndarray) -> tuple[float, Parameters]:
-    """The same cost and gradients by torch.autograd."""
+    """Return the same cost and gradients, computed by torch.autograd."""
     leaves = [torch.tensor(p, requires_grad=True) for p in parameters]
     answer = torch.from_numpy(x)
     for weight, bias in zip(leaves[:-2:2], leaves[1:-2:2], strict=True):
@@ -212,7 +212,7 @@ def autograd(parameters: Parameters, x: np.ndarray, y: np.ndarray) -> tuple[floa
 def by_differences(
     parameters: Parameters, gradients: Parameters, x: np.ndarray, y: np.ndarray, rng: np.random.Generator, each: int = 5
 ) -> tuple[Parameters, Parameters]:
-    """Some entries of each gradient, and the same by central differences of the cost."""
+    """Return some entries of each gradient, and the same by central differences of the cost."""
     step, given, found = 1e-6, [], []
     for parameter, gradient in zip(parameters, gradients, strict=True):
         places = rng.choice(parameter.size, min(each, parameter.size), replace=False)
@@ -229,7 +229,7 @@ def by_differences(
 
 
 def largest_difference(some: Parameters, others: Parameters) -> float:
-    """The largest distance between two lists of arrays, each relative to its largest entry."""
+    """Return the largest difference between two lists of arrays, relative to each array's largest entry."""
     return max(
         float(np.abs(a - b).max() / max(np.abs(a).max(), np.abs(b).max(), 1e-12))
         for a, b in zip(some, others, strict=True)
@@ -244,7 +244,7 @@ def descend(
     batches: Sequence[np.ndarray],
     rate: float,
 ) -> tuple[np.ndarray, Parameters]:
-    """Gradient descent by the gradients that `slopes` gives -> the cost before each step, and the parameters after all."""
+    """Run gradient descent with the gradients from `slopes`. Return the cost before each step, and the final parameters."""
     parameters, costs = [p.copy() for p in start], []
     for batch in batches:
         cost, gradients = slopes(parameters, x[batch], y[batch])

@@ -1,4 +1,4 @@
-"""Yes or no, and which of several: logistic and softmax regression, learning rates, and XOR, which one layer cannot learn."""
+"""Classification: logistic and softmax regression, learning rates, and XOR, which one layer cannot learn."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ DESCENT = Recipe(epochs=10_001, batch_size=None, optimizer="SGD", learning_rate=
 
 
 def small(name: str) -> Data:
-    """One of the lecture's small tables: the last column is the class."""
+    """Return one of the lecture's small tables; the last column is the class."""
     table = torch.tensor(rows_of(name))
     return Data(table[:, :-1], table[:, -1].long())
 
 
 def draw_plane(axes: Any, fitted: Fit, x: Tensor, y: Tensor, margin: float = 1.0) -> None:
-    """The first seed's probability of class 1 over the plane, every seed's boundary, and the data."""
+    """Plot the first seed's probability of class 1 over the plane, every seed's decision boundary, and the data."""
     low, high = x.min(0).values - margin, x.max(0).values + margin
     grid = torch.meshgrid(
         *[torch.linspace(float(a), float(b), 120) for a, b in zip(low, high, strict=True)], indexing="xy"
@@ -46,7 +46,7 @@ def draw_plane(axes: Any, fitted: Fit, x: Tensor, y: Tensor, margin: float = 1.0
 
 @dataclass
 class Logistic(Fitted, FromFiles):
-    """Pass or fail from two numbers, with the decision boundary; then diabetes from eight."""
+    """Logistic regression: pass or fail from two numbers, with the decision boundary; then diabetes from eight."""
 
     def run(self, report: Report) -> None:
         points = small("pass-or-fail")
@@ -83,7 +83,7 @@ class Logistic(Fitted, FromFiles):
 
 @dataclass
 class Softmax(Fitted, FromFiles):
-    """Which of several classes: the lecture's eight rows, then the animals of a zoo; softmax beside sigmoids."""
+    """Softmax regression on the lecture's eight rows, then on the animals of a zoo; softmax compared with sigmoids."""
 
     def run(self, report: Report) -> None:
         rows = small("three-classes")
@@ -116,7 +116,7 @@ class Softmax(Fitted, FromFiles):
 
 
 def cost_of(kind: str, logits: Tensor, y: Tensor) -> Tensor:
-    """Cross-entropy of each seed, [N]: "naive" takes the logarithm of softmax as the notes' code does."""
+    """Return the cross-entropy of each seed, [N]; "naive" takes the logarithm of the softmax, as the notes' code does."""
     if kind == "naive":
         return -(F.one_hot(y, 3) * logits.softmax(-1).log()).sum(-1).mean(-1)
     return F.cross_entropy(logits.flatten(0, 1), y.repeat(len(logits)), reduction="none").view(len(logits), -1).mean(-1)
@@ -124,7 +124,7 @@ def cost_of(kind: str, logits: Tensor, y: Tensor) -> Tensor:
 
 @dataclass
 class LearningRates(Seeded):
-    """Too small, right, too large: the same softmax regression at three learning rates, with two forms of its loss."""
+    """Learning rates too small, right and too large for softmax regression, with two forms of its loss."""
 
     steps: int = 201
     """Steps of gradient descent."""
@@ -150,7 +150,7 @@ class LearningRates(Seeded):
         report.picture("costs", self.draw(curves))
 
     def descend(self, kind: str, rate: float, train: Data) -> tuple[np.ndarray, Tensor, Tensor]:
-        """-> costs [steps, N], weights [N, 3, 3] and biases [N, 1, 3] after them, from N(0, 1)."""
+        """Train from N(0, 1). Return costs [steps, N], final weights [N, 3, 3] and biases [N, 1, 3]."""
         w, b = (
             torch.stack([torch.randn(shape, generator=g) for g in self.generators()]).requires_grad_()
             for shape in ((3, 3), (1, 3))
@@ -184,7 +184,7 @@ class LearningRates(Seeded):
 
 @dataclass
 class Xor(Fitted):
-    """XOR: one layer cannot learn it, two can; wider and deeper ones; with what each makes of the plane."""
+    """XOR: one layer cannot learn it, two can; also wider and deeper networks, each with its output over the plane."""
 
     def run(self, report: Report) -> None:
         square = Data(torch.tensor([[0.0, 0], [0, 1], [1, 0], [1, 1]]), torch.tensor([0, 1, 1, 0]))

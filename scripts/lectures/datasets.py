@@ -1,4 +1,4 @@
-"""The lecture's tables: its CSV files where they are at hand, and the few rows that its code holds."""
+"""The lecture's tables: its CSV files, if available, and the few rows contained in its code."""
 
 from __future__ import annotations
 
@@ -50,19 +50,19 @@ ROWS: dict[str, list[Any]] = {
 
 @dataclass
 class FromFiles:
-    """An experiment on the lecture's CSV files."""
+    """An experiment on the CSV files of the lecture."""
 
     data_dir: Path | None = None
-    """The folder of the lecture's CSV files; if not given, this user's cache or a download."""
+    """Folder of the lecture's CSV files. Default: this user's cache, or a download."""
 
     def table(self, report: Report, name: str) -> Table | None:
-        """One of the lecture's files; None, said aloud, where it cannot be had. Raises DataError for another file."""
+        """Return one of the lecture's files; None, with a note, if it is unavailable. Raise DataError for another file."""
         try:
             path = self._find(name)
         except DataError as error:
             if self.data_dir is not None:
                 raise
-            report.console.print(f"{name} is not at hand: {error}", style="yellow")
+            report.console.print(f"{name} is not available: {error}", style="yellow")
             report.facts.setdefault("missing", []).append(name)
             return None
         return read_csv(path)
@@ -80,11 +80,11 @@ class FromFiles:
 
 
 def check(path: Path, name: str | None = None) -> None:
-    """Raise DataError where a file is not the lecture's."""
+    """Raise DataError if a file is not the lecture's."""
     if hashlib.sha256(path.read_bytes()).hexdigest() != FILES[name or path.name]:
-        raise DataError(f"{path} is not the lecture's {name or path.name}: its checksum is another one.")
+        raise DataError(f"{path} is not the lecture's {name or path.name}: its checksum differs.")
 
 
 def rows_of(name: str) -> list[list[float]]:
-    """The rows of one of the lecture's small tables."""
+    """Return the rows of one of the lecture's small tables."""
     return [[float(value) for value in row] for row in ROWS[name]]

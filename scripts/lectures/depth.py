@@ -1,4 +1,4 @@
-"""What depth does to activations and gradients: they die out or blow up, and how that is helped."""
+"""The effect of depth on activations and gradients: how they vanish or explode, and what prevents it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from supervised.streams import generator
 
 @dataclass
 class Activations(OnDigits):
-    """Sigmoid against ReLU, 3 layers against 10, from N(0, 1) as the notes have it; then five activations well initialized."""
+    """Sigmoid and ReLU, 3 and 10 layers, initialized from N(0, 1) as in the notes; then five activations, well initialized."""
 
     width: int = 256
     """Units of each hidden layer."""
@@ -51,7 +51,7 @@ class Activations(OnDigits):
         recipe: Recipe,
         note: str = "",
     ) -> dict[str, Tensor]:
-        """Train one net -> what its layers answer to some pictures after training."""
+        """Train one network. Return its layers' activations for some images after training."""
         inputs, widths = int(np.prod(found.train.x.shape[1:])), [self.width] * (layers - 1)
 
         def make() -> nn.Module:
@@ -73,7 +73,7 @@ class Activations(OnDigits):
 
 
 def slopes(module: nn.Module, x: Tensor, y: Tensor) -> tuple[float, float]:
-    """The mean size of the cost's gradient in the weights of the first and of the last hidden layer."""
+    """Return the mean absolute gradient of the weights of the first and of the last hidden layer."""
     nn.functional.cross_entropy(module(x), y).backward()
     sizes = [
         float(p.grad.abs().mean())
@@ -84,7 +84,7 @@ def slopes(module: nn.Module, x: Tensor, y: Tensor) -> tuple[float, float]:
 
 
 def draw_by_layer(answers: dict[str, list[Tensor]], when: str) -> Figure:
-    """A histogram for each layer of each net: depth from left to right."""
+    """Plot a histogram for each layer of each network, depth from left to right."""
     deepest = max(len(layers) for layers in answers.values())
     figure = Figure(figsize=(1.7 * deepest + 1.5, 1.5 * len(answers) + 0.6), layout="constrained")
     grid = figure.subplots(len(answers), deepest, squeeze=False)
@@ -108,9 +108,9 @@ class Initialization(OnDigits):
     """Activations through ten layers for weights too small, too large and right; and pre-training by a Boltzmann machine."""
 
     labels: int = 200
-    """How many pictures have a label in the demonstration of pre-training."""
+    """Number of labeled images in the demonstration of pre-training."""
     unlabeled: int = 5000
-    """How many have none: the Boltzmann machine learns from these."""
+    """Number of unlabeled images, from which the Boltzmann machine learns."""
 
     def run(self, report: Report) -> None:
         spread: dict[str, list[Tensor]] = {}
@@ -144,7 +144,7 @@ class Initialization(OnDigits):
         self.pretrain(report)
 
     def pretrain(self, report: Report) -> None:
-        """Restricted Boltzmann machine (Hinton 2002): learn features without labels, then a classifier on few labels."""
+        """Train a restricted Boltzmann machine (Hinton 2002) without labels, then a classifier on few labels."""
         from sklearn.neural_network import BernoulliRBM
 
         found = self.digits(report)
@@ -186,10 +186,10 @@ class Initialization(OnDigits):
 
 @dataclass
 class Gradients(Seeded):
-    """Vanishing and exploding gradients: long products, RNN beside LSTM; and gradients checked by differences."""
+    """Vanishing and exploding gradients: long products, RNN and LSTM; and gradients checked by differences."""
 
     length: int = 50
-    """How many steps the products and sequences are long."""
+    """Length of the products and sequences."""
 
     def run(self, report: Report) -> None:
         report.row("slopes of three sigmoids in a chain, .01 x .03 x .2", f"{0.01 * 0.03 * 0.2:.0e}", "close to 0")
@@ -223,7 +223,7 @@ class Gradients(Seeded):
         report.picture("gradients", figure)
 
     def product(self, scale: float) -> list[float]:
-        """The length of v after each product with a matrix whose singular values are all `scale`."""
+        """Return the norm of v after each product with a matrix whose singular values are all `scale`."""
         rng = generator(0, "weights")
         turn, _ = np.linalg.qr(rng.standard_normal((8, 8)))
         v = np.eye(8)[0]
@@ -234,7 +234,7 @@ class Gradients(Seeded):
         return lengths
 
     def reach(self, cell: str, seed: int) -> np.ndarray:
-        """How strongly the last output of an untrained cell of 32 units feels each input, [length]."""
+        """Return the gradient norm of the last output of an untrained cell of 32 units with respect to each input, [length]."""
         torch.manual_seed(seed)
         net = RNN(4, 1, 32, cell=cell.split(",", maxsplit=1)[0], shape="many-to-one")
         if "open" in cell:  # bias 3: .95 of the cell's state is kept (Jozefowicz et al. 2015, section 2.2)
@@ -246,7 +246,7 @@ class Gradients(Seeded):
         return x.grad.norm(dim=-1).mean(0).numpy()
 
     def checked(self, report: Report) -> None:
-        """The lecture's own backward passes, against numeric differences (torch.autograd.gradcheck)."""
+        """Check the lecture's own backward passes against numeric differences (torch.autograd.gradcheck)."""
         x = torch.tensor([-2.0, 5.0, -4.0], dtype=torch.float64, requires_grad=True)
         ((x[0] + x[1]) * x[2]).backward()
         assert x.grad is not None
@@ -264,17 +264,17 @@ class Gradients(Seeded):
 
 
 class Sigmoid(torch.autograd.Function):
-    """The sigmoid with its backward pass written by hand, as the lecture's computational graph has it."""
+    """The sigmoid with a handwritten backward pass, as in the lecture's computational graph."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        """[...] -> [...]."""
+        """Return the sigmoid of x [...]."""
         y = 1 / (1 + (-x).exp())
         ctx.save_for_backward(y)
         return y
 
     @staticmethod
     def backward(ctx: Any, *slopes: Tensor) -> Tensor:
-        """The slope from above times the local one, s (1 - s)."""
+        """Return the incoming gradient times the local one, s (1 - s)."""
         (y,) = ctx.saved_tensors
         return slopes[0] * y * (1 - y)

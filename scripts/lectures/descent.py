@@ -1,4 +1,4 @@
-"""Optimizers on surfaces that can be looked at: an ill-conditioned valley, a saddle, and Beale's function."""
+"""Optimizers on surfaces that can be plotted: an ill-conditioned valley, a saddle, and Beale's function."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from lectures.datasets import rows_of
 from lectures.experiment import Seeded
 from lectures.report import Report, pixels
 
-CLOSE = 1e-3  # this near to the lowest value counts as there
+CLOSE = 1e-3  # within this distance of the minimum counts as reached
 
 
 class Surface(NamedTuple):
-    """A function of two numbers, where to start, its lowest value, and what to draw of it."""
+    """A function of two numbers, with starting point, minimum, and the region to plot."""
 
     value: Callable[[Tensor, Tensor], Tensor]
     start: tuple[float, float]
@@ -52,7 +52,7 @@ RATES = [round(10 ** (k / 3), 6) for k in range(-12, 4)]  # 1e-4 .. 10, three to
 
 
 def walk(surface: Surface, make: Make, rate: float, steps: int) -> np.ndarray:
-    """The way of one optimizer, [steps + 1, 3]: x, y and the value; cut short where it runs away."""
+    """Return the path of one optimizer, [steps + 1, 3]: x, y and the value; shorter if it diverges."""
     place = torch.tensor(surface.start, dtype=torch.float64, requires_grad=True)
     optimizer = make([place], rate)
 
@@ -73,7 +73,7 @@ def walk(surface: Surface, make: Make, rate: float, steps: int) -> np.ndarray:
 
 
 def arrival(way: np.ndarray, lowest: float) -> int | None:
-    """After how many steps the value is near the lowest for good; None: never."""
+    """Return the number of steps after which the value stays near the minimum; None if it never does."""
     far = np.flatnonzero(~(way[:, 2] - lowest < CLOSE))
     first = int(far[-1]) + 1 if len(far) else 0
     return first if first < len(way) else None
@@ -81,7 +81,7 @@ def arrival(way: np.ndarray, lowest: float) -> int | None:
 
 @dataclass
 class Optimizers(Seeded):
-    """Seven optimizers, from SGD to Adam and L-BFGS, on three surfaces, animated; rates that fall; mini-batch noise."""
+    """Seven optimizers, from SGD to Adam and L-BFGS, on three surfaces, animated; decaying learning rates; mini-batch noise."""
 
     steps: int = 500
     """Steps of each optimizer."""
@@ -113,7 +113,7 @@ class Optimizers(Seeded):
         self.noise(report)
 
     def shown(self) -> list[int]:
-        """The steps that the animation shows: dense at first."""
+        """Return the steps shown in the animation: dense at first."""
         return sorted({int(self.steps * (i / self.frames) ** 2.5) for i in range(self.frames + 1)})
 
     def draw(self, ways: dict[str, dict[str, np.ndarray]], steps: int) -> Figure:
@@ -134,7 +134,7 @@ class Optimizers(Seeded):
         return figure
 
     def noise(self, report: Report) -> None:
-        """Linear regression by one row at a time: the cost rattles where the rate stays, and settles where it falls."""
+        """Linear regression, one row at a time: the cost fluctuates at a constant rate and converges at a decaying one."""
         rows = np.array(rows_of("exam-scores"))
         x = (rows[:, :-1] - rows[:, :-1].mean(0)) / rows[:, :-1].std(0)
         x, y = (

@@ -1,4 +1,4 @@
-"""The options that experiments share. Each experiment is a dataclass whose fields are its flags and whose `run` is its work."""
+"""The options that experiments share. An experiment is a dataclass; its fields are its flags, and `run` does the work."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class Experiment(ABC):
     """One experiment of the lecture notes."""
 
     logdir: Path | None = None
-    """The folder of this run; a new one under runs/ if not given."""
+    """Folder of this run. Default: a new one under runs/."""
 
     def check(self) -> None:
-        """Raise ValueError for a flag that cannot be, before anything is done."""
+        """Raise ValueError for an invalid flag, before any work."""
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             for one in value if isinstance(value, tuple) else (value,):
@@ -36,23 +36,23 @@ class Experiment(ABC):
 
     @abstractmethod
     def run(self, report: Report) -> None:
-        """Do the work, and lay what was found on the report."""
+        """Do the work and add the results to the report."""
 
 
 @dataclass
 class Seeded(Experiment):
-    """An experiment that draws at random."""
+    """An experiment with random seeds."""
 
     seeds: int = 10
-    """How many seeds."""
+    """Number of seeds."""
 
     @property
     def all_seeds(self) -> tuple[int, ...]:
-        """The seeds 0 .. seeds - 1."""
+        """Return the seeds 0 .. seeds - 1."""
         return seeds_of(self.seeds)
 
     def generators(self) -> list[torch.Generator]:
-        """A random generator for each seed."""
+        """Return a random generator for each seed."""
         return [torch.Generator().manual_seed(seed) for seed in self.all_seeds]
 
 
@@ -61,16 +61,16 @@ class Fitted(Seeded):
     """An experiment that fits models with `supervised.fit`."""
 
     epochs: int | None = None
-    """Passes over the data, for every model; if not given, as many as its recipe says."""
+    """Epochs for every model. Default: as many as its recipe says."""
     device: str = "auto"
-    """auto, cpu, cuda, ..."""
+    """Device: auto, cpu, cuda, ..."""
     threads: int | None = None
-    """Threads of torch; if not given one, and all cores for convolutions. Give 1 on a machine that others use too."""
+    """Number of torch threads. Default: one, and all cores for convolutions. Use 1 on a shared machine."""
     resume: bool = False
-    """Go on with the run in logdir, or with the newest of the same experiment under runs/."""
+    """Continue the run in logdir, or the newest one of this experiment under runs/."""
 
     def check(self) -> None:
-        """Raise ValueError for a flag that cannot be, before anything is done."""
+        """Raise ValueError for an invalid flag, before any work."""
         super().check()
         choose(self.device)
 
@@ -85,7 +85,7 @@ class Fitted(Seeded):
         seeds: Any = None,
         **more: Any,
     ) -> Fit:
-        """`supervised.fit` with this command's flags; its curves and checkpoints go into the folder NAME of the run."""
+        """Call `supervised.fit` with this command's flags; curves and checkpoints go into the subfolder `name` of the run."""
         recipe = recipe if self.epochs is None else dataclasses.replace(recipe, epochs=self.epochs)
         seeds = self.all_seeds if seeds is None else seeds
         plural = "s" * (len(seeds) > 1)
@@ -112,23 +112,23 @@ class OnDigits(Fitted):
     """An experiment on handwritten digits."""
 
     seeds: int = 3
-    """How many seeds."""
+    """Number of seeds."""
     data_dir: Path | None = None
-    """The folder of MNIST's four idx files, packed (.gz) or not; if not given, this user's cache or a download."""
+    """Folder of MNIST's four idx files, compressed (.gz) or not. Default: this user's cache, or a download."""
     data: Literal["auto", "mnist", "digits"] = "auto"
-    """digits: scikit-learn's 1 797 small ones, at hand everywhere; auto: those where MNIST cannot be had."""
+    """mnist: MNIST; digits: scikit-learn's 1 797 small images, available offline; auto: MNIST if available, otherwise digits."""
 
     def digits(self, report: Report, pictures: int | None = None) -> mnist.Digits:
-        """The data that the flags ask for; where MNIST cannot be had, the small digits, said aloud.
+        """Return the data chosen by the flags; the small digits, with a note, if MNIST is unavailable.
 
-        pictures: train on the first so many alone.
+        pictures: train on this many images only, the first ones.
         """
         found = mnist.digits() if self.data == "digits" else self._mnist(report)
         report.facts["data"] = found.name
         return found if pictures is None else found._replace(train=Data(*(part[:pictures] for part in found.train)))
 
     def note(self, report: Report, text: str) -> str:
-        """The notes' figure, marked where it is not for the data at hand."""
+        """Return the notes' figure, marked if it is for other data."""
         return text if not text or report.facts["data"] == "MNIST" else f"(MNIST) {text}"
 
     def _mnist(self, report: Report) -> mnist.Digits:
@@ -137,9 +137,9 @@ class OnDigits(Fitted):
         except DataError as error:
             if self.data == "mnist" or self.data_dir is not None:
                 raise
-            report.console.print(f"MNIST is not at hand: {error}", style="yellow")
+            report.console.print(f"MNIST is not available: {error}", style="yellow")
             report.console.print(
-                "Instead: scikit-learn's 1 797 digits of 8x8 pixels. The notes' figures are not for these.\n",
+                "Using scikit-learn's 1 797 digits of 8x8 pixels instead. The notes' figures do not apply to these.\n",
                 style="yellow",
             )
             return mnist.digits()

@@ -1,4 +1,4 @@
-"""ImageNet's classification contest, year by year: what the notes tell of it, and what was."""
+"""ImageNet's classification contest, year by year: what the notes say, and the published results."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lectures.report import Report
 
 
 class Entry(NamedTuple):
-    """One entry of a contest (ILSVRC, classification). error: of the five best guesses, in percent of the test pictures."""
+    """One entry of a contest (ILSVRC, classification). error: top-5 error in percent of the test images."""
 
     year: int
     who: str
@@ -46,12 +46,12 @@ HISTORY = (
         '"2017 NUIST 0.61": mean average precision of detection in 2016, where NUIST\'s entry has .609',
     ),
 )
-HUMAN = 5.1  # percent: one trained annotator on 1 500 pictures (Russakovsky et al. 2015, section 6.4)
+HUMAN = 5.1  # percent: one trained annotator on 1 500 images (Russakovsky et al. 2015, section 6.4)
 
 
 @dataclass
 class ImageNet(Experiment):
-    """ImageNet's winners and their errors, as text: nothing is trained."""
+    """ImageNet's winners and their errors, as text; trains nothing."""
 
     def run(self, report: Report) -> None:
         for entry in HISTORY:

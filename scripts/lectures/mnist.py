@@ -1,4 +1,4 @@
-"""The notes' models of handwritten digits: softmax regression, MLPs, deep MLPs, CNNs and an ensemble."""
+"""The notes' models for handwritten digits: softmax regression, MLPs, deep MLPs, CNNs and an ensemble."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Net:
-    """A model for pictures of a shape, how it is fitted, and what the notes report."""
+    """A model for images of a given shape, its recipe, and the result in the notes."""
 
     title: str
     make: Callable[[Shape], nn.Module]
@@ -31,22 +31,22 @@ class Net:
 
 @dataclass
 class Judged(OnDigits):
-    """Models that are trained on all pictures and judged once on the test set."""
+    """Models that are trained on all images and evaluated once on the test set."""
 
     NETS: ClassVar[Mapping[str, Net]] = {}
 
     hold_out: float = 0.0
-    """Share of the training data to validate on, for choosing settings; 0: train on all of it."""
+    """Share of the training data used for validation, to choose settings; 0 trains on all of it."""
 
     def chosen(self) -> tuple[str, ...]:
-        """The names of the models to train."""
+        """Return the names of the models to train."""
         return tuple(self.NETS)
 
     def check(self) -> None:
-        """Raise ValueError for a flag that cannot be, before anything is done."""
+        """Raise ValueError for an invalid flag, before any work."""
         super().check()
         if not self.chosen():
-            raise ValueError(f"--nets names at least one of {', '.join(self.NETS)}.")
+            raise ValueError(f"--nets needs at least one of {', '.join(self.NETS)}.")
 
     def run(self, report: Report) -> None:
         found = self.digits(report)
@@ -54,7 +54,7 @@ class Judged(OnDigits):
             self.judge(report, name, found)
 
     def judge(self, report: Report, name: str, found: mnist.Digits) -> Fit:
-        """Fit one model and judge it: the test set is read once."""
+        """Fit one model and evaluate it once on the test set."""
         net, shape = self.NETS[name], tuple(found.train.x.shape[1:])
         folder = name if len(self.chosen()) > 1 else ""
         fitted = self.fit(
@@ -105,13 +105,13 @@ def lecture_cnn(shape: Shape) -> nn.Module:
 
 
 def best_cnn(shape: Shape) -> nn.Module:
-    """Three pairs of convolutions with batch-norm."""
+    """Three pairs of convolutions with batch norm."""
     return CNN((1, *shape), 10, (24, 48, 96), block="vgg", norm=True, dropout=0.1)
 
 
 @dataclass
 class Softmax(Judged):
-    """Softmax regression: the notes' three settings, and ours."""
+    """Softmax regression with the notes' three settings, and ours."""
 
     NETS: ClassVar[Mapping[str, Net]] = {
         "sgd": Net(
@@ -133,7 +133,7 @@ class Softmax(Judged):
 
 @dataclass
 class Perceptron(Judged):
-    """MLPs with Xavier's initialization: two hidden layers, one, and five layers in all."""
+    """MLPs with Xavier initialization: two hidden layers, one, and five layers in all."""
 
     NETS: ClassVar[Mapping[str, Net]] = {
         "lecture": Net("256-256, Xavier, Adam, 15 epochs", mlp(256, 256, init="xavier"), ADAM, ".9783"),
@@ -145,7 +145,7 @@ class Perceptron(Judged):
 
 @dataclass
 class Deep(Judged):
-    """Five layers of 512: plain, with dropout, with batch-norm, and with dropout and altered pictures."""
+    """Five layers of 512: plain, with dropout, with batch norm, and with dropout and augmented images."""
 
     NETS: ClassVar[Mapping[str, Net]] = {
         "plain": Net("5 layers of 512, Xavier", mlp(*[512] * 4, init="xavier"), ADAM, ".9742 (lecture's code)"),
@@ -161,7 +161,7 @@ class Deep(Judged):
         ),
     }
     nets: tuple[Literal["plain", "dropout", "batch-norm", "best"], ...] = ("plain", "dropout", "batch-norm", "best")
-    """Which of them."""
+    """Which networks to train."""
 
     def chosen(self) -> tuple[str, ...]:
         return self.nets
@@ -169,7 +169,7 @@ class Deep(Judged):
 
 @dataclass
 class Convolutional(Judged):
-    """CNNs: the notes' simple one and their class model as written, and our best."""
+    """CNNs: the notes' simple one, their class model as written, and our best."""
 
     NETS: ClassVar[Mapping[str, Net]] = {
         "lecture": Net("3 convolutions as written, 15 epochs", lecture_cnn, ADAM, ".9938"),
@@ -177,7 +177,7 @@ class Convolutional(Judged):
         "best": Net("best single CNN, 10 epochs", best_cnn, BEST, "1.00"),
     }
     nets: tuple[Literal["lecture", "simple", "best"], ...] = ("lecture",)
-    """Which of them; each takes some minutes a seed."""
+    """Which networks to train; each takes some minutes per seed."""
 
     def chosen(self) -> tuple[str, ...]:
         return self.nets
@@ -185,16 +185,16 @@ class Convolutional(Judged):
 
 @dataclass
 class Ensemble(Judged):
-    """Several of the best CNN, each with a seed of its own, whose probabilities are averaged."""
+    """An ensemble of the best CNN: several members with different seeds, whose probabilities are averaged."""
 
     NETS: ClassVar[Mapping[str, Net]] = {"ensemble": Net("best CNN, each alone", best_cnn, BEST, "1.00")}
     seeds: int = 5
-    """How many members."""
+    """Number of members."""
 
 
 @dataclass
 class Initializers(Judged):
-    """The same MLP (256-256, ReLU, Adam) from different first weights: its cost in the first epochs and its accuracy."""
+    """The same MLP (256-256, ReLU, Adam) with different initializers: its cost in the first epochs and its accuracy."""
 
     NETS: ClassVar[Mapping[str, Net]] = {
         name: Net(title, mlp(256, 256, init=init), ADAM, note)
@@ -221,7 +221,7 @@ class Initializers(Judged):
 
 
 def draw(curves: Mapping[str, list[float]]) -> Any:
-    """Training cost over epochs, one line a model."""
+    """Plot training cost over epochs, one line per model."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 5), layout="constrained")

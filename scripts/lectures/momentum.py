@@ -1,4 +1,4 @@
-"""Momentum 0, .9 and .99: in a valley, and in training a network, where the rate has to fall as momentum rises."""
+"""Momentum 0, .9 and .99 in a valley and in training a network, where higher momentum needs a lower learning rate."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ TUNING = 3  # seeds for each rate tried, from 100 on; those reported begin at 0
 
 @dataclass
 class Momentum(OnDigits):
-    """SGD with momentum 0, .9 and .99: steps down a valley, and a network's cost at the same rate and at the best one each."""
+    """SGD with momentum 0, .9 and .99: steps in a valley, and a network's cost at the same learning rate and at the best one."""
 
     seeds: int = 10
-    """How many seeds."""
+    """Number of seeds."""
     data: Literal["auto", "mnist", "digits"] = "digits"
-    """digits: scikit-learn's 1 797 small ones; mnist: MNIST; auto: MNIST where it can be had, else digits."""
+    """digits: scikit-learn's 1 797 small images; mnist: MNIST; auto: MNIST if available, otherwise digits."""
     pictures: int = 10_000
-    """How many pictures there are to learn from."""
+    """Number of training images."""
     rates: tuple[float, ...] = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
-    """Learning rates to try; the cost after training on other seeds than those reported says which is best."""
+    """Learning rates to try; the best is chosen by the training cost on seeds other than those reported."""
     steps: int = 1500
-    """Most steps in the valley."""
+    """Maximum number of steps in the valley."""
 
     def run(self, report: Report) -> None:
         ways = {momentum: self.valley(report, momentum) for momentum in MOMENTA}
@@ -55,7 +55,7 @@ class Momentum(OnDigits):
         report.picture("momentum", self.draw(ways, tried, curves))
 
     def valley(self, report: Report, momentum: float) -> np.ndarray:
-        """The value above the lowest at each step in the valley, at the rate that is there first."""
+        """Return the excess over the minimum at each step in the valley, at the learning rate that is fastest there."""
         surface, make = SURFACES["valley"], partial(torch.optim.SGD, momentum=momentum)
         ways = {rate: walk(surface, make, rate, self.steps) for rate in RATES if 1e-3 <= rate <= 0.1}
         took = {rate: arrival(way, surface.lowest) for rate, way in ways.items() if len(way) > self.steps}
@@ -66,7 +66,7 @@ class Momentum(OnDigits):
         return ways[rate][:, 2] - surface.lowest
 
     def tune(self, report: Report, found: mnist.Digits, momentum: float) -> np.ndarray:
-        """The training cost that each rate ends with, [rates], the mean over the seeds for tuning."""
+        """Return the final training cost of each learning rate, [rates], averaged over the seeds for tuning."""
         seeds, rates = range(100, 100 + TUNING * len(self.rates)), self.rates * TUNING
         fitted = self.train(report, found, momentum, rates, seeds, "tuning")
         return self.cost(fitted).reshape(TUNING, -1).mean(0)
@@ -80,7 +80,7 @@ class Momentum(OnDigits):
         seeds: Sequence[int],
         how: str,
     ) -> Fit:
-        """Fit the network with one momentum, and one rate or one for each seed."""
+        """Fit the network with one momentum, and one learning rate or one per seed."""
         recipe = Recipe(
             epochs=6,
             batch_size=50,
@@ -100,7 +100,7 @@ class Momentum(OnDigits):
         )
 
     def cost(self, fitted: Fit) -> np.ndarray:
-        """The training cost of each seed in the last epoch, [N]; infinite where it is no number."""
+        """Return the training cost of each seed in the last epoch, [N]; infinity instead of NaN."""
         return np.nan_to_num(fitted.history[-1]["train/loss"].astype(np.float64), nan=np.inf)
 
     def draw(

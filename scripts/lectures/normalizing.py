@@ -1,4 +1,4 @@
-"""SELU: a network whose activations go to mean 0 and standard deviation 1 by themselves (Klambauer et al. 2017)."""
+"""SELU: networks whose activations converge to mean 0 and standard deviation 1 (Klambauer et al. 2017)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from supervised.fitting import inspect
 
 
 class Net(NamedTuple):
-    """An activation, the distribution of the first weights, and the learning rate."""
+    """An activation, the initializer of the weights, and the learning rate."""
 
     activation: str
     init: str
@@ -34,18 +34,18 @@ NETS = {  # rates: the best of 3e-4, 1e-3 and 3e-3 on a fifth of the training di
 
 @dataclass
 class SelfNormalizing(OnDigits):
-    """SELU beside ReLU and ELU: the activations of each layer before training, and the accuracy of deep networks after it."""
+    """SELU compared with ReLU and ELU: activations of each layer before training, and accuracy of deep networks after."""
 
     seeds: int = 10
-    """How many seeds."""
+    """Number of seeds."""
     data: Literal["auto", "mnist", "digits"] = "digits"
-    """digits: scikit-learn's 1 797 small ones; mnist: MNIST; auto: MNIST where it can be had, else digits."""
+    """digits: scikit-learn's 1 797 small images; mnist: MNIST; auto: MNIST if available, otherwise digits."""
     pictures: int = 10_000
-    """How many pictures there are to learn from."""
+    """Number of training images."""
     layers: int = 20
-    """Hidden layers."""
+    """Number of hidden layers."""
     width: int = 64
-    """Units of each hidden layer of the networks that are trained."""
+    """Units of each hidden layer of the trained networks."""
 
     def run(self, report: Report) -> None:
         spreads: dict[tuple[float, str], np.ndarray] = {}
@@ -74,7 +74,7 @@ class SelfNormalizing(OnDigits):
         report.picture("activations", self.draw(spreads))
 
     def spread(self, name: str, scale: float, seed: int, units: int = 128) -> list[float]:
-        """The standard deviation of each hidden layer's activations for normal inputs, before training."""
+        """Return the standard deviation of each hidden layer's activations for normal inputs, before training."""
         torch.manual_seed(seed)
         activation, init, _ = NETS[name]
         net = MLP(units, 10, [units] * self.layers, activation=activation, init=init)
@@ -97,6 +97,6 @@ class SelfNormalizing(OnDigits):
 
 
 def standardized(train: Data, data: Data) -> Data:
-    """Images as rows [M, pixels] with the mean and standard deviation of all the training images' pixels taken out."""
+    """Return images as rows [M, pixels], standardized with the mean and standard deviation of all training pixels."""
     pixels = train.x.float()
     return Data(((data.x.float() - pixels.mean()) / pixels.std()).flatten(1), data.y)

@@ -1,4 +1,4 @@
-"""Pictures: features used again, pictures altered, pooling by fractions, and digits that are named in words."""
+"""Images: transfer learning, augmentation, fractional pooling, and captions."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def small_cnn(shape: Sequence[int], outputs: int, **options: Any) -> CNN:
 
 @dataclass
 class Transfer(OnDigits):
-    """A CNN that knows 0 to 4 learns 5 to 9 from few examples: its features frozen, retrained, or learned from nothing."""
+    """Transfer learning: a CNN trained on 0 to 4 learns 5 to 9; features frozen, fine-tuned, or trained from scratch."""
 
     few: tuple[int, ...] = (5, 20, 100)
-    """Examples of each new digit."""
+    """Number of examples of each new digit."""
     pictures: int = 12_000
-    """How many pictures there are to learn the old digits from."""
+    """Number of training images of the old digits."""
 
     def run(self, report: Report) -> None:
         found = self.digits(report, self.pictures)
@@ -65,7 +65,7 @@ class Transfer(OnDigits):
         test: Data,
         few: int,
     ) -> float:
-        """Fit one seed to the new digits, its trunk as it was fitted to the old ones -> test accuracy."""
+        """Fit one seed to the new digits, starting with the trunk fitted to the old ones. Return the test accuracy."""
         seed = self.all_seeds[k]
 
         def make() -> nn.Module:
@@ -81,22 +81,22 @@ class Transfer(OnDigits):
         return float(fitted.evaluate(test)["accuracy"][0])
 
     def half(self, data: Data, first: int) -> Data:
-        """The digits first .. first + 4, as the classes 0 .. 4."""
+        """Return the digits first .. first + 4, as the classes 0 .. 4."""
         chosen = (data.y >= first) & (data.y < first + 5)
         return Data(data.x[chosen], data.y[chosen] - first)
 
     def first(self, data: Data, few: int) -> Data:
-        """The first `few` examples of each class."""
+        """Return the first `few` examples of each class."""
         chosen = torch.cat([(data.y == c).nonzero()[:few, 0] for c in range(5)])
         return Data(data.x[chosen], data.y[chosen])
 
 
 @dataclass
 class Altered(OnDigits):
-    """A CNN on a thousand pictures, altered in batches on the device: moved, turned and slanted, noised, all of it."""
+    """A CNN on a thousand images, augmented in batches on the device: shifted, rotated and sheared, with noise, all of these."""
 
     pictures: int = 1000
-    """How many pictures there are to learn from."""
+    """Number of training images."""
 
     def run(self, report: Report) -> None:
         found = self.digits(report, self.pictures)
@@ -129,10 +129,10 @@ class Altered(OnDigits):
 
 @dataclass
 class FractionalPooling(OnDigits):
-    """Max, average and fractional max pooling: the last keeps .7 of the side, in windows drawn anew each time."""
+    """Max, average and fractional max pooling; the last keeps .7 of the side length, with random windows for each batch."""
 
     pictures: int = 6000
-    """How many pictures there are to learn from."""
+    """Number of training images."""
 
     def run(self, report: Report) -> None:
         found = self.digits(report, self.pictures)
@@ -161,11 +161,11 @@ END = "."
 
 
 class Captioner(nn.Module):
-    """An image [B, H, W] -> the characters of a word, logits [B, T, characters]: a CNN, whose features start a recurrent network.
+    """A model from images [B, H, W] to words, logits [B, T, characters]: a CNN whose features start a recurrent network.
 
     The recurrent network sees the image at the first step only, as in Karpathy and Fei-Fei (2015, section 3.2); Vinyals et
-    al. (2015, section 3.1) found the image at every step worse. The weights start from He's and Xavier's distributions: from
-    torch's smaller ones the features hardly reach the first state, and many seeds learn one caption for all images.
+    al. (2015, section 3.1) found the image at every step worse. The weights start from He's and Xavier's distributions: with
+    torch's smaller ones the features hardly affect the first state, and many seeds learn one caption for all images.
     """
 
     def __init__(self, shape: Sequence[int], characters: int, steps: int, cell: str = "rnn") -> None:
@@ -175,7 +175,7 @@ class Captioner(nn.Module):
         self.mouth = RNN(64, characters, 48, cell=cell, shape="one-to-many", steps=steps, init="xavier")
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, H, W] -> [B, T, characters]."""
+        """Map images [B, H, W] to logits [B, T, characters]."""
         words: Tensor = self.mouth(self.eye(x))[0]
         return words
 
@@ -185,13 +185,13 @@ class Caption(OnDigits):
     """Image captioning at its smallest: a CNN reads a digit, a recurrent network spells its name."""
 
     seeds: int = 10
-    """How many seeds."""
+    """Number of seeds."""
     data: Literal["auto", "mnist", "digits"] = "digits"
-    """digits: scikit-learn's 1 797 small ones; mnist: MNIST; auto: MNIST where it can be had, else digits."""
+    """digits: scikit-learn's 1 797 small images; mnist: MNIST; auto: MNIST if available, otherwise digits."""
     pictures: int = 10_000
-    """How many pictures there are to learn from."""
+    """Number of training images."""
     cell: Literal["rnn", "lstm", "gru"] = "rnn"
-    """The recurrent network's cell."""
+    """Cell of the recurrent network."""
 
     def run(self, report: Report) -> None:
         found = self.digits(report, self.pictures)

@@ -1,4 +1,4 @@
-"""Before and around training: preparing the inputs, and remedies against overfitting."""
+"""Preparing the inputs, and remedies for overfitting."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ RATE = 1e-5  # the notes'
 
 @dataclass
 class Normalization(Seeded):
-    """Eight days of a share, whose volume is a thousand times its price: raw rows diverge, prepared ones do not."""
+    """Eight days of a stock whose volume is a thousand times its price: raw rows diverge, normalized ones do not."""
 
     steps: int = 101
     """Steps of gradient descent."""
@@ -52,7 +52,7 @@ class Normalization(Seeded):
         self.mean_picture(report)
 
     def lost_at(self, x: np.ndarray, y: np.ndarray) -> float:
-        """The first step whose cost is no finite number, where gradient descent goes over raw rows."""
+        """Return the first step of gradient descent on raw rows whose cost is not finite."""
         w, b = np.zeros((4, 1), x.dtype), x.dtype.type(0)
         for step in range(1001):
             with np.errstate(all="ignore"):
@@ -63,7 +63,7 @@ class Normalization(Seeded):
         return np.inf
 
     def descend(self, x: np.ndarray, y: np.ndarray, rate: float) -> np.ndarray:
-        """The cost [steps, N] of linear regression from weights N(0, 1)."""
+        """Return the cost [steps, N] of linear regression from weights N(0, 1)."""
         rows, target = torch.from_numpy(x), torch.from_numpy(y)
         w, b = (
             torch.stack([torch.randn(shape, generator=g, dtype=torch.float64) for g in self.generators()])
@@ -99,7 +99,7 @@ class Normalization(Seeded):
         return figure
 
     def mean_picture(self, report: Report) -> None:
-        """The digits' mean picture, which cs231n takes off before training."""
+        """Report the mean image of the digits, which CS231n subtracts before training."""
         from supervised import mnist
 
         x = mnist.digits().train.x.float()
@@ -111,13 +111,13 @@ class Normalization(Seeded):
 
 
 def condition(x: np.ndarray) -> float:
-    """How much longer than wide the cost's valley is: the largest by the smallest singular value of the inputs, squared."""
+    """Return the condition number of the cost: the squared ratio of the inputs' largest to their smallest singular value."""
     values = np.linalg.svd(np.column_stack([x, np.ones(len(x))]), compute_uv=False)
     return float((values[0] / values[-1]) ** 2)
 
 
 def preparations() -> dict[str, Callable[[np.ndarray], np.ndarray]]:
-    """The notes' four, each by scikit-learn."""
+    """Return the notes' four transforms, each computed by scikit-learn."""
     from sklearn.decomposition import PCA
     from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
@@ -132,10 +132,10 @@ def preparations() -> dict[str, Callable[[np.ndarray], np.ndarray]]:
 
 @dataclass
 class Overfitting(OnDigits):
-    """An MLP on a hundred pictures learns them by heart; more data, fewer features, L2 and dropout are the remedies."""
+    """An MLP memorizes a hundred images; the remedies are more data, fewer features, L2 and dropout."""
 
     few: int = 100
-    """How many pictures are few."""
+    """Number of images in the small training set."""
 
     def run(self, report: Report) -> None:
         found = self.digits(report)
@@ -177,14 +177,14 @@ class Overfitting(OnDigits):
         report.picture("curves", self.draw(curves))
 
     def fewer(self, few: Data, test: Data) -> tuple[Data, Data]:
-        """The same pictures as their 16 principal components, found on the training pictures alone."""
+        """Return the same images as their 16 principal components, computed from the training images only."""
         from sklearn.decomposition import PCA
 
         pca = PCA(min(16, len(few.x)), random_state=0).fit(few.x.numpy())
         return tuple(Data(torch.from_numpy(pca.transform(p.x.numpy()).astype(np.float32)), p.y) for p in (few, test))
 
     def folds(self, report: Report, few: Data) -> None:
-        """Choose the strength of L2 by five folds: each part of the training data is held out once."""
+        """Choose the strength of L2 by five-fold cross-validation."""
         from sklearn.model_selection import KFold
 
         for decay in (0.0, 0.1, 1.0):

@@ -1,4 +1,4 @@
-"""Linear regression: what the cost looks like, how gradient descent walks down it, and several inputs at once."""
+"""Linear regression: the cost surface, gradient descent, and several inputs."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ X = Y = torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64)  # the notes' data: y
 
 
 def cost(w: Tensor, b: Tensor | float = 0.0) -> Tensor:
-    """The mean squared error of W x + b, for any number of W and b at once."""
+    """Return the mean squared error of W x + b, for any number of W and b at once."""
     return ((w[..., None] * X + torch.as_tensor(b)[..., None] - Y) ** 2).mean(-1)
 
 
 def descend(w: float, rate: float, steps: int, factor: float = 2.0) -> list[float]:
-    """W after each step of gradient descent. factor: 2 is the cost's own; the notes' code by hand leaves it out."""
+    """Return W after each step of gradient descent. factor: 2 for the exact gradient; the notes' handwritten code omits it."""
     path = [w]
     for _ in range(steps):
         w -= rate * factor * float(((w * X - Y) * X).mean())
@@ -32,7 +32,7 @@ def descend(w: float, rate: float, steps: int, factor: float = 2.0) -> list[floa
 
 
 def newton(w: float, steps: int) -> list[float]:
-    """W after each step of Newton's method: the slope divided by the curvature, both by autograd."""
+    """Return W after each step of Newton's method, with both derivatives by autograd."""
     path = [w]
     for _ in range(steps):
         here = torch.tensor(w, dtype=torch.float64, requires_grad=True)
@@ -45,13 +45,13 @@ def newton(w: float, steps: int) -> list[float]:
 
 @dataclass
 class Linear(Fitted):
-    """One input, y = x: the cost curve and surface, gradient descent step by step, and Newton's method beside it."""
+    """Linear regression with one input, y = x: cost surface, gradient descent step by step, and Newton's method."""
 
     rate: float = 0.1
-    """Learning rate of the descent by hand; the notes' figures are for 0.1."""
+    """Learning rate of the handwritten gradient descent; the notes' figures are for 0.1."""
 
     def check(self) -> None:
-        """Raise ValueError for a flag that cannot be, before anything is done."""
+        """Raise ValueError for an invalid flag, before any work."""
         super().check()
         if not 0 < self.rate < 1e6:
             raise ValueError(f"--rate is a number above 0 and below 1e6, not {self.rate:g}.")
@@ -96,7 +96,7 @@ class Linear(Fitted):
 
 @dataclass
 class MultiVariable(Fitted, FromFiles):
-    """Several inputs: the final exam from three earlier ones, by gradient descent beside the exact least squares."""
+    """Linear regression with several inputs: the final exam from three earlier ones, by gradient descent and least squares."""
 
     def run(self, report: Report) -> None:
         five = np.array(rows_of("exam-scores"))
@@ -107,7 +107,7 @@ class MultiVariable(Fitted, FromFiles):
             self.compare(report, "the file's students", table.values, 1e-5, 2001)
 
     def compare(self, report: Report, name: str, table: np.ndarray, rate: float, steps: int) -> None:
-        """Fit the last column by the others: raw, as the notes do, and with standardized inputs."""
+        """Fit the last column to the others: raw, as in the notes, and with standardized inputs."""
         x, y = table[:, :-1], table[:, -1]
         exact = least_squares(x, y)
         raw = Recipe(epochs=steps, batch_size=None, optimizer="SGD", learning_rate=rate)
@@ -139,7 +139,7 @@ class MultiVariable(Fitted, FromFiles):
 
 
 def least_squares(x: np.ndarray, y: np.ndarray) -> float:
-    """The mean squared error of the best plane, solved exactly."""
+    """Return the mean squared error of the exact least-squares solution."""
     wide = np.column_stack([x, np.ones(len(x))])
     best, *_ = np.linalg.lstsq(wide, y, rcond=None)
     return float(((wide @ best - y) ** 2).mean())

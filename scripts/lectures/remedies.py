@@ -1,4 +1,4 @@
-"""Remedies, each by itself: dropout, L2, early stopping, gradients clipped, and learning on from one new example at a time."""
+"""Dropout, L2, early stopping, gradient clipping and online learning, each in isolation."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PENALTY = 0.001  # the notes' .001 sum(W²)
 
 
 def flat(data: Data) -> Data:
-    """Pictures [M, H, W] as rows of numbers from 0 to 1."""
+    """Return images [M, H, W] as rows of numbers in [0, 1]."""
     return Data(data.x.flatten(1).float() / (255 if data.x.dtype == torch.uint8 else 1), data.y)
 
 
@@ -41,17 +41,17 @@ def drawn(data: Data, seed: int, sizes: Sequence[int], wrong: float = 0.0) -> li
     )
     ends = np.cumsum(sizes)
     if ends[-1] > len(data.x):
-        raise ValueError(f"{ends[-1]:,} pictures are asked for, and there are {len(data.x):,}.")
+        raise ValueError(f"{ends[-1]:,} images are needed, but there are only {len(data.x):,}.")
     return [Data(data.x[part], y[part]) for part in (order[e - n : e] for e, n in zip(ends, sizes, strict=True))]
 
 
 def stacked(parts: Sequence[Data]) -> Data:
-    """The same part of each seed side by side: x [N, M, ...], y [N, M]."""
+    """Stack the same part of each seed: x [N, M, ...], y [N, M]."""
     return Data(torch.stack([part.x for part in parts]), torch.stack([part.y for part in parts]))
 
 
 def batches(data: Data, size: int, seeds: Sequence[int], epochs: int) -> Iterator[Data]:
-    """Batches [N, size, ...] of data [N, M, ...], each seed's in an order of its own."""
+    """Yield batches [N, size, ...] of data [N, M, ...], in a different order for each seed."""
     rngs = [generator(seed, "agent") for seed in seeds]
     each = data.x.shape[1]
     for _ in range(epochs):
@@ -62,12 +62,12 @@ def batches(data: Data, size: int, seeds: Sequence[int], epochs: int) -> Iterato
 
 
 def costs(logits: Tensor, y: Tensor) -> Tensor:
-    """Each seed's mean cross-entropy: logits [N, B, C], y [N, B] -> [N]."""
+    """Return each seed's mean cross-entropy, [N], for logits [N, B, C] and y [N, B]."""
     return F.cross_entropy(logits.flatten(0, 1), y.flatten(), reduction="none").view(y.shape).mean(1)
 
 
 def judge(stack: Stack, data: Data) -> tuple[np.ndarray, np.ndarray]:
-    """Each seed's share right and cost [N] on data [M, ...]."""
+    """Return each seed's accuracy and cost, [N] each, on data [M, ...]."""
     with stack.eval_mode():
         logits = torch.cat([stack(x.expand(len(stack.seeds), *x.shape)) for x in data.x.split(1000)], 1)
     y = data.y.expand(len(stack.seeds), -1)
@@ -76,10 +76,10 @@ def judge(stack: Stack, data: Data) -> tuple[np.ndarray, np.ndarray]:
 
 @dataclass
 class Dropout(Seeded):
-    """Dropout's mean: inverted, what leaves it in training is on average what leaves it in the test; as first published, not."""
+    """The mean of dropout: with inverted scaling, training and test outputs agree on average; as first published, not."""
 
     draws: int = 2000
-    """Masks drawn for each seed."""
+    """Number of masks drawn for each seed."""
 
     def run(self, report: Report) -> None:
         for keep in (0.7, 0.5):
@@ -90,7 +90,7 @@ class Dropout(Seeded):
                 torch.manual_seed(int(torch.randint(2**31, (1,), generator=rng)))
                 out = layer.train()(x.expand(self.draws, -1))
                 inverted.append(float(out.mean() / x.mean()))
-                published.append(keep * inverted[-1])  # the same masks, and what stays is not scaled
+                published.append(keep * inverted[-1])  # the same masks, without scaling
                 change.append(float((layer.eval()(x) - x).abs().max()))
             so_far = out.mean(1).cumsum(0) / torch.arange(1, self.draws + 1) / x.mean()
             report.curve("mean_over_masks_so_far_last_seed", so_far, f"keep_{keep:g}", every=max(1, self.draws // 200))
@@ -109,7 +109,7 @@ class Dropout(Seeded):
         self.average(report)
 
     def average(self, report: Report) -> None:
-        """One pass in the test stands for the mean over all masks: exactly behind one linear layer, nearly behind two."""
+        """Compare one test pass with the mean over all masks: equal after one linear layer, nearly equal after two."""
         for name, widths in (("one linear layer", ()), ("two layers with ReLU", (64,))):
 
             def make(widths: tuple[int, ...] = widths) -> nn.Module:
@@ -132,14 +132,14 @@ class Dropout(Seeded):
 
 @dataclass
 class Regularization(OnDigits):
-    """The notes' L2, .001 sum(W²), on few digits, a fifth of them with random labels; each seed has digits of its own."""
+    """The notes' L2, .001 sum(W²), on few digits, a fifth of them with random labels; each seed has its own digits."""
 
     seeds: int = 10
-    """How many seeds."""
+    """Number of seeds."""
     pictures: int = 500
-    """How many pictures there are to learn from."""
+    """Number of training images."""
     wrong: float = 0.2
-    """The share of labels that are drawn at random."""
+    """Share of random labels."""
 
     def run(self, report: Report) -> None:
         found = self.digits(report)
@@ -174,12 +174,12 @@ class Regularization(OnDigits):
         report.picture("strengths", self.draw(right))
 
     def inside(self, stack: Stack, parts: Data) -> Iterator[tuple[Tensor, Tensor]]:
-        """Each seed's logits for its own training data, and their labels."""
+        """Return each seed's logits for its own training data, and their labels."""
         with stack.eval_mode():
             yield from zip(stack(parts.x), parts.y, strict=True)
 
     def descend(self, parts: Data, weight_decay: float = 0.0, penalty: float = 0.0) -> Stack:
-        """Softmax regression by SGD; penalty: this times the sum of squares of all weights is added to the cost."""
+        """Train softmax regression with SGD. penalty: coefficient of the sum of squares of all weights in the cost."""
         stack = Stack(lambda: SoftmaxRegression(parts.x.shape[-1], 10), self.all_seeds)
         sgd = optimizer(stack, "SGD", 0.5, weight_decay=weight_decay)
         with determinism.threads(1):
@@ -204,14 +204,14 @@ class Regularization(OnDigits):
 
 @dataclass
 class EarlyStopping(OnDigits):
-    """An MLP on a thousand digits, a fifth of them with labels drawn at random: stopped by the validation loss, and not."""
+    """An MLP on a thousand digits, a fifth of them with random labels, with and without early stopping by the validation loss."""
 
     seeds: int = 10
-    """How many seeds; each has training and validation data of its own."""
+    """Number of seeds; each has its own training and validation data."""
     pictures: int = 1000
-    """How many pictures there are to learn from, and as many to validate by."""
+    """Number of training images, and of validation images."""
     patience: int = 5
-    """Epochs that the validation loss may fail to come down."""
+    """Number of epochs without a lower validation loss before a seed stops."""
 
     def run(self, report: Report) -> None:
         found = self.digits(report)
@@ -275,21 +275,21 @@ class EarlyStopping(OnDigits):
 
 @dataclass
 class Online(OnDigits):
-    """Digits that arrive one at a time: predicted, then learned once from the old weights; beside retraining from nothing."""
+    """Online learning: digits arrive one at a time, are predicted, then learned once; compared with retraining from scratch."""
 
     seeds: int = 10
-    """How many seeds; each has pictures of its own."""
+    """Number of seeds; each has its own images."""
     pictures: int = 500
-    """How many pictures there are before the others arrive."""
+    """Number of training images before new ones arrive."""
     arriving: int = 3000
-    """How many arrive, one at a time."""
+    """Number of images that arrive, one at a time."""
 
     def run(self, report: Report) -> None:
         found = self.digits(report)
         train, test = flat(found.train), flat(found.test)
         parts = [drawn(train, seed, [self.pictures, self.arriving]) for seed in self.all_seeds]
-        self.format_result(report, "as they come", parts, test)
-        # The same, where all that is known are 0 to 4, and all that arrives are 5 to 9.
+        self.run_order(report, "as they come", parts, test)
+        # The same, where the known digits are 0 to 4 and those that arrive are 5 to 9.
         old, new = (Data(*(p[chosen] for p in train)) for chosen in (train.y < 5, train.y >= 5))
         sizes = min(self.pictures, len(old.x)), min(self.arriving, len(new.x))
         sorted_parts = [
@@ -297,12 +297,12 @@ class Online(OnDigits):
             for seed in self.all_seeds
         ]
         known = Data(*(part[test.y < 5] for part in test))
-        self.format_result(report, "0 to 4, then 5 to 9", sorted_parts, test, known)
+        self.run_order(report, "0 to 4, then 5 to 9", sorted_parts, test, known)
 
-    def format_result(
+    def run_order(
         self, report: Report, name: str, parts: Sequence[Sequence[Data]], test: Data, known: Data | None = None
     ) -> None:
-        """One order of arrival: the old model, what it becomes online, and one retrained on everything.
+        """Run one order of arrival: the old model, the same after online learning, and a model retrained on everything.
 
         known: of the old digits alone, to see whether they are forgotten.
         """
@@ -338,7 +338,7 @@ class Online(OnDigits):
             report.shares(f"{name}, {how}: share right of 0 to 4", values, self.all_seeds)
 
     def trained(self, data: Data, epochs: int) -> Stack:
-        """Softmax regression from nothing, by passes over all data [N, M, ...]."""
+        """Train softmax regression from scratch, in passes over all data [N, M, ...]."""
         stack = Stack(lambda: SoftmaxRegression(data.x.shape[-1], 10), self.all_seeds)
         sgd = optimizer(stack, "SGD", 0.1)
         with determinism.threads(1):
@@ -347,7 +347,7 @@ class Online(OnDigits):
         return stack
 
     def arrive(self, stack: Stack, data: Data) -> np.ndarray:
-        """Each example [N, M, ...] once, in the order of arrival -> whether it was right before it was learned, [N, M]."""
+        """Learn each example [N, M, ...] once, in order of arrival. Return whether it was right before it was learned, [N, M]."""
         sgd = optimizer(stack, "SGD", 0.02)
         right = []
         with determinism.threads(1):
@@ -358,7 +358,7 @@ class Online(OnDigits):
 
 
 def learn(stack: Stack, sgd: Any, x: Tensor, y: Tensor, penalty: float = 0.0) -> Tensor:
-    """One step of gradient descent -> the logits before it, [N, B, C]; penalty: of the sum of squares of all weights."""
+    """Take one gradient step. Return the logits before it, [N, B, C]. penalty: coefficient of the sum of squared weights."""
     sgd.zero_grad()
     logits: Tensor = stack(x)
     cost = costs(logits, y).sum()
@@ -371,14 +371,14 @@ def learn(stack: Stack, sgd: Any, x: Tensor, y: Tensor, penalty: float = 0.0) ->
 
 @dataclass
 class Clipping(Seeded):
-    """Gradients that explode through an RNN's steps, and clipping: the largest norm before and after, and what is learned."""
+    """Exploding gradients in an RNN, and clipping: the largest norm before and after, and the resulting accuracy."""
 
     length: int = 40
     """Time steps."""
     steps: int = 250
     """Steps of gradient descent."""
     scale: float = 1.3
-    """The singular values of the first recurrent matrix: above 1 gradients can grow from step to step."""
+    """Singular values of the initial recurrent matrix; above 1, gradients can grow from step to step."""
 
     def run(self, report: Report) -> None:
         figure = Figure(figsize=(8, 4.8), layout="constrained")
@@ -402,7 +402,7 @@ class Clipping(Seeded):
         report.picture("norms", figure)
 
     def descend(self, clip: float | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Train -> each step's norms before and after clipping, [steps, N] each, and the share right on new data, [N]."""
+        """Train. Return each step's norms before and after clipping, [steps, N] each, and the accuracy on new data, [N]."""
 
         def make() -> nn.Module:
             net = RNN(2, 2, 16, cell="rnn", shape="many-to-one")
@@ -430,7 +430,7 @@ class Clipping(Seeded):
         return torch.stack(before).numpy(), torch.stack(after).numpy(), right.numpy()
 
     def signs(self, rngs: Sequence[np.random.Generator], count: int) -> Data:
-        """Noise whose first step begins with -1 or 1, x [N, count, length, 2], and which of the two it was, y [N, count]."""
+        """Return noise whose first step starts with -1 or 1, x [N, count, length, 2], and which of the two, y [N, count]."""
         found = []
         for rng in rngs:
             x, y = 0.1 * rng.standard_normal((count, self.length, 2)), rng.integers(0, 2, count)

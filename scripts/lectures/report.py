@@ -1,4 +1,4 @@
-"""The report of an experiment: rows beside the notes' figures, curves and pictures."""
+"""The report of an experiment: rows with the notes' figures, curves and images."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
@@ -17,18 +16,21 @@ from supervised import statistics
 from supervised.logger import Logger
 from supervised.session import results
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 Ours = float | int | str | Mapping[str, Any]  # a number, words, or `results.summary` over seeds
 
 
 class Report:
-    """The results of one run of an experiment so far. Its folder contains result.json, pictures and TensorBoard's curves."""
+    """The results so far of one run of an experiment. Its folder contains result.json, images and TensorBoard's curves."""
 
     def __init__(self, folder: Path, console: Console) -> None:
         self.folder, self.console = folder, console
         self.rows: list[dict[str, Any]] = []
         self.pictures: list[str] = []
-        self.fits: list[bool] = []  # whether each fit had something left to do
-        self.facts: dict[str, Any] = {}  # what else belongs into result.json
+        self.fits: list[bool] = []  # whether each fit had epochs left
+        self.facts: dict[str, Any] = {}  # further entries of result.json
         self._logger: Logger | None = None
 
     def print(self, text: str) -> None:
@@ -36,7 +38,7 @@ class Report:
         self.console.print(text, soft_wrap=True)
 
     def row(self, what: str, ours: Ours, note: str = "", digits: int = 4) -> None:
-        """One line of the table: what was measured, what came out here, what the notes say of it."""
+        """Add a row of the table: the quantity, its value here, and its value in the notes."""
         plain = ours if isinstance(ours, (str, Mapping)) else number(float(ours))
         self.rows.append({"what": what, "ours": plain, "note": note, "digits": digits})
 
@@ -50,9 +52,9 @@ class Report:
         low: float | None = None,
         high: float | None = None,
     ) -> None:
-        """A row of which each seed has a value, [N]; the table shows their mean and its 95 % interval.
+        """Add a row with one value per seed, [N]; the table shows their mean and its 95 % interval.
 
-        low, high: between what values lie, where that is known.
+        low, high: the bounds of the values, if known.
         """
         array = np.asarray(values, np.float64)
         lost = int((~np.isfinite(array)).sum())
@@ -64,11 +66,11 @@ class Report:
         )
 
     def shares(self, what: str, values: Any, seeds: Sequence[int], note: str = "", digits: int = 4) -> None:
-        """The same of shares and probabilities."""
+        """Add a row of shares or probabilities, one per seed."""
         self.seeds(what, values, seeds, note, digits, *statistics.SHARE)
 
     def picture(self, name: str, figure: Figure) -> None:
-        """Keep a figure as NAME.png, and in TensorBoard's Images tab."""
+        """Save a figure as NAME.png, and in TensorBoard's Images tab."""
         from PIL import Image
 
         png = io.BytesIO()
@@ -77,7 +79,7 @@ class Report:
         self.logger.image(0, name, np.asarray(Image.open(png).convert("RGB")))
 
     def animation(self, name: str, frames: Sequence[np.ndarray], seconds: float = 0.08) -> None:
-        """Keep frames, each uint8 [height, width, 3], as NAME.gif, and in TensorBoard's Images tab."""
+        """Save frames, each uint8 [height, width, 3], as NAME.gif, and in TensorBoard's Images tab."""
         from PIL import Image
 
         first, *others = [Image.fromarray(frame).quantize(64) for frame in frames]
@@ -87,20 +89,20 @@ class Report:
         self.logger.gif(0, name, gif.getvalue(), first.size)
 
     def curve(self, tag: str, values: Any, run: str = "", every: int = 1) -> None:
-        """A curve for TensorBoard: one value a step, of which every `every`-th is kept. run: the name of a sub-run."""
+        """Write a curve to TensorBoard: one value per step, of which every `every`-th is kept. run: name of a sub-run."""
         for step, value in enumerate(values):
             if step % every == 0:
                 self.logger.scalars(step, {tag: float(value)}, run)
 
     @property
     def logger(self) -> Logger:
-        """TensorBoard's event files in the folder."""
+        """Return the logger of TensorBoard's event files in the folder."""
         if self._logger is None:
             self._logger = Logger(self.folder)
         return self._logger
 
     def close(self) -> None:
-        """Let go of the event files."""
+        """Close the event files."""
         if self._logger is not None:
             self._logger.close()
 
@@ -120,7 +122,7 @@ class Report:
 
 
 def format_result(ours: Any, digits: int) -> str:
-    """A row's figure in words: a mean over seeds comes with its interval."""
+    """Format a row's value; a mean over seeds with its interval."""
     if ours is None or isinstance(ours, str):
         return ours or "not known"
     if not isinstance(ours, Mapping):
@@ -134,12 +136,12 @@ def format_result(ours: Any, digits: int) -> str:
 
 
 def number(value: float) -> float | str:
-    """A number for JSON, which knows neither NaN nor infinity."""
+    """Return a number for JSON, which has neither NaN nor infinity."""
     return value if math.isfinite(value) else str(value)
 
 
 def pixels(figure: Figure) -> np.ndarray:
-    """A figure as a picture, uint8 [height, width, 3]."""
+    """Return a figure as an image, uint8 [height, width, 3]."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     canvas = FigureCanvasAgg(figure)
@@ -148,7 +150,7 @@ def pixels(figure: Figure) -> np.ndarray:
 
 
 def _figure(value: float, digits: int) -> str:
-    value = 0.0 if abs(value) < 1e-12 else value  # what rounding leaves
+    value = 0.0 if abs(value) < 1e-12 else value  # rounding errors
     if value and not 1e-4 <= abs(value) < 1e6 and digits:
         return f"{value:.{max(1, digits - 1)}g}"
     return f"{value:,.{digits}f}"

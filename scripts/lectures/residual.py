@@ -1,4 +1,4 @@
-"""Residual networks beside plain ones of equal depth (He et al. 2016): what the skip connection does for deep ones."""
+"""Residual networks compared with plain ones of equal depth (He et al. 2016)."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ RECIPE = Recipe(epochs=8, batch_size=100, learning_rate=1e-2, schedule="LinearLR
 
 @dataclass
 class ResidualNetworks(OnDigits):
-    """Blocks of two convolutions with and without the connection past them: a shallow network of each kind and a deep one."""
+    """Blocks of two convolutions with and without a skip connection: a shallow and a deep network of each kind."""
 
     seeds: int = 10
-    """How many seeds."""
+    """Number of seeds."""
     data: Literal["auto", "mnist", "digits"] = "digits"
-    """digits: scikit-learn's 1 797 small ones; mnist: MNIST; auto: MNIST where it can be had, else digits."""
+    """digits: scikit-learn's 1 797 small images; mnist: MNIST; auto: MNIST if available, otherwise digits."""
     pictures: int = 10_000
-    """How many pictures there are to learn from."""
+    """Number of training images."""
     blocks: tuple[int, ...] = (2, 8)
-    """How many blocks of two convolutions each network has."""
+    """Number of blocks of two convolutions in each network."""
     channels: int = 16
     """Channels of each convolution."""
 
@@ -67,7 +67,7 @@ class ResidualNetworks(OnDigits):
 
 
 def network(shape: tuple[int, ...], name: str, blocks: int, channels: int) -> CNN:
-    """3x3 convolutions of `channels` with batch-norm, the first block at half the size, and the mean over what is left."""
+    """Build blocks of 3x3 convolutions with batch norm, the first at half the resolution, and global average pooling."""
     return CNN(
         (1, *shape),
         10,

@@ -1,4 +1,4 @@
-"""Recurrent networks: the five shapes of a sequence task, words that are learned by heart, a text, and a share's price."""
+"""Recurrent networks: the five shapes of a sequence task, memorized words, a text, and a stock price."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ CELLS = ("rnn", "lstm", "gru")
 
 @dataclass
 class SequenceShapes(Fitted):
-    """The five shapes a sequence task can have, each on a toy task with its own test data, by one and the same model class."""
+    """The five shapes of a sequence task, each on a toy task with its own test data, with the same model class."""
 
     seeds: int = 3
-    """How many seeds."""
+    """Number of seeds."""
     examples: int = 1000
-    """Sequences to learn from, and as many to be judged by."""
+    """Number of training sequences, and of test sequences."""
 
     def run(self, report: Report) -> None:
         for batch, steps in ((1, 1), (1, 5), (3, 5)):
@@ -55,7 +55,7 @@ class SequenceShapes(Fitted):
             report.shares(f"{shape}, {title}: share right, test", fitted.evaluate(test)["accuracy"], self.all_seeds)
 
     def tasks(self) -> dict[str, tuple[str, Callable[[], nn.Module], Callable[[np.random.Generator], Data]]]:
-        """By shape: what is asked, a model for it, and examples drawn for it."""
+        """Return, for each shape, the task, a model and examples."""
         m, length = self.examples, 8
         letters = Characters("".join(WORDS) + END)
         longest = max(map(len, WORDS)) + 1
@@ -102,12 +102,12 @@ class SequenceShapes(Fitted):
 
 
 def steps_to_all_right(fitted: Fit) -> list[int | None]:
-    """After how many steps each seed was right about every letter for good; None: never."""
+    """Return the number of steps after which each seed stays right about every letter; None if it never does."""
     right = np.stack([row["train/accuracy"] for row in fitted.history]) == 1.0
     found: list[int | None] = []
     for k in range(right.shape[1]):
         wrong = np.flatnonzero(~right[:, k])
-        # Row i tells what was right before step i + 1: after i steps.
+        # Row i is measured before step i + 1, after i steps.
         last = -1 if not len(wrong) else int(wrong[-1])
         found.append(None if last == len(right) - 1 else last + 1)
     return found
@@ -115,7 +115,7 @@ def steps_to_all_right(fitted: Fit) -> list[int | None]:
 
 @dataclass
 class ByHeart(Fitted):
-    """A short text: say the next letter, with an RNN, an LSTM and a GRU; then write it from its first letter alone."""
+    """Predict the next letter of a short text with an RNN, an LSTM and a GRU; then generate it from its first letter."""
 
     TEXT: ClassVar[str]
     HIDDEN: ClassVar[int]
@@ -147,7 +147,7 @@ class ByHeart(Fitted):
 
 @dataclass
 class HiHello(ByHeart):
-    """Say the next letter of "hihello", with an RNN, an LSTM and a GRU of 5 units; then write it from its first letter."""
+    """Predict the next letter of "hihello" with an RNN, an LSTM and a GRU of 5 units; then generate it from its first letter."""
 
     TEXT: ClassVar[str] = "hihello"
     HIDDEN: ClassVar[int] = 5
@@ -156,7 +156,7 @@ class HiHello(ByHeart):
 
 @dataclass
 class IfYouWantYou(ByHeart):
-    """Say the next letter of "if you want you", with cells of 10 units; then write it from its first letter."""
+    """Predict the next letter of "if you want you" with cells of 10 units; then generate it from its first letter."""
 
     TEXT: ClassVar[str] = "if you want you"
     HIDDEN: ClassVar[int] = 10
@@ -170,7 +170,7 @@ SHIP = (
 
 
 def best_possible(train: Data) -> float:
-    """The share of next characters that nobody can beat who sees a window from its beginning: [M, T] of both."""
+    """Return the best possible accuracy when predicting the next characters from the start of a window: [M, T] of both."""
     votes: dict[tuple[int, ...], Counter[int]] = defaultdict(Counter)
     for x, y in zip(train.x.tolist(), train.y.tolist(), strict=True):
         for t in range(len(x)):
@@ -180,16 +180,16 @@ def best_possible(train: Data) -> float:
 
 @dataclass
 class CharRNN(Fitted):
-    """A sentence (or a text of yours) in windows of ten letters by two LSTM layers; then with the state carried along it."""
+    """Learn a sentence (or your own text) in windows of ten letters with two LSTM layers; then with the state carried along."""
 
     seeds: int = 3
-    """How many seeds."""
+    """Number of seeds."""
     text: Path | None = None
-    """A file of text to learn instead of the lecture's sentence."""
+    """Text file to learn instead of the lecture's sentence."""
     hidden: int | None = None
-    """Units of each layer; as many as there are different characters if not given."""
+    """Units of each layer. Default: the number of different characters."""
     write: int = 120
-    """How many characters to write freely."""
+    """Number of characters to generate."""
 
     def run(self, report: Report) -> None:
         text = SHIP if self.text is None else self.read(self.text)
@@ -243,18 +243,18 @@ class CharRNN(Fitted):
         report.facts["written"] = said
 
     def read(self, path: Path) -> str:
-        """A text file. Raises DataError when it cannot be read, or is too short."""
+        """Read a text file. Raise DataError if it cannot be read or is too short."""
         try:
             text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise DataError(f"--text {path} cannot be read: {error}.") from error
         if len(text) < 12:
-            raise DataError(f"--text {path} has {len(text)} characters; it takes 12 or more.")
+            raise DataError(f"--text {path} has {len(text)} characters; at least 12 are needed.")
         return text
 
 
 class Plan(NamedTuple):
-    """A way to foretell the price: what is seen of each day (the last column is foretold), a model, and the way to dollars."""
+    """A way to predict the price: inputs of each day (the last column is predicted), a model, and the conversion to dollars."""
 
     name: str
     days: np.ndarray
@@ -265,12 +265,12 @@ class Plan(NamedTuple):
 
 @dataclass
 class Stock(Fitted, FromFiles):
-    """Tomorrow's price from the last seven days, in dollars, beside persistence: saying that it will be today's."""
+    """Tomorrow's stock price from the last seven days, in dollars, compared with persistence, which predicts today's price."""
 
     seeds: int = 10
-    """How many seeds."""
+    """Number of seeds."""
     window: int = 7
-    """Days the models see."""
+    """Number of days the models see."""
 
     def run(self, report: Report) -> None:
         rows = self.days(report)
@@ -292,19 +292,21 @@ class Stock(Fitted, FromFiles):
         best = min(errors, key=lambda name: float(np.mean(errors[name])))
         report.row("the lowest", best, "not asked there")
         if best == "persistence":
-            report.print("Persistence wins: nothing tried foretells the price better than saying that it stays.")
+            report.print(
+                "Persistence wins: no model predicts the price better than the assumption that it stays the same."
+            )
         report.picture("price", self.draw(truth, {name: found[0] for name, found in found_prices.items()}))
 
     def days(self, report: Report) -> np.ndarray:
-        """The lecture's share, oldest day first: open, high, low, volume, close."""
+        """Return the lecture's stock, oldest day first: open, high, low, volume, close."""
         table = self.table(report, "data-02-stock_daily.csv")
         if table is not None:
             return table.values[::-1].copy()
-        report.print("Instead: a random walk of as many days, of which nobody can foretell anything.")
+        report.print("Using a random walk of as many days instead, which cannot be predicted.")
         return 500 + 5 * generator(0, "data").standard_normal((732, 5)).cumsum(0) + np.arange(732)[:, None] * 0.4
 
     def plans(self, rows: np.ndarray, cut: int, before: np.ndarray) -> list[Plan]:
-        """What is tried. All but the lecture's leak scale by the training days alone."""
+        """Return the variants. All but the lecture's, which leaks, scale with the training days only."""
 
         def lstm(inputs: int, hidden: int) -> Callable[[], nn.Module]:
             return lambda: RNN(inputs, 1, hidden, shape="many-to-one", loss="mse")
@@ -352,5 +354,5 @@ class Stock(Fitted, FromFiles):
 
 
 def rmse(found: np.ndarray | Sequence[float], truth: np.ndarray) -> float:
-    """The root of the mean squared error."""
+    """Return the root mean squared error."""
     return float(np.sqrt(((np.asarray(found) - truth) ** 2).mean()))

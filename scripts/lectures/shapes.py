@@ -1,4 +1,4 @@
-"""Sizes and costs of convolutional networks: the notes' arithmetic, and their table of parameters beside the right one."""
+"""Sizes and costs of convolutional networks: the notes' arithmetic, and their table of parameters with corrections."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SEED = {
 
 @dataclass
 class Shapes(Experiment):
-    """Output sizes, parameters and memory: of single layers, of the notes' CNNs, of an MLP."""
+    """Output sizes, parameters and memory of single layers, the notes' CNNs and an MLP."""
 
     def run(self, report: Report) -> None:
         for size, filter_, stride, padding, stated in SIZES:
@@ -69,7 +69,7 @@ class Shapes(Experiment):
         report.row("parameters of the CNN by those of the MLP", cnn / parameters, '"memory 5x"', 1)
 
     def table(self, report: Report, title: str, model: nn.Module, seed: dict[str, str], total: str) -> None:
-        """The layer table of a model, in TensorBoard's Text tab; its weights beside the notes'."""
+        """Write the layer table of a model to TensorBoard's Text tab, and compare its weights with the notes'."""
         rows = layer_table(model, (28, 28))
         report.logger.text(f"layers of {title}", f"```\n{table_text(rows)}\n```")
         for row in rows:

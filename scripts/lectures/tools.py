@@ -1,4 +1,4 @@
-"""Searching settings, and how fast the machine is."""
+"""Hyperparameter search, and the speed of the machine."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from supervised.device import choose
 
 @dataclass
 class Search(Fitted):
-    """Grid against random against TPE, by optuna's samplers: learning rate and weight decay of an MLP on the small digits."""
+    """Grid search, random search and TPE with optuna's samplers: learning rate and weight decay of an MLP on the small digits."""
 
     seeds: int = 10
-    """How many searches of each kind."""
+    """Number of searches of each kind."""
     trials: int = 9
-    """Settings that each search tries; the grid has as many, in rows and columns."""
+    """Number of settings that each search tries; the grid has as many, in rows and columns."""
 
     def run(self, report: Report) -> None:
         try:
@@ -38,7 +38,7 @@ class Search(Fitted):
         side = math.isqrt(self.trials)
         if side < 2 or side * side != self.trials:
             raise ValueError(
-                f"--trials is a square from 4 on, for the grid has as many rows as columns, not {self.trials}."
+                f"--trials must be a square number of at least 4, since the grid has as many rows as columns, not {self.trials}."
             )
         digits = mnist.digits()
         train, validation = data_.split(digits.train, 0.3)
@@ -75,7 +75,7 @@ class Search(Fitted):
     def judge(
         self, rate: float, decay: float, seed: int, train: Data, validation: Data, test: Data
     ) -> tuple[float, float]:
-        """Validation and test accuracy of one setting."""
+        """Return the validation and test accuracy of one setting."""
         import supervised
 
         recipe = Recipe(
@@ -110,14 +110,14 @@ class Search(Fitted):
 
 @dataclass
 class Speed(Experiment):
-    """How fast this machine is, on the CPU and on a GPU where there is one: matrix products, and the notes' CNN."""
+    """Speed of this machine, on the CPU and on a GPU if there is one: matrix products, and the notes' CNN."""
 
     repeats: int = 5
-    """Times each is measured; the median counts."""
+    """Number of measurements of each; the median is reported."""
     side: int = 2048
-    """Side of the square matrices that are multiplied."""
+    """Size of the square matrices that are multiplied."""
     batches: int = 5
-    """Steps of the CNN in one measurement, 100 pictures each."""
+    """Training steps of the CNN per measurement, 100 images each."""
 
     def run(self, report: Report) -> None:
         places = [
@@ -126,7 +126,7 @@ class Speed(Experiment):
             *(["mps"] if torch.backends.mps.is_available() else []),
         ]
         if len(places) == 1:
-            report.print("No GPU here: the CPU alone is measured.")
+            report.print("No GPU was found: only the CPU is measured.")
         notes = {
             "cpu": "34 GFLOP/s as quoted (i7-4790K)",
             "cuda": '4 896 to 8 990 GFLOP/s (K520 to GTX-1080; "TFLOPS" there)',
@@ -163,7 +163,7 @@ class Speed(Experiment):
         )
 
     def flops(self, place: str, kind: torch.dtype, threads: int | None, side: int) -> float:
-        """Floating-point operations a second of a product of two square matrices."""
+        """Return the floating-point operations per second of a product of two square matrices."""
         from torch.utils.benchmark import Timer
 
         a, b = (torch.randn(side, side, device=choose(place)).to(kind) for _ in range(2))
@@ -172,7 +172,7 @@ class Speed(Experiment):
         return 2 * side**3 / median(timer.timeit(1).median for _ in range(self.repeats))
 
     def cnn(self, place: str, threads: int | None) -> float:
-        """Seconds for some training steps of the notes' CNN at 100 pictures each."""
+        """Return the seconds for some training steps of the notes' CNN with 100 images each."""
         device, before = choose(place), torch.get_num_threads()
         torch.set_num_threads(threads or before)
         try:

@@ -1,4 +1,4 @@
-"""Supervised learning beside unsupervised: what each is given, and how well each sorts the same images."""
+"""Supervised compared with unsupervised learning: the inputs of each, and how well each classifies the same images."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ CLUSTERS = 10
 
 @dataclass
 class Unsupervised(OnDigits):
-    """Softmax regression, given images and labels, beside k-means, given the images alone, on the same test images."""
+    """Softmax regression, given images and labels, compared with k-means, given images only, on the same test images."""
 
     seeds: int = 10
-    """How many seeds."""
+    """Number of seeds."""
     data: Literal["auto", "mnist", "digits"] = "digits"
-    """digits: scikit-learn's 1 797 small ones; mnist: MNIST; auto: MNIST where it can be had, else digits."""
+    """digits: scikit-learn's 1 797 small images; mnist: MNIST; auto: MNIST if available, otherwise digits."""
     pictures: int = 10_000
-    """How many pictures there are to learn from."""
+    """Number of training images."""
 
     def run(self, report: Report) -> None:
         from sklearn.metrics import adjusted_rand_score
@@ -60,7 +60,7 @@ class Unsupervised(OnDigits):
 
 
 def cluster(train: Tensor, test: Tensor, seed: int) -> tuple[np.ndarray, np.ndarray, Tensor]:
-    """k-means (Lloyd 1982, from one start): the clusters of the test images, of the training images, and the centers."""
+    """Run k-means (Lloyd 1982, one initialization). Return the clusters of the test and training images, and the centers."""
     from sklearn.cluster import KMeans
 
     found = KMeans(CLUSTERS, n_init=1, random_state=seed).fit(train.numpy())
@@ -68,12 +68,12 @@ def cluster(train: Tensor, test: Tensor, seed: int) -> tuple[np.ndarray, np.ndar
 
 
 def names_by_majority(clusters: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """The most frequent label of each cluster, [CLUSTERS]; labels serve to judge the clusters, not to make them."""
+    """Return the most frequent label of each cluster, [CLUSTERS]; labels are used to evaluate the clusters only."""
     return np.array([np.bincount(labels[clusters == c], minlength=10).argmax() for c in range(CLUSTERS)])
 
 
 def draw(weights: Tensor, centers: Tensor, names: np.ndarray, shape: torch.Size) -> Figure:
-    """What both have learned: the weights of each digit above, the center of each cluster below."""
+    """Plot what both have learned: the weights of each digit above, the center of each cluster below."""
     figure = Figure(figsize=(12, 3.4), layout="constrained")
     above, below = figure.subplots(2, 10)
     bound = float(weights.abs().max())

@@ -1,8 +1,8 @@
 #!/usr/bin/env python
-"""docs/lectures.md, made of the inventory and of the results of real runs.
+"""Write docs/lectures.md from the index of the lecture notes and the results of real runs.
 
-python scripts/tools/lectures_page.py                      write the page anew from docs/results
-python scripts/tools/lectures_page.py --collect runs       first take over each experiment's newest run
+python scripts/tools/lectures_page.py                      rewrite the page from docs/results
+python scripts/tools/lectures_page.py --collect runs       first copy each experiment's newest run
 """
 
 from __future__ import annotations
@@ -26,10 +26,11 @@ from supervised.session.results import write_bytes
 
 INTRODUCTION = """# The lecture notes, row by row
 
-Everything that the lecture notes name (Sung Kim's "Deep Learning Zero to All" and cs231n), the command that shows it, and what
-came out: a mean over seeds with its 95 % interval, unless said otherwise. Commands that want MNIST or the lecture's CSV files
-take `--data-dir DIR`, or download them. `python scripts/tools/lectures_page.py` makes this page of the runs' own `result.json`
-(in `docs/results`), which hold commit, versions and machine.
+The lecture notes are two courses on deep learning, Sung Kim's "Deep Learning Zero to All" and Stanford's CS231n. Each row below
+has a statement or experiment from the notes, the command that reproduces it, the notes' figure and ours: a mean over seeds with
+its 95 % interval, unless stated otherwise. Commands that need MNIST or the lecture's CSV files read them from `--data-dir DIR`,
+or download them. `python scripts/tools/lectures_page.py` generates this page from the runs' own `result.json` (in
+`docs/results`), which contain commit, versions and machine.
 """
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -39,17 +40,17 @@ class Settings:
     """Write docs/lectures.md."""
 
     collect: Path | None = None
-    """A folder of runs: each experiment's newest result.json and pictures there are taken over into docs first."""
+    """Folder of runs; each experiment's newest result.json and images are first copied into docs."""
 
 
 def command(name: str) -> str:
-    """The words that give a result."""
+    """Return the command that produces a result."""
     words = COMMANDS[name][0] if name in COMMANDS else f"train_supervised.py {name}"
     return f"python scripts/{words}"
 
 
 def rows_of(result: dict[str, Any]) -> list[dict[str, Any]]:
-    """The rows of a result; an agent's result is put into rows here."""
+    """Return the rows of a result; an agent's result is converted into rows."""
     if "rows" in result:
         found: list[dict[str, Any]] = result["rows"]
         return found
@@ -66,7 +67,7 @@ def rows_of(result: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def shown(item: Item, result: dict[str, Any] | None) -> str:
-    """The figures of an item, in words."""
+    """Format the figures of an item."""
     if result is None or not item.shows:
         return ""
     rows = [row for row in rows_of(result) if row["what"].startswith(item.shows)]
@@ -74,13 +75,13 @@ def shown(item: Item, result: dict[str, Any] | None) -> str:
 
 
 def page(results: dict[str, dict[str, Any]], pictures: Path) -> str:
-    """The page, as Markdown."""
+    """Return the page as Markdown."""
     lines = [*INTRODUCTION.splitlines(), ""]
     for section, title in SECTIONS.items():
         lines += [
             f"## {title}",
             "",
-            "| what, by which command | the notes | here | remark |",
+            "| topic and command | the notes | here | remark |",
             "| --- | --- | --- | --- |",
         ]
         items = [item for item in ITEMS if item.section == section]
@@ -94,21 +95,21 @@ def page(results: dict[str, dict[str, Any]], pictures: Path) -> str:
         for name in dict.fromkeys(item.result for item in items):
             for path in sorted(pictures.glob(f"{name}__*")):
                 lines += [f"`{command(name)}`:", "", f"![{name}](pictures/lectures/{path.name})", ""]
-    lines += ["## How long each takes", "", "| command | wall time | commit |", "| --- | --- | --- |"]
+    lines += ["## Run times", "", "| command | wall time | commit |", "| --- | --- | --- |"]
     for name, result in sorted(results.items()):
         commit = (result.get("commit") or "unknown")[:10]
         lines.append(f"| `{command(name)}` | {result['wall_seconds']:,.0f} s | {commit} |")
     machines = [result["machine"] for result in results.values()]
     kinds = sorted({f"{machine['cores']} cores of an {machine['processor']}" for machine in machines})
-    lines += ["", f"On {' or '.join(kinds)}, while other runs shared them: upper bounds.", ""]
+    lines += ["", f"On {' or '.join(kinds)}, shared with other runs, so these are upper bounds.", ""]
     return "\n".join(lines)
 
 
 def table(result: dict[str, Any] | None) -> list[str]:
-    """The notes' table of the CNN's parameters beside the right one."""
+    """Return the notes' table of the CNN's parameters, with corrections, as lines of Markdown."""
     if result is None:
         return []
-    lines = ["The notes' table of parameters, and the right one:", ""]
+    lines = ["The notes' table of parameters, with corrections:", ""]
     lines += ["| layer (output) | the notes | weights, with biases |", "| --- | --- | --- |"]
     for row in result["rows"]:
         found = re.fullmatch(r"3 convolutions and 625 units, (.*): weights, with biases", row["what"])
@@ -119,8 +120,8 @@ def table(result: dict[str, Any] | None) -> list[str]:
 
 
 def history() -> list[str]:
-    """ImageNet's contest, year by year."""
-    lines = ["ImageNet's contest (ILSVRC, classification; the error among five guesses):", ""]
+    """Return ImageNet's contest, year by year, as lines of Markdown."""
+    lines = ["ImageNet's contest (ILSVRC, classification; top-5 error):", ""]
     lines += [
         "| year | entry | place | layers | error | source | the notes |",
         "| --- | --- | --- | --- | --- | --- | --- |",
@@ -140,7 +141,7 @@ def history() -> list[str]:
 
 
 def collect(runs: Path, console: Console) -> None:
-    """Take over the newest result.json of each result, and its pictures; paths of the machine are left out."""
+    """Copy the newest result.json of each result, and its images, without paths of the machine."""
     wanted = dict.fromkeys(item.result for item in ITEMS)
     (DOCS / "results").mkdir(parents=True, exist_ok=True)
     (DOCS / "pictures" / "lectures").mkdir(parents=True, exist_ok=True)
@@ -160,12 +161,12 @@ def collect(runs: Path, console: Console) -> None:
 
 
 def plain(word: str) -> str:
-    """A word of a command without a path of the machine it ran on."""
+    """Return a word of a command without paths of the machine it ran on."""
     return word.rsplit("/", 1)[-1] if word.endswith(".py") else "DIR" if "/" in word else word
 
 
 def written() -> str:
-    """The page as it should be."""
+    """Return the page built from docs/results."""
     paths = [
         path for path in sorted((DOCS / "results").glob("*.json")) if path.stem != "deep"
     ]  # `compare.py deep`'s own
@@ -176,10 +177,10 @@ def written() -> str:
 def main(settings: Settings, console: Console) -> None:
     if settings.collect is not None:
         if not settings.collect.is_dir():
-            raise ValueError(f"--collect {settings.collect} is no folder.")
+            raise ValueError(f"--collect {settings.collect} is not a folder.")
         collect(settings.collect, console)
     write_bytes(written().encode(), DOCS / "lectures.md")
-    console.print(f"{DOCS / 'lectures.md'} is written.", soft_wrap=True)
+    console.print(f"{DOCS / 'lectures.md'} has been written.", soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 #!/usr/bin/env python
-"""Whether a change of the source changed any number: a hash of every array of every kind of agent, loop and fit.
+"""Check whether a change to the source changed any number: hash every array of every kind of agent, loop and fit.
 
 python scripts/tools/trace.py record before.json                              in this checkout, or, to record another one:
 PYTHONPATH=OTHER python scripts/tools/trace.py record before.json             OTHER: a checkout of the commit before
-python scripts/tools/trace.py compare before.json                             exit status 1 where something differs
+python scripts/tools/trace.py compare before.json                             exit status 1 if something differs
 
 Arrays are compared by their content, so keys of a checkpoint may be renamed. Record and compare on one machine: bits
 depend on the processor and on torch.
@@ -46,18 +46,18 @@ class Settings:
     what: Annotated[Literal["record", "compare"], tyro.conf.Positional]
     file: Annotated[Path, tyro.conf.Positional]
     only: str = ""
-    """Only kinds whose name contains this."""
+    """Run only kinds whose name contains this."""
 
 
 class Plain(gym.Wrapper[Any, Any, Any, Any]):
-    """Hides the model of an environment, so that it is stepped as it is."""
+    """A wrapper that hides the model of an environment, so that the environment itself is stepped."""
 
     def step(self, action: Any) -> Any:
         return self.env.step(action)
 
 
 class Pictures(gym.ObservationWrapper[Any, Any, Any]):
-    """CartPole's state as a picture of 12 x 12."""
+    """CartPole's state as an image of 12 x 12."""
 
     def __init__(self, env: Any) -> None:
         super().__init__(env)
@@ -87,7 +87,7 @@ def cartpoles() -> Any:
 
 
 def arrays(tree: Any, path: str = "") -> Iterator[tuple[str, np.ndarray]]:
-    """Every array of a checkpoint, with its path."""
+    """Yield every array of a checkpoint, with its path."""
     if isinstance(tree, Mapping):
         for name, part in tree.items():
             yield from arrays(part, f"{path}/{name}")
@@ -104,7 +104,7 @@ def digest(array: np.ndarray) -> str:
 
 
 def of_run(env: Any, agent: Any, steps: int = STEPS, **settings: Any) -> Mapping[str, Any]:
-    """What is in the checkpoint of a run after `steps`, with what it says of itself."""
+    """Return the content of a run's checkpoint after `steps`, with its metadata."""
     run = rl.train(env, agent, steps, SEEDS, progress=False, **settings)
     with tempfile.TemporaryDirectory() as folder:
         run.save(Path(folder) / "run.safetensors")
@@ -184,7 +184,7 @@ def record(only: str, console: Console) -> dict[str, dict[str, str]]:
 
 
 def differences(before: dict[str, str], now: dict[str, str]) -> tuple[list[str], list[str]]:
-    """Which arrays were there and are no longer, and which are new: by content, whatever they are called."""
+    """Return the arrays that disappeared and those that are new, compared by content regardless of their names."""
     gone = collections.Counter(before.values()) - collections.Counter(now.values())
     come = collections.Counter(now.values()) - collections.Counter(before.values())
     return [path for path, d in before.items() if d in gone], [path for path, d in now.items() if d in come]

@@ -14,8 +14,8 @@ from supervised import functions
 from supervised.augment import Affine, Augmentation, Noise, Shift
 from supervised.device import PRECISIONS
 from supervised.losses import LOSSES
+from supervised.names import OPTIMIZERS
 from supervised.schedules import KINDS, MOST, Schedule, check_range
-from supervised.stack.optimizers import OPTIMIZERS
 from supervised.validate import ArgumentError, choice, flag, function, integer, number, shown, store, unwrapped
 
 # Torch's schedules with plain numbers as options: those that span the whole fit advance every step, the others every epoch.

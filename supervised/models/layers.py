@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from supervised.losses import LOSSES
-from supervised.renamed import module_getattr
+from supervised.renamed import former_name
 from supervised.stack import Members, Op, register_batched, register_deterministic
 from supervised.stack.manual_backward import PARTS
 from supervised.validate import ArgumentError, choice, flag, instance, integer
@@ -134,4 +134,4 @@ def check_weights(**sizes: int) -> None:
         raise ArgumentError(f"{said} are too many weights for one layer: at most {MOST_WEIGHTS:,} are allowed.")
 
 
-__getattr__ = module_getattr(__name__, globals())
+__getattr__ = former_name(__name__)

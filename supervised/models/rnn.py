@@ -14,13 +14,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from supervised import names
 from supervised.models.layers import Model, check_weights, initialize, linear
 from supervised.stack.manual_backward import PARTS
 from supervised.stack.registry import Members, Op, alike, register_batched, register_deterministic
 from supervised.stack.sequences import Layout, layout_of, register_sequence
 from supervised.validate import ArgumentError, choice, instance, integer, number, optional, shown
 
-CELLS: dict[str, Any] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
+CELLS: dict[str, Any] = {name: getattr(nn, name.upper()) for name in names.CELLS}
 SHAPES = ("one-to-one", "one-to-many", "many-to-one", "many-to-many", "sequence-to-sequence")
 # The gates that chrono initialization sets, (index in torch's order, sign). Torch's order is i, f, g, o and r, z, n.
 GATES = {"LSTM": ((0, -1), (1, 1)), "GRU": ((1, 1),)}

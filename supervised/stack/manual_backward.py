@@ -124,6 +124,7 @@ def layers_of(memory: FlatMemory, groups: list[Sequence[nn.Module]]) -> list[Lay
 
 
 def trained_places(memory: FlatMemory, groups: list[Sequence[nn.Module]]) -> set[Place]:
+    """Return the places of the parameters of these layers that are trained."""
     parameters = [parameter for group in groups for parameter in group[0].parameters()]
     return {(memory.name_of(parameter), None) for parameter in parameters if parameter.requires_grad}
 

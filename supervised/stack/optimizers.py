@@ -9,15 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from supervised.names import OPTIMIZERS
 from supervised.schedules import Curve, Schedule, value_at
 from supervised.stack.stack import Stack
 from supervised.state import from_tree, memory_places, to_tree
 from supervised.validate import ArgumentError, choice, first_line, instance, number
 
-# Torch's elementwise optimizers, under which members do not affect each other.
-OPTIMIZERS = (
-    "SGD", "Adam", "AdamW", "NAdam", "RAdam", "Adamax", "Adagrad", "Adadelta", "RMSprop", "Rprop", "ASGD",
-)  # fmt: skip
 FUSED = ("SGD", "Adam", "AdamW", "Adagrad")
 
 

@@ -1,9 +1,13 @@
-"""Compiling is notifying of, and is not counted in steps a second."""
+"""Compilation is announced, and is not counted in the steps per second."""
 
+import os
+import subprocess
+import sys
 import time
 from dataclasses import dataclass
 
 import pytest
+from helpers import ROOT
 
 import rl
 from rl.core import compiling, jit
@@ -49,3 +53,27 @@ def test_steps_a_second_leave_it_out(monkeypatch):
     again = rl.train("FrozenLake-v1", Myopic(), steps=2000, seeds=1, progress=False)
     assert again.compile_seconds < 0.1
     assert shown[-1][1].endswith("steps/s")
+
+
+STALE = """
+import sys, warnings
+from typing import NamedTuple
+sys.path[:0] = {paths!r}
+import kept
+from rl.core import jit
+{act}
+"""
+
+
+def test_machine_code_for_a_class_that_was_renamed_is_compiled_again(tmp_path):
+    """numba's cache names the classes of arguments; one that is gone must not stop what calls the function today."""
+    pytest.importorskip("numba")
+    code = "from typing import NamedTuple\n\n\nclass {}(NamedTuple):\n    x: int\n\n\ndef f(t):\n    return t.x + 1\n"
+    for name in ("Former", "Current"):
+        (tmp_path / "kept.py").write_text(code.format(name))
+        os.utime(tmp_path / "kept.py", (1, 1))  # the same file for numba
+        act = f"print(jit.compiled(kept.f)(kept.{name}(2)))"
+        script = STALE.format(paths=[str(tmp_path), str(ROOT)], act=act)
+        done = subprocess.run([sys.executable, "-B", "-c", script], capture_output=True, text=True, check=False)
+        assert done.stdout.strip() == "3", done.stderr
+    assert list(tmp_path.glob("__pycache__/*.nbi"))

@@ -53,12 +53,12 @@ def test_what_is_done_is_not_done_again(tmp_path):
     cell = tmp_path / "run" / "CartPole-v1-300" / "c51"
     (cell / "result.json").unlink()  # killed before it was judged
     again = run_in_process("compare.py", *TINY, *agents, "--resume", cwd=tmp_path)
-    assert again.stdout.count("done before") == 1
+    assert again.stdout.count("already finished") == 1
     assert [one["return"] for one in results(tmp_path / "run")] == [one["return"] for one in first]
     before = (tmp_path / "run" / "result.json").read_bytes()
     last = run_in_process("compare.py", *TINY, *agents, "--resume", cwd=tmp_path)
-    assert last.stdout.count("done before") == 2
-    assert "left as it is" in last.stdout
+    assert last.stdout.count("already finished") == 2
+    assert "result.json is unchanged" in last.stdout
     assert (tmp_path / "run" / "result.json").read_bytes() == before
 
 
@@ -84,11 +84,11 @@ def test_an_environment_that_cannot_be_made_is_left_out(tmp_path):
         )
     finally:
         del gym.registry["Lacking-v0"]
-    assert "Lacking-v0 is left out" in done.stdout
+    assert "Lacking-v0 is skipped" in done.stdout
     assert "Box2D is not installed" in done.stdout
     assert [one["env"] for one in results(tmp_path / "run")] == ["CartPole-v1"]
     assert alone.returncode == 1
-    assert "Nothing could be trained" in alone.stderr
+    assert "No agent could be trained" in alone.stderr
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""`--resume` of what is finished: it is said, and result.json is left as it is."""
+"""`--resume` of a finished run says so, and leaves result.json unchanged."""
 
 import json
 
@@ -21,7 +21,7 @@ def test_what_is_finished_is_left_as_it_is(name, tmp_path):
     path = tmp_path / "run" / "result.json"
     before = path.read_bytes()
     done = run_in_process(name, *words, "--resume", cwd=tmp_path)
-    assert "left as it is" in done.stdout
+    assert "is unchanged" in done.stdout
     assert path.read_bytes() == before
     wall = json.loads(before)["wall_seconds"]
     assert f"{wall:.1f} s" in done.stdout  # as it was, not as long as looking took

@@ -45,9 +45,9 @@ def test_a_flag_that_is_not_given_leaves_what_was_tuned(tmp_path):
 @pytest.mark.parametrize(
     ("script", "words", "said"),
     [
-        ("train_frozenlake.py", ("--learning-rate", "1"), "--learning-rate is no setting of q-learning, but one of q-network"),
+        ("train_frozenlake.py", ("--learning-rate", "1"), "--learning-rate is not a setting of q-learning, but of q-network"),
         ("train_frozenlake.py", ("--step-sise", "1"), "There is no flag --step-sise. Did you mean --step-size?"),
-        ("train_frozenlake.py", ("--no-double",), "--no-double is no setting of q-learning, but one of q-network"),
+        ("train_frozenlake.py", ("--no-double",), "--no-double is not a setting of q-learning, but of q-network"),
         ("train_frozenlake.py", ("--gamma", ".9", "--set", "gamma=.8"), "gamma is given twice"),
         ("train_frozenlake.py", ("--epsilon", "2"), "epsilon must lie in [0, 1], not 2"),
         ("train_frozenlake.py", ("--step-size", "linear(1,.05"), "'linear(1,.05' lacks a comma"),

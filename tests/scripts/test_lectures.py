@@ -1,5 +1,6 @@
 """The lecture notes' experiments: each runs with tiny settings, and says what it is known to say."""
 
+import inspect
 import json
 import math
 import re
@@ -333,6 +334,15 @@ def test_every_experiment_is_tried(scripts):
     assert set(EXPERIMENTS) == set(TINY)
 
 
+def test_the_list_of_experiments_has_the_docstring_of_each(scripts):
+    from lectures import EXPERIMENTS, find, name_of, summary
+
+    for name in EXPERIMENTS:
+        kind = find(name)
+        assert name_of(kind()) == name
+        assert summary(name) == inspect.getdoc(kind)
+
+
 def test_resume_comes_to_the_same(tmp_path):
     words = ["if-you-want-you", "--seeds", 2, "--epochs", 2]
     run_in_process("train_supervised.py", *words, cwd=tmp_path)
@@ -362,7 +372,7 @@ def test_files_of_the_lecture(tmp_path):
     (tmp_path / "data-02-stock_daily.csv").write_text("1,2,3,4,5\n")
     done = run_in_process("train_supervised.py", "stock", "--data-dir", ".", cwd=tmp_path, check=False)
     assert done.returncode == 1
-    assert "is not the lecture's data-02-stock_daily.csv: its checksum is another one" in done.stderr
+    assert "is not the lecture's data-02-stock_daily.csv: its checksum differs" in done.stderr
 
 
 def test_every_row_of_the_inventory_has_a_command_and_a_figure(scripts):
@@ -412,7 +422,7 @@ def test_a_comparison_is_gone_on_with(tmp_path):
     before = result(tmp_path / "run")
     (tmp_path / "run" / "cells" / "step-size_step_size_1.json").unlink()
     done = run_in_process("compare.py", *words, "--resume", cwd=tmp_path)
-    assert done.stdout.count("done before") == 2
+    assert done.stdout.count("already finished") == 2
     after = result(tmp_path / "run")
     assert after["rows"] == before["rows"]
     assert len(after["curves"]["step-size"]["step size 1"]["values"][0]) == 3
@@ -434,7 +444,7 @@ def test_tables_are_compared_by_the_exact_optimum(tmp_path):
         "run",
     ]
     done = run_in_process("compare.py", *words, cwd=tmp_path)
-    assert "best possible 0.7442" in done.stdout
+    assert "optimal return 0.7442" in done.stdout
     found = result(tmp_path / "run")
     curves = found["curves"]["FrozenLake-v1"]
     assert curves["sarsa"]["steps"][-1] == 20_000
@@ -442,17 +452,17 @@ def test_tables_are_compared_by_the_exact_optimum(tmp_path):
     assert 0 <= min(curves["q-learning"]["values"][-1]) < 0.1
     assert (tmp_path / "run" / "tables.png").stat().st_size > 5000
     again = run_in_process("compare.py", *words, "--resume", cwd=tmp_path)
-    assert again.stdout.count("done before") == 2
+    assert again.stdout.count("already finished") == 2
     assert result(tmp_path / "run")["rows"] == found["rows"]
     (tmp_path / "run" / "cells" / "FrozenLake-v1_sarsa.json").write_text("{}")
     broken = run_in_process("compare.py", *words, "--resume", cwd=tmp_path, check=False)
     assert broken.returncode == 1
-    assert "FrozenLake-v1_sarsa.json is no curve that was kept here" in broken.stderr
+    assert "FrozenLake-v1_sarsa.json is not a curve saved by this command" in broken.stderr
     (tmp_path / "run" / "cells" / "FrozenLake-v1_sarsa.json").unlink()
     other = run_in_process(
         "compare.py", *words, "--resume", "--steps", 400, cwd=tmp_path
     )  # another comparison: nothing is taken over
-    assert "done before" not in other.stdout
+    assert "already finished" not in other.stdout
 
 
 @pytest.mark.full  # takes 4 s
@@ -466,7 +476,7 @@ def test_figures_of_the_textbook(tmp_path):
     ]
     assert all(len(one["values"][-1]) == 2 for curves in found.values() for one in curves.values())
     assert found["planning"]["50"]["steps"][-1] == 300
-    assert "Example 8.3, a shorter way opens" in done.stdout
+    assert "Example 8.3, a shorter path opens" in done.stdout
     assert (tmp_path / "run" / "textbook.png").stat().st_size > 20_000
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -482,7 +492,7 @@ def test_figures_of_the_textbook(tmp_path):
     [
         (("--agents", "sarsaa"), "There is no tabular agent 'sarsaa'. Did you mean 'sarsa'?"),
         (("--envs", "CartPole-v1", "--agents", "sarsa"), "which is not finite and does not fit into a table"),
-        (("--envs", "Blackjack-v1", "--agents", "sarsa", "--steps", "100"), "cannot be judged exactly"),
+        (("--envs", "Blackjack-v1", "--agents", "sarsa", "--steps", "100"), "cannot be evaluated exactly"),
         (("--seeds", "0"), "--seeds is a whole number from 1 on or None, not 0"),
         (("lectures", "--panels", "none"), "There is no comparison 'none'"),
         (("textbook", "--panels", "blockin"), "There is no comparison 'blockin'. Did you mean 'blocking'?"),

@@ -111,9 +111,9 @@ def test_every_flag(words, tmp_path):
         (("--gamma", "1.5"), "gamma must lie in [0, 1], not 1.5"),
         (("--gamma", "nan"), "finite number"),
         (("--seeds", "1", "1"), "more than once"),
-        (("--seeds", "x"), "--seeds takes whole numbers"),
+        (("--seeds", "x"), "--seeds takes integers"),
         (("--seeds", "0"), "At least one seed"),
-        (("--random-map", "1"), "side from 2 on"),
+        (("--random-map", "1"), "side length of at least 2"),
         (("--logdir", "file"), "is a file"),
         (("--logdir", "file/below"), "cannot be made"),
     ],
@@ -250,11 +250,11 @@ def test_a_fall_below_the_published_interval_is_named(monkeypatch):
 
 def test_benchmark_recurrent(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "scripts"))
-    import benchmark
+    from benchmarks import fitting
     from rich.console import Console
 
     with determinism.threads(1):
-        found = benchmark.recurrent(benchmark.Settings("recurrent", pairs=2), Console(quiet=True))
+        found = fitting.recurrent(2, Console(quiet=True))
     assert found.keys() == {"gru, N = 1", "gru, N = 8", "rnn, N = 1", "rnn, N = 8"}
     for row in found.values():
         assert 0 < row["low"] <= row["ratio"] <= row["high"]
@@ -321,7 +321,7 @@ def test_benchmark_cuda_in_its_quickest_parts(tmp_path):
     assert row["largest difference"]["vmap"] < 1e-4
     wrong = run_in_process("benchmark.py", "cuda", "--parts", 11, cwd=tmp_path, check=False)
     assert wrong.returncode == 1
-    assert wrong.stderr == "Error: --parts are numbers from 0 to 8, not 11.\n"
+    assert wrong.stderr == "Error: --parts takes numbers from 0 to 8, not 11.\n"
 
 
 @pytest.mark.full  # takes a minute; part 1 runs tests, which have their own place

@@ -43,7 +43,7 @@ def test_mnist_that_is_not_at_hand_is_said_aloud(tmp_path, monkeypatch):
     for name in ("no_proxy", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
     out = train("mnist-softmax", "--epochs", 1, "--seeds", 1, cwd=tmp_path).stdout
-    assert "MNIST is not at hand" in out
+    assert "MNIST is not available" in out
     assert "scikit-learn's 1 797 digits" in out
     assert "(one seed)" in out
     done = train("mnist-softmax", "--data", "mnist", cwd=tmp_path, check=False)

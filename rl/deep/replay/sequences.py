@@ -17,11 +17,8 @@ from rl.deep.moving import tensors_of
 from rl.deep.replay import storage
 from rl.deep.replay.buffer import Replay
 from rl.deep.replay.storage import Where
-from rl.deep.replay.windows import append_windows, fold_windows, window_lengths
+from rl.deep.replay.windows import append_windows, fold_windows, window_lengths, windows
 from supervised.streams import Streams
-from supervised.validate import ArgumentError, integer, optional
-
-UNLIMITED = 2**30  # steps: longer than any episode
 
 
 class SequenceReplay(Replay):
@@ -172,27 +169,3 @@ class SequenceReplay(Replay):
             found[name] = part[slot]
             found[name][~inside] = 0
         return found
-
-
-def windows(sequence_steps: Any, every_steps: Any, burn_in_steps: Any) -> tuple[int, int, int]:
-    """How long windows are, how many steps lie between their beginnings, and how many of them are burned in.
-
-    Raises ArgumentError, in a sentence, for what is out of range or leaves steps that no window learns from.
-    """
-    steps = optional(integer, sequence_steps, "sequence_steps", 1)
-    every = optional(integer, every_steps, "every_steps", 1)
-    burn_in = integer(burn_in_steps, "burn_in_steps", 0)
-    if steps is None:
-        if every is not None or burn_in:
-            raise ArgumentError(
-                "every_steps and burn_in_steps are for windows within episodes: with sequence_steps=None a window is a whole"
-                " episode."
-            )
-        return UNLIMITED, UNLIMITED, 0
-    every = max(steps // 2, 1) if every is None else every
-    if every + burn_in > steps:
-        raise ArgumentError(
-            f"Windows of {steps} steps that begin every {every} steps, {burn_in} of them burned in, leave steps that nothing is"
-            " learned from: every_steps + burn_in_steps is sequence_steps at most."
-        )
-    return steps, every, burn_in

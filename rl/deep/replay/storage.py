@@ -256,4 +256,5 @@ def rows_of(shapes: Mapping[str, tuple[int, ...]], name: str, obs: Any) -> dict[
 
 
 def fast(function: Any, **replacements: Any) -> Any:
+    """Return a function compiled, or, without numba, as plain Python; replacements: see `rl.core.jit.specialize`."""
     return jit.compiled(function, **replacements) or jit.specialize(function, **replacements)

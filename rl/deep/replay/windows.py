@@ -10,6 +10,33 @@ from __future__ import annotations
 from typing import Any
 
 from rl.deep.replay.ring_buffer import TERMINATED, TRUNCATED, drop_overwritten, enqueue, enter
+from supervised.validate import ArgumentError, integer, optional
+
+UNLIMITED = 2**30  # steps: longer than any episode
+
+
+def windows(sequence_steps: Any, every_steps: Any, burn_in_steps: Any) -> tuple[int, int, int]:
+    """How long windows are, how many steps lie between their beginnings, and how many of them are burned in.
+
+    Raises ArgumentError, in a sentence, for what is out of range or leaves steps that no window learns from.
+    """
+    steps = optional(integer, sequence_steps, "sequence_steps", 1)
+    every = optional(integer, every_steps, "every_steps", 1)
+    burn_in = integer(burn_in_steps, "burn_in_steps", 0)
+    if steps is None:
+        if every is not None or burn_in:
+            raise ArgumentError(
+                "every_steps and burn_in_steps are for windows within episodes: with sequence_steps=None a window is a whole"
+                " episode."
+            )
+        return UNLIMITED, UNLIMITED, 0
+    every = max(steps // 2, 1) if every is None else every
+    if every + burn_in > steps:
+        raise ArgumentError(
+            f"Windows of {steps} steps that begin every {every} steps, {burn_in} of them burned in, leave steps that nothing is"
+            " learned from: every_steps + burn_in_steps is sequence_steps at most."
+        )
+    return steps, every, burn_in
 
 
 def append_windows(
