@@ -110,6 +110,7 @@ def chain(memory: FlatMemory, modules: Sequence[nn.Module]) -> Chain | None:
 
 
 def layers_of(memory: FlatMemory, groups: list[Sequence[nn.Module]]) -> list[LayerBackward] | None:
+    """Return the layers of a chain, given N modules per layer; None as in `chain`."""
     parameters = [parameter for group in groups for parameter in group[0].parameters()]
     if len(set(map(id, parameters))) < len(parameters):
         return None  # each use would overwrite the gradient instead of accumulating it
@@ -130,6 +131,7 @@ def trained_places(memory: FlatMemory, groups: list[Sequence[nn.Module]]) -> set
 
 
 def flattens_first(groups: list[Sequence[nn.Module]]) -> bool:
+    """Return whether a chain begins with a Flatten, given N modules per layer."""
     return bool(groups) and isinstance(groups[0][0], nn.Flatten)
 
 
@@ -220,7 +222,7 @@ class ReLU:
         return torch.ops.aten.threshold_backward(gradient, y, 0)  # type: ignore[no-any-return]  # torch.ops has no types
 
 
-class Flatten:
+class _Flatten:
     def forward(self, x: Tensor, keep: bool) -> Tensor:
         return x if x.ndim == 3 else x.flatten(2)
 
@@ -246,7 +248,7 @@ def _relu(memory: FlatMemory, modules: Sequence[nn.ReLU]) -> LayerBackward:
     return ReLU()
 
 
-class Identity:
+class _Identity:
     def forward(self, x: Tensor, keep: bool) -> Tensor:
         return x
 
@@ -256,10 +258,10 @@ class Identity:
 
 @register_backward(nn.Identity)
 def _identity(memory: FlatMemory, modules: Sequence[nn.Identity]) -> LayerBackward:
-    return Identity()
+    return _Identity()
 
 
 @register_backward(nn.Flatten)
 def _flatten(memory: FlatMemory, modules: Sequence[nn.Flatten]) -> LayerBackward | None:
     first = modules[0]
-    return Flatten() if (first.start_dim, first.end_dim) == (1, -1) else None
+    return _Flatten() if (first.start_dim, first.end_dim) == (1, -1) else None
