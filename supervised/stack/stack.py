@@ -44,9 +44,9 @@ class Stack(Unrolling):
     make: a function () -> nn.Module. Its random numbers come from the seed's own stream, and so do those drawn in a
     forward pass (dropout). `batched` tells whether all members are computed at once. The modules stay usable:
     `member(seed)` is one of them, on the live weights. Parameters that require no gradient are not trained.
-    compiled: run chains of linear layers and ReLUs (see `supervised.stack.compiled_mlp`) and sequence models with GRU or tanh
-    cells (`supervised.stack.sequences`) as compiled code where possible; outputs without a gradient, and the results of `vjp`
-    and `unroll_vjp`, then equal torch's up to rounding, not bit for bit.
+    compiled: run chains of linear layers, layer normalizations and ReLUs (see `supervised.stack.compiled_mlp`) and sequence
+    models with GRU or tanh cells (`supervised.stack.sequences`) as compiled code where possible; outputs without a gradient, and
+    the results of `vjp` and `unroll_vjp`, then equal torch's up to rounding, not bit for bit.
     purpose: the stream of each seed that forward passes draw from, one of supervised.streams.PURPOSES; stacks with the same
     seeds but different purposes share no draws.
     Raises ValueError if the members differ, if trainable parameters are not all of one type, or for no seeds.
