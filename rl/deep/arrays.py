@@ -1,7 +1,7 @@
 """The arrays that a Q-network computes with: numpy arrays on the host or tensors on a device, chosen once per agent.
 
-On the host, small networks of linear layers and ReLUs run without torch (`CompiledChain` of
-`supervised.stack.manual_backward`), all others in torch on the same memory. On a device everything stays there until `host`
+On the host, small networks of linear layers, layer normalizations and ReLUs run without torch (`CompiledChain` of
+`supervised.stack.compiled_chain`), all others in torch on the same memory. On a device everything stays there until `host`
 copies it back, which synchronizes.
 """
 

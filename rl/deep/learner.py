@@ -19,7 +19,7 @@ from rl.deep.passes import Passes
 from supervised import Stack, optimizer
 from supervised.schedules import Curve, as_schedule, value_at
 from supervised.stack import clip_per_seed
-from supervised.stack.compiled_mlp import CompiledAdam
+from supervised.stack.compiled_adam import CompiledAdam
 from supervised.stack.guard import Guard, LeftOut
 from supervised.stack.optimizers import load_state_by_seed, state_by_seed
 
@@ -58,8 +58,7 @@ class Learner:
         self.asked = Asked(self.online, self.target, self.passes, double, self.head.reads_own)
         self.rate = as_schedule(config.learning_rate)
         self.optimizer = optimizer(self.online, config.optimizer, self.rate.bounds()[1])
-        compiled = self.online.compiled and config.optimizer == "Adam"
-        self.adam = CompiledAdam(self.online.memory, self.optimizer) if compiled else None
+        self.adam = CompiledAdam.of(self.online.memory, self.optimizer) if self.online.compiled else None
         self.guard = Guard.of(self.optimizer, device)
         self.max_norm = float("inf") if config.max_grad_norm is None else config.max_grad_norm
         self.updates = 0

@@ -19,8 +19,8 @@ from rl.core.observations import CHANNELS, parts_of
 from rl.core.registry import add_presets, register
 from rl.core.spaces import actions_of
 from rl.explore import EpsilonGreedy, Explore
+from supervised.names import OPTIMIZERS
 from supervised.schedules import Linear, Schedule, setting
-from supervised.stack.optimizers import OPTIMIZERS
 from supervised.validate import ArgumentError, choice, flag, function, integer, number, shown, store
 
 if TYPE_CHECKING:

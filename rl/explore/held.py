@@ -62,7 +62,8 @@ class Held:
 def durations(hold: float, most_steps: int) -> np.ndarray:
     """Return the probability of at most 1, 2, ..., most_steps - 1 steps, where that of n steps is proportional to n**-hold."""
     weight = np.arange(1, most_steps + 1, dtype=np.float64) ** -hold
-    return weight.cumsum()[:-1] / weight.sum()
+    found: np.ndarray = weight.cumsum()[:-1] / weight.sum()
+    return found
 
 
 def ranked(candidates: np.ndarray, u: np.ndarray) -> np.ndarray:

@@ -51,8 +51,8 @@ def fit(
     a time series pass the last part: `supervised.data.split(data, 0.2, shuffle=False)`); None: no validation.
     seeds: a count (0..n-1), a list or a range. Each seed has its own initial weights, order of the data and dropout; on the CPU
     its results are bit-identical to training it alone. threads: torch threads; None: one, but all cores for convolutions.
-    compiled: use compiled code for chains of linear layers and ReLUs, and for sequence models with GRU or tanh cells, where
-    possible (see `Stack`); results are equal up to rounding, not bit-identical.
+    compiled: use compiled code for chains of linear layers, layer normalizations and ReLUs, and for sequence models with GRU or
+    tanh cells, where possible (see `Stack`); results are equal up to rounding, not bit-identical.
     logdir: the folder for curves and checkpoints; None: nothing is written. resume: continue from the newest intact checkpoint in
     logdir, or start if there is none. Model, data and functions in the recipe must be passed again (data are recognized by a
     checksum, streamed data by that of 256 examples, functions by their names); only epochs, device, progress and the cadences

@@ -12,9 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from supervised.stack.compiled_cell import CompiledCell, Passed
+from supervised.stack.compiled_chain import LinearRun, compiled_mlp
 from supervised.stack.compiled_mlp import every
 from supervised.stack.compiled_rnn import KINDS
-from supervised.stack.manual_backward import LinearRun, check_gradient, compiled_mlp
+from supervised.stack.manual_backward import check_gradient
 from supervised.stack.memory import FlatMemory, Place
 from supervised.stack.reading import PLAIN, Reading
 from supervised.stack.row_layers import Extent, RowLayer, RowLayers
@@ -52,7 +53,7 @@ class CompiledSequence:
         self.before = RowLayers([compiled_mlp(plan.memory, plan.before)] if plan.before else [])
         self.behind = RowLayers([make() for make in plan.behind])
         self.cells = [CompiledCell(plan.memory, KINDS[plan.cell], *layer) for layer in plan.layers]
-        self.inputs = plan.before[0][0].weight.shape[2] if plan.before else self.cells[0].inputs
+        self.inputs = plan.before[0].linear.inputs if plan.before else self.cells[0].inputs
         self.axes = 3 if plan.answers == "one" else 4
 
     def fits(self, x: Any, state: Any = None, resets: Any = None) -> bool:

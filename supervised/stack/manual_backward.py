@@ -7,17 +7,14 @@ with it and 124 us without. A chain consists of layers registered here; models w
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from supervised.stack.compiled_mlp import CompiledMLP
 from supervised.stack.memory import FlatMemory, Place
-from supervised.stack.registry import alike
 from supervised.validate import ArgumentError, kind_of
 
 
@@ -65,7 +62,7 @@ class Chain:
         """Return whether x has the axes the layers support: [N, B, features], or more axes if the chain flattens them."""
         return (
             isinstance(x, Tensor)
-            and _has_axes(x, self.memory.n, self.flattens)
+            and has_axes(x, self.memory.n, self.flattens)
             and x.dtype.is_floating_point
             and not torch.is_autocast_enabled(self.memory.device.type)
         )
@@ -90,75 +87,7 @@ class Chain:
         return passed[-1], backward
 
 
-class CompiledChain:
-    """A chain that begins with a compiled MLP, on numpy arrays or CPU tensors."""
-
-    def __init__(
-        self, memory: FlatMemory, mlp: CompiledMLP, rest: Sequence[LayerBackward], trained: set[Place], flattens: bool
-    ) -> None:
-        """rest: the layers after the MLP, computed by torch. trained, flattens: as in `Chain`."""
-        self.memory, self.mlp, self.rest, self.trained, self.flattens = memory, mlp, list(rest), trained, flattens
-
-    def fits(self, x: Any) -> bool:
-        """Return whether the chain supports x: float32 [N, B, features], or more axes if the chain flattens them."""
-        return (
-            isinstance(x, (np.ndarray, Tensor))
-            and _has_axes(x, self.memory.n, self.flattens)
-            and x.dtype in (np.float32, torch.float32)
-            and not torch.is_autocast_enabled("cpu")
-        )
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return torch.from_numpy(self.forward(x.detach().numpy()))
-
-    def vjp(self, x: Tensor) -> tuple[Tensor, Callable[[Tensor], None]]:
-        """As `Stack.vjp`."""
-        found, back = self.array_vjp(x.detach().numpy())
-        y = torch.from_numpy(found)
-
-        def backward(gradient: Tensor) -> None:
-            check_gradient(gradient, y)
-            back(gradient.numpy())
-
-        return y, backward
-
-    def forward(self, x: np.ndarray) -> np.ndarray:
-        """Forward pass x [N, B, ...] -> y [N, B, O]."""
-        y = self.mlp.forward(self._rows(x), False)
-        if self.rest:
-            passed = torch.from_numpy(y)
-            for layer in self.rest:
-                passed = layer.forward(passed, False)
-            y = passed.numpy()
-        return y
-
-    def array_vjp(self, x: np.ndarray) -> tuple[np.ndarray, Callable[[np.ndarray], None]]:
-        """As `Stack.vjp`, for arrays."""
-        rows = self._rows(x)
-        y = self.mlp.forward(rows, True)
-        passed = [torch.from_numpy(y)] if self.rest else []
-        for layer in self.rest:
-            passed.append(layer.forward(passed[-1], True))
-
-        outputs: np.ndarray = passed[-1].numpy() if passed else y
-
-        def backward(gradient: np.ndarray) -> None:
-            check_gradient(gradient, outputs)
-            if self.rest:
-                by = torch.from_numpy(gradient)
-                for i in reversed(range(len(self.rest))):
-                    by = self.rest[i].backward(by, passed[i], passed[i + 1], True)
-                gradient = by.numpy()
-            self.mlp.backward(gradient, rows, y)
-            self.memory.arrived = set(self.trained)
-
-        return outputs, backward
-
-    def _rows(self, x: np.ndarray) -> np.ndarray:
-        return np.ascontiguousarray(x if x.ndim == 3 else x.reshape(*x.shape[:2], math.prod(x.shape[2:])))
-
-
-def _has_axes(x: Tensor | np.ndarray, n: int, flattens: bool) -> bool:
+def has_axes(x: Tensor | np.ndarray, n: int, flattens: bool) -> bool:
     """Return whether x has n members and axes [B, features], or more if the chain flattens; compiled code checks no shapes."""
     return x.ndim >= 3 and len(x) == n and (x.ndim == 3 or flattens)
 
@@ -172,57 +101,16 @@ def check_gradient(gradient: Any, y: Tensor | np.ndarray) -> None:
 def chain(memory: FlatMemory, modules: Sequence[nn.Module]) -> Chain | None:
     """Return the N modules as a chain, or None if a layer is not registered or a parameter is used more than once."""
     groups = innermost(modules)
-    layers = _layers(memory, groups)
+    layers = layers_of(memory, groups)
     trained = [any(parameter.requires_grad for parameter in group[0].parameters()) for group in groups]
     first = trained.index(True) if True in trained else len(groups)
-    return None if layers is None else Chain(memory, layers, trained_places(memory, groups), first, _flattens(groups))
-
-
-def compiled_chain(memory: FlatMemory, modules: Sequence[nn.Module]) -> CompiledChain | None:
-    """As `chain`, with the leading linear layers and ReLUs (after an optional Flatten) compiled; None if there are none."""
-    groups = innermost(modules)
-    layers, begin = _layers(memory, groups) or [], int(_flattens(groups))
-    run: LinearRun = []
-    end = begin
-    while end < len(layers):
-        linear = layers[end]
-        if not isinstance(linear, _Linear) or not linear.is_trained:
-            break
-        relu = end + 1 < len(layers) and isinstance(layers[end + 1], _ReLU)
-        run.append((linear, relu))
-        end += 1 + relu
-    if not run:
-        return None
-    mlp = compiled_mlp(memory, run)
-    return CompiledChain(memory, mlp, layers[end:], trained_places(memory, groups), begin == 1)
-
-
-def compiled_mlp(memory: FlatMemory, run: LinearRun) -> CompiledMLP:
-    """Compile linear layers, each with whether a ReLU follows."""
-    return CompiledMLP(
-        memory.flat,
-        memory.gradient,
-        [linear.begins[0] for linear, _ in run],
-        [linear.begins[1] for linear, _ in run],
-        [run[0][0].weight.shape[2], *(linear.weight.shape[1] for linear, _ in run)],
-        [relu for _, relu in run],
+    return (
+        None if layers is None else Chain(memory, layers, trained_places(memory, groups), first, flattens_first(groups))
     )
 
 
-def linear_run(memory: FlatMemory, groups: Sequence[Sequence[nn.Module]]) -> LinearRun | None:
-    """Return N modules per layer as input for `compiled_mlp`, or None if some are of another type or not trained."""
-    run: LinearRun = []
-    for group in groups:
-        if alike(group, (nn.ReLU,)) and run and not run[-1][1]:
-            run[-1] = run[-1][0], True
-        elif alike(group, (nn.Linear,)) and (linear := _Linear(memory, cast(nn.Linear, group[0]))).is_trained:
-            run.append((linear, False))
-        else:
-            return None
-    return run
-
-
-def _layers(memory: FlatMemory, groups: list[Sequence[nn.Module]]) -> list[LayerBackward] | None:
+def layers_of(memory: FlatMemory, groups: list[Sequence[nn.Module]]) -> list[LayerBackward] | None:
+    """Return the layers of a chain, given N modules per layer; None as in `chain`."""
     parameters = [parameter for group in groups for parameter in group[0].parameters()]
     if len(set(map(id, parameters))) < len(parameters):
         return None  # each use would overwrite the gradient instead of accumulating it
@@ -242,7 +130,8 @@ def trained_places(memory: FlatMemory, groups: list[Sequence[nn.Module]]) -> set
     return {(memory.name_of(parameter), None) for parameter in parameters if parameter.requires_grad}
 
 
-def _flattens(groups: list[Sequence[nn.Module]]) -> bool:
+def flattens_first(groups: list[Sequence[nn.Module]]) -> bool:
+    """Return whether a chain begins with a Flatten, given N modules per layer."""
     return bool(groups) and isinstance(groups[0][0], nn.Flatten)
 
 
@@ -256,7 +145,9 @@ def innermost(modules: Sequence[nn.Module]) -> list[Sequence[nn.Module]]:
     return [modules]
 
 
-class _Linear:
+class Linear:
+    """A linear layer."""
+
     def __init__(self, memory: FlatMemory, first: nn.Linear) -> None:
         weight = memory.stacked(first.weight)
         assert weight is not None
@@ -265,6 +156,7 @@ class _Linear:
         bias = memory.stacked(first.bias)
         self.bias = None if bias is None else bias.detach()[:, None]
         self.bias_gradient = None if bias is None else memory.gradient_of(first.bias)
+        self.inputs, self.outputs, self.has_bias = first.in_features, first.out_features, bias is not None
         self.begins = memory.begin_of(first.weight), memory.begin_of(first.bias)
         self.is_trained = self.weight_gradient is not None and (bias is None or self.bias_gradient is not None)
 
@@ -279,7 +171,50 @@ class _Linear:
         return torch.bmm(gradient, self.weight) if needed else gradient
 
 
-class _ReLU:
+class LayerNorm:
+    """A layer normalization over one axis, with a scale and a shift."""
+
+    def __init__(self, memory: FlatMemory, first: nn.LayerNorm) -> None:
+        weight, bias = memory.stacked(first.weight), memory.stacked(first.bias)
+        assert weight is not None
+        assert bias is not None
+        self.weight, self.bias = weight.detach()[:, None], bias.detach()[:, None]
+        self.weight_gradient, self.bias_gradient = memory.gradient_of(first.weight), memory.gradient_of(first.bias)
+        self.shape, self.eps = list(first.normalized_shape), first.eps
+        self.width = self.shape[0]
+        self.begins = memory.begin_of(first.weight), memory.begin_of(first.bias)
+        self.is_trained = self.weight_gradient is not None and self.bias_gradient is not None
+        self._kept: tuple[Tensor, tuple[Tensor, Tensor, Tensor]] | None = None  # the last input, and what belongs to it
+
+    def forward(self, x: Tensor, keep: bool) -> Tensor:
+        found = self._normalized(x)
+        if keep:
+            self._kept = x, found
+        return found[0] * self.weight + self.bias
+
+    def backward(self, gradient: Tensor, x: Tensor, y: Tensor, needed: bool) -> Tensor:
+        kept = self._kept  # overwritten by another forward pass?
+        normal, mean, factor = kept[1] if kept is not None and kept[0] is x else self._normalized(x)
+        if self.weight_gradient is not None:
+            torch.sum(gradient * normal, 1, out=self.weight_gradient)
+        if self.bias_gradient is not None:
+            torch.sum(gradient, 1, out=self.bias_gradient)
+        if not needed:
+            return gradient
+        function: Any = torch.ops.aten.native_layer_norm_backward
+        found: tuple[Tensor, ...] = function(
+            gradient * self.weight, x, self.shape, mean, factor, None, None, [True, False, False]
+        )
+        return found[0]
+
+    def _normalized(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the normalized rows, their means, and the reciprocals of their standard deviations."""
+        return torch.native_layer_norm(x, self.shape, None, None, self.eps)
+
+
+class ReLU:
+    """A ReLU."""
+
     def forward(self, x: Tensor, keep: bool) -> Tensor:
         return torch.relu(x)
 
@@ -295,18 +230,22 @@ class _Flatten:
         return gradient.view(x.shape) if needed else gradient
 
 
-LinearRun = list[tuple[_Linear, bool]]  # linear layers, each with whether a ReLU follows
-
-
 @register_backward(nn.Linear)
 def _linear(memory: FlatMemory, modules: Sequence[nn.Linear]) -> LayerBackward | None:
     first = modules[0]
-    return None if 1 in (first.in_features, first.out_features) else _Linear(memory, first)
+    return None if 1 in (first.in_features, first.out_features) else Linear(memory, first)
+
+
+@register_backward(nn.LayerNorm)
+def _layer_norm(memory: FlatMemory, modules: Sequence[nn.LayerNorm]) -> LayerBackward | None:
+    first = modules[0]
+    whole = len(first.normalized_shape) == 1 and first.weight is not None and first.bias is not None
+    return LayerNorm(memory, first) if whole else None
 
 
 @register_backward(nn.ReLU)
 def _relu(memory: FlatMemory, modules: Sequence[nn.ReLU]) -> LayerBackward:
-    return _ReLU()
+    return ReLU()
 
 
 class _Identity:

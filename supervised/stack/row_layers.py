@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from supervised.stack.manual_backward import BACKWARD, LayerBackward, compiled_mlp, linear_run
+from supervised.stack.compiled_chain import compiled_mlp, linear_run
+from supervised.stack.manual_backward import BACKWARD, LayerBackward
 from supervised.stack.memory import FlatMemory
 from supervised.stack.registry import alike
 
@@ -96,7 +97,7 @@ def row_layers(memory: FlatMemory, groups: Sequence[Sequence[nn.Module]]) -> lis
         run = next(filter(None, runs), None)
         if run is not None:
             found.append(functools.partial(compiled_mlp, memory, run))
-            groups = groups[sum(1 + relu for _, relu in run) :]
+            groups = groups[sum(dense.length for dense in run) :]
             continue
         layer = _without_weights(memory, groups[0])
         if layer is None:

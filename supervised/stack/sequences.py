@@ -11,9 +11,10 @@ from typing import Any, NamedTuple, TypeVar
 
 from torch import nn
 
+from supervised.stack.compiled_chain import linear_run
 from supervised.stack.compiled_rnn import KINDS
 from supervised.stack.compiled_sequence import Plan
-from supervised.stack.manual_backward import innermost, linear_run, trained_places
+from supervised.stack.manual_backward import innermost, trained_places
 from supervised.stack.memory import FlatMemory
 from supervised.stack.registry import alike, alike_within, known_as
 from supervised.stack.row_layers import row_layers

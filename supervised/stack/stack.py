@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from supervised import determinism
 from supervised.device import choose
 from supervised.stack import compiled_mlp, manual_backward, registry, sequences
+from supervised.stack.compiled_chain import CompiledChain, compiled_chain
 from supervised.stack.compiled_sequence import CompiledSequence, Plan
 from supervised.stack.hooks import Hooks
 from supervised.stack.members import (
@@ -43,9 +44,9 @@ class Stack(Unrolling):
     make: a function () -> nn.Module. Its random numbers come from the seed's own stream, and so do those drawn in a
     forward pass (dropout). `batched` tells whether all members are computed at once. The modules stay usable:
     `member(seed)` is one of them, on the live weights. Parameters that require no gradient are not trained.
-    compiled: run chains of linear layers and ReLUs (see `supervised.stack.compiled_mlp`) and sequence models with GRU or tanh
-    cells (`supervised.stack.sequences`) as compiled code where possible; outputs without a gradient, and the results of `vjp`
-    and `unroll_vjp`, then equal torch's up to rounding, not bit for bit.
+    compiled: run chains of linear layers, layer normalizations and ReLUs (see `supervised.stack.compiled_mlp`) and sequence
+    models with GRU or tanh cells (`supervised.stack.sequences`) as compiled code where possible; outputs without a gradient, and
+    the results of `vjp` and `unroll_vjp`, then equal torch's up to rounding, not bit for bit.
     purpose: the stream of each seed that forward passes draw from, one of supervised.streams.PURPOSES; stacks with the same
     seeds but different purposes share no draws.
     Raises ValueError if the members differ, if trainable parameters are not all of one type, or for no seeds.
@@ -105,7 +106,7 @@ class Stack(Unrolling):
         self._sequence, self._compiled = _compiled(self.memory, self.modules, plan) if compiled else (None, None)
         self.compiled = self._compiled is not None or self._sequence is not None
         plain = manual_backward.chain(self.memory, self.modules) if self.batched and not self.compiled else None
-        self._chain: manual_backward.Chain | manual_backward.CompiledChain | None = self._compiled or plain
+        self._chain: manual_backward.Chain | CompiledChain | None = self._compiled or plain
         if self.batched and self.device.type == "cpu":
             determinism.check()
 
@@ -140,7 +141,7 @@ class Stack(Unrolling):
         y = self(x)
         return y.detach(), self._by_autograd(y)
 
-    def compiled_chain(self) -> manual_backward.CompiledChain | None:
+    def compiled_chain(self) -> CompiledChain | None:
         """Return the compiled chain for numpy arrays, or None if there is none or a hook would not be called."""
         return None if self._compiled is None or self._hooks.present() else self._compiled
 
@@ -241,12 +242,12 @@ class Stack(Unrolling):
 
 def _compiled(
     memory: FlatMemory, modules: Sequence[nn.Module], plan: Plan | None
-) -> tuple[CompiledSequence | None, manual_backward.CompiledChain | None]:
+) -> tuple[CompiledSequence | None, CompiledChain | None]:
     """Compile the modules as a sequence model or as a chain; neither if this machine or device does not support it."""
     if memory.device.type != "cpu" or memory.flat.dtype != torch.float32 or not compiled_mlp.possible():
         return None, None
     sequence = None if plan is None else plan.compile()
-    return sequence, manual_backward.compiled_chain(memory, modules) if sequence is None else None
+    return sequence, compiled_chain(memory, modules) if sequence is None else None
 
 
 def norms(stack: Stack, tensors: Iterable[Tensor]) -> Tensor:

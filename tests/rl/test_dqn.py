@@ -286,13 +286,28 @@ def random_batch(n, size=16, inputs=2, actions=2):
     return rl.Batch(obs, action, torch.randn(n, size, generator=generator), discount, next_obs)
 
 
-@pytest.mark.parametrize("settings", [{}, {"double": True, "dueling": True}, {"loss": "squared", "max_grad_norm": 0.1}])
+def layer_norm(space, outputs):
+    """A network whose normalizations the compiled code takes in."""
+    return MLP(space.shape[0], outputs, (16, 16), norm="layer", loss="huber")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"double": True, "dueling": True},
+        {"loss": "squared", "max_grad_norm": 0.1},
+        {"optimizer": "RAdam"},
+        {"optimizer": "RAdam", "network": layer_norm, "max_grad_norm": 0.1},
+    ],
+)
 def test_compiled_and_torch_learn_the_same(settings):
     """To rounding: 1e-5 of each update."""
     spaces = gym.spaces.Box(-1, 1, (2,)), gym.spaces.Discrete(2)
     one, two = (rl.DQN(**settings, compiled=c).build(*spaces, seeds=3) for c in (True, False))
     assert one.online.compiled
     assert not two.online.compiled
+    assert one.learner.adam is not None
     batch = random_batch(3)
     for _ in range(20):
         before = two.online.flat.clone()
@@ -309,9 +324,10 @@ def test_compiled_and_torch_learn_the_same(settings):
 
 @pytest.mark.parametrize("compiled", [True, False])
 @pytest.mark.parametrize(
-    "settings", [{}, {"double": True, "dueling": True}, {"max_grad_norm": 0.01, "target_rate": 0.1}]
+    "settings",
+    [{}, {"double": True, "dueling": True}, {"max_grad_norm": 0.01, "target_rate": 0.1}, {"optimizer": "RAdam"}],
 )
-@pytest.mark.parametrize("network", ["auto", "mlp(7,33,5)", "linear", "mlp(1)"])
+@pytest.mark.parametrize("network", ["auto", "mlp(7,33,5)", "linear", "mlp(1)", layer_norm])
 def test_alone_is_stacked(settings, network, compiled):
     spaces = gym.spaces.Box(-1, 1, (2,)), gym.spaces.Discrete(3)
     config = rl.DQN(**settings, network=network, compiled=compiled, target_every_updates=2)

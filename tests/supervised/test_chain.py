@@ -7,8 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from supervised import CNN, MLP, LinearRegression, Recipe, Stack, clip_per_seed, determinism, fit, optimizer
-from supervised.stack import compiled_mlp, norms
+from supervised import CNN, MLP, LinearRegression, Recipe, Stack, determinism, fit
 from supervised.validate import ArgumentError
 
 SHAPES = [
@@ -73,36 +72,6 @@ def test_compiled_is_torch_to_rounding_and_alone_is_stacked(inputs, outputs, wid
         assert all(torch.equal(gradient[0], stack.gradients[name][k]) for name, gradient in alone.gradients.items())
 
 
-@pytest.mark.parametrize("n", [1, 2, 5])
-@pytest.mark.parametrize("max_norm", [np.inf, 0.5])
-def test_the_compiled_adam_is_torchs(n, max_norm):
-    make = lambda: MLP(4, 3, (17, 9))
-    mine, theirs = Stack(make, range(n), compiled=True), Stack(make, range(n))
-    ours, torchs = optimizer(mine, "Adam", 3e-3), optimizer(theirs, "Adam", 3e-3)
-    adam = compiled_mlp.CompiledAdam(mine.memory, ours)
-    generator = torch.Generator().manual_seed(0)
-    alone = Stack(make, [n - 1], compiled=True)
-    single = compiled_mlp.CompiledAdam(alone.memory, optimizer(alone, "Adam", 3e-3))
-    for _ in range(30):
-        for name, gradient in mine.gradients.items():
-            gradient.copy_(torch.randn(gradient.shape, generator=generator))
-            theirs.gradients[name].copy_(gradient)
-            alone.gradients[name].copy_(gradient[n - 1 :])
-        found, good = adam.step(max_norm)
-        assert good
-        torch.testing.assert_close(found, norms(theirs, theirs.gradients.values()))
-        torch.testing.assert_close(clip_per_seed(theirs, max_norm), found)
-        torchs.step()
-        own, _ = single.step(max_norm)
-        assert own[0] == found[n - 1]
-    torch.testing.assert_close(mine.flat, theirs.flat, rtol=1e-5, atol=1e-6)
-    assert all(torch.equal(w[0], mine.weights[name][n - 1]) for name, w in alone.weights.items())
-    adam.close()
-    state = ours.state[mine.flat]
-    assert state["step"] == torchs.state[theirs.flat]["step"] == 30
-    torch.testing.assert_close(state["exp_avg_sq"], torchs.state[theirs.flat]["exp_avg_sq"], rtol=1e-5, atol=1e-7)
-
-
 def test_a_compiled_fit_is_the_usual_one_to_rounding_and_alone_as_stacked():
     x, y = batch(1, 40, 4, 3)
     recipe = Recipe(epochs=2, batch_size=10, loss="mse")
@@ -127,17 +96,6 @@ def test_a_compiled_fit_is_the_usual_one_to_rounding_and_alone_as_stacked():
         assert torch.equal(value[1], alone[name][0])
 
 
-def test_the_compiled_adam_refuses_nan():
-    stack = Stack(lambda: MLP(4, 3, (5,)), range(2), compiled=True)
-    adam = compiled_mlp.CompiledAdam(stack.memory, optimizer(stack, "Adam", 1e-3))
-    before = stack.flat.clone()
-    stack.gradients["head.weight"][1, 0, 0] = torch.nan
-    found, good = adam.step(1.0)
-    assert not good
-    assert torch.isnan(found).tolist() == [False, True]
-    assert torch.equal(stack.flat, before)
-
-
 def test_gradients_come_in_place_of_what_was_there():
     for compiled in (True, False):
         stack = Stack(lambda: LinearRegression(4, 3), range(2), compiled=compiled)
@@ -151,7 +109,7 @@ def test_gradients_come_in_place_of_what_was_there():
 
 def test_models_that_are_no_chain_go_through_autograd():
     for make, shape in (
-        (lambda: MLP(4, 3, (8,), norm="layer"), (4,)),
+        (lambda: MLP(4, 3, (8,), norm="batch"), (4,)),
         (lambda: MLP(4, 3, (8,), activation="tanh"), (4,)),
         (lambda: CNN((1, 8, 8), 3, (4,)), (1, 8, 8)),
         (lambda: nn.Sequential(nn.Linear(4, 3)), (5, 4)),

@@ -10,7 +10,7 @@ from daily import daily
 from torch import nn
 
 from supervised import RNN, Recipe, Stack, checkpoint, clip_per_seed, determinism, fit, losses, optimizer
-from supervised.stack import compiled_mlp, compiled_rnn, sequences
+from supervised.stack import compiled_adam, compiled_mlp, compiled_rnn, sequences
 
 CELLS = ("gru", "rnn")
 
@@ -134,7 +134,7 @@ def test_step_by_step_is_the_whole_window(cell):
 
 def trained(make, seeds, x, y, steps, resets=None):
     stack = Stack(make, seeds, compiled=True)
-    adam, state = compiled_mlp.CompiledAdam(stack.memory, optimizer(stack, "Adam", 1e-2)), None
+    adam, state = compiled_adam.CompiledAdam(stack.memory, optimizer(stack, "Adam", 1e-2)), None
     for _ in range(steps):
         answer, state, backward = stack.unroll_vjp(x, state, resets=resets, burn_in=int(x.shape[2] > 2))
         answer.requires_grad_()

@@ -62,9 +62,12 @@ SIMPLE = [
     *([nn.ReLU] * 2),
     lambda: nn.Linear(WIDTH, WIDTH, bias=False),
     lambda: nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.ReLU(inplace=True)),
+    lambda: nn.LayerNorm(WIDTH),
+    lambda: nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.LayerNorm(WIDTH), nn.ReLU()),
 ]
 OTHERS = [
-    *(nn.Tanh, nn.Identity, Scaled, lambda: nn.LayerNorm(WIDTH), lambda: nn.BatchNorm1d(WIDTH)),
+    *(nn.Tanh, nn.Identity, Scaled, lambda: nn.BatchNorm1d(WIDTH)),
+    lambda: nn.LayerNorm(WIDTH, elementwise_affine=False),
     lambda: Doubled(WIDTH, WIDTH),
     lambda: nn.Sequential(nn.Linear(WIDTH, 1), nn.Linear(1, WIDTH)),
     lambda: nn.utils.parametrizations.weight_norm(nn.Linear(WIDTH, WIDTH)),
