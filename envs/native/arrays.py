@@ -119,7 +119,7 @@ class Device:
         return (words.reshape(*at.shape, 2 * len(pairs))[..., :count] >> 8) * 2.0**-24
 
     def host(self, array: Any) -> np.ndarray:
-        found: np.ndarray = array.cpu().numpy()
+        found: np.ndarray = array if isinstance(array, np.ndarray) else array.cpu().numpy()
         return found
 
 

@@ -71,19 +71,17 @@ class NativeVectorEnv(VectorEnv[Any, Any, Any]):
         """
         mask = None if options is None else options.get("reset_mask")
         rows = np.arange(self.num_envs) if mask is None else np.flatnonzero(_mask(mask, self.num_envs))
+        if len(rows) < self.num_envs and (seed is not None or not self.state):
+            raise EnvError("The first reset, and one with a seed, resets all copies: it takes no reset_mask.")
         if seed is not None or self.draws is None:
-            if len(rows) < self.num_envs:
-                raise EnvError("The first reset, and one with a seed, resets all copies: it takes no reset_mask.")
             self.seed(seed)
-            self.state = self.game.reset(self.draws.reset(rows))
-        else:
-            fresh = self.game.reset(self.draws.reset(rows)) | self.persistent(rows)
-            self.state = self.arrays.put(self.state, rows, fresh)
+        fresh = self.game.reset(self.draws.reset(rows))
+        self.state = self.arrays.put(self.state, rows, fresh | self.persistent(rows)) if self.state else fresh
         self.elapsed[rows], self.over[rows] = 0, False
         return self.game.observe(self.state), self._info(self.game.mask(self.state))
 
     def seed(self, seed: Any = None) -> None:
-        """Give each copy its own random numbers: `seed` as in `reset`."""
+        """Give each copy its own random numbers, `seed` as in `reset`. The next reset or `load_state_dict` gives it a state."""
         if seed is None or np.ndim(seed) == 0:
             first = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else integer(seed, "seed", 0)
             seed = range(first, first + self.num_envs)
@@ -91,7 +89,7 @@ class NativeVectorEnv(VectorEnv[Any, Any, Any]):
         if len(numbers) != self.num_envs:
             raise EnvError(f"{self.num_envs} copies need as many seeds, not {len(numbers)}.")
         game = self.game
-        self.draws = game.draws(self.arrays, numbers, game.step_draws, game.reset_draws)
+        self.draws, self.state = game.draws(self.arrays, numbers, game.step_draws, game.reset_draws), {}
 
     def advance(self, actions: Any) -> Outcome:
         """Take actions int64 [R], counted from 0, and reset the copies whose episode ends in the same call."""
@@ -129,7 +127,7 @@ class NativeVectorEnv(VectorEnv[Any, Any, Any]):
             if over.any():
                 info |= {"final_obs": found.next_obs, "_final_obs": over, "final_info": self._info(found.next_mask)}
                 info["_final_info"] = over
-            return found.obs, found.reward, found.terminated, found.truncated, info
+            return found.obs, found.reward, found.terminated, self.arrays.array(found.truncated, "bool"), info
         if self.mode == AutoresetMode.DISABLED and self.over.any():
             raise EnvError(
                 "The episodes of some copies have ended: reset them with reset(options={'reset_mask': ...}) before the next step."
@@ -144,10 +142,11 @@ class NativeVectorEnv(VectorEnv[Any, Any, Any]):
             self.renew(ended, persistent)
             reward[ended], terminated[ended], truncated[ended] = 0, False, False
         self.over = self.arrays.host(terminated) | truncated
-        return self.game.observe(self.state), reward, terminated, truncated, self._info(self.game.mask(self.state))
+        mask = self.game.mask(self.state)
+        return self.game.observe(self.state), reward, terminated, self.arrays.array(truncated, "bool"), self._info(mask)
 
     def _actions(self, actions: Any) -> Any:
-        taken = np.asarray(actions) if isinstance(self.arrays.xp, type(np)) and self.arrays.xp is np else actions
+        taken = np.asarray(actions) if self.arrays.xp is np else self.arrays.xp.as_tensor(actions)
         count = int(self.game.action_space.n)
         if tuple(taken.shape) != (self.num_envs,):
             raise EnvError(f"step takes {self.num_envs} actions, not {list(taken.shape)}.")
