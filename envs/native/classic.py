@@ -25,6 +25,7 @@ class Classic:
     step_draws = 0
     reset_draws: int
     draws = Generators
+    limit: int | None = None
     persistent: tuple[str, ...] = ()
 
     def __init__(self, arrays: Arrays) -> None:

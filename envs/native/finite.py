@@ -81,11 +81,14 @@ class Finite:
 def _model(env: gym.Env[Any, Any]) -> tuple[Model, np.ndarray | None]:
     """Return the model of an environment, and what it shows in each state, [S, *O]; None: the state itself."""
     try:
-        if not hasattr(env.unwrapped, "partial_model"):
-            return read(env), None
+        return read(env), None
+    except NoModelError as error:
+        why = error
+    try:
         partial = read_partial(env)
     except NoModelError as error:
-        raise EnvError(f"There is no native form of it. {error}") from error
+        why = error if hasattr(env.unwrapped, "partial_model") else why
+        raise EnvError(f"There is no native form of it. {why}") from error
     space = env.observation_space
     seen = np.stack([np.asarray(o, space.dtype) for o in partial.seen])
     return partial.model, seen[partial.observation]

@@ -23,6 +23,7 @@ class Game(Protocol):
     step_draws: int  # uniform numbers that a step needs
     reset_draws: int  # and a reset
     draws: Any  # the class of `envs.native.draws` that draws them
+    limit: int | None  # steps of an episode, if the game itself has a time limit
     persistent: tuple[str, ...]  # parts of the state that survive a reset without a seed
 
     def reset(self, draws: Any) -> State:

@@ -1,6 +1,7 @@
 """The ids of native environments, which `gymnasium.make_vec` finds.
 
-`gymnasium.make` with the same id makes a single environment of the same kind: Gymnasium's own, where it has one.
+`gymnasium.make` with the same id makes a single environment of the same kind: Gymnasium's or this package's own, where there is
+one, else one copy of the native one.
 """
 
 from __future__ import annotations
@@ -10,23 +11,42 @@ from typing import Any
 
 import gymnasium as gym
 
+from envs.diagnostic import DIAGNOSTIC
+from envs.memory import MEMORY
 from envs.native.arrays import Arrays
 from envs.native.classic import Acrobot, CartPole, MountainCar
 from envs.native.finite import Finite
 from envs.native.game import Game
+from envs.native.memory import MemoryChain, RepeatFirst, RepeatPrevious
+from envs.native.minatar import Asterix, Breakout
+from envs.native.single import NativeEnv
 from envs.native.vector import NativeVectorEnv
+from envs.native.views import CartPoleNoVelocity, MountainCarNoVelocity
+from envs.textbook import FORMER, TEXTBOOK
+from envs.views import VIEWS
 
-CLASSIC: dict[str, Callable[..., Game]] = {
-    "CartPole-v1": CartPole,
-    "Acrobot-v1": Acrobot,
-    "MountainCar-v0": MountainCar,
-}
+Games = dict[str, Callable[..., Game]]
+
+# Gymnasium's, by the names there.
+CLASSIC: Games = {"CartPole-v1": CartPole, "Acrobot-v1": Acrobot, "MountainCar-v0": MountainCar}
 FINITE = ("FrozenLake-v1", "FrozenLake8x8-v1", "CliffWalking-v1", "CliffWalkingSlippery-v1", "Taxi-v4")
+MINATAR: Games = {"MinAtarBreakout-v1": Breakout, "MinAtarAsterix-v1": Asterix}
 
-NATIVE = {f"envs/{name}" for name in (*CLASSIC, *FINITE)}
+# Ids for which `rl.train` uses the native environment; for the others it uses the single ones, whose draws are others.
+NATIVE = {f"envs/{name}" for name in (*CLASSIC, *FINITE, *MINATAR)}
+
+# Worlds of this package that have an id already, and are native as games of their own; others by their finite models.
+OWN: Games = {
+    "MemoryChain-v0": MemoryChain,
+    "RepeatPrevious-v0": RepeatPrevious,
+    "RepeatFirst-v0": RepeatFirst,
+    "CartPole-NoVelocity-v1": CartPoleNoVelocity,
+    "MountainCar-NoVelocity-v0": MountainCarNoVelocity,
+}
+CHANGING = ("BlockingMaze", "ShortcutMaze")  # whose models change in time
 
 
-def classic(game: Callable[..., Game]) -> Callable[..., NativeVectorEnv]:
+def vectors(game: Callable[..., Game]) -> Callable[..., NativeVectorEnv]:
     """Return the vector entry point of a game."""
 
     def make(num_envs: int = 1, max_episode_steps: int | None = None, **settings: Any) -> NativeVectorEnv:
@@ -36,33 +56,37 @@ def classic(game: Callable[..., Game]) -> Callable[..., NativeVectorEnv]:
     return make
 
 
-def finite(make_single: Callable[..., gym.Env[Any, Any]]) -> Callable[..., NativeVectorEnv]:
-    """Return the vector entry point of a single environment with a finite model."""
+def singles(game: Callable[..., Game]) -> Callable[..., NativeEnv]:
+    """Return the entry point of single copies of a game."""
+
+    def make(render_mode: str | None = None, **settings: Any) -> NativeEnv:
+        return NativeEnv(lambda arrays: game(arrays, **settings), render_mode)
+
+    return make
+
+
+def finite(name: str) -> Callable[..., NativeVectorEnv]:
+    """Return the vector entry point of an environment with a finite model, by its id."""
 
     def game(arrays: Arrays, **settings: Any) -> Game:
-        return Finite(arrays, make_single(**settings))
+        return Finite(arrays, gym.make(name, **settings))
 
-    return classic(game)
+    return vectors(game)
 
 
 def register() -> None:
     """Register the native environments with Gymnasium, unless already done."""
-    for name, game in CLASSIC.items():
-        _register(name, gym.spec(name).entry_point, classic(game))
-    for name in FINITE:
-        _register(name, gym.spec(name).entry_point, finite(_maker(name)))
-
-
-def _maker(name: str) -> Callable[..., gym.Env[Any, Any]]:
-    return lambda **settings: gym.make(name, **settings)
-
-
-def _register(name: str, single: Any, vector: Callable[..., NativeVectorEnv]) -> None:
-    """Register `envs/NAME` with the settings and time limit of NAME."""
-    if f"envs/{name}" in gym.registry:
-        return
-    spec = gym.spec(name)
-    gym.register(
-        f"envs/{name}", entry_point=single, vector_entry_point=vector, max_episode_steps=spec.max_episode_steps,
-        reward_threshold=spec.reward_threshold, kwargs=dict(spec.kwargs), disable_env_checker=spec.disable_env_checker,
-    )  # fmt: skip
+    for name in (*CLASSIC, *FINITE):
+        if f"envs/{name}" not in gym.registry:
+            spec = gym.spec(name)
+            gym.register(
+                f"envs/{name}", spec.entry_point, spec.reward_threshold, max_episode_steps=spec.max_episode_steps,
+                disable_env_checker=spec.disable_env_checker, kwargs=dict(spec.kwargs),
+                vector_entry_point=vectors(CLASSIC[name]) if name in CLASSIC else finite(name),
+            )  # fmt: skip
+    for name, game in MINATAR.items():
+        if f"envs/{name}" not in gym.registry:
+            gym.register(f"envs/{name}", singles(game), vector_entry_point=vectors(game))
+    tables = [f"{name}-v0" for name in (*DIAGNOSTIC, *TEXTBOOK, *FORMER, *MEMORY) if name not in CHANGING]
+    for name in (*tables, *VIEWS):
+        gym.registry[f"envs/{name}"].vector_entry_point = vectors(OWN[name]) if name in OWN else finite(f"envs/{name}")

@@ -50,7 +50,8 @@ class NativeVectorEnv(VectorEnv[Any, Any, Any]):
             raise EnvError(f"render_mode must be None or 'rgb_array', not {shown(render_mode)}.")
         self.arrays = place(device)
         self.game = make(self.arrays)
-        self.limit = max_episode_steps or 0
+        limits = [steps for steps in (max_episode_steps, self.game.limit) if steps]
+        self.limit = min(limits, default=0)
         self.mode = AutoresetMode(autoreset_mode)
         self.metadata = {**self.metadata, "autoreset_mode": self.mode}
         self.render_mode = render_mode

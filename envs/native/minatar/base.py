@@ -36,7 +36,8 @@ class MinAtar:
     step_draws: int
     reset_draws: int
     draws = Counted
-    persistent = ("last",)
+    limit: int | None = None
+    persistent: tuple[str, ...] = ("last",)
 
     def __init__(self, arrays: Arrays, sticky: float, minimal: bool) -> None:
         self.arrays = arrays

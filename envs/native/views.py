@@ -1,0 +1,41 @@
+"""CartPole and MountainCar without velocities in arrays, see `envs.views`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from envs import views
+from envs.native.arrays import Arrays
+from envs.native.classic import CartPole, Classic, MountainCar
+from envs.native.game import State
+
+
+class Partial(Classic):
+    """A game of classic control of which only some components of the state are observed."""
+
+    def see(self, view: views.Components) -> None:
+        """Observe what the wrapper shows."""
+        self.keep, self.scale = view.keep, view.scale
+        self.observation_space = view.observation_space
+
+    def observe(self, state: State) -> Any:
+        arrays, parts = self.arrays, tuple(state.values())
+        rounded = (arrays.cast(arrays.cast(parts[i], "float32"), "float64") for i in self.keep)  # as Gymnasium observes
+        scaled = tuple(part / scale for part, scale in zip(rounded, self.scale.tolist(), strict=True))
+        return arrays.cast(arrays.xp.stack(scaled, -1), "float32")
+
+
+class CartPoleNoVelocity(Partial, CartPole):
+    """`envs/CartPole-NoVelocity-v1`."""
+
+    def __init__(self, arrays: Arrays, **settings: Any) -> None:
+        super().__init__(arrays)
+        self.see(views.cart_pole(**settings))
+
+
+class MountainCarNoVelocity(Partial, MountainCar):
+    """`envs/MountainCar-NoVelocity-v0`."""
+
+    def __init__(self, arrays: Arrays, **settings: Any) -> None:
+        super().__init__(arrays)
+        self.see(views.mountain_car(**settings))
