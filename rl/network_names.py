@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 Network = str | Callable[[gym.Space[Any], int], "nn.Module"]
 NAMES = ("auto", "linear", "mlp", "cnn", "nature")
-KNOWN = (*NAMES, *CELLS)
+LAYER_NORM = "layer_norm_"  # a prefix: with layer normalization before each activation
+NORMALIZED = tuple(f"{LAYER_NORM}{name}" for name in NAMES if name != "linear")
+KNOWN = (*NAMES, *NORMALIZED, *CELLS)
 CALLED = "a name such as 'mlp(64,64)' or a function (observation_space, outputs) -> torch.nn.Module"
 
 
@@ -47,11 +49,11 @@ def parse(network: str) -> tuple[Name, ...]:
 
 
 def _parsed(written: Any) -> Name:
-    found = re.fullmatch(r"\s*([a-z]+)\s*(?:\(([\d,\s]*)\))?\s*", written) if isinstance(written, str) else None
+    found = re.fullmatch(r"\s*([a-z_]+)\s*(?:\(([\d,\s]*)\))?\s*", written) if isinstance(written, str) else None
     name = choice(found[1] if found else written, "network", KNOWN)
     each = [size.strip() for size in ((found and found[2]) or "").split(",") if size.strip()]
     sizes = tuple(int(size) for size in each if len(size) < 8 and size.isdecimal())
-    if (each and name not in ("mlp", "cnn", *CELLS)) or 0 in sizes or len(sizes) < len(each):
+    if (each and name.removeprefix(LAYER_NORM) not in ("mlp", "cnn", *CELLS)) or 0 in sizes or len(sizes) < len(each):
         raise ArgumentError(
             f"The network {shown(written)} is not a name with layer sizes such as mlp(64,64), cnn(16,32) or gru(64)."
         )

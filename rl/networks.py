@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from rl.core.observations import CHANNELS, Part, encode, parts_of
 from rl.core.spaces import SpaceError
 from rl.network_layers import Dueling, Joined
-from rl.network_names import CALLED, KNOWN, NAMES, Name, Network, check, parse
+from rl.network_names import CALLED, KNOWN, LAYER_NORM, NAMES, Name, Network, check, parse
 from supervised import CNN, MLP, LinearRegression
 from supervised.models.layers import Model
 from supervised.models.rnn import Recurrent, RecurrentTrunk
@@ -93,32 +93,39 @@ def recurrent(names: tuple[Name, ...], parts: tuple[Part, ...], outputs: int) ->
 
 
 def _several(name: str, sizes: tuple[int, ...], parts: tuple[Part, ...], outputs: int) -> Joined:
-    if name not in ("auto", "mlp", "cnn"):
+    plain, prefix = name.removeprefix(LAYER_NORM), LAYER_NORM if name.startswith(LAYER_NORM) else ""
+    if plain not in ("auto", "mlp", "cnn"):
         raise SpaceError(f"The network {name!r} reads one observation; this space has {len(parts)} parts. Use 'auto'.")
-    trunks = {part.name: _single("auto", sizes if name == "mlp" else (), part, 1) for part in parts}
+    trunks = {part.name: _single(f"{prefix}auto", sizes if plain == "mlp" else (), part, 1) for part in parts}
     return Joined({key: model.trunk for key, model in trunks.items()}, _features(trunks), outputs)
 
 
 def _single(name: str, sizes: tuple[int, ...], part: Part, outputs: int) -> Model:
+    norm = "layer" if name.startswith(LAYER_NORM) else None
+    name = name.removeprefix(LAYER_NORM)
     if part.kind != "image":
         if name in ("cnn", "nature"):
             raise SpaceError(f"The network {name!r} reads images; this observation has the shape {list(part.shape)}.")
         if name == "linear":  # with one-hot states a Q-table, initialized to zeros like one
             return LinearRegression(part.features[0], outputs, bias=False, init="zeros")
-        return MLP(part.features[0], outputs, sizes or WIDTHS, loss="huber")
+        return MLP(part.features[0], outputs, sizes or WIDTHS, norm=norm, loss="huber")
     if name in ("mlp", "linear"):
         size = part.features[0] * part.features[1] * part.features[2]
         if name == "linear":
             return LinearRegression(size, outputs, bias=False, init="zeros")
-        return MLP(size, outputs, sizes or WIDTHS, loss="huber")
+        return MLP(size, outputs, sizes or WIDTHS, norm=norm, loss="huber")
     if name == "nature" or (name == "auto" and min(part.features[1:]) >= LARGE_IMAGE):
-        return nature(part.features, outputs)  # type: ignore[arg-type]  # images have three axes
+        return nature(part.features, outputs, norm)  # type: ignore[arg-type]  # images have three axes
     channels = sizes or (16,)
-    return CNN(part.features, outputs, channels, pool=None, widths=(128,), loss="huber")  # type: ignore[arg-type]  # as above
+    shape: Any = part.features
+    return CNN(shape, outputs, channels, pool=None, widths=(128,), norm=norm, loss="huber")
 
 
-def nature(shape: tuple[int, int, int], outputs: int) -> CNN:
-    """Create the network of Mnih et al. (2015), "Human-level control", methods: three convolutions and 512 units."""
+def nature(shape: tuple[int, int, int], outputs: int, norm: str | None = None) -> CNN:
+    """Create the network of Mnih et al. (2015), "Human-level control", methods: three convolutions and 512 units.
+
+    norm: "layer" for layer normalization before each activation, which the paper does not have.
+    """
     return CNN(
         shape,
         outputs,
@@ -128,6 +135,7 @@ def nature(shape: tuple[int, int, int], outputs: int) -> CNN:
         padding=0,
         pool=None,
         widths=(512,),
+        norm=norm,
         loss="huber",
     )
 

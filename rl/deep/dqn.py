@@ -43,7 +43,8 @@ class DQN:
     gamma: float = 0.99
     """The discount factor, in [0, 1]."""
     network: network_names.Network = "auto"
-    """A network name with layer sizes ("auto", "linear", "mlp(64,64)", "cnn(16,32)", "nature"; recurrent: "gru(64)", "lstm(64)",
+    """A network name with layer sizes ("auto", "linear", "mlp(64,64)", "cnn(16,32)", "nature"; all but "linear" with layer
+    normalization, such as "layer_norm_mlp(64,64)"; recurrent: "gru(64)", "lstm(64)",
     "rnn(64)", "cnn(16)+gru(128)"), or a function (observation_space, outputs) -> nn.Module; the module is recurrent if it maps
     sequences to (outputs, state)."""
     learning_rate: float | Schedule = 1e-3

@@ -39,8 +39,8 @@ class PQN:
     """The discount factor, in [0, 1]."""
     lambda_: float = 0.95
     """The mixture of n-step returns in [0, 1]: 0 for one-step targets, 1 for Monte Carlo returns."""
-    network: network_names.Network = "mlp(256,256)"
-    """A name with sizes or a function (observation_space, outputs) -> nn.Module, as for rl.DQN."""
+    network: network_names.Network = "layer_norm_auto"
+    """A network name with layer sizes, such as "layer_norm_mlp(256,256)" or "layer_norm_cnn(16)", or a function; see rl.DQN."""
     envs_per_seed: int = 32
     """Environments that each seed acts in."""
     rollout_steps: int = 64

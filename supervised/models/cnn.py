@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from supervised.models import layers
 from supervised.models.layers import Model, check_weights, initialize, linear, named
-from supervised.models.mlp import dense
+from supervised.models.mlp import NORMS, dense
 from supervised.shapes import ShapeError, conv_output, pool_output
 from supervised.stack import register_deterministic
 from supervised.validate import ArgumentError, choice, flag, integer, integers, number, optional, shown
@@ -41,7 +41,14 @@ class Residual(nn.Module):
     """
 
     def __init__(
-        self, inputs: int, channels: int, kernel: int, stride: int, activation_name: str, norm: bool, bias: bool = True
+        self,
+        inputs: int,
+        channels: int,
+        kernel: int,
+        stride: int,
+        activation_name: str,
+        norm: str | None,
+        bias: bool = True,
     ) -> None:
         super().__init__()
         self.inner = named(
@@ -65,11 +72,24 @@ register_deterministic(Image, Residual)
 
 
 def _conv(
-    name: str, inputs: int, channels: int, kernel: int, stride: int, norm: bool, bias: bool, padding: int | None = None
+    name: str,
+    inputs: int,
+    channels: int,
+    kernel: int,
+    stride: int,
+    norm: str | None,
+    bias: bool,
+    padding: int | None = None,
 ) -> list[tuple[str, nn.Module]]:
     same = (kernel - 1) // 2 if padding is None else padding
-    conv = nn.Conv2d(inputs, channels, kernel, stride, same, bias=bias and not norm)
-    return [(f"conv{name}", conv), *([(f"norm{name}", nn.BatchNorm2d(channels))] if norm else [])]
+    conv = nn.Conv2d(inputs, channels, kernel, stride, same, bias=bias and norm != "batch")
+    if norm is None:
+        return [(f"conv{name}", conv)]
+    # With one group, GroupNorm is layer normalization over channels and positions.
+    return [
+        (f"conv{name}", conv),
+        (f"norm{name}", nn.GroupNorm(1, channels) if norm == "layer" else nn.BatchNorm2d(channels)),
+    ]
 
 
 class CNN(Model):
@@ -80,8 +100,9 @@ class CNN(Model):
     shape: (C, H, W). block: "plain" (one convolution), "vgg" (two: Simonyan and Zisserman 2015) or "residual" (two with a
     skip connection). kernel, stride, padding: one for all stages, or one per stage; padding None keeps the size at stride 1.
     pool: "max", "average", "fractional" (Graham 2014) or None; 2x2 windows that may extend beyond the border, as with the
-    lectures' "SAME". norm: batch norm after each convolution. bias: of the convolutions; unused with batch norm. global_pool:
-    None, "max" or "average" over the remaining positions.
+    lectures' "SAME". norm: "batch" (or True), batch norm after each convolution, or "layer", layer normalization before each
+    activation, that of dense layers too. bias: of the convolutions; unused with batch norm. global_pool: None, "max" or "average"
+    over the remaining positions.
     dropout, dense_dropout: probabilities of zeroing an element in training, after each stage and each dense layer.
     Sizes that are not divisible by the stride are rounded down, as in torch. Raises ShapeError if a filter is larger than its
     padded input.
@@ -102,7 +123,7 @@ class CNN(Model):
         widths: Sequence[int] = (),
         activation: str = "relu",
         init: str = "torch",
-        norm: bool = False,
+        norm: bool | str | None = False,
         bias: bool = True,
         dropout: float = 0.0,
         dense_dropout: float = 0.0,
@@ -114,10 +135,10 @@ class CNN(Model):
         for value, name, known in ((pool, "pooling", POOLS), (global_pool, "global pooling", POOLS[:2])):
             optional(choice, value, name, known)
         dropout = number(dropout, "dropout", 0.0, 1.0, below=True)
-        norm, bias = flag(norm, "norm"), flag(bias, "bias")
+        kind, bias = _norm(norm), flag(bias, "bias")
         kernels, strides = _each(kernel, channels, "kernel", 1), _each(stride, channels, "stride", 1)
         paddings = [None] * len(channels) if padding is None else _each(padding, channels, "padding", 0)
-        blocks = _Blocks(block, activation, norm, bias)
+        blocks = _Blocks(block, activation, kind, bias)
         c, h, w = shape
         parts: list[tuple[str, nn.Module]] = [("image", Image(shape))]
         for i, (k, s, p, out) in enumerate(zip(kernels, strides, paddings, channels, strict=True), 1):
@@ -132,7 +153,8 @@ class CNN(Model):
             parts.append(("global", nn.AdaptiveMaxPool2d(1) if global_pool == "max" else nn.AdaptiveAvgPool2d(1)))
             h = w = 1
         parts.append(("flatten", nn.Flatten()))
-        parts += [(f"dense_{key}", layer) for key, layer in dense(c * h * w, widths, activation, None, dense_dropout)]
+        inner = "layer" if kind == "layer" else None
+        parts += [(f"dense_{key}", layer) for key, layer in dense(c * h * w, widths, activation, inner, dense_dropout)]
         trunk = initialize(named(parts), init)
         head = initialize(linear([c * h * w, *integers(widths, "widths", 1)][-1], outputs), init)
         super().__init__(trunk, head, loss)
@@ -143,7 +165,7 @@ class _Blocks(NamedTuple):
 
     kind: str
     activation: str
-    norm: bool
+    norm: str | None
     bias: bool
 
     def stage(
@@ -171,6 +193,13 @@ class _Blocks(NamedTuple):
             parts.append((f"{self.activation}{i}{j}", layers.activation(self.activation)))
             c = outputs
         return parts, h, w
+
+
+def _norm(norm: Any) -> str | None:
+    """Return the name of a normalization; True is "batch"."""
+    if norm is None or isinstance(norm, str):
+        return None if norm is None else choice(norm, "norm", NORMS)
+    return "batch" if flag(norm, "norm") else None
 
 
 def _shape(shape: Any) -> tuple[int, int, int]:
