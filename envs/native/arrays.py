@@ -41,6 +41,9 @@ class Arrays(Protocol):
     def host(self, array: Any) -> np.ndarray:
         """Return an array on the host."""
 
+    def free(self) -> int | None:
+        """Return the free memory in bytes; None if unknown."""
+
 
 class Host:
     """numpy."""
@@ -80,15 +83,22 @@ class Host:
     def host(self, array: np.ndarray) -> np.ndarray:
         return array
 
+    def free(self) -> int | None:
+        from supervised.device import available_memory  # which imports torch
+
+        return available_memory()
+
 
 class Device:
-    """torch, on a device by name."""
+    """torch, on a device by name. Raises ArgumentError for a device that is not available."""
 
     def __init__(self, device: str) -> None:
         import torch
 
+        from supervised.device import choose
+
         self.xp: Any = torch
-        self.device = torch.device(device)
+        self.device = choose(device)
 
     def array(self, values: Any, kind: str) -> Any:
         return self.xp.as_tensor(np.array(values, kind), device=self.device)
@@ -122,7 +132,12 @@ class Device:
         found: np.ndarray = array if isinstance(array, np.ndarray) else array.cpu().numpy()
         return found
 
+    def free(self) -> int | None:
+        if self.device.type == "cuda":
+            return int(self.xp.cuda.mem_get_info(self.device)[0])
+        return Host().free()
+
 
 def place(device: str) -> Arrays:
-    """Return where to compute: numpy for "cpu", else torch. Raises what torch raises for a device that is not there."""
-    return Host() if device == "cpu" else Device(device)
+    """Return where to compute: numpy for "cpu", else torch. Raises ArgumentError for a device that is not available."""
+    return Host() if isinstance(device, str) and device == "cpu" else Device(device)

@@ -48,6 +48,11 @@ class Counted:
         self.first = 0  # the step that the block begins with
         self.block: Any = None
 
+    @staticmethod
+    def copy_bytes(step: int, reset: int) -> int:
+        """Return about how many bytes the numbers of a copy take."""
+        return 60 * (step + reset + 1)
+
     def reset(self, rows: np.ndarray) -> Any:
         keys = tuple(key[rows] for key in self.keys)
         found = self.arrays.uniform(keys, self.resets[rows, None], self.sizes[1], RESET)[:, 0]
@@ -87,6 +92,11 @@ class Generators:
             generator.bit_generator.state for generator in self.generators
         ]  # when the blocks were drawn
         self._nothing = np.zeros((len(seeds), 0))
+
+    @staticmethod
+    def copy_bytes(step: int, reset: int) -> int:
+        """Return about how many bytes the numbers of a copy take: most are those of its generator."""
+        return 1500 + 8 * reset
 
     def reset(self, rows: np.ndarray) -> Any:
         for row in rows[self.used[rows] == self.ahead].tolist():

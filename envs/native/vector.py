@@ -14,6 +14,9 @@ from envs.native.arrays import Arrays, place
 from envs.native.game import Game
 from supervised.validate import integer, shown
 
+MANY = 10_000  # copies, from which on their memory is estimated before it is taken
+GB = 1e9
+
 
 class Outcome(NamedTuple):
     """The result of a step of R copies, arrays where the game computes."""
@@ -52,6 +55,7 @@ class NativeVectorEnv(VectorEnv[Any, Any, Any]):
         self.game = make(self.arrays)
         limits = [steps for steps in (max_episode_steps, self.game.limit) if steps]
         self.limit = min(limits, default=0)
+        self._check_memory()
         self.mode = AutoresetMode(autoreset_mode)
         self.metadata = {**self.metadata, "autoreset_mode": self.mode}
         self.render_mode = render_mode
@@ -64,6 +68,24 @@ class NativeVectorEnv(VectorEnv[Any, Any, Any]):
         self.state: dict[str, Any] = {}
         self.elapsed = np.zeros(self.num_envs, np.int64)
         self.over = np.zeros(self.num_envs, np.bool_)  # copies whose episode has ended, and that have not been reset
+
+    def _check_memory(self) -> None:
+        """Raise EnvError if so many copies take more memory than is free."""
+        if self.num_envs < MANY:
+            return
+        state = self.game.reset(self.game.draws(self.arrays, [0], *self._sizes()).reset(np.zeros(1, np.int64)))
+        arrays = [self.arrays.host(part) for part in (*state.values(), self.game.observe(state))]
+        # A step has the state, its successor and observations of both; the spaces of all copies have bounds.
+        needed = self.num_envs * (5 * sum(part.nbytes for part in arrays) + self.game.draws.copy_bytes(*self._sizes()))
+        free = self.arrays.free()
+        if free is not None and needed > free:
+            raise EnvError(
+                f"{self.num_envs:,} copies take about {needed / GB:.1f} GB, but only {free / GB:.1f} GB are free."
+            )
+
+    def _sizes(self) -> tuple[int, int]:
+        """Return how many random numbers a step and a reset need."""
+        return self.game.step_draws, self.game.reset_draws
 
     def reset(self, *, seed: Any = None, options: Mapping[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Reset all copies, or those of options["reset_mask"], bool [R].
@@ -89,8 +111,7 @@ class NativeVectorEnv(VectorEnv[Any, Any, Any]):
         numbers = [integer(number, "seed", 0, 2**63 - 1) for number in seed]
         if len(numbers) != self.num_envs:
             raise EnvError(f"{self.num_envs} copies need as many seeds, not {len(numbers)}.")
-        game = self.game
-        self.draws, self.state = game.draws(self.arrays, numbers, game.step_draws, game.reset_draws), {}
+        self.draws, self.state = self.game.draws(self.arrays, numbers, *self._sizes()), {}
 
     def advance(self, actions: Any) -> Outcome:
         """Take actions int64 [R], counted from 0, and reset the copies whose episode ends in the same call."""
@@ -193,9 +214,7 @@ class NativeVectorEnv(VectorEnv[Any, Any, Any]):
         if self.draws is None:
             raise EnvError("Seed the environment (reset or seed) before its state is restored.")
         blank = self.game.reset(
-            self.game.draws(self.arrays, range(self.num_envs), self.game.step_draws, self.game.reset_draws).reset(
-                np.arange(self.num_envs)
-            )
+            self.game.draws(self.arrays, range(self.num_envs), *self._sizes()).reset(np.arange(self.num_envs))
         )
         mine = {name: (tuple(part.shape), str(self.arrays.host(part).dtype)) for name, part in blank.items()}
         theirs = {name: (part.shape, str(part.dtype)) for name, part in state["state"].items()}

@@ -116,10 +116,16 @@ def check_settings(d: PQN) -> None:
         )
     if d.mask is not None:
         function(d.mask, "mask", ("observations",), "a function of observations -> bool [..., A], or None")
-    if d.rollout_steps * d.envs_per_seed % d.minibatches:
-        raise ValueError(
-            f"minibatches={d.minibatches} does not divide the {d.rollout_steps * d.envs_per_seed:,} transitions of a rollout"
-            f" (rollout_steps={d.rollout_steps} times envs_per_seed={d.envs_per_seed})."
+    check_minibatches(d.rollout_steps, d.envs_per_seed, d.minibatches)
+
+
+def check_minibatches(rollout_steps: int, envs_per_seed: int, minibatches: int) -> None:
+    """Raise ArgumentError unless the transitions of a rollout can be divided into minibatches of equal size."""
+    transitions = rollout_steps * envs_per_seed
+    if transitions % minibatches:
+        raise ArgumentError(
+            f"minibatches={minibatches} does not divide the {transitions:,} transitions of a rollout"
+            f" (rollout_steps={rollout_steps} times envs_per_seed={envs_per_seed})."
         )
 
 

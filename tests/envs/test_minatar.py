@@ -407,9 +407,9 @@ def test_a_picture_has_a_color_for_each_channel(game):
 def test_settings_are_checked():
     with pytest.raises(ArgumentError, match=r"sticky must lie in \[0, 1\], not 1.5"):
         Breakout(Host(), sticky=1.5)
-    with pytest.raises(ArgumentError, match="minimal is True or False"):
+    with pytest.raises(ArgumentError, match="minimal must be True or False"):
         Breakout(Host(), minimal=3)
-    with pytest.raises(ArgumentError, match="ramping is True or False"):
+    with pytest.raises(ArgumentError, match="ramping must be True or False"):
         Asterix(Host(), ramping=None)
 
 

@@ -258,3 +258,16 @@ def test_a_native_vector_environment_is_taken_as_it_is():
     assert all(torch.equal(weight, weights(named)[name]) for name, weight in weights(given).items())
     with pytest.raises(envs.EnvError, match="has 4 environments, but 3 seeds"):
         rl.start(make("CartPole-v1", 4), AGENT, 3)
+
+
+def test_more_copies_than_memory_are_refused_before_they_are_made(monkeypatch):
+    monkeypatch.setattr(Host, "free", lambda self: 10**9)
+    for name in ("CartPole-v1", "MinAtarBreakout-v1", "Taxi-v4"):
+        with pytest.raises(envs.EnvError, match=r"1,000,000,000 copies take about .* GB, but only 1.0 GB are free"):
+            make(name, 10**9)
+        make(name, 20_000).reset(seed=0)
+
+
+def test_a_device_that_is_not_there_is_named():
+    with pytest.raises(ValueError, match="The device 'nothing' cannot be used here"):
+        make("CartPole-v1", 2, device="nothing")

@@ -1,7 +1,8 @@
-"""The loop of agents without a replay: T steps in every environment, then some epochs over these steps."""
+"""The training loop of agents that learn from rollouts: T steps in every environment, then several epochs over them."""
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -10,18 +11,30 @@ from envs import vector
 from rl.core.protocols import Place
 from rl.deep.agent import DeepAgent
 from rl.deep.loops.loop import MEASURE_EVERY, DeepLoop
+from rl.deep.pqn import check_minibatches
 from rl.deep.rollout import Rollout, Row, greedy_value, shuffled
 from supervised.streams import BufferedStreams
 
+FEW_ENVS = 8
+FEW = (
+    "{} learns from the steps of all environments at once, without a replay and without a target network: with {} per seed they"
+    " are strongly correlated, and learning may diverge. Use 32 or more (envs_per_seed)."
+)
+
 
 class RolloutLoop(DeepLoop):
-    """N seeds of a Q-network that learns from rollouts."""
+    """Trains N seeds of a Q-network on rollouts."""
 
     memory_bytes = 0
 
     def __init__(self, agent: DeepAgent, place: Place) -> None:
+        """Raises ArgumentError if the minibatches do not divide a rollout; warns if there are few environments."""
+        d: Any = agent.config
+        check_minibatches(d.rollout_steps, place.envs_per_seed, d.minibatches)
+        if place.envs_per_seed < FEW_ENVS:
+            warnings.warn(FEW.format(type(d).__name__, place.envs_per_seed), stacklevel=2)
         super().__init__(agent, place)
-        self.rollout = Rollout(agent.config.rollout_steps)
+        self.rollout = Rollout(d.rollout_steps)
         self.shuffler = BufferedStreams(self.seeds, "rollout")
 
     def _round(self) -> None:
