@@ -9,6 +9,8 @@ python scripts/benchmark.py deep                          Q-networks, compared w
 python scripts/benchmark.py learning CartPole-v1          return of the tuned agent: 10 seeds, with an interval
 python scripts/benchmark.py learning --check              all four environments of docs/results.md; fails if one is worse
 python scripts/benchmark.py memory --task chain-50        recurrent networks where memory is needed, with a target
+python scripts/benchmark.py native                        native environments, compared with the originals
+python scripts/benchmark.py pqn --peer FOLDER             PQN, compared with a checkout of purejaxql
 python scripts/benchmark.py cuda --output FILE.json       a GPU: parity with the CPU, speed, waits, memory; in 8 minutes
 """
 
@@ -31,15 +33,18 @@ class Settings:
     """Measure speed, or what an agent learns."""
 
     what: Annotated[
-        Literal["tables", "supervised", "recurrent", "r2d2", "deep", "learning", "memory", "cuda"], tyro.conf.Positional
+        Literal["tables", "supervised", "recurrent", "r2d2", "deep", "learning", "memory", "native", "pqn", "cuda"],
+        tyro.conf.Positional,
     ] = "tables"
     """tables: tabular agents, compiled and in plain Python, compared with the classic numpy loop. supervised: epochs of an MLP
     and a CNN, compared with the usual loop, Keras and Lightning (pip install '.[benchmark]'); 32 members at once, compared
     with one by one; and an epoch of the MLP, compared with the shortest possible PyTorch loop. recurrent: compiled training
     steps of recurrent networks with 64 units, compared with PyTorch one member after another, in CPU time on one thread.
     r2d2: the same for whole runs of R2D2. deep: Q-networks in CartPole. learning: the return an agent reaches in ENV (no
-    speed). memory: the same for recurrent agents and DQN on TASK. cuda: Q-networks and fits on a GPU; without one everything
-    runs in small sizes on a simulated GPU, without speeds, to show that it works."""
+    speed). memory: the same for recurrent agents and DQN on TASK. native: 1,024 copies of CartPole and of MinAtar's games,
+    compared with Gymnasium's and MinAtar's own. pqn: PQN in CartPole, compared with purejaxql, on one core each. cuda:
+    Q-networks and fits on a GPU; without one everything runs in small sizes on a simulated GPU, without speeds, to show that
+    it works."""
     env: Annotated[str, tyro.conf.Positional] = "CartPole-v1"
     """Environment, for learning."""
     check: bool = False
@@ -65,6 +70,10 @@ class Settings:
     """Number of pairs of timings in turn with plain PyTorch: epochs of the MLP for supervised, training steps for recurrent."""
     data_dir: Path | None = None
     """Folder of MNIST's idx files, for supervised. Default: images of noise, which take the same time."""
+    peer: Path | None = None
+    """Folder of a checkout of purejaxql, for pqn. Default: no comparison."""
+    peer_python: str = "python"
+    """A Python interpreter with the packages that purejaxql needs (jax, flax, optax, gymnax 0.0.6), for pqn."""
     parts: tuple[int, ...] = ()
     """Numbers of the parts to run, for cuda (default: all): 0 about, 1 tests, 2 parity, 3 speed, 4 busy, 5 waits, 6 memory, 7
     captured update, 8 grouped convolutions. Each part has its own deadline."""
@@ -106,6 +115,14 @@ def measured(s: Settings, console: Console) -> dict[str, Any]:
             from benchmarks import memory
 
             return memory.memory(s.task, s.seeds, s.first_seed, s.workers, s.steps, console)
+        case "native":
+            from benchmarks import native
+
+            return native.native(s.repeats, console)
+        case "pqn":
+            from benchmarks import pqn
+
+            return pqn.pqn(s.peer, s.peer_python, s.repeats, console)
         case "cuda":
             from benchmarks import cuda
 

@@ -5,6 +5,7 @@ Games are written once, over `xp` (the module numpy or torch) and the few operat
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -23,11 +24,23 @@ class Arrays(Protocol):
     def cast(self, array: Any, kind: str) -> Any:
         """Return an array as another type."""
 
+    def actions(self, given: Any) -> Any:
+        """Return whole numbers as int64, here; None for anything else."""
+
+    def below(self, numbers: Any, count: int) -> bool:
+        """Return whether all of them, int64 [R], are in 0 to count - 1."""
+
     def numbers(self, count: int) -> Any:
         """Return 0, 1, ... count - 1, int64."""
 
     def rows(self, table: Any, numbers: Any) -> Any:
         """Return the rows of a table [T, *S] with these numbers, int64 [*N]: [*N, *S]."""
+
+    def columns(self, parts: Sequence[Any], kind: str) -> Any:
+        """Return arrays [R] as the columns of one, [R, len(parts)], of a type by name."""
+
+    def replaced(self, array: Any, rows: Any, fresh: Any) -> Any:
+        """Return a copy of an array with some rows, int64 [M], replaced."""
 
     def put(self, state: dict[str, Any], rows: Any, fresh: dict[str, Any]) -> dict[str, Any]:
         """Return the state with the rows where `rows` bool [R] is true taken from `fresh`, the state of those rows alone."""
@@ -56,11 +69,30 @@ class Host:
     def cast(self, array: np.ndarray, kind: str) -> np.ndarray:
         return array.astype(kind)
 
+    def actions(self, given: Any) -> np.ndarray | None:
+        found = np.asarray(given)
+        return found.astype(np.int64, copy=False) if found.dtype.kind in "iub" else None
+
+    def below(self, numbers: np.ndarray, count: int) -> bool:
+        # Negative numbers are large as unsigned ones: one pass instead of two.
+        return bool(np.ascontiguousarray(numbers).view(np.uint64).max() < count)
+
     def numbers(self, count: int) -> np.ndarray:
         return np.arange(count)
 
     def rows(self, table: np.ndarray, numbers: np.ndarray) -> np.ndarray:
         return table.take(numbers, 0)  # several times as fast as indexing
+
+    def columns(self, parts: Sequence[np.ndarray], kind: str) -> np.ndarray:
+        found = np.empty((len(parts[0]), len(parts)), kind)  # rounded in place, which is faster than stacking
+        for i, part in enumerate(parts):
+            found[:, i] = part
+        return found
+
+    def replaced(self, array: np.ndarray, rows: np.ndarray, fresh: np.ndarray) -> np.ndarray:
+        found = array.copy()
+        found[rows] = fresh
+        return found
 
     def put(self, state: dict[str, Any], rows: np.ndarray, fresh: dict[str, Any]) -> dict[str, Any]:
         for name, part in state.items():
@@ -106,11 +138,26 @@ class Device:
     def cast(self, array: Any, kind: str) -> Any:
         return array.to(getattr(self.xp, kind))
 
+    def actions(self, given: Any) -> Any | None:
+        found = self.xp.as_tensor(given, device=self.device)
+        return None if found.is_floating_point() or found.is_complex() else found.long()
+
+    def below(self, numbers: Any, count: int) -> bool:
+        return bool(((numbers >= 0) & (numbers < count)).all())
+
     def numbers(self, count: int) -> Any:
         return self.xp.arange(count, device=self.device)
 
     def rows(self, table: Any, numbers: Any) -> Any:
         return table[numbers]
+
+    def columns(self, parts: Sequence[Any], kind: str) -> Any:
+        return self.cast(self.xp.stack(tuple(parts), -1), kind)
+
+    def replaced(self, array: Any, rows: Any, fresh: Any) -> Any:
+        found = array.clone()
+        found[rows] = fresh
+        return found
 
     def put(self, state: dict[str, Any], rows: Any, fresh: dict[str, Any]) -> dict[str, Any]:
         for name, part in state.items():

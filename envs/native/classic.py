@@ -61,12 +61,12 @@ class CartPole(Classic):
 
     def reset(self, draws: Any) -> State:
         first = self._uniform(-0.05, 0.05, draws)
-        return {name: first[:, i] + 0.0 for i, name in enumerate(("x", "x_dot", "theta", "theta_dot"))}
+        return {name: first[:, i] for i, name in enumerate(("x", "x_dot", "theta", "theta_dot"))}
 
     def transition(self, state: State, action: Any, draws: Any) -> tuple[State, Any, Any]:
         env, xp = self.env, self.arrays.xp
         x, x_dot, theta, theta_dot = state.values()
-        force = (2 * action - 1) * env.force_mag
+        force = action * (2 * env.force_mag) - env.force_mag
         cos, sin = xp.cos(theta), xp.sin(theta)
         temp = (force + env.polemass_length * xp.square(theta_dot) * sin) / env.total_mass
         theta_acc = (env.gravity * sin - cos * temp) / (
@@ -80,7 +80,7 @@ class CartPole(Classic):
         return state, xp.ones_like(x, dtype=xp.float32), terminated
 
     def observe(self, state: State) -> Any:
-        return self.arrays.cast(self.arrays.xp.stack(tuple(state.values()), -1), "float32")
+        return self.arrays.columns(tuple(state.values()), "float32")
 
 
 class MountainCar(Classic):
@@ -104,7 +104,7 @@ class MountainCar(Classic):
         return {"position": position, "velocity": velocity}, -xp.ones_like(position, dtype=xp.float32), terminated
 
     def observe(self, state: State) -> Any:
-        return self.arrays.cast(self.arrays.xp.stack(tuple(state.values()), -1), "float32")
+        return self.arrays.columns(tuple(state.values()), "float32")
 
 
 class Acrobot(Classic):
@@ -116,7 +116,7 @@ class Acrobot(Classic):
     def reset(self, draws: Any) -> State:
         # Gymnasium rounds the first state to float32.
         first = self.arrays.cast(self.arrays.cast(self._uniform(-0.1, 0.1, draws), "float32"), "float64")
-        return {name: first[:, i] + 0.0 for i, name in enumerate(("theta1", "theta2", "dtheta1", "dtheta2"))}
+        return {name: first[:, i] for i, name in enumerate(("theta1", "theta2", "dtheta1", "dtheta2"))}
 
     def transition(self, state: State, action: Any, draws: Any) -> tuple[State, Any, Any]:
         env, xp = self.env, self.arrays.xp
@@ -169,4 +169,4 @@ class Acrobot(Classic):
         xp = self.arrays.xp
         theta1, theta2, dtheta1, dtheta2 = state.values()
         parts = (xp.cos(theta1), xp.sin(theta1), xp.cos(theta2), xp.sin(theta2), dtheta1, dtheta2)
-        return self.arrays.cast(xp.stack(parts, -1), "float32")
+        return self.arrays.columns(parts, "float32")

@@ -99,10 +99,13 @@ class Generators:
         return 1500 + 8 * reset
 
     def reset(self, rows: np.ndarray) -> Any:
-        for row in rows[self.used[rows] == self.ahead].tolist():
-            self._draw(row)
-        found = self.block[rows, self.used[rows]]
-        self.used[rows] += 1
+        used = self.used[rows]
+        if used.max(initial=0) == self.ahead:
+            for row in rows[used == self.ahead].tolist():
+                self._draw(row)
+            used = self.used[rows]
+        found = self.block[rows, used]
+        self.used[rows] = used + 1
         return self.arrays.array(found, "float64")
 
     def _draw(self, row: int) -> None:

@@ -63,7 +63,7 @@ class NativeVectorEnv(VectorEnv[Any, Any, Any]):
         self.single_action_space = self.game.action_space
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
         self.action_space = batch_space(self.single_action_space, self.num_envs)
-        self.first = int(self.single_action_space.start)
+        self.first, self.count = int(self.single_action_space.start), int(self.single_action_space.n)
         self.draws: Any = None  # see `envs.native.draws`; None before the first reset
         self.state: dict[str, Any] = {}
         self.elapsed = np.zeros(self.num_envs, np.int64)
@@ -123,19 +123,21 @@ class NativeVectorEnv(VectorEnv[Any, Any, Any]):
         next_obs, next_mask = self.game.observe(state), self.game.mask(state)
         obs, mask = next_obs, next_mask
         if over.any():
-            rows = np.flatnonzero(over)
-            self.renew(rows, self.persistent(rows))
-            obs, mask = self.game.observe(self.state), self.game.mask(self.state)
+            rows = over.nonzero()[0]
+            fresh = self.renew(rows, self.persistent(rows))
+            obs, mask = self.arrays.replaced(next_obs, rows, self.game.observe(fresh)), self.game.mask(self.state)
         return Outcome(reward, terminated, truncated, next_obs, next_mask, obs, mask)
 
     def persistent(self, rows: np.ndarray) -> dict[str, Any]:
         """Return copies of the parts of these copies' state that a reset keeps."""
         return {name: self.state[name][rows] for name in self.game.persistent}
 
-    def renew(self, rows: np.ndarray, persistent: dict[str, Any]) -> None:
-        """Reset these copies, but for what persists, with the numbers that belong to the current step."""
-        self.state = self.arrays.put(self.state, rows, self.game.reset(self.draws.again(rows)) | persistent)
+    def renew(self, rows: np.ndarray, persistent: dict[str, Any]) -> dict[str, Any]:
+        """Reset these copies, except for what persists, with the current step's random numbers. Return their new states."""
+        fresh = self.game.reset(self.draws.again(rows)) | persistent
+        self.state = self.arrays.put(self.state, rows, fresh)
         self.elapsed[rows] = 0
+        return fresh
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         """As `gymnasium.vector.VectorEnv.step`, in the autoreset mode of the environment."""
@@ -168,16 +170,14 @@ class NativeVectorEnv(VectorEnv[Any, Any, Any]):
         return self.game.observe(self.state), reward, terminated, self.arrays.array(truncated, "bool"), self._info(mask)
 
     def _actions(self, actions: Any) -> Any:
-        taken = np.asarray(actions) if self.arrays.xp is np else self.arrays.xp.as_tensor(actions)
-        count = int(self.game.action_space.n)
-        if tuple(taken.shape) != (self.num_envs,):
-            raise EnvError(f"step takes {self.num_envs} actions, not {list(taken.shape)}.")
+        taken = self.arrays.actions(actions)
+        if taken is None or tuple(taken.shape) != (self.num_envs,):
+            raise EnvError(f"step takes {self.num_envs} actions, whole numbers in an array, not {shown(actions)}.")
         taken = taken - self.first if self.first else taken
-        low, high = int(taken.min()), int(taken.max())
-        if low < 0 or high >= count:
+        if not self.arrays.below(taken, self.count):
+            low, high = int(taken.min()) + self.first, int(taken.max()) + self.first
             raise EnvError(
-                f"Actions must be whole numbers from {self.first} to {self.first + count - 1}; got {low + self.first} to"
-                f" {high + self.first}."
+                f"Actions must be whole numbers from {self.first} to {self.first + self.count - 1}; got {low} to {high}."
             )
         return taken
 

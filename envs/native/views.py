@@ -22,7 +22,7 @@ class Partial(Classic):
         arrays, parts = self.arrays, tuple(state.values())
         rounded = (arrays.cast(arrays.cast(parts[i], "float32"), "float64") for i in self.keep)  # as Gymnasium observes
         scaled = tuple(part / scale for part, scale in zip(rounded, self.scale.tolist(), strict=True))
-        return arrays.cast(arrays.xp.stack(scaled, -1), "float32")
+        return arrays.columns(scaled, "float32")
 
 
 class CartPoleNoVelocity(Partial, CartPole):
