@@ -48,7 +48,7 @@ class Held:
         self.steps[rows] = 0
 
     def state_dict(self) -> dict[str, np.ndarray]:
-        return {"steps": self.steps, "action": self.action}
+        return {"steps": self.steps.copy(), "action": self.action.copy()}
 
     def load_state_dict(self, state: dict[str, np.ndarray]) -> None:
         """Restore what `state_dict` returned. Raises ValueError for anything else."""
