@@ -28,6 +28,7 @@ from rl.deep.moving import arrays_of, on_host, tensors_of
 from rl.deep.normalize import RunningMoments, encoded
 from rl.deep.replay.buffer import Replay
 from rl.deep.replay.storage import Where
+from rl.deep.rollout import Rollout
 from rl.deep.shown import Shown
 from supervised import determinism
 from supervised.device import choose, exact_floats
@@ -107,6 +108,11 @@ class DeepAgent(Shown):
             return None
         alpha = d.priority_exponent if d.prioritized else None
         return Replay(world, d.capacity_steps, d.n_step, d.gamma, alpha, self.initial_state(world.envs_per_seed))
+
+    def rollout(self) -> Rollout:
+        """Return an empty rollout, for agents that learn from rollouts."""
+        d: Any = self.config
+        return Rollout(d.rollout_steps)
 
     @explained("observations [N, B, *O]")
     def encode(self, obs: Any) -> Any:

@@ -45,8 +45,11 @@ class PQN:
     """Environments that each seed acts in."""
     rollout_steps: int = 64
     """Steps in each environment between updates."""
+    memory_steps: int = 0
+    """Steps at the end of the previous rollout that warm up the recurrent state, without a loss; only for recurrent networks."""
     minibatches: int = 16
-    """Minibatches that the rollout_steps * envs_per_seed transitions are divided into; it must divide their number."""
+    """The number of minibatches that the rollout_steps * envs_per_seed transitions are divided into, without a remainder; with a
+    recurrent network the environments are, each with all of its steps."""
     epochs: int = 4
     """Passes over the transitions of a rollout, each in another order."""
     learning_rate: float | Schedule = field(default_factory=lambda: Linear(1e-4, 0.0))
@@ -93,8 +96,18 @@ class PQN:
 
     def build(self, observation_space: Any, action_space: Any, seeds: Any = 1, device: str = "cpu") -> DeepAgent:
         """Return the agent: N networks, each with its own initial weights. Raises SpaceError for unsupported spaces."""
+        from rl import networks
         from rl.deep.agent import DeepAgent
+        from rl.deep.sequence_rollout import RecurrentRolloutAgent
 
+        outputs = self.head.size(actions_of(action_space)[0])
+        if networks.reads_sequences(self.network, observation_space, outputs, self.channels):
+            return RecurrentRolloutAgent(self, observation_space, action_space, seeds, device)
+        if self.memory_steps:
+            raise ArgumentError(
+                f"memory_steps={self.memory_steps} applies only to recurrent networks such as gru(64), not to"
+                f" {shown(self.network)}."
+            )
         return DeepAgent(self, observation_space, action_space, seeds, device)
 
 
@@ -104,6 +117,7 @@ def check_settings(d: PQN) -> None:
     store(d, number, "max_grad_norm", low=1e-12, none=True)
     store(d, number, "reward_scale", low=1e-12, high=1e12)
     store(d, integer, "envs_per_seed", "rollout_steps", "minibatches", "epochs", low=1)
+    store(d, integer, "memory_steps", low=0)
     store(d, flag, "compiled", "normalize_observations")
     store(d, choice, "optimizer", known=OPTIMIZERS)
     store(d, choice, "channels", known=CHANNELS)
@@ -116,17 +130,18 @@ def check_settings(d: PQN) -> None:
         )
     if d.mask is not None:
         function(d.mask, "mask", ("observations",), "a function of observations -> bool [..., A], or None")
-    check_minibatches(d.rollout_steps, d.envs_per_seed, d.minibatches)
-
-
-def check_minibatches(rollout_steps: int, envs_per_seed: int, minibatches: int) -> None:
-    """Raise ArgumentError unless the transitions of a rollout can be divided into minibatches of equal size."""
-    transitions = rollout_steps * envs_per_seed
-    if transitions % minibatches:
+    if d.memory_steps > d.rollout_steps:
         raise ArgumentError(
-            f"minibatches={minibatches} does not divide the {transitions:,} transitions of a rollout"
-            f" (rollout_steps={rollout_steps} times envs_per_seed={envs_per_seed})."
+            f"memory_steps={d.memory_steps} exceeds rollout_steps={d.rollout_steps}: the memory is the end of the previous"
+            " rollout."
         )
+    check_minibatches(d.rollout_steps * d.envs_per_seed, d.minibatches, "transitions of a rollout")
+
+
+def check_minibatches(units: int, minibatches: int, what: str) -> None:
+    """Raise ArgumentError unless a rollout's units can be divided into minibatches of equal size. what: the name of the units."""
+    if units % minibatches:
+        raise ArgumentError(f"minibatches={minibatches} does not divide the {units:,} {what}.")
 
 
 add_presets("networks", {"pqn": PQN(reward_scale=0.1)})

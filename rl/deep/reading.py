@@ -117,6 +117,19 @@ class Recurrent(Reading):
             fractions = self.arrays.own(fractions[:, :, None].expand(-1, -1, batch.reward.shape[2], -1))
         return Read(Outputs(y, next_y, choice, choice if asked.own else None, fractions), batch.bootstrap, backward)
 
+    def sequences(
+        self, online: Stack, x: Any, state: State, started: np.ndarray, burn_in: int
+    ) -> tuple[Any, Callable[[Any], None]]:
+        """Return the outputs for sequences of several episodes, and the function that backpropagates their gradient.
+
+        x: encoded observations [N, B, T, *F]. state: before the first one. started: bool [N, B, T], the observations that start
+        an episode. burn_in: the number of first steps without a gradient.
+        """
+        resets = torch.from_numpy(np.ascontiguousarray(started)).to(online.device)
+        inner = tensors_of(self._inner(self.arrays.own(state)))
+        found, _, backward = online.unroll_vjp(tensors_of(x), inner, resets=resets, burn_in=burn_in)
+        return self.arrays.own(found), lambda gradient: backward(tensors_of(gradient))
+
     def _unroll(self, stack: Stack, x: Any, state: Any, lengths: Sequence[int] | None) -> tuple[Any, Any]:
         code = stack.compiled_sequence()
         if code is not None and code.fits(x, state):

@@ -1,20 +1,24 @@
-"""A rollout: T steps of N seeds in E environments each, and the lambda-returns that a Q-network learns from them."""
+"""Rollouts: T steps of N seeds in E environments each, and the minibatches that a Q-network learns from.
+
+Gallici et al. (2025), "Simplifying Deep Temporal Difference Learning", section 4: Q(lambda) with greedy values. An episode that
+was truncated bootstraps from its true last observation.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
 
 from rl import targets
 from rl.core.observations import leaves
-from rl.core.types import Batch
+from rl.core.types import Batch, State
 
 
 class Row(NamedTuple):
-    """One step of all environments, arrays [N, E, ...]."""
+    """One step of all environments, arrays [N, E, ...]; rewards and values in units of returns, without the reward scale."""
 
     obs: Any
     action: np.ndarray  # int64
@@ -26,8 +30,23 @@ class Row(NamedTuple):
     valid: np.ndarray  # bool, False where a vector environment used the step for a reset
 
 
+class Beginning(NamedTuple):
+    """What an agent knew before a step: arrays [N, E, ...]."""
+
+    obs: Any
+    mask: np.ndarray | None  # bool [N, E, A], the actions allowed
+    state: State  # the recurrent state before obs, already reset where an episode started
+    started: np.ndarray  # bool, whether obs is the first of an episode
+    value: np.ndarray  # max_a Q(obs, a)
+
+
 class Rollout:
-    """The steps since the last update. The Q-values are those of the weights that acted, which do not change meanwhile."""
+    """The steps since the last update, for networks that read single observations.
+
+    The Q-values are those of the weights that acted, which do not change meanwhile.
+    """
+
+    shuffled: ClassVar[str] = "transitions of a rollout"
 
     def __init__(self, steps: int) -> None:
         self.steps, self.t = steps, 0
@@ -35,18 +54,28 @@ class Rollout:
 
     @property
     def full(self) -> bool:
-        """Whether all T steps have been taken."""
+        """Whether all steps have been taken."""
         return self.t == self.steps
 
-    def add(self, row: Row) -> None:
-        """Add a step."""
-        for name, part in fields(row).items():
+    def units(self, envs: int) -> int:
+        """Return how many units of each seed are shuffled: here transitions."""
+        return self.steps * envs
+
+    def add(self, row: Row, before: Beginning) -> None:
+        """Add a step. before: what the agent knew before it."""
+        self._put(fields(row._asdict()))
+
+    def _put(self, parts: Mapping[str, np.ndarray]) -> None:
+        for name, part in parts.items():
             if name not in self.arrays:
-                self.arrays[name] = np.zeros((self.steps, *part.shape), part.dtype)
+                self.arrays[name] = np.zeros((self._most(), *part.shape), part.dtype)
             self.arrays[name][self.t] = part
         self.t += 1
 
-    def forget(self, rows: np.ndarray) -> None:
+    def _most(self) -> int:
+        return self.steps
+
+    def end_episodes(self, rows: np.ndarray) -> None:
         """Let the episodes of environments end at the last step, rows bool [N, E]: what followed is not known."""
         if self.t:
             self.arrays["ended"][self.t - 1] |= rows
@@ -54,11 +83,7 @@ class Rollout:
             self.arrays["valid"][self.t - 1] &= ~rows
 
     def returns(self, value: np.ndarray, lambda_: float) -> np.ndarray:
-        """Return the lambda-returns [T, N, E]. value [N, E]: max_a Q of the observations after the last step.
-
-        Gallici et al. (2025), "Simplifying Deep Temporal Difference Learning", section 4: Q(lambda) with greedy values.
-        An episode that was truncated bootstraps from its true last observation.
-        """
+        """Return the lambda-returns [T, N, E]. value [N, E]: max_a Q of the observations after the last step."""
         part = self.arrays
         following = np.concatenate([part["value"][1:], value[None]])
         following = np.where(part["ended"], part["last_value"], following)
@@ -67,49 +92,61 @@ class Rollout:
         found = targets.lambda_return(reward, discount, ended, next_value, lambda_)
         return np.moveaxis(found.numpy(), -1, 0)
 
-    def minibatches(self, returns: np.ndarray, order: np.ndarray, count: int) -> list[Batch]:
-        """Return the steps as `count` batches [N, B], in the order int64 [N, T * E] of each seed; the reward is the return."""
+    def epochs(self, last: Beginning, lambda_: float, orders: Iterator[np.ndarray], count: int) -> Iterator[Any]:
+        """Yield `count` minibatches for each of the orders, int64 [N, units]. last: what follows the last step."""
+        returns = self.returns(last.value, lambda_)
+        for order in orders:
+            yield from self.minibatches(returns, order, count)
+
+    def minibatches(self, returns: np.ndarray, order: np.ndarray, count: int) -> Iterator[Batch]:
+        """Yield the transitions as `count` batches [N, B], in the order of each seed; the reward is the return."""
         n = order.shape[0]
         size = order.shape[1] // count
-        obs = {name: _by_seed(part) for name, part in self.arrays.items() if name.partition("/")[0] == "obs"}
+        obs = {name: _by_seed(part) for name, part in self.arrays.items() if name.startswith("obs/")}
         action, reward, valid = (_by_seed(part) for part in (self.arrays["action"], returns, self.arrays["valid"]))
-        seeds, found = np.arange(n)[:, None], []
+        seeds, whole = np.arange(n)[:, None], bool(valid.all())
         for i in range(count):
             place = seeds, order[:, i * size : (i + 1) * size]
-            own = {name.partition("/")[2]: part[place] for name, part in obs.items()}
-            weight = None if valid.all() else valid[place].astype(np.float32)
+            weight = None if whole else valid[place].astype(np.float32)
             numbers: Any = (action[place], reward[place], np.zeros((n, size), np.float32), None, None, weight)
-            found.append(Batch(own.get("", own), *numbers))
-        return found
+            yield Batch(inside({name: part[place] for name, part in obs.items()}), *numbers)
 
     def clear(self) -> None:
         """Begin another rollout."""
         self.t = 0
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the steps so far, arrays [N, t, E, ...]."""
-        return (
-            {name: np.ascontiguousarray(part[: self.t].swapaxes(0, 1)) for name, part in self.arrays.items()}
-            if self.t
-            else {}
-        )
+        """Return the steps so far, arrays [N, t, E, ...]; empty before the first."""
+        parts = self.arrays.items() if self.t else ()
+        return {name: np.ascontiguousarray(part[: self.t].swapaxes(0, 1)) for name, part in parts}
 
     def load_state_dict(self, state: Mapping[str, np.ndarray]) -> None:
-        """Restore what `state_dict` returned. Raises ValueError for more steps than a rollout has."""
+        """Load what `state_dict` returned. Raises ValueError for more steps than a rollout has."""
         counts = {part.shape[1] for part in state.values()}
-        self.t = counts.pop() if counts else 0
-        if counts or self.t > self.steps:
-            raise ValueError("The saved rollout does not match the rollout_steps of the agent.")
-        self.arrays = {}
+        t = counts.pop() if counts else 0
+        if counts or t > self._most():
+            raise ValueError("The saved rollout does not match the settings of the agent.")
+        self.t, self.arrays = t, {}
         for name, part in state.items():
-            self.arrays[name] = np.zeros((self.steps, part.shape[0], *part.shape[2:]), part.dtype)
-            self.arrays[name][: self.t] = part.swapaxes(0, 1)
+            self.arrays[name] = np.zeros((self._most(), part.shape[0], *part.shape[2:]), part.dtype)
+            self.arrays[name][:t] = part.swapaxes(0, 1)
 
 
-def fields(row: Row) -> dict[str, np.ndarray]:
-    """Return the arrays of a step by name."""
-    obs = {f"obs/{name}": part for name, part in leaves(row.obs).items()}
-    return obs | {name: part for name, part in row._asdict().items() if name != "obs"}
+def fields(parts: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Return arrays by name: those of dicts by "name/part", and none for None."""
+    found: dict[str, np.ndarray] = {}
+    for name, part in parts.items():
+        if name in ("obs", "state"):
+            found |= {f"{name}/{key}": np.asarray(leaf) for key, leaf in leaves(part).items()}
+        elif part is not None:
+            found[name] = part
+    return found
+
+
+def inside(parts: Mapping[str, np.ndarray]) -> Any:
+    """Return observations or states by "name/part" as they were: a dict, or the array of a part without a name."""
+    own = {name.partition("/")[2]: part for name, part in parts.items()}
+    return own.get("", own)
 
 
 def shuffled(numbers: np.ndarray) -> np.ndarray:

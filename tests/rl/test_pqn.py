@@ -28,10 +28,10 @@ def row(t, reward, *, discount=0.5, ended=False, value=0.0, last=0.0, valid=True
 
 def test_lambda_returns_by_hand():
     rollout = Rollout(4)
-    rollout.add(row(0, 1.0, value=10.0))
-    rollout.add(row(1, 2.0, value=20.0, ended=True, last=30.0))  # truncated
-    rollout.add(row(2, 3.0, value=40.0))
-    rollout.add(row(3, 4.0, value=50.0, ended=True, discount=0.0))  # terminated
+    rollout.add(row(0, 1.0, value=10.0), None)
+    rollout.add(row(1, 2.0, value=20.0, ended=True, last=30.0), None)  # truncated
+    rollout.add(row(2, 3.0, value=40.0), None)
+    rollout.add(row(3, 4.0, value=50.0, ended=True, discount=0.0), None)  # terminated
     assert rollout.full
     found = rollout.returns(np.full((1, 1), 60.0, np.float32), 0.25)[:, 0, 0]
     cut = 2 + 0.5 * 30  # from the true last observation
@@ -48,10 +48,10 @@ def test_every_transition_is_learned_from_once_an_epoch():
     for i in range(t):
         own = np.arange(n * e).reshape(n, e) + 100.0 * i
         flags = np.zeros((n, e), np.bool_)
-        rollout.add(Row(own[..., None], own.astype(np.int64), own, own, flags, own, own, ~flags))
+        rollout.add(Row(own[..., None], own.astype(np.int64), own, own, flags, own, own, ~flags), None)
     returns = np.stack([rollout.arrays["reward"][i] for i in range(t)])
     order = shuffled(rng.random((n, t * e)))
-    batches = rollout.minibatches(returns, order, 3)
+    batches = list(rollout.minibatches(returns, order, 3))
     assert [batch.action.shape for batch in batches] == [(n, 8)] * 3
     action = np.concatenate([batch.action for batch in batches], 1)
     for k in range(n):
@@ -101,6 +101,9 @@ WORLDS = {
     "masked": ("envs/Taxi-v4", dataclasses.replace(SMALL, network="layer_norm_auto")),
     "image": ("envs/MinAtarBreakout-v1", dataclasses.replace(SMALL, network="layer_norm_cnn(2)")),
     "held": ("MountainCar-v0", dataclasses.replace(SMALL, explore=rl.explore.EpsilonGreedy(0.5, hold=2.0))),
+    "recurrent": ("envs/TMaze-v0", dataclasses.replace(SMALL, network="mlp(8)+gru(8)", memory_steps=2)),
+    "recurrent torch": ("CartPole-v1", dataclasses.replace(SMALL, network="lstm(8)", memory_steps=3)),
+    "recurrent masked": ("envs/Taxi-v4", dataclasses.replace(SMALL, network="gru(8)", envs_per_seed=8)),
     "torch": ("CartPole-v1", dataclasses.replace(SMALL, compiled=False, normalize_observations=True)),
 }
 
@@ -116,7 +119,9 @@ def test_alone_stacked_cut_and_resumed_are_the_same_bits(world, tmp_path):
     assert not same(whole, before)
     for _ in range(10):
         pieces.advance(7)  # one round of eight environments
-    assert 0 < pieces.local.loop.rollout.t < 6  # in the middle of a rollout
+    rollout = pieces.local.loop.rollout
+    assert rollout.t > getattr(rollout, "memory", 0)  # in the middle of a rollout
+    assert not rollout.full
     pieces.save(tmp_path / "run.safetensors")
     resumed = rl.load(tmp_path / "run.safetensors")
     assert resumed.local.loop.rollout.t == pieces.local.loop.rollout.t
@@ -180,6 +185,7 @@ def test_rewards_are_scaled_for_learning_alone():
     ("settings", "said"),
     [
         ({"minibatches": 5}, "minibatches=5 does not divide the 48 transitions of a rollout"),
+        ({"memory_steps": 7}, "memory_steps=7 exceeds rollout_steps=6"),
         ({"lambda_": 1.5}, r"lambda_ must lie in \[0, 1\], not 1.5"),
         ({"rollout_steps": 0}, "rollout_steps must be a whole number of at least 1"),
         ({"optimizer": "radam"}, "Did you mean 'RAdam'"),
@@ -196,6 +202,77 @@ def test_settings_are_checked(settings, said):
 def test_a_number_of_environments_that_minibatches_do_not_divide_is_refused():
     with pytest.raises(ValueError, match="minibatches=4 does not divide the 18 transitions of a rollout"):
         rl.start("CartPole-v1", SMALL, 1, envs_per_seed=3)
+    recurrent = dataclasses.replace(SMALL, network="gru(4)")
+    with pytest.raises(ValueError, match="minibatches=4 does not divide the 10 environments per seed"):
+        rl.start("CartPole-v1", recurrent, 1, envs_per_seed=10)
+    with pytest.raises(ValueError, match="memory_steps=2 applies only to recurrent networks"):
+        rl.start("CartPole-v1", dataclasses.replace(SMALL, memory_steps=2), 1)
+
+
+class Cell(torch.nn.Module):
+    """A GRU with a head, which counts what it reads."""
+
+    def __init__(self, space, outputs):
+        super().__init__()
+        self.cell, self.head = torch.nn.GRU(space.shape[0], 5, batch_first=True), torch.nn.Linear(5, outputs)
+
+    def forward(self, x, state=None):
+        y, state = self.cell(x, state)
+        return self.head(y), state
+
+
+@pytest.mark.parametrize("memory", [0, 2])
+@pytest.mark.parametrize("network", ["gru(5)", Cell])
+def test_the_loss_of_sequences_is_that_of_stepping_through_them(network, memory):
+    """Values step by step, returns backwards, and autograd, in one environment after another."""
+    agent = dataclasses.replace(
+        SMALL, network=network, memory_steps=memory, gamma=0.9, lambda_=0.7, minibatches=1, epochs=1, optimizer="SGD",
+        learning_rate=0.1, max_grad_norm=None, explore=rl.explore.EpsilonGreedy(1.0),
+    )  # fmt: skip
+    env = lambda: gym.make("CartPole-v1", max_episode_steps=4)  # truncated
+    run = rl.start(env, agent, 1)
+    loop = run.local.loop
+    run.advance(8 * 6 + 8 * 6 - 8)  # up to the last step of the second rollout
+    caught = []
+    learn = run.agent.learn
+    run.agent.learn = lambda batch, measured: caught.append(batch) or learn(batch, measured)
+    module = run.agent.online.member(0)
+    before = {name: part.detach().clone() for name, part in module.named_parameters()}
+    run.advance(8)
+    (batch,) = caught
+    assert batch.memory == memory
+    assert batch.ended.any()
+    assert (batch.last_value != 0).any()
+    after = {name: part.detach().clone() for name, part in run.agent.online.member(0).named_parameters()}
+    module = run.agent.online.member(0)
+    module.load_state_dict(before)
+    module.zero_grad()
+    losses, t = [], batch.reward.shape[2]
+    for i in range(8):
+        state, values = torch.from_numpy(batch.state["h"][0, i]).reshape(1, 1, 5), []
+        for step in range(t + 1):
+            state = state * float(not batch.started[0, i, step])
+            state = state.detach() if step == memory else state
+            x = torch.as_tensor(batch.obs[0, i, step]).reshape(1, 1, -1)
+            y, state = module(x, state)
+            values.append(y[0, 0])
+        following = 0.0
+        for step in reversed(range(t)):
+            ahead = values[step + 1].max().item()
+            if batch.ended[0, i, step]:
+                ahead = following = float(batch.last_value[0, i, step])
+            elif step == t - 1:
+                following = ahead
+            mixed = 0.3 * ahead + 0.7 * following
+            following = float(batch.reward[0, i, step]) + float(batch.discount[0, i, step]) * mixed
+            if step >= memory:
+                losses.append((values[step][batch.action[0, i, step]] - following) ** 2)
+    torch.stack(losses).mean().backward()
+    for name, part in module.named_parameters():
+        torch.testing.assert_close(after[name], before[name] - 0.1 * part.grad, atol=1e-5, rtol=1e-4)
+    assert loop.rollout.t == loop.rollout.memory == memory
+    with pytest.raises(ValueError, match="learns from its own rollouts only"):
+        run.agent.update(batch)
 
 
 def test_few_environments_bring_a_warning():

@@ -12,7 +12,7 @@ from rl.core.protocols import Place
 from rl.deep.agent import DeepAgent
 from rl.deep.loops.loop import MEASURE_EVERY, DeepLoop
 from rl.deep.pqn import check_minibatches
-from rl.deep.rollout import Rollout, Row, greedy_value, shuffled
+from rl.deep.rollout import Beginning, Row, greedy_value, shuffled
 from supervised.streams import BufferedStreams
 
 FEW_ENVS = 8
@@ -30,61 +30,74 @@ class RolloutLoop(DeepLoop):
     def __init__(self, agent: DeepAgent, place: Place) -> None:
         """Raises ArgumentError if the minibatches do not divide a rollout; warns if there are few environments."""
         d: Any = agent.config
-        check_minibatches(d.rollout_steps, place.envs_per_seed, d.minibatches)
+        self.rollout = agent.rollout()
+        check_minibatches(self.rollout.units(place.envs_per_seed), d.minibatches, self.rollout.shuffled)
         if place.envs_per_seed < FEW_ENVS:
             warnings.warn(FEW.format(type(d).__name__, place.envs_per_seed), stacklevel=2)
         super().__init__(agent, place)
-        self.rollout = Rollout(d.rollout_steps)
         self.shuffler = BufferedStreams(self.seeds, "rollout")
 
     def _round(self) -> None:
-        agent, actor, d = self.agent, self.actor, self.agent.config
-        obs = actor.obs
+        """Take one step in every environment, and learn if the rollout is full."""
+        agent, actor = self.agent, self.actor
         if agent.moments is not None:
-            agent.observe(obs)
-        q, allowed = self._values(obs, actor.world.arrays.mask)
+            agent.observe(actor.obs)
+        before, q, allowed = self._beginning()
         action = actor.select_action(q, allowed)
-        scale = agent.reward_scale
-        answer = actor.take(action, q if scale == 1.0 else q / scale, allowed)
-        self.rollout.add(self._row(obs, action, answer, greedy_value(q, allowed)))
+        answer = actor.take(action, q, allowed)
+        self.rollout.add(self._row(before, action, answer), before)
         actor.within = False
         if self.rollout.full:
-            self._learn(d.lambda_, d.epochs, d.minibatches)
+            self._learn()
             self.rollout.clear()
 
-    def _values(self, obs: Any, mask: np.ndarray | None) -> tuple[np.ndarray, np.ndarray | None]:
-        """Return Q-values [N, E, A], times the reward scale, and the allowed actions."""
-        return self.agent.decide(obs, {})[0], self.agent.allowed_of(obs, mask)
+    def _beginning(self) -> tuple[Beginning, np.ndarray, np.ndarray | None]:
+        """Decide on the current observations. Return what is known, Q-values in units of returns, and the allowed actions."""
+        agent, actor = self.agent, self.actor
+        obs, started = actor.obs, actor.started
+        state = agent.begin(actor.state, started, actor.envs_per_seed)
+        q, actor.state = agent.decide(obs, state)
+        q = self._unscaled(q)
+        allowed = agent.allowed_of(obs, actor.world.arrays.mask)
+        host = {name: agent.arrays.host(part) for name, part in state.items()}
+        return Beginning(obs, allowed, host, started, greedy_value(q, allowed)), q, allowed
 
-    def _row(self, obs: Any, action: np.ndarray, step: vector.Step, value: np.ndarray) -> Row:
+    def _unscaled(self, q: np.ndarray) -> np.ndarray:
+        scale = self.agent.reward_scale
+        return q if scale == 1.0 else q / scale
+
+    def _row(self, before: Beginning, action: np.ndarray, step: vector.Step) -> Row:
         agent = self.agent
         discount = np.float32(agent.config.gamma) * (~step.terminated).astype(np.float32)
         if step.discount is not None:
             discount = discount * step.discount.astype(np.float32)
         cut = step.truncated & ~step.terminated
-        last = np.zeros_like(value)
+        last = np.zeros_like(before.value)
         if cut.any():
-            last[cut] = greedy_value(*self._values(step.next_obs, step.next_mask))[cut]
+            q, _ = agent.decide(step.next_obs, self.actor.state)
+            last[cut] = greedy_value(self._unscaled(q), agent.allowed_of(step.next_obs, step.next_mask))[cut]
         valid = np.ones_like(cut) if step.valid is None else step.valid
-        reward = step.reward * np.float32(agent.reward_scale)
-        return Row(obs, action, reward, discount, step.terminated | step.truncated | ~valid, value, last, valid)
+        ended = step.terminated | step.truncated | ~valid
+        return Row(before.obs, action, step.reward.astype(np.float32), discount, ended, before.value, last, valid)
 
-    def _learn(self, lambda_: float, epochs: int, minibatches: int) -> None:
-        agent, actor = self.agent, self.actor
-        value = greedy_value(*self._values(actor.obs, actor.world.arrays.mask))
-        returns = self.rollout.returns(value, lambda_) / np.float32(agent.reward_scale)
+    def _learn(self) -> None:
+        """Learn from the rollout in several epochs."""
+        agent, actor, d = self.agent, self.actor, self.agent.config
+        state = actor.state
+        last, *_ = self._beginning()
+        actor.state = state  # the next step decides again, with other weights
         if self.rate.kind:
             agent.set_learning_rate(self.rate, self.step)
-        for _ in range(epochs):
-            order = shuffled(self.shuffler.random((self.rollout.steps * actor.envs_per_seed,)))
-            for batch in self.rollout.minibatches(returns, order, minibatches):
-                measured = agent.updates % MEASURE_EVERY == 0
-                found = agent.learn(batch, measured)
-                if measured:
-                    self.note(found.metrics)
+        units = self.rollout.units(actor.envs_per_seed)
+        orders = (shuffled(self.shuffler.random((units,))) for _ in range(d.epochs))
+        for batch in self.rollout.epochs(last, d.lambda_, orders, d.minibatches):
+            measured = agent.updates % MEASURE_EVERY == 0
+            found = agent.learn(batch, measured)
+            if measured:
+                self.note(found.metrics)
 
     def begin_anew(self, rows: np.ndarray) -> None:
-        self.rollout.forget(rows.reshape(len(self.seeds), -1))
+        self.rollout.end_episodes(rows.reshape(len(self.seeds), -1))
 
     def examples(self) -> Any | None:
         return self.actor.obs
