@@ -52,14 +52,29 @@ class Tuned:
     """Tuned settings for an environment: the number of steps, rl-zoo's settings for DQN, if any, and those of our best agent.
 
     rl-zoo gives the target network's update interval in environment steps, which is converted to updates here. others: further
-    tuned agents by name.
+    tuned agents by name. pqn: the settings of rl.PQN and its number of steps.
     """
 
     steps: int
     zoo: dict[str, Any]
     best: dict[str, Any]
     others: dict[str, Other] = field(default_factory=dict)
+    pqn: Other | None = None
 
+
+# Gallici et al. (2025): purejaxql's settings of CartPole, and of MinAtar's games.
+_PQN = {"network": "layer_norm_mlp(256,256)", "reward_scale": 0.1}
+_MINATAR_PQN = {
+    "network": "layer_norm_cnn(16)",
+    "lambda_": 0.65,
+    "envs_per_seed": 128,
+    "rollout_steps": 32,
+    "minibatches": 32,
+    "epochs": 2,
+    "learning_rate": Linear(5e-4, 0.0),
+    "explore": _falling(0.05, 0.1),
+}
+_MINATAR = Tuned(5_000_000, {}, {"double": True}, pqn=Other(_MINATAR_PQN))
 
 # Keys are environment ids without version.
 TUNED = {
@@ -82,6 +97,7 @@ TUNED = {
             "explore": _falling(0.05, 0.2),
         },
         {"best-c51": Other({"distribution": Atoms()})},
+        Other({**_PQN, "learning_rate": Linear(3e-4, 0.0)}, 500_000),
     ),
     "Acrobot": Tuned(
         100_000,
@@ -114,6 +130,7 @@ TUNED = {
                 }
             )
         },
+        Other(_PQN, 500_000),
     ),
     "MountainCar": Tuned(
         120_000,
@@ -155,6 +172,17 @@ TUNED = {
                 500_000,
             ),
         },
+        # Independent random actions never reach the flag; held ones do.
+        Other(
+            {
+                **_PQN,
+                "gamma": 0.995,
+                "learning_rate": Linear(5e-4, 0.0),
+                "explore": EpsilonGreedy(Linear(1.0, 0.05, fraction=0.5), hold=1.5),
+                "normalize_observations": True,
+            },
+            500_000,
+        ),
     ),
     "LunarLander": Tuned(
         100_000,
@@ -200,15 +228,17 @@ TUNED = {
             "burn_in_steps": 4,
         },
     ),
+    "envs/MinAtarBreakout": _MINATAR,
+    "envs/MinAtarAsterix": _MINATAR,
 }
 
 
 def steps_for(env: str, agent: str = "best") -> int:
     """Return the number of steps that an agent's settings were tuned for in an environment; 100 000 if there are none."""
-    tuned = TUNED.get(_stem(env))
+    tuned = _tuned(env)
     if tuned is None:
         return 100_000
-    other = tuned.others.get(agent)
+    other = tuned.pqn if agent == "pqn" else tuned.others.get(agent)
     return tuned.steps if other is None or other.steps is None else other.steps
 
 
@@ -221,7 +251,7 @@ def presets(env: str | None = None) -> dict[str, AgentConfig]:
     optional(instance, env, "env", str, "the id of an environment")
     found: dict[str, Any] = registry.presets()
     found["best"] = found["double-dqn"]
-    tuned = None if env is None else TUNED.get(_stem(env))
+    tuned = None if env is None else _tuned(env)
     if tuned is not None:
         for name in registry.PRESETS["networks"]:
             # rl-zoo's settings assume a target network: without one, as in 2013, their bursts of updates diverge. Agents with
@@ -231,13 +261,21 @@ def presets(env: str | None = None) -> dict[str, AgentConfig]:
                 found[name] = dataclasses.replace(found[name], **{**tuned.zoo, **kept})
         found["best"] = dataclasses.replace(DQN(), **tuned.best)
         found |= {name: dataclasses.replace(found["best"], **other.changes) for name, other in tuned.others.items()}
-    if env is not None and _stem(env) == "CartPole":
+        if tuned.pqn is not None:
+            found["pqn"] = dataclasses.replace(found["pqn"], **tuned.pqn.changes)
+    if env is not None and _stem(env).removeprefix("envs/") == "CartPole":
         # L 07_1: Adam at .1, epsilon 1 / (episode / 10 + 1).
         explore = EpsilonGreedy(Inverse(1.0, every=10, unit="episodes"))
         found["q-network"] = dataclasses.replace(
             found["q-network"], optimizer="Adam", learning_rate=0.1, explore=explore
         )
     return found
+
+
+def _tuned(env: str) -> Tuned | None:
+    """Return the tuned settings for an environment; its native form has those of Gymnasium's."""
+    stem = _stem(env)
+    return TUNED.get(stem, TUNED.get(stem.removeprefix("envs/")))
 
 
 def _stem(env: str) -> str:

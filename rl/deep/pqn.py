@@ -144,4 +144,5 @@ def check_minibatches(units: int, minibatches: int, what: str) -> None:
         raise ArgumentError(f"minibatches={minibatches} does not divide the {units:,} {what}.")
 
 
-add_presets("networks", {"pqn": PQN(reward_scale=0.1)})
+add_presets("networks", {"pqn": PQN()})
+add_presets("memory", {"pqn-rnn": PQN(network="layer_norm_auto+gru(64)", memory_steps=4)})

@@ -93,6 +93,10 @@ class Bar:
 
 CARTPOLE, ACROBOT, CAR, LANDER = ((env, tuned.steps_for(env)) for env in ENVS)
 LONG = "MountainCar-v0", tuned.steps_for("MountainCar-v0", "best-c51-long")
+PQN = [
+    Cell(env, tuned.steps_for(env, "pqn"), "pqn")
+    for env in ("envs/CartPole-v1", "envs/Acrobot-v1", "envs/MountainCar-v0")
+]
 BARS = (
     Bar(Cell(*CARTPOLE, "best"), "rl-zoo's QR-DQN: 500", 490.0, 450.0),
     Bar(
@@ -121,6 +125,12 @@ BARS = (
         Cell(*LONG, "best-c51-long"), "CleanRL's C51: -166.4 ± 27.9", -110.0, None,
         "64-64, 2 updates of 64 every 16 steps -103.4 (-106.3); with a replay of 100 000 steps -123.1 (-161.1)",
     ),
+    Bar(PQN[0], "CleanRL's PQN: 495.1 ± 6.9", 495.0, None, "these settings 500.0 (500.0)"),
+    Bar(
+        PQN[1], "CleanRL's PQN: -95.6", -86.0, None,
+        "these settings -81.5 (-83.7); a learning rate of 3e-4 and epsilon to .05 in three tenths -83.5 (-85.2)",
+    ),
+    Bar(PQN[2], "CleanRL's PQN: -200.0 ± 0.0", -110.0, None, "these settings -100.4 (-104.6)"),
 )  # fmt: skip
 
 
