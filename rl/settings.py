@@ -228,6 +228,38 @@ TUNED = {
             "burn_in_steps": 4,
         },
     ),
+    # Every game of `envs.atari`. PQN: Gallici et al. (2025), purejaxql's settings.
+    "Atari": Tuned(
+        10_000_000,
+        {
+            "network": "nature",
+            "learning_rate": 1e-4,
+            "batch_size": 32,
+            "capacity_steps": 100_000,
+            "learn_after_steps": 100_000,
+            "update_every_steps": 4,
+            "target_every_updates": 250,
+            "explore": _falling(0.01, 0.1),
+        },
+        {
+            "network": "nature",
+            "learning_rate": 1e-4,
+            "batch_size": 32,
+            "learn_after_steps": 100_000,
+            "update_every_steps": 4,
+            "target_every_updates": 250,
+            "double": True,
+            "explore": _falling(0.01, 0.1),
+        },
+        pqn=Other(
+            {
+                **_MINATAR_PQN,
+                "network": "layer_norm_nature",
+                "learning_rate": 2.5e-4,
+                "explore": _falling(0.001, 0.1),
+            }
+        ),
+    ),
     "envs/MinAtarBreakout": _MINATAR,
     "envs/MinAtarAsterix": _MINATAR,
 }
@@ -275,6 +307,8 @@ def presets(env: str | None = None) -> dict[str, AgentConfig]:
 def _tuned(env: str) -> Tuned | None:
     """Return the tuned settings for an environment; its native form has those of Gymnasium's."""
     stem = _stem(env)
+    if stem.startswith("Atari/"):
+        return TUNED["Atari"]
     return TUNED.get(stem, TUNED.get(stem.removeprefix("envs/")))
 
 

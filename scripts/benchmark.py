@@ -11,6 +11,7 @@ python scripts/benchmark.py learning --check              all four environments 
 python scripts/benchmark.py memory --task chain-50        recurrent networks where memory is needed, with a target
 python scripts/benchmark.py native                        native environments, compared with the originals
 python scripts/benchmark.py pqn --peer FOLDER             PQN, compared with a checkout of purejaxql
+python scripts/benchmark.py atari                         DQN in Pong, compared with Stable-Baselines3
 python scripts/benchmark.py cuda --output FILE.json       a GPU: parity with the CPU, speed, waits, memory; in 8 minutes
 """
 
@@ -33,7 +34,9 @@ class Settings:
     """Measure speed, or what an agent learns."""
 
     what: Annotated[
-        Literal["tables", "supervised", "recurrent", "r2d2", "deep", "learning", "memory", "native", "pqn", "cuda"],
+        Literal[
+            "tables", "supervised", "recurrent", "r2d2", "deep", "learning", "memory", "native", "pqn", "atari", "cuda"
+        ],
         tyro.conf.Positional,
     ] = "tables"
     """tables: tabular agents, compiled and in plain Python, compared with the classic numpy loop. supervised: epochs of an MLP
@@ -42,9 +45,9 @@ class Settings:
     steps of recurrent networks with 64 units, compared with PyTorch one member after another, in CPU time on one thread.
     r2d2: the same for whole runs of R2D2. deep: Q-networks in CartPole. learning: the return an agent reaches in ENV (no
     speed). memory: the same for recurrent agents and DQN on TASK. native: 1,024 copies of CartPole and of MinAtar's games,
-    compared with Gymnasium's and MinAtar's own. pqn: PQN in CartPole, compared with purejaxql, on one core each. cuda:
-    Q-networks and fits on a GPU; without one everything runs in small sizes on a simulated GPU, without speeds, to show that
-    it works."""
+    compared with Gymnasium's and MinAtar's own. pqn: PQN in CartPole, compared with purejaxql, on one core each. atari: two
+    seeds of DQN in Pong on two workers, compared with two processes of Stable-Baselines3. cuda: Q-networks and fits on a
+    GPU; without one everything runs in small sizes on a simulated GPU, without speeds, to show that it works."""
     env: Annotated[str, tyro.conf.Positional] = "CartPole-v1"
     """Environment, for learning."""
     check: bool = False
@@ -82,8 +85,9 @@ class Settings:
 
 
 def measured(s: Settings, console: Console) -> dict[str, Any]:
-    """Measure what is asked for. Each way is imported when it is taken, for most of them need torch."""
-    seeds = 10 if s.seeds is None else s.seeds
+    """Measure what is asked for. Modules are imported when they are needed, since most of them import torch."""
+    if s.what in ("learning", "memory"):
+        return learned(s, console)
     match s.what:
         case "tables":
             from benchmarks import tables
@@ -105,16 +109,6 @@ def measured(s: Settings, console: Console) -> dict[str, Any]:
             from benchmarks import deep
 
             return deep.deep(s.repeats, console)
-        case "learning":
-            from benchmarks import deep
-
-            if s.check:
-                return deep.check(seeds, s.workers, s.episodes, console)
-            return deep.learning(s.env, s.agent, seeds, s.workers, s.episodes, console)
-        case "memory":
-            from benchmarks import memory
-
-            return memory.memory(s.task, s.seeds, s.first_seed, s.workers, s.steps, console)
         case "native":
             from benchmarks import native
 
@@ -123,10 +117,26 @@ def measured(s: Settings, console: Console) -> dict[str, Any]:
             from benchmarks import pqn
 
             return pqn.pqn(s.peer, s.peer_python, s.repeats, console)
-        case "cuda":
+        case "atari":
+            from benchmarks import atari
+
+            return atari.atari(s.repeats, console)
+        case _:
             from benchmarks import cuda
 
             return cuda.cuda(s.parts, s.output, console)
+
+
+def learned(s: Settings, console: Console) -> dict[str, Any]:
+    """Measure what agents learn."""
+    from benchmarks import deep, memory
+
+    seeds = 10 if s.seeds is None else s.seeds
+    if s.what == "memory":
+        return memory.memory(s.task, s.seeds, s.first_seed, s.workers, s.steps, console)
+    if s.check:
+        return deep.check(seeds, s.workers, s.episodes, console)
+    return deep.learning(s.env, s.agent, seeds, s.workers, s.episodes, console)
 
 
 def command() -> int:

@@ -61,9 +61,9 @@ def ours(config: rl.DQN, seeds: int, steps: int) -> Callable[[], float]:
     return time_it
 
 
-def shared_out(config: rl.DQN, seeds: int, steps: int, workers: int) -> Callable[[], float]:
+def shared_out(config: rl.DQN, seeds: int, steps: int, workers: int, env: str = "CartPole-v1") -> Callable[[], float]:
     """Return the same with the seeds distributed over processes."""
-    run = rl.start("CartPole-v1", config, seeds, steps=100_000)
+    run = rl.start(env, config, seeds, steps=100_000)
     from rl.run.processes import ProcessPool
 
     pool = ProcessPool(run, workers)
@@ -89,6 +89,7 @@ def speed(repeats: int, console: Console) -> dict[str, float]:
     ways["ours, one seed, torch alone"] = ours(dataclasses.replace(EVERY_STEP, compiled=False), 1, 4_000)
     ways["ours, one seed, compiled"] = compiled
     ways["ours, 32 seeds on 2 workers, summed"] = shared_out(EVERY_STEP, 32, 1_000, 2)
+    ways["the same, native environment"] = shared_out(EVERY_STEP, 32, 1_000, 2, "envs/CartPole-v1")
     times: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(repeats):
         for name, way in ways.items():
