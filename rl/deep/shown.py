@@ -16,6 +16,8 @@ from rl.core.policy import NetworkPolicy
 from rl.deep.learner import Learner
 from supervised import Stack
 
+ON_HOST = "on the host: each step copies the observations to {} and the Q-values back, which synchronizes"
+
 
 class Shown(ABC):
     """A mixin with what reports and policies need of a Q-network, derived from its Q-values and weights."""
@@ -83,10 +85,11 @@ class Shown(ABC):
         return self.online.modules[0], one
 
     def summary(self) -> dict[str, str]:
-        """Return the size of a network and how it is computed."""
+        """Return the size of a network, how it is computed, and what its environments cost on another device."""
         size = sum(parameter.numel() for parameter in self.online.modules[0].parameters())
         computed = "by compiled code" if self.online.compiled else f"by torch, on {self.device}"
-        return {"parameters": f"{size:,} a seed", "computed": computed}
+        found = {"parameters": f"{size:,} per seed", "computed": computed}
+        return found if self.device.type == "cpu" else found | {"environments": ON_HOST.format(self.device)}
 
     def why_no_model(self) -> str | None:
         """Return why no exact values exist if the agent has a mask function; None otherwise."""
