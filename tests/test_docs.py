@@ -93,7 +93,7 @@ def test_fields_and_parameters_stand_in_tables(tables):
         package["tabular.agent.TabularConfig"],
         package["tabular.sarsa.SARSA"],
     )
-    assert "    gamma: The discount, in [0, 1].\n" in dqn.docstring.value
+    assert "    gamma: The discount factor, in [0, 1].\n" in dqn.docstring.value
     assert dqn["gamma"].docstring is None
     assert "    count_bonus: " in tabular.docstring.value
     assert "    initial_q: " in sarsa.docstring.value  # of its base

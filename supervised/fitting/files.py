@@ -25,7 +25,7 @@ from supervised.validate import first_line, seeds_of
 def save(fitted: Fit, path: Path, curves: dict[str, Any]) -> None:
     """Write a checkpoint of a fit. curves: the state of the event files, a logger's `state_dict`."""
     meta = {"kind": "fit", "config": _configuration(fitted), "seeds": list(fitted.stack.seeds)}
-    meta |= {"manner": str(fitted.compute_plan), "curves": curves}
+    meta |= {"compute_plan": str(fitted.compute_plan), "curves": curves}
     checkpoint.save(path, fitted.state_dict(), meta)
 
 
@@ -62,8 +62,9 @@ def restore(fitted: Fit, saved: Saved) -> dict[str, Any]:
     if meta.get("kind") != "fit":
         raise CheckpointError(f"{path} is not a fit, but a checkpoint of another kind: {meta.get('kind')}.")
     _check_settings(fitted, saved)
-    if meta.get("manner") != str(fitted.compute_plan):
-        said = f"was computed in {meta.get('compute_plan')}, and continues in {fitted.compute_plan}"
+    before = meta.get("compute_plan", meta.get("manner"))  # "manner" in files of former versions
+    if before != str(fitted.compute_plan):
+        said = f"was computed in {before}, and continues in {fitted.compute_plan}"
         warnings.warn(f"The fit in {path.parent} {said}: results will not be bit-identical.", stacklevel=3)
     try:
         curves = dict(meta["curves"])

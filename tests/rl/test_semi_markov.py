@@ -369,7 +369,7 @@ def test_a_replay_holds_discounts_from_the_first_on_and_merges_with_one_that_has
     assert (discount[1] == np.float32(0.99 * 0.5)).all()
     damaged = both.state_dict()
     damaged["discount"][0, 0, 0, 0] = np.float32(7.0).view(np.int32) ^ np.float32(1.0).view(np.int32)
-    with pytest.raises(ValueError, match=r"discounts of the replay lie outside 0\.\.1"):
+    with pytest.raises(ValueError, match=r"saved discounts of the replay must lie in \[0, 1\]"):
         both.load_state_dict(damaged)
     older = {name: part for name, part in silent.state_dict().items() if name != "discount"}
     silent.load_state_dict(older)

@@ -353,7 +353,7 @@ def test_references_says_what_is_missing(tmp_path, monkeypatch):
         monkeypatch.delitem(sys.modules, module, raising=False)
     for words, says in (
         (("--check",), "python -m pip install rlax"),
-        ((), "Nothing to do: give --out FILE, or --check, or both."),
+        ((), "Nothing to do: pass --out FILE, --check, or both."),
         (("--check", "--batches", "0"), "--batches must be at least 1, not 0."),
     ):
         done = run_in_process("benchmarks/references.py", *words, cwd=tmp_path, check=False)

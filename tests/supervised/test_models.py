@@ -172,8 +172,8 @@ def test_residual_adds_what_goes_past():
 
 
 def test_former_names_work_and_warn():
-    with pytest.warns(DeprecationWarning, match=r"layers\.initialize is deprecated .* use .*layers\.initialize"):
-        assert layers.initialize is initialize
+    with pytest.warns(DeprecationWarning, match=r"layers\.initialise is deprecated .* use .*layers\.initialize"):
+        assert layers.initialise is initialize
     with pytest.warns(DeprecationWarning, match="INITIALISERS"):
         assert layers.INITIALISERS is layers.INITIALIZERS
     with pytest.raises(AttributeError, match="no attribute 'initialization'"):
@@ -253,7 +253,7 @@ def test_mlp_layers_in_order():
     assert names == ["flatten", "linear1", "norm1", "tanh1", "dropout1", "linear2", "norm2", "tanh2", "dropout2"]
     assert MLP(4, 2, ())(torch.zeros(3, 4)).shape == (3, 2)
     for settings in ({"dropout": 1.0}, {"dropout": -0.1}, {"norm": "layers"}, {"widths": (0,)}):
-        with pytest.raises(ValueError, match=r"dropout must lie in|Did you mean 'layer'|widths\[0\] is"):
+        with pytest.raises(ValueError, match=r"dropout must lie in|Did you mean 'layer'|widths\[0\] must be"):
             MLP(4, 2, **settings)
 
 

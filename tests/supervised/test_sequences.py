@@ -353,7 +353,7 @@ def test_what_does_not_fit_is_told(compiled):
     x = drawn(2, 4, 6, 3)
     with pytest.raises(ValueError, match="less than the 6 steps of x, not 6"):
         stack.unroll_vjp(x, burn_in=6)
-    with pytest.raises(ValueError, match=r"burn_in .* from 0 on"):
+    with pytest.raises(ValueError, match=r"burn_in must be a whole number of at least 0"):
         stack.unroll_vjp(x, burn_in=-1)
     with pytest.raises(ValueError, match=r"resets must be a bool tensor \[2, 4, 6\].*int64 \[2, 4, 6\]"):
         stack.unroll(x, resets=torch.zeros(2, 4, 6, dtype=torch.int64))
