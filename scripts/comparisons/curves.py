@@ -32,6 +32,7 @@ from supervised.session import results
 TOOL = "python scripts/tools/algorithm_pages.py"
 GREEDY = "exact return of the greedy policy"
 DEEP_CELL = "CartPole-v1", 50_000
+NATIVE_CELLS = {"pqn": ("envs/CartPole-v1", 500_000)}  # of pictures of agents that need many environments
 MOST = 500.0  # what an episode of CartPole-v1 can return
 
 
@@ -189,6 +190,7 @@ DEEP: dict[str, tuple[str, ...]] = {
     "munchausen-dqn": ("munchausen-dqn",),
     "noisy-dqn": ("noisy-dqn",),
     "rainbow": ("rainbow", "rainbow-without-noise"),
+    "pqn": ("pqn",),
 }
 
 
@@ -295,21 +297,22 @@ def _picture(
 
 
 def compared(folder: Path, console: Console) -> dict[str, Drawn]:
-    """Draw deep agents from the folder of a comparison. Cells that are missing are named, pictures without any left out."""
-    found: dict[str, dict[str, Any]] = {}
-    env, steps = DEEP_CELL
-    for name in dict.fromkeys(("dqn", *(name for names in DEEP.values() for name in names))):
-        cell = Cell(env, steps, name)
-        curve = read(folder / cell.place, cell)
-        if curve is None:
-            console.print(f"{env}, {steps:,} steps, {name}: missing in {folder / cell.place}", soft_wrap=True)
-        else:
-            found[name] = curve
+    """Draw deep agents from the folder of a comparison. Missing cells are named, and pictures without any are left out."""
     drawn = {}
     for picture, names in DEEP.items():
-        there = {name: found[name] for name in names if name in found}
-        if there:
-            drawn[picture] = _drawn(there, {"dqn": found["dqn"]} if "dqn" in found else {})
+        env, steps = NATIVE_CELLS.get(picture, DEEP_CELL)
+        beside = () if picture in NATIVE_CELLS or "dqn" in names else ("dqn",)
+        found = {}
+        for name in (*beside, *names):
+            cell = Cell(env, steps, name)
+            curve = read(folder / cell.place, cell)
+            if curve is None:
+                console.print(f"{env}, {steps:,} steps, {name}: missing in {folder / cell.place}", soft_wrap=True)
+            else:
+                found[name] = curve
+        black = {name: found.pop(name) for name in beside if name in found}
+        if found:
+            drawn[picture] = _drawn((env, steps), found, black)
     return drawn
 
 
@@ -328,8 +331,8 @@ def read(place: Path, cell: Cell) -> dict[str, Any] | None:
     return {"steps": steps, "values": values, "told": deep.cell_text(result)}
 
 
-def _drawn(found: Mapping[str, dict[str, Any]], beside: Mapping[str, dict[str, Any]]) -> Drawn:
-    env, steps = DEEP_CELL
+def _drawn(place: tuple[str, int], found: Mapping[str, dict[str, Any]], beside: Mapping[str, dict[str, Any]]) -> Drawn:
+    env, steps = place
     panel = Panel(
         env, env, {}, {}, exact_return, "return of the greedy policy", steps, digits=0, floor=0.0, ceiling=MOST,
         lines=((MOST, "optimum"),),
@@ -337,7 +340,7 @@ def _drawn(found: Mapping[str, dict[str, Any]], beside: Mapping[str, dict[str, A
     png = _picture(panel, found, beside, (0.0, 1.03 * MOST))
     ends = "; ".join(f"{name} {one['told']}" for name, one in {**beside, **found}.items())
     caption = (
-        f"Greedy episodes at {deep.LOOKS} points on the way, mean over seeds {deep.SEEDS[0]} to {deep.SEEDS[-1]} and its"
+        f"Greedy episodes at {deep.LOOKS} points during training, mean over seeds {deep.SEEDS[0]} to {deep.SEEDS[-1]} and its"
         f" 95 % interval. With the last parameters, {deep.EPISODES} episodes a seed: {ends}. Drawn by `{TOOL} --folder FOLDER`"
         " from the folder of `python scripts/compare.py deep`."
     )

@@ -110,7 +110,7 @@ def test_the_commands_can_be_run(page, command, tmp_path):
 
 
 def test_a_command_that_cannot_be_run_is_noticed(tmp_path):
-    with pytest.raises(AssertionError, match="no setting of q-learning"):
+    with pytest.raises(AssertionError, match="--n is not a setting of q-learning"):
         run_in_process(
             "train.py", "FrozenLake-v1", "--agent", "q-learning", "--n", "3", "--show-settings", cwd=tmp_path
         )
