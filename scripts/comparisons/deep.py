@@ -246,9 +246,8 @@ def page(found: Iterable[Mapping[str, Any]], bars: Sequence[Bar] = BARS) -> str:
         for one in found
         if seeds_of(one) == list(SEEDS) and one["episodes"] == EPISODES
     }
-    names = dict.fromkeys(
-        name for env in ENVS for name in agents_of(env) if tuned.steps_for(env, name) == tuned.steps_for(env)
-    )
+    own = {name for env in ENVS for name in agents_of(env) if tuned.steps_for(env, name) != tuned.steps_for(env)}
+    names = [name for name in dict.fromkeys(name for env in ENVS for name in agents_of(env)) if name not in own]
     head = ["agent", *(f"{env}, {tuned.steps_for(env):,} steps" for env in ENVS)]
     lines = [f"| {' | '.join(head)} |", "| --- " * len(head) + "|"]
     for name in names:

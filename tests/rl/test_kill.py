@@ -18,6 +18,8 @@ NETWORK = {"double": True, "n_step": 3, "prioritized": True, "batch_size": 16, "
 NETWORK |= {"capacity_steps": 1000, "learn_after_steps": 100}
 MEMORY = {"network": "mlp(8)+gru(8)", "dueling": True, "rescale_values": True, "update_every_steps": 4}
 MEMORY |= {"sequence_steps": 12, "sequence_every_steps": 4, "burn_in_steps": 4}
+ROLLOUT = {"network": "layer_norm_mlp(16)", "envs_per_seed": 8, "rollout_steps": 16, "minibatches": 4}
+ROLLOUT |= {"explore": rl.explore.EpsilonGreedy(0.5, hold=2.0)}
 RUNS = {
     "compiled": ("Taxi-v4", rl.QLearning(), 600_000, {"seeds": 3}),
     "plain": ("Blackjack-v1", rl.QLearning(), 9_000, {"envs_per_seed": 2, "evaluate_every_steps": 3000}),
@@ -31,6 +33,8 @@ RUNS = {
     "network": ("CartPole-v1", rl.DQN(**NETWORK), 1_000, {"evaluate_every_steps": 500}),
     # Within episodes and windows, with the states of acting and those in the replay.
     "memory": ("CartPole-v1", rl.DQN(**NETWORK | MEMORY), 600, {"envs_per_seed": 2, "evaluate_every_steps": 300}),
+    # In the middle of a rollout, with exploring actions that are held.
+    "rollout": ("envs/CartPole-v1", rl.PQN(**ROLLOUT), 4_000, {"evaluate_every_steps": 2_000}),
 }
 # Before a checkpoint is in its place, right after, and at some file operation behind.
 FILES = ("compiled", "plain", "function")
