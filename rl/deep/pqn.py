@@ -1,11 +1,11 @@
 """Parallelized Q-network (PQN): Q(lambda) on rollouts of many environments, without a replay and without a target network.
 
-Gallici et al. (2025), "Simplifying Deep Temporal Difference Learning", algorithm 1. What makes it stable is layer normalization
-in front of each activation, which the default network has.
+Gallici et al. (2025), "Simplifying Deep Temporal Difference Learning", algorithm 1. Layer normalization before each activation,
+which the default network has, makes it stable.
 
-Deviations: episodes that were truncated bootstrap from their true last observation (the authors' code for Gymnax and MinAtar ends
-them, and bootstraps the last step but one of a rollout from the value one step too late); a minibatch's loss is the mean squared
-error and not half of it, so `max_grad_norm` is twice the paper's.
+Deviations: truncated episodes bootstrap from their true last observation (the authors' scripts for Gymnax and MinAtar treat
+truncations as terminations, and bootstrap the second-to-last step of a rollout from the value one step too late); the loss is the
+squared error, not half of it, so `max_grad_norm` is twice the paper's.
 """
 
 from __future__ import annotations
@@ -38,41 +38,42 @@ class PQN:
     gamma: float = 0.99
     """The discount factor, in [0, 1]."""
     lambda_: float = 0.95
-    """The mixture of n-step returns in [0, 1]: 0 for one-step targets, 1 for Monte Carlo returns."""
+    """Lambda, the mixture of n-step returns, in [0, 1]: 0 for one-step targets, 1 for returns over the whole rollout."""
     network: network_names.Network = "layer_norm_auto"
     """A network name with layer sizes, such as "layer_norm_mlp(256,256)" or "layer_norm_cnn(16)", or a function; see rl.DQN."""
     envs_per_seed: int = 32
-    """Environments that each seed acts in."""
+    """The number of environments per seed."""
     rollout_steps: int = 64
-    """Steps in each environment between updates."""
+    """The number of steps in each environment per rollout."""
     memory_steps: int = 0
     """Steps at the end of the previous rollout that warm up the recurrent state, without a loss; only for recurrent networks."""
     minibatches: int = 16
     """The number of minibatches that the rollout_steps * envs_per_seed transitions are divided into, without a remainder; with a
     recurrent network the environments are, each with all of its steps."""
     epochs: int = 4
-    """Passes over the transitions of a rollout, each in another order."""
+    """The number of passes over a rollout, each in a new random order."""
     learning_rate: float | Schedule = field(default_factory=lambda: Linear(1e-4, 0.0))
-    """A number or a schedule in steps."""
+    """The learning rate: a number or a schedule in steps."""
     optimizer: str = "RAdam"
-    """One of torch.optim by name that treats numbers one by one."""
+    """The name of an elementwise optimizer in torch.optim."""
     max_grad_norm: float | None = 20.0
-    """A seed's gradient is scaled down to this norm; None: never."""
+    """The maximum norm of a seed's gradient; larger gradients are scaled down. None: no clipping."""
     explore: Explore = field(default_factory=lambda: EpsilonGreedy(Linear(1.0, 0.2, fraction=0.2)))
-    """One of rl.explore's EpsilonGreedy, Greedy, Boltzmann and DecayingNoise; epsilon goes from 1 to 0.2 over the first fifth
-    of the run."""
+    """The exploration rule, one of rl.explore's EpsilonGreedy, Greedy, Boltzmann and DecayingNoise; by default epsilon falls from
+    1 to 0.2 over the first fifth of the run."""
     reward_scale: float = 1.0
-    """The factor of rewards for learning alone: values and losses are in scaled units, returns are not."""
+    """A factor on rewards in learning only: Q-values, TD errors and losses are scaled; reported returns, predicted ones included,
+    are not."""
     mask: Callable[[Any], Tensor] | None = None
-    """A function of observations [..., *O] on the CPU -> bool [..., A], the actions allowed; info["action_mask"] is respected
-    without it."""
+    """A function of observations [..., *O], on the CPU, that returns the allowed actions, bool [..., A]. It is combined with
+    info["action_mask"], which is respected in any case."""
     compiled: bool = True
-    """Run supported networks in compiled code on the CPU if numba is installed; False: use torch. Both learn the same up to
+    """Run supported networks as compiled code, on the CPU and if numba is installed; False: use torch. Results agree up to
     rounding."""
     channels: str = "auto"
-    """The axis of an image that holds its channels, as for rl.DQN."""
+    """The channel axis of images, "first", "last" or "auto"; see rl.DQN."""
     normalize_observations: bool = False
-    """Normalize each number of a vector observation by its running mean and standard deviation, as for rl.DQN."""
+    """Normalize vector observations by their running mean and standard deviation; see rl.DQN."""
 
     loop: ClassVar[str] = "rollout"
     # There is no target network.
