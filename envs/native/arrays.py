@@ -54,6 +54,9 @@ class Arrays(Protocol):
     def host(self, array: Any) -> np.ndarray:
         """Return an array on the host."""
 
+    def here(self, array: np.ndarray) -> Any:
+        """Return a host array in this place; not a copy if it is there already."""
+
     def free(self) -> int | None:
         """Return the free memory in bytes; None if unknown."""
 
@@ -113,6 +116,9 @@ class Host:
         return uniform.transpose(2, 1, 0)
 
     def host(self, array: np.ndarray) -> np.ndarray:
+        return array
+
+    def here(self, array: np.ndarray) -> np.ndarray:
         return array
 
     def free(self) -> int | None:
@@ -178,6 +184,9 @@ class Device:
     def host(self, array: Any) -> np.ndarray:
         found: np.ndarray = array if isinstance(array, np.ndarray) else array.cpu().numpy()
         return found
+
+    def here(self, array: np.ndarray) -> Any:
+        return self.xp.as_tensor(array, device=self.device)
 
     def free(self) -> int | None:
         if self.device.type == "cuda":

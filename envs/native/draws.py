@@ -85,7 +85,7 @@ class Generators:
         assert step == 0
         self.arrays, self.size = arrays, reset
         self.generators = [np.random.Generator(np.random.PCG64(seed)) for seed in seeds]
-        self.ahead = max(1, min(64, BLOCK * 16 // (len(seeds) * reset)))
+        self.ahead = max(1, min(256, BLOCK * 64 // (len(seeds) * reset)))
         self.block = np.zeros((len(seeds), self.ahead, reset))
         self.used = np.full(len(seeds), self.ahead)
         self.before: list[Any] = [

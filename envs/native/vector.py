@@ -151,7 +151,7 @@ class NativeVectorEnv(VectorEnv[Any, Any, Any]):
             if over.any():
                 info |= {"final_obs": found.next_obs, "_final_obs": over, "final_info": self._info(found.next_mask)}
                 info["_final_info"] = over
-            return found.obs, found.reward, found.terminated, self.arrays.array(found.truncated, "bool"), info
+            return found.obs, found.reward, found.terminated, self.arrays.here(found.truncated), info
         if self.mode == AutoresetMode.DISABLED and self.over.any():
             raise EnvError(
                 "The episodes of some copies have ended: reset them with reset(options={'reset_mask': ...}) before the next step."
@@ -167,7 +167,7 @@ class NativeVectorEnv(VectorEnv[Any, Any, Any]):
             reward[ended], terminated[ended], truncated[ended] = 0, False, False
         self.over = self.arrays.host(terminated) | truncated
         mask = self.game.mask(self.state)
-        return self.game.observe(self.state), reward, terminated, self.arrays.array(truncated, "bool"), self._info(mask)
+        return self.game.observe(self.state), reward, terminated, self.arrays.here(truncated), self._info(mask)
 
     def _actions(self, actions: Any) -> Any:
         taken = self.arrays.actions(actions)
