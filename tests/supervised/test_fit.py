@@ -679,6 +679,21 @@ def test_another_way_of_computing_is_told_of(tmp_path):
         quick(CNN_, FEW, Recipe(epochs=3), logdir=tmp_path, threads=2, resume=True)
 
 
+def test_a_file_of_a_former_version_names_its_compute_plan(tmp_path):
+    """It has the plan under the key "manner"."""
+    quick(MLP_, FEW, Recipe(epochs=2), logdir=tmp_path, threads=1)
+    path = tmp_path / CHECKPOINT
+    state, meta = checkpoint.load(path)
+    plan = meta.pop("compute_plan")
+    checkpoint.save(path, state, {**meta, "manner": plan}, keep=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        quick(MLP_, FEW, Recipe(epochs=2), logdir=tmp_path, threads=1, resume=True)
+    checkpoint.save(path, state, {**meta, "manner": plan}, keep=False)
+    with pytest.warns(UserWarning, match=f"was computed in {plan}, and continues in .*2 threads:"):
+        quick(MLP_, FEW, Recipe(epochs=3), logdir=tmp_path, threads=2, resume=True)
+
+
 def test_damage_of_any_kind_is_one_sentence(tmp_path):
     """Each leaf of the header in turn is something else: refused, or harmless, but never another exception."""
     recipe = Recipe(epochs=3, batch_size=50, schedule="OneCycleLR", keep_best=True)
