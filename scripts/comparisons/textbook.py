@@ -112,7 +112,7 @@ def textbook() -> dict[str, Panel]:
         ),
         "bias": Panel(
             "Example 6.7, maximization bias: left actions in A",
-            "envs/MaximisationBias-v0",
+            "envs/MaximizationBias-v0",
             {"Q-learning": rl.QLearning(**coin), "Double Q": rl.DoubleQ(**coin), "Weighted Q": rl.WeightedQ(**coin)},
             {"Q-learning": "often, most of the time at first", "Double Q": "hardly more than by exploring"},
             shares(),
