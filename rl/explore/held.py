@@ -2,7 +2,8 @@
 
 Dabney, Ostrovski and Barreto (2021), "Temporally-Extended Epsilon-Greedy Exploration": with probability epsilon a random action
 is taken for n steps, with P(n) proportional to n**-hold. A run of equal actions reaches states that independent random actions
-reach hardly ever (MountainCar's flag).
+reach hardly ever (MountainCar's flag). Here are the rule over arrays, which agents with networks and tile coding use, and the
+distribution of durations; the tabular loops use `rl.explore.scalar.held_action`.
 """
 
 from __future__ import annotations
