@@ -9,6 +9,7 @@ from supervised.schedules import Inverse, Linear, Schedule, as_schedule, setting
 from supervised.validate import choice, integer, number, store
 
 EPSILON_GREEDY, BOLTZMANN, GAUSSIAN_NOISE, UPPER_BOUND = 0, 1, 2, 3
+HELD = 4  # no rule of its own: the policy of `EpsilonGreedy(hold=)` while it holds an action, which its level names
 TIES = ("random", "first")
 
 
@@ -17,7 +18,7 @@ class EpsilonGreedy:
     """A random action with probability epsilon, else the best one. ties: "random" or "first".
 
     hold: None, or the exponent above 1 of temporally extended exploration (Dabney et al. 2021): a random action is held for n
-    steps with a probability proportional to n**-hold, at most hold_steps and until its episode ends. For agents with networks.
+    steps with a probability proportional to n**-hold, at most hold_steps, until its episode ends or it is no longer allowed.
     """
 
     epsilon: float | Schedule = field(default_factory=lambda: Linear(1.0, 0.05))

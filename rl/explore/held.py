@@ -2,7 +2,8 @@
 
 Dabney, Ostrovski and Barreto (2021), "Temporally-Extended Epsilon-Greedy Exploration": with probability epsilon a random action
 is taken for n steps, with P(n) proportional to n**-hold. A run of equal actions reaches states that independent random actions
-reach hardly ever (MountainCar's flag).
+reach hardly ever (MountainCar's flag). Here are the rule over arrays, which agents with networks and tile coding use, and the
+distribution of durations; the tabular loops use `rl.explore.scalar.held_action`.
 """
 
 from __future__ import annotations
@@ -22,13 +23,22 @@ class Held:
         self.chance = durations(hold, most_steps)
 
     def select(
-        self, q: np.ndarray, epsilon: np.ndarray, u: np.ndarray, allowed: np.ndarray | None, random_ties: bool
+        self,
+        q: np.ndarray,
+        epsilon: np.ndarray,
+        u: np.ndarray,
+        allowed: np.ndarray | None,
+        random_ties: bool,
+        begins: np.ndarray | None = None,
     ) -> np.ndarray:
         """Select an action for each environment, int64 [N, E], and count the steps of those that are held.
 
         q [N, E, A], epsilon [N, E], u float64 [N, E, 3] uniform in [0, 1), allowed bool [N, E, A] or None. An action that is
-        not allowed any more is let go.
+        not allowed any more is let go. begins: None, or bool [N, E], where an episode begins: nothing is held there, and
+        environments elsewhere keep the action selected before.
         """
+        if begins is not None:
+            self.let_go(begins)
         anything = np.ones(q.shape, np.bool_) if allowed is None else allowed
         values = np.where(anything, q, -np.inf)
         best = values == values.max(-1, keepdims=True)
@@ -37,10 +47,11 @@ class Held:
         holding = (self.steps > 0) & np.take_along_axis(anything, self.action[..., None], -1)[..., 0]
         starting = ~holding & (u[..., 0] < epsilon)
         drawn = ranked(np.where(starting[..., None], anything, best), u[..., 1])
-        self.steps = np.where(holding, self.steps, 0)
-        self.steps[starting] = 1 + np.searchsorted(self.chance, u[..., 2][starting], side="right")
-        self.action = np.where(holding, self.action, drawn)
-        self.steps -= self.steps > 0
+        steps = np.where(holding, self.steps - 1, 0)
+        steps[starting] = np.searchsorted(self.chance, u[..., 2][starting], side="right")
+        selecting = np.True_ if begins is None else begins
+        self.steps = np.where(selecting, steps, self.steps)
+        self.action = np.where(selecting & ~holding, drawn, self.action)
         return self.action.copy()
 
     def let_go(self, rows: np.ndarray) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from rl.explore.configs import EPSILON_GREEDY
+from rl.explore.configs import EPSILON_GREEDY, HELD
 from rl.explore.scalar import upper_bound
 
 
@@ -37,7 +37,7 @@ def highest(q: Any, s: int, mask: Any = None) -> Any:
 
 
 def expected(q: Any, s: int, kind: int, level: float, mask: Any = None) -> Any:
-    """Return sum_b pi(b | s) q(s, b) over the allowed actions, for an epsilon-greedy or a Boltzmann policy pi."""
+    """Return sum_b pi(b | s) q(s, b) over the allowed actions, for an epsilon-greedy, Boltzmann or held policy pi."""
     if kind == EPSILON_GREEDY:
         best, total, count = -math.inf, 0.0, 0
         for b in range(q.shape[1]):
@@ -47,6 +47,8 @@ def expected(q: Any, s: int, kind: int, level: float, mask: Any = None) -> Any:
             count += free
             best = value if free & (value > best) else best
         found = (1.0 - level) * best + level * (total / count)
+    elif kind == HELD:
+        found = q[s, int(level)]
     else:
         best, total, found = highest(q, s, mask), 0.0, 0.0
         for b in range(q.shape[1]):

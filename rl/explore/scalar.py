@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from rl.explore.configs import BOLTZMANN, EPSILON_GREEDY, UPPER_BOUND
+from rl.explore.configs import BOLTZMANN, EPSILON_GREEDY, HELD, UPPER_BOUND
 
 
 def forbidden(mask: Any, s: int, a: int) -> Any:
@@ -26,13 +26,15 @@ def highest(q: Any, s: int, mask: Any = None) -> Any:
 
 
 def expected(q: Any, s: int, kind: int, level: float, mask: Any = None) -> Any:
-    """Return sum_b pi(b | s) q(s, b) for an epsilon-greedy or a Boltzmann policy pi; tie-breaking makes no difference."""
+    """Return sum_b pi(b | s) q(s, b) for an epsilon-greedy, Boltzmann or held policy pi; tie-breaking makes no difference."""
     best = highest(q, s, mask)
     total = 0.0
     if kind == EPSILON_GREEDY:
         for b in range(q.shape[1]):
             total += q[s, b]
         value = (1.0 - level) * best + level * (total / q.shape[1])
+    elif kind == HELD:
+        value = q[s, int(level)]
     else:
         value = 0.0
         for b in range(q.shape[1]):
@@ -76,6 +78,35 @@ def epsilon_greedy_action(q: Any, s: int, epsilon: float, u: float, random_ties:
     else:
         a = greedy_action(q, s, (u - epsilon) / (1.0 - epsilon), random_ties, mask)
     return a
+
+
+def held_action(
+    q: Any,
+    s: int,
+    epsilon: float,
+    random_ties: bool,
+    last: int,
+    steps: int,
+    durations: Any,
+    rng: Any,
+    mask: Any = None,
+) -> Any:
+    """Select an action by temporally extended epsilon-greedy; return it and the number of further steps for which it is held.
+
+    last, steps: the previous action and the further steps for which it was held. It is taken again without a random number; one
+    that is forbidden is let go. Otherwise the first random number selects an action as in `epsilon_greedy_action`, and only if
+    that explores, a second one selects the duration. durations: see `rl.explore.held`.
+    """
+    if steps > 0 and not forbidden(mask, s, last):
+        a, steps = last, steps - 1
+    else:
+        u = rng.random()
+        a, steps = epsilon_greedy_action(q, s, epsilon, u, random_ties, mask), 0
+        if u < epsilon:
+            v = rng.random()
+            while steps < durations.shape[0] and durations[steps] <= v:
+                steps += 1
+    return a, steps
 
 
 def boltzmann_action(q: Any, s: int, temperature: float, u: float, mask: Any = None) -> Any:

@@ -16,7 +16,7 @@ from rl.core.evaluate import play_networks
 from rl.core.limits import MOST_BYTES
 from rl.core.protocols import Diagnostics, Place
 from rl.core.timing import time_in
-from rl.explore import choose_each, masked
+from rl.explore import HELD, choose_each, masked
 from rl.explore.masked import as_mask
 from rl.linear.agent import LinearAgent
 from rl.linear.sarsa import EligibilityTraces, TransitionBatch, learn, reset_traces
@@ -87,35 +87,43 @@ class LinearLoop:
         return self.metrics()
 
     def _draw(self) -> np.ndarray:
-        """Draw one uniform number in [0, 1) for each environment, [R]."""
-        return self.actor.streams.random((self.actor.envs_per_seed,)).reshape(-1)
+        """Draw the uniform numbers in [0, 1) of a decision in each environment: one, or three if actions are held, [N, E, 3]."""
+        e = self.actor.envs_per_seed
+        return self.actor.streams.random((e,) if self.actor.held is None else (e, 3))
 
-    def _choose(self, u: np.ndarray) -> np.ndarray:
-        """Select the next actions with the uniform numbers u [R] and return their Q-values, [R]."""
-        allowed = self.actor.world.arrays.mask
-        self.tiles = self.agent.tiles(self.actor.obs)
-        q = self.agent.values(self.tiles).reshape(len(u), -1)
-        self.action = np.empty(len(u), np.int64)
-        rule, level = self.actor.rule, self.actor.level().reshape(-1)
-        if allowed is None:
-            self._choose_each(q, rule.kind, level, rule.ties == "random", u, self.action)
+    def _choose(self, u: np.ndarray, begins: np.ndarray | None = None) -> np.ndarray:
+        """Select the next actions with the numbers u that `_draw` returned, and return their Q-values, [R].
+
+        begins: None, or bool [R], where an episode begins: environments elsewhere keep the next action selected before.
+        """
+        actor, allowed = self.actor, self.actor.world.arrays.mask
+        self.tiles = self.agent.tiles(actor.obs)
+        values, rule, level = self.agent.values(self.tiles), actor.rule, actor.level()
+        q, chosen = values.reshape(-1, values.shape[-1]), np.empty(len(self.action), np.int64)
+        if actor.held is not None:
+            fresh = None if begins is None else begins.reshape(level.shape)
+            chosen = actor.held.select(values, level, u, allowed, rule.ties == "random", fresh).reshape(-1)
+        elif allowed is None:
+            self._choose_each(q, rule.kind, level.reshape(-1), rule.ties == "random", u.reshape(-1), chosen)
         else:
-            barred = as_mask(allowed.reshape(len(u), -1))
-            self._choose_allowed(q, rule.kind, level, rule.ties == "random", u, self.action, barred)
-        values: np.ndarray = np.take_along_axis(q, self.action[:, None], 1)[:, 0]
-        return values
+            barred = as_mask(allowed.reshape(q.shape))
+            self._choose_allowed(q, rule.kind, level.reshape(-1), rule.ties == "random", u.reshape(-1), chosen, barred)
+        self.action = chosen if begins is None else np.where(begins, chosen, self.action)
+        found: np.ndarray = np.take_along_axis(q, self.action[:, None], 1)[:, 0]
+        return found
 
     def _round(self) -> None:
         """Take one step in every environment and learn from it."""
         d, actor = self.agent.config, self.actor
         tiles, action = self.tiles, self.action
         step_size = self._step_sizes()
+        held = None if actor.held is None else actor.held.steps.reshape(-1) > 0
         taken = action.reshape(len(self.seeds), -1)
         answer = actor.take(taken, self.agent.values(tiles), actor.world.arrays.mask)
         over = (answer.terminated | answer.truncated).reshape(-1)
         u = self._draw()
         following = self._choose(u)
-        self._cut_short(answer, following)
+        self._cut_short(answer, following, action, held)
         scale = np.ones(len(over)) if answer.discount is None else answer.discount.reshape(-1)
         discount = d.gamma * scale * ~answer.terminated.reshape(-1)
         valid = np.ones_like(over) if answer.valid is None else answer.valid.reshape(-1)
@@ -128,21 +136,25 @@ class LinearLoop:
         errors = np.empty(len(over))
         self._learn(self.agent.weights, self.memory, t, d.gamma, float(d.lambda_), KINDS.index(d.traces), errors)
         if over.any():  # a new episode's first action is selected with the updated weights
-            going_on = self.action
-            self._choose(u)
-            self.action = np.where(over, self.action, going_on)
+            self._choose(u, over)
         self.error += np.abs(errors).reshape(len(self.seeds), -1).sum(1)
         actor.within = False
 
-    def _cut_short(self, answer: Step, following: np.ndarray) -> None:
-        """Set `following` at truncations to the expected value of the final state under the behavior policy."""
+    def _cut_short(self, answer: Step, following: np.ndarray, action: np.ndarray, held: np.ndarray | None) -> None:
+        """Set `following` at truncations to the expected value of the final state under the behavior policy.
+
+        action [R]: the actions taken. held bool [R] or None: whether they are held for further steps.
+        """
         cut = np.flatnonzero((answer.truncated & ~answer.terminated).reshape(-1))
         if cut.size:
             q = self.agent.judge(answer.next_obs).q.reshape(len(following), -1)
             level, allowed = self.actor.level().reshape(-1), answer.next_mask
             barred = None if allowed is None else as_mask(allowed.reshape(len(following), -1))
             for r in cut:
-                following[r] = masked.expected(q, int(r), self.actor.rule.kind, level[r], barred)
+                kind, parameter = self.actor.rule.kind, level[r]
+                if held is not None and held[r] and not masked.forbidden(barred, int(r), int(action[r])):
+                    kind, parameter = HELD, float(action[r])
+                following[r] = masked.expected(q, int(r), kind, parameter, barred)
 
     def _step_sizes(self) -> np.ndarray:
         episodes = self.actor.episodes.arrays["episodes"].tolist()
@@ -208,8 +220,6 @@ class LinearLoop:
         if self.actor.obs is not None:
             self.tiles = self.agent.tiles(self.actor.obs)
         if fresh.any():
-            going_on = self.action
-            self._choose(self._draw())
-            self.action = np.where(fresh, self.action, going_on)
+            self._choose(self._draw(), fresh)
         for r in np.flatnonzero(fresh):
             reset_traces(self.memory, int(r))

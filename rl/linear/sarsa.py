@@ -150,10 +150,6 @@ class LinearSARSA:
         store(self, setting, "step_size", low=0.0, high=1.0, units=("steps", "episodes"))
         if not isinstance(self.explore, Explore):
             raise ArgumentError(f"explore must be EpsilonGreedy, Greedy or Boltzmann, not {shown(self.explore)}.")
-        if self.explore.hold is not None:
-            raise ArgumentError(
-                "EpsilonGreedy(hold=...) is for agents with networks: tiles hold no action. Leave it out."
-            )
         check_expected(self)
         check_count(self, "tilings")
         check_count(self, "tiles")

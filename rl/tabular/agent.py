@@ -166,8 +166,6 @@ def check_table_settings(config: TabularConfig) -> None:
             "explore must be one of rl.explore's EpsilonGreedy, Greedy, Boltzmann, DecayingNoise or UCB, not"
             f" {shown(config.explore)}."
         )
-    if config.explore.hold is not None:
-        raise ArgumentError("EpsilonGreedy(hold=...) is for agents with networks: tables hold no action. Leave it out.")
     check_number(config, "count_bonus")
     store(config, initial_value, "initial_q")
 

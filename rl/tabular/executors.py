@@ -416,6 +416,8 @@ class VectorExecutor(StepByStep):
                         self._allow(k, next_s, None if next_mask is None else next_mask[k, e])
                     answer = next_s, float(reward[k][e]), terminated[k][e], truncated[k][e]
                     self.learn_from(table, params, actor, e, steps, *answer, rng, scale[k][e])
+                else:
+                    actor.held[e] = 0  # the action selected for this call was not taken
                 actor.state[e] = going_on[k][e]
             actor.counters[STEPS_DONE] = steps + run.envs_per_seed
 

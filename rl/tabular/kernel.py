@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from rl.core.timing import WINDOW, time_in
 from rl.core.world import world_reset, world_step
-from rl.explore import choose
+from rl.explore import HELD, choose, forbidden, held_action
 from rl.tabular.agent import Transition
 from supervised.schedules import VISITS, Curve, value_at
 
@@ -21,6 +21,7 @@ STEPS_DONE, ENDED = 0, 1  # indices into ActorState.counters
 ENVS = 1  # environments per seed
 NEXT_ACTION = 0  # 1: the rule needs the next action, which is then selected before the update
 KNOWS_POLICY = 0  # 1: the rule needs the behavior policy
+HOLD = 0  # 1: exploring actions are held for several steps
 
 
 class LoopParams(NamedTuple):
@@ -34,6 +35,7 @@ class LoopParams(NamedTuple):
     explore: int  # EPSILON_GREEDY, BOLTZMANN, GAUSSIAN_NOISE or UPPER_BOUND
     random_ties: bool
     bonus: float  # exploration bonus added to the reward at a pair's first visit
+    durations: Any  # float64 [hold_steps - 1], see `rl.explore.held.durations`; empty if exploring actions are not held
     mask: Any = None  # float64 [S, A], -infinity for forbidden actions, else 0; None: all actions are allowed
 
 
@@ -43,6 +45,7 @@ class ActorState(NamedTuple):
     state: Any  # int64 [E]
     action: Any  # int64 [E]
     chosen: Any  # int64 [E], 1: the next action has already been selected
+    held: Any  # int64 [E], the number of further steps for which `action` is held
     total: Any  # float64 [E], return of the current episode so far
     length: Any  # int64 [E], steps of the current episode so far
     episodes: Any  # int64 [E], number of finished episodes
@@ -60,7 +63,14 @@ def learn(table: Any, t: Transition, rng: Any) -> float:
 def select_action(table: Any, params: Any, actor: Any, e: int, s: int, steps: int, rng: Any) -> Any:
     """Select an action in state s of environment e."""
     level = value_at(params.level, time_in(params.level, steps, actor.episodes[e], 0))
-    return choose(table.q, table.visits, s, params.explore, level, params.random_ties, rng, params.mask)
+    if HOLD == 1:
+        last, held = actor.action[e], actor.held[e]
+        a, actor.held[e] = held_action(
+            table.q, s, level, params.random_ties, last, held, params.durations, rng, params.mask
+        )
+    else:
+        a = choose(table.q, table.visits, s, params.explore, level, params.random_ties, rng, params.mask)
+    return a
 
 
 def act(table: Any, params: Any, actor: Any, e: int, rng: Any) -> Any:
@@ -99,21 +109,21 @@ def learn_from_step(
     if not terminated:
         discount = gamma * scale
     over = terminated or truncated
+    kind, level = params.explore, 0.0
+    if KNOWS_POLICY == 1:
+        level = value_at(params.level, time_in(params.level, steps, actor.episodes[e], 0))
+        if HOLD == 1 and actor.held[e] > 0 and not forbidden(params.mask, next_s, a):
+            kind, level = HELD, float(a)
     next_a = -1
     if NEXT_ACTION == 1:
         if not terminated:
             next_a = select_action(table, params, actor, e, next_s, steps + ENVS, rng)
             actor.action[e] = next_a
         actor.chosen[e] = 0 if over else 1
-    level = 0.0
-    if KNOWS_POLICY == 1:
-        level = value_at(params.level, time_in(params.level, steps, actor.episodes[e], 0))
     bonus_reward = reward
     if params.bonus > 0.0:
         bonus_reward += params.bonus / math.sqrt(visits + 1)
-    transition = Transition(
-        e, s, a, bonus_reward, discount, gamma, next_s, next_a, step_size, over, params.explore, level, scale
-    )
+    transition = Transition(e, s, a, bonus_reward, discount, gamma, next_s, next_a, step_size, over, kind, level, scale)
     actor.error[0] += abs(learn(table, transition, rng))
     actor.state[e] = next_s
     actor.total[e] += reward
@@ -126,6 +136,7 @@ def learn_from_step(
         actor.episodes[e] += 1
         actor.total[e] = 0.0
         actor.length[e] = 0
+        actor.held[e] = 0
     return over
 
 

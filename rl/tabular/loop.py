@@ -22,6 +22,7 @@ from rl.core.protocols import Diagnostics, Place
 from rl.core.registry import name_of
 from rl.core.spaces import StateIndex
 from rl.core.timing import WINDOW, time_in
+from rl.explore.held import durations
 from rl.tabular.agent import TabularConfig, lookup
 from rl.tabular.executors import CompiledExecutor, Executor, PythonExecutor, VectorExecutor, padded_zeros
 from rl.tabular.kernel import ENDED, STEPS_DONE, ActorState, LoopParams
@@ -51,6 +52,7 @@ class TabularLoop:
         self.parts: dict[str, Any] = {"learn": config.rule, "ENVS": e}
         self.parts["NEXT_ACTION"] = int(config.needs_next_action)
         self.parts["KNOWS_POLICY"] = int(config.needs_policy)
+        self.parts["HOLD"] = int(config.explore.hold is not None)
         self.constants = config.rule_params()
         if model is not None:
             config.check_model(model)
@@ -174,8 +176,11 @@ class TabularLoop:
         """Return the state of all seeds. Raises CheckpointError while an interruption has left them at different steps."""
         if not self.level:
             raise CheckpointError(INTERRUPTED)
+        actor = self.actor._asdict()
+        if not self.parts["HOLD"]:
+            del actor["held"]
         return {
-            "actor": self.actor._asdict(),
+            "actor": actor,
             "streams": self.streams.state_dict(),
             "begun": self.begun,
             "last_log": self.last_log,
@@ -190,8 +195,9 @@ class TabularLoop:
                 f"The run was saved while stepping {state['walk']['kind']}, but this environment is stepped as"
                 f" {self.executor.kind}."
             )
+        actor = {"held": np.zeros_like(self.actor.held), **state["actor"]}
         for name, array in self.actor._asdict().items():
-            saved = state["actor"][name]
+            saved = actor[name]
             if saved.shape != array.shape or saved.dtype != array.dtype:
                 raise ValueError(f"The saved {name!r} must be {array.dtype} {list(array.shape)}.")
             array[:] = saved
@@ -201,12 +207,10 @@ class TabularLoop:
                 raise ValueError(f"The saved {name!r} must be {array.dtype} {list(array.shape)}.")
             array[:] = saved
         self.agent.config.validate_state(self.episode_arrays, self.agent.index.size, self.agent.actions)
-        if (
-            self.actor.state.min() < 0
-            or self.actor.state.max() >= self.agent.index.size
-            or self.actor.counters.min() < 0
-        ):
-            raise ValueError("The saved states or counters are out of range.")
+        limits = {"state": self.agent.index.size, "action": self.agent.actions, "held": len(self.params.durations) + 1}
+        ranges = [(getattr(self.actor, name), limit) for name, limit in limits.items()]
+        if any(array.min() < 0 or array.max() >= limit for array, limit in ranges) or self.actor.counters.min() < 0:
+            raise ValueError("The saved states, actions or counters are out of range.")
         if not self.level:
             raise ValueError("The saved seeds have taken different numbers of steps.")
         self.streams.load_state_dict(state["streams"])
@@ -216,7 +220,8 @@ class TabularLoop:
 
     def begin_anew(self, place: Any) -> None:
         """Reset the episode state at an index (seed, environment), or everywhere (...), after new episodes have started."""
-        self.actor.total[place], self.actor.length[place], self.actor.chosen[place] = 0.0, 0, 0
+        actor = self.actor
+        actor.total[place], actor.length[place], actor.chosen[place], actor.held[place] = 0.0, 0, 0, 0
         for name, part in self.agent.config.episode_arrays(self.agent.index.size, self.agent.actions).items():
             self.episode_arrays[name][place] = part
 
@@ -230,7 +235,8 @@ class TabularLoop:
         arrays = {name: wrap(array[k]) for name, array in own.items()}
         constants = {name: wrap(array) for name, array in self.constants.items()}
         table = rule_state(self.agent.config, {**arrays, **constants})
-        params = self.params._replace(rates=wrap(self.params.rates), mask=arrays.get("mask"))
+        rates, held_for = wrap(self.params.rates), wrap(self.params.durations)
+        params = self.params._replace(rates=rates, durations=held_for, mask=arrays.get("mask"))
         return table, params, ActorState(*(wrap(array[k]) for array in self.actor)), self.streams.generators[k]
 
 
@@ -240,6 +246,7 @@ def actor_state(n: int, e: int) -> ActorState:
         state=padded_zeros(n, e, np.int64),
         action=padded_zeros(n, e, np.int64),
         chosen=padded_zeros(n, e, np.int64),
+        held=padded_zeros(n, e, np.int64),
         total=padded_zeros(n, e, np.float64),
         length=padded_zeros(n, e, np.int64),
         episodes=padded_zeros(n, e, np.int64),
@@ -254,13 +261,15 @@ def loop_params(config: TabularConfig, horizon_steps: int) -> LoopParams:
     """Return the settings of an agent as LoopParams; schedules without a horizon span `horizon_steps`."""
     rate = as_schedule(config.step_size).curve(horizon_steps)
     rates = lookup(rate)
+    rule = config.explore
     return LoopParams(
         gamma=as_schedule(config.gamma).curve(horizon_steps),
-        level=config.explore.level.curve(horizon_steps),
+        level=rule.level.curve(horizon_steps),
         rate=rate,
         rates=rates,
         settled=bool(rates.size) and bool(rates[-1] == rate.end),
-        explore=config.explore.kind,
-        random_ties=config.explore.ties == "random",
+        explore=rule.kind,
+        random_ties=rule.ties == "random",
         bonus=float(config.count_bonus),
+        durations=np.zeros(0) if rule.hold is None else durations(rule.hold, rule.hold_steps),
     )

@@ -20,8 +20,8 @@ class Transition(NamedTuple):
     next_a: int  # the next action if the rule sets needs_next_action, else -1
     step_size: float
     episode_end: bool  # whether the episode has terminated or been truncated
-    explore: int  # EPSILON_GREEDY, BOLTZMANN, GAUSSIAN_NOISE or UPPER_BOUND
-    level: float  # epsilon, temperature or noise scale if the rule sets needs_policy, else 0
+    explore: int  # the policy in next_s: EPSILON_GREEDY, BOLTZMANN, GAUSSIAN_NOISE, UPPER_BOUND or HELD, see `expected`
+    level: float  # epsilon, temperature, noise scale or the action held if the rule sets needs_policy, else 0
     scale: float = 1.0  # the step's own discount (info["discount"]): included in `discount`, not in `gamma`
 
 

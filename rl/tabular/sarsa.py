@@ -26,7 +26,10 @@ def learn_sarsa(table: QTable, t: Transition, rng: Any) -> float:
 
 
 def learn_expected(table: QTable, t: Transition, rng: Any) -> float:
-    """Update like SARSA with the mean of Q(s', .) under the behavior policy in place of Q(s', a'); return the TD error."""
+    """Update like SARSA with the mean of Q(s', .) under the behavior policy in place of Q(s', a'); return the TD error.
+
+    While an exploring action is held, the policy takes it for sure, so the mean is its value.
+    """
     q = table.q
     target = t.reward
     if t.discount != 0.0:

@@ -135,7 +135,7 @@ class TabularAgent:
         if not optional_setting(self.config, "on_policy", False):
             return 0.0
         rule, level = self.config.explore, self.config.explore.level.curve(horizon_steps)
-        known = rule.kind == EPSILON_GREEDY and level.unit == STEPS
+        known = rule.kind == EPSILON_GREEDY and rule.hold is None and level.unit == STEPS
         return value_at(level, horizon_steps) if known else None
 
     def policy(self, k: int, spaces: tuple[Any, Any], settings: Mapping[str, Any]) -> TablePolicy:

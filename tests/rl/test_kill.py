@@ -20,6 +20,7 @@ MEMORY = {"network": "mlp(8)+gru(8)", "dueling": True, "rescale_values": True, "
 MEMORY |= {"sequence_steps": 12, "sequence_every_steps": 4, "burn_in_steps": 4}
 ROLLOUT = {"network": "layer_norm_mlp(16)", "envs_per_seed": 8, "rollout_steps": 16, "minibatches": 4}
 ROLLOUT |= {"explore": rl.explore.EpsilonGreedy(0.5, hold=2.0)}
+HOLD = rl.explore.EpsilonGreedy(0.5, hold=1.5)
 RUNS = {
     "compiled": ("Taxi-v4", rl.QLearning(), 600_000, {"seeds": 3}),
     "plain": ("Blackjack-v1", rl.QLearning(), 9_000, {"envs_per_seed": 2, "evaluate_every_steps": 3000}),
@@ -29,6 +30,8 @@ RUNS = {
     "model": ("Taxi-v4", rl.PrioritizedSweeping(), 200_000, {}),
     "episodes": ("Taxi-v4", rl.MonteCarlo(), 200_000, {}),
     "tiles": ("MountainCar-v0", rl.LinearSARSA(), 3_000, {}),
+    "held": ("Taxi-v4", rl.SARSA(explore=HOLD), 200_000, {"envs_per_seed": 2}),
+    "held-tiles": ("MountainCar-v0", rl.LinearSARSA(explore=HOLD), 3_000, {"envs_per_seed": 2}),
     "maze": ("envs/BlockingMaze-v0", rl.DynaQ(bonus=1e-3, outcomes=1), 2_500, {}),
     "network": ("CartPole-v1", rl.DQN(**NETWORK), 1_000, {"evaluate_every_steps": 500}),
     # Within episodes and windows, with the states of acting and those in the replay.
