@@ -98,9 +98,17 @@ def complete() -> None:
 
 
 def presets(groups: Iterable[str] = GROUPS) -> dict[str, AgentConfig]:
-    """Return the presets of these groups by name, in the order of the groups."""
+    """Return the presets of these groups by name, in the order of the groups, and within a group of the modules' names.
+
+    So the order does not depend on which module was imported first.
+    """
     complete()
-    return ByName({name: agent for group in groups for name, agent in PRESETS[group].items()})
+    found = [item for group in groups for item in sorted(PRESETS[group].items(), key=_module)]
+    return ByName(dict(found))
+
+
+def _module(preset: tuple[str, AgentConfig]) -> str:
+    return type(preset[1]).__module__
 
 
 def check(config: Any) -> None:

@@ -14,7 +14,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import rl.deep.r2d2  # noqa: F401  (presets are listed in the order of registration: those of DQN come first)
 from rl import network_names
 from rl.core.observations import CHANNELS, parts_of
 from rl.core.registry import add_presets, register
