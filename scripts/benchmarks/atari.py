@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import multiprocessing
 import statistics
@@ -72,9 +73,10 @@ def _stable_baselines3(pipe: Any, seed: int) -> None:
     )  # fmt: skip
     model.learn(WARM_UP)
     pipe.send("ready")
-    while pipe.recv():
-        model.learn(STEPS, reset_num_timesteps=False)
-        pipe.send("done")
+    with contextlib.suppress(EOFError):  # the other end is gone: all has been timed
+        while pipe.recv():
+            model.learn(STEPS, reset_num_timesteps=False)
+            pipe.send("done")
 
 
 def environment() -> Callable[[], float]:
