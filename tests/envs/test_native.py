@@ -271,3 +271,22 @@ def test_more_copies_than_memory_are_refused_before_they_are_made(monkeypatch):
 def test_a_device_that_is_not_there_is_named():
     with pytest.raises(ValueError, match="The device 'nothing' cannot be used here"):
         make("CartPole-v1", 2, device="nothing")
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name", ["CartPole-v1", "MountainCar-v0"])
+def test_a_million_transitions_are_the_originals(name):
+    copies, rng = 20, np.random.default_rng(1)
+    vector, singles = make(name, copies), [gym.make(name) for _ in range(copies)]
+    obs, _ = vector.reset(seed=5)
+    assert np.array_equal(obs, np.stack([single.reset(seed=5 + i)[0] for i, single in enumerate(singles)]))
+    for _ in range(1_000_000 // copies):
+        action = rng.integers(vector.single_action_space.n, size=copies)
+        obs, reward, terminated, truncated, info = vector.step(action)
+        for i, single in enumerate(singles):
+            own, *rest, _ = single.step(action[i])
+            assert [reward[i], terminated[i], truncated[i]] == rest
+            if terminated[i] or truncated[i]:
+                assert np.array_equal(info["final_obs"][i], own)
+                own, _ = single.reset()
+            assert np.array_equal(obs[i], own)

@@ -100,8 +100,8 @@ def test_a_copy_is_the_original_with_the_same_numbers(name):
 
 @pytest.mark.full
 @pytest.mark.parametrize("name", DRAWN)
-def test_a_hundred_thousand_transitions_are_the_originals(name):
-    assert follow(name, 100_000, copies=20, seed=1) > 100
+def test_a_million_transitions_are_the_originals(name):
+    assert follow(name, 1_000_000, copies=20, seed=1) > 100
 
 
 @pytest.mark.parametrize("name", ["CartPole-NoVelocity-v1", "MountainCar-NoVelocity-v0"])
