@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy as np
@@ -50,7 +51,7 @@ class MemoryChain:
         raise EnvError("MemoryChain cannot be drawn.")
 
 
-class Cards:
+class Cards(ABC):
     """Cards dealt from a shuffled deck, one a step. The state has the cards left, int64 [R, suits], and the suits held [R, H]."""
 
     step_draws = 1
@@ -70,9 +71,9 @@ class Cards:
         )
         return {"left": left, "hand": self._first(suit)}
 
+    @abstractmethod
     def _first(self, suit: Any) -> Any:
         """Return the suits to remember after the first card, int64 [R, H]."""
-        raise NotImplementedError
 
     def _deal(self, left: Any, draws: Any) -> tuple[Any, Any]:
         """Return the cards left after one more is dealt, and its suit. draws: uniform numbers [R, 1]."""
@@ -80,8 +81,9 @@ class Cards:
         suit = (self.arrays.cast(before, "float64") <= draws * before[:, -1:]).sum(-1)
         return left - self.arrays.cast(self.suits == suit[:, None], "int64"), suit
 
-    def mask(self, state: State) -> None:
+    def mask(self, state: State) -> Any:
         """Return None: all actions are allowed."""
+        return None
 
     def picture(self, state: State) -> np.ndarray:
         """Raise EnvError: there are no pictures."""

@@ -22,11 +22,12 @@ from rl.core.registry import add_presets, register
 from rl.core.spaces import actions_of
 from rl.deep.distributions import Atoms, Distribution, ImplicitQuantiles, Quantiles
 from rl.deep.munchausen import Munchausen
+from rl.deep.policy_settings import check_policy_settings
 from rl.deep.replay.windows import windows
 from rl.explore import EpsilonGreedy, Explore, Greedy
 from supervised.names import OPTIMIZERS
 from supervised.schedules import Linear, Schedule, setting
-from supervised.validate import ArgumentError, choice, flag, function, instance, integer, number, shown, store
+from supervised.validate import ArgumentError, choice, flag, instance, integer, number, shown, store
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -202,14 +203,7 @@ def check_settings(d: DQN) -> None:
     store(d, number, "noise", low=1e-6, high=100.0, none=True)
     if d.distribution is not None and d.loss != "huber":
         raise ArgumentError(f"loss={d.loss!r} contradicts distribution: each distribution has its own loss.")
-    network_names.check(d.network)
-    if not isinstance(d.explore, Explore):
-        raise ArgumentError(
-            "explore must be one of rl.explore's EpsilonGreedy, Greedy, Boltzmann or DecayingNoise, not"
-            f" {shown(d.explore)}."
-        )
-    if d.mask is not None:
-        function(d.mask, "mask", ("observations",), "a function of observations -> bool [..., A], or None")
+    check_policy_settings(d)
     _check_together(d)
 
 

@@ -18,10 +18,11 @@ from rl import network_names
 from rl.core.observations import CHANNELS, parts_of
 from rl.core.registry import add_presets, register
 from rl.core.spaces import actions_of
+from rl.deep.policy_settings import check_policy_settings
 from rl.explore import EpsilonGreedy, Explore
 from supervised.names import OPTIMIZERS
 from supervised.schedules import Linear, Schedule, setting
-from supervised.validate import ArgumentError, choice, flag, function, integer, number, shown, store
+from supervised.validate import ArgumentError, choice, flag, integer, number, shown, store
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -123,14 +124,7 @@ def check_settings(d: PQN) -> None:
     store(d, choice, "optimizer", known=OPTIMIZERS)
     store(d, choice, "channels", known=CHANNELS)
     store(d, setting, "learning_rate", low=0.0, units=("steps",))
-    network_names.check(d.network)
-    if not isinstance(d.explore, Explore):
-        raise ArgumentError(
-            "explore must be one of rl.explore's EpsilonGreedy, Greedy, Boltzmann or DecayingNoise, not"
-            f" {shown(d.explore)}."
-        )
-    if d.mask is not None:
-        function(d.mask, "mask", ("observations",), "a function of observations -> bool [..., A], or None")
+    check_policy_settings(d)
     if d.memory_steps > d.rollout_steps:
         raise ArgumentError(
             f"memory_steps={d.memory_steps} exceeds rollout_steps={d.rollout_steps}: the memory is the end of the previous"

@@ -13,10 +13,9 @@ from typing import Any
 import gymnasium as gym
 import torch
 from rich.console import Console
-from rich.table import Table
 
 import rl
-from benchmarks.timing import rounds
+from benchmarks.timing import rounds, speeds
 
 ENV, SEEDS = "envs.atari:Atari/Pong-v5", 2
 WARM_UP, STEPS = 600, 1_200  # per seed; learning starts within the first
@@ -105,12 +104,8 @@ def atari(repeats: int, console: Console) -> dict[str, Any]:
     ways["ours, two seeds on two workers"] = ours()
     ways["one environment, random actions"] = environment()
     found = rounds(ways, repeats)
-    medians = {name: statistics.median(speeds) for name, speeds in found.items()}
-    table = Table(title=f"Pong, four frames of 84 x 84, batch 32 every 4 steps: medians of {repeats} in turn")
-    for column in ("variant", "steps per second", "ratio", "lowest to highest"):
-        table.add_column(column, justify="right")
-    for name, median in medians.items():
-        ratio = f"{median / medians[peer]:.2f}x" if peer in medians else ""
-        table.add_row(name, f"{median:,.0f}", ratio, f"{min(found[name]):,.0f} to {max(found[name]):,.0f}")
-    console.print(table)
+    medians = {name: statistics.median(values) for name, values in found.items()}
+    ratios = {name: f"{median / medians[peer]:.2f}x" for name, median in medians.items() if peer in medians}
+    title = f"Pong, four frames of 84 x 84, batch 32 every 4 steps: medians of {repeats} in turn"
+    console.print(speeds(title, found, ratios))
     return {"steps_per_second": medians}

@@ -10,10 +10,9 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 from rich.console import Console
-from rich.table import Table
 
 import envs  # noqa: F401  (registers the native environments)
-from benchmarks.timing import rounds
+from benchmarks.timing import rounds, speeds
 
 COPIES = 1_024
 STEPS = 2_000  # of all copies, or COPIES / 8 times as many of one
@@ -71,13 +70,11 @@ def native(repeats: int, console: Console) -> dict[str, Any]:
             console.print(f"MinAtar is skipped: {error}. Install it with pip install MinAtar.")
         ways[name] = vectorized(name)
     found = rounds(ways, repeats)
-    medians = {name: statistics.median(speeds) for name, speeds in found.items()}
-    table = Table(title=f"Steps per second of {COPIES:,} copies, resets in the next step: medians of {repeats} in turn")
-    for column in ("environment", "steps per second", "ratio (target)", "lowest to highest"):
-        table.add_column(column, justify="right")
-    for name, median in medians.items():
-        ratios = (f"{median / medians[peer]:.1f}x ({bar:g}x)" for peer, bar in targets.get(name, {}).items())
-        spread = f"{min(found[name]):,.0f} to {max(found[name]):,.0f}"
-        table.add_row(name, f"{median:,.0f}", ", ".join(ratios), spread)
-    console.print(table)
+    medians = {name: statistics.median(values) for name, values in found.items()}
+    ratios = {
+        name: ", ".join(f"{medians[name] / medians[peer]:.1f}x ({bar:g}x)" for peer, bar in peers.items())
+        for name, peers in targets.items()
+    }
+    title = f"{COPIES:,} copies, resets in the next step, with the target of each ratio: medians of {repeats} in turn"
+    console.print(speeds(title, found, ratios))
     return {"steps_per_second": medians}

@@ -14,10 +14,9 @@ from typing import Any
 
 import torch
 from rich.console import Console
-from rich.table import Table
 
 import rl
-from benchmarks.timing import rounds
+from benchmarks.timing import rounds, speeds
 
 STEPS = {1: 244 * 2_048, 8: 100 * 2_048}  # per seed, by the number of seeds: whole rollouts
 # purejaxql's settings; its max_grad_norm is 10 for half the squared error.
@@ -92,13 +91,8 @@ def pqn(peer: Path | None, peer_python: str, repeats: int, console: Console) -> 
             "purejaxql is skipped: give its checkout as --peer, and a Python with its packages as --peer-python."
         )
     found = rounds(ways, repeats)
-    table = Table(title=f"PQN, CartPole, 256-256, one core: medians of {repeats} in turn")
-    for column in ("variant", "steps per second", "ratio", "lowest to highest"):
-        table.add_column(column, justify="right")
-    medians = {name: statistics.median(speeds) for name, speeds in found.items()}
-    for name, median in medians.items():
-        base = medians.get(f"purejaxql, {name.partition(', ')[2]}")
-        ratio = "" if base is None else f"{median / base:.2f}x"
-        table.add_row(name, f"{median:,.0f}", ratio, f"{min(found[name]):,.0f} to {max(found[name]):,.0f}")
-    console.print(table)
+    medians = {name: statistics.median(values) for name, values in found.items()}
+    bases = {name: medians.get(f"purejaxql, {name.partition(', ')[2]}") for name in medians}
+    ratios = {name: f"{medians[name] / base:.2f}x" for name, base in bases.items() if base is not None}
+    console.print(speeds(f"PQN, CartPole, 256-256, one core: medians of {repeats} in turn", found, ratios))
     return {"steps_per_second": medians, "python": sys.version.split()[0]}

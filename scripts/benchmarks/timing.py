@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 
 import numpy as np
+from rich.table import Table
 
 
 def in_turn(ways: dict[str, Callable[[], float]], repeats: int) -> dict[str, float]:
@@ -44,3 +45,14 @@ def cpu_seconds(step: Callable[[], object]) -> float:
     began = time.process_time()
     step()
     return time.process_time() - began
+
+
+def speeds(title: str, found: dict[str, list[float]], ratios: dict[str, str]) -> Table:
+    """Return a table of steps per second: medians, ratios as text by variant, and ranges."""
+    table = Table(title=title)
+    for column in ("variant", "steps per second", "ratio", "lowest to highest"):
+        table.add_column(column, justify="right")
+    for name, values in found.items():
+        spread = f"{min(values):,.0f} to {max(values):,.0f}"
+        table.add_row(name, f"{statistics.median(values):,.0f}", ratios.get(name, ""), spread)
+    return table
