@@ -52,7 +52,8 @@ class Tuned:
     """Tuned settings for an environment: the number of steps, rl-zoo's settings for DQN, if any, and those of our best agent.
 
     rl-zoo gives the target network's update interval in environment steps, which is converted to updates here. others: further
-    tuned agents by name. pqn: the settings of rl.PQN and its number of steps.
+    tuned agents by name. pqn: the settings of rl.PQN and its number of steps. returns: the range of the atoms, where it cannot be
+    derived from the environment's reward range.
     """
 
     steps: int
@@ -60,6 +61,7 @@ class Tuned:
     best: dict[str, Any]
     others: dict[str, Other] = field(default_factory=dict)
     pqn: Other | None = None
+    returns: tuple[float, float] | None = None
 
 
 # Gallici et al. (2025): purejaxql's settings of CartPole, and of MinAtar's games.
@@ -74,6 +76,8 @@ _MINATAR_PQN = {
     "learning_rate": Linear(5e-4, 0.0),
     "explore": _falling(0.05, 0.1),
 }
+# Rewards are unbounded: the atoms cover the returns met after the first steps.
+_LANDER = (-250.0, 300.0)
 _MINATAR = Tuned(5_000_000, {}, {"double": True}, pqn=Other(_MINATAR_PQN))
 
 # Keys are environment ids without version.
@@ -204,8 +208,8 @@ TUNED = {
             "target_every_updates": 250,
             "explore": _falling(0.03, 0.1),
         },
-        # Rewards are unbounded: the atoms cover the returns met after the first steps.
-        {"best-c51": Other({"distribution": Atoms(-250.0, 300.0, 56)})},
+        {"best-c51": Other({"distribution": Atoms(*_LANDER, 56)})},
+        returns=_LANDER,
     ),
     # Two observations determine velocities, so short windows suffice, and the stored state needs little burn-in. With unscaled
     # rewards the values of 500 steps saturate the GRU, and nothing is learned.
@@ -288,9 +292,12 @@ def presets(env: str | None = None) -> dict[str, AgentConfig]:
         for name in registry.PRESETS["networks"]:
             # rl-zoo's settings assume a target network: without one, as in 2013, their bursts of updates diverge. Agents with
             # noisy layers keep their exploration rule.
-            if found[name].target_every_updates is not None:
-                kept = {"explore": found[name].explore} if found[name].noise is not None else {}
-                found[name] = dataclasses.replace(found[name], **{**tuned.zoo, **kept})
+            agent = found[name]
+            if agent.target_every_updates is not None:
+                kept = {"explore": agent.explore} if agent.noise is not None else {}
+                if agent.distribution is not None:
+                    kept["distribution"] = agent.distribution.within(tuned.returns)
+                found[name] = dataclasses.replace(agent, **{**tuned.zoo, **kept})
         found["best"] = dataclasses.replace(DQN(), **tuned.best)
         found |= {name: dataclasses.replace(found["best"], **other.changes) for name, other in tuned.others.items()}
         if tuned.pqn is not None:

@@ -304,7 +304,7 @@ def training() -> list[Case]:
             "NetworkPolicy",
             rl.NetworkPolicy,
             {
-                **{"description": rl.DQN(network="mlp(8)"), "weights": _weights(), "observation_space": CARTPOLE},
+                **{"config": rl.DQN(network="mlp(8)"), "weights": _weights(), "observation_space": CARTPOLE},
                 **{"action_space": gym.spaces.Discrete(2), "seed": 1, "explore": 0, "level": 0.5},
             },
         ),
