@@ -319,7 +319,7 @@ def compared(folder: Path, console: Console) -> dict[str, Drawn]:
 def read(place: Path, cell: Cell) -> dict[str, Any] | None:
     """A finished cell's evaluations on the way, as `panels.train` gives them; None where it is missing or of other settings."""
     result = results.finished(place / "result.json", env=cell.env, steps=cell.steps, agent=cell.agent)
-    if result is None or not cell.is_of(result) or deep.seeds_of(result) != list(deep.SEEDS):
+    if result is None or "diverged" in result or not cell.is_of(result) or deep.seeds_of(result) != list(deep.SEEDS):
         return None
     rows = []
     for seed in deep.seeds_of(result):

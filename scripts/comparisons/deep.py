@@ -37,7 +37,8 @@ environments, seeds {first} to {last}. Each cell has the mean return of the gree
 episodes per seed, the 95 % interval of the mean over seeds, and the lowest seed. All agents with a target network use the
 settings that rl-zoo published for DQN in that environment, but a tenth of the computation, so that two cores finish the table
 in three hours: a network of 64-64 instead of 256-256, batches of 64, and half as many updates. `best` and names that start with
-it use settings tuned here, on other seeds. An empty cell has not been run.
+it use settings tuned here, on other seeds. "Diverged" means that a gradient became NaN or infinite. An empty cell has not been
+run.
 
 """
 
@@ -178,18 +179,27 @@ def missing(worlds: Iterable[str], console: Console) -> set[str]:
 
 
 def measure(cell: Cell, seeds: range, workers: int, episodes: int, folder: Path) -> dict[str, Any]:
-    """Train a cell in its folder, from its last checkpoint if there is one, and evaluate it. Return the result."""
+    """Train a cell in its folder, from its last checkpoint if there is one, and evaluate it. Return the result.
+
+    If a gradient becomes NaN or infinite, that sentence is the result, without returns.
+    """
+    from rl.deep.agent import NotFinite
+
     began = time.perf_counter()
-    run = rl.train(
-        cell.env, cell.config, steps=cell.steps, seeds=seeds, workers=min(workers, len(seeds)), logdir=folder,
-        resume=True, progress=sys.stderr.isatty(), evaluate_every_steps=max(cell.steps // LOOKS, 1),
-    )  # fmt: skip
-    evaluation = run.evaluate(episodes)
-    return {
-        "env": cell.env, "steps": cell.steps, "agent": cell.agent, "settings": run.to_json()["agent"], "episodes": episodes,
-        "return": results.summary(evaluation.per_seed, run.seeds, *evaluation.possible),
-        "wall_seconds": time.perf_counter() - began, **results.about(),
-    }  # fmt: skip
+    found: dict[str, Any] = {"env": cell.env, "steps": cell.steps, "agent": cell.agent, "episodes": episodes}
+    try:
+        run = rl.train(
+            cell.env, cell.config, steps=cell.steps, seeds=seeds, workers=min(workers, len(seeds)), logdir=folder,
+            resume=True, progress=sys.stderr.isatty(), evaluate_every_steps=max(cell.steps // LOOKS, 1),
+        )  # fmt: skip
+    except NotFinite as error:
+        sentence = f"{str(error).partition(' is NaN or infinite')[0]} is NaN or infinite."
+        found |= {"settings": registry.to_json(cell.config), "seeds": list(seeds), "diverged": sentence}
+    else:
+        evaluation = run.evaluate(episodes)
+        returns = results.summary(evaluation.per_seed, run.seeds, *evaluation.possible)
+        found |= {"settings": run.to_json()["agent"], "return": returns}
+    return {**found, "wall_seconds": time.perf_counter() - began, **results.about()}
 
 
 def done_before(cell: Cell, seeds: range, episodes: int, folder: Path) -> dict[str, Any] | None:
@@ -203,15 +213,13 @@ def done_before(cell: Cell, seeds: range, episodes: int, folder: Path) -> dict[s
 
 def seeds_of(found: Mapping[str, Any]) -> list[int]:
     """Return the seeds of a result."""
-    return [int(seed) for seed in found["return"]["per_seed"]]
+    return found["seeds"] if "diverged" in found else [int(seed) for seed in found["return"]["per_seed"]]
 
 
 def fill(
     chosen: Sequence[Cell], seeds: range, workers: int, episodes: int, folder: Path, console: Console
 ) -> list[dict[str, Any]]:
-    """Return the results of cells; train those that are not finished. Print and skip those that cannot be trained."""
-    from rl.deep.agent import NotFinite
-
+    """Return the results of cells; train those that are not finished. Print and skip environments that cannot be created."""
     found = []
     lacking = missing(dict.fromkeys(cell.env for cell in chosen), console)
     for cell in chosen:
@@ -221,20 +229,19 @@ def fill(
         result = done_before(cell, seeds, episodes, where)
         said = "already finished"
         if result is None:
-            try:
-                result = measure(cell, seeds, workers, episodes, where)
-            except NotFinite as error:
-                console.print(f"{cell.env}, {cell.agent} is skipped: {error}", soft_wrap=True)
-                continue
+            result = measure(cell, seeds, workers, episodes, where)
             results.write(result, where / "result.json")
             said = f"{result['wall_seconds']:.0f} s"
-        console.print(f"{cell.env}, {cell.steps:,} steps, {cell.agent}: {cell_text(result)} ({said})", soft_wrap=True)
+        text = result.get("diverged") or cell_text(result)
+        console.print(f"{cell.env}, {cell.steps:,} steps, {cell.agent}: {text} ({said})", soft_wrap=True)
         found.append(result)
     return found
 
 
 def cell_text(found: Mapping[str, Any]) -> str:
-    """Format a result: mean, interval and lowest seed."""
+    """Format a result: mean, interval and lowest seed, or "diverged"."""
+    if "diverged" in found:
+        return "diverged"
     values, (low, high) = list(found["return"]["per_seed"].values()), found["return"]["possible"]
     if len(values) == 1:
         return f"{values[0]:.1f} (one seed)"
@@ -276,11 +283,12 @@ def _bars(known: Mapping[Cell, Mapping[str, Any]], bars: Sequence[Bar]) -> str:
     ]
     for bar in bars:
         cell, found = bar.cell, known.get(bar.cell)
-        here = (
-            ("not run", "")
-            if found is None
-            else (cell_text(found), bar.verdict(list(found["return"]["per_seed"].values())))
-        )
+        if found is None:
+            here = "not run", ""
+        elif "diverged" in found:
+            here = "diverged", "missed"
+        else:
+            here = cell_text(found), bar.verdict(list(found["return"]["per_seed"].values()))
         lines.append(
             f"| {cell.env}, {cell.steps:,} | `{cell.agent}` | {bar.published} | {bar.asked} | {' | '.join(here)} | {bar.tried} |"
         )

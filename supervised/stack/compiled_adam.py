@@ -47,8 +47,10 @@ def clip_and_step(
         total = np.float32(0)
         for w in range(lengths.shape[0]):
             part = np.float32(0)
-            for j in range(begins[w, k], begins[w, k] + lengths[w]):
-                part += grad[j] * grad[j]
+            # A view that is indexed from 0, so that the compiler can vectorize the loop; so are those below.
+            g1 = grad[begins[w, k] : begins[w, k] + lengths[w]]
+            for j in range(g1.shape[0]):
+                part += g1[j] * g1[j]
             total += part
         norms[k] = np.sqrt(total)
     for k in range(norms.shape[0]):
@@ -64,7 +66,6 @@ def clip_and_step(
         if norms[k] > max_norm:
             scale = np.float32(max_norm / (norms[k] + 1e-6))
         for w in range(lengths.shape[0]):
-            # Views of this part, so that the compiler can vectorize the loop.
             span = slice(begins[w, k], begins[w, k] + lengths[w])
             x, g1, m1, v1 = flat[span], grad[span], first[span], second[span]
             for j in range(x.shape[0]):

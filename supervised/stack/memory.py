@@ -159,11 +159,12 @@ class FlatMemory:
         if self.device.type != "cpu" or not self.gradients or self.flat.dtype != torch.float32:
             return self.norms(self.gradients.values())
         # One call for the sums of each member and weight, which are then added weight by weight.
-        squares = np.square(self.gradient.numpy()[: self.used])
-        sums = np.add.reduceat(squares, self.starts).reshape(-1, self.n)
-        total = sums[0].copy()
-        for row in sums[1:]:
-            total += row
+        with np.errstate(over="ignore"):  # an infinite norm is the caller's to report
+            squares = np.square(self.gradient.numpy()[: self.used])
+            sums = np.add.reduceat(squares, self.starts).reshape(-1, self.n)
+            total = sums[0].copy()
+            for row in sums[1:]:
+                total += row
         return torch.from_numpy(np.sqrt(total))
 
     def clip(self, max_norm: float) -> Tensor:

@@ -2,11 +2,13 @@
 
 import dataclasses
 import importlib
+import io
 import json
 
 import gymnasium as gym
 import pytest
 from helpers import ROOT, run_in_process
+from rich.console import Console
 
 import rl
 from rl.core import registry
@@ -30,7 +32,8 @@ def results(folder):
 
 
 def result(env, agent, values, steps, **changed):
-    settings = dataclasses.replace(rl.presets(env)[agent], **changed)
+    config = importlib.import_module("comparisons.deep").Cell(env, steps, agent).config
+    settings = dataclasses.replace(config, **changed)
     seeds = {str(20 + i): value for i, value in enumerate(values)}
     summary = {
         "per_seed": seeds,
@@ -91,6 +94,26 @@ def test_an_environment_that_cannot_be_made_is_left_out(tmp_path):
     assert "No agent could be trained" in alone.stderr
 
 
+@pytest.mark.filterwarnings("ignore:The Q-values of seed:RuntimeWarning")
+def test_a_divergence_is_a_result(deep, tmp_path):
+    console, shown = (
+        Console(file=io.StringIO(), width=200),
+        "At environment step 414: Seed 24: the gradient of update 414",
+    )
+    cell, seeds = deep.Cell("Acrobot-v1", 700, "q-network"), range(23, 25)
+    for said in ("s)", "(already finished)"):
+        (found,) = deep.fill([cell], seeds, 1, 2, tmp_path, console)
+        assert found["diverged"] == f"{shown} is NaN or infinite."
+        assert console.file.getvalue().strip().endswith(said)
+    assert deep.merged([], [found]) == [found]
+    assert deep.seeds_of(found) == [23, 24]
+    deep.show([found], console)
+    whole = {**found, "seeds": list(deep.SEEDS), "steps": 100_000, "episodes": deep.EPISODES}
+    text = deep.page([whole], [deep.Bar(deep.Cell("Acrobot-v1", 100_000, "q-network"), "-", -80.0)])
+    assert "| `q-network` |  | diverged |  |  |" in text
+    assert "| mean -80 | diverged | missed |  |" in text
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
@@ -131,9 +154,11 @@ def test_the_page_has_every_agent_and_leaves_empty_what_was_not_run(deep):
 def test_results_of_other_settings_are_dropped_and_newer_ones_count(deep):
     old, new = (result("CartPole-v1", "c51", [value] * 10, 50_000) for value in (1.0, 2.0))
     stale = result("CartPole-v1", "dqn", [3.0] * 10, 50_000, gamma=0.5)
+    other = {"network": "mlp(256,256)", "batch_size": 64, "updates": 128, "target_every_updates": 128}
     gone = {**old, "agent": "an agent of earlier days"}
+    zoo = result("CartPole-v1", "double-dqn", [3.0] * 10, 50_000, **other)
     kept = result("CartPole-v1", "qr-dqn", [4.0] * 10, 50_000)
-    assert deep.merged([old, stale, gone, kept], [new]) == [new, kept]
+    assert deep.merged([old, stale, gone, zoo, kept], [new]) == [new, kept]
 
 
 def test_a_bar_is_reached_or_missed_by_a_number(deep):
@@ -154,3 +179,13 @@ def test_docs_take_in_what_was_run(deep, tmp_path):
     cells = json.loads((tmp_path / "results" / "deep.json").read_text())["cells"]
     assert [one["env"] for one in cells] == ["CartPole-v1", "Acrobot-v1"]
     assert "| `c51` | 500.0 [500.0, 500.0], lowest 500.0 | -80.0 [" in (tmp_path / "deep.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("env", "steps", "updates", "every"), [("CartPole-v1", 256, 64, 64), ("Acrobot-v1", 4, 2, 125)]
+)
+def test_the_table_of_deep_agents_keeps_the_steps_between_copies(deep, env, steps, updates, every):
+    found = deep.Cell(env, 1, "dqn").config
+    assert (found.update_every_steps, found.updates, found.target_every_updates) == (steps, updates, every)
+    assert (found.network, found.batch_size) == ("mlp(64,64)", 64)
+    assert deep.Cell(env, 1, "best").config == rl.presets(env)["best"]

@@ -4,6 +4,7 @@ import copy
 import random
 import subprocess
 import sys
+import warnings
 
 import pytest
 import torch
@@ -209,6 +210,14 @@ def test_clipping_looks_at_one_seed_at_a_time():
     assert clip_per_seed(stack, 1.0).tolist() == [3.0, 0.5]
     assert stack.gradients["weight"].flatten().tolist() == pytest.approx([1.0, 0.5])
     assert norms(stack, stack.gradients.values()).tolist() == pytest.approx([1.0, 0.5])
+
+
+def test_a_norm_beyond_float32_is_infinite_without_a_warning():
+    stack = Stack(lambda: nn.Linear(1, 1, bias=False), [0, 1])
+    (stack.weights["weight"].flatten() * torch.tensor([1e30, 0.5])).sum().backward()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert clip_per_seed(stack, 1.0).tolist() == [float("inf"), 0.5]
 
 
 def test_torchs_zero_grad_takes_nothing_away():
