@@ -249,7 +249,7 @@ def _single(vector: VectorEnv[Any, Any, Any]) -> Callable[[int], gym.Env[Any, An
         single.kwargs.pop(name, None)
     if "max_episode_steps" in single.kwargs:  # an argument of native vector environments
         single.max_episode_steps = single.kwargs.pop("max_episode_steps")
-    return lambda row: gym.make(single)
+    return lambda _row: gym.make(single)
 
 
 def _altering(vector: VectorEnv[Any, Any, Any]) -> list[str]:

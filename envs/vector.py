@@ -165,6 +165,7 @@ class World:
         return tensors(obs), fresh
 
     def close(self) -> None:
+        """Close all environments."""
         self.rows.close()
 
 

@@ -70,7 +70,7 @@ class Dueling(nn.Module):
 
 
 @register_batched(Dueling)
-def _dueling(members: Members, modules: Sequence[Dueling]) -> Op:
+def _dueling(_members: Members, modules: Sequence[Dueling]) -> Op:
     return modules[0]
 
 
@@ -94,5 +94,5 @@ register_deterministic(Joined, Dueling)
 
 
 @register_backward(Dueling)
-def _dueling_link(memory: FlatMemory, modules: Sequence[Dueling]) -> LayerBackward:
+def _dueling_link(_memory: FlatMemory, modules: Sequence[Dueling]) -> LayerBackward:
     return _Dueling(modules[0])

@@ -129,7 +129,7 @@ def gauss_seidel(model: Model, gamma: float, tolerance: float = 1e-12) -> Soluti
     It needs fewer sweeps than `value_iteration`, but each is slower, since states are updated sequentially. Raises ValueError in
     the same cases.
     """
-    return _in_place(model, gamma, tolerance, lambda sweep: np.arange(model.states))
+    return _in_place(model, gamma, tolerance, lambda _sweep: np.arange(model.states))
 
 
 @explained("a model that envs.read returns, gamma in [0, 1], a seed and a nonnegative tolerance")
@@ -139,7 +139,7 @@ def asynchronous_value_iteration(model: Model, gamma: float, seed: int = 0, tole
     A sweep backs up every state once, in a new random order, so that no state is left out.
     """
     rng = np.random.default_rng(integer(seed, "seed", 0))
-    return _in_place(model, gamma, tolerance, lambda sweep: rng.permutation(model.states))
+    return _in_place(model, gamma, tolerance, lambda _sweep: rng.permutation(model.states))
 
 
 @explained("a model that envs.read returns, gamma in [0, 1], a number of evaluations and a nonnegative tolerance")

@@ -44,8 +44,9 @@ class Settings:
     env: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="ENV")]
     """Id of the environment; MODULE:ID imports the module first."""
     agent: str = "best"
-    """best is the agent tuned for the environment; q-network, dqn-2013 and dqn-2015 follow the lecture notes (Sung Kim's "Deep
-    Learning Zero to All"); drqn and r2d2 are recurrent. ENV --help lists the agents that can act in ENV."""
+    """best is tuned for some environments (CartPole, Acrobot, MountainCar, LunarLander, Atari), elsewhere double DQN; q-network,
+    dqn-2013 and dqn-2015 follow the lecture notes (Sung Kim's "Deep Learning Zero to All"); drqn and r2d2 are recurrent. ENV
+    --help lists the agents that can act in ENV."""
     steps: int | None = None
     """Total environment steps per seed. Default: the number the settings were tuned for, otherwise 100 000."""
     seeds: Annotated[tuple[str, ...], tyro.conf.arg(metavar="N|SEED SEED ...")] = ("5",)
@@ -72,7 +73,7 @@ class Settings:
     logdir: Path | None = None
     """Folder of the run. Default: a new one under runs/."""
     resume: bool = False
-    """Continue the run in logdir, or the newest one of the same kind under runs/."""
+    """Continue the run in logdir, or the newest one of this environment and agent under runs/."""
     videos: bool = False
     """Save an animated GIF of a greedy episode with each checkpoint, in TensorBoard's Images tab."""
 

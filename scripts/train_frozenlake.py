@@ -64,12 +64,12 @@ class Settings:
     seeds: Annotated[tuple[str, ...], tyro.conf.arg(metavar="N|SEED SEED ...")] = ("10",)
     """Number of seeds (one number), or the seeds themselves (several numbers; a single one needs a comma: 7,)."""
     set: tuple[str, ...] = ()
-    """Settings of the agent as name=value, equivalent to its flags: gamma=.98 step_size=linear(1,.05,.1). The default gamma
+    """Settings of the agent as name=value, equivalent to its flags: gamma=.98 'step_size=linear(1,.05,.1)'. The default gamma
     of q-learning is .999 on maps larger than 4x4."""
     logdir: Path | None = None
     """Folder of the run. Default: a new one under runs/."""
     resume: bool = False
-    """Continue the run in logdir, or the newest one of the same kind under runs/."""
+    """Continue the run in logdir, or the newest one of this environment and agent under runs/."""
     video: bool = False
     """Save an animated GIF of one greedy episode, in the run's folder and in TensorBoard's Images tab."""
 

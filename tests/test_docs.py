@@ -1,6 +1,7 @@
 """What the site is made of: lists that are lists, pictures that are there, public names under their public paths."""
 
 import importlib
+import inspect
 import re
 from pathlib import Path
 
@@ -51,6 +52,21 @@ def test_a_list_that_would_be_a_paragraph_is_found():
     assert swallowed("Text:\n1. one\n") == [2]
     assert swallowed("1. one\n\n   not in the item\n\n    in it\n") == [3]
     assert swallowed("Text:\n\n- one\n  more\n- two\n\n# Head\n- three\n```\na\n- no list\n```\n") == []
+
+
+@pytest.mark.parametrize("package", [rl, supervised, envs], ids=lambda package: package.__name__)
+def test_every_public_method_has_a_docstring(package):
+    kinds = [getattr(package, name) for name in package.__all__]
+    bare = [
+        f"{kind.__name__}.{name}"
+        for kind in filter(inspect.isclass, kinds)
+        for name, member in inspect.getmembers(kind)
+        if not name.startswith("_")
+        and (inspect.isfunction(member) or isinstance(member, property))
+        and getattr(getattr(member, "fget", member), "__module__", "").partition(".")[0] in ("rl", "supervised", "envs")
+        and not inspect.getdoc(member)
+    ]
+    assert not bare
 
 
 @pytest.mark.parametrize("package", [rl, supervised, envs], ids=lambda package: package.__name__)

@@ -89,7 +89,7 @@ def beyond_info(env: gym.Env[Any, Any]) -> Callable[[Any], Any] | None:
     if env.has_wrapper_attr(METHOD):
         method = env.get_wrapper_attr(METHOD)
         if callable(method):
-            return lambda observation: method()
+            return lambda _observation: method()
     if in_observation(env.observation_space):
         return lambda observation: observation[KEY] if isinstance(observation, Mapping) else None
     return None

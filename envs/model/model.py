@@ -58,10 +58,12 @@ class Model:
 
     @property
     def states(self) -> int:
+        """The number of states."""
         return int(self.next_state.shape[0])
 
     @property
     def actions(self) -> int:
+        """The number of actions."""
         return int(self.next_state.shape[1])
 
     @property

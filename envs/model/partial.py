@@ -33,6 +33,7 @@ class PartialModel:
 
     @property
     def observations(self) -> int:
+        """The number of observations."""
         return len(self.seen)
 
 

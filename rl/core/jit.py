@@ -53,7 +53,7 @@ def have_numba() -> bool:
 @functools.cache
 def specialize(function: Function, **replacements: Replacement) -> Function:
     """Return a copy of `function`, and of all the functions it calls, with the names in `replacements` bound to new values."""
-    return _build(function, replacements, {}, {}, lambda copy, outermost: copy)
+    return _build(function, replacements, {}, {}, lambda copy, _outermost: copy)
 
 
 @functools.cache

@@ -130,7 +130,7 @@ def for_returns(config: Any, returns: Any, action_space: Any) -> Any:
 def why_it_cannot_act(config: Any, observation_space: Any, action_space: Any) -> str | None:
     """Return why an agent does not support spaces, according to its method `check_spaces`, or None. Does not build the agent."""
     try:
-        optional_setting(config, "check_spaces", lambda *spaces: None)(observation_space, action_space)
+        optional_setting(config, "check_spaces", lambda *_spaces: None)(observation_space, action_space)
     except ValueError as error:
         return str(error)
     return None

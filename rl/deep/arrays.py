@@ -47,6 +47,6 @@ def _in_evaluation_mode(stack: Stack, ask: Callable[[], Any]) -> Any:
         return ask()
 
 
-def _as_they_are(stack: Stack, ask: Callable[[], Any]) -> Any:
+def _as_they_are(_stack: Stack, ask: Callable[[], Any]) -> Any:
     with torch.no_grad():
         return ask()

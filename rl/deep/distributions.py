@@ -55,6 +55,7 @@ class Atoms:
             raise ArgumentError(f"low must be below high; they are {self.low} and {self.high}.")
 
     def head(self, dueling: bool, rescale: bool, bootstrap: Bootstrap) -> Categorical:
+        """Return the head that learns the distribution."""
         from rl.deep.heads.categorical import Categorical
 
         if self.low is None or self.high is None:
@@ -72,6 +73,10 @@ class Atoms:
         return Categorical(low, high, self.atoms, self.deviation, dueling, rescale, bootstrap)
 
     def within(self, returns: tuple[float, float] | None) -> Atoms:
+        """Return the settings with atoms over these bounds of discounted returns; None: unknown.
+
+        Raises ValueError if the atoms are given and do not cover them.
+        """
         if returns is None:
             return self
         if self.low is None or self.high is None:
@@ -104,11 +109,13 @@ class Quantiles:
         store(self, number, "kappa", low=0.0)
 
     def head(self, dueling: bool, rescale: bool, bootstrap: Bootstrap) -> Quantile:
+        """Return the head that learns the distribution."""
         from rl.deep.heads.quantile import Quantile
 
         return Quantile(self.quantiles, self.kappa, dueling, rescale, bootstrap)
 
     def within(self, returns: tuple[float, float] | None) -> Quantiles:
+        """Return these settings: quantiles need no bounds."""
         return self
 
 
@@ -135,6 +142,7 @@ class ImplicitQuantiles:
         store(self, number, "kappa", low=0.0)
 
     def head(self, dueling: bool, rescale: bool, bootstrap: Bootstrap) -> Implicit:
+        """Return the head that learns the distribution."""
         from rl.deep.heads.head import Fractions
         from rl.deep.heads.implicit import Implicit
 
@@ -142,4 +150,5 @@ class ImplicitQuantiles:
         return Implicit(drawn, self.cosines, self.kappa, dueling, rescale, bootstrap)
 
     def within(self, returns: tuple[float, float] | None) -> ImplicitQuantiles:
+        """Return these settings: quantiles need no bounds."""
         return self

@@ -24,7 +24,7 @@ class OnHost:
 
     def __init__(self, parts: tuple[Part, ...], moments: RunningMoments | None, in_eval: InEval) -> None:
         self.parts, self.moments, self.in_eval = parts, moments, in_eval
-        self.is_encoded = parts[0].is_read_as if len(parts) == 1 and moments is None else lambda x: False
+        self.is_encoded = parts[0].is_read_as if len(parts) == 1 and moments is None else lambda _x: False
 
     def encode(self, obs: Any) -> Any:
         return obs if self.is_encoded(obs) else arrays_of(encoded(self.parts, self.moments, obs, torch.device("cpu")))

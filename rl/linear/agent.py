@@ -145,6 +145,7 @@ class LinearAgent:
         )
 
     def state_dict(self) -> dict[str, Any]:
+        """Return the weights."""
         return {"weights": self.weights}
 
     @explained("the state that state_dict returned")

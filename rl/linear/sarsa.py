@@ -168,7 +168,7 @@ class LinearSARSA:
         return LinearAgent(self, observation_space, action_space, seeds, device)
 
 
-def _bounds(value: Any, name: str, none: bool) -> Bounds:
+def _bounds(value: Any, name: str, **_: Any) -> Bounds:
     """Return (lowest, highest) as tuples of floats. Raises ArgumentError for anything else."""
     try:
         low, high = (tuple(as_float(x) for x in part) for part in value)

@@ -75,7 +75,7 @@ def unable(where: Source, agents: Mapping[str, Any]) -> dict[str, str]:
         why = registry.why_it_cannot_act(agent, env.observation_space, env.action_space)
         if why is None and model is not None:
             try:
-                registry.optional_setting(agent, "check_model", lambda model: None)(model)
+                registry.optional_setting(agent, "check_model", lambda _model: None)(model)
             except ValueError as error:
                 why = str(error)
         if why is not None:

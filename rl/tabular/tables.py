@@ -194,6 +194,7 @@ class TabularAgent:
         return Update({"train/td_error": errors.abs().mean(1)}, errors)
 
     def state_dict(self) -> dict[str, Any]:
+        """Return the tables, the masks that are known, the number of updates and the state of the random generators."""
         drawn = [dict(rng.bit_generator.state) for rng in self.generators]
         masks = {} if self.allowed is None else {"allowed": self.allowed.astype(np.uint8)}
         return {**self.tables, **masks, "updates": np.array([self.updates]), "generators": drawn}

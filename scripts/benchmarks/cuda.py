@@ -620,7 +620,7 @@ class OutOfTime(BaseException):
 def deadline(seconds: float) -> Iterator[None]:
     """Raise OutOfTime within the block after this many seconds."""
 
-    def stop(*signal_and_frame: Any) -> None:
+    def stop(*_signal_and_frame: Any) -> None:
         raise OutOfTime
 
     handler = signal.signal(signal.SIGALRM, stop)

@@ -240,7 +240,7 @@ def moments(given: Arrays, k: int, b: int) -> list[Transition]:
 def learned(agent: Callable[[float], TabularConfig], rule: Callable[..., float]) -> Ours:
     """Return the values of each episode's state-action pairs at its end."""
 
-    def found(given: Arrays, dtype: Any) -> Arrays:
+    def found(given: Arrays, _dtype: Any) -> Arrays:
         values = np.empty(given["reward"].shape)
         for k, b in np.ndindex(values.shape[:2]):
             table = memory(agent(float(given["lambda"][k])), given["q"][k, b].astype(np.float64))
@@ -268,7 +268,7 @@ class Heads(NamedTuple):
 
 
 @own
-def table_td(given: Arrays, dtype: Any) -> Arrays:
+def table_td(given: Arrays, _dtype: Any) -> Arrays:
     rules = {"q_learning": q_learning.learn, "sarsa": sarsa.learn_sarsa, "expected_sarsa": sarsa.learn_expected}
     found = {name: np.empty(given["reward"].shape) for name in (*rules, "double_q")}
     for k, b, t in np.ndindex(given["reward"].shape):
@@ -281,7 +281,7 @@ def table_td(given: Arrays, dtype: Any) -> Arrays:
 
 
 @own
-def linear_sarsa_lambda(given: Arrays, dtype: Any) -> Arrays:
+def linear_sarsa_lambda(given: Arrays, _dtype: Any) -> Arrays:
     """Return values of tile coding where each state has two tiles of its own, which share its value."""
     values = np.empty(given["reward"].shape)
     for k, b in np.ndindex(values.shape[:2]):
@@ -305,7 +305,7 @@ def linear_sarsa_lambda(given: Arrays, dtype: Any) -> Arrays:
 
 
 @own
-def priority(given: Arrays, dtype: Any) -> Arrays:
+def priority(given: Arrays, _dtype: Any) -> Arrays:
     found = np.empty(given["error"].shape)
     leaf = np.arange(found.shape[1])[None]
     for k, alpha in enumerate(given["alpha"]):
@@ -317,7 +317,7 @@ def priority(given: Arrays, dtype: Any) -> Arrays:
 
 
 @own
-def draw(given: Arrays, dtype: Any) -> Arrays:
+def draw(given: Arrays, _dtype: Any) -> Arrays:
     """Return weights divided by the largest in the sample, as in dqn_zoo; ours divide by the largest of any leaf."""
     leaves, u = given["leaves"].astype(np.float64), given["u"].astype(np.float64)
     leaf, weight = np.zeros(u.shape, np.int64), np.zeros(u.shape)
@@ -351,7 +351,7 @@ class World(NamedTuple):
 
 
 @own
-def fold(given: Arrays, dtype: Any) -> Arrays:
+def fold(given: Arrays, _dtype: Any) -> Arrays:
     k, steps = given["reward"].shape
     replay = rl.Replay(World(tuple(range(k))), 2 * steps, 3, 0.9)
     for t in range(steps):
@@ -368,7 +368,7 @@ def fold(given: Arrays, dtype: Any) -> Arrays:
 
 
 @own
-def mixed_priority_(given: Arrays, dtype: Any) -> Arrays:
+def mixed_priority_(given: Arrays, _dtype: Any) -> Arrays:
     rows = given["error"].shape[1]
     found = []
     for error in given["error"]:

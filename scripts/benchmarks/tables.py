@@ -81,7 +81,7 @@ def plain(env_id: str, steps: int) -> Callable[[], float]:
     """The same with the model refused, so that the plain loop over Gymnasium's environment runs."""
     read = models.read
 
-    def refuse(env: Any) -> models.Model:
+    def refuse(_env: Any) -> models.Model:
         raise models.NoModelError("refused, to time the plain loop")
 
     models.read = refuse

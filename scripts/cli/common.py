@@ -42,13 +42,20 @@ def current_name(word: str) -> str:
 
 
 def folder(logdir: Path | None, family: Path, resume: bool) -> Path:
-    """Return the run's folder: logdir if given, with `resume` the newest one in `family`, otherwise a new one."""
+    """Return the run's folder: logdir if given, with `resume` the newest one in `family`, otherwise a new one.
+
+    Prints to stderr that there is nothing to resume, if so.
+    """
     if logdir is not None:
         if logdir.exists() and not logdir.is_dir():
             raise ValueError(f"--logdir {logdir} is a file; it must be a folder or not exist yet.")
+        if resume and not any(logdir.rglob("*.safetensors*")):
+            print(f"There is nothing to resume in {logdir}: a new run starts.", file=sys.stderr)
         return logdir
     # A run with several models saves them in subfolders.
     runs = {family / path.relative_to(family).parts[0] for path in family.rglob("*.safetensors*")} if resume else set()
+    if resume and not runs:
+        print(f"There is nothing to resume in {family}: a new run starts.", file=sys.stderr)
     stamp = f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{random.SystemRandom().randrange(16**4):04x}"
     return max(runs, key=lambda run: run.name, default=family / stamp)
 

@@ -16,7 +16,10 @@ from supervised.validate import choice
 
 S = TypeVar("S")
 HELP = ("help", "h")
-SHORT_FORM = "Short for --explore 'epsilon-greedy(X)': a number, or a schedule such as linear(1,.05,.1)."
+SHORT_FORM = (
+    "Short for --explore 'epsilon-greedy(X)': a number, or a schedule such as 'linear(1,.05,.1)', from 1 to .05 over a tenth of"
+    " the run."
+)
 
 
 def named(words: Sequence[str], flag: str, default: str) -> str:

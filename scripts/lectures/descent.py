@@ -143,8 +143,8 @@ class Optimizers(Seeded):
         )
         best = float(((x @ torch.linalg.lstsq(x, y[:, None]).solution[:, 0] - y) ** 2).mean())
         falls: dict[str, Callable[[torch.optim.Optimizer], torch.optim.lr_scheduler.LRScheduler | None]] = {
-            "all rows, rate stays": lambda o: None,
-            "one row, rate stays": lambda o: None,
+            "all rows, rate stays": lambda _o: None,
+            "one row, rate stays": lambda _o: None,
             "one row, StepLR": lambda o: torch.optim.lr_scheduler.StepLR(o, max(1, self.steps // 4), 0.3),
             "one row, ExponentialLR": lambda o: torch.optim.lr_scheduler.ExponentialLR(o, 0.01 ** (1 / self.steps)),
             "one row, CosineAnnealingLR": lambda o: torch.optim.lr_scheduler.CosineAnnealingLR(o, self.steps),

@@ -26,7 +26,7 @@ def activations(model: nn.Module, x: Any) -> dict[str, Tensor]:
     found: dict[str, Tensor] = {}
 
     def recorder(name: str) -> Any:
-        def record(module: nn.Module, inputs: Any, output: Any) -> None:
+        def record(_module: nn.Module, _inputs: Any, output: Any) -> None:
             output = output[0] if isinstance(output, tuple) else output
             if isinstance(output, Tensor):
                 found[name] = output

@@ -35,12 +35,12 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 MOST_WEIGHTS = 2**30  # of one layer
 # Initializers: functions of the weight and the standard deviation.
 DRAWN: dict[str, Callable[[Tensor, float], object]] = {
-    "zeros": lambda weight, std: nn.init.zeros_(weight),
+    "zeros": lambda weight, _std: nn.init.zeros_(weight),
     "normal": lambda weight, std: nn.init.normal_(weight, std=std),
     "truncated_normal": lambda weight, std: nn.init.trunc_normal_(weight, std=std, a=-2 * std, b=2 * std),
-    "xavier": lambda weight, std: nn.init.xavier_uniform_(weight),
-    "he": lambda weight, std: nn.init.kaiming_normal_(weight, nonlinearity="relu"),
-    "lecun": lambda weight, std: nn.init.kaiming_normal_(weight, nonlinearity="linear"),
+    "xavier": lambda weight, _std: nn.init.xavier_uniform_(weight),
+    "he": lambda weight, _std: nn.init.kaiming_normal_(weight, nonlinearity="relu"),
+    "lecun": lambda weight, _std: nn.init.kaiming_normal_(weight, nonlinearity="linear"),
 }
 INITIALIZERS = ("torch", *DRAWN)
 

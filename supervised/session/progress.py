@@ -23,7 +23,7 @@ def interrupts() -> Iterator[list[int]]:
         yield received
         return
 
-    def note(number: int, frame: FrameType | None) -> None:
+    def note(number: int, _frame: FrameType | None) -> None:
         if received:
             raise KeyboardInterrupt("Stopped immediately; the last checkpoint is intact.")
         received.append(number)

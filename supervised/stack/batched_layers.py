@@ -23,12 +23,12 @@ register_deterministic(
 
 
 @register_batched(nn.Identity, nn.ReLU, nn.LeakyReLU, nn.Hardtanh, nn.ReLU6)
-def _arithmetic(members: Members, modules: Sequence[nn.Module]) -> Op:
+def _arithmetic(_members: Members, modules: Sequence[nn.Module]) -> Op:
     return modules[0]
 
 
 @register_batched(nn.Sigmoid, nn.Tanh, nn.ELU, nn.SELU, nn.CELU, nn.SiLU, nn.GELU, nn.Softplus, nn.Mish, nn.LogSigmoid)
-def _transcendental(members: Members, modules: Sequence[nn.Module]) -> Op:
+def _transcendental(_members: Members, modules: Sequence[nn.Module]) -> Op:
     return lambda x: determinism.elementwise(modules[0], x)
 
 
@@ -61,7 +61,7 @@ def _layer_norm(members: Members, modules: Sequence[nn.LayerNorm]) -> Op:
 
 
 @register_batched(nn.BatchNorm1d)
-def _batch_norm(members: Members, modules: Sequence[nn.BatchNorm1d]) -> Op:
+def _batch_norm(_members: Members, modules: Sequence[nn.BatchNorm1d]) -> Op:
     # One member at a time: the order in which torch sums the averages depends on the number of columns.
     return lambda x: torch.stack([module(part) for module, part in zip(modules, x.unbind(), strict=True)])
 
@@ -83,7 +83,7 @@ def _dropout(members: Members, modules: Sequence[nn.Dropout]) -> Op:
 
 
 @register_batched(nn.Flatten)
-def _flatten(members: Members, modules: Sequence[nn.Flatten]) -> Op | None:
+def _flatten(_members: Members, modules: Sequence[nn.Flatten]) -> Op | None:
     first = modules[0]
     return (lambda x: x.flatten(2)) if (first.start_dim, first.end_dim) == (1, -1) else None
 

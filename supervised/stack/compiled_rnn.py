@@ -143,7 +143,7 @@ def gru_row_back(
 
 
 def gru_backward(
-    flat: Any, grad: Any, at: Any, x: Any, cuts: Any, begins: Any, ends: Any, dy: Any, dx: Any, y: Any, before: Any,
+    flat: Any, grad: Any, at: Any, x: Any, cuts: Any, begins: Any, ends: Any, dy: Any, dx: Any, _y: Any, before: Any,
     gates: Any, hidden: Any,
 ) -> None:  # fmt: skip
     """Write the gradients of the weights to `grad`, given dy [N, T, B, H], those of the states after each step.

@@ -244,7 +244,7 @@ def _layer_norm(memory: FlatMemory, modules: Sequence[nn.LayerNorm]) -> LayerBac
 
 
 @register_backward(nn.ReLU)
-def _relu(memory: FlatMemory, modules: Sequence[nn.ReLU]) -> LayerBackward:
+def _relu(_memory: FlatMemory, _modules: Sequence[nn.ReLU]) -> LayerBackward:
     return ReLU()
 
 
@@ -257,11 +257,11 @@ class _Identity:
 
 
 @register_backward(nn.Identity)
-def _identity(memory: FlatMemory, modules: Sequence[nn.Identity]) -> LayerBackward:
+def _identity(_memory: FlatMemory, _modules: Sequence[nn.Identity]) -> LayerBackward:
     return _Identity()
 
 
 @register_backward(nn.Flatten)
-def _flatten(memory: FlatMemory, modules: Sequence[nn.Flatten]) -> LayerBackward | None:
+def _flatten(_memory: FlatMemory, modules: Sequence[nn.Flatten]) -> LayerBackward | None:
     first = modules[0]
     return _Flatten() if (first.start_dim, first.end_dim) == (1, -1) else None

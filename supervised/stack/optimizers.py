@@ -36,7 +36,7 @@ def optimizer(
         raise ArgumentError(f"{name} cannot be made: {first_line(error)}") from error
     assert isinstance(made, torch.optim.Optimizer)
     # Torch's own would detach the gradients from the stack's memory.
-    made.zero_grad = lambda set_to_none=True: stack.zero_grad()  # type: ignore[method-assign]  # (deliberate)
+    made.zero_grad = lambda *_, **__: stack.zero_grad()  # type: ignore[method-assign]  # (deliberate)
     _leave_idle_alone(stack, made)
     return made
 

@@ -8,6 +8,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from daily import daily
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.utils.env_checker import check_env
 
@@ -221,7 +222,7 @@ WAYS = {"function": by_function, "spec": envs.with_last("envs/CartPole-NoVelocit
 
 
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("envs_per_seed", [1, 2])
+@pytest.mark.parametrize("envs_per_seed", daily([1, 2], [2]))
 def test_a_run_that_was_killed_goes_on_to_the_bit(way, envs_per_seed, tmp_path, monkeypatch):
     settings = {"seeds": 2, "envs_per_seed": envs_per_seed, "progress": False}
     whole = rl.train(WAYS[way], DQN, steps=150, **settings)

@@ -229,6 +229,7 @@ def test_double_q_learning_goes_left_less_often():
     assert left["QLearning"] > 0.3
 
 
+@pytest.mark.full
 def test_planning_steps_spare_real_ones():
     """Example 8.1, figure 8.2: episodes are over sooner the more steps are made up; 30 seeds, epsilon .1, step size .1."""
     steps = {}

@@ -96,14 +96,15 @@ FRACTIONS = [0.17, 0.23, 0.3, 0.4, 0.6, 0.8, 0.85]
 
 
 @pytest.mark.parametrize(
-    ("updates", "drawn", "network", "allowed"),
+    ("updates", "rate", "drawn", "network", "allowed"),
     [
-        (500, 16, "mlp(64)", 0.2),
-        pytest.param(5000, 32, "mlp(128)", 1e-2, marks=pytest.mark.full),
+        (500, 0.01, 16, "mlp(64)", 0.2),
+        # Over seeds 0 to 5 the largest errors lie between .003 and .007, so the bound holds whatever a machine's rounding.
+        pytest.param(10_000, 0.003, 32, "mlp(128)", 1e-2, marks=pytest.mark.full),
     ],
 )
-def test_quantiles_are_exact_at_any_fraction(updates, drawn, network, allowed):
-    agent, *_ = learned(rl.ImplicitQuantiles(drawn, drawn, 16, kappa=0.0), updates, 0.01, network)
+def test_quantiles_are_exact_at_any_fraction(updates, rate, drawn, network, allowed):
+    agent, *_ = learned(rl.ImplicitQuantiles(drawn, drawn, 16, 16, kappa=0.0), updates, rate, network)
     values, probability = (part[0] for part in agent.distribution(torch.tensor([[0, 1]]), fractions=FRACTIONS))
     assert torch.equal(probability, torch.full_like(probability, 1 / len(FRACTIONS)))
     for s, a in PAIRS:

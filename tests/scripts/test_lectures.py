@@ -57,17 +57,11 @@ TINY = {
     "speed": ["--repeats", 1, "--side", 64, "--batches", 1],
 }
 LONG = {  # left to `-m full`
-    *("activations", "xor", "augmentation", "initialization", "mnist-deep", "mnist-initializers", "fractional-pooling"),
-    *("unsupervised", "caption", "char-rnn", "self-normalizing", "mnist-mlp"),
-    *("overfitting", "optimizers", "learning-rates", "mnist-cnn", "transfer", "mnist-softmax", "momentum", "residual"),
-    *(
-        "atari",
-        "compare-lectures",
-        "frozenlake-epsilon",
-        "frozenlake-slippery",
-        "frozenlake-network",
-        "frozenlake-dummy",
-    ),
+    *("activations", "xor", "augmentation", "initialization", "mnist-deep", "mnist-initializers"),
+    *("fractional-pooling", "unsupervised", "caption", "char-rnn", "self-normalizing", "mnist-mlp"),
+    *("overfitting", "optimizers", "learning-rates", "normalization", "mnist-ensemble", "mnist-cnn", "transfer"),
+    *("mnist-softmax", "momentum", "residual", "atari", "compare-lectures", "frozenlake-epsilon"),
+    *("frozenlake-slippery", "frozenlake-network", "frozenlake-dummy"),
 }
 PICTURES = {
     "linear": ["cost.png"],
