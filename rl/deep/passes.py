@@ -100,6 +100,8 @@ class Passes:
 
     def _draw(self, stack: Stack, rows: int, fractions: int) -> Tensor | None:
         """Draw noise, and this many fractions for each row, which are returned."""
+        if not self.draws:
+            return None
         drawn: dict[str, Tensor] = {}
         if self.sizes:
             drawn["noise"] = noise_of(self._random("noise", sum(self.sizes)))

@@ -106,16 +106,17 @@ def forward(
                 floor = np.float32(0) if relus[layer] else np.float32(np.nan)
                 norm_rows(after, bias, scale, shift, epsilons[layer], floor, normal, kept[at, layer, 2 * room :])
             else:
+                floor = np.float32(0) if relus[layer] else np.float32(np.nan)
                 if biases[layer] >= 0:
                     bias = flat[biases[layer] + k * o : biases[layer] + k * o + o]
                     for r in range(rows):
                         for c in range(o):
-                            after[r, c] += bias[c]
-                if relus[layer]:
+                            value = after[r, c] + bias[c]
+                            after[r, c] = floor if value < floor else value  # written so that NaN propagates
+                elif relus[layer]:
                     for r in range(rows):
                         for c in range(o):
-                            # Written so that NaN propagates.
-                            after[r, c] = np.float32(0) if after[r, c] < 0 else after[r, c]
+                            after[r, c] = floor if after[r, c] < floor else after[r, c]
             before = after
 
 

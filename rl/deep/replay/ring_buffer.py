@@ -131,13 +131,16 @@ def sample_uniform(u: Any, starts: Any, head: Any, tail: Any, length: int, index
         count = 0
         for r in range(k * envs, k * envs + envs):
             count += tail[r] - head[r]
+        first = head[k * envs] % length  # of the first environment; divisions are slow
         for b in range(u.shape[1]):
             rank = min(int(u[k, b] * count), count - 1)
             r = k * envs
             while rank >= tail[r] - head[r]:
                 rank -= tail[r] - head[r]
                 r += 1
-            index[k, b] = r * length + starts[r * length + (head[r] + rank) % length] % length
+            place = (first if r == k * envs else head[r] % length) + rank
+            place = place if place < length else place - length
+            index[k, b] = r * length + starts[r * length + place] % length
 
 
 def n_step_return(
@@ -168,7 +171,7 @@ def n_step_return(
                 factor *= gamma
                 if scale is not None:
                     factor *= float(scale[entry])
-                place = (place + 1) % length
+                place = place + 1 if place + 1 < length else 0
                 if kind[entry] == TERMINATED:
                     factor = 0.0
                     break
