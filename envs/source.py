@@ -69,7 +69,7 @@ class Source:
                 else:
                     env = self.maker(render_mode=render_mode) if self.description else self.maker()
         except Exception as error:  # whatever a user's environment may raise
-            raise EnvError(f"{self.name} could not be made: {type(error).__name__}: {error}") from error
+            raise EnvError(f"{self.name} could not be created: {type(error).__name__}: {error}") from error
         if not isinstance(env, gym.Env):
             raise EnvError(f"{self.name} must return a gymnasium.Env, not {type(env).__name__}.")
         if any(env.unwrapped is other for other in self.made):
@@ -152,7 +152,7 @@ def with_wrappers(env: str, wrappers: Sequence[Layer], **kwargs: Any) -> EnvSpec
             raise
         except Exception as error:  # whatever a wrapper may raise for an environment or settings that it does not take
             wrapped.close()
-            raise EnvError(f"{name} does not fit around {env}: {type(error).__name__}: {error}") from error
+            raise EnvError(f"{name} cannot wrap {env}: {type(error).__name__}: {error}") from error
     wrapped.close()
     spec = copy.deepcopy(gym.spec(env.rsplit(":", maxsplit=1)[-1]))
     limit = kwargs.pop("max_episode_steps", None)

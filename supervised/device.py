@@ -104,7 +104,7 @@ def compute_plan(
     if precision in has and not has[precision](device):
         raise ArgumentError(
             f"precision={precision!r}: this machine's {device.type.upper()} does not compute in"
-            f' {precision.replace("tf", "TF")}. "auto" takes bf16 where it pays; or use "fp32".'
+            f' {precision.replace("tf", "TF")}. Use "fp32", or "auto", which uses bf16 where that is faster.'
         )
     convolutional = any(isinstance(module, CONVOLUTIONS) for module in model.modules())
     bf16 = convolutional and has_bf16(device) if precision == "auto" else precision == "bf16"

@@ -416,7 +416,7 @@ def check_lengths(x: Any, y: Any, name: str) -> None:
     """Raise DataError unless all inputs and the targets have the same length, at least 1."""
     for part in leaves(x):
         if len(part) != len(y):
-            raise DataError(f"{name}: x has {len(part)} examples and y has {len(y)}; they must have equally many.")
+            raise DataError(f"{name}: x has {len(part)} examples and y has {len(y)}; the numbers must be equal.")
     if len(y) == 0:
         raise DataError(f"{name} is empty: it has no examples.")
 

@@ -195,7 +195,7 @@ class Draws:
             return
         if state.dtype != torch.int64 or state.shape != (n,) or bool((state < 0).any()):
             raise ValueError(
-                f"The saved random streams must be counts from 0 on, int64 [{n}], not {str(state.dtype).removeprefix('torch.')}"
+                f"The saved random streams must be nonnegative counts, int64 [{n}], not {str(state.dtype).removeprefix('torch.')}"
                 f" {list(state.shape)}{' with negative ones' * (state.shape == (n,))}."
             )
         self.counts = state.tolist()

@@ -242,7 +242,7 @@ def test_draws_are_of_seed_purpose_and_count():
         torch.tensor([1.0, 2.0]),
         torch.zeros(2, 3, dtype=torch.uint8),
     ):
-        with pytest.raises(ValueError, match=r"random streams must be counts from 0 on, int64 \[2\]"):
+        with pytest.raises(ValueError, match=r"random streams must be nonnegative counts, int64 \[2\]"):
             again.load_state(wrong, "")
 
 

@@ -69,7 +69,7 @@ class Finite:
             or self.seen is not None
             or "rgb_array" not in (self.env.metadata or {}).get("render_modes", ())
         ):
-            raise EnvError(f"{type(self.env.unwrapped).__name__} cannot be drawn.")
+            raise EnvError(f"{type(self.env.unwrapped).__name__} cannot be rendered.")
         drawn: Any = gym.make(spec, render_mode="rgb_array")
         drawn.reset()
         drawn.unwrapped.s = int(state["state"][0])

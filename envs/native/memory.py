@@ -48,7 +48,7 @@ class MemoryChain:
 
     def picture(self, state: State) -> np.ndarray:
         """Raise EnvError: there are no pictures."""
-        raise EnvError("MemoryChain cannot be drawn.")
+        raise EnvError("MemoryChain cannot be rendered.")
 
 
 class Cards(ABC):
@@ -87,7 +87,7 @@ class Cards(ABC):
 
     def picture(self, state: State) -> np.ndarray:
         """Raise EnvError: there are no pictures."""
-        raise EnvError(f"{type(self.env).__name__} cannot be drawn.")
+        raise EnvError(f"{type(self.env).__name__} cannot be rendered.")
 
 
 class RepeatPrevious(Cards):

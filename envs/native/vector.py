@@ -95,7 +95,7 @@ class NativeVectorEnv(VectorEnv[Any, Any, Any]):
         mask = None if options is None else options.get("reset_mask")
         rows = np.arange(self.num_envs) if mask is None else np.flatnonzero(_mask(mask, self.num_envs))
         if len(rows) < self.num_envs and (seed is not None or not self.state):
-            raise EnvError("The first reset, and one with a seed, resets all copies: it takes no reset_mask.")
+            raise EnvError("The first reset, and any reset with a seed, resets all copies, so it takes no reset_mask.")
         if seed is not None or self.draws is None:
             self.seed(seed)
         fresh = self.game.reset(self.draws.reset(rows))

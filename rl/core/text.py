@@ -72,7 +72,7 @@ def changed(config: Any, texts: Mapping[str, str]) -> Any:
         name = options[name]
         if name in values:
             raise ArgumentError(
-                f"{name} is given twice{f', once as {EPSILON}' * (EPSILON in texts)}; it must be given once."
+                f"{name} is given twice{f', once as {EPSILON}' * (EPSILON in texts)}; give it only once."
             )
         try:
             values[name] = as_written(text) if _holds_text(fields[name]) else value(text)

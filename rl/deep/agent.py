@@ -214,7 +214,7 @@ class DeepAgent(Shown):
     def begin(self, state: State | None, episode_start: Any, rows: int) -> State:
         """Return the state with the rows of episode_start reset to the initial state; all rows if state is None.
 
-        Raises ArgumentError for a state with other parts or shapes.
+        Raises ArgumentError if the parts or the shapes of the state differ.
         """
         first = self.initial_state(rows)
         if not first or state is None:

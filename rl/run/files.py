@@ -76,7 +76,8 @@ def restored(
         saved_as = meta["config"]
         if env is None and "id" not in saved_as["env"]:
             raise CheckpointError(
-                f"{path} was made with an environment that cannot be saved ({saved_as['env']['name']}): pass it again as env=..."
+                f"{path} was created with an environment that cannot be saved ({saved_as['env']['name']}): pass it again as"
+                " env=..."
             )
         where = from_description(saved_as["env"]) if env is None else source(env, env_kwargs)
         config = registry.from_json(saved_as["agent"], **functions)

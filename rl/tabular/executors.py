@@ -227,7 +227,7 @@ class StepByStep(Executor):
         config = self.run.agent.config
         if config.why_no_discounts is not None:
             raise ValueError(
-                f"The environment gives a per-step discount, info['discount'], which {name_of(config)} does not support:"
+                f"The environment returns a per-step discount, info['discount'], which {name_of(config)} does not support:"
                 f" {config.why_no_discounts}."
             )
         self.discounted = True

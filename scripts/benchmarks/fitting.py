@@ -27,7 +27,7 @@ def pictures(data_dir: Path | None, console: Console) -> tuple[Data, Data | None
     if data_dir is not None:
         found = mnist.mnist(data_dir)
         return found.train, found.test
-    console.print("No --data-dir: pictures of noise, so times alone and no accuracy.")
+    console.print("Without --data-dir the images are noise, so only times are reported, not the accuracy.")
     generator = torch.Generator().manual_seed(0)
     x = torch.randint(256, (60_000, 28, 28), generator=generator, dtype=torch.uint8)
     return Data(x, torch.randint(10, (60_000,), generator=generator)), None
@@ -54,7 +54,7 @@ def mlp_pairs(train: Data, pairs: int, console: Console) -> dict[str, float]:
     fit = Fit(Stack(lambda: MLP(784, 10, (256, 256)), [0]), train, None, Recipe(batch_size=baselines.BATCH))
     found = rounds({"ours": lambda: seconds(fit.advance, 1), "plain": baselines.plain_mlp(*train)}, pairs)
     ratio, low, high = median_ratio(found["ours"], found["plain"])
-    console.print(f"An epoch takes {ratio:.3f} [{low:.3f}, {high:.3f}] times that of the plain loop ({pairs} pairs).")
+    console.print(f"An epoch takes {ratio:.3f} [{low:.3f}, {high:.3f}] times as long as in the plain loop ({pairs} pairs).")
     return {"ratio": ratio, "low": low, "high": high, "pairs": pairs}
 
 

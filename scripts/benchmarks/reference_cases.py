@@ -56,8 +56,8 @@ def library() -> tuple[Any, Any, Any]:
         import rlax
     except ImportError:
         raise ValueError(
-            "The references are made by rlax, which is not installed here: `python -m pip install rlax`, best in a virtual"
-            " environment of its own that has this package too."
+            "rlax computes the references, but is not installed: `python -m pip install rlax`, preferably in a separate virtual"
+            " environment that also contains this package."
         ) from None
     jax.config.update("jax_enable_x64", True)
     return rlax, jax, jax.numpy

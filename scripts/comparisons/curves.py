@@ -223,7 +223,7 @@ def remembered(folder: Path) -> dict[str, Drawn]:
     paths = sorted((folder / "cells").glob(f"{name}_*.json"))
     found = {path.stem.removeprefix(f"{name}_").replace("_", " "): json.loads(path.read_text()) for path in paths}
     if not found:
-        raise ValueError(f"{folder} has no curves of {name}: `{comparison(picture)}` makes them.")
+        raise ValueError(f"{folder} has no curves of {name}: `{comparison(picture)}` creates them.")
     ends = [f"{agent} {_end(panels.numbers(one)[-1], panel.digits, panel.possible)}" for agent, one in found.items()]
     seeds = len(next(iter(found.values()))["values"][0])
     caption = (

@@ -54,7 +54,7 @@ class Linear(Fitted):
         """Raise ValueError for an invalid flag, before any work."""
         super().check()
         if not 0 < self.rate < 1e6:
-            raise ValueError(f"--rate is a number above 0 and below 1e6, not {self.rate:g}.")
+            raise ValueError(f"--rate must be a number above 0 and below 1e6, not {self.rate:g}.")
 
     def run(self, report: Report) -> None:
         down, up = descend(5.0, self.rate, 6), descend(-3.0, self.rate, 6)

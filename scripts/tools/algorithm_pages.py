@@ -186,11 +186,11 @@ def main(settings: Settings, console: Console) -> None:
             keep({name: curves.trained(name, settings.seeds, console)})
     if settings.folder is not None:
         if not settings.folder.is_dir():
-            raise ValueError(f"--folder {settings.folder} is no folder.")
+            raise ValueError(f"--folder {settings.folder} is not a folder.")
         keep(curves.drawn_from(settings.folder, console))
     for path in pages():
         write_bytes(filled(path.read_text()).encode(), path)
-    console.print(f"The pages in {DOCS / 'algorithms'} are written.", soft_wrap=True)
+    console.print(f"The pages in {DOCS / 'algorithms'} have been written.", soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -124,4 +124,4 @@ class DivergenceMonitor:
         self.recent = [] if recent is None else list(recent)
         self.start, self.far = start, far
         if far.shape != (len(self.seeds),) or any(loss.shape != far.shape for loss in self.recent):
-            raise ValueError("its losses are for another number of seeds")
+            raise ValueError("its losses are for a different number of seeds")

@@ -86,7 +86,7 @@ def _check_settings(fitted: Fit, saved: Saved) -> None:
             for field, old, new in changed
         )
         raise CheckpointError(
-            f"The fit in {saved.path.parent} was made with other settings: {lines}. Choose another logdir."
+            f"The fit in {saved.path.parent} was created with other settings: {lines}. Choose another logdir."
         )
 
 

@@ -155,7 +155,7 @@ def test_a_spec_makes_it_again():
     assert rows.reset(seed=0)[0].shape == (2, 69)
     with pytest.raises(envs.EnvError, match="Did you mean FrozenLake"):
         envs.with_last("FrozenLak-v1")
-    with pytest.raises(envs.EnvError, match="could not be made"):
+    with pytest.raises(envs.EnvError, match="could not be created"):
         envs.with_last("FrozenLake-v1", nonsense=1)
     with pytest.raises(ArgumentError, match="requires Discrete actions"):
         envs.with_last("Pendulum-v1")
