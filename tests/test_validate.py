@@ -58,7 +58,11 @@ def test_flags_of_every_type(make):
         (validate.number, (np.bool_(True), "x"), f"not {np.True_!r}."),
         (validate.flag, (1, "f"), "f must be True or False, not 1."),
         (validate.flag, ("False", "f"), "f must be True or False, not 'False'."),
-        (validate.choice, ("hubr", "loss", ("huber", "squared")), "Did you mean 'huber'? Choose one of huber, squared."),
+        (
+            validate.choice,
+            ("hubr", "loss", ("huber", "squared")),
+            "Did you mean 'huber'? Choose one of huber, squared.",
+        ),
         (validate.choice, (["huber"], "loss", ("huber",)), "There is no loss ['huber']. Choose one of huber."),
         (validate.path, ("", "logdir"), "logdir must be the path of a file, not ''."),
         (validate.path, (b"x", "logdir"), "not b'x'."),

@@ -54,7 +54,9 @@ def mlp_pairs(train: Data, pairs: int, console: Console) -> dict[str, float]:
     fit = Fit(Stack(lambda: MLP(784, 10, (256, 256)), [0]), train, None, Recipe(batch_size=baselines.BATCH))
     found = rounds({"ours": lambda: seconds(fit.advance, 1), "plain": baselines.plain_mlp(*train)}, pairs)
     ratio, low, high = median_ratio(found["ours"], found["plain"])
-    console.print(f"An epoch takes {ratio:.3f} [{low:.3f}, {high:.3f}] times as long as in the plain loop ({pairs} pairs).")
+    console.print(
+        f"An epoch takes {ratio:.3f} [{low:.3f}, {high:.3f}] times as long as in the plain loop ({pairs} pairs)."
+    )
     return {"ratio": ratio, "low": low, "high": high, "pairs": pairs}
 
 

@@ -194,7 +194,9 @@ class Fit:
             if not (0 <= self.epoch <= self.step < 2**62 and len(self.history) == self.epoch):
                 raise ValueError("its counters contradict each other")
         except (KeyError, TypeError, AttributeError, IndexError, RuntimeError, ValueError) as error:
-            raise ValueError(f"The saved fit is damaged or belongs to a different model: {first_line(error)}") from error
+            raise ValueError(
+                f"The saved fit is damaged or belongs to a different model: {first_line(error)}"
+            ) from error
 
     def fingerprint(self) -> str:
         """Return a checksum of the training and validation data, to recognize them."""

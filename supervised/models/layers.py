@@ -86,7 +86,9 @@ def _initializer(how: Any) -> tuple[str, float]:
     except ValueError:
         std = math.nan
     if not (math.isfinite(std) and std > 0):
-        raise ValueError(f"The standard deviation of an initializer must be a number above 0, not {written} (in {how!r}).")
+        raise ValueError(
+            f"The standard deviation of an initializer must be a number above 0, not {written} (in {how!r})."
+        )
     return name, std
 
 

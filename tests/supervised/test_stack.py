@@ -337,7 +337,9 @@ def test_states_go_and_come_back():
 
 def test_what_cannot_be_stacked_is_told_of():
     widths = iter((3, 4))
-    with pytest.raises(ValueError, match=r"seeds 0 and 1 differ in weight: all members must have the same architecture"):
+    with pytest.raises(
+        ValueError, match=r"seeds 0 and 1 differ in weight: all members must have the same architecture"
+    ):
         Stack(lambda: nn.Linear(2, next(widths)), [0, 1])
     with pytest.raises(ValueError, match="At least one seed"):
         Stack(lambda: nn.Linear(2, 2), [])
