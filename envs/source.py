@@ -137,9 +137,9 @@ def with_last(env: str, **kwargs: Any) -> EnvSpec:
 def with_wrappers(env: str, wrappers: Sequence[Layer], **kwargs: Any) -> EnvSpec:
     """The environment of a Gymnasium id in wrappers, for `rl.train`, `gym.make` and the like; checkpoints record them.
 
-    wrappers: from the innermost out, each a name of WRAPPERS (those of gymnasium.wrappers that are made of plain settings, and
+    wrappers: from the innermost out, each a name of WRAPPERS (those of gymnasium.wrappers that take plain settings only, and
     LastActionReward), or (name, {setting: value}). kwargs: as of `with_last`. Raises EnvError for an unknown id, and for an
-    environment or a wrapper that cannot be made; ArgumentError for an unknown wrapper.
+    environment or a wrapper that cannot be created; ArgumentError for an unknown wrapper.
     """
     where = _from_id(instance(env, "env", str, "a Gymnasium id"), kwargs)
     wrapped = where.make()

@@ -1,4 +1,7 @@
-"""`envs` and `supervised` are common names: imported first of all, this says so when Python finds somebody else's."""
+"""Check, before anything else is imported, that `envs` and `supervised` are the packages of this project.
+
+The names are common, so Python may find other packages of the same name.
+"""
 
 import importlib.util
 from pathlib import Path

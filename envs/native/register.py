@@ -1,6 +1,6 @@
 """The ids of native environments, which `gymnasium.make_vec` finds.
 
-`gymnasium.make` with the same id makes a single environment of the same kind: Gymnasium's or this package's own, where there is
+`gymnasium.make` with the same id creates a single environment of the same kind: Gymnasium's or this package's own, where there is
 one, else one copy of the native one.
 """
 

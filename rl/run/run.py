@@ -216,7 +216,7 @@ class Run:
         return self.backend.state()
 
     def restore(self, state: Mapping[str, Any], meta: Mapping[str, Any]) -> None:
-        """Go on from a checkpoint's state and header; `rl.load` makes the run that they fit.
+        """Continue from a checkpoint's state and header; `rl.load` creates a run that matches them.
 
         Raises CheckpointError for a checkpoint of another environment, ValueError and the like for a damaged one.
         """

@@ -161,7 +161,7 @@ END = "."
 
 
 class Captioner(nn.Module):
-    """A model from images [B, H, W] to words, logits [B, T, characters]: a CNN whose features start a recurrent network.
+    """A model from images [B, H, W] to words, logits [B, T, characters]: a CNN that initializes the state of an RNN.
 
     The recurrent network sees the image at the first step only, as in Karpathy and Fei-Fei (2015, section 3.2); Vinyals et
     al. (2015, section 3.1) found the image at every step worse. The weights start from He's and Xavier's distributions: with

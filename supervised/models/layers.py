@@ -123,7 +123,7 @@ def named(parts: Sequence[tuple[str, nn.Module]]) -> nn.Sequential:
 
 
 def linear(inputs: int, outputs: int, bias: bool = True) -> nn.Linear:
-    """Make a linear layer. Raises ArgumentError for sizes that are not whole numbers of at least 1, or that are too large."""
+    """Create a linear layer. Raises ArgumentError for sizes that are not whole numbers of at least 1, or that are too large."""
     inputs, outputs = integer(inputs, "inputs", 1), integer(outputs, "outputs", 1)
     check_weights(inputs=inputs, outputs=outputs)
     return nn.Linear(inputs, outputs, flag(bias, "bias"))

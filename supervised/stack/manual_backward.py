@@ -38,7 +38,7 @@ PARTS: dict[type[nn.Module], Callable[[Any], list[nn.Module]]] = {nn.Sequential:
 
 
 def register_backward(*kinds: type[nn.Module]) -> Callable[[M], M]:
-    """Register a function that makes the `LayerBackward` of modules of these types, or None for unsupported ones."""
+    """Register a function that creates the `LayerBackward` of modules of these types, or None for unsupported ones."""
 
     def register(make: M) -> M:
         BACKWARD.update(dict.fromkeys(kinds, make))

@@ -73,7 +73,7 @@ class Stack(Unrolling):
         device: str | torch.device = "cpu",
         compiled: bool = False,
     ) -> Stack:
-        """Make a stack of existing modules; their parameters keep their values and move into the stack's memory."""
+        """Create a stack of existing modules; their parameters keep their values and move into the stack's memory."""
         stack = cls.__new__(cls)
         if not isinstance(modules, (list, tuple)) or not all(isinstance(module, nn.Module) for module in modules):
             raise ArgumentError(f"modules must be a list of torch.nn.Modules, not {shown(modules)}.")
