@@ -60,7 +60,7 @@ class Settings:
     seeds: int | None = None
     """Number of seeds, for learning and memory. Default: 10; for memory, the number that the task's target is for."""
     first_seed: int = 20
-    """The first seed, for memory. 20 to 29 are reserved for reported results: tune on others, from 100 on."""
+    """The first seed, for memory. 20 to 29 are reserved for reported results: tune on others, 100 and up."""
     steps: int | None = None
     """Environment steps per seed, for memory. Default: the task's own."""
     workers: int = 2

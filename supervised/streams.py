@@ -59,7 +59,7 @@ class Streams:
         self.seeds = seeds_of(seeds)
         self.generators = [generator(seed, purpose) for seed in self.seeds]
 
-    @explained("sizes that are whole numbers from 0 on")
+    @explained("sizes that are nonnegative whole numbers")
     def uniform(self, *shape: int) -> Tensor:
         """Draw uniform numbers in [0, 1), float64 [N, *shape]."""
         return torch.from_numpy(self.random(shape))
@@ -68,12 +68,12 @@ class Streams:
         """Draw uniform numbers as an array."""
         return np.stack([rng.random(shape) for rng in self.generators])
 
-    @explained("sizes that are whole numbers from 0 on")
+    @explained("sizes that are nonnegative whole numbers")
     def normal(self, *shape: int) -> Tensor:
         """Draw standard normal numbers, float64 [N, *shape]."""
         return torch.from_numpy(np.stack([rng.standard_normal(shape) for rng in self.generators]))
 
-    @explained("high, a whole number from 1 on, and sizes")
+    @explained("high, a positive whole number, and sizes")
     def integers(self, high: int, *shape: int) -> Tensor:
         """Draw whole numbers in 0..high-1, int64 [N, *shape]."""
         return torch.from_numpy(np.stack([rng.integers(high, size=shape) for rng in self.generators]))

@@ -60,7 +60,7 @@ def write(file: BinaryIO, arrays: Mapping[str, np.ndarray], header: str) -> None
 
 
 def read(path: Path) -> Content:
-    """Read a file. Raises one of DAMAGE if it is truncated or of another kind, OSError if it cannot be read."""
+    """Read a file. Raises one of DAMAGE if it is truncated or a different kind of file, OSError if it cannot be read."""
     with open(path, "rb") as file:
         length, text = _head(file)
         entries = json.loads(text)

@@ -1,7 +1,7 @@
-"""Finite models in arrays: FrozenLake, CliffWalking, Taxi, the textbook's worlds, and those with hidden states.
+"""Finite models in arrays: FrozenLake, CliffWalking, Taxi, the textbook's environments, and those with hidden states.
 
 The transitions are those of the environment's own model (`envs.read`, `envs.read_partial`); only the random numbers differ: each
-step takes one of the copy's own, from which the outcome is chosen as Gymnasium does.
+step draws one from the copy's own stream and selects the outcome with it as Gymnasium does.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Finite:
         return None if self.allowed is None else self.allowed[state["state"]]
 
     def picture(self, state: State) -> np.ndarray:
-        """Let the environment draw itself in this state. Raises EnvError for one that cannot."""
+        """Render the environment in this state. Raises EnvError if it cannot be rendered."""
         spec = self.env.spec
         if (
             spec is None
@@ -88,7 +88,7 @@ def _model(env: gym.Env[Any, Any]) -> tuple[Model, np.ndarray | None]:
         partial = read_partial(env)
     except NoModelError as error:
         why = error if hasattr(env.unwrapped, "partial_model") else why
-        raise EnvError(f"There is no native form of it. {why}") from error
+        raise EnvError(f"The environment has no native version. {why}") from error
     space = env.observation_space
     seen = np.stack([np.asarray(o, space.dtype) for o in partial.seen])
     return partial.model, seen[partial.observation]

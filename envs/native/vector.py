@@ -209,7 +209,7 @@ class NativeVectorEnv(VectorEnv[Any, Any, Any]):
     def load_state_dict(self, state: Mapping[str, Any]) -> Any:
         """Restore what `state_dict` returned and return the observations. The copies need the same seeds: see `seed`.
 
-        Raises EnvError for a state of another game or number of copies; nothing changes then.
+        Raises EnvError, and changes nothing, if the state belongs to a different game or number of copies.
         """
         if self.draws is None:
             raise EnvError("Seed the environment (reset or seed) before its state is restored.")

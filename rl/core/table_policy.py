@@ -27,7 +27,7 @@ class TablePolicy:
 
     table: Q-values [S, A]. explore and level: the exploration rule and its epsilon, temperature or scale, used if
     deterministic=False. statistics: see `NetworkPolicy`. allowed: uint8 [S, A], the actions that the environment allowed in each
-    state; None: all. Raises ValueError for a table of another shape and for NaN or infinite values.
+    state; None: all. Raises ValueError if the shape of the table is wrong, and for NaN or infinite values.
     """
 
     def __init__(

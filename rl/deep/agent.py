@@ -291,7 +291,7 @@ class DeepAgent(Shown):
     def load_seed_weights(self, weights: Mapping[str, np.ndarray]) -> None:
         """Load the weights of one seed into all seeds.
 
-        Raises RuntimeError for the weights of another network, ValueError for the statistics of other observations.
+        Raises RuntimeError if the weights belong to a different network, ValueError if the statistics do not match.
         """
         stacked = {name: np.stack([np.array(value)] * len(self.seeds)) for name, value in weights.items()}
         if self.moments is not None:

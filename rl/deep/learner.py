@@ -130,7 +130,7 @@ class Learner:
                     self.guard.follow(buffer, other, 1.0)
 
     def load_seed_weights(self, weights: Mapping[str, np.ndarray]) -> None:
-        """Load weights [N, ...] into the online networks. Raises ValueError for those of another network."""
+        """Load weights [N, ...] into the online networks. Raises ValueError if they belong to a different network."""
         self.online.load_state_dict(_tensors(weights))
         self.guard.forget()
 

@@ -278,7 +278,7 @@ def _bars(known: Mapping[Cell, Mapping[str, Any]], bars: Sequence[Bar]) -> str:
         f"The settings were frozen before seeds {SEEDS[0]} to {SEEDS[-1]} were run, once. rl-zoo published one run each. The"
         " last column gives the mean, and in parentheses the lowest of five seeds (of three with 500,000 steps); unless stated"
         " otherwise, these settings are those of `best`.\n",
-        "| environment, steps | agent | published | target | here | | tried on seeds from 100 on |",
+        "| environment, steps | agent | published | target | here | | tried on seeds 100 and up |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for bar in bars:

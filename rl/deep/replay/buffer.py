@@ -130,7 +130,7 @@ class Replay(Ring):
         self.set_priorities(index.numpy(), td_error.detach().cpu().numpy())
 
     def set_priorities(self, index: Any, error: np.ndarray) -> None:
-        """Like `update_priorities`, with arrays [N, B]. Raises ValueError for those of another sample."""
+        """Like `update_priorities`, with arrays [N, B]. Raises ValueError if they belong to a different sample."""
         leaf = np.asarray(index) - np.arange(self.n)[:, None] * self.envs * self.length
         if leaf.shape != error.shape or leaf.min() < 0 or leaf.max() >= self.envs * self.length:
             raise ValueError("index and td_error must be those of one sample of this replay, both [N, B].")
