@@ -52,7 +52,7 @@ class MemoryChain:
 
 
 class Cards(ABC):
-    """Cards dealt from a shuffled deck, one per step. State: the cards left, int64 [R, suits], and the suits in the hand, [R, H]."""
+    """Cards dealt from a shuffled deck, one per step. State: the cards left, int64 [R, suits], and the hand, [R, H]."""
 
     step_draws = 1
     reset_draws = 1
