@@ -127,7 +127,7 @@ def read_csv(path: str | Path, names: Sequence[str] | None = None) -> Table:
                     raise DataError(f"{path}, line {line}: found {len(cells)} columns, expected {width}.")
                 rows.append([_number(cell, path, line, i, header) for i, cell in enumerate(cells)])
     except FileNotFoundError as error:
-        raise DataError(f"There is no file {path}.") from error
+        raise DataError(f"The file {path} does not exist.") from error
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path} cannot be read as CSV: {error}.") from error
     if not rows:

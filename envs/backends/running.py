@@ -71,7 +71,7 @@ class Running:
     def _check(self, count: int) -> None:
         if count != len(self.layers):
             raise ValueError(
-                f"The statistics are those of {count} wrappers, but the environment has {len(self.layers)} with statistics"
+                f"The statistics are for {count} wrappers, but the environment has {len(self.layers)} wrappers with statistics"
                 f" ({', '.join(self.names) or 'none'})."
             )
 

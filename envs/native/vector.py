@@ -140,7 +140,7 @@ class NativeVectorEnv(VectorEnv[Any, Any, Any]):
         return fresh
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
-        """As `gymnasium.vector.VectorEnv.step`, in the autoreset mode of the environment."""
+        """Like `gymnasium.vector.VectorEnv.step`, in the autoreset mode of the environment."""
         if self.draws is None:
             raise EnvError("reset() must be called before step().")
         taken = self._actions(actions)

@@ -194,8 +194,8 @@ class CompiledExecutor(Executor):
 class StepByStep(Executor):
     """Runs over Gymnasium environments in plain Python, calling `act` and `learn_from_step` at each step.
 
-    Both are specialized again for masks when an environment first forbids an action, and for per-step discounts when one first
-    gives info["discount"], so that environments without them pay nothing.
+    Both are specialized again for masks when an environment first forbids an action, and for per-step discounts when one
+    first returns info["discount"], so that environments without them have no overhead.
     """
 
     def __init__(self, run: Stepped) -> None:

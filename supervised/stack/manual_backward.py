@@ -73,7 +73,7 @@ class Chain:
         return x
 
     def vjp(self, x: Tensor) -> tuple[Tensor, Callable[[Tensor], None]]:
-        """As `Stack.vjp`."""
+        """Like `Stack.vjp`."""
         passed = [x]
         for layer in self.layers:
             passed.append(layer.forward(passed[-1], True))

@@ -223,7 +223,7 @@ def test_csv(tmp_path):
     assert read_csv(path, names=["a", "b"]).columns("b").tolist() == [[2], [4]]
     with pytest.raises(DataError, match="found 2 columns, expected 3"):
         read_csv(path, names=["a", "b", "c"])
-    with pytest.raises(DataError, match="There is no file"):
+    with pytest.raises(DataError, match="does not exist"):
         read_csv(tmp_path / "no.csv")
     with pytest.raises(DataError, match="cannot be read as CSV"):
         read_csv(tmp_path)

@@ -43,7 +43,7 @@ from supervised.models.rnn import free_running
 from supervised.stack.optimizers import OPTIMIZERS
 
 DIGITS = mnist.digits()
-BF16 = pytest.mark.skipif(not device.has_bf16(torch.device("cpu")), reason="this processor does not compute in bf16")
+BF16 = pytest.mark.skipif(not device.has_bf16(torch.device("cpu")), reason="this processor does not support bf16")
 FEW = Data(DIGITS.train.x[:200], DIGITS.train.y[:200])
 MLP_ = lambda: MLP(64, 10, (24,), dropout=0.2)
 CNN_ = lambda: CNN((1, 8, 8), 10, (4, 6), norm=True, dropout=0.1)
@@ -293,7 +293,7 @@ def test_early_stopping_keeps_the_best():
 
 def test_bf16_where_the_processor_has_none_is_a_sentence(monkeypatch):
     monkeypatch.setattr(device, "has_bf16", lambda device: False)
-    with pytest.raises(ValueError, match="CPU does not compute in bf16"):
+    with pytest.raises(ValueError, match="CPU does not support bf16"):
         quick(CNN_, FEW, Recipe(epochs=1, precision="bf16"))
     assert not quick(CNN_, FEW, Recipe(epochs=1)).compute_plan.bf16
 
