@@ -21,7 +21,7 @@ from envs.native.game import State
 
 
 class Finite:
-    """Copies of a finite environment; observations are states, or what the environment shows in each of them."""
+    """Copies of a finite environment; observations are the states, or the environment's observation of each state."""
 
     step_draws = 1
     reset_draws = 1
@@ -79,7 +79,7 @@ class Finite:
 
 
 def _model(env: gym.Env[Any, Any]) -> tuple[Model, np.ndarray | None]:
-    """Return the model of an environment, and what it shows in each state, [S, *O]; None: the state itself."""
+    """Return the model of an environment, and its observation of each state, [S, *O]; None: the state itself."""
     try:
         return read(env), None
     except NoModelError as error:

@@ -181,7 +181,7 @@ def missing(worlds: Iterable[str], console: Console) -> set[str]:
 def measure(cell: Cell, seeds: range, workers: int, episodes: int, folder: Path) -> dict[str, Any]:
     """Train a cell in its folder, from its last checkpoint if there is one, and evaluate it. Return the result.
 
-    If a gradient becomes NaN or infinite, that sentence is the result, without returns.
+    If a gradient becomes NaN or infinite, the result contains the error message instead of returns.
     """
     from rl.deep.agent import NotFinite
 

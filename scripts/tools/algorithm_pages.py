@@ -144,7 +144,7 @@ def curve(name: str) -> str:
     picture = DOCS / "pictures" / "algorithms" / f"{name}.png"
     if record is None or not picture.is_file():
         whence = "" if name in curves.TABULAR else f", from the folder of `{curves.comparison(name)}`"
-        return f"*The curve is not drawn yet: `{curves.command(name)}` draws it{whence}.*"
+        return f"*The curve has not been drawn yet: `{curves.command(name)}` draws it{whence}.*"
     lines = [f"![{record['alt']}](../pictures/algorithms/{name}.png)", "", record["caption"]]
     return "\n".join(lines)
 
