@@ -85,7 +85,7 @@ class Settings:
 
 
 def measured(s: Settings, console: Console) -> dict[str, Any]:
-    """Measure what is asked for. Modules are imported when they are needed, since most of them import torch."""
+    """Run the requested measurement. Modules are imported when they are needed, since most of them import torch."""
     if s.what in ("learning", "memory"):
         return learned(s, console)
     match s.what:

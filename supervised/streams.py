@@ -83,7 +83,7 @@ class Streams:
         return [dict(rng.bit_generator.state) for rng in self.generators]
 
     def load_state_dict(self, state: Any) -> None:
-        """Load what `state_dict` returned. Raises ValueError for anything else."""
+        """Load a state returned by `state_dict`. Raises ValueError for anything else."""
         try:
             for rng, saved in zip(self.generators, state, strict=True):
                 rng.bit_generator.state = saved
@@ -178,7 +178,7 @@ class Draws:
         return torch.tensor(self.counts, dtype=torch.int64)
 
     def load_state(self, state: Tensor, what: str) -> None:
-        """Load what `state` returned. Raises ValueError for anything else.
+        """Load a state returned by `state`. Raises ValueError for anything else.
 
         Generator states, uint8 [N, bytes], as older checkpoints contain, cannot be moved between devices: the counts start at 0
         instead, with a warning. what: what is drawn, for that warning; empty: nothing, so no warning.

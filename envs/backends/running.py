@@ -50,7 +50,7 @@ class Running:
         return [_numbers(layer) for layer in self.layers]
 
     def load_state(self, state: Sequence[Mapping[str, Any]]) -> None:
-        """Restore what `state` returned, bit for bit. Raises ValueError if the layers differ."""
+        """Restore a state returned by `state`, bit for bit. Raises ValueError if the layers differ."""
         self._check(len(state))
         for layer, saved in zip(self.layers, state, strict=True):
             _put_back(layer, saved)

@@ -34,7 +34,7 @@ class Draws(Protocol):
         """Return the state of the generators, arrays [R, ...]."""
 
     def load_state_dict(self, state: Mapping[str, np.ndarray]) -> None:
-        """Restore what `state_dict` returned."""
+        """Restore a state returned by `state_dict`."""
 
 
 class Counted:

@@ -207,7 +207,7 @@ class NativeVectorEnv(VectorEnv[Any, Any, Any]):
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> Any:
-        """Restore what `state_dict` returned and return the observations. The copies need the same seeds: see `seed`.
+        """Restore a state returned by `state_dict` and return the observations. The copies need the same seeds: see `seed`.
 
         Raises EnvError, and changes nothing, if the state belongs to a different game or number of copies.
         """

@@ -313,7 +313,7 @@ class DeepAgent(Shown):
 
     @explained("the state that state_dict returned")
     def load_state_dict(self, saved: dict[str, Any]) -> None:
-        """Load what `state_dict` returned. Raises ValueError for another network, or for NaN or infinite weights."""
+        """Load a state returned by `state_dict`. Raises ValueError for another network, or for NaN or infinite weights."""
         self.learner.check(saved)
         if self.moments is not None:
             self.moments.load_state_dict(saved["observations"])

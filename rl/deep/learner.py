@@ -155,7 +155,7 @@ class Learner:
         return saved
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
-        """Load what `state_dict` returned. Raises ValueError for another network."""
+        """Load a state returned by `state_dict`. Raises ValueError for another network."""
         self.online.load_state_dict(_tensors(saved["online"]))
         if self.target is not None:
             self.target.load_state_dict(_tensors(saved["target"]))

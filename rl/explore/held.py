@@ -62,7 +62,7 @@ class Held:
         return {"steps": self.steps.copy(), "action": self.action.copy()}
 
     def load_state_dict(self, state: dict[str, np.ndarray]) -> None:
-        """Restore what `state_dict` returned. Raises ValueError for anything else."""
+        """Restore a state returned by `state_dict`. Raises ValueError for anything else."""
         for name in ("steps", "action"):
             if state[name].shape != self.steps.shape or state[name].dtype != np.int64 or (state[name] < 0).any():
                 raise ValueError("The saved exploring actions do not match.")

@@ -37,7 +37,7 @@ MOST = 500.0  # what an episode of CartPole-v1 can return
 
 
 class Drawn(NamedTuple):
-    """A picture, and what a page says of it."""
+    """A picture, with its alternative text and caption."""
 
     png: bytes
     alt: str
@@ -68,7 +68,7 @@ def exact_return(run: rl.Run) -> np.ndarray:
 
 
 def believed(run: rl.Run) -> np.ndarray:
-    """What each seed believes the start of MaximizationBias to be worth, [N]."""
+    """Return each seed's estimate of the value of the initial state of MaximizationBias, [N]."""
     return run.agent.state_values()[:, 0].max(-1)
 
 
@@ -79,7 +79,7 @@ def of(*names: str) -> dict[str, Any]:
 
 
 def arrivals(step: int) -> float:
-    """How often an agent that knows the way has arrived in ShortcutMaze, where a shorter one opens after 3,000 steps."""
+    """Return how often an optimal agent has reached the goal of ShortcutMaze, where a shorter path opens after 3,000 steps."""
     before, after = min(step, 3_000), max(step - 3_000, 0)
     ways = ((mazes.ROUND_THE_LEFT, before), (mazes.BOTH_WAYS, after))
     return float(sum(count // mazes.distances(maze)[mazes.place(maze, "S")] for maze, count in ways))
@@ -320,7 +320,7 @@ def compared(folder: Path, console: Console) -> dict[str, Drawn]:
 
 
 def read(place: Path, cell: Cell) -> dict[str, Any] | None:
-    """A finished cell's evaluations on the way, as `panels.train` gives them; None where it is missing or of other settings."""
+    """Return a finished cell's evaluations during training, in the form of `panels.train`; None if missing or outdated."""
     result = results.finished(place / "result.json", env=cell.env, steps=cell.steps, agent=cell.agent)
     if result is None or "diverged" in result or not cell.is_of(result) or deep.seeds_of(result) != list(deep.SEEDS):
         return None

@@ -30,7 +30,7 @@ def flat(data: Data) -> Data:
 
 
 def drawn(data: Data, seed: int, sizes: Sequence[int], wrong: float = 0.0) -> list[Data]:
-    """Parts of these sizes, without an example in common, drawn anew for each seed.
+    """Draw disjoint parts of these sizes for each seed.
 
     wrong: the share of their labels that are drawn at random among the digits.
     """
@@ -76,7 +76,7 @@ def judge(stack: Stack, data: Data) -> tuple[np.ndarray, np.ndarray]:
 
 @dataclass
 class Dropout(Seeded):
-    """The mean of dropout: with inverted scaling, training and test outputs agree on average; as first published, not."""
+    """The mean of dropout: with inverted scaling, training and test outputs agree on average; as first published, they do not."""
 
     draws: int = 2000
     """Number of masks drawn for each seed."""

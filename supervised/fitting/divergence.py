@@ -115,7 +115,7 @@ class DivergenceMonitor:
         return {"recent": recent, "start": start, "far": self.far.cpu().numpy()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Load what `state_dict` returned. Raises ValueError for another number of seeds."""
+        """Load a state returned by `state_dict`. Raises ValueError for another number of seeds."""
         recent, start, far = (
             None if part is None else torch.from_numpy(part.copy()).to(self.far.device)
             for part in (state["recent"], state["start"], state["far"])

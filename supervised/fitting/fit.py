@@ -181,7 +181,7 @@ class Fit:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Load what `state_dict` returned. Raises ValueError if it is damaged or belongs to a different fit."""
+        """Load a state returned by `state_dict`. Raises ValueError if it is damaged or belongs to a different fit."""
         try:
             self.stack.load_state_dict(from_tree(state["weights"]))
             self.stack.load_random_state(from_tree(state["forward"]))

@@ -135,7 +135,7 @@ def state_by_seed(stack: Stack, optimizer: torch.optim.Optimizer) -> dict[str, A
 
 
 def load_state_by_seed(stack: Stack, optimizer: torch.optim.Optimizer, saved: Mapping[str, Any]) -> None:
-    """Load what `state_by_seed` returned. Raises ValueError if it does not fit."""
+    """Load a state returned by `state_by_seed`. Raises ValueError if it does not fit."""
     fits, places = True, memory_places(optimizer)
     if not stack.batched:
         for group, parts in zip(optimizer.param_groups, saved["members"], strict=True):

@@ -168,6 +168,6 @@ class Replay(Ring):
 
     @explained("the state that state_dict returned")
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Load what `state_dict` returned. Raises ValueError for a state that does not match or is inconsistent."""
+        """Load a state returned by `state_dict`. Raises ValueError for a state that does not match or is inconsistent."""
         self.filled = False
         saved.put_back(self, state)

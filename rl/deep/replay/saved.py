@@ -44,7 +44,7 @@ def state_of(replay: Ring) -> dict[str, Any]:
 
 
 def put_back(replay: Ring, state: Mapping[str, Any]) -> None:
-    """Load what `state_of` returned. Raises ValueError for a state that does not match or is inconsistent."""
+    """Load a state returned by `state_of`. Raises ValueError for a state that does not match or is inconsistent."""
     rows = replay.n * replay.envs
     used = state["kind"].shape[2]
 
