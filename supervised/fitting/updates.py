@@ -79,8 +79,10 @@ class Update(Protocol):
     """One update of all members."""
 
     def step(self, x: Any, y: Tensor, state: Any, measured: bool) -> Updated:
-        """Learn from x and y, each [N, B, ...]. state: that of a recurrent model; None: the initial one. measured: whether to compute
-        metrics of the update too."""
+        """Learn from x and y, each [N, B, ...]. state: that of a recurrent model; None: the initial one.
+
+        measured: whether to compute metrics of the update too.
+        """
         ...
 
 
