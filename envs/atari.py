@@ -16,7 +16,7 @@ NAMESPACE = "Atari"
 
 
 def play(game: str) -> gym.Env[Any, Any]:
-    """Make a game of the Arcade Learning Environment ("Breakout-v5"), preprocessed as above: observations uint8 [4, 84, 84]."""
+    """Create a game of the Arcade Learning Environment ("Breakout-v5"), preprocessed as above: observations uint8 [4, 84, 84]."""
     screen = gym.make(f"ALE/{game}", frameskip=1)
     return FrameStackObservation(AtariPreprocessing(screen, noop_max=30, frame_skip=4, screen_size=84), 4)
 

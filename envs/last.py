@@ -47,7 +47,7 @@ class LastActionReward(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         number = int(action) - self.first
         if not 0 <= number < self.count:
             raise ArgumentError(
-                f"An action must be in {self.first} to {self.first + self.count - 1}, not {shown(action)}."
+                f"An action must be in {self.first}..{self.first + self.count - 1}, not {shown(action)}."
             )
         obs, reward, terminated, truncated, info = self.env.step(action)
         last = np.zeros(self.count + 1, np.float32)

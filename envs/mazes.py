@@ -106,7 +106,7 @@ class ChangingMaze(gym.Env[Any, Any]):
 
     def step(self, action: int) -> tuple[int, float, bool, bool, dict[str, Any]]:
         if not self.action_space.contains(int(action)):
-            raise ValueError(f"An action must be in 0 to 3, not {action!r}.")
+            raise ValueError(f"An action must be in 0..3, not {action!r}.")
         maze = self.before if self.steps < self.change_after else self.after
         self.steps += 1
         self.s = step(maze, self.s, int(action))

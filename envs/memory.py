@@ -54,7 +54,7 @@ class HiddenStates(gym.Env[Any, Any]):
 
     def step(self, action: int) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         if not self.action_space.contains(action):
-            raise ArgumentError(f"An action must be in 0 to {self.action_space.n - 1}, not {shown(action)}.")
+            raise ArgumentError(f"An action must be in 0..{self.action_space.n - 1}, not {shown(action)}.")
         found = self.outcomes(self.state, int(action))
         _, self.state, reward, terminated = found[categorical_sample([o[0] for o in found], self.np_random)]
         return self.seen(self.state), reward, terminated, False, {}

@@ -69,7 +69,7 @@ class Source:
                 else:
                     env = self.maker(render_mode=render_mode) if self.description else self.maker()
         except Exception as error:  # whatever a user's environment may raise
-            raise EnvError(f"{self.name} could not be made: {type(error).__name__}: {error}") from error
+            raise EnvError(f"{self.name} could not be created: {type(error).__name__}: {error}") from error
         if not isinstance(env, gym.Env):
             raise EnvError(f"{self.name} must return a gymnasium.Env, not {type(env).__name__}.")
         if any(env.unwrapped is other for other in self.made):
@@ -137,9 +137,9 @@ def with_last(env: str, **kwargs: Any) -> EnvSpec:
 def with_wrappers(env: str, wrappers: Sequence[Layer], **kwargs: Any) -> EnvSpec:
     """The environment of a Gymnasium id in wrappers, for `rl.train`, `gym.make` and the like; checkpoints record them.
 
-    wrappers: from the innermost out, each a name of WRAPPERS (those of gymnasium.wrappers that are made of plain settings, and
+    wrappers: from the innermost out, each a name of WRAPPERS (those of gymnasium.wrappers that take plain settings only, and
     LastActionReward), or (name, {setting: value}). kwargs: as of `with_last`. Raises EnvError for an unknown id, and for an
-    environment or a wrapper that cannot be made; ArgumentError for an unknown wrapper.
+    environment or a wrapper that cannot be created; ArgumentError for an unknown wrapper.
     """
     where = _from_id(instance(env, "env", str, "a Gymnasium id"), kwargs)
     wrapped = where.make()
@@ -152,7 +152,7 @@ def with_wrappers(env: str, wrappers: Sequence[Layer], **kwargs: Any) -> EnvSpec
             raise
         except Exception as error:  # whatever a wrapper may raise for an environment or settings that it does not take
             wrapped.close()
-            raise EnvError(f"{name} does not fit around {env}: {type(error).__name__}: {error}") from error
+            raise EnvError(f"{name} cannot wrap {env}: {type(error).__name__}: {error}") from error
     wrapped.close()
     spec = copy.deepcopy(gym.spec(env.rsplit(":", maxsplit=1)[-1]))
     limit = kwargs.pop("max_episode_steps", None)

@@ -51,7 +51,7 @@ class ArrayWorld:
         return self.by_seed(obs)
 
     def step(self, taken: np.ndarray) -> Step:
-        """As `World.step`."""
+        """Like `World.step`."""
         self._check(taken)
         self.calls += 1
         row = self.rows.step(taken.reshape(-1, *taken.shape[2:]))
@@ -95,7 +95,7 @@ class ArrayWorld:
         return {"calls": self.calls, **self.rows.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> tuple[Any, np.ndarray]:
-        """As `World.load_state_dict`."""
+        """Like `World.load_state_dict`."""
         self.calls = int(state.get("calls", 0))
         obs, mask, fresh = self.rows.load_state_dict(state)
         self.mask = self.by_seed(mask)

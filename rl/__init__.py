@@ -1,6 +1,6 @@
 """Value-based reinforcement learning on Gymnasium environments.
 
-Names are imported when they are first asked for (`supervised.lazy`). A type checker sees them all.
+Names are imported on first access (`supervised.lazy`). A type checker sees them all.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -1,4 +1,7 @@
-"""`envs` and `supervised` are common names: imported first of all, this says so when Python finds somebody else's."""
+"""Check, before anything else is imported, that `envs` and `supervised` are the packages of this project.
+
+The names are common, so Python may find other packages of the same name.
+"""
 
 import importlib.util
 from pathlib import Path
@@ -9,6 +12,6 @@ for name in ("supervised", "envs"):
     found = Path(spec.origin).resolve() if spec is not None and spec.origin else None
     if found != ours / "__init__.py":
         raise ImportError(
-            f"`import {name}` finds {found or 'nothing'}, which is somebody else's; `rl` needs its own, {ours}."
-            " Move or rename the other one, or take its folder off the path."
+            f"`import {name}` finds {found or 'nothing'}, which is not part of this package; `rl` needs {ours}."
+            " Move or rename the other one, or remove its folder from sys.path."
         )

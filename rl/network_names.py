@@ -32,7 +32,7 @@ class Name(NamedTuple):
 def parse(network: str) -> tuple[Name, ...]:
     """Parse a network's name: "cnn(16)+gru(128)" becomes (("cnn", (16,)), ("gru", (128,))).
 
-    Raises ArgumentError for an unknown name, with the closest one, for wrong sizes, and for a plus that does not join a
+    Raises ArgumentError for an unknown name, suggesting the closest, for wrong sizes, and for a plus that does not join a
     feedforward network and a recurrent cell.
     """
     written = network.split("+") if isinstance(network, str) else [network]

@@ -60,7 +60,7 @@ class Settings:
     seeds: int | None = None
     """Number of seeds, for learning and memory. Default: 10; for memory, the number that the task's target is for."""
     first_seed: int = 20
-    """The first seed, for memory. 20 to 29 are reserved for reported results: tune on others, from 100 on."""
+    """The first seed, for memory. 20 to 29 are reserved for reported results: tune on others, 100 and up."""
     steps: int | None = None
     """Environment steps per seed, for memory. Default: the task's own."""
     workers: int = 2
@@ -85,7 +85,7 @@ class Settings:
 
 
 def measured(s: Settings, console: Console) -> dict[str, Any]:
-    """Measure what is asked for. Modules are imported when they are needed, since most of them import torch."""
+    """Run the requested measurement. Modules are imported when they are needed, since most of them import torch."""
     if s.what in ("learning", "memory"):
         return learned(s, console)
     match s.what:

@@ -89,7 +89,7 @@ class Settings:
     seeds: int | None = None
     """Number of seeds. Default: 10 for lectures, memory and deep, otherwise 30 or as many as a figure needs."""
     first_seed: int = deep.SEEDS[0]
-    """The first seed, for deep. 20 to 29 are reserved for reported results: tune on others, from 100 on."""
+    """The first seed, for deep. 20 to 29 are reserved for reported results: tune on others, 100 and up."""
     workers: int = 2
     """Number of processes over which the seeds are distributed, for deep."""
     episodes: int = deep.EPISODES

@@ -79,7 +79,7 @@ def random_desc(size: int, seed: int) -> list[str]:
     from gymnasium.envs.toy_text.frozen_lake import generate_random_map
 
     if size < 2:
-        raise ValueError(f"--random-map is a side length of at least 2, not {size}.")
+        raise ValueError(f"--random-map must be a side length of at least 2, not {size}.")
     return generate_random_map(size=size, seed=seed)
 
 

@@ -1,7 +1,7 @@
 """Supervised learning with N members at once, and the foundation of `rl`: random streams, schedules, checkpoints, curves.
 
 stack: N networks computed as one. models: networks. fitting: `fit`. session: one call of a training loop. The modules at the
-root do not import these folders. Names are imported when they are first asked for (`supervised.lazy`).
+root do not import these folders. Names are imported on first access (`supervised.lazy`).
 """
 
 import os
@@ -87,7 +87,7 @@ __all__ = [
     "statistics",
 ]
 
-# Beside the modules of `__all__`, those that earlier versions imported with the package.
+# In addition to the modules of `__all__`, those that earlier versions imported with the package.
 _MODULES = (
     *("checkpoint", "determinism", "device", "events", "files", "fitting", "functions", "logger", "models", "session"),
     *("sources", "stack", "state", "streams", "tensors", "validate"),

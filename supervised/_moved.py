@@ -31,7 +31,7 @@ class _Finder:
         return ModuleSpec(name, self) if package == "supervised" and old in MOVED else None  # type: ignore[arg-type]  # the two methods are all that is called
 
     def create_module(self, spec: ModuleSpec) -> None:
-        """Return None: the import system makes the module that `exec_module` replaces."""
+        """Return None: the import system creates the module that `exec_module` replaces."""
 
     def exec_module(self, module: ModuleType) -> None:
         old = module.__name__.partition(".")[2]

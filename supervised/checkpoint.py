@@ -55,7 +55,7 @@ def save(path: str | Path, state: Mapping[str, Any], meta: Mapping[str, Any], *,
     arrays: dict[str, np.ndarray] = {}
     path = Path(path)
     if path.is_dir():
-        raise CheckpointError(f"The checkpoint {path} could not be written: that is a folder. Name a file in it.")
+        raise CheckpointError(f"The checkpoint {path} could not be written: it is a folder. Pass the path of a file.")
     try:
         header = {**_pack(meta, "", None), "format": FORMAT, "state": _pack(state, "", arrays)}
         text = json.dumps(header, allow_nan=False)
@@ -118,7 +118,7 @@ def is_whole(path: str | Path) -> bool:
 def hint(path: str | Path) -> str:
     """Return a sentence naming the previous checkpoint, or an empty string if that one is not intact."""
     old = previous(path)
-    return f" The one before it is whole: {old}" if is_whole(old) else ""
+    return f" The previous one is intact: {old}" if is_whole(old) else ""
 
 
 @contextlib.contextmanager
@@ -131,10 +131,10 @@ def alone_in(folder: Path) -> Iterator[None]:
             stack.enter_context(files.exclusive(folder))
         except files.FolderInUse as error:
             raise CheckpointError(
-                f"Another process is training in {folder} now. Wait for it, or take another one."
+                f"Another process is training in {folder} now. Wait for it to end, or choose another folder."
             ) from error
         except OSError as error:
-            raise CheckpointError(f"logdir {folder} cannot be made or opened: {error.strerror or error}.") from error
+            raise CheckpointError(f"logdir {folder} cannot be created or opened: {error.strerror or error}.") from error
         yield
 
 
@@ -155,7 +155,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     except (KeyError, TypeError, RecursionError) as error:
         raise Damaged(f"{path} is damaged: it lacks {error}.") from error
     except ValueError as error:
-        raise Damaged(f"{path} is not a whole checkpoint: {error}.") from error
+        raise Damaged(f"{path} is not an intact checkpoint: {error}.") from error
 
 
 def _header(
@@ -171,13 +171,13 @@ def _header(
     except PermissionError as error:
         raise CheckpointError(f"The checkpoint {path} could not be read: {error.strerror}.") from error
     except RecursionError as error:
-        raise Damaged(f"{path} is not a whole checkpoint: its header is nested more than {DEEPEST} deep.") from error
+        raise Damaged(f"{path} is not an intact checkpoint: its header is nested more than {DEEPEST} deep.") from error
     except (*tensors.DAMAGE, OSError) as error:
         raise Damaged(
-            f"{path} is not a whole checkpoint: it was cut short or damaged, or is another kind of file."
+            f"{path} is not an intact checkpoint: it is truncated, damaged or another kind of file."
         ) from error
     if content.intact is False:
-        raise Damaged(f"{path} is not a whole checkpoint: its checksum is wrong, so it was damaged.")
+        raise Damaged(f"{path} is not an intact checkpoint: its checksum is wrong, so it is damaged.")
     if meta is None:
         raise Damaged(f"{path} is a safetensors file, but not one of this package: it has no header.")
     if not isinstance(meta, dict) or type(meta.get("format")) is not int:

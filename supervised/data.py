@@ -127,7 +127,7 @@ def read_csv(path: str | Path, names: Sequence[str] | None = None) -> Table:
                     raise DataError(f"{path}, line {line}: found {len(cells)} columns, expected {width}.")
                 rows.append([_number(cell, path, line, i, header) for i, cell in enumerate(cells)])
     except FileNotFoundError as error:
-        raise DataError(f"There is no file {path}.") from error
+        raise DataError(f"The file {path} does not exist.") from error
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path} cannot be read as CSV: {error}.") from error
     if not rows:
@@ -165,7 +165,7 @@ def windows(series: Any, length: int, target: Any = None, ahead: int = 1) -> Dat
     values = tensor_of(series, "The series")
     goal = values if target is None else tensor_of(target, "The target series")
     if len(goal) != len(values):
-        raise DataError(f"The series has {len(values)} steps and its target {len(goal)}; they must have equally many.")
+        raise DataError(f"The series has {len(values)} steps and its target {len(goal)}; the numbers must be equal.")
     length, ahead = integer(length, "length", 1, error=DataError), integer(ahead, "ahead", 1, error=DataError)
     count = len(values) - length - ahead + 1
     if count < 1:
@@ -182,7 +182,7 @@ class Characters:
 
     def __init__(self, text: str) -> None:
         if not isinstance(text, str):
-            raise DataError(f"text is a text, not {shown(text)}.")
+            raise DataError(f"text must be a string, not {shown(text)}.")
         if not text:
             raise DataError("An empty text has no characters.")
         self.all = "".join(sorted(set(text)))
@@ -193,18 +193,18 @@ class Characters:
     def encode(self, text: str) -> Tensor:
         """Return the indices of a text's characters, int64 [T]. Raises DataError for an unknown character."""
         if not isinstance(text, str):
-            raise DataError(f"text is a text, not {shown(text)}.")
+            raise DataError(f"text must be a string, not {shown(text)}.")
         for place, character in enumerate(text):
             if character not in self.all:
                 raise DataError(
-                    f"Character {place}, {character!r}, of the text is not among the {len(self)} known ones."
+                    f"Character {place}, {character!r}, of the text is not among the {len(self)} known characters."
                 )
         return torch.tensor([self.all.index(character) for character in text], dtype=torch.int64)
 
     def decode(self, numbers: Tensor) -> str:
         """Return the text for indices [T]. Raises DataError for an index out of range."""
         if not isinstance(numbers, Tensor) or numbers.ndim != 1 or numbers.is_floating_point():
-            raise DataError(f"numbers is a tensor of whole numbers [T], not {shown(numbers)}.")
+            raise DataError(f"numbers must be a tensor of whole numbers [T], not {shown(numbers)}.")
         if len(numbers) and not 0 <= int(numbers.min()) <= int(numbers.max()) < len(self):
             raise DataError(f"numbers must be in 0..{len(self) - 1}, not {shown(numbers)}.")
         return "".join(self.all[int(number)] for number in numbers)

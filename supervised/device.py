@@ -38,7 +38,7 @@ def choose(device: str | torch.device = "auto") -> torch.device:
     try:
         chosen = torch.device(device)
         if chosen.type == "meta":
-            raise RuntimeError("it holds no numbers")
+            raise RuntimeError("tensors on it have no data")
         torch.zeros(1, device=chosen)
     except (
         RuntimeError,
@@ -103,8 +103,8 @@ def compute_plan(
     has = {"bf16": has_bf16, "tf32": has_tf32}
     if precision in has and not has[precision](device):
         raise ArgumentError(
-            f"precision={precision!r}: this machine's {device.type.upper()} does not compute in"
-            f' {precision.replace("tf", "TF")}. "auto" takes bf16 where it pays; or use "fp32".'
+            f"precision={precision!r}: this machine's {device.type.upper()} does not support"
+            f' {precision.replace("tf", "TF")}. Use "fp32", or "auto", which uses bf16 where that is faster.'
         )
     convolutional = any(isinstance(module, CONVOLUTIONS) for module in model.modules())
     bf16 = convolutional and has_bf16(device) if precision == "auto" else precision == "bf16"

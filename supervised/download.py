@@ -49,5 +49,5 @@ def download(path: Path, addresses: Sequence[str], check: Callable[[Path], objec
         finally:
             temporary.unlink(missing_ok=True)
     raise DataError(
-        f"{path.name} could not be downloaded. {'; '.join(said) or 'No mirror was named.'} {otherwise}".strip()
+        f"{path.name} could not be downloaded. {'; '.join(said) or 'No mirror was given.'} {otherwise}".strip()
     )

@@ -1,4 +1,4 @@
-"""Names of a package that are imported when they are first asked for (PEP 562), so that importing the package costs nothing.
+"""Names of a package that are imported on first access (PEP 562), so that importing the package costs nothing.
 
 A package lists for a type checker, under `if TYPE_CHECKING:`, the same names that it gives to `names`; `tests/test_layers.py`
 compares the two.

@@ -48,7 +48,7 @@ class Logger:
                 self.sizes, amiss = cut_back(self.folder, curves, step)
             if amiss:
                 said = "; ".join(amiss)
-                warnings.warn(f"The curves in {self.folder} are not as the checkpoint left them: {said}.", stacklevel=3)
+                warnings.warn(f"The curves in {self.folder} do not match the checkpoint: {said}.", stacklevel=3)
 
     @property
     def empty(self) -> bool:
@@ -165,5 +165,5 @@ class Logger:
             yield
         except OSError as error:
             raise LoggingError(
-                f"The curves in {self.folder} could not be written: {error.strerror or error}. The last checkpoint is whole."
+                f"The curves in {self.folder} could not be written: {error.strerror or error}. The last checkpoint is intact."
             ) from error

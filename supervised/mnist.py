@@ -72,7 +72,7 @@ def read_idx(path: Path, checksum: str | None = None) -> np.ndarray:
         raw = path.read_bytes()
         raw = gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path} cannot be read: {error}. It was cut short or damaged; download it again.") from error
+        raise DataError(f"{path} cannot be read: {error}. It is truncated or damaged; download it again.") from error
     if len(raw) < 4 or raw[:3] != b"\x00\x00\x08":
         raise DataError(f"{path} is not an idx file of bytes: it begins with {raw[:4].hex() or 'nothing'}.")
     axes = raw[3]
@@ -80,7 +80,7 @@ def read_idx(path: Path, checksum: str | None = None) -> np.ndarray:
     shape = struct.unpack(f">{axes}I", raw[4:begin]) if len(raw) >= begin else ()
     if len(raw) < begin or len(raw) != begin + int(np.prod(shape, dtype=np.int64)):
         raise DataError(
-            f"{path} was cut short or extended: its header announces {' x '.join(map(str, shape)) or 'more axes'}"
+            f"{path} is truncated or has extra bytes: its header announces {' x '.join(map(str, shape)) or 'more axes'}"
             f" bytes, but {max(len(raw) - begin, 0)} follow."
         )
     if checksum is not None and hashlib.sha256(raw).hexdigest() != checksum:

@@ -204,7 +204,7 @@ class Stream:
         return dataclasses.replace(self, adapt=adapt)
 
     def plan(self, batch_size: int | None) -> Plan:
-        """As `Data.plan`. Raises DataError if drop_last leaves no batch."""
+        """Like `Data.plan`. Raises DataError if drop_last leaves no batch."""
         size = min(self.batch_size or batch_size or self.size, self.size)
         if self.drop_last and size < (self.batch_size or 0):
             raise DataError(
@@ -215,14 +215,14 @@ class Stream:
         )
 
     def batches(self, order: Tensor, size: int, seeds: Sequence[int], epoch: int) -> Iterator[Data]:
-        """As `Data.batches`."""
+        """Like `Data.batches`."""
         places = self.index[order.cpu().numpy()]
         columns = [places[:, begin : begin + size] for begin in range(0, places.shape[1], size)]
         for index, batch in zip(columns, self._read(columns, seeds, epoch), strict=True):
             yield Data(*(over(lambda t: t.unflatten(0, index.shape), part) for part in batch))  # noqa: B023  (called at once)
 
     def chunks(self, size: int) -> Iterator[Data]:
-        """As `Data.chunks`."""
+        """Like `Data.chunks`."""
         size = min(size, self.batch_size or CHUNK)
         return self._read([self.index[begin : begin + size] for begin in range(0, self.size, size)], [0], 0)
 
@@ -416,7 +416,7 @@ def check_lengths(x: Any, y: Any, name: str) -> None:
     """Raise DataError unless all inputs and the targets have the same length, at least 1."""
     for part in leaves(x):
         if len(part) != len(y):
-            raise DataError(f"{name}: x has {len(part)} examples and y has {len(y)}; they must have equally many.")
+            raise DataError(f"{name}: x has {len(part)} examples and y has {len(y)}; the numbers must be equal.")
     if len(y) == 0:
         raise DataError(f"{name} is empty: it has no examples.")
 

@@ -59,8 +59,9 @@ def check_alike(saved: Any, fresh: Any, name: str) -> None:
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, tree: Any) -> None:
-    """Load what `to_tree(optimizer.state_dict())` returned. Raises ValueError if it is damaged or of another optimizer.
+    """Load what `to_tree(optimizer.state_dict())` returned.
 
+    Raises ValueError if it is damaged or belongs to a different optimizer.
     Torch itself accepts almost anything and fails, if at all, at the next step.
     """
     fresh = to_tree(optimizer.state_dict())

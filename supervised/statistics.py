@@ -49,7 +49,7 @@ def interval(
 def describe(
     values: Any, level: float = 0.95, digits: int = 4, low: float | None = None, high: float | None = None
 ) -> str:
-    """Format the mean with its `interval`, for zeros and ones also the count, for one value why there is no interval."""
+    """Format the mean with its `interval`; add the count of ones for zeros and ones, and a reason if there is only one value."""
     array, digits = _values(values), integer(digits, "digits", 0, 100)
     if array.size == 1:
         return f"{array.mean():.{digits}f} (one seed: no interval, since one value says nothing about the spread)"

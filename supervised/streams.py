@@ -59,7 +59,7 @@ class Streams:
         self.seeds = seeds_of(seeds)
         self.generators = [generator(seed, purpose) for seed in self.seeds]
 
-    @explained("sizes that are whole numbers from 0 on")
+    @explained("sizes that are nonnegative whole numbers")
     def uniform(self, *shape: int) -> Tensor:
         """Draw uniform numbers in [0, 1), float64 [N, *shape]."""
         return torch.from_numpy(self.random(shape))
@@ -68,12 +68,12 @@ class Streams:
         """Draw uniform numbers as an array."""
         return np.stack([rng.random(shape) for rng in self.generators])
 
-    @explained("sizes that are whole numbers from 0 on")
+    @explained("sizes that are nonnegative whole numbers")
     def normal(self, *shape: int) -> Tensor:
         """Draw standard normal numbers, float64 [N, *shape]."""
         return torch.from_numpy(np.stack([rng.standard_normal(shape) for rng in self.generators]))
 
-    @explained("high, a whole number from 1 on, and sizes")
+    @explained("high, a positive whole number, and sizes")
     def integers(self, high: int, *shape: int) -> Tensor:
         """Draw whole numbers in 0..high-1, int64 [N, *shape]."""
         return torch.from_numpy(np.stack([rng.integers(high, size=shape) for rng in self.generators]))
@@ -83,7 +83,7 @@ class Streams:
         return [dict(rng.bit_generator.state) for rng in self.generators]
 
     def load_state_dict(self, state: Any) -> None:
-        """Load what `state_dict` returned. Raises ValueError for anything else."""
+        """Load a state returned by `state_dict`. Raises ValueError for anything else."""
         try:
             for rng, saved in zip(self.generators, state, strict=True):
                 rng.bit_generator.state = saved
@@ -178,7 +178,7 @@ class Draws:
         return torch.tensor(self.counts, dtype=torch.int64)
 
     def load_state(self, state: Tensor, what: str) -> None:
-        """Load what `state` returned. Raises ValueError for anything else.
+        """Load a state returned by `state`. Raises ValueError for anything else.
 
         Generator states, uint8 [N, bytes], as older checkpoints contain, cannot be moved between devices: the counts start at 0
         instead, with a warning. what: what is drawn, for that warning; empty: nothing, so no warning.
@@ -195,7 +195,7 @@ class Draws:
             return
         if state.dtype != torch.int64 or state.shape != (n,) or bool((state < 0).any()):
             raise ValueError(
-                f"The saved random streams must be counts from 0 on, int64 [{n}], not {str(state.dtype).removeprefix('torch.')}"
+                f"The saved random streams must be nonnegative counts, int64 [{n}], not {str(state.dtype).removeprefix('torch.')}"
                 f" {list(state.shape)}{' with negative ones' * (state.shape == (n,))}."
             )
         self.counts = state.tolist()

@@ -60,7 +60,7 @@ def write(file: BinaryIO, arrays: Mapping[str, np.ndarray], header: str) -> None
 
 
 def read(path: Path) -> Content:
-    """Read a file. Raises one of DAMAGE if it is truncated or of another kind, OSError if it cannot be read."""
+    """Read a file. Raises one of DAMAGE if it is truncated or a different kind of file, OSError if it cannot be read."""
     with open(path, "rb") as file:
         length, text = _head(file)
         entries = json.loads(text)
@@ -77,7 +77,7 @@ def read(path: Path) -> Content:
                 raise ValueError(f"{name} does not follow what comes before it")
             for piece in _pieces(array):
                 if file.readinto(piece) != piece.nbytes:
-                    raise ValueError("cut short")
+                    raise ValueError("it is truncated")
                 checksum = zlib.crc32(piece, checksum)
             arrays[name] = array
         if end != room:
@@ -95,7 +95,7 @@ def _head(file: BinaryIO) -> tuple[bytes, bytes]:
     length = file.read(8)
     size = int.from_bytes(length, "little")
     if len(length) < 8 or size > os.fstat(file.fileno()).st_size - 8:
-        raise ValueError("cut short")
+        raise ValueError("it is truncated")
     return length, file.read(size)
 
 
@@ -105,7 +105,7 @@ def _empty(entry: Mapping[str, Any], room: int) -> np.ndarray:
     if not isinstance(shape, list) or not all(type(size) is int and 0 <= size < 2**62 for size in shape):
         raise ValueError(f"{shape!r} is not a shape")
     if math.prod(shape) * dtype.itemsize > room:
-        raise ValueError("cut short")
+        raise ValueError("it is truncated")
     return np.empty(shape, dtype)
 
 

@@ -139,7 +139,7 @@ def choice(value: Any, name: str, known: Iterable[str], *, none: bool = False) -
     )
     hint = next((f" Did you mean {k!r}?" for k in known if close and k.lower() == close[0]), "")
     raise ArgumentError(
-        f"There is no {name} {shown(value)}.{hint} There are {', '.join(known)}{' and None' if none else ''}."
+        f"There is no {name} {shown(value)}.{hint} Choose one of {', '.join(known)}{' or None' if none else ''}."
     )
 
 

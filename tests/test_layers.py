@@ -193,7 +193,9 @@ def test_another_package_of_the_same_name_is_told_of(tmp_path):
         [sys.executable, "-c", "import rl"], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     last = done.stderr.strip().splitlines()[-1]
-    assert last.startswith(f"ImportError: `import envs` finds {tmp_path / 'envs.py'}, which is somebody else's")
+    assert last.startswith(
+        f"ImportError: `import envs` finds {tmp_path / 'envs.py'}, which is not part of this package"
+    )
 
 
 def test_ways_to_choose_actions_know_what_they_are_made_of_alone():

@@ -50,13 +50,13 @@ class Running:
         return [_numbers(layer) for layer in self.layers]
 
     def load_state(self, state: Sequence[Mapping[str, Any]]) -> None:
-        """Restore what `state` returned, bit for bit. Raises ValueError for the state of other layers."""
+        """Restore a state returned by `state`, bit for bit. Raises ValueError if the layers differ."""
         self._check(len(state))
         for layer, saved in zip(self.layers, state, strict=True):
             _put_back(layer, saved)
 
     def freeze(self, statistics: Statistics) -> None:
-        """Load these moments and stop updating them. Raises ValueError for those of other layers."""
+        """Load these moments and stop updating them. Raises ValueError if the layers differ."""
         self._check(len(statistics))
         for layer, saved in zip(self.layers, statistics, strict=True):
             _put_back(layer, saved)
@@ -71,7 +71,7 @@ class Running:
     def _check(self, count: int) -> None:
         if count != len(self.layers):
             raise ValueError(
-                f"The statistics are of {count} wrappers, but the environment has {len(self.layers)} with statistics"
+                f"The statistics are for {count} wrappers, but the environment has {len(self.layers)} wrappers with statistics"
                 f" ({', '.join(self.names) or 'none'})."
             )
 

@@ -50,7 +50,7 @@ def read(env: gym.Env[Any, Any]) -> Model:
     if callable(getattr(base, "action_masks", None)):
         raise NoModelError(f"{name} has P, but P does not include the actions allowed by action_masks().")
     if base.action_space.start != 0 or base.observation_space.start != 0:
-        raise NoModelError(f"{name} has P, but its states or actions do not count from 0.")
+        raise NoModelError(f"{name} has P, but its states or actions are not numbered from 0.")
     model = _arrays(base, name, limit)
     return proved(base, model)
 
@@ -99,7 +99,7 @@ def _arrays(base: Any, name: str, limit: int | None) -> Model:
         raise NoModelError(f"{name} has P, but its probabilities do not sum to 1 in every state and action.")
     if (following < 0).any() or (following >= states).any() or not np.isfinite(model.reward).all():
         raise NoModelError(
-            f"{name} has P, but with a next state outside 0..{states - 1} or a reward that is not finite."
+            f"{name} has P, but P contains a next state outside 0..{states - 1} or a reward that is not finite."
         )
     desc, success = _map_and_goal(base, following, model.terminated)
     return dataclasses.replace(model, success=success, desc=desc, mask=_mask(base, name, states, actions))

@@ -41,7 +41,7 @@ class Model:
 
     @classmethod
     def of(cls, name: str, rows: Sequence[Sequence[Outcomes]], start: Any, limit: int | None = None) -> Model:
-        """Make a model from the outcomes `rows[s][a]` of action a in state s, and the initial state distribution, start [S]."""
+        """Create a model from the outcomes `rows[s][a]` of action a in state s, and the initial state distribution, start [S]."""
         outcomes = np.array([[len(outcome) for outcome in row] for row in rows], np.int64)
         shape = (*outcomes.shape, int(outcomes.max()))
         probability, reward = np.zeros(shape), np.zeros(shape)

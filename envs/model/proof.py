@@ -60,10 +60,10 @@ def _compare_step(base: Any, model: Model, world: ModelState, s: int, a: int, tw
     place = f"in state {s}, action {a}"
     _compare(base, model, place, observation, s2, twin)
     if float(reward) != model_reward or bool(terminated) != bool(model_terminated) or truncated:
-        raise NoModelError(f"{model.name} does not behave like its P: {place} reward or termination differ.")
+        raise NoModelError(f"{model.name} does not behave like its P: {place}, reward or termination differs.")
     _compare_mask(model, place, s2, info, bool(terminated))
     if isinstance(info, dict) and not np.array_equal(info.get("discount", 1.0), 1.0):
-        raise NoModelError(f"{model.name} gives a discount in info ({place}), which its model does not have.")
+        raise NoModelError(f"{model.name} returns a discount in info ({place}), which its model does not have.")
     return bool(terminated)
 
 
@@ -78,14 +78,14 @@ def _compare_mask(model: Model, place: str, state: int, info: Any, over: bool = 
     wanted = np.ones(model.actions, np.bool_) if model.mask is None else model.mask[state]
     if not np.array_equal(found, wanted):
         raise NoModelError(
-            f"{model.name} gives action masks ({place}) that its model does not have: action_mask(state)."
+            f"{model.name} returns action masks ({place}) that differ from its model's, action_mask(state)."
         )
 
 
 def _compare(base: Any, model: Model, place: str, observation: Any, state: int, twin: np.random.Generator) -> None:
     if int(observation) != state:
         raise NoModelError(
-            f"{model.name} does not behave like its P: {place} the observation is {observation}, not {state}."
+            f"{model.name} does not behave like its P: {place}, the observation is {observation}, not {state}."
         )
     if _state(base) != _state_of(twin):
         raise NoModelError(f"{model.name} does not draw random numbers as P requires ({place}).")

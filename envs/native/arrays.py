@@ -1,6 +1,6 @@
-"""The two places where native environments compute: numpy on the host, torch on a device.
+"""The array backends of native environments: numpy on the host, torch on a device.
 
-Games are written once, over `xp` (the module numpy or torch) and the few operations that the two spell differently.
+Games are written once, with `xp` (the module numpy or torch) and the few operations whose names differ between the two.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from envs.native.random import host_threefry, threefry
 
 
 class Arrays(Protocol):
-    """What a game asks of the place where it computes."""
+    """The array operations that a game needs."""
 
     xp: Any  # the module numpy or torch
 
     def array(self, values: Any, kind: str) -> Any:
-        """Return values as an array of a type by name, such as "float64", in this place."""
+        """Return values as an array of this dtype, such as "float64"."""
 
     def cast(self, array: Any, kind: str) -> Any:
-        """Return an array as another type."""
+        """Convert an array to another dtype."""
 
     def actions(self, given: Any) -> Any:
-        """Return whole numbers as int64, here; None for anything else."""
+        """Return whole numbers as an int64 array; None for anything else."""
 
     def below(self, numbers: Any, count: int) -> bool:
-        """Return whether all of them, int64 [R], are in 0 to count - 1."""
+        """Return whether all numbers, int64 [R], are in 0..count - 1."""
 
     def numbers(self, count: int) -> Any:
         """Return 0, 1, ... count - 1, int64."""
@@ -37,13 +37,13 @@ class Arrays(Protocol):
         """Return the rows of a table [T, *S] with these numbers, int64 [*N]: [*N, *S]."""
 
     def columns(self, parts: Sequence[Any], kind: str) -> Any:
-        """Return arrays [R] as the columns of one, [R, len(parts)], of a type by name."""
+        """Stack arrays [R] as the columns of an array [R, len(parts)] of this dtype."""
 
     def replaced(self, array: Any, rows: Any, fresh: Any) -> Any:
         """Return a copy of an array with some rows, int64 [M], replaced."""
 
     def put(self, state: dict[str, Any], rows: Any, fresh: dict[str, Any]) -> dict[str, Any]:
-        """Return the state with the rows where `rows` bool [R] is true taken from `fresh`, the state of those rows alone."""
+        """Replace the rows of the state where `rows`, bool [R], is true by `fresh`, the state of those rows alone."""
 
     def where(self, rows: Any) -> Any:
         """Return the numbers of the rows where `rows` bool [R] is true."""
@@ -55,14 +55,14 @@ class Arrays(Protocol):
         """Return an array on the host."""
 
     def here(self, array: np.ndarray) -> Any:
-        """Return a host array in this place; not a copy if it is there already."""
+        """Convert a host array to this backend, without a copy if possible."""
 
     def free(self) -> int | None:
         """Return the free memory in bytes; None if unknown."""
 
 
 class Host:
-    """numpy."""
+    """The numpy backend."""
 
     xp: Any = np
 
@@ -128,7 +128,7 @@ class Host:
 
 
 class Device:
-    """torch, on a device by name. Raises ArgumentError for a device that is not available."""
+    """The torch backend, on a device given by name. Raises ArgumentError for a device that is not available."""
 
     def __init__(self, device: str) -> None:
         import torch
@@ -195,5 +195,5 @@ class Device:
 
 
 def place(device: str) -> Arrays:
-    """Return where to compute: numpy for "cpu", else torch. Raises ArgumentError for a device that is not available."""
+    """Return the backend for a device: numpy for "cpu", else torch. Raises ArgumentError for a device that is not available."""
     return Host() if isinstance(device, str) and device == "cpu" else Device(device)

@@ -1,7 +1,7 @@
 """CartPole, MountainCar and Acrobot in arrays: Gymnasium's equations, in the same order of operations, in float64.
 
-Each copy has a PCG64 of its own, from which resets draw as in Gymnasium, so that a copy with a seed follows the trajectory of
-`gym.make(...)` with that seed to the bit where numpy's sine and cosine are those of the scalar code.
+Each copy has its own PCG64 generator, from which resets draw as in Gymnasium. A copy with a seed therefore follows the
+trajectory of `gym.make(...)` with that seed bit for bit, provided numpy's sine and cosine equal those of the scalar code.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from envs.native.game import State
 
 
 class Classic:
-    """What the three have in common: an original, whose settings and spaces they have, and no random step."""
+    """The base class of the three: they share the settings and spaces of Gymnasium's original, and steps are deterministic."""
 
     original: ClassVar[Any]
     step_draws = 0
@@ -37,7 +37,7 @@ class Classic:
         """Return None: all actions are allowed."""
 
     def picture(self, state: State) -> np.ndarray:
-        """Let the original draw."""
+        """Render by the original environment."""
         drawn = self.original(render_mode="rgb_array")
         drawn.reset()
         drawn.state = self.original_state(state)

@@ -1,7 +1,7 @@
-"""The random numbers of the copies of a game: uniform numbers in [0, 1), each copy's own.
+"""The random numbers of the copies of a game: uniform numbers in [0, 1), separate for each copy.
 
-Both kinds draw blocks ahead, which changes no number. `reset` draws for an explicit reset of rows, `step` for a step of all rows;
-the last columns of `step` are for the automatic resets that may come with it.
+Both kinds draw blocks ahead, which does not change the numbers. `reset` draws for an explicit reset of rows, `step` for a step
+of all rows; the last columns of `step` are for the automatic resets that may occur in it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ STEP, RESET = 0, 1 << 31  # domains of the counter
 
 
 class Draws(Protocol):
-    """The numbers of R copies, for a game that needs `step` numbers a step and `reset` numbers a reset."""
+    """The random numbers of R copies of a game that needs `step` numbers per step and `reset` numbers per reset."""
 
     def reset(self, rows: np.ndarray) -> Any:
         """Return the numbers for a reset of these rows, float64 [len(rows), reset]."""
@@ -28,17 +28,17 @@ class Draws(Protocol):
         """Return the numbers of the next step of all rows, float64 [R, step]."""
 
     def again(self, rows: np.ndarray) -> Any:
-        """Return the numbers for the resets that this step brings in these rows, float64 [len(rows), reset]."""
+        """Return the numbers for the automatic resets of these rows in this step, float64 [len(rows), reset]."""
 
     def state_dict(self) -> dict[str, np.ndarray]:
-        """Return which numbers come next, arrays [R, ...]."""
+        """Return the state of the generators, arrays [R, ...]."""
 
     def load_state_dict(self, state: Mapping[str, np.ndarray]) -> None:
-        """Restore what `state_dict` returned."""
+        """Restore a state returned by `state_dict`."""
 
 
 class Counted:
-    """Numbers by Threefry (see `envs.native.random`)."""
+    """Counter-based random numbers (see `envs.native.random`)."""
 
     def __init__(self, arrays: Arrays, seeds: Sequence[int], step: int, reset: int) -> None:
         self.arrays, self.keys, self.sizes = arrays, keys_of(seeds), (step, reset)
@@ -50,7 +50,7 @@ class Counted:
 
     @staticmethod
     def copy_bytes(step: int, reset: int) -> int:
-        """Return about how many bytes the numbers of a copy take."""
+        """Return approximately how many bytes the numbers of a copy take."""
         return 60 * (step + reset + 1)
 
     def reset(self, rows: np.ndarray) -> Any:
@@ -79,7 +79,7 @@ class Counted:
 
 
 class Generators:
-    """Numbers of each copy's own PCG64, as Gymnasium's single environments draw them; for games that draw at resets alone."""
+    """Random numbers from each copy's own PCG64, as in Gymnasium's single environments; for games that draw only at resets."""
 
     def __init__(self, arrays: Arrays, seeds: Sequence[int], step: int, reset: int) -> None:
         assert step == 0
@@ -95,7 +95,7 @@ class Generators:
 
     @staticmethod
     def copy_bytes(step: int, reset: int) -> int:
-        """Return about how many bytes the numbers of a copy take: most are those of its generator."""
+        """Return approximately how many bytes the numbers of a copy take, mostly for its generator."""
         return 1500 + 8 * reset
 
     def reset(self, rows: np.ndarray) -> Any:

@@ -1,7 +1,7 @@
-"""Finite models in arrays: FrozenLake, CliffWalking, Taxi, the textbook's worlds, and those with hidden states.
+"""Finite models in arrays: FrozenLake, CliffWalking, Taxi, the textbook's environments, and those with hidden states.
 
 The transitions are those of the environment's own model (`envs.read`, `envs.read_partial`); only the random numbers differ: each
-step takes one of the copy's own, from which the outcome is chosen as Gymnasium does.
+step draws one from the copy's own stream and selects the outcome with it as Gymnasium does.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from envs.native.game import State
 
 
 class Finite:
-    """Copies of a finite environment; observations are states, or what the environment shows in each of them."""
+    """Copies of a finite environment; observations are the states, or the environment's observation of each state."""
 
     step_draws = 1
     reset_draws = 1
@@ -62,14 +62,14 @@ class Finite:
         return None if self.allowed is None else self.allowed[state["state"]]
 
     def picture(self, state: State) -> np.ndarray:
-        """Let the environment draw itself in this state. Raises EnvError for one that cannot."""
+        """Render the environment in this state. Raises EnvError if it cannot be rendered."""
         spec = self.env.spec
         if (
             spec is None
             or self.seen is not None
             or "rgb_array" not in (self.env.metadata or {}).get("render_modes", ())
         ):
-            raise EnvError(f"{type(self.env.unwrapped).__name__} cannot be drawn.")
+            raise EnvError(f"{type(self.env.unwrapped).__name__} cannot be rendered.")
         drawn: Any = gym.make(spec, render_mode="rgb_array")
         drawn.reset()
         drawn.unwrapped.s = int(state["state"][0])
@@ -79,7 +79,7 @@ class Finite:
 
 
 def _model(env: gym.Env[Any, Any]) -> tuple[Model, np.ndarray | None]:
-    """Return the model of an environment, and what it shows in each state, [S, *O]; None: the state itself."""
+    """Return the model of an environment, and its observation of each state, [S, *O]; None: the state itself."""
     try:
         return read(env), None
     except NoModelError as error:
@@ -88,7 +88,7 @@ def _model(env: gym.Env[Any, Any]) -> tuple[Model, np.ndarray | None]:
         partial = read_partial(env)
     except NoModelError as error:
         why = error if hasattr(env.unwrapped, "partial_model") else why
-        raise EnvError(f"There is no native form of it. {why}") from error
+        raise EnvError(f"The environment has no native version. {why}") from error
     space = env.observation_space
     seen = np.stack([np.asarray(o, space.dtype) for o in partial.seen])
     return partial.model, seen[partial.observation]

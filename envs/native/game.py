@@ -1,4 +1,4 @@
-"""What a game is: pure functions of states, actions and random numbers, over the arrays of many copies."""
+"""The interface of a game: pure functions of states, actions and random numbers, over the arrays of many copies."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ State = dict[str, Any]  # arrays [R, ...]
 
 
 class Game(Protocol):
-    """R copies of a game at once; `arrays` is where they compute.
+    """R copies of a game at once, computed by the backend `arrays`.
 
-    A game keeps nothing between calls: all state is in the arrays that it is given and returns.
+    A game stores nothing between calls: all state is in the arrays that it takes and returns.
     """
 
     arrays: Arrays
@@ -32,7 +32,7 @@ class Game(Protocol):
     def transition(self, state: State, action: Any, draws: Any) -> tuple[State, Any, Any]:
         """Return the next state, reward float [R] and terminated bool [R]. action int64 [R], draws float64 [R, step_draws].
 
-        The arrays of the state that is given may be overwritten.
+        May overwrite the arrays of the given state.
         """
 
     def observe(self, state: State) -> Any:

@@ -1,4 +1,4 @@
-"""MemoryChain, RepeatPrevious and RepeatFirst in arrays, see `envs.memory`. TMaze is native by `envs.native.finite`."""
+"""MemoryChain, RepeatPrevious and RepeatFirst in arrays, see `envs.memory`; `envs.native.finite` provides TMaze."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from envs.native.game import State
 class MemoryChain:
     """`envs/MemoryChain-v0`. The state has the steps taken and the bit, int64 [R]."""
 
-    step_draws = 1  # as the original, which draws one of one outcome
+    step_draws = 1  # like the original, which draws even if there is a single outcome
     reset_draws = 1
     draws = Counted
     limit: int | None = None
@@ -47,12 +47,12 @@ class MemoryChain:
         """Return None: all actions are allowed."""
 
     def picture(self, state: State) -> np.ndarray:
-        """Raise EnvError: there are no pictures."""
-        raise EnvError("MemoryChain cannot be drawn.")
+        """Raise EnvError: rendering is not supported."""
+        raise EnvError("MemoryChain cannot be rendered.")
 
 
 class Cards(ABC):
-    """Cards dealt from a shuffled deck, one a step. The state has the cards left, int64 [R, suits], and the suits held [R, H]."""
+    """Cards dealt from a shuffled deck, one per step. State: the cards left, int64 [R, suits], and the hand, [R, H]."""
 
     step_draws = 1
     reset_draws = 1
@@ -86,8 +86,8 @@ class Cards(ABC):
         return None
 
     def picture(self, state: State) -> np.ndarray:
-        """Raise EnvError: there are no pictures."""
-        raise EnvError(f"{type(self.env).__name__} cannot be drawn.")
+        """Raise EnvError: rendering is not supported."""
+        raise EnvError(f"{type(self.env).__name__} cannot be rendered.")
 
 
 class RepeatPrevious(Cards):

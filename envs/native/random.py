@@ -1,7 +1,8 @@
-"""Random numbers by counters: Threefry 2x32 with 20 rounds (Salmon et al. 2011, "Parallel Random Numbers: As Easy as 1, 2, 3").
+"""Counter-based random numbers: Threefry 2x32 with 20 rounds (Salmon et al. 2011, "Parallel Random Numbers: As Easy as 1, 2, 3").
 
 A word is a pure function of a key (the seed of a copy) and a counter, so a copy's numbers depend neither on how many copies
-there are nor on the device. The host computes in uint32, which wraps by itself; a device in int64 with masks: the same words.
+there are nor on the device. The host computes in uint32, which wraps around; a device computes the same words in int64 with
+masks.
 """
 
 from __future__ import annotations

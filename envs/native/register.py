@@ -1,6 +1,6 @@
 """The ids of native environments, which `gymnasium.make_vec` finds.
 
-`gymnasium.make` with the same id makes a single environment of the same kind: Gymnasium's or this package's own, where there is
+`gymnasium.make` with the same id creates a single environment of the same kind: Gymnasium's or this package's own, where there is
 one, else one copy of the native one.
 """
 
@@ -32,10 +32,10 @@ CLASSIC: Games = {"CartPole-v1": CartPole, "Acrobot-v1": Acrobot, "MountainCar-v
 FINITE = ("FrozenLake-v1", "FrozenLake8x8-v1", "CliffWalking-v1", "CliffWalkingSlippery-v1", "Taxi-v4")
 MINATAR: Games = {"MinAtarBreakout-v1": Breakout, "MinAtarAsterix-v1": Asterix}
 
-# Ids for which `rl.train` uses the native environment; for the others it uses the single ones, whose draws are others.
+# Ids for which `rl.train` uses the native environment; for the others it uses single environments, whose random draws differ.
 NATIVE = {f"envs/{name}" for name in (*CLASSIC, *FINITE, *MINATAR)}
 
-# Worlds of this package that have an id already, and are native as games of their own; others by their finite models.
+# Environments of this package whose native versions are games in their own right; the others run over their finite models.
 OWN: Games = {
     "MemoryChain-v0": MemoryChain,
     "RepeatPrevious-v0": RepeatPrevious,
@@ -43,7 +43,7 @@ OWN: Games = {
     "CartPole-NoVelocity-v1": CartPoleNoVelocity,
     "MountainCar-NoVelocity-v0": MountainCarNoVelocity,
 }
-CHANGING = ("BlockingMaze", "ShortcutMaze")  # whose models change in time
+CHANGING = ("BlockingMaze", "ShortcutMaze")  # whose models change over time
 
 
 def vectors(game: Callable[..., Game]) -> Callable[..., NativeVectorEnv]:

@@ -95,7 +95,7 @@ class NativeVectorEnv(VectorEnv[Any, Any, Any]):
         mask = None if options is None else options.get("reset_mask")
         rows = np.arange(self.num_envs) if mask is None else np.flatnonzero(_mask(mask, self.num_envs))
         if len(rows) < self.num_envs and (seed is not None or not self.state):
-            raise EnvError("The first reset, and one with a seed, resets all copies: it takes no reset_mask.")
+            raise EnvError("The first reset, and any reset with a seed, resets all copies, so it takes no reset_mask.")
         if seed is not None or self.draws is None:
             self.seed(seed)
         fresh = self.game.reset(self.draws.reset(rows))
@@ -140,7 +140,7 @@ class NativeVectorEnv(VectorEnv[Any, Any, Any]):
         return fresh
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
-        """As `gymnasium.vector.VectorEnv.step`, in the autoreset mode of the environment."""
+        """Like `gymnasium.vector.VectorEnv.step`, in the autoreset mode of the environment."""
         if self.draws is None:
             raise EnvError("reset() must be called before step().")
         taken = self._actions(actions)
@@ -207,9 +207,9 @@ class NativeVectorEnv(VectorEnv[Any, Any, Any]):
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> Any:
-        """Restore what `state_dict` returned and return the observations. The copies need the same seeds: see `seed`.
+        """Restore a state returned by `state_dict` and return the observations. The copies need the same seeds: see `seed`.
 
-        Raises EnvError for a state of another game or number of copies; nothing changes then.
+        Raises EnvError, and changes nothing, if the state belongs to a different game or number of copies.
         """
         if self.draws is None:
             raise EnvError("Seed the environment (reset or seed) before its state is restored.")

@@ -11,10 +11,10 @@ from envs.native.game import State
 
 
 class Partial(Classic):
-    """A game of classic control of which only some components of the state are observed."""
+    """A classic-control game in which only some components of the state are observed."""
 
     def see(self, view: views.Components) -> None:
-        """Observe what the wrapper shows."""
+        """Return the same observations as this wrapper."""
         self.keep, self.scale = view.keep, view.scale
         self.observation_space = view.observation_space
 

@@ -1,4 +1,4 @@
-"""Where agents lay before: names that CONTRIBUTING told rules of your own to import, under their old paths.
+"""Compatibility: the names that CONTRIBUTING told user-defined rules to import from here in earlier versions.
 
 They live in `rl.tabular.agent` and `rl.deep.agent`; nothing in this package imports from here.
 """

@@ -33,7 +33,7 @@ from rl.masked import best_allowed
 from supervised import determinism, statistics
 from supervised.validate import integer, optional
 
-# Without a time limit, an episode of a policy that moves in circles would never end. So episodes are cut after STEP_LIMIT steps
+# Without a time limit, an episode of a policy that goes in circles would never end. So episodes are cut after STEP_LIMIT steps
 # if the model is known, and otherwise after FREE_LIMIT steps or more (see `Evaluation`).
 STEP_LIMIT = 1_000
 FREE_LIMIT = 5_000

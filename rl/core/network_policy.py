@@ -63,10 +63,10 @@ class NetworkPolicy:
     ) -> tuple[np.ndarray | np.int64, Any]:
         """Return (action, state) for an observation of the environment, or (actions, state) for a batch.
 
-        An observation gives an np.int64, a batch [B] int64 [B]. state: the state returned by the previous call, None at the
-        start; agents without memory return it unchanged. episode_start: bool [B], which observations start an episode.
-        action_masks: bool [A] or [B, A], the actions allowed; None: all. Raises SpaceError for an observation outside the space
-        and ValueError for a mask, state or episode_start of another shape.
+        For one observation the action is an np.int64; for a batch [B] the actions are int64 [B]. state: the state returned by
+        the previous call, None at the start; agents without memory return it unchanged. episode_start: bool [B], which
+        observations start an episode. action_masks: bool [A] or [B, A], the actions allowed; None: all. Raises SpaceError for
+        an observation outside the space and ValueError if the shape of a mask, state or episode_start differs.
         """
         arrays, shape = self._arrays(obs)
         allowed = None if action_masks is None else as_mask(action_masks, shape, self.agent.actions)

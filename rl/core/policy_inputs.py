@@ -43,7 +43,7 @@ def as_floats(values: Any, name: str) -> np.ndarray:
 
 
 def as_start(given: Any, shape: tuple[int, ...]) -> np.ndarray:
-    """Return episode_start as bool [1, B]. Raises ArgumentError for another shape."""
+    """Return episode_start as bool [1, B]. Raises ArgumentError if the dtype or the shape differs."""
     start = as_array(given)
     if start.size != math.prod(shape) or start.dtype.kind not in "biuf":
         raise ArgumentError(
@@ -53,7 +53,7 @@ def as_start(given: Any, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def as_mask(given: Any, shape: tuple[int, ...], actions: int) -> np.ndarray:
-    """Return an action mask as bool [1, B, A]. Raises ArgumentError for another shape."""
+    """Return an action mask as bool [1, B, A]. Raises ArgumentError if the dtype or the shape differs."""
     mask = as_array(given)
     if mask.shape != (*shape, actions) or mask.dtype.kind not in "biu":
         raise ArgumentError(

@@ -189,5 +189,5 @@ class Backend(Protocol):
         ...
 
     def compile_seconds(self) -> float:
-        """How long machine code has been made so far, which is done once."""
+        """Return the seconds spent on compilation so far; code is compiled only once."""
         ...

@@ -46,7 +46,7 @@ class StateIndex:
             number = -1
         if not 0 <= number < self.size:
             raise SpaceError(
-                f"{self.name} gave the observation {shown(observation)}, which is outside its space {self.space}."
+                f"{self.name} returned the observation {shown(observation)}, which is outside its space {self.space}."
             )
         return number
 

@@ -27,7 +27,7 @@ class TablePolicy:
 
     table: Q-values [S, A]. explore and level: the exploration rule and its epsilon, temperature or scale, used if
     deterministic=False. statistics: see `NetworkPolicy`. allowed: uint8 [S, A], the actions that the environment allowed in each
-    state; None: all. Raises ValueError for a table of another shape and for NaN or infinite values.
+    state; None: all. Raises ValueError if the shape of the table is wrong, and for NaN or infinite values.
     """
 
     def __init__(
@@ -65,10 +65,10 @@ class TablePolicy:
     ) -> tuple[np.ndarray | np.int64, Any]:
         """Return (action, state) for an observation of the environment, or (actions, state) for a batch.
 
-        An observation gives an np.int64, a batch [B] (stacked as in a vector environment) int64 [B]; the environment takes them
-        unchanged. action_masks: bool [A] or [B, A], the actions allowed; None: those allowed in training. state and episode_start
-        are for recurrent policies; a table returns the state unchanged. Raises SpaceError for an observation outside the space
-        and ValueError for a mask of another shape.
+        For one observation the action is an np.int64; for a batch [B], stacked as in a vector environment, the actions are
+        int64 [B]. The environment takes them unchanged. action_masks: bool [A] or [B, A], the actions allowed; None: those
+        allowed in training. state and episode_start are for recurrent policies; a table returns the state unchanged. Raises
+        SpaceError for an observation outside the space and ValueError if the shape of a mask differs.
         """
         states, shape = self.index.each(obs)
         q, allowed = self.table[states], None if self.allowed is None else self.allowed[states]

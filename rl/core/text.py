@@ -59,7 +59,7 @@ def settings_of(config: Any) -> dict[str, Setting]:
 def changed(config: Any, texts: Mapping[str, str]) -> Any:
     """Return the config with the settings in `texts` replaced. `epsilon` is short for an epsilon-greedy `explore`.
 
-    Raises ArgumentError for unknown names and invalid values, and the config's own errors.
+    Raises ArgumentError for unknown names and invalid values, and whatever the config's own checks raise.
     """
     fields = {field.name: field for field in dataclasses.fields(config)}
     options = {name.strip("_"): name for name in fields}
@@ -72,7 +72,7 @@ def changed(config: Any, texts: Mapping[str, str]) -> Any:
         name = options[name]
         if name in values:
             raise ArgumentError(
-                f"{name} is given twice{f', once as {EPSILON}' * (EPSILON in texts)}; it must be given once."
+                f"{name} is given twice{f', once as {EPSILON}' * (EPSILON in texts)}; give it only once."
             )
         try:
             values[name] = as_written(text) if _holds_text(fields[name]) else value(text)

@@ -34,7 +34,7 @@ class Batch(NamedTuple):
     # [N, B], gamma^k * (1 - terminated), times the k steps' own discounts; 0: do not bootstrap
     discount: Tensor
     next_obs: Any  # None: discount is 0 everywhere, so the targets are the rewards and no next values are computed
-    # bool [N, B, A], the actions allowed in next_obs; None: all. A head gets it combined with the config's own mask.
+    # bool [N, B, A], the actions allowed in next_obs; None: all. Heads receive it combined with the config's own mask.
     next_mask: Tensor | None = None
     weight: Tensor | None = None  # [N, B], importance weights; None: all 1
     # int64 [N, B], the indices of the samples in the replay

@@ -214,7 +214,7 @@ class DeepAgent(Shown):
     def begin(self, state: State | None, episode_start: Any, rows: int) -> State:
         """Return the state with the rows of episode_start reset to the initial state; all rows if state is None.
 
-        Raises ArgumentError for a state with other parts or shapes.
+        Raises ArgumentError if the parts or the shapes of the state differ.
         """
         first = self.initial_state(rows)
         if not first or state is None:
@@ -291,7 +291,7 @@ class DeepAgent(Shown):
     def load_seed_weights(self, weights: Mapping[str, np.ndarray]) -> None:
         """Load the weights of one seed into all seeds.
 
-        Raises RuntimeError for the weights of another network, ValueError for the statistics of other observations.
+        Raises RuntimeError if the weights belong to a different network, ValueError if the statistics do not match.
         """
         stacked = {name: np.stack([np.array(value)] * len(self.seeds)) for name, value in weights.items()}
         if self.moments is not None:
@@ -313,7 +313,7 @@ class DeepAgent(Shown):
 
     @explained("the state that state_dict returned")
     def load_state_dict(self, saved: dict[str, Any]) -> None:
-        """Load what `state_dict` returned. Raises ValueError for another network, or for NaN or infinite weights."""
+        """Load a state returned by `state_dict`. Raises ValueError for another network, or for NaN or infinite weights."""
         self.learner.check(saved)
         if self.moments is not None:
             self.moments.load_state_dict(saved["observations"])

@@ -130,7 +130,7 @@ class Learner:
                     self.guard.follow(buffer, other, 1.0)
 
     def load_seed_weights(self, weights: Mapping[str, np.ndarray]) -> None:
-        """Load weights [N, ...] into the online networks. Raises ValueError for those of another network."""
+        """Load weights [N, ...] into the online networks. Raises ValueError if they belong to a different network."""
         self.online.load_state_dict(_tensors(weights))
         self.guard.forget()
 
@@ -155,7 +155,7 @@ class Learner:
         return saved
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
-        """Load what `state_dict` returned. Raises ValueError for another network."""
+        """Load a state returned by `state_dict`. Raises ValueError for another network."""
         self.online.load_state_dict(_tensors(saved["online"]))
         if self.target is not None:
             self.target.load_state_dict(_tensors(saved["target"]))

@@ -85,7 +85,7 @@ class RunningMoments:
         return {name: array.copy() for name, array in self._arrays().items()}
 
     def load_state_dict(self, state: Mapping[str, np.ndarray]) -> None:
-        """Load what `state_dict` returned. Raises ValueError for statistics of other observations, or invalid ones."""
+        """Load a state returned by `state_dict`. Raises ValueError if the statistics are invalid or do not match."""
         for name, array in self._arrays().items():
             given = state.get(name)
             if given is None or given.shape != array.shape or given.dtype != array.dtype:

@@ -94,7 +94,7 @@ class Passes:
         return {name: stream.state_dict() for name, stream in self.streams.items()}
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
-        """Load what `state_dict` returned. Raises ValueError for anything else."""
+        """Load a state returned by `state_dict`. Raises ValueError for anything else."""
         for name, stream in self.streams.items():
             stream.load_state_dict(saved[name])
 

@@ -121,7 +121,7 @@ class Rollout:
         return {name: np.ascontiguousarray(part[: self.t].swapaxes(0, 1)) for name, part in parts}
 
     def load_state_dict(self, state: Mapping[str, np.ndarray]) -> None:
-        """Load what `state_dict` returned. Raises ValueError for more steps than a rollout has."""
+        """Load a state returned by `state_dict`. Raises ValueError for more steps than a rollout has."""
         counts = {part.shape[1] for part in state.values()}
         t = counts.pop() if counts else 0
         if counts or t > self._most():

@@ -171,7 +171,7 @@ class RecurrentRolloutAgent(RecurrentAgent):
         return SequenceRollout(d.rollout_steps, d.memory_steps)
 
     def update(self, batch: Any, measured: bool = True) -> Update:
-        """Raise ArgumentError: sequences are made and learned from in `rl.train` and `run.advance`."""
+        """Raise ArgumentError: only `rl.train` and `run.advance` create sequences and learn from them."""
         raise ArgumentError("A recurrent PQN learns from its own rollouts only: train it with rl.train or run.advance.")
 
     def learn(self, batch: Any, measured: bool) -> HeadLoss:

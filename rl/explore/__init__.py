@@ -2,7 +2,7 @@
 `masked` if an environment forbids actions), and `batched` rules take arrays [N, E, A].
 
 `configs` imports none of the others, the scalar rules import `configs`, and `batched` imports all and torch: its names are
-imported when they are first asked for (`supervised.lazy`). The package may import `rl.core.jit`.
+imported on first access (`supervised.lazy`). The package may import `rl.core.jit`.
 """
 
 from typing import TYPE_CHECKING

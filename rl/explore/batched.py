@@ -97,7 +97,7 @@ def select_actions(
 ) -> Tensor:
     """Select actions by the rule `kind`, whose epsilon, temperature or scale is `level` float64 [N, E]; compiled if possible.
 
-    Raises ArgumentError for arguments of other shapes, since compiled code would read out of bounds.
+    Raises ArgumentError if a shape differs, since compiled code would read out of bounds.
     """
     kind, random_ties = integer(kind, "kind", 0, GAUSSIAN_NOISE), flag(random_ties, "random_ties")
     seeds, same = len(streams.seeds), mask is None or mask.shape == q.shape

@@ -1,9 +1,9 @@
 """Temporally extended epsilon-greedy: an exploring action is held for several steps.
 
 Dabney, Ostrovski and Barreto (2021), "Temporally-Extended Epsilon-Greedy Exploration": with probability epsilon a random action
-is taken for n steps, with P(n) proportional to n**-hold. A run of equal actions reaches states that independent random actions
-reach hardly ever (MountainCar's flag). Here are the rule over arrays, which agents with networks and tile coding use, and the
-distribution of durations; the tabular loops use `rl.explore.scalar.held_action`.
+is taken for n steps, with P(n) proportional to n**-hold. A sequence of equal actions reaches states that independent random
+actions hardly ever reach (MountainCar's flag). This module has the rule over arrays, for agents with networks and tile coding,
+and the distribution of durations; the tabular loops use `rl.explore.scalar.held_action`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Held:
         """Select an action for each environment, int64 [N, E], and count the steps of those that are held.
 
         q [N, E, A], epsilon [N, E], u float64 [N, E, 3] uniform in [0, 1), allowed bool [N, E, A] or None. An action that is
-        not allowed any more is let go. begins: None, or bool [N, E], where an episode begins: nothing is held there, and
+        no longer allowed is released. begins: None, or bool [N, E], where an episode begins: nothing is held there, and
         environments elsewhere keep the action selected before.
         """
         if begins is not None:
@@ -62,7 +62,7 @@ class Held:
         return {"steps": self.steps.copy(), "action": self.action.copy()}
 
     def load_state_dict(self, state: dict[str, np.ndarray]) -> None:
-        """Restore what `state_dict` returned. Raises ValueError for anything else."""
+        """Restore a state returned by `state_dict`. Raises ValueError for anything else."""
         for name in ("steps", "action"):
             if state[name].shape != self.steps.shape or state[name].dtype != np.int64 or (state[name] < 0).any():
                 raise ValueError("The saved exploring actions do not match.")

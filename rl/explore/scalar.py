@@ -94,7 +94,7 @@ def held_action(
     """Select an action by temporally extended epsilon-greedy; return it and the number of further steps for which it is held.
 
     last, steps: the previous action and the further steps for which it was held. It is taken again without a random number; one
-    that is forbidden is let go. Otherwise the first random number selects an action as in `epsilon_greedy_action`, and only if
+    that is forbidden is released. Otherwise the first random number selects an action as in `epsilon_greedy_action`, and only if
     that explores, a second one selects the duration. durations: see `rl.explore.held`.
     """
     if steps > 0 and not forbidden(mask, s, last):

@@ -150,7 +150,7 @@ class LinearAgent:
 
     @explained("the state that state_dict returned")
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore saved weights. Raises ValueError for weights of another shape and for NaN or infinite values."""
+        """Restore saved weights. Raises ValueError if the shape differs, and for NaN or infinite values."""
         saved = state["weights"]
         if saved.shape != self.weights.shape or saved.dtype != self.weights.dtype or not np.isfinite(saved).all():
             raise ValueError(f"The saved weights must be finite float64 {list(self.weights.shape)}.")

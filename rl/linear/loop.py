@@ -130,7 +130,8 @@ class LinearLoop:
         reward = answer.reward.reshape(-1).astype(np.float64)
         if not np.isfinite(reward).all():
             raise EnvError(
-                f"{actor.world.name} gave a reward that is not finite in single precision (at most 3e38) at step {actor.step}."
+                f"{actor.world.name} returned a reward that is not finite in single precision (at most 3e38) at step"
+                f" {actor.step}."
             )
         t = TransitionBatch(tiles, action, reward, discount, following, over, valid, step_size, scale)
         errors = np.empty(len(over))

@@ -128,21 +128,21 @@ class LinearSARSA:
     """Semi-gradient SARSA(lambda) with tile coding. All weights start at 0, which is optimistic if rewards are negative."""
 
     gamma: float = 1.0
-    """The discount, in [0, 1]."""
+    """The discount factor, in [0, 1]."""
     step_size: float | Schedule = 0.5
-    """In [0, 1], shared among the tilings: a number or a schedule in steps or episodes."""
+    """The step size alpha, in [0, 1], divided by the number of tilings: a number or a schedule in steps or episodes."""
     explore: Explore = field(default_factory=lambda: EpsilonGreedy(0.0))
-    """EpsilonGreedy, Greedy or Boltzmann."""
+    """The exploration rule: rl.explore's EpsilonGreedy, Greedy or Boltzmann."""
     lambda_: float = 0.9
-    """How slowly traces fade, in [0, 1]."""
+    """The trace decay lambda, in [0, 1]."""
     traces: str = "replacing"
     """The kind of traces: "replacing", "accumulating" or "dutch"."""
     tilings: int = 8
-    """How many grids of tiles."""
+    """The number of tilings (grids of tiles)."""
     tiles: int = 8
-    """How many tiles each grid has along an axis."""
+    """The number of tiles of each tiling along each axis."""
     bounds: Bounds | None = None
-    """(lowest, highest) of each number, where the observation space has none."""
+    """The range to tile, (lowest, highest), each with one number per dimension; None: the bounds of the observation space."""
 
     def __post_init__(self) -> None:
         check_number(self, "gamma", 1)

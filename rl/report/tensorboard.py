@@ -76,7 +76,10 @@ class Report:
         self.run.backend.reset_metrics()
 
     def evaluate(self, shown: bool) -> None:
-        """Evaluate the greedy policies if the result is logged, shown or heard. shown: whether there is a progress bar."""
+        """Evaluate the greedy policies if the result is logged, shown or passed to a listener.
+
+        shown: whether there is a progress bar.
+        """
         if self.evaluates and (self.logger is not None or shown or self.heard):
             together = self._log(evaluation(self.run))
             self.result = together.get("eval/success_rate", together.get("eval/mean_reward", math.nan))

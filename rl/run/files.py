@@ -46,8 +46,8 @@ def load(
     """Load a run written by `run.save`, ready to continue.
 
     env, network, mask: required if the run was created with functions for them, which cannot be saved. Raises CheckpointError for
-    a file that is truncated, of another kind or a newer format, or from another environment. Never executes or imports code from
-    the file.
+    a file that is truncated, of a different kind or a newer format, or from a different environment. Never executes or imports
+    code from the file.
     """
     path, workers = validate.path(path, "path"), optional(integer, workers, "workers", 1)
     choose(device)
@@ -76,7 +76,8 @@ def restored(
         saved_as = meta["config"]
         if env is None and "id" not in saved_as["env"]:
             raise CheckpointError(
-                f"{path} was made with an environment that cannot be saved ({saved_as['env']['name']}): pass it again as env=..."
+                f"{path} was created with an environment that cannot be saved ({saved_as['env']['name']}): pass it again as"
+                " env=..."
             )
         where = from_description(saved_as["env"]) if env is None else source(env, env_kwargs)
         config = registry.from_json(saved_as["agent"], **functions)

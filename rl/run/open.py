@@ -73,7 +73,7 @@ def _resumed(
     if changed:
         lines = "; ".join(f"{field} was {old!r} and is now {new!r}" for field, old, new in changed)
         raise CheckpointError(
-            f"The run in {place} was made with other settings: {lines}. Start a new one in another logdir."
+            f"The run in {place} was created with other settings: {lines}. Start a new one in another logdir."
         )
     return restored(saved, where, registry.functions_of(agent), **settings)
 

@@ -216,9 +216,9 @@ class Run:
         return self.backend.state()
 
     def restore(self, state: Mapping[str, Any], meta: Mapping[str, Any]) -> None:
-        """Go on from a checkpoint's state and header; `rl.load` makes the run that they fit.
+        """Continue from a checkpoint's state and header; `rl.load` creates a run that matches them.
 
-        Raises CheckpointError for a checkpoint of another environment, ValueError and the like for a damaged one.
+        Raises CheckpointError for a checkpoint from a different environment, ValueError and the like for a damaged one.
         """
         mine = None if self.model is None else model_digest(self.model)
         spaces = [space_to_json(space_from_json(space)) for space in meta["spaces"]]  # in the current format

@@ -49,29 +49,29 @@ def check_rule(kind: type) -> None:
     rule = inspect.unwrap(getattr(kind, "rule", check_rule))
     read = [name for name in FORMER_FIELDS if name in getattr(rule, "__code__", check_rule.__code__).co_names]
     if read:
-        former = " and ".join(f"t.{name}, which is t.{FORMER_FIELDS[name]} now" for name in read)
+        former = " and ".join(f"t.{name}, which is now called t.{FORMER_FIELDS[name]}" for name in read)
         raise ArgumentError(f"The rule of {kind.__name__} reads {former}.")
 
 
 @dataclass(frozen=True)
 class TabularConfig:
-    """What every tabular agent is described by."""
+    """The settings of every tabular agent."""
 
     gamma: float | Schedule = 0.99
-    """The discount, in [0, 1]: a number or a schedule in steps."""
+    """The discount factor, in [0, 1]: a number or a schedule in steps."""
     step_size: float | Schedule = Inverse(1.0, end=0.01, power=0.6, unit="visits")
-    """In [0, 1]: a number, or a schedule in steps, episodes or visits of the state and action; the default is
-    max(0.01, visits**-0.6)."""
+    """The step size alpha, in [0, 1]: a number, or a schedule in steps, episodes or visits of the state-action pair; the default
+    is max(0.01, visits**-0.6)."""
     explore: TableExplore = EpsilonGreedy()
-    """One of rl.explore's EpsilonGreedy, Greedy, Boltzmann, DecayingNoise and UCB; by default epsilon goes from 1 to 0.05 in a
-    straight line over the run."""
+    """The exploration rule, one of rl.explore's EpsilonGreedy, Greedy, Boltzmann, DecayingNoise and UCB; by default epsilon
+    decays linearly from 1 to 0.05 over the run."""
     initial_q: float | tuple[float, float] = 0.0
-    """What the table starts with: a number, or (low, high) for numbers drawn between them; above what can be reached it makes the
-    agent try everything (optimism)."""
+    """The initial Q-values: a number, or (low, high) to draw them uniformly from this range; values above the highest possible
+    return make the agent try every action (optimistic initialization)."""
     count_bonus: float = 0.0
-    """What each reward is raised by, divided by the square root of how often its pair was tried: values tell of what is new, also
-    of what lies far off (after Strehl and Littman 2008, whose bonus belongs to a model; here it is part of the reward as it
-    comes)."""
+    """The scale of the exploration bonus: count_bonus / sqrt(n) is added to the reward at the n-th visit to a state-action pair,
+    so that values also reflect novelty many steps ahead (after Strehl and Littman 2008, who add the bonus in a model; here it is
+    part of the observed reward)."""
 
     # What an algorithm is: its rule, (table, transition, generator) -> TD error, the arrays that it reads and writes, and what
     # it asks for.
@@ -152,7 +152,7 @@ class OnPolicyConfig(TabularConfig):
     step_size: float | Schedule = Inverse(1.0, end=0.002, power=0.6, unit="visits")
     """As in `TabularConfig`; the default is max(0.002, visits**-0.6)."""
     explore: TableExplore = EpsilonGreedy(Linear(1.0, 0.2, fraction=0.5))
-    """As in `TabularConfig`; by default epsilon goes from 1 to 0.2 over the first half of the run."""
+    """As in `TabularConfig`; by default epsilon decays linearly from 1 to 0.2 over the first half of the run."""
 
     on_policy: ClassVar[bool] = True
 

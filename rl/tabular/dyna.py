@@ -106,12 +106,12 @@ class DynaQ(TabularConfig):
     """
 
     planning_steps: int = 10
-    """Made-up steps after each real one."""
+    """The number of simulated steps after each real step."""
     bonus: float = 0.0
-    """Kappa of Dyna-Q+; 0 for Dyna-Q."""
+    """The bonus factor kappa of Dyna-Q+; 0 for Dyna-Q."""
     outcomes: int = 8
-    """How many different ones the model keeps of each pair: as many as it can have, or 1 for a world that is certain, and may
-    change."""
+    """The number of distinct outcomes that the model keeps for each state-action pair: at least as many as a pair can have, or 1
+    for a deterministic environment, which may then change over time."""
 
     rule = staticmethod(learn)
     respects_masks: ClassVar[bool] = True

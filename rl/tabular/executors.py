@@ -194,8 +194,8 @@ class CompiledExecutor(Executor):
 class StepByStep(Executor):
     """Runs over Gymnasium environments in plain Python, calling `act` and `learn_from_step` at each step.
 
-    Both are specialized again for masks when an environment first forbids an action, and for per-step discounts when one first
-    gives info["discount"], so that environments without them pay nothing.
+    Both are specialized again for masks when an environment first forbids an action, and for per-step discounts when one
+    first returns info["discount"], so that environments without them have no overhead.
     """
 
     def __init__(self, run: Stepped) -> None:
@@ -227,7 +227,7 @@ class StepByStep(Executor):
         config = self.run.agent.config
         if config.why_no_discounts is not None:
             raise ValueError(
-                f"The environment gives a per-step discount, info['discount'], which {name_of(config)} does not support:"
+                f"The environment returns a per-step discount, info['discount'], which {name_of(config)} does not support:"
                 f" {config.why_no_discounts}."
             )
         self.discounted = True

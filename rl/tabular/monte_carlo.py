@@ -74,9 +74,9 @@ class MonteCarlo(OnPolicyConfig):
     """Monte-Carlo control; for its other settings see `OnPolicyConfig`."""
 
     every_visit: bool = False
-    """Whether each visit of an episode learns, or a pair's first alone."""
+    """Whether to learn from every visit to a pair in an episode (every-visit), or only from the first (first-visit)."""
     memory_steps: int = 10_000
-    """How many steps of an episode are remembered."""
+    """The number of most recent steps of an episode to store."""
 
     rule = staticmethod(learn)
     respects_masks: ClassVar[bool] = True

@@ -113,7 +113,7 @@ class NStepSARSA(OnPolicyConfig):
     """n-step SARSA; for its other settings see `OnPolicyConfig`."""
 
     n: int = 3
-    """How many steps are looked at."""
+    """The number of steps n in the n-step return."""
 
     rule = staticmethod(learn_sarsa)
     respects_masks: ClassVar[bool] = True
@@ -141,7 +141,7 @@ class TreeBackup(NStepSARSA):
     step_size: float | Schedule = TabularConfig.step_size
     """As in `TabularConfig`; the default is max(0.01, visits**-0.6)."""
     explore: TableExplore = TabularConfig.explore
-    """As in `TabularConfig`; by default epsilon goes from 1 to 0.05 in a straight line over the run."""
+    """As in `TabularConfig`; by default epsilon decays linearly from 1 to 0.05 over the run."""
 
     rule = staticmethod(learn_tree)
     respects_masks: ClassVar[bool] = True

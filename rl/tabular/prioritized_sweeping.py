@@ -139,14 +139,14 @@ class PrioritizedSweeping(TabularConfig):
     """Prioritized sweeping; for its other settings see `TabularConfig`. Backups are expected values: there is no step size."""
 
     step_size: float | Schedule = 1.0
-    """Not read: the model's mean is taken as it is."""
+    """Not used: backups are expected values under the model."""
     planning_steps: int = 10
-    """Most backups after each real step."""
+    """The maximum number of backups after each real step."""
     threshold: float = 1e-5
-    """How far a value may lie off before it waits for a backup."""
+    """The minimum Bellman error at which a pair enters the priority queue."""
     outcomes: int = 8
-    """How many different ones the model keeps of each pair: as many as it can have, or 1 for a world that is certain, and may
-    change."""
+    """The number of distinct outcomes that the model keeps for each state-action pair: at least as many as a pair can have, or 1
+    for a deterministic environment, which may then change over time."""
 
     rule = staticmethod(learn)
     respects_masks: ClassVar[bool] = True
@@ -207,13 +207,13 @@ class RMax(PrioritizedSweeping):
     """R-MAX; for its other settings see `PrioritizedSweeping`."""
 
     explore: TableExplore = Greedy()
-    """As in `TabularConfig`; by default greedy."""
+    """As in `TabularConfig`; greedy by default."""
     initial_q: float | tuple[float, float] = 100.0
-    """What a pair is worth until the model is believed: as much as can be reached, or more, r_max / (1 - gamma)."""
+    """The value of a pair until it is known: at least the highest possible return, r_max / (1 - gamma)."""
     planning_steps: int = 1000
-    """Most backups after each real step."""
+    """The maximum number of backups after each real step."""
     known_after: int = 50
-    """How often a pair is tried before the model is believed."""
+    """The number of visits after which a pair is known, so that the model is used for it."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -47,10 +47,10 @@ def learn(table: Average, t: Transition, rng: Any) -> float:
 @register
 @dataclass(frozen=True)
 class RLearning(TabularConfig):
-    """R-learning, for continuing tasks, undiscounted; for its other settings see `TabularConfig`."""
+    """R-learning, for undiscounted continuing tasks; for its other settings see `TabularConfig`."""
 
     gamma: float | Schedule = 1.0
-    """1: nothing is discounted."""
+    """Must be 1: R-learning is undiscounted."""
     gain_step_size: float = 0.001
     """Beta, the step size of the average reward, in [0, 1]."""
 

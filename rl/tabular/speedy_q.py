@@ -80,9 +80,9 @@ class SpeedyQ(TabularConfig):
     """
 
     step_size: float | Schedule = 1.0
-    """Not read: rounds are counted."""
+    """Not used: the step size depends on the number of rounds."""
     explore: TableExplore = UCB(1000.0)
-    """As in `TabularConfig`; by default what was tried least."""
+    """As in `TabularConfig`; by default UCB with a large scale, which selects the least tried action."""
 
     rule = staticmethod(learn)
     respects_masks: ClassVar[bool] = True

@@ -201,7 +201,7 @@ class TabularAgent:
 
     @explained("the state that state_dict returned")
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore saved tables. Raises ValueError for tables of another shape and for NaN or infinite values."""
+        """Restore saved tables. Raises ValueError if the shape differs, and for NaN or infinite values."""
         for name, mine in self.tables.items():
             saved = state.get(name)
             if saved is None or saved.shape != mine.shape or saved.dtype != mine.dtype:

@@ -157,9 +157,9 @@ class SARSALambda(OnPolicyConfig):
     """
 
     lambda_: float = 0.8
-    """How slowly traces fade, in [0, 1]."""
+    """The trace decay lambda, in [0, 1]."""
     traces: str = "replacing"
-    """The kind of traces: "accumulating", "replacing" or, of SARSA alone, "dutch"."""
+    """The kind of traces: "accumulating", "replacing" or (SARSA(lambda) only) "dutch"."""
 
     rule = staticmethod(learn_sarsa)
     respects_masks: ClassVar[bool] = True
@@ -201,7 +201,7 @@ class QLambda(SARSALambda):
     step_size: float | Schedule = TabularConfig.step_size
     """As in `TabularConfig`; the default is max(0.01, visits**-0.6)."""
     explore: TableExplore = TabularConfig.explore
-    """As in `TabularConfig`; by default epsilon goes from 1 to 0.05 in a straight line over the run."""
+    """As in `TabularConfig`; by default epsilon decays linearly from 1 to 0.05 over the run."""
 
     rule = staticmethod(learn_q)
     respects_masks: ClassVar[bool] = True

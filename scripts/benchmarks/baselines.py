@@ -1,6 +1,6 @@
 """Other libraries with the same model and data, for `benchmark.py supervised`: each function returns seconds per epoch.
 
-Keras and Lightning come with the `benchmark` extra; where one is missing it is left out, aloud.
+Keras and Lightning come with the `benchmark` extra; if one is not installed, it is skipped with a message.
 """
 
 from __future__ import annotations

@@ -359,7 +359,7 @@ def learned(
 
 
 def compared_fits(m: Machine, precision: str) -> Figures:
-    """Compare a CNN after an epoch in float32 on the CPU, and on the GPU in this precision."""
+    """Train a CNN for an epoch on the CPU in float32 and on the GPU in this precision, and compare the results."""
     host, there = fitter("CNN", m, 1, "cpu", "fp32"), fitter("CNN", m, 1, "cuda", precision)
     losses = [float(fit.advance()["train/loss"][0]) for fit in (host, there)]
     weights = [fit.stack.flat.detach().cpu() for fit in (host, there)]

@@ -18,7 +18,7 @@ WARM_UPS = 3  # before a capture, so that libraries have their memory
 class Update:
     """An update of N MLPs 4-WIDTH-WIDTH-2 from one batch that stays in place: double_q, Huber, clip, fused Adam.
 
-    Called, it launches one kernel after another. `capture()` makes one CUDA graph of it, which later calls replay.
+    Called, it launches one kernel after another. `capture()` records it as one CUDA graph, which later calls replay.
     """
 
     def __init__(self, seeds: int, width: int, batch: int, device: str) -> None:

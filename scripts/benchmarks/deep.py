@@ -111,7 +111,7 @@ def speed(repeats: int, console: Console) -> dict[str, float]:
 
 
 def zoo(console: Console) -> dict[str, float]:
-    """Time ten of our seeds on two workers and ten times one run of Stable-Baselines3, with rl-zoo's settings, 50 000 steps."""
+    """Time our ten seeds on two workers and ten runs of Stable-Baselines3 in turn, with rl-zoo's settings, 50 000 steps."""
     found = {}
     try:
         peer = baselines.stable_baselines3(

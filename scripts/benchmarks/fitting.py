@@ -1,4 +1,4 @@
-"""How fast fits are, beside plain PyTorch and other libraries: `benchmark.py supervised` and `recurrent`."""
+"""The speed of fits, compared with plain PyTorch and other libraries: `benchmark.py supervised` and `recurrent`."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from supervised.models.cnn import Image
 
 
 def pictures(data_dir: Path | None, console: Console) -> tuple[Data, Data | None]:
-    """MNIST if it was named, else noise of the same shape -> (to learn from, to be judged by)."""
+    """Return (training data, test data): MNIST if its folder is given, else images of noise and None."""
     if data_dir is not None:
         found = mnist.mnist(data_dir)
         return found.train, found.test
-    console.print("No --data-dir: pictures of noise, so times alone and no accuracy.")
+    console.print("Without --data-dir the images are noise, so only times are reported, not the accuracy.")
     generator = torch.Generator().manual_seed(0)
     x = torch.randint(256, (60_000, 28, 28), generator=generator, dtype=torch.uint8)
     return Data(x, torch.randint(10, (60_000,), generator=generator)), None
 
 
 def mlp_epoch(train: Data, repeats: int, console: Console) -> dict[str, float]:
-    """An epoch of the MLP, beside the usual loop, Keras and Lightning."""
+    """An epoch of the MLP, compared with the usual loop, Keras and Lightning."""
     fit = Fit(Stack(lambda: MLP(784, 10, (256, 256)), [0]), train, None, Recipe(batch_size=baselines.BATCH))
     ways: dict[str, Callable[[], float]] = {"ours": lambda: seconds(fit.advance, 1)}
     for name, peer in {
@@ -50,11 +50,13 @@ def mlp_epoch(train: Data, repeats: int, console: Console) -> dict[str, float]:
 
 
 def mlp_pairs(train: Data, pairs: int, console: Console) -> dict[str, float]:
-    """An epoch of the MLP beside the shortest loop that PyTorch allows, in turn."""
+    """An epoch of the MLP compared with the shortest PyTorch loop, timed in turn."""
     fit = Fit(Stack(lambda: MLP(784, 10, (256, 256)), [0]), train, None, Recipe(batch_size=baselines.BATCH))
     found = rounds({"ours": lambda: seconds(fit.advance, 1), "plain": baselines.plain_mlp(*train)}, pairs)
     ratio, low, high = median_ratio(found["ours"], found["plain"])
-    console.print(f"An epoch takes {ratio:.3f} [{low:.3f}, {high:.3f}] times that of the plain loop ({pairs} pairs).")
+    console.print(
+        f"An epoch takes {ratio:.3f} [{low:.3f}, {high:.3f}] times as long as in the plain loop ({pairs} pairs)."
+    )
     return {"ratio": ratio, "low": low, "high": high, "pairs": pairs}
 
 
@@ -111,7 +113,7 @@ def stacked(repeats: int) -> dict[str, float]:
 
 
 def fitting(data_dir: Path | None, repeats: int, pairs: int, console: Console) -> dict[str, Any]:
-    """Epochs and steps of fits, beside those of other libraries."""
+    """Epochs and steps of fits, compared with those of other libraries."""
     train, test = pictures(data_dir, console)
     torch.set_num_threads(1)
     found: dict[str, Any] = {

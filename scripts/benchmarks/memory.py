@@ -51,7 +51,7 @@ class Task:
 
 
 def tasks() -> dict[str, Task]:
-    """Return the tasks by name; their settings were tuned on seeds from 100 on."""
+    """Return the tasks by name; their settings were tuned on seeds 100 and up."""
     presets, falling = rl.presets(), Linear(1e-3, 0.0)
     small: dict[str, Any] = {"network": "gru(64)", "batch_size": 16, "double": True, "target_every_updates": 200}
     plain = rl.DQN(double=True, update_every_steps=4, learning_rate=falling)

@@ -34,7 +34,7 @@ def vectorized(name: str) -> Callable[[], float]:
 
 
 def single_minatar(game: str, observes: bool) -> Callable[[], float]:
-    """Return the same for one copy of the original. observes: whether each step also asks for the observation."""
+    """Return the same for a single copy of the original. observes: whether each step also asks for the observation."""
     from minatar import Environment
 
     env = Environment(game)

@@ -228,7 +228,7 @@ def main(seed: int = 0, steps: int = 50_000, settings: Settings = DEFAULT) -> No
     seconds = time.perf_counter() - began
     tenths = [f"{np.mean(part):.0f}" for part in np.array_split(returns, 10) if len(part)]
     print(f"Mean returns of tenths of {len(returns)} episodes: {', '.join(tenths)}")
-    print(f"{steps / seconds:,.0f} steps a second, {seconds:.1f} s")
+    print(f"{steps / seconds:,.0f} steps per second, {seconds:.1f} s")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Reference outputs of rlax and of the papers' formulas on random batches: the inputs of each case, and the outputs.
 
 Every array begins with [K], one entry a batch; most go on with [B] rows. Inputs are numbers that float32 holds exactly, on coarse
-grids, so that ties and atoms that are hit exactly are frequent. What must not be read, behind a discount of 0, is NaN; the
+grids, so that ties and atoms that are hit exactly are frequent. Values that must not be read, after a discount of 0, are NaN; the
 references see 0 there.
 """
 
@@ -56,8 +56,8 @@ def library() -> tuple[Any, Any, Any]:
         import rlax
     except ImportError:
         raise ValueError(
-            "The references are made by rlax, which is not installed here: `python -m pip install rlax`, best in a virtual"
-            " environment of its own that has this package too."
+            "rlax computes the references, but is not installed: `python -m pip install rlax`, preferably in a separate virtual"
+            " environment that also contains this package."
         ) from None
     jax.config.update("jax_enable_x64", True)
     return rlax, jax, jax.numpy
@@ -743,7 +743,7 @@ def table_n_step(given: Arrays) -> Arrays:
     return {"learned": over(function, given["reward"], discounts(given), following(given))}
 
 
-@case("table_monte_carlo", "rlax.discounted_returns, with Q(s', a') behind an episode that was cut short", episodes)
+@case("table_monte_carlo", "rlax.discounted_returns, with Q(s', a') after an episode that was truncated", episodes)
 def table_monte_carlo(given: Arrays) -> Arrays:
     rlax, _, _ = library()
     return {"learned": over(rlax.discounted_returns, given["reward"], discounts(given), following(given)[..., -1])}

@@ -1,4 +1,4 @@
-"""How fast tables learn, beside the loops that everybody writes: `benchmark.py tables`."""
+"""The speed of tabular agents, compared with the classic loops: `benchmark.py tables`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ENVIRONMENTS = ("FrozenLake-v1", "FrozenLake8x8-v1", "CliffWalking-v1", "Taxi-v4
 
 
 def classic(env_id: str, steps: int) -> float:
-    """The loop that everybody writes, gymnasium.make and a numpy table -> steps a second."""
+    """Time the classic loop, gymnasium.make and a numpy table -> steps per second."""
     env: Any = gym.make(env_id)
     q = np.zeros((int(env.observation_space.n), int(env.action_space.n)))
     rng = np.random.default_rng(0)
@@ -38,7 +38,7 @@ def classic(env_id: str, steps: int) -> float:
 
 
 def classic_dyna(env_id: str, steps: int, planning: int = 10) -> float:
-    """Dyna-Q as everybody writes it: a numpy table, the model in a dict -> steps a second."""
+    """Time the classic Dyna-Q, a numpy table and the model in a dict -> steps per second."""
     env: Any = gym.make(env_id)
     q = np.zeros((int(env.observation_space.n), int(env.action_space.n)))
     rng = np.random.default_rng(0)
@@ -65,7 +65,7 @@ def classic_dyna(env_id: str, steps: int, planning: int = 10) -> float:
 def ours(
     env_id: str, steps: int, seeds: int = 1, workers: int | None = None, agent: TabularConfig | None = None
 ) -> Callable[[], float]:
-    """Q-learning as `rl.QLearning()` describes it, or another -> a function that gives steps a second, all seeds summed."""
+    """Return a function that trains Q-learning, or another agent, and returns steps per second, summed over seeds."""
     run = rl.start(env_id, rl.QLearning() if agent is None else agent, seeds, steps=steps * 20, workers=workers)
     run.advance(1)
 
@@ -78,11 +78,11 @@ def ours(
 
 
 def plain(env_id: str, steps: int) -> Callable[[], float]:
-    """The same with the model refused, so that the plain loop over Gymnasium's environment runs."""
+    """Return the same with the model rejected, so that the plain loop over Gymnasium's environment runs."""
     read = models.read
 
     def refuse(_env: Any) -> models.Model:
-        raise models.NoModelError("refused, to time the plain loop")
+        raise models.NoModelError("rejected to time the plain loop")
 
     models.read = refuse
     try:
@@ -92,7 +92,7 @@ def plain(env_id: str, steps: int) -> Callable[[], float]:
 
 
 def compile_seconds() -> float:
-    """What making the compiled loop ready cost: seconds the first time on a machine, a fraction of one from the cache."""
+    """Return the seconds to prepare the compiled loop: several the first time on a machine, a fraction of one from the cache."""
     run = rl.start("FrozenLake-v1", rl.QLearning(), steps=1000)
     began = time.perf_counter()
     run.advance(1)
@@ -100,7 +100,7 @@ def compile_seconds() -> float:
 
 
 def tables(repeats: int, console: Console) -> dict[str, Any]:
-    """Q-learning in four environments, and the whole tabular family, beside the classic loops."""
+    """Time Q-learning in four environments, and all tabular agents, compared with the classic loops."""
     ready = compile_seconds()
     rows: dict[str, dict[str, float]] = {}
     for env_id in ENVIRONMENTS:
@@ -111,7 +111,7 @@ def tables(repeats: int, console: Console) -> dict[str, Any]:
             "64 seeds": ours(env_id, 1_000_000, seeds=64),
         }
         rows[env_id] = in_turn(ways, repeats)
-    table = Table(title=f"Q-learning, environment steps a second, medians of {repeats} (ratio to the classic loop)")
+    table = Table(title=f"Q-learning, environment steps per second, medians of {repeats} (ratio to the classic loop)")
     for column in ("environment", "classic", "plain", "one seed", "64 seeds, summed"):
         table.add_column(column, justify="right")
     for env_id, row in rows.items():
@@ -126,7 +126,7 @@ def tables(repeats: int, console: Console) -> dict[str, Any]:
 
 
 def family(repeats: int, console: Console) -> dict[str, dict[str, float]]:
-    """Every tabular agent, one seed, beside the classic loop; those that plan beside the classic Dyna-Q with 10 made-up steps."""
+    """Time every tabular agent, one seed, against the classic loop; those that plan against Dyna-Q with 10 simulated steps."""
     known = {n: a for n, a in rl.presets().items() if isinstance(a, TabularConfig) and not a.continuing}
     agents = {n: a for n, a in known.items() if not n.startswith("lecture")}
     planning = {"classic dyna", *(n for n, a in agents.items() if isinstance(a, (rl.DynaQ, rl.PrioritizedSweeping)))}
@@ -139,7 +139,7 @@ def family(repeats: int, console: Console) -> dict[str, dict[str, float]]:
         ways |= {n: ours(env_id, 100_000 if n in planning else 500_000, workers=1, agent=a) for n, a in agents.items()}
         rows[env_id] = in_turn(ways, repeats)
     table = Table(
-        title="The family, one seed, environment steps a second (ratio to the classic loop, or classic Dyna-Q)"
+        title="All tabular agents, one seed, environment steps per second (ratio to the classic loop, or classic Dyna-Q)"
     )
     for column in ("agent", *rows):
         table.add_column(column, justify="right")

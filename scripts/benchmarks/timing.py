@@ -1,4 +1,4 @@
-"""Times of several ways to do the same, taken in turn."""
+"""Timing of several ways to do the same, in turn."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from rich.table import Table
 
 
 def in_turn(ways: dict[str, Callable[[], float]], repeats: int) -> dict[str, float]:
-    """Time each way in turn, so that what else the machine does falls on all of them -> the median of each."""
+    """Time the alternatives in turn, so that other load on the machine affects all of them -> the median of each."""
     return {name: statistics.median(found) for name, found in rounds(ways, repeats).items()}
 
 
 def rounds(ways: dict[str, Callable[[], float]], repeats: int) -> dict[str, list[float]]:
-    """Each way's times, one a round."""
+    """Return the times of each alternative, one per round."""
     times: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(repeats):
         for name, way in ways.items():
@@ -25,7 +25,7 @@ def rounds(ways: dict[str, Callable[[], float]], repeats: int) -> dict[str, list
 
 
 def median_ratio(ours: list[float], theirs: list[float]) -> tuple[float, float, float]:
-    """The median of the ratios of times taken in the same round, with the 95 % interval of a bootstrap."""
+    """Return the median ratio of times from the same round, with its 95 % bootstrap interval."""
     ratios = np.array(ours) / np.array(theirs)
     draws = np.random.default_rng(0).choice(ratios, (10_000, len(ratios)))
     low, high = np.quantile(np.median(draws, 1), (0.025, 0.975))
@@ -33,7 +33,7 @@ def median_ratio(ours: list[float], theirs: list[float]) -> tuple[float, float, 
 
 
 def seconds(step: Callable[[], object], count: int) -> float:
-    """How long one of `count` steps takes."""
+    """Return the mean time of `count` steps."""
     began = time.perf_counter()
     for _ in range(count):
         step()
@@ -41,7 +41,7 @@ def seconds(step: Callable[[], object], count: int) -> float:
 
 
 def cpu_seconds(step: Callable[[], object]) -> float:
-    """The CPU time of a step: what else the machine does counts little."""
+    """Return the mean CPU time of a step, which other load on the machine hardly affects."""
     began = time.process_time()
     step()
     return time.process_time() - began

@@ -37,7 +37,7 @@ def current_name(word: str) -> str:
     new = RENAMED.get(word)
     if new is None:
         return word
-    print(f"{word} is deprecated and goes with the next version: use {new}.", file=sys.stderr)
+    print(f"{word} is deprecated and will be removed in the next version: use {new}.", file=sys.stderr)
     return new
 
 

@@ -37,7 +37,7 @@ MOST = 500.0  # what an episode of CartPole-v1 can return
 
 
 class Drawn(NamedTuple):
-    """A picture, and what a page says of it."""
+    """A picture, with its alternative text and caption."""
 
     png: bytes
     alt: str
@@ -68,7 +68,7 @@ def exact_return(run: rl.Run) -> np.ndarray:
 
 
 def believed(run: rl.Run) -> np.ndarray:
-    """What each seed believes the start of MaximizationBias to be worth, [N]."""
+    """Return each seed's estimate of the value of the initial state of MaximizationBias, [N]."""
     return run.agent.state_values()[:, 0].max(-1)
 
 
@@ -79,7 +79,7 @@ def of(*names: str) -> dict[str, Any]:
 
 
 def arrivals(step: int) -> float:
-    """How often an agent that knows the way has arrived in ShortcutMaze, where a shorter one opens after 3,000 steps."""
+    """Return how often an optimal agent has reached the goal of ShortcutMaze, where a shorter path opens after 3,000 steps."""
     before, after = min(step, 3_000), max(step - 3_000, 0)
     ways = ((mazes.ROUND_THE_LEFT, before), (mazes.BOTH_WAYS, after))
     return float(sum(count // mazes.distances(maze)[mazes.place(maze, "S")] for maze, count in ways))
@@ -99,36 +99,38 @@ def _tabular() -> dict[str, Curve]:
         "q-learning": Curve(lake, 200_000, of("q-learning"), "The policy is optimal within the first half of the run.", digits=4),
         "exploration": Curve(
             taxi, 200_000, of("ucb", "count-bonus", "optimistic", "q-learning"),
-            "Exploring what is new reaches the optimum in half of the steps that epsilon-greedy takes, or fewer.",
+            "Exploration directed at novelty reaches the optimum in at most half of the steps that epsilon-greedy takes.",
         ),
         "double-q": Curve(
             coin, 2_000, of("double-q", "q-learning"),
-            "The maximum of ten noisy estimates lies above the truth; two tables do not believe it.", **bias,
+            "The maximum of ten noisy estimates is biased upwards; Double Q-learning removes this bias.", **bias,
         ),
         "weighted-q": Curve(
             coin, 2_000, of("weighted-q", "double-q", "q-learning"),
-            "Weighting actions by the odds that they are the best removes half of the overestimate at once.", **bias,
+            "Weighting actions by the probability that they are the best removes half of the overestimation immediately.", **bias,
         ),
         "speedy-q": Curve(
             lake, 400_000, of("speedy-q", "q-learning"),
-            "Its rounds wait for the pair that is tried least, so on this lake it is slower than Q-learning.", digits=4,
+            "Each round waits for the least visited pair, so on FrozenLake it is slower than Q-learning.", digits=4,
         ),
         "sarsa": Curve(
             cliff, 100_000, of("sarsa", "expected-sarsa", "q-learning"),
-            "SARSA learns the way that is best while exploring, 4 steps longer than the edge. Returns below -60 are not shown.",
+            "SARSA learns the path that is best while exploring, 4 steps longer than the one along the edge."
+            " Returns below -60 are not shown.",
             limits=(-60.0, -8.0),
         ),
         "n-step": Curve(
             taxi, 300_000, of("n-step-sarsa", "tree-backup", "sarsa", "q-learning"),
-            "Three steps at once carry the reward back faster: compare each with its one-step relative, SARSA and Q-learning.",
+            "Three-step returns propagate rewards faster: compare each with its one-step version, SARSA or Q-learning.",
         ),
         "traces": Curve(
             taxi, 300_000, of("sarsa-lambda", "true-online-sarsa-lambda", "q-lambda", "sarsa", "q-learning"),
-            "Traces carry each reward back along the way that led to it.",
+            "Traces propagate each reward back along the path that led to it.",
         ),
         "monte-carlo": Curve(
             lake, 400_000, of("monte-carlo", "sarsa", "q-learning"),
-            "Without bootstrapping a whole episode's luck is in each target: slow, and seeds differ.", digits=4,
+            "Without bootstrapping each target contains the noise of a whole episode: learning is slow, and seeds differ.",
+            digits=4,
         ),
         "dyna-q": Curve(
             "envs/DynaMaze-v0", 3_000, of("dyna-q", "q-learning"),
@@ -141,17 +143,18 @@ def _tabular() -> dict[str, Curve]:
                 "dyna-q": rl.DynaQ(gamma=0.95, step_size=0.5, explore=tenth, outcomes=1),
                 "dyna-q-plus": rl.DynaQ(gamma=0.95, step_size=0.5, explore=tenth, outcomes=1, bonus=1e-3),
             },
-            "A shorter way opens after 3,000 steps; the bonus for what was not tried for long finds it. Settings of the book's"
-            " example 8.3: gamma .95, step size .5, epsilon .1, one outcome, kappa .001.",
+            "A shorter path opens after 3,000 steps; the bonus for pairs that have not been tried for a long time finds it."
+            " Settings of the book's example 8.3: gamma .95, step size .5, epsilon .1, one outcome, kappa .001.",
             measure=rewards, unit="arrivals so far", optimum=arrivals, digits=0, beside="dyna-q",
         ),
         "prioritized-sweeping": Curve(
             taxi, 100_000, of("prioritized-sweeping", "dyna-q", "q-learning"),
-            "Backups go where values change most.",
+            "Backups are concentrated where values change most.",
         ),
         "r-max": Curve(
             taxi, 100_000, of("r-max", "prioritized-sweeping", "q-learning"),
-            "While pairs are unknown it goes looking for them, and its greedy policy never arrives; then it is optimal at once.",
+            "As long as pairs are unknown it explores them, and its greedy policy never reaches the goal; then it is optimal"
+            " at once.",
         ),
         "r-learning": Curve(
             "envs/AccessControl-v0", 200_000,
@@ -160,7 +163,7 @@ def _tabular() -> dict[str, Curve]:
                 "q-learning, gamma .99": rl.QLearning(explore=tenth),
                 "q-learning, gamma .9": rl.QLearning(gamma=0.9, explore=tenth),
             },
-            "A queue without an end, all agents with epsilon .1: what counts is the reward per step.",
+            "A continuing queueing task, all agents with epsilon .1: the objective is the reward per step.",
             measure=gain, unit="reward per step of the greedy policy (exact)", lines=((best_gain, "optimum"),), beside="",
         ),
         "linear-sarsa": Curve(
@@ -223,7 +226,7 @@ def remembered(folder: Path) -> dict[str, Drawn]:
     paths = sorted((folder / "cells").glob(f"{name}_*.json"))
     found = {path.stem.removeprefix(f"{name}_").replace("_", " "): json.loads(path.read_text()) for path in paths}
     if not found:
-        raise ValueError(f"{folder} has no curves of {name}: `{comparison(picture)}` makes them.")
+        raise ValueError(f"{folder} has no curves of {name}: `{comparison(picture)}` creates them.")
     ends = [f"{agent} {_end(panels.numbers(one)[-1], panel.digits, panel.possible)}" for agent, one in found.items()]
     seeds = len(next(iter(found.values()))["values"][0])
     caption = (
@@ -253,7 +256,7 @@ def trained(name: str, seeds: int, console: Console) -> Drawn:
     png = _picture(panel, colored, black, curve.limits, curve.optimum)
     ends = [f"{agent} {_end(panels.numbers(one)[-1], curve.digits, panel.possible)}" for agent, one in found.items()]
     caption = (
-        f"{curve.shows} Mean over {seeds} seeds and its 95 % interval, {curve.steps:,} steps a seed; at the end:"
+        f"{curve.shows} Mean over {seeds} seeds and its 95 % interval, {curve.steps:,} steps per seed; at the end:"
         f" {'; '.join(ends)}. Drawn by `{command(name)}`."
     )
     return Drawn(png, f"{', '.join(curve.agents)} in {curve.env}: {curve.unit}", caption)
@@ -317,7 +320,7 @@ def compared(folder: Path, console: Console) -> dict[str, Drawn]:
 
 
 def read(place: Path, cell: Cell) -> dict[str, Any] | None:
-    """A finished cell's evaluations on the way, as `panels.train` gives them; None where it is missing or of other settings."""
+    """Return a finished cell's evaluations during training, in the form of `panels.train`; None if missing or outdated."""
     result = results.finished(place / "result.json", env=cell.env, steps=cell.steps, agent=cell.agent)
     if result is None or "diverged" in result or not cell.is_of(result) or deep.seeds_of(result) != list(deep.SEEDS):
         return None
@@ -341,7 +344,7 @@ def _drawn(place: tuple[str, int], found: Mapping[str, dict[str, Any]], beside: 
     ends = "; ".join(f"{name} {one['told']}" for name, one in {**beside, **found}.items())
     caption = (
         f"Greedy episodes at {deep.LOOKS} points during training, mean over seeds {deep.SEEDS[0]} to {deep.SEEDS[-1]} and its"
-        f" 95 % interval. With the last parameters, {deep.EPISODES} episodes a seed: {ends}. Drawn by `{TOOL} --folder FOLDER`"
+        f" 95 % interval. With the last parameters, {deep.EPISODES} episodes per seed: {ends}. Drawn by `{TOOL} --folder FOLDER`"
         " from the folder of `python scripts/compare.py deep`."
     )
     return Drawn(png, f"{', '.join(found)} in {env}: return of the greedy policy", caption)

@@ -181,7 +181,7 @@ def missing(worlds: Iterable[str], console: Console) -> set[str]:
 def measure(cell: Cell, seeds: range, workers: int, episodes: int, folder: Path) -> dict[str, Any]:
     """Train a cell in its folder, from its last checkpoint if there is one, and evaluate it. Return the result.
 
-    If a gradient becomes NaN or infinite, that sentence is the result, without returns.
+    If a gradient becomes NaN or infinite, the result contains the error message instead of returns.
     """
     from rl.deep.agent import NotFinite
 
@@ -278,7 +278,7 @@ def _bars(known: Mapping[Cell, Mapping[str, Any]], bars: Sequence[Bar]) -> str:
         f"The settings were frozen before seeds {SEEDS[0]} to {SEEDS[-1]} were run, once. rl-zoo published one run each. The"
         " last column gives the mean, and in parentheses the lowest of five seeds (of three with 500,000 steps); unless stated"
         " otherwise, these settings are those of `best`.\n",
-        "| environment, steps | agent | published | target | here | | tried on seeds from 100 on |",
+        "| environment, steps | agent | published | target | here | | tried on seeds 100 and up |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for bar in bars:

@@ -35,7 +35,7 @@ DRQN = rl.DQN(
 
 
 def mean_return(run: rl.Run) -> np.ndarray:
-    """Return the mean return of each seed's greedy episodes, [N]; a recurrent policy is no map from observations to actions."""
+    """Return the mean return of each seed's greedy episodes, [N]; a recurrent policy does not map observations to actions."""
     return run.evaluate(EPISODES).per_seed
 
 

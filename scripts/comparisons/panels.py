@@ -140,7 +140,7 @@ def draw_groups(
     groups: Mapping[str, Sequence[str]],
     beside: str,
 ) -> Figure:
-    """A row of axes for each group of agents, a column for each comparison; the agent `beside` stands in each, in black."""
+    """A row of axes for each group of agents, a column for each comparison; the agent `beside` is in each, in black."""
     known = next(iter(found.values()))
     rows = {title: [n for n in names if n in known] for title, names in groups.items()}
     rows["others"] = [n for n in known if not any(n in names for names in rows.values())]

@@ -90,7 +90,7 @@ def textbook() -> dict[str, Panel]:
             },
             {
                 "SARSA": "takes the safe path, with a higher return",
-                "Q-learning": "walks along the edge, and falls now and then",
+                "Q-learning": "walks along the edge, and falls off occasionally",
             },
             lately,
             "mean return of the last 100 episodes",

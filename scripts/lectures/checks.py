@@ -58,8 +58,8 @@ class SanityChecks(OnDigits):
         ten = Data(train.x[:TEN], train.y[:TEN])
         drawn = Data(ten.x, torch.from_numpy(generator(0, "data").integers(0, 10, TEN)))
         curves = {
-            "ten examples": self.overfit(report, "ten examples", net("he"), ten, "cost 0, all right"),
-            "ten random labels": self.overfit(report, "ten random labels", net("he"), drawn, "cost 0, all right"),
+            "ten examples": self.overfit(report, "ten examples", net("he"), ten, "cost 0, all correct"),
+            "ten random labels": self.overfit(report, "ten random labels", net("he"), drawn, "cost 0, all correct"),
             "all weights zero": self.overfit(report, "all weights zero", net("zeros"), ten, "fails: it cannot learn"),
         }
         report.picture("overfit", draw_costs(curves, "Ten examples are overfitted by a network that can learn", 1e-4))
@@ -69,7 +69,7 @@ class SanityChecks(OnDigits):
         fitted = self.fit(report, name.replace(" ", "_"), make, data, OVERFIT)
         found = fitted.evaluate(data)
         report.seeds(f"{name}: cost after {fitted.epoch} steps", found["loss"], self.all_seeds, note, low=0.0)
-        report.shares(f"{name}: share right", found["accuracy"], self.all_seeds)
+        report.shares(f"{name}: accuracy", found["accuracy"], self.all_seeds)
         costs = np.array([row["train/loss"].mean() for row in fitted.history])
         report.curve("cost", costs, name.replace(" ", "_"))
         return costs

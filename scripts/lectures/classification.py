@@ -53,7 +53,7 @@ class Logistic(Fitted, FromFiles):
         fitted = self.fit(report, "pass_or_fail", lambda: LogisticRegression(2), points, DESCENT)
         found = fitted.evaluate(points)
         report.seeds("six students: cost", found["loss"], self.all_seeds, low=0.0)
-        report.shares("six students: share right", found["accuracy"], self.all_seeds, "all right")
+        report.shares("six students: accuracy", found["accuracy"], self.all_seeds, "all correct")
         figure = Figure(figsize=(6.5, 5), layout="constrained")
         axes = figure.subplots()
         draw_plane(axes, fitted, *points)
@@ -77,8 +77,8 @@ class Logistic(Fitted, FromFiles):
             )
         train, test = data.split(whole, 0.2)
         fitted = self.fit(report, "table", lambda: LogisticRegression(train.x.shape[1]), train, DESCENT)
-        report.shares(f"{name}: share right, training", fitted.evaluate(train)["accuracy"], self.all_seeds)
-        report.shares(f"{name}: share right, the fifth held out", fitted.evaluate(test)["accuracy"], self.all_seeds)
+        report.shares(f"{name}: accuracy, training", fitted.evaluate(train)["accuracy"], self.all_seeds)
+        report.shares(f"{name}: accuracy, held-out fifth", fitted.evaluate(test)["accuracy"], self.all_seeds)
 
 
 @dataclass
@@ -91,10 +91,10 @@ class Softmax(Fitted, FromFiles):
         fitted = self.fit(report, "three_classes", lambda: SoftmaxRegression(4, 3), rows, recipe)
         found = fitted.evaluate(rows)
         report.seeds("eight rows: cost", found["loss"], self.all_seeds, low=0.0)
-        report.shares("eight rows: share right", found["accuracy"], self.all_seeds, "all right")
+        report.shares("eight rows: accuracy", found["accuracy"], self.all_seeds, "all correct")
         logits = fitted.predict(torch.tensor([[1.0, 11.0, 7.0, 9.0]]))[0, 0].cpu()
         report.row("probabilities of softmax for 1, 11, 7, 9 add up to", float(logits.softmax(0).sum()), "1")
-        report.row("those of three sigmoids on the same numbers", float(logits.sigmoid().sum()), "not 1")
+        report.row("three sigmoids of the same numbers add up to", float(logits.sigmoid().sum()), "not 1")
         table = self.table(report, "data-04-zoo.csv")
         if table is not None:
             report.row("rows, columns of the file", f"{table.values.shape[0]}, {table.values.shape[1]}", "101, 17")
@@ -111,8 +111,8 @@ class Softmax(Fitted, FromFiles):
         )
         for folder, (train, test) in (("all", (whole, None)), ("held_out", data.split(whole, 0.2))):
             fitted = self.fit(report, folder, lambda: SoftmaxRegression(x.shape[1], classes), train, recipe)
-            judged, what = (train, "training on all") if test is None else (test, "the fifth held out")
-            report.shares(f"{name}: share right, {what}", fitted.evaluate(judged)["accuracy"], self.all_seeds)
+            judged, what = (train, "trained on all") if test is None else (test, "held-out fifth")
+            report.shares(f"{name}: accuracy, {what}", fitted.evaluate(judged)["accuracy"], self.all_seeds)
 
 
 def cost_of(kind: str, logits: Tensor, y: Tensor) -> Tensor:
@@ -145,7 +145,7 @@ class LearningRates(Seeded):
                 if rate < 1e-3:
                     report.seeds(f"{name}: change of the cost", costs[-1] - costs[0], self.all_seeds, "", 6)
                 right = ((test_x @ w + b).argmax(-1) == test_y).double().mean(-1)
-                report.shares(f"{name}: share right", right, self.all_seeds, right_note if kind == "naive" else "")
+                report.shares(f"{name}: accuracy", right, self.all_seeds, right_note if kind == "naive" else "")
                 report.curve("cost", costs.mean(1), f"{kind}_{rate:g}")
         report.picture("costs", self.draw(curves))
 
@@ -209,7 +209,9 @@ class Xor(Fitted):
             report.seeds(f"{name}: cost", found["loss"], self.all_seeds, note, low=0.0)
             whole = int((found["accuracy"] == 1).sum())
             report.row(
-                f"{name}: seeds with all four right", f"{whole} of {len(found['accuracy'])}", "0" if not widths else ""
+                f"{name}: seeds with all four correct",
+                f"{whole} of {len(found['accuracy'])}",
+                "0" if not widths else "",
             )
             draw_plane(axes, fitted, square.x, square.y, 0.3)
             axes.set(title=name, xlabel="first input", ylabel="second input")

@@ -65,7 +65,7 @@ class Activations(OnDigits):
         report.shares(
             f"{name}: test accuracy", fitted.evaluate(found.test)["accuracy"], self.all_seeds, self.note(report, note)
         )
-        report.row(f"{name}: first gradient, first by last hidden layer", first / last)
+        report.row(f"{name}: first gradient, first / last hidden layer", first / last)
         answers = inspect.activations(fitted.stack.modules[0], x.to(fitted.stack.device))
         if activation == "relu":
             report.row(f"{name}: share of dead units", inspect.dead_units(fitted.stack.modules[0], answers) or 0.0)
@@ -204,7 +204,7 @@ class Gradients(Seeded):
         for cell in ("rnn", "lstm", "lstm, forget gate open", "gru"):
             cells[cell] = found = np.mean([self.reach(cell, seed) for seed in self.all_seeds], 0)
             report.row(
-                f"{cell}: gradient from {self.length - 1} steps back by that of the last step",
+                f"{cell}: gradient from {self.length - 1} steps back / gradient at the last step",
                 float(found[0] / found[-1]),
             )
         self.checked(report)

@@ -100,13 +100,13 @@ class Optimizers(Seeded):
                     tried[rate] = (steps if steps is not None else math.inf, float(way[-1, 2] - surface.lowest), way)
                 rate = min(tried, key=lambda r: tried[r][:2] if math.isfinite(tried[r][1]) else (math.inf, math.inf))
                 took, left, ways[where][name] = tried[rate]
-                text = f"{took} steps" if math.isfinite(took) else f"not there, {left:.2g} above"
+                text = f"{took} steps" if math.isfinite(took) else f"not reached, {left:.2g} above"
                 note = (
                     {"Adam": "recommended", "L-BFGS": "where all data fit into a step"}.get(name, "")
                     if where == "Beale"
                     else ""
                 )
-                report.row(f"{where}, {name}: steps to the lowest value", f"{text} (rate {rate:g})", note)
+                report.row(f"{where}, {name}: steps to the minimum", f"{text} (rate {rate:g})", note)
                 report.curve(f"{where}_value", ways[where][name][:, 2], name.replace(" ", "_"), every=5)
         report.animation("animation", [pixels(self.draw(ways, n)) for n in self.shown()])
         report.picture("optimizers", self.draw(ways, self.steps))
@@ -143,8 +143,8 @@ class Optimizers(Seeded):
         )
         best = float(((x @ torch.linalg.lstsq(x, y[:, None]).solution[:, 0] - y) ** 2).mean())
         falls: dict[str, Callable[[torch.optim.Optimizer], torch.optim.lr_scheduler.LRScheduler | None]] = {
-            "all rows, rate stays": lambda _o: None,
-            "one row, rate stays": lambda _o: None,
+            "all rows, constant rate": lambda _o: None,
+            "one row, constant rate": lambda _o: None,
             "one row, StepLR": lambda o: torch.optim.lr_scheduler.StepLR(o, max(1, self.steps // 4), 0.3),
             "one row, ExponentialLR": lambda o: torch.optim.lr_scheduler.ExponentialLR(o, 0.01 ** (1 / self.steps)),
             "one row, CosineAnnealingLR": lambda o: torch.optim.lr_scheduler.CosineAnnealingLR(o, self.steps),
@@ -172,17 +172,17 @@ class Optimizers(Seeded):
                 if k == 0:
                     axes.plot(costs, label=name, linewidth=1)
             report.seeds(
-                f"{name}: cost above the least, step {self.steps}",
+                f"{name}: cost above the minimum, step {self.steps}",
                 ends,
                 self.all_seeds,
-                "noisy" if name == "one row, rate stays" else "",
+                "noisy" if name == "one row, constant rate" else "",
                 5,
                 low=0.0,
             )
         axes.set(
             yscale="log",
             xlabel="step",
-            ylabel="cost above the least (first seed)",
+            ylabel="cost above the minimum (first seed)",
             title="Mini-batch noise, and rates that fall",
         )
         axes.legend()

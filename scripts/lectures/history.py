@@ -22,14 +22,14 @@ class Entry(NamedTuple):
 
 
 HISTORY = (
-    Entry(2012, "AlexNet", "first", 8, 15.3, "Krizhevsky et al. (2012); 16.4 % without other pictures to train on"),
+    Entry(2012, "AlexNet", "first", 8, 15.3, "Krizhevsky et al. (2012); 16.4 % without additional images to train on"),
     Entry(
         2013,
-        "Clarifai, by Zeiler, on the way of ZFNet",
+        "Clarifai, by Zeiler, in the line of ZFNet",
         "first",
         8,
         11.2,
-        "ILSVRC2013 results; 11.7 % without other pictures; Zeiler and Fergus (2014)",
+        "ILSVRC2013 results; 11.7 % without additional images; Zeiler and Fergus (2014)",
         "VGG-16 was not there",
     ),
     Entry(2014, "GoogLeNet", "first", 22, 6.7, "Szegedy et al. (2015)"),

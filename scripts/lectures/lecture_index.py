@@ -1,6 +1,6 @@
-"""Everything that the lecture notes name: where they are wrong, the command that shows it here, and which of its rows do.
+"""Everything in the lecture notes: where they are wrong, the command that demonstrates it, and which rows of its result do.
 
-A command is the name of a result, below; `docs/lectures.md` is made of this table and of the results' JSON.
+A command is the name of a result, below; `docs/lectures.md` is generated from this table and the results' JSON.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import NamedTuple
 SECTIONS = {
     "0": "Reinforcement learning",
     "1a": "Data, regression, classification",
-    "1b": "Perceptrons, activations, first weights, regularization",
+    "1b": "Perceptrons, activations, initial weights, regularization",
     "1c": "Optimizers",
     "1d": "Convolutional networks",
     "1e": "Recurrent networks",
@@ -18,7 +18,7 @@ SECTIONS = {
 
 
 class Item(NamedTuple):
-    """One thing the notes name. shows: beginnings of the rows of its result; remark: where a note is wrong, and what is right."""
+    """A topic of the notes. shows: how the names of its rows begin; remark: where a note is wrong, and what is right."""
 
     section: str
     what: str
@@ -65,20 +65,20 @@ ITEMS = (
     ),
     Item(
         "0",
-        "The Q-learning algorithm; dummy Q-learning on certain ice",
+        "The Q-learning algorithm; dummy Q-learning on ice that is not slippery",
         "r + max Q(s', a'), 2 000 episodes",
         "frozenlake-dummy",
         ("success", "best stationary"),
     ),
     Item(
         "0",
-        "Exploiting and exploring; epsilon-greedy that falls",
+        "Exploitation and exploration; decaying epsilon-greedy",
         "epsilon 1 / (episode // 100 + 1)",
         "frozenlake-epsilon",
         ("success",),
-        "With the first of equal actions taken, as the lecture's code has it, some seeds never find the goal.",
+        "With ties broken in favor of the first action, as in the lecture's code, some seeds never find the goal.",
     ),
-    Item("0", "Falling noise on Q", "argmax(Q + randn / (episode + 1))", "frozenlake-noise", ("success",)),
+    Item("0", "Decaying noise on Q", "argmax(Q + randn / (episode + 1))", "frozenlake-noise", ("success",)),
     Item("0", "Exploration compared", "words", "compare-lectures", ("Exploring",)),
     Item("0", "Discounted future reward", "gamma .9 (text), .99 (code)", "compare-lectures", ("Discounting",)),
     Item(
@@ -87,7 +87,7 @@ ITEMS = (
         "(1 - a) Q + a (r + gamma max Q'), a = .85",
         "frozenlake-slippery",
         ("success", "best stationary"),
-        "A step size that stays never settles; one that falls with the visits reaches the optimum (`train_frozenlake.py`).",
+        "With a constant step size values never settle; one that decays with the visits reaches the optimum (`train_frozenlake.py`).",
     ),
     Item("0", "Step size 1 against .85 on slippery ice", "words", "compare-lectures", ("Step size",)),
     Item(
@@ -103,9 +103,9 @@ ITEMS = (
         "the first fails, the last does not",
         "compare-lectures",
         ("CartPole",),
-        "DQN 2013 takes the squared error, as its paper and the lecture's code do. With errors clipped to 1 and no target network, its"
-        " predictions grow without bound: the many steps that end no episode push values up, and the few large errors that should pull"
-        " them down count for 1 each. Predicted and obtained returns are discounted, of the last 100 training episodes.",
+        "DQN 2013 uses the squared error, as its paper and the lecture's code do. With errors clipped to 1 and no target network, its"
+        " predictions grow without bound: the many steps that do not end an episode push values up, and the few large errors that"
+        " should pull them down are clipped to 1. Predicted and obtained returns are discounted, over the last 100 training episodes.",
     ),
     Item("0", "CartPole solved", "solved", "cartpole-best", ("return",)),
     Item(
@@ -114,10 +114,10 @@ ITEMS = (
         "design",
         "cartpole-best",
         (),
-        'Regression and CNN are: `network="linear"` is `supervised.LinearRegression`, "mlp(64,64)" its `MLP`, "cnn(16,32)" and'
-        ' "nature" its `CNN`; `rl.networks.on_trunk` starts from a fitted trunk, a softmax classifier\'s for instance. The RNN is:'
+        'Regression and CNN are reused: `network="linear"` is `supervised.LinearRegression`, "mlp(64,64)" its `MLP`, "cnn(16,32)" and'
+        ' "nature" its `CNN`; `rl.networks.on_trunk` starts from a fitted trunk, such as that of a softmax classifier. So is the RNN:'
         ' "gru(64)", "lstm(64)" and "rnn(64)" have its trunk, `on_trunk` takes a fitted one, and the presets `drqn` and `r2d2` learn with it'
-        " (`train.py envs/MemoryChain-v0 --agent drqn`). Softmax regression as a whole is not: no agent's network ends in a softmax.",
+        " (`train.py envs/MemoryChain-v0 --agent drqn`). Softmax regression as a whole is not reused: no agent's network ends in a softmax.",
     ),
     # ---- 1a ---------------------------------------------------------------------------------------------------------
     Item(
@@ -127,7 +127,7 @@ ITEMS = (
         "linear",
         ("W fitted", "b fitted"),
     ),
-    Item("1a", "The cost as a curve and as a surface; convex", "W = 1 is lowest", "linear", ()),
+    Item("1a", "The cost as a curve and as a surface; convexity", "W = 1 is lowest", "linear", ()),
     Item(
         "1a",
         "Gradient descent, step by step",
@@ -139,11 +139,11 @@ ITEMS = (
     Item("1a", "The factor 2 left out", "5, 3.133, 2.138", "linear", ("the factor 2",)),
     Item(
         "1a",
-        "Newton-Raphson, asked as a question",
+        "Newton-Raphson, posed as a question",
         "-",
         "linear",
         ("Newton",),
-        "On a parabola one step of Newton's method is the answer, whatever the start.",
+        "On a parabola one step of Newton's method finds the minimum from any start.",
     ),
     Item(
         "1a",
@@ -158,48 +158,48 @@ ITEMS = (
         "25 x 4 scores",
         "multivariable",
         ("rows, columns", "the file's students: cost"),
-        "Queue runners are gone; data in memory need none.",
+        "Queue runners no longer exist; data in memory need none.",
     ),
     Item(
         "1a",
         "Logistic regression, sigmoid, decision boundary, cross-entropy",
         "six points; diabetes, 759 x 9",
         "logistic",
-        ("six students: share", "diabetes", "breast"),
+        ("six students: accuracy", "diabetes", "breast"),
     ),
     Item(
         "1a",
         "Softmax classifier",
         "8 x 4, three classes; zoo, 101 x 17",
         "softmax",
-        ("eight rows: share", "zoo: share", "wine"),
-        'S0 and S2 call grades A to F "multi-label": each has one, so it is multi-class.',
+        ("eight rows: accuracy", "zoo: accuracy", "wine"),
+        'S0 and S2 call grades A to F "multi-label"; since each student has one grade, the task is multi-class.',
     ),
-    Item("1a", "Softmax and sigmoid", "softmax adds up to 1", "softmax", ("probabilities", "those of three")),
+    Item("1a", "Softmax and sigmoid", "softmax adds up to 1", "softmax", ("probabilities", "three sigmoids")),
     Item(
         "1a",
         "Supervised and unsupervised; regression, yes or no, several classes",
         "words",
         "unsupervised",
         ("softmax", "k-means"),
-        "k-means finds clusters, not digits: names come from labels afterwards. Unsupervised too: PCA in `normalization`, a Boltzmann machine in `initialization`.",
+        "k-means finds clusters, not digits; labels name them afterwards. Also unsupervised: PCA in `normalization`, a Boltzmann machine in `initialization`.",
     ),
     Item(
         "1a",
-        "Normalize, standardize, zero-centre, PCA, whitening, mean picture",
+        "Normalize, standardize, zero-center, PCA, whitening, mean image",
         "X_std = (X - mean) / std",
         "normalization",
         ("min-max: condition", "standardized: condition", "PCA: condition", "whitened: condition", "digits: mean"),
-        "The note's `X[:0]` is a slip for `X[:, 0]`. Scalers belong to the training data alone: the lecture's stock example fits them to all (`stock`).",
+        "The note's `X[:0]` is a typo for `X[:, 0]`. Scalers must be fitted to the training data only; the lecture's stock example fits them to all data (`stock`).",
     ),
-    Item("1a", "Raw data end in nan", "cost nan after 100 steps", "normalization", ("raw, rate",)),
+    Item("1a", "Raw data lead to NaN", "cost nan after 100 steps", "normalization", ("raw, rate",)),
     Item(
         "1a",
-        "Min-max mends it",
+        "Min-max scaling fixes it",
         "cost .0136869",
         "normalization",
         ("min-max, rate",),
-        "The figure depends on the first weights; at rate 1e-5 a hundred steps hardly move them.",
+        "The figure depends on the initial weights; at rate 1e-5 a hundred steps hardly change them.",
     ),
     Item(
         "1a",
@@ -207,15 +207,15 @@ ITEMS = (
         "5.73203 unmoved; .670909; nan",
         "learning-rates",
         ("rate 1e-10, naive loss: cost", "rate 0.1, naive loss", "rate 1.5"),
-        "The nan is the naive loss's: the library's cross-entropy only leaps.",
+        "The NaN comes from the naive loss; with the library's cross-entropy the cost only jumps.",
     ),
     Item(
         "1a",
         "Remedies against overfitting: more data, fewer features, regularization",
         ".001 sum(W²)",
         "overfitting",
-        ("nothing done", "L2", "dropout", "fewer", "ten times"),
-        "AdamW's decay acts beside the gradient, which is not the notes' L2: that is in `regularization`.",
+        ("no remedy", "L2", "dropout", "fewer", "ten times"),
+        "AdamW's weight decay is separate from the gradient, so it is not the notes' L2 penalty; for that see `regularization`.",
     ),
     Item(
         "1a",
@@ -223,8 +223,8 @@ ITEMS = (
         ".001 sum(W²)",
         "regularization",
         ("no L2", "0.001 sum", "0.01 sum", "0.1 sum", "largest difference"),
-        "Each seed has 500 digits of its own, a fifth of them with labels drawn at random. .001 sum(W²) in the cost is SGD's"
-        " weight_decay .002, for its slope is .002 W. How many digits, and how noisy, was chosen on seeds 100 to 104.",
+        "Each seed has its own 500 digits, a fifth of them with random labels. .001 sum(W²) in the cost equals SGD's weight_decay"
+        " .002, since its gradient is .002 W. The number of digits and the noise were chosen on seeds 100 to 104.",
     ),
     Item(
         "1a",
@@ -232,21 +232,21 @@ ITEMS = (
         "validation set",
         "early-stopping",
         ("",),
-        "`Recipe(patience_epochs=5)`: a seed stops when its validation loss has not come down for five epochs, and ends with the"
-        " weights of its lowest. Each seed has 1,000 digits to learn from and 1,000 to validate by, a fifth of the labels random.",
+        "`Recipe(patience_epochs=5)`: a seed stops when its validation loss has not decreased for five epochs, and ends with the"
+        " weights of the lowest one. Each seed has 1,000 training and 1,000 validation digits; a fifth of the labels are random.",
     ),
     Item("1a", "Training, validation and test set", "words", "overfitting", ("five folds",)),
     Item(
         "1a",
-        "Online learning: new data go on from the old weights",
+        "Online learning: new data continue from the old weights",
         "words",
         "online",
         ("",),
-        "Each new example is predicted, learned once, and not kept. That costs a small part of retraining and comes near it where"
-        " new data are like the old; where they are others (5 to 9 after 0 to 4) the old are forgotten, and retraining keeps both.",
+        "Each new example is predicted, learned from once, and discarded. That costs a fraction of retraining and comes close to it if"
+        " new data resemble the old; if they differ (5 to 9 after 0 to 4) the old are forgotten, whereas retraining keeps both.",
     ),
     Item("1a", "Epoch, batch, iterations", "N / batch; 15 epochs of 100", "mnist-softmax", ("SGD .1",)),
-    Item("1a", "Batch and mini-batch: noise", "picture", "optimizers", ("all rows", "one row, rate stays")),
+    Item("1a", "Batch and mini-batch: noise", "picture", "optimizers", ("all rows", "one row, constant rate")),
     Item(
         "1a",
         "XOR: one layer fails, two solve it; wide, deep",
@@ -273,11 +273,11 @@ ITEMS = (
         '"Boatman"; "about .99"',
         "initialization",
         ("200 labels",),
-        "It is Boltzmann's. Well-scaled first weights have made it obsolete.",
+        "It is Boltzmann's. Well-scaled initial weights have made it obsolete.",
     ),
     Item(
         "1b",
-        "First weights too small, too large",
+        "Initial weights too small, too large",
         "activations 0, saturated",
         "initialization",
         ("std .01", "std 1", "Xavier", "He"),
@@ -294,13 +294,13 @@ ITEMS = (
     ),
     Item(
         "1b",
-        "Dropout's mean in training and in the test; inverted dropout",
+        "Dropout's mean in training and at test time; inverted dropout",
         "words",
         "dropout",
         ("keep", "one linear", "two layers"),
-        "Inverted, as in torch: what stays is divided by keep in training, and nothing happens in the test. As first published"
-        " nothing is divided, and the weights are multiplied by keep in the test. One pass in the test is the mean over all masks"
-        " behind one linear layer (the rest is the drawing of masks), and only near it behind a ReLU.",
+        "Inverted, as in torch: the remaining units are divided by keep in training, and nothing happens at test time. As first"
+        " published, nothing is divided, and the weights are multiplied by keep at test time. After one linear layer, a pass at test"
+        " time equals the mean over all masks (up to the sampling of masks); after a ReLU it only approximates it.",
     ),
     Item("1b", "Batch normalization before the non-linearity", ".9826 (lecture's code)", "mnist-deep", ("batch-norm",)),
     Item(
@@ -314,11 +314,11 @@ ITEMS = (
             "sigmoid, 10 layers, N(0,1): test",
             "relu, 10 layers, N(0,1): test",
         ),
-        "From N(0, 1) the differences are those of bad first weights, not of depth: see the same nets well initialized.",
+        "With N(0, 1) the differences come from bad initial weights, not from depth: compare the same nets with a good initialization.",
     ),
     Item(
         "1b",
-        "tanh, leaky ReLU, ELU, dead ReLU; maxout is a picture only",
+        "tanh, leaky ReLU, ELU, dead ReLU; maxout only as a picture",
         "words",
         "activations",
         (
@@ -330,7 +330,7 @@ ITEMS = (
     ),
     Item(
         "1b",
-        "TensorBoard: scalars, histograms by layer, graph, pictures",
+        "TensorBoard: scalars, histograms by layer, graph, images",
         '"weights1", "biases1", "L1"',
         "activations",
         (),
@@ -352,19 +352,19 @@ ITEMS = (
     ),
     Item(
         "1b",
-        "SELU, beside ReLU and ELU",
+        "SELU, compared with ReLU and ELU",
         "lecture's code 10-8",
         "self-normalizing",
         ("ReLU", "ELU", "SELU"),
-        "SELU needs first weights of variance 1 / inputs (LeCun's); then activations go to standard deviation 1 from wherever they start.",
+        "SELU needs initial weights of variance 1 / inputs (LeCun's); then activations converge to standard deviation 1 from any start.",
     ),
     Item(
         "1b",
-        "Watching training: curves, ratio of update to weight",
+        "Monitoring training: curves, ratio of update to weight",
         "picture",
         "mnist-softmax",
         (),
-        "`train/update_to_weight`, `train/gradient_norm`, `train/dead_units` are curves of every fit.",
+        "`train/update_to_weight`, `train/gradient_norm`, `train/dead_units` are logged in every fit.",
     ),
     Item(
         "1b",
@@ -372,9 +372,9 @@ ITEMS = (
         "log 10; cost 0",
         "sanity-checks",
         ("2 classes", "5 classes", "10 classes", "ten", "all weights"),
-        "Both checks fail where they should: for weights that are too large, and for weights of zero.",
+        "Both checks fail where they should: for weights that are too large, and for zero weights.",
     ),
-    Item("1b", "Hyper-parameter search: grid and random", '"random is better"', "search", ("grid", "random", "TPE")),
+    Item("1b", "Hyperparameter search: grid and random", '"random is better"', "search", ("grid", "random", "TPE")),
     Item(
         "1b",
         "MLP: one hidden layer, five layers; memory and parameters",
@@ -388,7 +388,7 @@ ITEMS = (
         '805 992 B, "804k"',
         "shapes",
         ("MLP 784",),
-        "That counts weights without biases, plus inputs; activations of a picture take 4 200 bytes. And it would be 806k.",
+        "That counts weights without biases, plus inputs; the activations of an image take 4 200 bytes. Rounded, it is 806k, not 804k.",
     ),
     # ---- 1c ---------------------------------------------------------------------------------------------------------
     Item("1c", "SGD, momentum, Nesterov, AdaGrad, RMSProp, Adam, on a valley", "pictures", "optimizers", ("valley",)),
@@ -398,11 +398,11 @@ ITEMS = (
         '"make it meaningless"',
         "optimizers",
         ("saddle",),
-        "Overstated: all of these leave it; L-BFGS, one iteration at a time, stops on the slope behind.",
+        "Overstated: all of these escape it; L-BFGS, run one iteration at a time, stops on the slope beyond.",
     ),
     Item(
         "1c",
-        "Second order: L-BFGS where all data fit",
+        "Second order: L-BFGS if all data fit into a batch",
         '"Adam by default; L-BFGS if full batch"',
         "optimizers",
         ("Beale",),
@@ -414,9 +414,9 @@ ITEMS = (
         "rho .9 or .99",
         "momentum",
         ("valley", "momentum"),
-        "Momentum rho makes steps up to 1 / (1 - rho) times as long, so the rate has to fall as it rises.",
+        "Momentum rho makes steps up to 1 / (1 - rho) times as long, so the learning rate must decrease as rho increases.",
     ),
-    Item("1c", "Rates that fall", "words", "optimizers", ("one row",)),
+    Item("1c", "Decaying learning rates", "words", "optimizers", ("one row",)),
     # ---- 1d ---------------------------------------------------------------------------------------------------------
     Item(
         "1d",
@@ -424,7 +424,7 @@ ITEMS = (
         "2, 2, 6, 5, 3, 7, 32; stride 3 does not fit",
         "shapes",
         ("(",),
-        "All right. torch rounds down in silence where the filter does not fit; `supervised.shapes` refuses.",
+        "All correct. If the filter does not fit, torch silently rounds down; `supervised.shapes` raises an error.",
     ),
     Item("1d", "Parameters of filters", "5 x 5 x 3 + 1 = 76, 760", "shapes", ("parameters of ten",)),
     Item(
@@ -433,7 +433,7 @@ ITEMS = (
         "5, 3, 1 -> 3",
         "fractional-pooling",
         ("max", "average"),
-        "TensorFlow's \"SAME\" on 7 -> 4 is `ceil_mode`; the lecture's pytorch code pads instead, which are other windows.",
+        "TensorFlow's \"SAME\" on 7 -> 4 is `ceil_mode`; the lecture's PyTorch code pads instead, which gives different windows.",
     ),
     Item("1d", "Simple CNN: 32, 64, one linear layer", ".9885", "mnist-cnn-simple", ("2 convolutions",)),
     Item(
@@ -442,7 +442,7 @@ ITEMS = (
         ".9938",
         "mnist-cnn",
         ("3 convolutions",),
-        "The lecture's pytorch version forgets layer 4's ReLU and dropout, and tests on pixels of 0 to 255 after training on 0 to 1.",
+        "The lecture's PyTorch version omits layer 4's ReLU and dropout, and tests on pixels in 0 to 255 after training on 0 to 1.",
     ),
     Item(
         "1d",
@@ -450,7 +450,7 @@ ITEMS = (
         "predict, get_accuracy, train",
         "mnist-cnn",
         (),
-        "A model is a torch.nn.Module; `supervised.fit` trains, `fit.predict` and `fit.evaluate` judge.",
+        "A model is a torch.nn.Module; `supervised.fit` trains it, `fit.predict` and `fit.evaluate` evaluate it.",
     ),
     Item("1d", "Ensemble", ".9952", "mnist-ensemble", ("the 5", "best CNN")),
     Item(
@@ -467,7 +467,7 @@ ITEMS = (
         '4 216 800; "memory 5x"',
         "shapes",
         ("3 convolutions", "parameters of the CNN"),
-        "The note takes 3x3x1 for every filter, and 2048 x 2048 for the dense layer: see the table below. The right ratio of parameters is 6.8, of its own wrong ones 20.7.",
+        "The note takes 3x3x1 for every filter, and 2048 x 2048 for the dense layer: see the table below. The correct ratio of parameters is 6.8; that of the note's incorrect counts is 20.7.",
     ),
     Item(
         "1d",
@@ -475,16 +475,16 @@ ITEMS = (
         '"VGG-16, winner of 2013"; "fast forward"; "2017 NUIST 0.61"',
         "imagenet",
         ("a trained human", "the first entry"),
-        "See the table below. VGG was second in 2014, behind GoogLeNet; 2013 was Clarifai's, on the way of ZFNet. .61 is an average"
-        " precision of detecting objects, no error in naming them.",
+        "See the table below. VGG was second in 2014, behind GoogLeNet; the winner of 2013 was Clarifai, in the line of ZFNet. .61 is"
+        " the average precision of object detection, not a classification error.",
     ),
     Item(
         "1d",
-        "A residual network beside a plain one of equal depth",
+        "A residual network compared with a plain one of equal depth",
         "the skip connection",
         "residual",
         ("plain", "residual"),
-        "Deeper, the plain network gets worse (He et al. 2016, section 1); the residual one does not.",
+        "With more layers the plain network gets worse (He et al. 2016, section 1); the residual one does not.",
     ),
     Item("1d", "Fractional max pooling", "name", "fractional-pooling", ("fractional",)),
     Item("1d", "Augmentation", "words", "augmentation", ("",)),
@@ -495,7 +495,7 @@ ITEMS = (
         "words",
         "mnist-cnn",
         (),
-        "History; convolution and pooling are what became of simple and complex cells.",
+        "History; convolution and pooling are modeled on simple and complex cells.",
     ),
     Item(
         "1d",
@@ -503,7 +503,7 @@ ITEMS = (
         "pictures",
         "caption",
         ("whole words", "characters", "seeds that"),
-        "Questions about pictures are not here: a captioner with a second input. The network sees the image at the first step only (Karpathy and Fei-Fei 2015).",
+        "Visual question answering, a captioner with a second input, is not included. The network sees the image only at the first step (Karpathy and Fei-Fei 2015).",
     ),
     Item("1d", "The same on MNIST", "-", "caption-mnist", ("whole words", "characters", "seeds that")),
     Item(
@@ -544,7 +544,7 @@ ITEMS = (
         '"the mean of accuracies as cost"',
         "hihello",
         (),
-        "It is the mean cross-entropy over all places; accuracy has no gradient.",
+        "It is the mean cross-entropy over all positions; accuracy has no gradient.",
     ),
     Item(
         "1e", '"if you want you"', "lecture's code 12-2", "if-you-want-you", ("rnn: steps", "lstm: steps", "gru: steps")
@@ -554,7 +554,7 @@ ITEMS = (
         "A long sentence, character by character",
         "lecture's code 12-4",
         "char-rnn",
-        ("windows", "state", "written", "seeds"),
+        ("windows", "state", "generated", "seeds"),
     ),
     Item(
         "1e",
@@ -562,9 +562,9 @@ ITEMS = (
         "lecture's code 12-5",
         "stock",
         ("",),
-        "The lecture scales by days it could not know, and does not ask what persistence would give. Persistence wins. Seed 0 of the"
-        " LSTM on the move since today is chaotic: rounding decides where it ends, at 12.08 dollars on an AMD processor and at 19.20 on an"
-        " Intel one, where seeds 1 and 2 agree to the cent. The other nine have 9.77 on average.",
+        "The lecture scales by days it could not know, and does not compare with persistence. Persistence wins. Seed 0 of the LSTM on"
+        " the change since today is chaotic: rounding decides its result, 12.08 dollars on an AMD processor and 19.20 on an Intel one,"
+        " while seeds 1 and 2 agree to the cent. The other nine seeds have 9.77 on average.",
     ),
     Item("1e", "Truncated back-propagation", "words", "char-rnn", ("state carried",)),
     Item(
@@ -573,7 +573,7 @@ ITEMS = (
         "largest singular value above 1",
         "gradients",
         ("50 factors", "rnn", "lstm", "gru"),
-        "An LSTM's way through time is open only where its forget gate is; torch begins it half shut.",
+        "In an LSTM gradients flow through time only if the forget gate is open; torch initializes it half closed.",
     ),
     Item(
         "1e",
@@ -581,8 +581,8 @@ ITEMS = (
         "words",
         "clipping",
         ("not clipped", "clipped at 1"),
-        "Singular values 1.3, 40 steps. A step as long as the gradient leaves the region where it was right; clipped at 1 (Pascanu et"
-        " al. 2013) its direction stays and its length is 1 at most.",
+        "Singular values 1.3, 40 steps. A step as long as the gradient leaves the region in which the gradient is valid; clipped at 1"
+        " (Pascanu et al. 2013), it keeps its direction, and its length is at most 1.",
     ),
     Item(
         "1e",
@@ -590,7 +590,7 @@ ITEMS = (
         "list",
         "caption",
         (),
-        "The toy tasks of `sequence-shapes` and `caption` have their shapes.",
+        "The toy tasks of `sequence-shapes` and `caption` have the shapes of these applications.",
     ),
     Item(
         "0",
@@ -598,6 +598,6 @@ ITEMS = (
         "pictures",
         "atari",
         ("return",),
-        "Four grey frames go in, as in the paper. This shows that it runs, at 18 steps a second on two busy cores, and no more. AlphaGo is a search, and not here.",
+        "The input is four gray frames, as in the paper. This only shows that the code runs, at 18 steps per second on two busy cores. AlphaGo, a search, is not included.",
     ),
 )

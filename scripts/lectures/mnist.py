@@ -127,7 +127,9 @@ class Softmax(Judged):
             ".9225",
         ),
         "adam": Net("Adam, 15 epochs, N(0, 1)", softmax("normal"), ADAM, ".9035"),
-        "best": Net("from zeros, Adam falling, 30 epochs", softmax("zeros"), dataclasses.replace(FADING, epochs=30)),
+        "best": Net(
+            "from zeros, Adam with decaying rate, 30 epochs", softmax("zeros"), dataclasses.replace(FADING, epochs=30)
+        ),
     }
 
 
@@ -137,7 +139,7 @@ class Perceptron(Judged):
 
     NETS: ClassVar[Mapping[str, Net]] = {
         "lecture": Net("256-256, Xavier, Adam, 15 epochs", mlp(256, 256, init="xavier"), ADAM, ".9783"),
-        "best": Net("the same, rate falling to 0", mlp(256, 256, init="xavier"), FADING),
+        "best": Net("the same, rate decaying to 0", mlp(256, 256, init="xavier"), FADING),
         "one-layer": Net("one hidden layer of 256", mlp(256, init="xavier"), FADING, "about .92"),
         "five-layer": Net("five layers, ReLU", mlp(256, 256, 256, 256, init="xavier"), FADING, "about .97"),
     }
@@ -154,7 +156,7 @@ class Deep(Judged):
             "batch-norm", mlp(*[512] * 4, init="xavier", norm="batch"), ADAM, ".9826 (lecture's code, 10-7)"
         ),
         "best": Net(
-            "dropout .3, altered pictures, rate falling to 0",
+            "dropout .3, augmented images, rate decaying to 0",
             mlp(*[512] * 4, init="xavier", dropout=0.3),
             dataclasses.replace(FADING, augment=(ALTERED,)),
             "about .99",

@@ -60,8 +60,8 @@ class Momentum(OnDigits):
         ways = {rate: walk(surface, make, rate, self.steps) for rate in RATES if 1e-3 <= rate <= 0.1}
         took = {rate: arrival(way, surface.lowest) for rate, way in ways.items() if len(way) > self.steps}
         rate = min(took, key=lambda r: math.inf if took[r] is None else took[r])
-        text = "not there" if took[rate] is None else f"{took[rate]} steps"
-        report.row(f"valley, momentum {momentum:g}: steps to the lowest value", f"{text} (rate {rate:g})")
+        text = "not reached" if took[rate] is None else f"{took[rate]} steps"
+        report.row(f"valley, momentum {momentum:g}: steps to the minimum", f"{text} (rate {rate:g})")
         report.curve("valley_value", ways[rate][:, 2], f"momentum_{momentum:g}", every=5)
         return ways[rate][:, 2] - surface.lowest
 

@@ -46,7 +46,7 @@ class Transfer(OnDigits):
         for few in self.few:
             some = self.first(new, few)
             recipe = Recipe(epochs=60, batch_size=min(25, len(some.x)))
-            for how in ("frozen", "retrained", "from nothing"):
+            for how in ("frozen", "retrained", "from scratch"):
                 right = [
                     self.after(report, how, before, k, shape, some, recipe, test, few)
                     for k in range(len(self.all_seeds))
@@ -70,7 +70,7 @@ class Transfer(OnDigits):
 
         def make() -> nn.Module:
             net = small_cnn(shape, 5)
-            if how != "from nothing":
+            if how != "from scratch":
                 net.trunk.load_state_dict(before.stack.member(seed).trunk.state_dict())
             return net
 
@@ -104,9 +104,9 @@ class Altered(OnDigits):
         side = shape[0]
         kinds: dict[str, tuple[Augmentation, ...]] = {
             "none": (),
-            "moved by up to 2 pixels": (Shift(2 if side > 10 else 1),),
-            "turned, slanted, scaled": (Affine(degrees=10, scale=0.1, shear=5, shift=0.05),),
-            "noised": (Noise(0.1),),
+            "shifted by up to 2 pixels": (Shift(2 if side > 10 else 1),),
+            "rotated, sheared, scaled": (Affine(degrees=10, scale=0.1, shear=5, shift=0.05),),
+            "with noise": (Noise(0.1),),
             "all three": (Shift(1), Affine(degrees=10, scale=0.1, shear=5), Noise(0.05)),
         }
         some = found.train.x[:8].float()[:, None] / 255
@@ -123,7 +123,7 @@ class Altered(OnDigits):
             folder = name.replace(",", "").replace(" ", "_")
             fitted = self.fit(report, folder, lambda: small_cnn(shape, 10), found.train, recipe)
             right = fitted.evaluate(found.test)["accuracy"]
-            report.shares(f"{len(found.train.x):,} pictures, {name}: test accuracy", right, self.all_seeds)
+            report.shares(f"{len(found.train.x):,} images, {name}: test accuracy", right, self.all_seeds)
         report.picture("altered", figure)
 
 
@@ -161,7 +161,7 @@ END = "."
 
 
 class Captioner(nn.Module):
-    """A model from images [B, H, W] to words, logits [B, T, characters]: a CNN whose features start a recurrent network.
+    """A model from images [B, H, W] to words, logits [B, T, characters]: a CNN that initializes the state of an RNN.
 
     The recurrent network sees the image at the first step only, as in Karpathy and Fei-Fei (2015, section 3.2); Vinyals et
     al. (2015, section 3.1) found the image at every step worse. The weights start from He's and Xavier's distributions: with
@@ -202,10 +202,10 @@ class Caption(OnDigits):
         fitted = self.fit(report, "", lambda: Captioner(shape, len(letters), length, self.cell), train, CAPTIONS)
         said = fitted.predict(test.x).argmax(-1).cpu()
         right = (said == test.y).all(-1).double().mean(1)
-        report.shares("whole words right, test", right, self.all_seeds, "a picture; no figure")
-        report.shares("characters right, test", (said == test.y).double().mean((1, 2)), self.all_seeds)
+        report.shares("whole words correct, test", right, self.all_seeds, "a picture; no figure")
+        report.shares("characters correct, test", (said == test.y).double().mean((1, 2)), self.all_seeds)
         learned = f"{int((right > 0.9).sum())} of {len(right)}"
-        report.row("seeds that spell more than 9 of 10 test images right", learned)
+        report.row("seeds that spell more than 9 of 10 test images correctly", learned)
         report.picture("captions", self.draw(found, said[0], letters))
 
     def draw(self, found: mnist.Digits, said: Tensor, letters: Characters) -> Figure:

@@ -30,9 +30,7 @@ class Normalization(Seeded):
         x, y = rows[:, :-1], rows[:, -1:]
         for kind in (np.float32, np.float64):
             lost = self.lost_at(x.astype(kind), y.astype(kind))
-            report.row(
-                f"raw, rate 1e-5: first step whose cost is no number, {kind.__name__}", lost, "nan after 100 steps", 0
-            )
+            report.row(f"raw, rate 1e-5: first step whose cost is NaN, {kind.__name__}", lost, "nan after 100 steps", 0)
         report.row("raw: condition number of the cost's curvature", condition(x), "", 0)
         curves, plane = {}, {"raw": x[:, [0, 2]]}
         for name, prepare in preparations().items():
@@ -104,9 +102,9 @@ class Normalization(Seeded):
 
         x = mnist.digits().train.x.float()
         report.row(
-            "digits: mean pixel before and after the mean picture is taken off",
+            "digits: mean pixel before and after subtracting the mean image",
             f"{x.mean():.1f}, {abs(float((x - x.mean(0)).mean())):.1f}",
-            "zero-centred",
+            "zero-centered",
         )
 
 
@@ -150,7 +148,7 @@ class Overfitting(OnDigits):
         recipe = Recipe(epochs=100, batch_size=20)
         l2 = Recipe(epochs=100, batch_size=20, optimizer="AdamW", weight_decay=1.0)
         cells = {
-            "nothing done": (few, test, recipe, 0.0, inputs),
+            "no remedy": (few, test, recipe, 0.0, inputs),
             "L2 (AdamW, 1.0)": (few, test, l2, 0.0, inputs),
             "dropout .5": (few, test, recipe, 0.5, inputs),
             "fewer features (16 of PCA)": (*reduced, recipe, 0.0, reduced[0].x.shape[1]),
@@ -168,8 +166,8 @@ class Overfitting(OnDigits):
                 validation=judged,
             )
             inside, outside = (fitted.evaluate(part)["accuracy"] for part in (some, judged))
-            report.shares(f"{name}: share right, training", inside, self.all_seeds)
-            report.shares(f"{name}: share right, test", outside, self.all_seeds)
+            report.shares(f"{name}: accuracy, training", inside, self.all_seeds)
+            report.shares(f"{name}: accuracy, test", outside, self.all_seeds)
             curves[name] = [
                 [float(row[f"{part}/loss"].mean()) for row in fitted.history] for part in ("train", "validation")
             ]
@@ -196,7 +194,7 @@ class Overfitting(OnDigits):
                     report, f"folds/{decay:g}_{k}", lambda: MLP(few.x.shape[1], 10, (256, 256)), part, recipe, seeds=[0]
                 )
                 shares.append(float(fitted.evaluate(Data(few.x[held], few.y[held]))["accuracy"][0]))
-            report.shares(f"five folds, L2 {decay:g}: share right in the fold held out", shares, range(5))
+            report.shares(f"five folds, L2 {decay:g}: accuracy on the held-out fold", shares, range(5))
 
     def draw(self, curves: dict[str, list[list[float]]]) -> Figure:
         figure = Figure(figsize=(15, 4.2), layout="constrained")

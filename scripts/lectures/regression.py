@@ -54,7 +54,7 @@ class Linear(Fitted):
         """Raise ValueError for an invalid flag, before any work."""
         super().check()
         if not 0 < self.rate < 1e6:
-            raise ValueError(f"--rate is a number above 0 and below 1e6, not {self.rate:g}.")
+            raise ValueError(f"--rate must be a number above 0 and below 1e6, not {self.rate:g}.")
 
     def run(self, report: Report) -> None:
         down, up = descend(5.0, self.rate, 6), descend(-3.0, self.rate, 6)
@@ -71,7 +71,7 @@ class Linear(Fitted):
         fitted = self.fit(report, "fit", lambda: LinearRegression(1), Data(X[:, None].float(), Y.float()), recipe)
         w, b = (fitted.stack.state_dict()[f"head.{part}"].flatten(1)[:, 0] for part in ("weight", "bias"))
         report.seeds(f"W fitted at rate .01 in {fitted.epoch:,} steps", w, self.all_seeds, "close to 1")
-        report.seeds("b fitted likewise", b, self.all_seeds, "close to 0")
+        report.seeds("b fitted in the same way", b, self.all_seeds, "close to 0")
         report.picture("cost", self.draw(down, up, at_once))
 
     def draw(self, down: list[float], up: list[float], at_once: list[float]) -> Figure:
@@ -130,7 +130,7 @@ class MultiVariable(Fitted, FromFiles):
             )
         new = np.array([[100.0, 70.0, 101.0]])
         report.seeds(
-            f"{name}: score foretold for 100, 70, 101",
+            f"{name}: score predicted for 100, 70, 101",
             fits["standardized"].predict(scaler.transform(new))[:, 0, 0].cpu(),
             self.all_seeds,
             "",

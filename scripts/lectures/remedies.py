@@ -30,7 +30,7 @@ def flat(data: Data) -> Data:
 
 
 def drawn(data: Data, seed: int, sizes: Sequence[int], wrong: float = 0.0) -> list[Data]:
-    """Parts of these sizes, without an example in common, drawn anew for each seed.
+    """Draw disjoint parts of these sizes for each seed.
 
     wrong: the share of their labels that are drawn at random among the digits.
     """
@@ -76,7 +76,7 @@ def judge(stack: Stack, data: Data) -> tuple[np.ndarray, np.ndarray]:
 
 @dataclass
 class Dropout(Seeded):
-    """The mean of dropout: with inverted scaling, training and test outputs agree on average; as first published, not."""
+    """The mean of dropout: with inverted scaling, training and test outputs agree on average; as first published, they do not."""
 
     draws: int = 2000
     """Number of masks drawn for each seed."""
@@ -96,14 +96,14 @@ class Dropout(Seeded):
             report.curve("mean_over_masks_so_far_last_seed", so_far, f"keep_{keep:g}", every=max(1, self.draws // 200))
             name = f"keep {keep:g}"
             report.seeds(
-                f"{name}, inverted: mean in training by mean of the input", inverted, self.all_seeds, "1", low=0.0
+                f"{name}, inverted: mean in training / mean of the input", inverted, self.all_seeds, "1", low=0.0
             )
-            report.row(f"{name}, inverted: largest change in the test", max(change), "none: identity")
+            report.row(f"{name}, inverted: largest change at test time", max(change), "none: identity")
             report.seeds(
-                f"{name}, as first published: mean in training by mean of the input",
+                f"{name}, as first published: mean in training / mean of the input",
                 published,
                 self.all_seeds,
-                f"{keep:g}; so weights times {keep:g} in the test",
+                f"{keep:g}; so weights times {keep:g} at test time",
                 low=0.0,
             )
         self.average(report)
@@ -122,7 +122,7 @@ class Dropout(Seeded):
                 once = stack.train(False)(x)[:, 0]
             away = (mean - once).norm(dim=-1) / once.norm(dim=-1)
             report.seeds(
-                f"{name}: distance of the test's outputs from the mean over masks, by their size",
+                f"{name}: relative distance of test-time outputs from the mean over masks",
                 away,
                 self.all_seeds,
                 "test-time average",
@@ -154,9 +154,9 @@ class Regularization(OnDigits):
             note = "the notes'" if strength == PENALTY else ""
             if strength in (0.0, PENALTY):
                 inside = [float((logits.argmax(-1) == y).double().mean()) for logits, y in self.inside(stack, parts)]
-                report.shares(f"{name}: share right, training", inside, self.all_seeds, note)
+                report.shares(f"{name}: accuracy, training", inside, self.all_seeds, note)
                 report.seeds(f"{name}: test cost", cost, self.all_seeds, note, low=0.0)
-            report.shares(f"{name}: share right, test", right[strength], self.all_seeds, note)
+            report.shares(f"{name}: accuracy, test", right[strength], self.all_seeds, note)
         report.seeds(
             f"{PENALTY:g} sum(W²): test accuracy gained",
             right[PENALTY] - right[0.0],
@@ -253,7 +253,7 @@ class EarlyStopping(OnDigits):
             "epochs trained with early stopping", ended, self.all_seeds, digits=1, low=1.0, high=float(whole.epochs)
         )
         for name, values in right.items():
-            report.shares(f"{name}: share right, test", values, self.all_seeds)
+            report.shares(f"{name}: accuracy, test", values, self.all_seeds)
         gained = np.subtract(right["with early stopping"], right["without"])
         report.seeds("test accuracy gained", gained, self.all_seeds, low=-1.0, high=1.0)
         report.picture("stopping", self.draw(lines, kept))
@@ -318,14 +318,14 @@ class Online(OnDigits):
         again = self.trained(everything, epochs)
         judged.append(("retrained", judge(again, test)[0], again))
         for how, values, _ in judged:
-            report.shares(f"{name}, {how}: share right, test", values, self.all_seeds)
+            report.shares(f"{name}, {how}: accuracy, test", values, self.all_seeds)
         if memory is None:
             tail = right[:, -max(1, right.shape[1] // 4) :]
             report.shares(
-                f"{name}: share right of the last quarter, each before it is learned", tail.mean(1), self.all_seeds
+                f"{name}: accuracy on the last quarter, each example before it is learned", tail.mean(1), self.all_seeds
             )
             online, retrained = judged[1][1], judged[2][1]
-            report.seeds(f"{name}: what retraining adds", retrained - online, self.all_seeds, low=-1.0, high=1.0)
+            report.seeds(f"{name}: gain from retraining", retrained - online, self.all_seeds, low=-1.0, high=1.0)
             used = everything.x.shape[1] * epochs
             report.row(f"{name}: examples learned from, online and retrained", f"{later.x.shape[1]:,}, {used:,}")
             return
@@ -335,7 +335,7 @@ class Online(OnDigits):
             ("online", judge(stack, known)[0]),
             ("retrained", judge(again, known)[0]),
         ):
-            report.shares(f"{name}, {how}: share right of 0 to 4", values, self.all_seeds)
+            report.shares(f"{name}, {how}: accuracy on 0 to 4", values, self.all_seeds)
 
     def trained(self, data: Data, epochs: int) -> Stack:
         """Train softmax regression from scratch, in passes over all data [N, M, ...]."""
@@ -387,7 +387,7 @@ class Clipping(Seeded):
             before, after, right = self.descend(clip)
             report.seeds(f"{name}: largest norm before clipping", before.max(0), self.all_seeds, digits=1, low=0.0)
             report.seeds(f"{name}: largest norm of a step", after.max(0), self.all_seeds, digits=4, low=0.0)
-            report.shares(f"{name}: share right", right, self.all_seeds)
+            report.shares(f"{name}: accuracy", right, self.all_seeds)
             report.curve("largest_norm_before", before.max(1), name.replace(" ", "_"))
             axes.plot(before.max(1), color=f"C{i}", label=f"{name}: before")
             if clip is not None:

@@ -41,7 +41,7 @@ class Shapes(Experiment):
         try:
             conv_output(7, 3, 3)
         except ShapeError as error:
-            report.row("(7 - 3) / 3 + 1", f"refused: {str(error).split(':')[0]}", "doesn't fit")
+            report.row("(7 - 3) / 3 + 1", f"error: {str(error).split(':')[0]}", "doesn't fit")
         ten = nn.Conv2d(3, 10, 5)
         report.row("parameters of ten 5x5 filters over 3 channels", sum(p.numel() for p in ten.parameters()), "760", 0)
         self.table(
@@ -52,7 +52,7 @@ class Shapes(Experiment):
             "4,216,800",
         )
         written = sum(p.numel() for p in lecture_cnn((28, 28)).parameters())
-        report.row("the same as the notes' code has it, convolutions without bias: parameters", written, "", 0)
+        report.row("as in the notes' code, convolutions without bias: parameters", written, "", 0)
         self.table(report, "2 convolutions", CNN((1, 28, 28), 10, (32, 64)), {}, "")
         one = MLP(784, 10, (256,))
         rows = layer_table(one, (784,))
@@ -64,9 +64,9 @@ class Shapes(Experiment):
             '805,992, called memory; "804k"',
             0,
         )
-        report.row("MLP 784-256-10: bytes of activations for one picture", (784 + 256 + 10) * 4, "", 0)
+        report.row("MLP 784-256-10: bytes of activations for one image", (784 + 256 + 10) * 4, "", 0)
         cnn = sum(p.numel() for p in CNN((1, 28, 28), 10, (32, 64, 128), widths=(625,)).parameters())
-        report.row("parameters of the CNN by those of the MLP", cnn / parameters, '"memory 5x"', 1)
+        report.row("parameters of the CNN / those of the MLP", cnn / parameters, '"memory 5x"', 1)
 
     def table(self, report: Report, title: str, model: nn.Module, seed: dict[str, str], total: str) -> None:
         """Write the layer table of a model to TensorBoard's Text tab, and compare its weights with the notes'."""
@@ -88,7 +88,7 @@ class Shapes(Experiment):
             row for row in rows if row.name.rsplit(".", maxsplit=1)[-1].startswith(kept) or "dense_linear" in row.name
         ]
         report.row(
-            f"{title}: bytes of activations for one picture",
+            f"{title}: bytes of activations for one image",
             sum(row.activation_bytes for row in layers),
             "k x 4" if seed else "",
             0,

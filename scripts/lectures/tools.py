@@ -148,9 +148,7 @@ class Speed(Experiment):
                         1,
                     )
                 seconds = self.cnn(place, threads)
-                report.row(
-                    f"{name}: pictures a second, the notes' CNN in training", 100 * self.batches / seconds, "", 0
-                )
+                report.row(f"{name}: images per second, training the notes' CNN", 100 * self.batches / seconds, "", 0)
                 minutes = 15 * 60_000 / (100 * self.batches / seconds) / 60
                 report.row(f"{name}: minutes for 15 epochs of 60,000", minutes, took.get(place, ""), 1)
         report.facts["ratios"] = {

@@ -1,16 +1,16 @@
 #!/usr/bin/env python
-"""What is generated in docs/algorithms: tables of settings, and learning curves.
+"""Generate the tables of settings and the learning curves in docs/algorithms.
 
-python scripts/tools/algorithm_pages.py                                write the tables and pictures' captions anew
+python scripts/tools/algorithm_pages.py                                rewrite the tables and the pictures' captions
 python scripts/tools/algorithm_pages.py --curves                       first train the tabular agents and draw them (minutes)
-python scripts/tools/algorithm_pages.py --curves q-learning dyna-q     these curves alone
+python scripts/tools/algorithm_pages.py --curves q-learning dyna-q     only these curves
 python scripts/tools/algorithm_pages.py --folder runs/compare-deep/RUN first draw agents from a folder of `compare.py deep`,
                                                                        or of `compare.py memory`
 
-A page says where by comments: `<!-- settings: PRESET -->` for all settings of a preset, `<!-- changes: PRESET ... -->` for
-those in which presets differ from their class, `<!-- part: NAME -->` for a part such as rl.Atoms, `<!-- curve: NAME -->`. What
-stands between such a comment and `<!-- end -->` is written by this command. What a setting does is the documentation below its
-field; why it has its default stands in defaults.toml beside this file.
+Comments in a page mark the places: `<!-- settings: PRESET -->` for all settings of a preset, `<!-- changes: PRESET ... -->` for
+those in which presets differ from their class, `<!-- part: NAME -->` for a part such as rl.Atoms, `<!-- curve: NAME -->`. This
+command writes the text between such a comment and `<!-- end -->`. What a setting does is documented below its field; the reason
+for its default is in defaults.toml in this folder.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ HEAD = ("setting", "default", "what it is", "why this default")
 
 @dataclass
 class Settings:
-    """Write what is generated in docs/algorithms."""
+    """Write the generated parts of docs/algorithms."""
 
     curves: tuple[str, ...] | None = None
     """Curves to train and draw first, by name; without a name all tabular ones."""
@@ -77,7 +77,7 @@ def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 
 def reasons() -> dict[str, dict[str, str]]:
-    """Why defaults are what they are: {class or preset: {setting: reason}}."""
+    """Return the reasons for defaults: {class or preset: {setting: reason}}."""
     return tomllib.loads(REASONS.read_text())
 
 
@@ -139,18 +139,18 @@ def part(name: str) -> str:
 
 
 def curve(name: str) -> str:
-    """A picture and its caption; where it is not drawn yet, how to draw it."""
+    """Return a picture and its caption, or, if it has not been drawn yet, how to draw it."""
     record = recorded().get(name)
     picture = DOCS / "pictures" / "algorithms" / f"{name}.png"
     if record is None or not picture.is_file():
         whence = "" if name in curves.TABULAR else f", from the folder of `{curves.comparison(name)}`"
-        return f"*The curve is not drawn yet: `{curves.command(name)}` draws it{whence}.*"
+        return f"*The curve has not been drawn yet: `{curves.command(name)}` draws it{whence}.*"
     lines = [f"![{record['alt']}](../pictures/algorithms/{name}.png)", "", record["caption"]]
     return "\n".join(lines)
 
 
 def recorded() -> dict[str, dict[str, str]]:
-    """What is known of the pictures that are drawn: {name: {"alt": ..., "caption": ...}}."""
+    """Return the alternative texts and captions of the pictures: {name: {"alt": ..., "caption": ...}}."""
     path = DOCS / RECORD
     found: dict[str, dict[str, str]] = json.loads(path.read_text()) if path.is_file() else {}
     return found
@@ -160,7 +160,7 @@ KINDS: dict[str, Callable[[str], str]] = {"settings": settings, "changes": chang
 
 
 def filled(page: str) -> str:
-    """A page with its blocks as they should be."""
+    """Return a page with its blocks filled in."""
     return BLOCK.sub(lambda m: f"<!-- {m[1]}: {m[2]} -->\n{KINDS[m[1]](m[2])}\n<!-- end -->", page)
 
 
@@ -170,7 +170,7 @@ def pages() -> list[Path]:
 
 
 def keep(drawn: Mapping[str, curves.Drawn]) -> None:
-    """Write pictures and what is known of them."""
+    """Write pictures, and record their alternative texts and captions."""
     record = recorded()
     for name, one in drawn.items():
         write_bytes(one.png, DOCS / "pictures" / "algorithms" / f"{name}.png")
@@ -186,11 +186,11 @@ def main(settings: Settings, console: Console) -> None:
             keep({name: curves.trained(name, settings.seeds, console)})
     if settings.folder is not None:
         if not settings.folder.is_dir():
-            raise ValueError(f"--folder {settings.folder} is no folder.")
+            raise ValueError(f"--folder {settings.folder} is not a folder.")
         keep(curves.drawn_from(settings.folder, console))
     for path in pages():
         write_bytes(filled(path.read_text()).encode(), path)
-    console.print(f"The pages in {DOCS / 'algorithms'} are written.", soft_wrap=True)
+    console.print(f"The pages in {DOCS / 'algorithms'} have been written.", soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ def members(scope: Any) -> Iterator[Any]:
 
 
 def fields(kind: Any) -> dict[str, Any]:
-    """The fields of a dataclass that its constructor takes, those of its bases first; of another class none."""
+    """The fields of a dataclass that its constructor takes, those of its bases first; none for other classes."""
     found: dict[str, Any] = {}
     if any("dataclass" in str(decorator.value) for decorator in kind.decorators):
         for one in reversed([kind, *kind.mro()]):

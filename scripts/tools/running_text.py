@@ -1,4 +1,4 @@
-"""What docstrings say of parameters in running text: `name: what it is. other, names: what they are.`"""
+"""Extraction of parameter descriptions from the running text of docstrings: `name: what it is. other, names: what they are.`"""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ class Batches:
         return {"augment": to_tree(self.augmenters.state()), "order": self.order.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Load what `state_dict` returned."""
+        """Load a state returned by `state_dict`."""
         self.augmenters.load_state(from_tree(state["augment"]), "augment" if self.augment else "")
         self.order.load_state_dict(state["order"])
 

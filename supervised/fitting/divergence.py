@@ -115,7 +115,7 @@ class DivergenceMonitor:
         return {"recent": recent, "start": start, "far": self.far.cpu().numpy()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Load what `state_dict` returned. Raises ValueError for another number of seeds."""
+        """Load a state returned by `state_dict`. Raises ValueError for another number of seeds."""
         recent, start, far = (
             None if part is None else torch.from_numpy(part.copy()).to(self.far.device)
             for part in (state["recent"], state["start"], state["far"])
@@ -124,4 +124,4 @@ class DivergenceMonitor:
         self.recent = [] if recent is None else list(recent)
         self.start, self.far = start, far
         if far.shape != (len(self.seeds),) or any(loss.shape != far.shape for loss in self.recent):
-            raise ValueError("its losses are for another number of seeds")
+            raise ValueError("its losses are for a different number of seeds")

@@ -59,7 +59,7 @@ class EarlyStopping:
         return {"best": best, "lowest": self.lowest, "best_epoch": self.best_epoch, "stopped": self.stopped}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Load what `state_dict` returned. Raises ValueError for another number of seeds."""
+        """Load a state returned by `state_dict`. Raises ValueError for another number of seeds."""
         best = from_tree(state["best"])
         self.best = None if best is None else {name: value.to(self.stack.device) for name, value in best.items()}
         n = len(self.stack.seeds)

@@ -25,7 +25,7 @@ class Evaluator:
         self.stack, self.objective, self.compute_plan, self.trained = stack, objective, compute_plan, trained
 
     def predict(self, x: Any) -> Tensor:
-        """As `Fit.predict`."""
+        """Like `Fit.predict`."""
         source = inputs_of(x)
         place = source.sample.tensors()[0].device
         with self.compute_plan.at_work(self.stack.device):

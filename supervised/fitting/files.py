@@ -33,7 +33,7 @@ def load(path: str | Path, model: nn.Module | Callable[[], nn.Module], device: s
     """Load the members of a saved fit, with their best weights if those were kept, but no training state.
 
     path: a checkpoint, or the folder of a fit. model: the model that was fitted, since files contain no code. Raises
-    CheckpointError if the file is damaged, not a fit, or of another model.
+    CheckpointError if the file is damaged, is not a fit, or belongs to a different model.
     """
     path = validate.path(path, "path")
     path = path / CHECKPOINT if path.is_dir() else path
@@ -44,7 +44,7 @@ def load(path: str | Path, model: nn.Module | Callable[[], nn.Module], device: s
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path} is damaged: {first_line(error)}") from error
     if kind != "fit":
-        raise CheckpointError(f"{path} is not a fit, but a checkpoint of another kind: {kind}.")
+        raise CheckpointError(f"{path} is not a fit but a checkpoint of a different kind: {kind}.")
     stack = stack_of(model, seeds, (), device)
     try:
         stack.load_state_dict(from_tree(state["best"] if state["best"] is not None else state["weights"]))
@@ -56,11 +56,11 @@ def load(path: str | Path, model: nn.Module | Callable[[], nn.Module], device: s
 def restore(fitted: Fit, saved: Saved) -> dict[str, Any]:
     """Restore a fit from a checkpoint -> the state of its event files.
 
-    Raises CheckpointError if the checkpoint is damaged, of another kind, or of a fit with other settings or data.
+    Raises CheckpointError if the checkpoint is damaged, is of a different kind, or has different settings or data.
     """
     path, state, meta = saved
     if meta.get("kind") != "fit":
-        raise CheckpointError(f"{path} is not a fit, but a checkpoint of another kind: {meta.get('kind')}.")
+        raise CheckpointError(f"{path} is not a fit but a checkpoint of a different kind: {meta.get('kind')}.")
     _check_settings(fitted, saved)
     before = meta.get("compute_plan", meta.get("manner"))  # "manner" in files of former versions
     if before != str(fitted.compute_plan):
@@ -86,7 +86,7 @@ def _check_settings(fitted: Fit, saved: Saved) -> None:
             for field, old, new in changed
         )
         raise CheckpointError(
-            f"The fit in {saved.path.parent} was made with other settings: {lines}. Choose another logdir."
+            f"The fit in {saved.path.parent} was created with other settings: {lines}. Choose another logdir."
         )
 
 

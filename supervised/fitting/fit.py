@@ -181,7 +181,7 @@ class Fit:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Load what `state_dict` returned. Raises ValueError if it is damaged or of another fit."""
+        """Load a state returned by `state_dict`. Raises ValueError if it is damaged or belongs to a different fit."""
         try:
             self.stack.load_state_dict(from_tree(state["weights"]))
             self.stack.load_random_state(from_tree(state["forward"]))
@@ -194,7 +194,9 @@ class Fit:
             if not (0 <= self.epoch <= self.step < 2**62 and len(self.history) == self.epoch):
                 raise ValueError("its counters contradict each other")
         except (KeyError, TypeError, AttributeError, IndexError, RuntimeError, ValueError) as error:
-            raise ValueError(f"The saved fit is damaged or of another model: {first_line(error)}") from error
+            raise ValueError(
+                f"The saved fit is damaged or belongs to a different model: {first_line(error)}"
+            ) from error
 
     def fingerprint(self) -> str:
         """Return a checksum of the training and validation data, to recognize them."""

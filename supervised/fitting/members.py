@@ -14,7 +14,7 @@ from supervised.validate import function
 
 
 def stack_of(model: Any, seeds: tuple[int, ...], frozen: Sequence[str], device: str, compiled: bool = False) -> Stack:
-    """Make the stack of members. model: a function () -> nn.Module; or a module, which is fitted in place, with one seed.
+    """Create the stack of members. model: a function () -> nn.Module; or a module, which is fitted in place, with one seed.
 
     Raises ValueError for a module with several seeds, and for names in `frozen` that match no parameter.
     """

@@ -194,8 +194,8 @@ def _found(settings: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, A
     for name, value in settings.items():
         if functions.is_function(value) and name not in given:
             raise ValueError(
-                f"The recipe was made with {name}={value.get('name')}, a function, which files cannot contain: pass it again as"
-                f" {name}=..."
+                f"The recipe was created with {name}={value.get('name')}, a function, which files cannot contain: pass it again"
+                f" as {name}=..."
             )
     return {name: given[name] if functions.is_function(value) else value for name, value in settings.items()}
 

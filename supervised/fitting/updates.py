@@ -67,7 +67,7 @@ class Optimizers:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Load what `state_dict` returned. Raises ValueError if it does not fit."""
+        """Load a state returned by `state_dict`. Raises ValueError if it does not fit."""
         for optimizer, saved in zip(self.each, state["optimizers"], strict=True):
             load_optimizer(optimizer, saved)
         for schedule, saved in zip([*self._by_step, *self._by_epoch], state["schedulers"], strict=True):
@@ -79,8 +79,10 @@ class Update(Protocol):
     """One update of all members."""
 
     def step(self, x: Any, y: Tensor, state: Any, measured: bool) -> Updated:
-        """Learn from x and y, each [N, B, ...]. state: of a recurrent model; None: the initial one. measured: whether to compute
-        metrics of the update too."""
+        """Learn from x and y, each [N, B, ...]. state: that of a recurrent model; None: the initial one.
+
+        measured: whether to compute metrics of the update too.
+        """
         ...
 
 

@@ -204,7 +204,7 @@ def _norm(norm: Any) -> str | None:
 
 def _shape(shape: Any) -> tuple[int, int, int]:
     if not isinstance(shape, (tuple, list)) or len(shape) != 3:
-        raise ShapeError(f"The shape of an image is (channels, height, width), not {shown(shape)}.")
+        raise ShapeError(f"The shape of an image must be (channels, height, width), not {shown(shape)}.")
     c, h, w = (
         integer(size, f"The {name} of an image", 1)
         for size, name in zip(shape, ("channels", "height", "width"), strict=True)

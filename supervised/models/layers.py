@@ -86,7 +86,9 @@ def _initializer(how: Any) -> tuple[str, float]:
     except ValueError:
         std = math.nan
     if not (math.isfinite(std) and std > 0):
-        raise ValueError(f"The standard deviation of an initializer is a number above 0, not {written} (in {how!r}).")
+        raise ValueError(
+            f"The standard deviation of an initializer must be a number above 0, not {written} (in {how!r})."
+        )
     return name, std
 
 
@@ -121,7 +123,7 @@ def named(parts: Sequence[tuple[str, nn.Module]]) -> nn.Sequential:
 
 
 def linear(inputs: int, outputs: int, bias: bool = True) -> nn.Linear:
-    """Make a linear layer. Raises ArgumentError for sizes that are not whole numbers of at least 1, or that are too large."""
+    """Create a linear layer. Raises ArgumentError for sizes that are not whole numbers of at least 1, or that are too large."""
     inputs, outputs = integer(inputs, "inputs", 1), integer(outputs, "outputs", 1)
     check_weights(inputs=inputs, outputs=outputs)
     return nn.Linear(inputs, outputs, flag(bias, "bias"))

@@ -37,7 +37,7 @@ class NoisyLinear(Drawn):
         instance(linear, "linear", nn.Linear, "a torch.nn.Linear")
         if 0 in (linear.in_features, linear.out_features):
             raise ArgumentError(
-                f"linear has inputs and outputs, {shown(linear)} has not; a lazy layer must see one input first."
+                f"linear must have inputs and outputs, not be {shown(linear)}; run a lazy layer on one input first."
             )
         deviation = number(sigma, "sigma", 0.0, above=True) / math.sqrt(linear.in_features)
         self.in_features, self.out_features = linear.in_features, linear.out_features

@@ -273,7 +273,7 @@ def chrono(module: nn.Module, longest_steps: int) -> nn.Module:
         )
     if not all(cell.bias for cell in cells):
         raise ArgumentError(
-            "Chrono initialization sets the biases of gates, but these cells were made with bias=False."
+            "Chrono initialization sets the biases of gates, but these cells were created with bias=False."
         )
     with torch.no_grad():
         for cell in cells:

@@ -28,7 +28,7 @@ from supervised.stack.registry import alike
 
 
 class Dense(NamedTuple):
-    """A linear layer, the layer normalization behind it, and whether a ReLU follows."""
+    """A linear layer, the layer normalization after it, if any, and whether a ReLU follows."""
 
     linear: Linear
     norm: LayerNorm | None
@@ -73,7 +73,7 @@ class CompiledChain:
         return torch.from_numpy(self.forward(x.detach().numpy()))
 
     def vjp(self, x: Tensor) -> tuple[Tensor, Callable[[Tensor], None]]:
-        """As `Stack.vjp`."""
+        """Like `Stack.vjp`."""
         found, back = self.array_vjp(x.detach().numpy())
         y = torch.from_numpy(found)
 
@@ -94,7 +94,7 @@ class CompiledChain:
         return y
 
     def array_vjp(self, x: np.ndarray) -> tuple[np.ndarray, Callable[[np.ndarray], None]]:
-        """As `Stack.vjp`, for arrays."""
+        """Like `Stack.vjp`, for arrays."""
         rows = self._rows(x)
         y = self.mlp.forward(rows, True)
         passed = [torch.from_numpy(y)] if self.rest else []
@@ -120,8 +120,10 @@ class CompiledChain:
 
 
 def compiled_chain(memory: FlatMemory, modules: Sequence[nn.Module]) -> CompiledChain | None:
-    """As `manual_backward.chain`, with the leading linear layers, each with the layer normalization and the ReLU behind it,
-    compiled (after an optional Flatten); None if there are none."""
+    """Like `manual_backward.chain`, but compile the leading linear layers (after an optional Flatten); None if there are none.
+
+    A layer normalization and a ReLU after a linear layer are compiled with it.
+    """
     groups = innermost(modules)
     layers, flattens = layers_of(memory, groups) or [], flattens_first(groups)
     run = _leading(layers[int(flattens) :])

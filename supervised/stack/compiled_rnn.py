@@ -190,7 +190,7 @@ def gru_backward(
 def tanh_forward(
     flat: Any, at: Any, x: Any, state: Any, resets: Any, ends: Any, keep: bool, y: Any, before: Any
 ) -> None:
-    """As `gru_forward`, for cells h' = tanh(W x + b + V h + c) (Elman 1990)."""
+    """Like `gru_forward`, for cells h' = tanh(W x + b + V h + c) (Elman 1990)."""
     n, _, rows, inputs = x.shape
     width = state.shape[2]
     by_state, bias = np.empty((rows, width), np.float32), np.empty(width, np.float32)
@@ -220,7 +220,7 @@ def tanh_forward(
 def tanh_backward(
     flat: Any, grad: Any, at: Any, x: Any, cuts: Any, begins: Any, ends: Any, dy: Any, dx: Any, y: Any, before: Any
 ) -> None:
-    """As `gru_backward`, for the cells of `tanh_forward`."""
+    """Like `gru_backward`, for the cells of `tanh_forward`."""
     n, steps, rows, inputs = x.shape
     width = dy.shape[3]
     all_slope = np.empty((steps, rows, width), np.float32)

@@ -93,7 +93,7 @@ class CompiledSequence:
         return torch.from_numpy(np.ascontiguousarray(found.y)), torch.from_numpy(found.state)
 
     def vjp(self, x: Tensor, state: Tensor | None, reading: Reading) -> tuple[Tensor, Tensor, Callable[[Tensor], None]]:
-        """As `Stack.unroll_vjp`."""
+        """Like `Stack.unroll_vjp`."""
         y, after, back = self._vjp(self._array(x), None if state is None else _array(state), reading)
         answer = torch.from_numpy(np.ascontiguousarray(y))
 
@@ -106,7 +106,7 @@ class CompiledSequence:
     def forward(
         self, x: np.ndarray, state: np.ndarray | None = None, lengths: Sequence[int] | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """As `Stack.unroll`, for arrays that `fits` accepts. A view of a time-major array is not copied; y may be one too."""
+        """Like `Stack.unroll`, for arrays that `fits` accepts. A view of a time-major array is not copied; y may be a view."""
         found = self._run(x, state, PLAIN if lengths is None else Reading(lengths=tuple(lengths)), keep=False)
         return found.y, found.state
 
@@ -117,7 +117,7 @@ class CompiledSequence:
         burn_in: np.ndarray | None = None,
         lengths: Sequence[int] | None = None,
     ) -> tuple[np.ndarray, np.ndarray, Backward]:
-        """As `Stack.unroll_vjp`, for arrays that `fits` accepts. burn_in: int64 [N, B]."""
+        """Like `Stack.unroll_vjp`, for arrays that `fits` accepts. burn_in: int64 [N, B]."""
         burns = None if burn_in is None else torch.from_numpy(np.ascontiguousarray(burn_in))
         return self._vjp(x, state, Reading(None, burns, None if lengths is None else tuple(lengths)))
 

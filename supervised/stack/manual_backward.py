@@ -38,7 +38,7 @@ PARTS: dict[type[nn.Module], Callable[[Any], list[nn.Module]]] = {nn.Sequential:
 
 
 def register_backward(*kinds: type[nn.Module]) -> Callable[[M], M]:
-    """Register a function that makes the `LayerBackward` of modules of these types, or None for unsupported ones."""
+    """Register a function that creates the `LayerBackward` of modules of these types, or None for unsupported ones."""
 
     def register(make: M) -> M:
         BACKWARD.update(dict.fromkeys(kinds, make))
@@ -73,7 +73,7 @@ class Chain:
         return x
 
     def vjp(self, x: Tensor) -> tuple[Tensor, Callable[[Tensor], None]]:
-        """As `Stack.vjp`."""
+        """Like `Stack.vjp`."""
         passed = [x]
         for layer in self.layers:
             passed.append(layer.forward(passed[-1], True))

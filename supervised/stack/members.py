@@ -19,7 +19,7 @@ def check_make(make: Any, name: str) -> None:
     what = "a function () -> torch.nn.Module"
     if isinstance(make, nn.Module):
         raise ArgumentError(
-            f"{name} is {what}, not an existing module ({shown(make)}): it is called once for each seed."
+            f"{name} must be {what}, not an existing module ({shown(make)}): it is called once for each seed."
         )
     function(make, name, (), what)
 
@@ -31,7 +31,7 @@ def make_member(make: Callable[[], nn.Module], seed: int) -> nn.Module:
         module = make()
     if not isinstance(module, nn.Module):
         raise TypeError(
-            f"The function that makes the model must return a torch.nn.Module, not {type(module).__name__}."
+            f"The function that creates the model must return a torch.nn.Module, not {type(module).__name__}."
         )
     return module
 
@@ -73,12 +73,12 @@ def check_state(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> 
     if missing or foreign:
         said = [f"lacks {', '.join(sorted(missing))}"] * bool(missing)
         said += [f"has {', '.join(sorted(foreign))}, which the model does not"] * bool(foreign)
-        raise ValueError(f"The saved weights are of another model: the saved state {' and '.join(said)}.")
+        raise ValueError(f"The saved weights belong to a different model: the saved state {' and '.join(said)}.")
     for name, value in expected.items():
         if state[name].shape != value.shape:
             raise ValueError(
-                f"The saved weights are of another model: {name} is {list(state[name].shape)} there and"
-                f" {list(value.shape)} here."
+                f"The saved weights belong to a different model: {name} is {list(state[name].shape)} in the file and"
+                f" {list(value.shape)} in the model."
             )
 
 
@@ -90,7 +90,7 @@ def check_alike(modules: Sequence[nn.Module], seeds: Sequence[int]) -> None:
         )
     if len({id(module) for module in modules}) < len(modules):
         raise ValueError(
-            "The function that makes the model returned the same module twice; it must make a new one each time."
+            "The function that creates the model returned the same module twice; it must create a new one each time."
         )
     owners: dict[int, int] = {}
     for k, module in enumerate(modules):
@@ -110,13 +110,13 @@ def check_alike(modules: Sequence[nn.Module], seeds: Sequence[int]) -> None:
         for name in {**shapes[0], **found}:
             if found.get(name) != shapes[0].get(name):
                 raise ValueError(
-                    f"The models of seeds {seeds[0]} and {seed} differ in {name}: all members must be alike."
+                    f"The models of seeds {seeds[0]} and {seed} differ in {name}: all members must have the same architecture."
                 )
     _check_tied(modules, seeds)
     kinds = {kind for shape, kind, trained in shapes[0].values() if trained}
     if len(kinds) > 1 or not all(kind.is_floating_point for kind in kinds):
         names = ", ".join(sorted(str(kind) for kind in kinds))
-        raise ValueError(f"All trainable parameters of a model must be of one floating type; these are {names}.")
+        raise ValueError(f"All trainable parameters of a model must have the same floating-point dtype, not {names}.")
 
 
 def _check_tied(modules: Sequence[nn.Module], seeds: Sequence[int]) -> None:

@@ -33,7 +33,7 @@ def optimizer(
     try:
         made = getattr(torch.optim, name)(stack.groups(_rates(learning_rate)), **options)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise ArgumentError(f"{name} cannot be made: {first_line(error)}") from error
+        raise ArgumentError(f"{name} cannot be created: {first_line(error)}") from error
     assert isinstance(made, torch.optim.Optimizer)
     # Torch's own would detach the gradients from the stack's memory.
     made.zero_grad = lambda *_, **__: stack.zero_grad()  # type: ignore[method-assign]  # (deliberate)
@@ -85,7 +85,7 @@ def lbfgs(stack: Stack, learning_rate: float | Sequence[float] = 1.0, **options:
             for group in stack.groups(rates)
         ]
     except (TypeError, ValueError, RuntimeError) as error:
-        raise ArgumentError(f"LBFGS cannot be made: {first_line(error)}") from error
+        raise ArgumentError(f"LBFGS cannot be created: {first_line(error)}") from error
 
 
 class Scheduled(torch.optim.lr_scheduler.LRScheduler):
@@ -115,7 +115,7 @@ def schedule(optimizer: torch.optim.Optimizer, name: str | Schedule, steps: int,
     try:
         return getattr(torch.optim.lr_scheduler, name)(optimizer, **{**known.get(name, {}), **options})
     except (TypeError, ValueError) as error:
-        raise ArgumentError(f"The schedule {name} cannot be made: {first_line(error)}") from error
+        raise ArgumentError(f"The schedule {name} cannot be created: {first_line(error)}") from error
 
 
 def state_by_seed(stack: Stack, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
@@ -135,7 +135,7 @@ def state_by_seed(stack: Stack, optimizer: torch.optim.Optimizer) -> dict[str, A
 
 
 def load_state_by_seed(stack: Stack, optimizer: torch.optim.Optimizer, saved: Mapping[str, Any]) -> None:
-    """Load what `state_by_seed` returned. Raises ValueError if it does not fit."""
+    """Load a state returned by `state_by_seed`. Raises ValueError if it does not fit."""
     fits, places = True, memory_places(optimizer)
     if not stack.batched:
         for group, parts in zip(optimizer.param_groups, saved["members"], strict=True):

@@ -87,9 +87,9 @@ class RowLayers:
 
 
 def row_layers(memory: FlatMemory, groups: Sequence[Sequence[nn.Module]]) -> list[Callable[[], RowLayer]] | None:
-    """Return functions that make the layers: runs of linear layers and ReLUs compiled, others by their `LayerBackward`.
+    """Return functions that create the layers: runs of linear layers and ReLUs compiled, others by their `LayerBackward`.
 
-    groups: N modules per layer. Returns None if some layers are neither. Making linear layers requires numba.
+    groups: N modules per layer. Returns None if some layers are neither. Creating linear layers requires numba.
     """
     found: list[Callable[[], RowLayer]] = []
     while groups:

@@ -23,7 +23,7 @@ NAMES = ("weight_ih_l", "weight_hh_l", "bias_ih_l", "bias_hh_l")
 
 
 class Layout(NamedTuple):
-    """The parts of N models, N modules per part: layers before the cells, the cells, layers behind them.
+    """The parts of N models, N modules per part: layers before the cells, the cells, layers after them.
 
     answers: the steps with an output: "all", the "last", or "one" for a model that reads a single step, [B, I]. one_hot: whether
     whole numbers, [B, T] or [B], are read as one-hot vectors.

@@ -73,7 +73,7 @@ class Stack(Unrolling):
         device: str | torch.device = "cpu",
         compiled: bool = False,
     ) -> Stack:
-        """Make a stack of existing modules; their parameters keep their values and move into the stack's memory."""
+        """Create a stack of existing modules; their parameters keep their values and move into the stack's memory."""
         stack = cls.__new__(cls)
         if not isinstance(modules, (list, tuple)) or not all(isinstance(module, nn.Module) for module in modules):
             raise ArgumentError(f"modules must be a list of torch.nn.Modules, not {shown(modules)}.")
@@ -208,7 +208,7 @@ class Stack(Unrolling):
 
     @explained("the state that state_dict returned")
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Load what `state_dict` returned. Raises ValueError, and changes nothing, where names or shapes differ."""
+        """Load a state returned by `state_dict`. Raises ValueError, and changes nothing, where names or shapes differ."""
         check_state(state, self.state_dict())
         with torch.no_grad():
             for name, weight in self.weights.items():
@@ -223,7 +223,7 @@ class Stack(Unrolling):
 
     @explained("the state that random_state returned")
     def load_random_state(self, state: Tensor) -> None:
-        """Load what `random_state` returned, on this device or another one.
+        """Load a state returned by `random_state`, on this device or another one.
 
         Generator states saved by earlier versions cannot be restored, which causes a warning if the model draws. Raises
         ValueError for anything else.

@@ -78,7 +78,7 @@ class Unrolling(ABC):
         burn_in: int | Tensor = 0,
         lengths: Sequence[int] | Tensor | None = None,
     ) -> tuple[Tensor, Any, Callable[[Tensor], None]]:
-        """As `unroll`, and also return a function that backpropagates a gradient with respect to the outputs to the weights.
+        """Like `unroll`, and also return a function that backpropagates a gradient with respect to the outputs to the weights.
 
         That function overwrites `gradients`. No gradient flows into the initial state, nor into the first `burn_in` steps
         (Kapturowski et al. 2019), a number for all rows or one for each, int64 [N, B]. The gradient at these steps, and at those

@@ -115,7 +115,7 @@ class Modelled(envs.TableEnv):
 
 def test_a_model_does_not_stand_in_for_steps_with_discounts_of_their_own():
     assert envs.read(Modelled(1.0)).states == 2
-    with pytest.raises(envs.NoModelError, match="gives a discount in info"):
+    with pytest.raises(envs.NoModelError, match="returns a discount in info"):
         envs.read(Modelled(0.5))
 
 

@@ -143,7 +143,7 @@ def test_what_is_no_setting_and_no_action_is_refused():
         RepeatPrevious(k=52)
     maze = TMaze()
     maze.reset(seed=0)
-    with pytest.raises(ValueError, match="An action must be in 0 to 3, not 4"):
+    with pytest.raises(ValueError, match=r"An action must be in 0\.\.3, not 4"):
         maze.step(4)
 
 

@@ -158,5 +158,5 @@ def test_single_copies_pass_gymnasiums_check(name):
 
 def test_a_world_whose_model_changes_has_no_native_form():
     assert gym.spec("envs/BlockingMaze-v0").vector_entry_point is None
-    with pytest.raises(envs.EnvError, match="no native form"):
+    with pytest.raises(envs.EnvError, match="no native version"):
         Finite(Host(), gym.make("envs/BlockingMaze-v0"))

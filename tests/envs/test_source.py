@@ -21,7 +21,7 @@ def test_all_kinds_make_environments():
 
 def test_settings_reach_the_environment():
     assert source("FrozenLake-v1", {"map_name": "8x8"}).make().observation_space.n == 64
-    with pytest.raises(envs.EnvError, match="could not be made"):
+    with pytest.raises(envs.EnvError, match="could not be created"):
         source("FrozenLake-v1", {"nonsense": 1}).make()
     with pytest.raises(envs.EnvError, match="require an id"):
         source(Counting, {"length": 3})

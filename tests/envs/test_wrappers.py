@@ -72,7 +72,7 @@ def test_a_folder_of_before_wrappers_were_recorded_goes_on(tmp_path):
 def test_what_does_not_fit_is_a_sentence():
     for layers, said in (
         (["NormalizeObservatio"], "Did you mean 'NormalizeObservation'"),
-        ([("FrameStackObservation", {})], "FrameStackObservation does not fit around CartPole-v1: TypeError"),
+        ([("FrameStackObservation", {})], "FrameStackObservation cannot wrap CartPole-v1: TypeError"),
         (["RecordVideo"], "There is no wrapper 'RecordVideo'"),  # it writes files
     ):
         with pytest.raises((ArgumentError, envs.EnvError), match=said):

@@ -58,7 +58,7 @@ def test_the_run_says_so_and_names_the_one_before(path):
     try:
         for content in flips.flipped(whole, [rng.randrange(8 * len(whole)) for _ in range(50)]):
             path.write_bytes(content)
-            with pytest.raises(rl.CheckpointError, match=r"The one before it is whole: .*run\.safetensors\.previous"):
+            with pytest.raises(rl.CheckpointError, match=r"The previous one is intact: .*run\.safetensors\.previous"):
                 rl.load(path)
     finally:
         path.write_bytes(whole)

@@ -287,7 +287,7 @@ def test_settings_that_make_no_sense_are_refused(make, said):
 
 def test_an_agent_of_values_alone_has_no_distribution():
     agent = rl.start("CartPole-v1", rl.DQN()).agent
-    with pytest.raises(ValueError, match="learns values and no distributions"):
+    with pytest.raises(ValueError, match="learns expected values, not distributions"):
         agent.distribution(np.zeros((1, 1, 4), np.float32))
 
 

@@ -127,7 +127,7 @@ def test_what_is_missing_at_resume_is_said(tmp_path):
     size = gone.stat().st_size
     gone.unlink()
     short.write_bytes(short.read_bytes()[:-10])
-    with pytest.warns(UserWarning, match="not as the checkpoint left them") as told:
+    with pytest.warns(UserWarning, match="do not match the checkpoint") as told:
         run = train(tmp_path, 300, resume=True)
     said = str(told[0].message)
     assert f"seed_0/{gone.name} ({size:,} bytes) is missing" in said
@@ -413,7 +413,7 @@ def test_a_folder_without_permission_is_a_sentence(tmp_path, tmp_path_factory):
     said = output.read_text().splitlines()
     assert status == 0, said
     assert len(said) == 3
-    assert "run could not be written: Permission denied. The last checkpoint is whole" in said[0]
-    assert "new cannot be made or opened: Permission denied" in said[1]
-    assert "x cannot be made or opened: Permission denied" in said[2]
+    assert "run could not be written: Permission denied. The last checkpoint is intact" in said[0]
+    assert "new cannot be created or opened: Permission denied" in said[1]
+    assert "x cannot be created or opened: Permission denied" in said[2]
     assert content(tmp_path) == before

@@ -59,7 +59,7 @@ def test_a_file_without_its_function_is_whole(tmp_path):
         ) as told:
             load(tmp_path / name)
         assert "damaged" not in str(told.value)
-        with pytest.raises(rl.CheckpointError, match=r"does not match the given function.*another model"):
+        with pytest.raises(rl.CheckpointError, match=r"does not match the given function.*a different model"):
             load(tmp_path / name, network=lambda space, outputs: nn.Sequential(nn.Linear(4, outputs)))
         with pytest.raises(ValueError, match=r"^network must be .*not an existing module"):
             load(tmp_path / name, network=nn.Linear(4, 2))

@@ -89,7 +89,7 @@ def test_every_linear_layer_of_a_model_becomes_noisy():
     assert [type(part) for part in noisy(half)] == [nn.Linear, NoisyLinear]
     with pytest.raises(ValueError, match="has none"):
         noisy(nn.Sequential(nn.ReLU()))
-    with pytest.raises(ValueError, match="a lazy layer must see one input"):
+    with pytest.raises(ValueError, match="run a lazy layer on one input first"):
         NoisyLinear(nn.LazyLinear(3))
     for wrong in (0.0, -1.0, float("nan"), "half"):
         with pytest.raises((ValueError, TypeError), match="sigma"):

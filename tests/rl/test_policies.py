@@ -157,7 +157,7 @@ def test_observations_that_a_finite_space_does_not_hold():
         3,
         None,
     ):
-        with pytest.raises(SpaceError, match=r"Grid gave the observation .* which is outside its space"):
+        with pytest.raises(SpaceError, match=r"Grid returned the observation .* which is outside its space"):
             index(wrong)
         with pytest.raises(SpaceError):
             index.each(wrong)

@@ -87,7 +87,7 @@ def test_a_rule_of_ones_own_defines_its_hooks_by_their_former_names():
     assert Old().episode_arrays(3, 2)["seen"].shape == (3,)
     with pytest.warns(DeprecationWarning, match="Transition"):
         assert agent.Moment is agent.Transition
-    with pytest.raises(ValueError, match=r"The rule of Former reads t\.s2, which is t\.next_s now"):
+    with pytest.raises(ValueError, match=r"The rule of Former reads t\.s2, which is now called t\.next_s"):
 
         class Former(agent.TabularConfig):
             @staticmethod

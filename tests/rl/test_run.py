@@ -109,7 +109,7 @@ def test_damaged_state_is_refused_and_the_one_before_offered(change, tmp_path):
     run = started()
     run.save(path), run.save(path)
     rewrite(path, change_state=change)
-    with pytest.raises(rl.CheckpointError, match=r"damaged.*The one before it is whole"):
+    with pytest.raises(rl.CheckpointError, match=r"damaged.*The previous one is intact"):
         rl.load(path)
     assert rl.load(checkpoint.previous(path)).step == run.step
 

@@ -118,7 +118,7 @@ def test_resume_takes_the_newest_whole_checkpoint(tmp_path):
     assert curves(tmp_path / "cut") == curves(tmp_path / "whole")
     for name in (path, checkpoint.previous(path)):
         name.write_bytes(b"x")
-    with pytest.raises(rl.CheckpointError, match="not a whole checkpoint"):
+    with pytest.raises(rl.CheckpointError, match="not an intact checkpoint"):
         train(steps=2000, logdir=tmp_path / "cut", resume=True)
 
 
@@ -163,7 +163,7 @@ def test_a_folder_that_holds_something_else_is_left_alone(tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(rl.CheckpointError, match="is a file"):
         train(steps=100, logdir=tmp_path / "file")
-    with pytest.raises(rl.CheckpointError, match="cannot be made"):
+    with pytest.raises(rl.CheckpointError, match="cannot be created"):
         train(steps=100, logdir=tmp_path / "file" / "below")
 
 
@@ -192,7 +192,7 @@ def test_a_folder_that_holds_something_else_is_left_alone(tmp_path):
         ({"env": "Frozenlake"}, "Did you mean FrozenLake"),
         ({"env_kwargs": {"desc": ["FFF", "FFG"]}}, "no start"),
         ({"env_kwargs": {"desc": ["SFF", "FFF"]}}, "no goal"),
-        ({"env_kwargs": {"desc": ["SF", "FFG"]}}, "could not be made"),
+        ({"env_kwargs": {"desc": ["SF", "FFG"]}}, "could not be created"),
         ({"agent": rl.QLearning}, "The agent must be a config"),
         ({"agent": "q-learning"}, "The agent must be a config"),
     ],

@@ -147,7 +147,7 @@ def test_a_curve_is_trained_and_drawn_beside_the_optimum(curves, monkeypatch):
     drawn = curves.trained("few", 2, Console(quiet=True))
     assert drawn.png.startswith(b"\x89PNG")
     assert drawn.caption.startswith("Few steps. Mean over 2 seeds")
-    assert "400 steps a seed; at the end: q-learning 0." in drawn.caption
+    assert "400 steps per seed; at the end: q-learning 0." in drawn.caption
     one = {"stationary": 0.74, "promised": 0.73, "best": 0.744}
     assert curves._optima({"a": one}) == ((0.74, "optimum"), (0.73, "best while exploring"))
 

@@ -115,7 +115,7 @@ def test_every_flag(words, tmp_path):
         (("--seeds", "0"), "At least one seed"),
         (("--random-map", "1"), "side length of at least 2"),
         (("--logdir", "file"), "is a file"),
-        (("--logdir", "file/below"), "cannot be made"),
+        (("--logdir", "file/below"), "cannot be created"),
     ],
 )
 def test_bad_input_is_one_sentence_and_no_file(words, sentence, tmp_path):
@@ -131,7 +131,10 @@ def test_bad_input_is_one_sentence_and_no_file(words, sentence, tmp_path):
 
 def test_evaluate_refuses_what_is_no_run(tmp_path):
     (tmp_path / "bad.safetensors").write_bytes(b"not a checkpoint")
-    for name, words in (("bad.safetensors", "not a whole checkpoint"), ("none.safetensors", "There is no checkpoint")):
+    for name, words in (
+        ("bad.safetensors", "not an intact checkpoint"),
+        ("none.safetensors", "There is no checkpoint"),
+    ):
         done = run_in_process("evaluate.py", name, cwd=tmp_path, check=False)
         assert done.returncode == 1
         assert words in done.stderr

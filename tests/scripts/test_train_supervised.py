@@ -94,5 +94,5 @@ def test_real_mnist(tmp_path):
 
 def test_an_experiment_is_found_by_its_former_name(tmp_path):
     done = train("normalisation", "--seeds", 2, "--logdir", "run", cwd=tmp_path)
-    assert "normalisation is deprecated and goes with the next version: use normalization." in done.stderr
+    assert "normalisation is deprecated and will be removed in the next version: use normalization." in done.stderr
     assert json.loads((tmp_path / "run" / "result.json").read_text())["experiment"] == "normalization"

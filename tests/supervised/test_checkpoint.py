@@ -32,7 +32,7 @@ def test_the_one_before_is_kept_and_offered(tmp_path):
     checkpoint.save(path, {"n": 2}, {})
     assert checkpoint.load(checkpoint.previous(path))[0] == {"n": 1}
     path.write_bytes(path.read_bytes()[:-3] if path.stat().st_size > 3 else b"")
-    with pytest.raises(CheckpointError, match=r"cut short.*one before it is whole.*previous"):
+    with pytest.raises(CheckpointError, match=r"truncated.*previous one is intact.*previous"):
         checkpoint.load(path)
 
 
@@ -69,7 +69,7 @@ def test_foreign_future_and_missing_files(tmp_path):
     with pytest.raises(CheckpointError, match="newer version"):
         checkpoint.load(path)
     header_file(path, {"header": "[" * 100_000})
-    with pytest.raises(CheckpointError, match="not a whole checkpoint"):
+    with pytest.raises(CheckpointError, match="not an intact checkpoint"):
         checkpoint.load(path)
     header_file(path, {"header": json.dumps({"format": 1, "state": {"$array": "missing"}})})
     with pytest.raises(CheckpointError, match="damaged"):
@@ -105,7 +105,7 @@ def test_a_full_disk_leaves_the_good_one(tmp_path):
 def test_a_folder_is_not_replaced(tmp_path):
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "mine").write_text("x")
-    with pytest.raises(CheckpointError, match="that is a folder"):
+    with pytest.raises(CheckpointError, match="it is a folder"):
         checkpoint.save(tmp_path / "folder", {}, {})
     assert (tmp_path / "folder" / "mine").read_text() == "x"
 

@@ -134,7 +134,7 @@ def test_a_header_is_read_alone(tmp_path):
     header = checkpoint.read_header(path)
     assert (header["kind"], header["step"], header["format"]) == ("test", 3, checkpoint.FORMAT)
     path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(CheckpointError, match="not a whole checkpoint"):
+    with pytest.raises(CheckpointError, match="not an intact checkpoint"):
         checkpoint.read_header(path)
 
 

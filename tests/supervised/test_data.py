@@ -52,14 +52,14 @@ def test_idx_files_packed_or_not(small):
     [
         (
             lambda raw: raw[:-3],
-            "was cut short or extended: its header announces 6 x 5 x 4 bytes, but 117 follow",
+            "is truncated or has extra bytes: its header announces 6 x 5 x 4 bytes, but 117 follow",
         ),
         (lambda raw: raw + b"x", "its header announces 6 x 5 x 4 bytes, but 121 follow"),
-        (lambda raw: raw[:6], "cut short"),
+        (lambda raw: raw[:6], "truncated"),
         (lambda raw: b"", "is not an idx file of bytes: it begins with nothing"),
         (lambda raw: b"PK\x03\x04" + raw, "is not an idx file of bytes: it begins with 504b0304"),
         (lambda raw: raw[:-1] + bytes([raw[-1] ^ 1]), "a valid idx file, but not MNIST's"),
-        (lambda raw: gzip.compress(raw)[:-20], "cannot be read: .* cut short or damaged"),
+        (lambda raw: gzip.compress(raw)[:-20], "cannot be read: .* truncated or damaged"),
         (lambda raw: raw[:4] + b"\xff" * 12 + raw[16:], "its header announces"),
     ],
 )
@@ -108,7 +108,7 @@ def test_downloads_go_to_the_cache_whole_or_not_at_all(small, mirror, tmp_path, 
     whole = served / "train-images-idx3-ubyte.gz"
     packed = whole.read_bytes()
     whole.write_bytes(packed[: len(packed) // 2])
-    with pytest.raises(DataError, match=r"could not be downloaded\. .*cut short.* Pass the directory"):
+    with pytest.raises(DataError, match=r"could not be downloaded\. .*truncated.* Pass the directory"):
         mnist.mnist(mirrors=[address])
     assert not list((tmp_path / "cache").rglob("*images*")), "half a file was left"
     whole.write_bytes(packed)
@@ -223,7 +223,7 @@ def test_csv(tmp_path):
     assert read_csv(path, names=["a", "b"]).columns("b").tolist() == [[2], [4]]
     with pytest.raises(DataError, match="found 2 columns, expected 3"):
         read_csv(path, names=["a", "b", "c"])
-    with pytest.raises(DataError, match="There is no file"):
+    with pytest.raises(DataError, match="does not exist"):
         read_csv(tmp_path / "no.csv")
     with pytest.raises(DataError, match="cannot be read as CSV"):
         read_csv(tmp_path)
@@ -256,7 +256,7 @@ def test_characters():
     assert characters.all == "ehilo"
     assert characters.decode(characters.encode("hello")) == "hello"
     assert characters.one_hot("he").tolist() == [[0, 1, 0, 0, 0], [1, 0, 0, 0, 0]]
-    with pytest.raises(DataError, match="Character 2, 'x', of the text is not among the 5 known ones"):
+    with pytest.raises(DataError, match="Character 2, 'x', of the text is not among the 5 known characters"):
         characters.encode("hex")
     with pytest.raises(DataError, match="empty text"):
         Characters("")

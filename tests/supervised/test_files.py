@@ -219,7 +219,7 @@ def test_a_symbolic_link_to_the_folder_is_the_same_folder(tmp_path):
     with checkpoint.alone_in(tmp_path / "run"), pytest.raises(CheckpointError, match="Another process"), again:
         pass
     (tmp_path / "run").rmdir()
-    with pytest.raises(CheckpointError, match="cannot be made"), checkpoint.alone_in(tmp_path / "link"):
+    with pytest.raises(CheckpointError, match="cannot be created"), checkpoint.alone_in(tmp_path / "link"):
         pass
 
 

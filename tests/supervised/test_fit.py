@@ -43,7 +43,7 @@ from supervised.models.rnn import free_running
 from supervised.stack.optimizers import OPTIMIZERS
 
 DIGITS = mnist.digits()
-BF16 = pytest.mark.skipif(not device.has_bf16(torch.device("cpu")), reason="this processor does not compute in bf16")
+BF16 = pytest.mark.skipif(not device.has_bf16(torch.device("cpu")), reason="this processor does not support bf16")
 FEW = Data(DIGITS.train.x[:200], DIGITS.train.y[:200])
 MLP_ = lambda: MLP(64, 10, (24,), dropout=0.2)
 CNN_ = lambda: CNN((1, 8, 8), 10, (4, 6), norm=True, dropout=0.1)
@@ -293,7 +293,7 @@ def test_early_stopping_keeps_the_best():
 
 def test_bf16_where_the_processor_has_none_is_a_sentence(monkeypatch):
     monkeypatch.setattr(device, "has_bf16", lambda device: False)
-    with pytest.raises(ValueError, match="CPU does not compute in bf16"):
+    with pytest.raises(ValueError, match="CPU does not support bf16"):
         quick(CNN_, FEW, Recipe(epochs=1, precision="bf16"))
     assert not quick(CNN_, FEW, Recipe(epochs=1)).compute_plan.bf16
 
@@ -470,7 +470,7 @@ def test_a_saved_fit_is_loaded_without_code(tmp_path):
         supervised.load(tmp_path / "nothing", MLP_)
     path = tmp_path / CHECKPOINT
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(checkpoint.CheckpointError, match="not a whole checkpoint"):
+    with pytest.raises(checkpoint.CheckpointError, match="not an intact checkpoint"):
         supervised.load(path, CNN_)
 
 
@@ -483,7 +483,7 @@ def test_what_cannot_be_gone_on_with(tmp_path):
         "the data differ": {"data": other},
         r"recipe\.batch_size was 64 and is now 32": {"recipe": Recipe(epochs=2, batch_size=32)},
         r"seeds was \[0\] and is now \[0, 1\]": {"seeds": 2},
-        "is damaged or of another model": {"model": lambda: MLP(64, 10, (25,))},
+        "is damaged or belongs to a different model": {"model": lambda: MLP(64, 10, (25,))},
     }.items():
         with pytest.raises(checkpoint.CheckpointError, match=said):
             quick(**{"model": MLP_, "data": FEW, "recipe": recipe, "logdir": tmp_path, "resume": True, **settings})
@@ -608,8 +608,8 @@ def test_bad_arguments(tmp_path):
         ({"logdir": ""}, "logdir must be the path of a folder"),
         ({"recipe": Recipe(bptt_steps=2, batch_size=5)}, "returns no state"),
         ({"recipe": Recipe(learning_rate=(0.1, 0.2), batch_size=5)}, "2 learning rates for 1 seeds"),
-        ({"recipe": Recipe(optimizer_options={"nesterov": True}, batch_size=5)}, "Adam cannot be made"),
-        ({"recipe": Recipe(schedule="StepLR", batch_size=5)}, "The schedule StepLR cannot be made: .*step_size"),
+        ({"recipe": Recipe(optimizer_options={"nesterov": True}, batch_size=5)}, "Adam cannot be created"),
+        ({"recipe": Recipe(schedule="StepLR", batch_size=5)}, "The schedule StepLR cannot be created: .*step_size"),
         (
             {"model": lambda: MLP(64, 10, loss="mse"), "recipe": Recipe(label_smoothing=0.1)},
             "applies only to cross_entropy",

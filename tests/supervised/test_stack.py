@@ -327,9 +327,9 @@ def test_states_go_and_come_back():
     other.load_random_state(stack.random_state())
     assert torch.equal(stack(x), other(x))
     assert "trunk.norm1.running_mean" in stack.state_dict()
-    with pytest.raises(ValueError, match=r"of another model: the saved state lacks head\.bias"):
+    with pytest.raises(ValueError, match=r"belong to a different model: the saved state lacks head\.bias"):
         stack.load_state_dict({k: v for k, v in stack.state_dict().items() if k != "head.bias"})
-    with pytest.raises(ValueError, match=r"head\.bias is \[2, 3\] there and \[2, 2\] here"):
+    with pytest.raises(ValueError, match=r"head\.bias is \[2, 3\] in the file and \[2, 2\] in the model"):
         stack.load_state_dict({**stack.state_dict(), "head.bias": torch.zeros(2, 3)})
     with pytest.raises(ValueError, match=r"has new, which the model does not"):
         stack.load_state_dict({**stack.state_dict(), "new": torch.zeros(2, 3)})
@@ -337,7 +337,9 @@ def test_states_go_and_come_back():
 
 def test_what_cannot_be_stacked_is_told_of():
     widths = iter((3, 4))
-    with pytest.raises(ValueError, match=r"seeds 0 and 1 differ in weight: all members must be alike"):
+    with pytest.raises(
+        ValueError, match=r"seeds 0 and 1 differ in weight: all members must have the same architecture"
+    ):
         Stack(lambda: nn.Linear(2, next(widths)), [0, 1])
     with pytest.raises(ValueError, match="At least one seed"):
         Stack(lambda: nn.Linear(2, 2), [])
@@ -350,7 +352,7 @@ def test_what_cannot_be_stacked_is_told_of():
         Stack(lambda: nn.LazyLinear(2), [0])
     with pytest.raises(TypeError, match=r"must return a torch\.nn\.Module, not int"):
         Stack(lambda: 3, [0])
-    with pytest.raises(ValueError, match=r"one floating type; these are torch\.float32, torch\.float64"):
+    with pytest.raises(ValueError, match=r"the same floating-point dtype, not torch\.float32, torch\.float64"):
         Stack(lambda: nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2).double()), [0])
     with pytest.raises(ValueError, match=r"2 members, so x must be \[2, \.\.\.\], not \[3, 4, 2\]"):
         Stack(lambda: nn.Linear(2, 2), [0, 1])(torch.zeros(3, 4, 2))
@@ -359,7 +361,7 @@ def test_what_cannot_be_stacked_is_told_of():
         make_optimizer(stack, "adamm")
     with pytest.raises(ValueError, match="3 learning rates for 2 seeds"):
         make_optimizer(stack, "Adam", [1, 2, 3])
-    with pytest.raises(ValueError, match="Adam cannot be made"):
+    with pytest.raises(ValueError, match="Adam cannot be created"):
         make_optimizer(stack, "Adam", 0.1, momentum=0.9)
     with pytest.raises(ValueError, match="nothing to train"):
         make_optimizer(Stack(nn.ReLU, [0]))

@@ -181,7 +181,7 @@ def test_functions_are_given_again_by_name(tmp_path):
     data = recipe(top2=top_two).to_json()
     json.dumps(data)
     assert Recipe.from_json(data, loss=far_off, top2=top_two) == recipe(top2=top_two)
-    with pytest.raises(ValueError, match="made with loss=far_off, a function, which files cannot contain"):
+    with pytest.raises(ValueError, match="created with loss=far_off, a function, which files cannot contain"):
         Recipe.from_json(data)
 
 

@@ -20,9 +20,9 @@ RIGHTWARD, DOWNWARD = 1, 2  # a ball is a number: 4 * cell + these two, if it mo
 class Breakout(MinAtar):
     """Breakout, with the rewards, rules and channels of `MinAtar/Breakout-v1` (`-v0` with minimal=False).
 
-    The ball moves diagonally by one cell a step and bounces off the walls, the paddle and the bricks. A brick that it hits breaks
-    for a reward of 1, unless the ball touched a brick in the step before. If none is left when the ball reaches the bottom, new
-    ones appear. The episode terminates when the ball passes the paddle. The difficulty does not change.
+    The ball moves diagonally by one cell per step and bounces off the walls, the paddle and the bricks. A brick that it hits
+    breaks for a reward of 1, unless the ball touched a brick in the previous step. If no brick is left when the ball reaches the
+    bottom, new ones appear. The episode terminates when the ball passes the paddle. The difficulty does not change.
 
     Random numbers: a step has one (see `MinAtar`), a reset one, which chooses the side of the ball, left below 0.5.
     """

@@ -92,7 +92,7 @@ class Head(ABC):
         Raises ArgumentError for a head that learns only expected values.
         """
         raise ArgumentError(
-            "This agent learns values and no distributions of returns: use rl.DQN with distribution=rl.Atoms(...),"
+            "This agent learns expected values, not distributions of returns: use rl.DQN with distribution=rl.Atoms(...),"
             " rl.Quantiles(...) or rl.ImplicitQuantiles(...)."
         )
 

@@ -166,7 +166,7 @@ class DeepLoop(ABC):
         return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Load what `state_dict` returned. Raises ValueError for a state that does not match."""
+        """Load a state returned by `state_dict`. Raises ValueError for a state that does not match."""
         self.last_log = tuple(int(x) for x in state["last_log"][0])  # type: ignore[assignment]  # a pair
         self.measured = int(state["measured"][0])
         self.sums = {

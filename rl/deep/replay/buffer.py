@@ -130,7 +130,7 @@ class Replay(Ring):
         self.set_priorities(index.numpy(), td_error.detach().cpu().numpy())
 
     def set_priorities(self, index: Any, error: np.ndarray) -> None:
-        """Like `update_priorities`, with arrays [N, B]. Raises ValueError for those of another sample."""
+        """Like `update_priorities`, with arrays [N, B]. Raises ValueError if they belong to a different sample."""
         leaf = np.asarray(index) - np.arange(self.n)[:, None] * self.envs * self.length
         if leaf.shape != error.shape or leaf.min() < 0 or leaf.max() >= self.envs * self.length:
             raise ValueError("index and td_error must be those of one sample of this replay, both [N, B].")
@@ -168,6 +168,6 @@ class Replay(Ring):
 
     @explained("the state that state_dict returned")
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Load what `state_dict` returned. Raises ValueError for a state that does not match or is inconsistent."""
+        """Load a state returned by `state_dict`. Raises ValueError for a state that does not match or is inconsistent."""
         self.filled = False
         saved.put_back(self, state)

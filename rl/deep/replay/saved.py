@@ -44,7 +44,7 @@ def state_of(replay: Ring) -> dict[str, Any]:
 
 
 def put_back(replay: Ring, state: Mapping[str, Any]) -> None:
-    """Load what `state_of` returned. Raises ValueError for a state that does not match or is inconsistent."""
+    """Load a state returned by `state_of`. Raises ValueError for a state that does not match or is inconsistent."""
     rows = replay.n * replay.envs
     used = state["kind"].shape[2]
 
@@ -63,7 +63,7 @@ def put_back(replay: Ring, state: Mapping[str, Any]) -> None:
         view[:, :count] = saved.reshape(rows, count, *array.shape[1:])
 
     if state["obs"].keys() != replay.obs.keys():
-        raise ValueError("The saved replay has observations with other parts.")
+        raise ValueError("The observations of the saved replay have different parts.")
     _check_counters(replay, state)
     for name, array in replay.obs.items():
         load(name, array, state["obs"][name])

@@ -236,7 +236,7 @@ class Ring:
 
 
 def flat(shape: tuple[int, int], name: str, values: Any, kinds: str) -> np.ndarray:
-    """Flatten numbers of this shape, [N, E], to [N * E]. Raises ArgumentError for another shape or kind of dtype."""
+    """Flatten numbers of this shape, [N, E], to [N * E]. Raises ArgumentError if the shape or the kind of dtype differs."""
     array = values.numpy() if isinstance(values, Tensor) else np.asarray(values)
     if array.shape != shape or array.dtype.kind not in kinds:
         what = {"b": "flags", "iu": "whole numbers", "f": "floats", "fiu": "numbers"}[kinds]
@@ -249,7 +249,7 @@ def flat(shape: tuple[int, int], name: str, values: Any, kinds: str) -> np.ndarr
 def rows_of(shapes: Mapping[str, tuple[int, ...]], name: str, obs: Any) -> dict[str, np.ndarray]:
     """Flatten the parts of observations of these shapes, [N, E, *O], to [N * E, *O].
 
-    Raises ArgumentError for another shape or kind of dtype.
+    Raises ArgumentError if the shape or the kind of dtype differs.
     """
     given, found = leaves(obs), {}
     for key, shape in shapes.items():
