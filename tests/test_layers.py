@@ -17,6 +17,7 @@ PURE = (
     *("networks", "network_names", "network_layers"),
 )
 FAMILIES = ("tabular", "linear", "deep")  # they do not know each other, but that tiles use tables' traces and limits
+EXECUTORS = ("compiled", "executor", "single", "step_by_step", "vector")
 WORLDS = ("diagnostic", "textbook", "mazes", "atari")  # environments, which know nothing of what steps them
 HIDDEN = ("memory", "views")  # worlds that give the model of their hidden states
 OLD_PATHS = ("member", "rows", "tables")  # of envs
@@ -102,7 +103,7 @@ def test_no_arrow_that_is_not_drawn():
         if goal not in allowed[top]:
             wrong.append((source, target))
         if place(source) in FAMILIES and top == "rl" and goal == "envs" and ".loop" not in source:
-            files = {"rl.tabular.executors", "rl.tabular.play"}  # these step environments too
+            files = {"rl.tabular.play", *(f"rl.tabular.executors.{name}" for name in EXECUTORS)}  # these step environments too
             if source not in files:
                 wrong.append((source, target))
         if top == goal and top in MAY_IMPORT and place(source):
