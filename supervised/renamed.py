@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import inspect
 import sys
 import warnings
 from collections.abc import Callable
@@ -105,16 +106,7 @@ def accept_renamed(kind: K) -> K:
     names = {old: new for old, new in renamed_settings(kind).items() if new in fields}
     if not names:
         return kind
-    create: Callable[..., None] = vars(kind)["__init__"]
-
-    @functools.wraps(create)
-    def init(self: Any, *args: Any, **settings: Any) -> None:
-        for old in names.keys() & settings.keys():
-            warn(f"{kind.__name__}({old}=...)", f"{names[old]}=...")
-            settings[names[old]] = settings.pop(old)  # overrides the new name, which dataclasses.replace fills in
-        create(self, *args, **settings)
-
-    setattr(kind, "__init__", init)  # noqa: B010  (a type checker refuses the plain assignment)
+    _accept_keywords(kind, names)
     for old, new in names.items():
         setattr(kind, old, property(functools.partial(_read, old, new)))
     return kind
@@ -129,10 +121,27 @@ def accept_renamed_members(kind: type) -> None:
 
 
 def former_attributes(kind: K) -> K:
-    """Decorate a class so that its attributes can be read by their former names, with a warning."""
-    for old, new in renamed_settings(kind).items():
+    """Decorate a class so that its attributes, and its constructor's keywords, also have their former names, with a warning."""
+    names = renamed_settings(kind)
+    for old, new in names.items():
         setattr(kind, old, property(functools.partial(_read, old, new)))
+    parameters = inspect.signature(vars(kind)["__init__"]).parameters
+    _accept_keywords(kind, {old: new for old, new in names.items() if new in parameters})
     return kind
+
+
+def _accept_keywords(kind: type, names: dict[str, str]) -> None:
+    """Let a class's constructor accept keywords by their former names, {old: new}, with a warning."""
+    create: Callable[..., None] = vars(kind)["__init__"]
+
+    @functools.wraps(create)
+    def init(self: Any, *args: Any, **settings: Any) -> None:
+        for old in names.keys() & settings.keys():
+            warn(f"{kind.__name__}({old}=...)", f"{names[old]}=...")
+            settings[names[old]] = settings.pop(old)  # overrides the new name, which dataclasses.replace fills in
+        create(self, *args, **settings)
+
+    setattr(kind, "__init__", init)  # noqa: B010  (a type checker refuses the plain assignment)
 
 
 def former_keywords(function: F) -> F:

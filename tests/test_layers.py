@@ -103,7 +103,10 @@ def test_no_arrow_that_is_not_drawn():
         if goal not in allowed[top]:
             wrong.append((source, target))
         if place(source) in FAMILIES and top == "rl" and goal == "envs" and ".loop" not in source:
-            files = {"rl.tabular.play", *(f"rl.tabular.executors.{name}" for name in EXECUTORS)}  # these step environments too
+            files = {
+                "rl.tabular.play",
+                *(f"rl.tabular.executors.{name}" for name in EXECUTORS),
+            }  # these step environments too
             if source not in files:
                 wrong.append((source, target))
         if top == goal and top in MAY_IMPORT and place(source):

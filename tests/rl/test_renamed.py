@@ -38,6 +38,18 @@ def test_a_keyword_an_attribute_and_replace_take_the_former_name():
         rl.DQN(priority=True)
 
 
+def test_a_policy_takes_the_former_name_of_its_config():
+    box, two = gym.spaces.Box(-1.0, 1.0, (3,)), gym.spaces.Discrete(2)
+    agent = rl.DQN(network="mlp(4)").build(box, two, [0])
+    given = {"weights": agent.weights_of(0), "observation_space": box, "action_space": two}
+    with pytest.warns(DeprecationWarning, match=r"NetworkPolicy\(description=...\) is deprecated .* use config=\.\.\."):
+        policy = rl.NetworkPolicy(description=agent.config, **given)
+    assert policy.config == agent.config
+    with pytest.raises(TypeError, match="descriptions"):
+        rl.NetworkPolicy(descriptions=agent.config, **given)
+    assert inspect.signature(rl.NetworkPolicy).parameters.keys() >= {"config", "weights"}
+
+
 @rl.register
 @dataclasses.dataclass(frozen=True)
 class OwnDQN(rl.DQN):
