@@ -344,7 +344,7 @@ def _drawn(place: tuple[str, int], found: Mapping[str, dict[str, Any]], beside: 
     ends = "; ".join(f"{name} {one['told']}" for name, one in {**beside, **found}.items())
     caption = (
         f"Greedy episodes at {deep.LOOKS} points during training, mean over seeds {deep.SEEDS[0]} to {deep.SEEDS[-1]} and its"
-        f" 95 % interval. With the last parameters, {deep.EPISODES} episodes per seed: {ends}. Drawn by `{TOOL} --folder FOLDER`"
-        " from the folder of `python scripts/compare.py deep`."
+        f" 95 % interval, with the settings of [Deep agents compared](../deep.md). With the last parameters, {deep.EPISODES}"
+        f" episodes per seed: {ends}. Drawn by `{TOOL} --folder FOLDER` from the folder of `python scripts/compare.py deep`."
     )
     return Drawn(png, f"{', '.join(found)} in {env}: return of the greedy policy", caption)
