@@ -13,9 +13,10 @@ from gymnasium.vector import SyncVectorEnv
 from envs.backends import discounts
 from envs.backends.contract import layers
 from envs.backends.member import WINDOW, ReplayableEnv
-from envs.backends.native_rows import NativeRows, native_rows
+from envs.backends.native_rows import NativeRows
 from envs.backends.row_step import Rows, RowStep, together
 from envs.backends.running import Statistics
+from envs.backends.stand_in import array_rows
 from envs.backends.values import Fit, Misfit
 from envs.backends.vector_rows import VectorEnvs, discrete
 from envs.errors import EnvError
@@ -148,7 +149,7 @@ def _check_rows(where: Source, n: int, e: int) -> None:
 def rows_of(where: Source, seeds: tuple[int, ...], envs_per_seed: int) -> SingleEnvs | VectorEnvs | NativeRows:
     """Create the N * E environments of a source; row k * E + e is environment e of seed k."""
     _check_rows(where, len(seeds), envs_per_seed)
-    native = native_rows(where, seeds, envs_per_seed)
+    native = array_rows(where, seeds, envs_per_seed)
     if native is not None:
         return native
     members = members_of(where, seeds, envs_per_seed)

@@ -91,7 +91,10 @@ class MountainCar(Classic):
 
     def reset(self, draws: Any) -> State:
         position = self._uniform(-0.6, -0.4, draws[:, 0])
-        return {"position": position, "velocity": 0 * position}
+        return {
+            "position": position,
+            "velocity": self.arrays.xp.zeros_like(position),
+        }  # not 0 * position, which is -0.0
 
     def transition(self, state: State, action: Any, draws: Any) -> tuple[State, Any, Any]:
         env, xp = self.env, self.arrays.xp
@@ -99,7 +102,7 @@ class MountainCar(Classic):
         velocity = velocity + ((action - 1) * env.force + xp.cos(3 * position) * (-env.gravity))
         velocity = xp.clip(velocity, -env.max_speed, env.max_speed)
         position = xp.clip(position + velocity, env.min_position, env.max_position)
-        velocity = xp.where((position == env.min_position) & (velocity < 0), 0.0 * velocity, velocity)
+        velocity = xp.where((position == env.min_position) & (velocity < 0), xp.zeros_like(velocity), velocity)
         terminated = (position >= env.goal_position) & (velocity >= env.goal_velocity)
         return {"position": position, "velocity": velocity}, -xp.ones_like(position, dtype=xp.float32), terminated
 

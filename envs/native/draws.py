@@ -129,9 +129,17 @@ class Generators:
         if self.used[row] == self.ahead:
             state: Mapping[str, Any] = self.generators[row].bit_generator.state
             return state
+        return self._after(row, int(self.used[row]))
+
+    def before_reset(self, row: int) -> Mapping[str, Any]:
+        """Return the state of a row's generator before the numbers of its last reset."""
+        return self._after(row, int(self.used[row]) - 1)
+
+    def _after(self, row: int, resets: int) -> Mapping[str, Any]:
+        """Return the state of a row's generator after so many resets of its block."""
         ahead: Any = np.random.PCG64()
         ahead.state = self.before[row]
-        ahead.advance(int(self.used[row]) * self.size)
+        ahead.advance(resets * self.size)
         found: Mapping[str, Any] = ahead.state
         return found
 

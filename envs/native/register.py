@@ -35,6 +35,12 @@ MINATAR: Games = {"MinAtarBreakout-v1": Breakout, "MinAtarAsterix-v1": Asterix}
 # Ids for which `rl.train` uses the native environment; for the others it uses single environments, whose random draws differ.
 NATIVE = {f"envs/{name}" for name in (*CLASSIC, *FINITE, *MINATAR)}
 
+# Native forms whose trajectories equal those of Gymnasium's environments to the bit, resets included; by their entry points.
+EXACT: Games = {
+    "gymnasium.envs.classic_control.cartpole:CartPoleEnv": CartPole,
+    "gymnasium.envs.classic_control.mountain_car:MountainCarEnv": MountainCar,
+}
+
 # Environments of this package whose native versions are games in their own right; the others run over their finite models.
 OWN: Games = {
     "MemoryChain-v0": MemoryChain,

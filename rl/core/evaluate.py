@@ -18,9 +18,10 @@ import numpy as np
 from envs import tables
 from envs.backends.limits import own_limit, time_limit
 from envs.backends.member import ReplayableEnv
-from envs.backends.native_rows import NativeRows, native_rows
+from envs.backends.native_rows import NativeRows
 from envs.backends.rows import SingleEnvs, altered_by
 from envs.backends.running import Running, Statistics
+from envs.backends.stand_in import array_rows
 from envs.source import Source
 from envs.vector import ArrayWorld
 from rl.core import jit
@@ -225,7 +226,7 @@ def play_networks(
 ) -> None:
     """Play greedy episodes of all seeds in parallel, up to LANES per seed; lane i % lanes of a seed plays its episode i."""
     n, episodes = found.returns.shape
-    native = native_rows(where, [evaluation_seed(seed) for seed in agent.seeds], min(episodes, LANES))
+    native = array_rows(where, [evaluation_seed(seed) for seed in agent.seeds], min(episodes, LANES))
     if native is not None:
         _play_native(agent, where, native, step_limit, found)
         return

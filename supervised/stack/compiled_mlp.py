@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch import Tensor
 
-from supervised.stack.mlp_kernels import backward, forward, norm_rows, norm_rows_back
+from supervised.stack.mlp_kernels import SMALL, backward, by_weight, forward, norm_rows, norm_rows_back
 
 # "reassoc" allows vectorized sums, whose order depends only on the length. "contract" allows fused multiply-add, "arcp" a
 # product with the reciprocal instead of a division. NaN and infinity propagate.
@@ -67,7 +67,7 @@ def every(n: int, rows: int) -> np.ndarray:
 
 def parts() -> dict[str, Callable[..., Any]]:
     """Return the compiled functions that `forward` and `backward` of mlp_kernels call."""
-    return {function.__name__: compiled(function) for function in (norm_rows, norm_rows_back)}
+    return {function.__name__: compiled(function) for function in (by_weight, norm_rows, norm_rows_back)}
 
 
 class Layer(NamedTuple):
@@ -98,7 +98,7 @@ class CompiledMLP:
         self._forward, self._backward = compiled(forward, **parts()), compiled(backward, **parts())
         self._scratch = {True: np.zeros((0, 0, 0), np.float32), False: np.zeros((0, 0, 0), np.float32)}
         self._kept_for: np.ndarray | None = None  # the input that the stored activations belong to
-        self._spare = np.zeros((2, 0), np.float32)
+        self._spare, self._copy = np.zeros((2, 0), np.float32), np.zeros(SMALL, np.float32)
 
     def forward(self, x: np.ndarray, keep: bool, ends: np.ndarray | None = None) -> np.ndarray:
         """Forward pass of a contiguous float32 array [N, B, I] -> float32 [N, B, O]. keep: store what `backward` needs.
@@ -114,7 +114,7 @@ class CompiledMLP:
         if self._scratch[keep].shape != shape:
             self._scratch[keep] = np.zeros(shape, np.float32)
         ends = every(n, b) if ends is None else ends
-        self._forward(self.flat, *self.layout, self.epsilons, x, ends, self._scratch[keep], keep, y)
+        self._forward(self.flat, *self.layout, self.epsilons, x, ends, self._scratch[keep], keep, self._copy, y)
         if keep:
             self._kept_for = x
         return y

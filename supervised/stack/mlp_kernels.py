@@ -9,6 +9,22 @@ from typing import Any
 
 import numpy as np
 
+SMALL = 64 * 64  # weights of a layer up to which BLAS is faster at x times the transposed copy than at x times W.T
+MANY = 16  # rows from which the copy pays
+
+
+def by_weight(x: Any, weight: Any, y: Any, copy: Any) -> None:
+    """Write x [R, I] times the transpose of weight [O, I] to y [R, O]. copy [SMALL]: memory for a transposed weight."""
+    o, i = weight.shape
+    if x.shape[0] < MANY or i * o > SMALL or i < 8 or o < 8:
+        np.dot(x, weight.T, y)
+        return
+    turned = copy[: i * o].reshape((i, o))
+    for a in range(o):
+        for b in range(i):
+            turned[b, a] = weight[a, b]
+    np.dot(x, turned, y)
+
 
 def norm_rows(y: Any, bias: Any, scale: Any, shift: Any, eps: Any, floor: Any, normal: Any, factors: Any) -> None:
     """Layer normalization (Ba et al. 2016) of each row of y [R, O] + bias, and a ReLU if floor is 0 (none: NaN), in place.
@@ -80,12 +96,14 @@ def forward(
     ends: Any,
     kept: Any,
     keep: bool,
+    copy: Any,
     y: Any,
 ) -> None:
     """Forward pass x [N, B, I] -> y [N, B, O].
 
     kept [N or 1, layers, size]: for all layers but the last the outputs, and for those with a normalization what `norm_rows`
     writes; each of them at a multiple of B * widest. ends [N]: the number of rows to read of each member; in the others y is 0.
+    copy [SMALL]: memory for `by_weight`.
     """
     layers = weights.shape[0]
     room = x.shape[1] * sizes.max()
@@ -97,7 +115,7 @@ def forward(
             i, o = sizes[layer], sizes[layer + 1]
             begin = weights[layer] + k * i * o
             after = y[k, :rows] if layer == layers - 1 else kept[at, layer, : rows * o].reshape((rows, o))
-            np.dot(before, flat[begin : begin + i * o].reshape((o, i)).T, after)
+            by_weight(before, flat[begin : begin + i * o].reshape((o, i)), after, copy)
             if scales[layer] >= 0:
                 bias = flat[biases[layer] + k * o : biases[layer] + k * o + o]
                 scale = flat[scales[layer] + k * o : scales[layer] + k * o + o]

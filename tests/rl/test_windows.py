@@ -9,6 +9,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from daily import daily
 
 import rl
 from rl.deep.replay import storage
@@ -118,7 +119,10 @@ def expected(episode, begin, steps, n_step, burn_in):
 @pytest.mark.parametrize("prioritized", [False, True])
 @pytest.mark.parametrize(
     ("steps", "every", "burn_in", "n_step", "envs_per_seed"),
-    [(6, 3, 2, 1, 1), (6, 3, 3, 4, 2), (1, 1, 0, 3, 2), (5, 2, 3, 2, 1), (None, None, 0, 3, 2), (4, 4, 0, 1, 1)],
+    daily(
+        [(6, 3, 2, 1, 1), (6, 3, 3, 4, 2), (1, 1, 0, 3, 2), (5, 2, 3, 2, 1), (None, None, 0, 3, 2), (4, 4, 0, 1, 1)],
+        [(6, 3, 3, 4, 2), (None, None, 0, 3, 2), (4, 4, 0, 1, 1)],
+    ),
 )
 def test_windows_are_those_of_a_naive_list(steps, every, burn_in, n_step, envs_per_seed, prioritized):
     state = {"h": np.zeros((2, envs_per_seed, 1, 2), np.float32)}

@@ -131,7 +131,11 @@ def sample_uniform(u: Any, starts: Any, head: Any, tail: Any, length: int, index
         count = 0
         for r in range(k * envs, k * envs + envs):
             count += tail[r] - head[r]
-        first = head[k * envs] % length  # of the first environment; divisions are slow
+        # Of the first environment, since divisions are slow: the queue's place, and the entry that is stored at 0. All of its
+        # samples lie within `length` entries.
+        first = head[k * envs] % length
+        oldest = starts[k * envs * length + first]
+        zero = oldest - oldest % length
         for b in range(u.shape[1]):
             rank = min(int(u[k, b] * count), count - 1)
             r = k * envs
@@ -140,7 +144,9 @@ def sample_uniform(u: Any, starts: Any, head: Any, tail: Any, length: int, index
                 r += 1
             place = (first if r == k * envs else head[r] % length) + rank
             place = place if place < length else place - length
-            index[k, b] = r * length + starts[r * length + place] % length
+            entry = starts[r * length + place]
+            entry = entry - zero if r == k * envs else entry % length
+            index[k, b] = r * length + (entry if entry < length else entry - length)
 
 
 def n_step_return(
