@@ -131,7 +131,8 @@ def stand_in(where: Source, seeds: Sequence[int], envs_per_seed: int) -> StandIn
 def is_exact(entry_point: str) -> bool:
     """Return whether a native form equals the original to the bit on this machine, whose numpy may have its own sines."""
     game: Any = EXACT[entry_point]
-    env, vector = gym.wrappers.TimeLimit(game.original(), LIMIT), NativeVectorEnv(game, 1, LIMIT)
+    original = game.original()
+    env, vector = gym.wrappers.TimeLimit(original, LIMIT), NativeVectorEnv(game, 1, LIMIT)
     vector.seed([0])
     same = digest(env.reset(seed=0)[0]) == digest(vector.reset()[0][0])
     for action in np.random.default_rng(0).integers(vector.count, size=TRIED):
@@ -142,6 +143,6 @@ def is_exact(entry_point: str) -> bool:
         if any(outcome[1:]):
             env.reset()
         state = np.array([part[0] for part in vector.state.values()])
-        same = same and digest(np.array(env.unwrapped.state, np.float64)) == digest(state)
+        same = same and digest(np.array(original.state, np.float64)) == digest(state)
     env.close()
     return same
