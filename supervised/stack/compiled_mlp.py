@@ -32,13 +32,29 @@ FAST: dict[str, Any] = {
 def compiled(function: Callable[..., Any], **called: Callable[..., Any]) -> Callable[..., Any]:
     """Compile a function by numba, with a cache on disk. Raises ImportError without numba.
 
-    called: the compiled functions that it calls, by name; they are in the same file.
+    called: the functions that it calls, by name, from `inlined`; they are in the same file.
     """
+    return _compiled(function, called, cache=True, nogil=True)
+
+
+@functools.cache
+def inlined(function: Callable[..., Any], **called: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile a function that is inlined into the compiled functions that call it.
+
+    Without inlining, the process that compiles the callers would call a separately optimized copy, while processes that read the
+    cache would call the copy that was optimized along with the caller; the two round differently.
+    """
+    return _compiled(function, called, forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+
+
+def _compiled(
+    function: Callable[..., Any], called: dict[str, Callable[..., Any]], **options: Any
+) -> Callable[..., Any]:
     import numba
 
     fast = FAST.get(function.__name__, False)
     copy = types.FunctionType(function.__code__, {**function.__globals__, **called}, function.__name__)
-    found: Callable[..., Any] = numba.njit(copy, cache=True, nogil=True, error_model="numpy", fastmath=fast)
+    found: Callable[..., Any] = numba.njit(copy, error_model="numpy", fastmath=fast, **options)
     return found
 
 
@@ -66,8 +82,8 @@ def every(n: int, rows: int) -> np.ndarray:
 
 
 def parts() -> dict[str, Callable[..., Any]]:
-    """Return the compiled functions that `forward` and `backward` of mlp_kernels call."""
-    return {function.__name__: compiled(function) for function in (by_weight, norm_rows, norm_rows_back)}
+    """Return the functions that `forward` and `backward` of mlp_kernels call."""
+    return {function.__name__: inlined(function) for function in (by_weight, norm_rows, norm_rows_back)}
 
 
 class Layer(NamedTuple):

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch import nn
 
-from supervised.stack.compiled_mlp import compiled
+from supervised.stack.compiled_mlp import inlined
 
 
 def tanh(x: Any) -> Any:
@@ -263,9 +263,9 @@ INNER = (tanh, block, enter, turned, by_rows_of, by_rows, gru_row_back)
 
 @functools.cache
 def parts() -> dict[str, Any]:
-    """Return the compiled functions that the cells' functions call."""
-    plain = {function.__name__: compiled(function) for function in INNER}
-    return {**plain, "gru_row": compiled(gru_row, tanh=plain["tanh"])}
+    """Return the functions that the cells' functions call."""
+    plain = {function.__name__: inlined(function) for function in INNER}
+    return {**plain, "gru_row": inlined(gru_row, tanh=plain["tanh"])}
 
 
 class Kind(NamedTuple):
