@@ -245,7 +245,7 @@ def test_the_names_of_lazy_packages_are_those_that_a_type_checker_sees(package):
         found = getattr(importlib.import_module(place), name) if found is None else found
         assert names[name] is getattr(module, name) is found
     with pytest.raises(AttributeError, match=f"module '{package}' has no attribute 'nonsense'"):
-        module.nonsense  # noqa: B018
+        module.nonsense  # noqa: B018  (reading it raises)
     with pytest.raises(ImportError):
         exec(f"from {package} import nonsense", {})
 

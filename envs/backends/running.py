@@ -71,8 +71,8 @@ class Running:
     def _check(self, count: int) -> None:
         if count != len(self.layers):
             raise ValueError(
-                f"The statistics are of {count} wrapper{'s' * (count != 1)}, but the environment has {len(self.layers)} that keep"
-                f" statistics ({', '.join(self.names) or 'none'})."
+                f"The saved statistics are those of {count} wrapper{'s' * (count != 1)}, but the environment has"
+                f" {len(self.layers)} that compute statistics ({', '.join(self.names) or 'none'})."
             )
 
 

@@ -1,6 +1,7 @@
 """Native rows in place of Gymnasium's own environments, where trajectories are equal to the bit, resets included.
 
-They are several times faster than single environments, and a checkpoint does not show which of the two wrote it.
+Two rows take as long as two single environments, ten a third to a quarter of the time of ten. A checkpoint does not show which of
+the two wrote it.
 """
 
 from __future__ import annotations
@@ -97,7 +98,7 @@ class StandInRows(NativeRows):
         taken = np.zeros((steps.max(), len(members)), np.int64)
         for r, member in enumerate(members):
             taken[len(taken) - steps[r] :, r] = member.actions
-            for part, number in zip(vector.state.values(), member.env.unwrapped.state, strict=True):  # type: ignore[attr-defined]
+            for part, number in zip(vector.state.values(), member.env.unwrapped.state, strict=True):  # type: ignore[attr-defined]  # both have it
                 part[r] = number
         vector.elapsed[:] = steps
         self.taken.clear()
@@ -122,14 +123,23 @@ def stand_in(where: Source, seeds: Sequence[int], envs_per_seed: int) -> StandIn
     if settings or spec.additional_wrappers or described.get("wrappers") or not isinstance(limit, int) or limit < 1:
         return None
     entry = str(spec.entry_point)
-    if not is_exact(entry):
+    if not is_exact(entry, _methods(entry)):
         return None
     return StandInRows(NativeVectorEnv(EXACT[entry], count, limit), seeds, envs_per_seed, where)
 
 
+def _methods(entry_point: str) -> tuple[Any, ...]:
+    """Return the methods of an original, which a program may have replaced."""
+    game: Any = EXACT[entry_point]
+    return tuple(filter(callable, vars(game.original).values()))
+
+
 @functools.cache
-def is_exact(entry_point: str) -> bool:
-    """Return whether a native form equals the original to the bit on this machine, whose numpy may have its own sines."""
+def is_exact(entry_point: str, methods: tuple[Any, ...]) -> bool:  # noqa: ARG001  (a key of the cache)
+    """Return whether a native form equals the original to the bit: numpy's sines differ between processors.
+
+    methods: those of the original, so that it is compared again once one of them has been replaced.
+    """
     game: Any = EXACT[entry_point]
     original = game.original()
     env, vector = gym.wrappers.TimeLimit(original, LIMIT), NativeVectorEnv(game, 1, LIMIT)

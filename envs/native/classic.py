@@ -91,10 +91,7 @@ class MountainCar(Classic):
 
     def reset(self, draws: Any) -> State:
         position = self._uniform(-0.6, -0.4, draws[:, 0])
-        return {
-            "position": position,
-            "velocity": self.arrays.xp.zeros_like(position),
-        }  # not 0 * position, which is -0.0
+        return {"position": position, "velocity": self.arrays.xp.zeros_like(position)}  # 0 * position would be -0.0
 
     def transition(self, state: State, action: Any, draws: Any) -> tuple[State, Any, Any]:
         env, xp = self.env, self.arrays.xp

@@ -156,7 +156,7 @@ class Mine(gym.envs.classic_control.CartPoleEnv):
 @pytest.mark.parametrize("name", IDS)
 def test_a_machine_where_bits_differ_uses_single_environments(name, monkeypatch):
     entry = gym.spec(name).entry_point
-    assert stand_in.is_exact.__wrapped__(entry)
+    assert stand_in.is_exact.__wrapped__(entry, ())
     game = stand_in.EXACT[entry]
 
     class Rounded(game):
@@ -165,7 +165,23 @@ def test_a_machine_where_bits_differ_uses_single_environments(name, monkeypatch)
             return {name: np.nextafter(part, 9.0) for name, part in state.items()}, reward, terminated
 
     monkeypatch.setitem(stand_in.EXACT, entry, Rounded)
-    assert not stand_in.is_exact.__wrapped__(entry)
+    assert not stand_in.is_exact.__wrapped__(entry, ())
+
+
+def test_a_method_that_a_program_replaces_is_called(monkeypatch):
+    assert isinstance(envs.make("CartPole-v1", seeds=2).rows, StandInRows)
+    step = gym.envs.classic_control.CartPoleEnv.step
+
+    def doubled(self, action):
+        obs, reward, *rest = step(self, action)
+        return obs, 2 * reward, *rest
+
+    monkeypatch.setattr(gym.envs.classic_control.CartPoleEnv, "step", doubled)
+    world = envs.make("CartPole-v1", seeds=2).arrays
+    world.reset()
+    assert (world.step(np.zeros((2, 1), np.int64)).reward == 2).all()
+    monkeypatch.undo()
+    assert isinstance(envs.make("CartPole-v1", seeds=2).rows, StandInRows)
 
 
 def test_training_and_evaluation_give_the_same_bits(monkeypatch, tmp_path):

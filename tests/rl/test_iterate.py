@@ -106,7 +106,7 @@ def test_break_saves_and_lets_go_of_the_folder(tmp_path):
         if run.step == 430:
             break
     assert checkpoint.read_header(tmp_path / "cut" / "run.safetensors")["step"] == 430
-    for run, _ in rl.iterate(*LAKE, **SHORT, logdir=tmp_path / "cut", resume=True):  # noqa: B007
+    for run, _ in rl.iterate(*LAKE, **SHORT, logdir=tmp_path / "cut", resume=True):  # noqa: B007  (read after the loop)
         pass
     whole = rl.train(*LAKE, **SHORT, logdir=tmp_path / "whole")
     assert same(state_of(run), state_of(whole))

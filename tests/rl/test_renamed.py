@@ -33,7 +33,7 @@ def test_a_keyword_an_attribute_and_replace_take_the_former_name():
     with pytest.warns(DeprecationWarning, match="prioritized"):
         assert not dataclasses.replace(old, prioritised=False).prioritized
     with pytest.raises(AttributeError):
-        rl.QLearning().prioritised  # noqa: B018
+        rl.QLearning().prioritised  # noqa: B018  (reading it raises)
     with pytest.raises(TypeError, match="priority"):
         rl.DQN(priority=True)
 
@@ -84,7 +84,7 @@ def test_presets_and_public_names_are_found_by_their_former_names():
         with pytest.warns(DeprecationWarning, match=f"rl.{old} .*use rl.{new}"):
             assert getattr(rl, old) is getattr(rl, new)
     with pytest.raises(AttributeError, match="no attribute 'Prioritised'"):
-        rl.Prioritised  # noqa: B018
+        rl.Prioritised  # noqa: B018  (reading it raises)
 
 
 def test_a_rule_of_ones_own_defines_its_hooks_by_their_former_names():
@@ -117,7 +117,7 @@ def test_results_are_found_by_their_former_names():
         with pytest.warns(DeprecationWarning, match=f"exact.{old} .*use exact.{new}"):
             assert getattr(run.exact, old) == getattr(run.exact, new)
     with pytest.raises(AttributeError):
-        run.exact.worst  # noqa: B018
+        run.exact.worst  # noqa: B018  (reading it raises)
     deep = rl.start("CartPole-v1", rl.DQN(), seeds=1)
     with pytest.warns(DeprecationWarning, match="rollout/predicted_return"):
         assert np.isnan(deep.episodes()["rollout/promised_return"])
@@ -145,7 +145,7 @@ def test_modules_find_their_names_by_the_former_ones(module, old, new):
     with pytest.warns(DeprecationWarning, match=f"{old} is deprecated .*use .*{new}"):
         assert getattr(module, old) is getattr(module, new)
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
-        module.nothing  # noqa: B018
+        module.nothing  # noqa: B018  (reading it raises)
 
 
 def test_attributes_and_keywords_of_agents_and_runs_are_found_by_their_former_names():

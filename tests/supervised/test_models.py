@@ -177,7 +177,7 @@ def test_former_names_work_and_warn():
     with pytest.warns(DeprecationWarning, match="INITIALISERS"):
         assert layers.INITIALISERS is layers.INITIALIZERS
     with pytest.raises(AttributeError, match="no attribute 'initialization'"):
-        layers.initialization  # noqa: B018
+        layers.initialization  # noqa: B018  (reading it raises)
 
 
 def test_initializers():
